@@ -1,0 +1,94 @@
+# Needs Python 3.11 or newer (with venv) and make; everything else is installed into .venv and .venv-image.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+unexport PYTHONPATH VIRTUAL_ENV
+
+BIN := .venv/bin
+STATE := .gcp-sandbox
+IMAGE := europe-west2-docker.pkg.dev/mlflow-demo/mlflow/server:3.17.2
+URL := https://mlflow.example.com
+# Named, because Ansible ignores an ansible.cfg it finds in a folder that others may write to.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Everything that talks to the sandbox runs with the environment that it prints, and nothing else.
+IN_SANDBOX = set -e; eval "$$(gcp-sandbox env --state $(STATE))"; export ANSIBLE_FORCE_COLOR=$$(test -t 1 && echo 1 || echo 0);
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: demo
+demo: setup ## Deploy MLflow into a local Google Cloud and verify it through the front door
+	@tools/step "starting the local Google Cloud in $(STATE)" gcp-sandbox up --detach --state $(STATE)
+	@gcp-sandbox image add $(IMAGE) image --python .venv-image/bin/python --state $(STATE)
+	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/site.yml
+	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/verify.yml
+	@echo
+	@echo "MLflow is deployed and verified. To open it in a browser, run:"
+	@gcp-sandbox browser $(URL) --state $(STATE) | sed 's/^/  /'
+	@echo "To stop everything: make demo-down"
+
+.PHONY: demo-down
+demo-down: ## Stop what `make demo` started (its state stays, `make demo` takes it up again)
+	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down --state $(STATE); else echo "Nothing was started here."; fi
+
+.PHONY: test
+test: lint ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
+	@pytest
+
+.PHONY: lint
+lint: setup ## Run ruff, yamllint, ansible-lint and the changelog's linter
+	@tools/step "ruff" ruff check .
+	@tools/step "yamllint" yamllint --strict .
+	@tools/step "ansible-lint" ansible-lint --strict
+	@tools/step "antsibull-changelog" antsibull-changelog lint
+
+.PHONY: unit
+unit: setup ## Run the unit tests alone
+	@pytest tests/unit
+
+.PHONY: e2e
+e2e: setup ## Run the end-to-end tests alone
+	@pytest tests/e2e
+
+.PHONY: bench
+bench: setup ## Measure what has a target: start, memory, latency, second run
+	@python bench/bench.py
+
+.PHONY: clean
+clean: demo-down ## Stop the demo and remove everything that make made
+	rm -rf $(STATE) .venv .venv-image .collections .ansible .pytest_cache .ruff_cache
+
+.PHONY: setup
+setup: .collections/ansible_collections/mlops/mlflow_gcp
+	@$(MAKE) -j2 .venv/.stamp .venv-image/.stamp
+
+# The checkout, under the name by which Ansible finds a collection.
+.collections/ansible_collections/mlops/mlflow_gcp:
+	@mkdir -p $(@D)
+	@ln -sfn ../../.. $@
+
+.venv/.stamp: requirements-dev.txt sandbox/pyproject.toml
+	@$(call make_venv,.venv)
+	@tools/step "installing Ansible, the sandbox and the test tools into .venv" .venv/bin/pip install --quiet -r requirements-dev.txt -e ./sandbox
+	@touch $@
+
+.venv-image/.stamp: image/requirements.txt
+	@$(call make_venv,.venv-image)
+	@tools/step "installing the MLflow server image into .venv-image" .venv-image/bin/pip install --quiet -r image/requirements.txt
+	@touch $@
+
+# $(PYTHON) is tried first when it is given; the pick has to run, because a name on the PATH may be an empty shim.
+define make_venv
+test -x $(1)/bin/pip && exit 0; \
+for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
+    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+        exec $$python -m venv $(1); \
+    fi; \
+done; \
+echo "Python 3.11 or newer with the venv module is needed (Debian: apt install python3 python3-venv); or say make PYTHON=/path/to/python" >&2; \
+exit 1
+endef
