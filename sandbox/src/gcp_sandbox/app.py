@@ -1,0 +1,319 @@
+"""The sandbox: one process that plays Google's front end, and routes each request to the service it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import logging
+import pkgutil
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gcp_sandbox import discovery, projects
+from gcp_sandbox import services as services_package
+from gcp_sandbox.auth import Principal, Tokens
+from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
+from gcp_sandbox.iam import Iam
+from gcp_sandbox.latency import profile
+from gcp_sandbox.operations import Operation, Operations, render
+from gcp_sandbox.proxy import ProxyProtocol
+from gcp_sandbox.service import Call, RawHandler, Service
+from gcp_sandbox.settings import Settings
+from gcp_sandbox.store import Store
+from gcp_sandbox.tls import Authority
+
+_log = logging.getLogger("gcp_sandbox.app")
+_PREFIXES = (("/resumable/upload/", "upload"), ("/upload/", "upload"), ("/download/", "download"))
+
+
+class Sandbox:
+    """Everything that runs: store, identities, operations, services and the proxy in front of them.
+
+    settings: what `up` was asked (see settings.py).  ``network`` is the 127.N of this sandbox's private addresses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder: Path = settings.state
+        self.store = Store(self.folder / "state.sqlite")
+        self.tokens = Tokens(self.store)
+        self.iam = Iam(self.store)
+        self.authority = Authority(self.folder)
+        self.latency = profile(settings.latency)
+        self.operations = Operations(self)
+        self.connections: set[asyncio.Transport] = set()
+        self.enable_hooks: dict[str, list[Callable[[Sandbox, str], None]]] = {}
+        self.hosts: list[Callable[[Sandbox, str], ssl.SSLContext | None | bool]] = []
+        self.services: dict[str, Service] = {}
+        self._apis: dict[tuple[str, str], discovery.Api] = {}
+        self._raw: list[tuple[str, str, RawHandler]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
+        self._tls = web.Server(self._handle_tls, request_factory=self._request)  # type: ignore[arg-type]
+        self._plain = web.Server(self._handle_plain, request_factory=self._request)  # type: ignore[arg-type]
+        self.front_door: RawHandler | None = None
+        # Networks (store keys) that the process of a Cloud Run instance is attached to; Cloud Run sets this.
+        self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
+        self._load_services()
+
+    # -- services ----------------------------------------------------------
+
+    def _load_services(self) -> None:
+        for found in pkgutil.iter_modules(services_package.__path__):
+            module = importlib.import_module(f"{services_package.__name__}.{found.name}")
+            self.services[module.SERVICE.name] = module.SERVICE
+            setup = getattr(module, "setup", None)
+            if setup:
+                setup(self)
+        for service in self.services.values():
+            self._raw += service.raw_routes
+            for name, action in service.actions.items():
+                self.operations.action(name, action)
+        self._raw.sort(key=lambda route: (-len(route[1]), route[0].startswith("*")))
+
+    def when_enabled(self, service: str, hook: Callable[[Sandbox, str], None]) -> None:
+        """Have hook(app, project id) run when a project enables an API (default networks, service agents, …)."""
+        self.enable_hooks.setdefault(service, []).append(hook)
+
+    def api(self, name: str, version: str) -> discovery.Api:
+        """A discovery document, read when first asked for."""
+        if (name, version) not in self._apis:
+            service = self.services[name]
+            self._apis[name, version] = discovery.Api(name, version, service.family, service.lenient)
+        return self._apis[name, version]
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a background task until it ends; it is cancelled when the sandbox stops."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- life --------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, bring the data planes up, and go on with unfinished operations.  Raises OSError (port in use)."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: ProxyProtocol(self), "127.0.0.1", self.settings.port)
+        self.settings.port = self._server.sockets[0].getsockname()[1]
+        self.settings.remember()
+        if projects.find(self, self.settings.project) is None:
+            deployer = f"serviceAccount:{self.settings.deployer}"
+            projects.create(self, self.settings.project, deployer)
+        for service in self.services.values():
+            for hook in service.on_start:
+                await hook(self)
+        self.operations.resume()
+
+    async def stop(self) -> None:
+        """Close every connection, stop the data planes, and leave the state as it is."""
+        if self._server:
+            self._server.close()
+        await self.operations.drain()
+        for service in reversed(self.services.values()):
+            for hook in service.on_stop:
+                await hook(self)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tls.shutdown(1)
+        await self._plain.shutdown(1)
+        for transport in list(self.connections):
+            transport.abort()
+        self.store.close()
+
+    # -- the proxy's questions ---------------------------------------------
+
+    def plays(self, host: str) -> bool:
+        """Whether the proxy lets a client through to this host."""
+        if host.endswith(".googleapis.com") or any(self._host_matches(pattern, host) for pattern, _, _ in self._raw):
+            return True
+        return any(hook(self, host) is not False for hook in self.hosts)
+
+    def tls_context(self, host: str) -> ssl.SSLContext | None:
+        """The certificate a client of this host is shown; None: none, the handshake fails."""
+        if host.endswith(".googleapis.com") or any(self._host_matches(pattern, host) for pattern, _, _ in self._raw):
+            return self.authority.context(host)
+        for hook in self.hosts:
+            answer = hook(self, host)
+            if answer is not False:
+                return answer if isinstance(answer, ssl.SSLContext) else None
+        return None
+
+    def tls_server(self) -> asyncio.Protocol:
+        """A protocol that serves HTTP on a connection whose TLS has ended here."""
+        return self._tls()
+
+    def plain_server(self) -> asyncio.Protocol:
+        """A protocol that serves plain HTTP (port 80)."""
+        return self._plain()
+
+    @staticmethod
+    def _host_matches(pattern: str, host: str) -> bool:
+        return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=1 << 40
+        )
+
+    # -- requests ----------------------------------------------------------
+
+    async def _handle_plain(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._elsewhere(request)
+
+    async def _handle_tls(self, request: web.BaseRequest) -> web.StreamResponse:
+        host = (request.host or "").split(":")[0].lower()
+        if not host.endswith(".googleapis.com"):
+            return await self._elsewhere(request)
+        path = request.raw_path.split("?", 1)[0]
+        media = ""
+        for prefix, kind in _PREFIXES:
+            if path.startswith(prefix):
+                path, media = path[len(prefix) - 1 :], kind
+        for service, version in self._candidates(host, path):
+            api = self.api(service.name, version)
+            found = api.find(request.method, path)
+            if found is not None:
+                return await self._api_request(request, service, api, *found, media)
+            if path.startswith(api.base + version if api.base == "/" else api.base) and api.other_verb(
+                request.method, path
+            ):
+                return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
+        return await self._elsewhere(request)
+
+    def _candidates(self, host: str, path: str) -> list[tuple[Service, str]]:
+        if host in ("www.googleapis.com", "content.googleapis.com"):
+            parts = path.split("/")
+            name = {"sql": "sqladmin"}.get(parts[1], parts[1])
+            service = self.services.get(name)
+            return [(service, v) for v in service.versions if v in path] if service else []
+        for service in self.services.values():
+            if service.host == host:
+                return [(service, v) for v in service.versions if f"/{v}/" in path]
+        return []
+
+    async def _elsewhere(self, request: web.BaseRequest) -> web.StreamResponse:
+        host = (request.host or "").split(":")[0].lower()
+        path = request.raw_path.split("?", 1)[0]
+        for pattern, prefix, handler in self._raw:
+            if self._host_matches(pattern, host) and path.startswith(prefix):
+                try:
+                    return await handler(self, request)
+                except ApiError as error:
+                    return _json(error.body("esf"), error.code, error.headers)
+        if self.front_door is not None and not host.endswith(".googleapis.com"):
+            return await self.front_door(self, request)
+        return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
+
+    async def _api_request(
+        self,
+        request: web.BaseRequest,
+        service: Service,
+        api: discovery.Api,
+        method: discovery.Method,
+        params: dict[str, str],
+        media: str,
+    ) -> web.StreamResponse:
+        try:
+            principal = self.authenticate(request)
+            call = Call(self, request, method, dict(params), {}, principal, None, media)
+            pairs = list(request.rel_url.query.items())
+            call.params |= method.query(pairs)
+            if not media and method.request and request.can_read_body:
+                call.body = api.body(method, _parse(await request.read()))
+            if not media and ("alt", "media") in pairs:
+                call.media = "download"
+            self._settle_project(service, call)
+            handler = service.handlers.get(method.id)
+            if handler is None:
+                raise discovery.unsupported(method)
+            if method.id in service.permissions:
+                permission, resource = service.permissions[method.id]
+                call.require(permission, resource(call) if resource else "")
+            answer = handler(call)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except ApiError as error:
+            return _json(error.body(service.family), error.code, error.headers)
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        if isinstance(answer, Operation):
+            answer = render(answer, service.host)
+        if answer is None:
+            return web.Response(status=204) if service.family == "legacy" else _json({})
+        return _json(answer)
+
+    def authenticate(self, request: web.BaseRequest) -> Principal:
+        """The caller of a request, by its bearer token.  Raises ApiError 401."""
+        header = request.headers.get("Authorization", "")
+        token = header.partition(" ")[2].strip() if header.lower().startswith("bearer ") else ""
+        token = token or request.rel_url.query.get("access_token", "")
+        if not token:
+            raise unauthenticated(missing=True)
+        principal = self.tokens.principal(token)
+        if principal is None:
+            raise unauthenticated(missing=False)
+        return principal
+
+    def _settle_project(self, service: Service, call: Call) -> None:
+        """Find the project a call is about, and refuse where it has not enabled the API."""
+        name = service.project_of(call) if service.project_of else _project_name(call.params)
+        if name is None or name == "-":
+            return
+        call.project = projects.find(self, name)
+        if call.project is None:
+            if service.name == "cloudresourcemanager":
+                return
+            if service.family == "legacy" and service.name == "compute":
+                text = f"The resource 'projects/{name}' was not found"
+                raise ApiError(404, text, reason="notFound")
+            text = f"Permission denied on resource project {name}."
+            raise ApiError(403, text, reason="forbidden", details=_consumer_invalid(name, service.host))
+        if not service.always_enabled and not projects.enabled(self, call.project["projectId"], service.host):
+            api = self.api(service.name, service.versions[0])
+            raise service_disabled(service.host, api.title, call.project["projectNumber"])
+
+
+def _consumer_invalid(name: str, host: str) -> list[dict[str, Any]]:
+    return [
+        {"@type": "type.googleapis.com/google.rpc.Help",
+         "links": [{"description": "Google developers console", "url": "https://console.developers.google.com"}]},
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "CONSUMER_INVALID", "domain": "googleapis.com",
+         "metadata": {"consumer": f"projects/{name}", "service": host}},
+    ]  # fmt: skip
+
+
+def _project_name(params: dict[str, Any]) -> str | None:
+    if "project" in params:
+        return params["project"]
+    for key in ("name", "parent", "resource", "projectId", "resourceName"):
+        value = params.get(key)
+        if isinstance(value, str) and (found := re.match(r"(?:.*/)?projects/([^/:]+)", value)):
+            return found.group(1)
+    return None
+
+
+def _parse(data: bytes) -> Any:
+    if not data.strip():
+        return None
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        text = f"Invalid JSON payload received. {error}"
+        raise ApiError(400, text, reason="parseError", status="INVALID_ARGUMENT") from None
+
+
+def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    response = web.Response(
+        status=status, body=json.dumps(body, indent=2).encode() + b"\n", content_type="application/json", charset="utf-8"
+    )
+    response.headers["Vary"] = "Origin, X-Origin, Referer"
+    response.headers["Server"] = "ESF"
+    response.headers.update(headers or {})
+    return response

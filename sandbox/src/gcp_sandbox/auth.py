@@ -1,0 +1,131 @@
+"""Access tokens, ID tokens and the keys they are signed with.
+
+Access tokens carry their content, sealed with the state's own key: they hold over a restart, and no table of them grows.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from gcp_sandbox.store import Store
+
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+_PREFIX = "ya29.sandbox-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Principal:
+    """Who calls: an e-mail, and the member string of IAM policies."""
+
+    email: str
+    scopes: str = CLOUD_PLATFORM
+
+    @property
+    def is_service_account(self) -> bool:
+        return self.email.endswith(".gserviceaccount.com")
+
+    @property
+    def member(self) -> str:
+        """``user:…`` or ``serviceAccount:…``."""
+        return f"{'serviceAccount' if self.is_service_account else 'user'}:{self.email}"
+
+
+def new_key() -> str:
+    """A new RSA private key, PEM (PKCS 8)."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def public_pem(private_pem: str) -> str:
+    """The public key (PEM) of a private key."""
+    key = serialization.load_pem_private_key(private_pem.encode(), None)
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+
+
+def subject_id(email: str) -> str:
+    """The 21 digits that Google gives an account as its unique id."""
+    number = int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big") % 10**20
+    return f"1{number:020d}"
+
+
+class Tokens:
+    """Issues and checks tokens."""
+
+    def __init__(self, store: Store) -> None:
+        keys = store.get("sandbox", "token-keys")
+        if keys is None:
+            keys = {
+                "seal": secrets.token_hex(32),
+                "google": {"kid": secrets.token_hex(20), "pem": new_key()},
+            }
+            store.put("sandbox", "token-keys", keys)
+        self._seal = bytes.fromhex(keys["seal"])
+        self.kid: str = keys["google"]["kid"]
+        self.private_key: str = keys["google"]["pem"]
+        self.public_key = public_pem(self.private_key)
+
+    def access_token(self, email: str, scopes: str = CLOUD_PLATFORM, lifetime: int = 3600) -> str:
+        """A bearer token of an account; lifetime in seconds."""
+        content = {"e": email, "s": scopes, "x": int(time.time()) + lifetime, "n": secrets.token_hex(4)}
+        body = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
+        return f"{_PREFIX}{body}.{self._mac(body)}"
+
+    def _mac(self, body: str) -> str:
+        return hmac.new(self._seal, body.encode(), "sha256").hexdigest()[:40]
+
+    def check(self, token: str) -> dict[str, Any] | None:
+        """Content of an access token {e: e-mail, s: scopes, x: expiry}, or None where it is not valid now."""
+        if not token.startswith(_PREFIX):
+            return None
+        body, _, mac = token.removeprefix(_PREFIX).partition(".")
+        if not hmac.compare_digest(mac, self._mac(body)):
+            return None
+        content = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        return content if content["x"] > time.time() else None
+
+    def principal(self, token: str) -> Principal | None:
+        """The account of an access token, or None."""
+        content = self.check(token)
+        return Principal(content["e"], content["s"]) if content else None
+
+    def id_token(self, email: str, audience: str, *, include_email: bool = True, lifetime: int = 3600) -> str:
+        """An OpenID Connect ID token signed by "Google"."""
+        when = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": "https://accounts.google.com", "aud": audience, "azp": subject_id(email), "sub": subject_id(email),
+            "iat": when, "exp": when + lifetime,
+        }  # fmt: skip
+        if include_email:
+            claims |= {"email": email, "email_verified": True}
+        return jwt.encode(claims, self.private_key, algorithm="RS256", headers={"kid": self.kid})
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys of ID tokens (https://www.googleapis.com/oauth2/v3/certs)."""
+        key = serialization.load_pem_public_key(self.public_key.encode())
+        jwk = RSAAlgorithm.to_jwk(key, as_dict=True)  # type: ignore[arg-type]
+        return {"keys": [jwk | {"kid": self.kid, "alg": "RS256", "use": "sig"}]}
+
+    def check_id_token(self, token: str) -> dict[str, Any] | None:
+        """Claims of an ID token of ours whose signature and times are right (audience is the caller's matter)."""
+        try:
+            return jwt.decode(token, self.public_key, algorithms=["RS256"], options={"verify_aud": False})
+        except jwt.InvalidTokenError:
+            return None

@@ -1,0 +1,304 @@
+"""The command ``gcp-sandbox``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+
+from gcp_sandbox import __version__
+from gcp_sandbox.latency import profile
+from gcp_sandbox.settings import Settings, default_state
+
+READY_SECONDS = 60
+
+
+def fail(text: str) -> NoReturn:
+    """End with a message and status 1."""
+    print(f"gcp-sandbox: {text}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+# -- the running process -------------------------------------------------
+
+
+def _process(state: Path) -> dict[str, Any] | None:
+    """What the running sandbox of this state wrote about itself, or None where none runs (or it was killed)."""
+    try:
+        doc = json.loads((state / "run.json").read_text(encoding="utf-8"))
+        process = psutil.Process(doc["pid"])
+        alive = process.create_time() == doc["started"] and process.status() != psutil.STATUS_ZOMBIE
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return None
+    return doc if alive else None
+
+
+def _running(state: Path) -> dict[str, Any]:
+    doc = _process(state)
+    if doc is None:
+        fail(f"none is running with the state {state}; start one: gcp-sandbox up --detach --state {shlex.quote(str(state))}")
+    return doc
+
+
+def _sweep(state: Path) -> None:
+    """End what a killed sandbox left running: processes that carry its state folder in their environment."""
+    mark = str(state.resolve())
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            if process.environ().get("GCP_SANDBOX_CHILD_OF") == mark:
+                process.kill()
+        except psutil.Error:
+            continue
+
+
+async def _serve(settings: Settings, announce: Callable[[], None]) -> None:
+    from gcp_sandbox.app import Sandbox
+
+    app = Sandbox(settings)
+    await app.start()
+    _write_credentials(app)
+    announce()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    await app.stop()
+
+
+def _write_credentials(app: Any) -> None:
+    """The deployer's key file, as `gcloud iam service-accounts keys create` writes one."""
+    from gcp_sandbox.services.iam import key_file
+
+    path = app.folder / "deployer.json"
+    if not path.exists():
+        path.touch(0o600)
+        path.write_text(json.dumps(key_file(app, app.settings.deployer), indent=2) + "\n", encoding="utf-8")
+
+
+def up(args: argparse.Namespace) -> None:
+    """Start, in the foreground or detached."""
+    state: Path = args.state
+    other = _process(state)
+    if other:
+        if args.detach:
+            print(f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}")
+            return
+        fail(f"already running with this state: pid {other['pid']}")
+    try:
+        profile(args.latency or "none")
+    except ValueError as error:
+        fail(str(error))
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        state.chmod(0o700)
+    except OSError as error:
+        fail(f"the state folder {state} cannot be used: {error.strerror}")
+    if args.detach:
+        _detach(state)
+        return
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = Settings.load(state, port=args.port, project=args.project, latency=args.latency)
+    _sweep(state)
+
+    def announce() -> None:
+        me = psutil.Process()
+        doc = {"pid": me.pid, "started": me.create_time(), "port": settings.port, "project": settings.project}
+        (state / "run.json").write_text(json.dumps(doc), encoding="utf-8")
+        print(f"ready: proxy http://127.0.0.1:{settings.port}, project {settings.project}, state {state}", flush=True)
+
+    wanted = settings.port
+    try:
+        try:
+            asyncio.run(_serve(settings, announce))
+        except OSError as error:
+            if args.port or not wanted or error.errno != 98:
+                raise
+            settings.port = 0  # the port of last time is taken, and nobody asked for it by number
+            asyncio.run(_serve(settings, announce))
+    except OSError as error:
+        if error.errno == 98:
+            fail(f"port {wanted} is in use; choose another with --port, or --port 0 for any free one")
+        raise
+    finally:
+        (state / "run.json").unlink(missing_ok=True)
+
+
+def _detach(state: Path) -> None:
+    log = state / "sandbox.log"
+    argv = [a for a in sys.argv[1:] if a != "--detach"]
+    with log.open("ab") as out:
+        start = out.tell()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "gcp_sandbox.cli", *argv],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if (doc := _process(state)) and doc["pid"] == child.pid:
+            print(f"ready: proxy http://127.0.0.1:{doc['port']}, project {doc['project']}, state {state}")
+            return
+        if child.poll() is not None:
+            text = log.read_bytes()[start:].decode(errors="replace").strip()
+            fail(text.splitlines()[-1].removeprefix("gcp-sandbox: ") if text else f"it ended with status {child.returncode}")
+        time.sleep(0.05)
+    child.terminate()
+    fail(f"not ready after {READY_SECONDS} s; see {log}")
+
+
+def down(args: argparse.Namespace) -> None:
+    """Stop; nothing is left running."""
+    doc = _process(args.state)
+    if doc is None:
+        _sweep(args.state)
+        (args.state / "run.json").unlink(missing_ok=True)
+        print("not running")
+        return
+    process = psutil.Process(doc["pid"])
+    children = process.children(recursive=True)
+    process.terminate()
+    _, alive = psutil.wait_procs([process, *children], timeout=30)
+    for left in alive:
+        left.kill()
+    psutil.wait_procs(alive, timeout=5)
+    _sweep(args.state)
+    print("stopped")
+
+
+def reset(args: argparse.Namespace) -> None:
+    """Stop, and forget everything but the certificate authority, the port and the images."""
+    was = _process(args.state)
+    down(args)
+    for entry in args.state.iterdir() if args.state.exists() else ():
+        if entry.name not in ("ca.pem", "ca.key", "settings.json", "images.json"):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    print("state cleared")
+    if was:
+        print("start again: gcp-sandbox up --detach --state " + shlex.quote(str(args.state)))
+
+
+# -- for clients -----------------------------------------------------------
+
+
+def environment(state: Path, doc: dict[str, Any]) -> dict[str, str]:
+    """The variables by which unmodified Google clients reach the running sandbox."""
+    proxy = f"http://127.0.0.1:{doc['port']}"
+    ca = str((state / "ca.pem").resolve())
+    key = str((state / "deployer.json").resolve())
+    return {
+        "HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": "", "no_proxy": "",
+        "REQUESTS_CA_BUNDLE": ca, "SSL_CERT_FILE": ca, "CURL_CA_BUNDLE": ca,
+        "GCP_AUTH_KIND": "serviceaccount", "GCP_SERVICE_ACCOUNT_FILE": key, "GOOGLE_APPLICATION_CREDENTIALS": key,
+        "GCP_PROJECT": doc["project"], "GOOGLE_CLOUD_PROJECT": doc["project"],
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": ca, "CLOUDSDK_CORE_PROJECT": doc["project"],
+    }  # fmt: skip
+
+
+def env(args: argparse.Namespace) -> None:
+    """Print the export lines."""
+    for name, value in environment(args.state, _running(args.state)).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def token(args: argparse.Namespace) -> None:
+    """Print an access token of the deployer, or of another account."""
+    from gcp_sandbox.auth import Tokens
+    from gcp_sandbox.store import Store
+
+    doc = _running(args.state)
+    store = Store(args.state / "state.sqlite")
+    email = args.email or f"deployer@{doc['project']}.iam.gserviceaccount.com"
+    print(Tokens(store).access_token(email, lifetime=args.lifetime))
+    store.close()
+
+
+def browser(args: argparse.Namespace) -> None:
+    """Print a command that opens a URL of the sandbox in Chromium or Chrome, with a profile of its own."""
+    from gcp_sandbox.tls import Authority
+
+    doc = _running(args.state)
+    name = next((n for n in ("chromium", "google-chrome", "chromium-browser", "chrome") if shutil.which(n)), "chromium")
+    words = [
+        name, f"--proxy-server=http://127.0.0.1:{doc['port']}", "--proxy-bypass-list=<-loopback>",
+        f"--ignore-certificate-errors-spki-list={Authority(args.state).spki}",
+        f"--user-data-dir={(args.state / 'browser').resolve()}", "--no-first-run", args.url,
+    ]  # fmt: skip
+    print(shlex.join(words))
+
+
+def image_add(args: argparse.Namespace) -> None:
+    """Give an image reference a folder with a Containerfile, whose entry point is then run as its container."""
+    from gcp_sandbox.images import ImageError, Images
+
+    args.state.mkdir(parents=True, exist_ok=True)
+    try:
+        Images(args.state).add(args.reference, args.folder, args.python)
+    except ImageError as error:
+        fail(str(error))
+    print(f"{args.reference} -> {args.folder}")
+
+
+def status(args: argparse.Namespace) -> None:
+    """What runs, and what it holds."""
+    from gcp_sandbox.report import collect, show
+
+    doc = collect(args.state, _process(args.state))
+    print(json.dumps(doc, indent=2) if args.json else show(doc))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the command."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--state", type=Path, default=None, help=f"state folder (default {default_state()})")
+    parser = argparse.ArgumentParser(prog="gcp-sandbox", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("up", up, "start (stops at Ctrl-C)")
+    sub.add_argument("--detach", action="store_true", help="return when it is ready, leave it running")
+    sub.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always that)")
+    sub.add_argument("--project", help="id of the first project")
+    sub.add_argument("--latency", help="none (default) or realistic[:SCALE]")
+    command("env", env, "print export lines for clients")
+    sub = command("token", token, "print an access token")
+    sub.add_argument("--as", dest="email", help="of this account instead of the deployer")
+    sub.add_argument("--lifetime", type=int, default=3600, help="seconds (3600)")
+    sub = command("status", status, "show what runs and what it holds")
+    sub.add_argument("--json", action="store_true")
+    command("reset", reset, "stop and forget all resources")
+    command("down", down, "stop")
+    sub = command("browser", browser, "print a command that opens a URL of the sandbox in a browser")
+    sub.add_argument("url")
+    images = commands.add_parser("image", help="container images").add_subparsers(required=True, metavar="COMMAND")
+    sub = images.add_parser("add", parents=[common], help=image_add.__doc__)
+    sub.set_defaults(run=image_add)
+    sub.add_argument("reference", help="for example europe-docker.pkg.dev/p/r/name:tag")
+    sub.add_argument("folder", type=Path, help="folder of the Containerfile")
+    sub.add_argument("--python", type=Path, help="interpreter that stands for the image's python")
+    args = parser.parse_args(argv)
+    args.state = (args.state or default_state()).absolute()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""Google's discovery documents: which method a request means, and whether its parameters and body are right.
+
+The documents ship inside google-api-python-client; each is read when a request first needs it.
+https://developers.google.com/discovery/v1/reference/apis
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from gcp_sandbox.errors import ApiError, bad_request, error_info
+
+Schema = dict[str, Any]
+_PROSE = {"description", "enumDescriptions", "documentationLink", "scopes", "annotations", "enumDeprecated"}
+# A request may send these with every method of every API.
+_ALWAYS = {"alt", "key", "fields", "prettyPrint", "quotaUser", "userIp", "access_token", "oauth_token", "callback",
+           "uploadType", "upload_protocol", "$.xgafv", "upload_id", "$alt"}  # fmt: skip
+
+
+def documents() -> Path:
+    """The folder of the discovery documents."""
+    spec = importlib.util.find_spec("googleapiclient")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("google-api-python-client is not installed: its discovery documents are needed")
+    return Path(spec.origin).parent / "discovery_cache" / "documents"
+
+
+def _without_prose(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # A property may itself be named "description": then its value is an object, and it stays.
+    return {k: v for k, v in pairs if k not in _PROSE or isinstance(v, dict)}
+
+
+class Method:
+    """One method of an API, for example compute.networks.insert."""
+
+    def __init__(self, api: Api, doc: dict[str, Any]) -> None:
+        self.api = api
+        self.id: str = doc["id"]
+        self.http: str = doc["httpMethod"]
+        self.path: str = doc["path"]
+        self.parameters: dict[str, Schema] = doc.get("parameters", {})
+        self.request: str | None = doc.get("request", {}).get("$ref")
+        self.response: str | None = doc.get("response", {}).get("$ref")
+        self.regex, self.weight = self._compile(api.base + self.path)
+
+    def _compile(self, template: str) -> tuple[re.Pattern[str], int]:
+        out, at, literal = [], 0, 0
+        names: list[str] = []
+        for found in re.finditer(r"\{(\+?)([^}]+)\}", template):
+            text = template[at : found.start()]
+            literal += len(text)
+            out.append(re.escape(text))
+            name = found.group(2)
+            names.append(name)
+            if found.group(1):
+                pattern = self.parameters.get(name, {}).get("pattern", "^.+$")
+                out.append(f"({pattern.removeprefix('^').removesuffix('$')})")
+                literal += len(re.sub(r"\[\^/\]\+|\.\*", "", pattern))
+            else:
+                out.append("([^/]+)")
+            at = found.end()
+        text = template[at:]
+        out.append(re.escape(text))
+        self.names = names
+        return re.compile("".join(out)), literal + len(text)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The path parameters, percent-decoded, or None where the path is another method's."""
+        found = self.regex.fullmatch(path)
+        return {n: unquote(v) for n, v in zip(self.names, found.groups(), strict=True)} if found else None
+
+    def query(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+        """Query parameters, converted to their types.  Raises ApiError 400."""
+        out: dict[str, Any] = {}
+        for name, text in pairs:
+            schema = self.parameters.get(name)
+            if schema is None or schema.get("location") != "query":
+                camel = re.sub(r"_([a-z])", lambda m: m.group(1).upper(), name)
+                if camel in self.parameters and self.api.family == "esf":
+                    name, schema = camel, self.parameters[camel]
+                elif name in _ALWAYS or name in self.api.parameters:
+                    continue
+                elif self.api.lenient:
+                    continue
+                else:
+                    text = (f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
+                            f"Field '{name}' could not be found in request message.")  # fmt: skip
+                    raise ApiError(400, text, status="INVALID_ARGUMENT", details=[bad_request("", text)])
+            value = self._parameter(name, schema, text)
+            if schema.get("repeated"):
+                out.setdefault(name, []).append(value)
+            else:
+                out[name] = value
+        for name, schema in self.parameters.items():
+            if schema.get("required") and schema.get("location") == "query" and name not in out:
+                raise ApiError(400, f"Required parameter: {name}", reason="required", location=name,
+                               location_type="parameter")  # fmt: skip
+        return out
+
+    def _parameter(self, name: str, schema: Schema, text: str) -> Any:
+        kind = schema.get("type")
+        if kind == "boolean":
+            if text.lower() in ("true", "1"):
+                return True
+            if text.lower() in ("false", "0"):
+                return False
+        elif kind == "integer":
+            if re.fullmatch(r"-?\d+", text):
+                return int(text)
+        elif "enum" in schema and text not in schema["enum"]:
+            pass
+        else:
+            return text
+        shown = schema.get("format", kind).upper() if "enum" not in schema else "enum"
+        raise ApiError(400, f"Invalid value at '{name}' (TYPE_{shown}), \"{text}\"", status="INVALID_ARGUMENT",
+                       details=[bad_request(name, f"Invalid value at '{name}', \"{text}\"")])  # fmt: skip
+
+
+class Api:
+    """One discovery document.
+
+    family: the shape of its errors (see errors.py). lenient: unknown query parameters and body fields are ignored,
+    as Cloud Storage does.
+    """
+
+    def __init__(self, name: str, version: str, family: str, lenient: bool = False) -> None:
+        self.name, self.version, self.family, self.lenient = name, version, family, lenient
+        path = documents() / f"{name}.{version}.json"
+        doc = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_prose)
+        self.title: str = doc["title"]
+        self.host: str = doc["rootUrl"].removeprefix("https://").rstrip("/")
+        self.base = "/" + doc["servicePath"]
+        self.parameters: dict[str, Schema] = doc.get("parameters", {})
+        self.schemas: dict[str, Schema] = doc["schemas"]
+        self.methods: dict[str, Method] = {m["id"]: Method(self, m) for m in self._walk(doc)}
+        self._by_shape: dict[tuple[str, int], list[Method]] = {}
+        self._open: list[Method] = []
+        for method in sorted(self.methods.values(), key=lambda m: -m.weight):
+            if re.search(r"\.\*|\.\+", method.regex.pattern):
+                self._open.append(method)
+            else:
+                self._by_shape.setdefault((method.http, self._slashes(method)), []).append(method)
+
+    def _walk(self, node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield from node.get("methods", {}).values()
+        for child in node.get("resources", {}).values():
+            yield from self._walk(child)
+
+    @staticmethod
+    def _slashes(method: Method) -> int:
+        return re.sub(r"\[\^/\]", "", method.regex.pattern).count("/")
+
+    def find(self, http: str, path: str) -> tuple[Method, dict[str, str]] | None:
+        """The method and path parameters of a request, or None."""
+        for method in (*self._by_shape.get((http, path.count("/")), ()), *self._open):
+            if method.http == http and (params := method.match(path)) is not None:
+                return method, params
+        return None
+
+    def other_verb(self, http: str, path: str) -> bool:
+        """Whether the path exists under another HTTP method."""
+        return any(self.find(other, path) for other in ("GET", "POST", "PUT", "PATCH", "DELETE") if other != http)
+
+    # -- bodies ------------------------------------------------------------
+
+    def body(self, method: Method, value: Any) -> dict[str, Any]:
+        """A request body, checked and normalised (int64 as strings, camelCase keys, no nulls).  Raises ApiError 400."""
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self._invalid("", "Invalid JSON payload received. Unknown name \"\": Root element must be a message.")
+        if method.request is None:
+            return value
+        root = re.sub(r"^Google[A-Za-z]*?V\d+(?:(?:alpha|beta)\d+)?", "", method.request)
+        root = root[:1].lower() + root[1:]
+        if method.request.endswith("Request") or self.family == "legacy":
+            root = ""
+        return self._object(self.schemas[method.request], value, root)
+
+    def _object(self, schema: Schema, value: Any, where: str) -> Any:
+        if "$ref" in schema:
+            return self._object(self.schemas[schema["$ref"]], value, where)
+        kind = schema.get("type")
+        if kind == "object":
+            return self._fields(schema, value, where)
+        if kind == "array":
+            if not isinstance(value, list):
+                if self.lenient:
+                    return value
+                value = [value]
+            return [self._object(schema["items"], v, f"{where}[{i}]") for i, v in enumerate(value)]
+        if kind == "any" or kind is None:
+            return value
+        return self._scalar(schema, value, where)
+
+    def _fields(self, schema: Schema, value: Any, where: str) -> Any:
+        properties: dict[str, Schema] = schema.get("properties", {})
+        extra = schema.get("additionalProperties")
+        if not isinstance(value, dict):
+            raise self._invalid(where, f"Invalid value at '{_snake(where)}' (type.googleapis.com), "
+                                       f"{json.dumps(value)}")  # fmt: skip
+        out: dict[str, Any] = {}
+        for key, item in value.items():
+            if item is None:
+                continue
+            name = key
+            if name not in properties and "_" in name:
+                name = re.sub(r"_([a-z0-9])", lambda m: m.group(1).upper(), name)
+            inner = f"{where}.{name}" if where else name
+            if name in properties:
+                out[name] = self._object(properties[name], item, inner)
+            elif extra is not None:
+                out[key] = self._object(extra, item, f"{where}[{key!r}]") if isinstance(extra, dict) else item
+            elif not properties and self.family != "esf":
+                out[key] = item
+            elif not self.lenient:
+                at = f" at '{_snake(where)}'" if where else ""
+                text = f'Invalid JSON payload received. Unknown name "{key}"{at}: Cannot find field.'
+                raise self._invalid(where, text)
+        return out
+
+    def _scalar(self, schema: Schema, value: Any, where: str) -> Any:
+        kind, form = schema["type"], schema.get("format")
+        if kind == "string":
+            if form in ("int64", "uint64"):
+                if isinstance(value, int) and not isinstance(value, bool) or re.fullmatch(r"-?\d+", str(value)):
+                    return str(value)
+                raise self._wrong(where, form.upper(), value)
+            if isinstance(value, bool | int | float | dict | list):
+                if self.family == "legacy" and isinstance(value, bool | int | float):
+                    return json.dumps(value)
+                raise self._wrong(where, "STRING", value)
+            if "enum" in schema and value not in schema["enum"] and not self.lenient and not schema.get("readOnly"):
+                raise self._enum(schema, where, value)
+            return value
+        if kind == "boolean":
+            if isinstance(value, bool):
+                return value
+            if value in ("true", "false"):
+                return value == "true"
+            raise self._wrong(where, "BOOL", value)
+        if kind == "integer":
+            if isinstance(value, bool) or not re.fullmatch(r"-?\d+(\.0+)?", str(value)):
+                raise self._wrong(where, (form or "int32").upper(), value)
+            return int(float(value))
+        if kind == "number":
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                try:
+                    return float(value)
+                except (TypeError, ValueError):
+                    raise self._wrong(where, (form or "double").upper(), value) from None
+            return value
+        return value
+
+    def _wrong(self, where: str, kind: str, value: Any) -> ApiError:
+        return self._invalid(where, f"Invalid value at '{_snake(where)}' (TYPE_{kind}), {json.dumps(value)}")
+
+    def _enum(self, schema: Schema, where: str, value: Any) -> ApiError:
+        if self.family == "legacy":
+            text = f"Invalid value for field 'resource.{where}': '{value}'. Must be one of [{', '.join(schema['enum'])}]."
+            return ApiError(400, text, reason="invalid")
+        return self._invalid(where, f"Invalid value at '{_snake(where)}' (enum), {json.dumps(value)}")
+
+    def _invalid(self, where: str, text: str) -> ApiError:
+        return ApiError(400, text, reason="badRequest", status="INVALID_ARGUMENT",
+                        details=[bad_request(_snake(where), text)])  # fmt: skip
+
+
+def _snake(text: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: "_" + m.group(1).lower(), text)
+
+
+def not_found_page(path: str) -> str:
+    """The HTML that Google's front end answers for a URL that no API has."""
+    return (
+        "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error 404 (Not Found)!!1</title>\n"
+        f"  <p><b>404.</b> <ins>That\u2019s an error.</ins>\n  <p>The requested URL <code>{path}</code> was not found on "
+        "this server.  <ins>That\u2019s all we know.</ins>\n"
+    )
+
+
+def unsupported(method: Method) -> ApiError:
+    """501 for a method that Google has and this program has not."""
+    text = f"gcp-sandbox does not behave for {method.id} yet: it knows the method and its parameters, but not what it does."
+    return ApiError(501, text, reason="notImplemented",
+                    details=[error_info("METHOD_NOT_SUPPORTED", "gcp-sandbox", method=method.id)])  # fmt: skip
+
+
+@functools.lru_cache
+def _available() -> frozenset[str]:
+    return frozenset(p.name.removesuffix(".json") for p in documents().glob("*.json"))
+
+
+def exists(name: str, version: str) -> bool:
+    """Whether Google publishes a document of this API and version."""
+    return f"{name}.{version}" in _available()

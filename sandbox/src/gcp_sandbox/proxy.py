@@ -1,0 +1,112 @@
+"""The forward proxy: CONNECT to the hosts this sandbox plays, all of them ending here; every other host is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import ssl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+_log = logging.getLogger("gcp_sandbox.proxy")
+_MAX_HEAD = 64 * 1024
+
+
+class _Waiting(asyncio.Protocol):
+    """Keeps what arrives between the TLS handshake and the HTTP protocol taking over."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+class ProxyProtocol(asyncio.Protocol):
+    """One client connection: reads the first request's head, then hands the connection to an HTTP server protocol."""
+
+    def __init__(self, app: Sandbox) -> None:
+        self._app = app
+        self._head = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._app.connections.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport:
+            self._app.connections.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport
+        self._head += data
+        if b"\r\n\r\n" not in self._head:
+            if len(self._head) > _MAX_HEAD:
+                self._transport.close()
+            return
+        line = self._head.split(b"\r\n", 1)[0].decode("latin-1")
+        method, _, rest = line.partition(" ")
+        target = rest.rsplit(" ", 1)[0]
+        if method == "CONNECT":
+            self._connect(target)
+        else:
+            self._plain(target)
+
+    def _refuse(self, host: str) -> None:
+        assert self._transport
+        text = f"gcp-sandbox: {host} is not part of this sandbox, and nothing leaves this machine.\n".encode()
+        head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+        self._transport.write(head.encode() + text)
+        self._transport.close()
+
+    def _connect(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        host = host.strip("[]").lower()
+        if port not in ("443", "80") or not self._app.plays(host):
+            self._refuse(target)
+            return
+        assert self._transport
+        self._transport.pause_reading()
+        self._transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if port == "80":
+            self._hand_over(self._transport, self._app.plain_server(), b"")
+            self._transport.resume_reading()
+            return
+        task = asyncio.get_running_loop().create_task(self._secure(host))
+        self._app.keep(task)
+
+    async def _secure(self, host: str) -> None:
+        assert self._transport
+        chosen = self._app.tls_context(host)
+        if chosen is None:  # a load balancer without a certificate for the name ends the handshake
+            self._transport.abort()
+            return
+        waiting = _Waiting()
+        try:
+            tls = await asyncio.get_running_loop().start_tls(self._transport, waiting, chosen, server_side=True)
+        except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
+            _log.debug("TLS with a client of %s: %s", host, error)
+            self._transport.abort()
+            return
+        if tls is not None:
+            self._hand_over(tls, self._app.tls_server(), waiting.data)
+
+    def _plain(self, target: str) -> None:
+        match = re.match(r"http://([^/:]+)(?::80)?(?:/|$|\?)", target, re.I)
+        if not match or not self._app.plays(match.group(1).lower()):
+            self._refuse(target)
+            return
+        assert self._transport
+        self._hand_over(self._transport, self._app.plain_server(), self._head)
+
+    @staticmethod
+    def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol, data: bytes) -> None:
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if data:
+            protocol.data_received(data)

@@ -1,0 +1,62 @@
+"""What a sandbox was started with, and where its state is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+from pathlib import Path
+
+
+def default_state() -> Path:
+    """The state folder where none is named: $GCP_SANDBOX_STATE, else the user's state folder."""
+    named = os.environ.get("GCP_SANDBOX_STATE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "gcp-sandbox"
+
+
+@dataclasses.dataclass
+class Settings:
+    """Options of `gcp-sandbox up`; what must stay the same over restarts is remembered in the state folder.
+
+    port: of the proxy (0: any free one).  project: id of the first project.  network: N of the 127.N.0.0/16 that private
+    addresses are taken from.  latency: "none" or "realistic[:SCALE]".
+    """
+
+    state: Path
+    port: int = 0
+    project: str = "sandbox-project"
+    network: int = 0
+    latency: str = "none"
+
+    @property
+    def deployer(self) -> str:
+        """E-mail of the service account that owns the first project."""
+        return f"deployer@{self.project}.iam.gserviceaccount.com"
+
+    @property
+    def _file(self) -> Path:
+        return self.state / "settings.json"
+
+    @classmethod
+    def load(cls, state: Path, **given: str | int | None) -> Settings:
+        """The remembered settings, overridden by those given (None: not given)."""
+        out = cls(state)
+        if out._file.exists():
+            for key, value in json.loads(out._file.read_text(encoding="utf-8")).items():
+                setattr(out, key, value)
+        for key, value in given.items():
+            if value is not None:
+                setattr(out, key, value)
+        out.network = out.network or 64 + secrets.randbelow(160)
+        return out
+
+    def remember(self) -> None:
+        """Write them to the state folder."""
+        kept = {k: v for k, v in dataclasses.asdict(self).items() if k != "state"}
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        part.replace(self._file)

@@ -1,0 +1,85 @@
+"""State on disk: JSON documents in SQLite (WAL), all of them also in memory.
+
+A write is on disk when the call returns, so that killing the process at any moment loses nothing that was answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Doc = dict[str, Any]
+
+
+class Store:
+    """Documents by kind ("compute.networks") and key ("projects/p/global/networks/n")."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS docs (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+        )
+        self._docs: dict[str, dict[str, Doc]] = {}
+        for kind, key, body in self._db.execute("SELECT kind, key, body FROM docs ORDER BY kind, key"):
+            self._docs.setdefault(kind, {})[key] = json.loads(body)
+
+    def get(self, kind: str, key: str) -> Doc | None:
+        """A copy of a document, or None."""
+        doc = self._docs.get(kind, {}).get(key)
+        return copy.deepcopy(doc) if doc is not None else None
+
+    def peek(self, kind: str, key: str) -> Doc | None:
+        """The document itself, for reading only."""
+        return self._docs.get(kind, {}).get(key)
+
+    def put(self, kind: str, key: str, doc: Doc) -> Doc:
+        """Write a document; returns a copy of it."""
+        body = json.dumps(doc, separators=(",", ":"))
+        self._db.execute("INSERT OR REPLACE INTO docs VALUES (?, ?, ?)", (kind, key, body))
+        self._docs.setdefault(kind, {})[key] = json.loads(body)
+        return json.loads(body)
+
+    def delete(self, kind: str, key: str) -> Doc | None:
+        """Remove a document; returns it, or None where there was none."""
+        doc = self._docs.get(kind, {}).pop(key, None)
+        if doc is not None:
+            self._db.execute("DELETE FROM docs WHERE kind = ? AND key = ?", (kind, key))
+        return doc
+
+    def list(self, kind: str, prefix: str = "") -> list[tuple[str, Doc]]:
+        """(key, document) pairs whose key starts with prefix, by key; documents are for reading only."""
+        docs = self._docs.get(kind, {})
+        return [(key, docs[key]) for key in sorted(docs) if key.startswith(prefix)]
+
+    def kinds(self) -> list[str]:
+        """Kinds that have documents."""
+        return sorted(kind for kind, docs in self._docs.items() if docs)
+
+    @contextlib.contextmanager
+    def atomic(self) -> Iterator[None]:
+        """All writes of the block, or none of them (do not await inside)."""
+        before = {kind: dict(docs) for kind, docs in self._docs.items()}
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            self._docs = before
+            raise
+        self._db.execute("COMMIT")
+
+    def counter(self, name: str, start: int = 1) -> int:
+        """The next number of a persistent sequence."""
+        doc = self.get("counters", name) or {"next": start}
+        self.put("counters", name, {"next": doc["next"] + 1})
+        return doc["next"]
+
+    def close(self) -> None:
+        self._db.close()
