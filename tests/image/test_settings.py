@@ -1,0 +1,64 @@
+"""The entry point's environment: what it accepts, what it says about the rest. MLflow is not needed for these."""
+
+from __future__ import annotations
+
+import pytest
+
+GOOD = {
+    "MLFLOW_DB_HOST": "10.0.0.3",
+    "MLFLOW_DB_NAME": "mlflow",
+    "MLFLOW_DB_USER": "mlflow",
+    "MLFLOW_DB_PASSWORD": "secret",
+    "MLFLOW_ARTIFACTS_BUCKET": "p-artifacts",
+}
+
+
+def test_defaults(entrypoint):
+    settings = entrypoint.Settings(GOOD)
+    assert settings.errors == []
+    assert (settings.host, settings.port) == ("0.0.0.0", 8080)
+    assert settings.artifacts == "gs://p-artifacts"
+    assert settings.backend_uri == "postgresql+psycopg2://mlflow:secret@10.0.0.3:5432/mlflow?sslmode=prefer"
+
+
+def test_every_part_of_the_uri_is_quoted(entrypoint):
+    odd = {"USER": "a@b", "PASSWORD": "p@ss:w/ord%?#é", "NAME": "x?y", "HOST": "fd00::1"}
+    uri = entrypoint.Settings(GOOD | {f"MLFLOW_DB_{name}": value for name, value in odd.items()}).backend_uri
+    assert uri == "postgresql+psycopg2://a%40b:p%40ss%3Aw%2Ford%25%3F%23%C3%A9@[fd00::1]:5432/x%3Fy?sslmode=prefer"
+
+
+@pytest.mark.parametrize("bucket", ["gs://p-artifacts/runs", "gs://p-artifacts/runs/"])
+def test_a_bucket_with_a_prefix(entrypoint, bucket):
+    settings = entrypoint.Settings(GOOD | {"MLFLOW_ARTIFACTS_BUCKET": bucket})
+    assert (settings.errors, settings.artifacts) == ([], "gs://p-artifacts/runs")
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_missing_variable_is_named(entrypoint, name):
+    env = {key: value for key, value in GOOD.items() if key != name}
+    assert entrypoint.Settings(env).errors == [f"{name} is not set"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("PORT", "http", "from 1 to 65535"),
+        ("PORT", "0", "from 1 to 65535"),
+        ("MLFLOW_DB_PORT", "65536", "from 1 to 65535"),
+        ("MLFLOW_DB_SSLMODE", "yes", "verify-full"),
+        ("MLFLOW_ARTIFACTS_BUCKET", "s3://p-artifacts", "gs://name/prefix"),
+        ("MLFLOW_ARTIFACTS_BUCKET", "Upper", "gs://name/prefix"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(entrypoint, name, value, allowed):
+    (error,) = entrypoint.Settings(GOOD | {name: value}).errors
+    assert error.startswith(f"{name} is {value!r}; it must be ") and allowed in error
+
+
+def test_a_bad_environment_ends_with_status_2(entrypoint, monkeypatch, capfd):
+    for name in GOOD:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit) as stop:
+        entrypoint.main()
+    assert stop.value.code == 2
+    assert capfd.readouterr().err.splitlines() == [f"mlflow-server: {name} is not set" for name in GOOD]
