@@ -1,0 +1,84 @@
+#!/usr/bin/python
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_identity
+short_description: Make sure that an API's service agent exists in a project
+description:
+  - Some Google APIs act in a project as a service account of their own, the service agent. It comes into being when
+    this module asks for it; asking again returns the same one.
+  - Identity-Aware Proxy calls Cloud Run as its service agent, which therefore needs C(roles/run.invoker).
+  - Google does not tell whether the agent was there before, so the module always reports C(changed=false).
+  - C(google.cloud) has no module for this.
+version_added: 0.1.0
+author:
+  - mlops.mlflow_gcp contributors (@mlops)
+extends_documentation_fragment:
+  - google.cloud.gcp
+  - mlops.mlflow_gcp.attributes
+options:
+  service:
+    description:
+      - Name of the API, such as V(iap.googleapis.com). It must be enabled.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    description: Creates nothing; returns the address that service agents usually have.
+"""
+
+EXAMPLES = r"""
+- name: The service agent of Identity-Aware Proxy exists
+  mlops.mlflow_gcp.service_identity:
+    project: my-project
+    auth_kind: application
+    service: iap.googleapis.com
+  register: iap_agent
+"""
+
+RETURN = r"""
+email:
+  description: E-mail address of the service agent.
+  returned: success
+  type: str
+  sample: service-123456789012@gcp-sa-iap.iam.gserviceaccount.com
+resource:
+  description: The identity as Google returns it.
+  returned: success
+  type: dict
+  sample:
+    email: service-123456789012@gcp-sa-iap.iam.gserviceaccount.com
+    uniqueId: "112233445566778899001"
+"""
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import wait
+
+
+def identity(task: Task) -> dict:
+    """https://cloud.google.com/service-usage/docs/reference/rest/v1beta1/services/generateServiceIdentity"""
+    service = task.params["service"]
+    if task.check_mode:
+        agent = {"email": f"service-{task.project_number}@gcp-sa-{service.split('.')[0]}.iam.gserviceaccount.com"}
+    else:
+        url = f"https://serviceusage.googleapis.com/v1beta1/projects/{task.project}/services/{service}:generateServiceIdentity"
+        attempt = f"generate the service identity of {service} in project {task.project}"
+        with task.client.attempt(attempt):
+            operation = task.client.post(url, safe=True)
+            agent = wait(task.client, operation, url, timeout=300, attempt=attempt)
+            if not agent.get("email"):
+                raise GcpError(f"Cannot {attempt}: Google's answer names no e-mail address, this API has no service agent")
+    return task.result(changed=False, before=agent, after=agent, resource=agent, email=agent["email"])
+
+
+def main() -> None:
+    run(identity, argument_spec={"service": {"type": "str", "required": True}})
+
+
+if __name__ == "__main__":
+    main()
