@@ -5,16 +5,16 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH VIRTUAL_ENV
 
 BIN := .venv/bin
-STATE := .gcp-sandbox
 IMAGE := europe-west2-docker.pkg.dev/mlflow-demo/mlflow/server:3.17.2
 URL := https://mlflow.example.com
 # Named, because Ansible ignores an ansible.cfg it finds in a folder that others may write to.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export GCP_SANDBOX_STATE := $(CURDIR)/.gcp-sandbox
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Everything that talks to the sandbox runs with the environment that it prints, and nothing else.
-IN_SANDBOX = set -e; eval "$$(gcp-sandbox env --state $(STATE))"; export ANSIBLE_FORCE_COLOR=$$(test -t 1 && echo 1 || echo 0);
+IN_SANDBOX = set -e; eval "$$(gcp-sandbox env)"; export ANSIBLE_FORCE_COLOR=$$(test -t 1 && echo 1 || echo 0);
 
 .PHONY: help
 help: ## List the targets
@@ -22,18 +22,18 @@ help: ## List the targets
 
 .PHONY: demo
 demo: setup ## Deploy MLflow into a local Google Cloud and verify it through the front door
-	@tools/step "starting the local Google Cloud in $(STATE)" gcp-sandbox up --detach --state $(STATE)
-	@gcp-sandbox image add $(IMAGE) image --python .venv-image/bin/python --state $(STATE)
+	@tools/step "starting the local Google Cloud in .gcp-sandbox" gcp-sandbox up --detach --project mlflow-demo
+	@gcp-sandbox image add $(IMAGE) image --python .venv-image/bin/python
 	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/site.yml
 	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/verify.yml
 	@echo
 	@echo "MLflow is deployed and verified. To open it in a browser, run:"
-	@gcp-sandbox browser $(URL) --state $(STATE) | sed 's/^/  /'
+	@gcp-sandbox browser $(URL) | sed 's/^/  /'
 	@echo "To stop everything: make demo-down"
 
 .PHONY: demo-down
 demo-down: ## Stop what `make demo` started (its state stays, `make demo` takes it up again)
-	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down --state $(STATE); else echo "Nothing was started here."; fi
+	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down; else echo "Nothing was started here."; fi
 
 .PHONY: test
 test: lint ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
@@ -60,7 +60,7 @@ bench: setup ## Measure what has a target: start, memory, latency, second run
 
 .PHONY: clean
 clean: demo-down ## Stop the demo and remove everything that make made
-	rm -rf $(STATE) .venv .venv-image .collections .ansible .pytest_cache .ruff_cache
+	rm -rf .gcp-sandbox .venv .venv-image .collections .ansible .pytest_cache .ruff_cache
 
 .PHONY: setup
 setup: .collections/ansible_collections/mlops/mlflow_gcp

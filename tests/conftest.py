@@ -1,0 +1,121 @@
+"""One local Google Cloud for the whole run, reached by nothing but its command and its environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+IMAGE_PYTHON = os.environ.get("IMAGE_PYTHON", str(ROOT / ".venv-image" / "bin" / "python"))
+PROJECT = "mlflow-demo"
+
+# The checkout under its collection's name, as the Makefile makes it, for whoever calls pytest directly.
+LINK = ROOT / ".collections" / "ansible_collections" / "mlops" / "mlflow_gcp"
+if not LINK.exists():
+    LINK.parent.mkdir(parents=True, exist_ok=True)
+    LINK.symlink_to("../../..")
+
+
+@dataclass(frozen=True)
+class Play:
+    """What one run of a playbook printed, and how it ended."""
+
+    status: int
+    output: str
+    seconds: float
+
+    def recap(self, what: str) -> int:
+        """The sum over all hosts of one figure of the recap: ok, changed, failed, skipped, ..."""
+        return sum(int(number) for number in re.findall(rf"^\S+ +: .*\b{what}=(\d+)", self.output, re.M))
+
+    @property
+    def error(self) -> str:
+        """The failure's own words, without the task's other results."""
+        found = re.findall(r"^\[ERROR\]: (.*)$|^ *msg: (.*(?:\n    .*)*)", self.output, re.M)
+        return "\n".join("".join(pair) for pair in found)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A running local Google Cloud: its clients' environment, its command, calls to its APIs, playbooks against it."""
+
+    state: Path
+    env: dict[str, str]
+
+    def command(self, *arguments: str) -> str:
+        """Run gcp-sandbox on this state; what it printed."""
+        command = [BIN / "gcp-sandbox", *arguments, "--state", self.state]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def http(self, method: str, url: str, **options: Any) -> requests.Response:
+        """One request through the proxy, without credentials of its own."""
+        session = requests.Session()
+        session.trust_env = False
+        session.proxies = {"https": self.env["HTTPS_PROXY"]}
+        session.verify = self.env["REQUESTS_CA_BUNDLE"]
+        return session.request(method, url, timeout=60, **options)
+
+    def api(self, method: str, url: str, body: Any = None, **options: Any) -> Any:
+        """One call of a Google API as the deployer; its answer, which has to be a good one."""
+        headers = {"Authorization": "Bearer " + self.command("token").strip()}
+        answer = self.http(method, f"https://{url}", json=body, headers=headers, **options)
+        assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def playbook(self, name: str, *arguments: str, **env: str) -> Play:
+        """Run playbooks/`name` with the sandbox's inventory."""
+        start = time.monotonic()
+        done = subprocess.run(
+            [BIN / "ansible-playbook", "-i", "inventories/sandbox", f"playbooks/{name}", *arguments],
+            cwd=ROOT,
+            env=self.env | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        return Play(done.returncode, done.stdout, time.monotonic() - start)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """A local Google Cloud with state of its own, in which the server's image is known; stopped at the end."""
+    # Outside pytest's own folder, which only its owner may enter: PostgreSQL does not run as root.
+    state = Path(tempfile.mkdtemp(prefix="mlflow-e2e-"))
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "GCP_", "MLFLOW_"))}
+    cloud = Cloud(state, plain | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
+    try:
+        cloud.command("up", "--detach", "--project", PROJECT)
+        for line in cloud.command("env").splitlines():
+            name, _, value = shlex.split(line)[1].partition("=")
+            cloud.env[name] = value
+        image = re.search(r"^IMAGE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
+        cloud.command("image", "add", image, str(ROOT / "image"), "--python", IMAGE_PYTHON)
+        yield cloud
+    finally:
+        cloud.command("down")
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def deployed(cloud: Cloud) -> Play:
+    """MLflow deployed by playbooks/site.yml; its first run, shown with --diff and all task results."""
+    play = cloud.playbook("site.yml", "--diff", "-v")
+    assert play.status == 0, play.output
+    return play
