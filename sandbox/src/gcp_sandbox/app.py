@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox import discovery, projects
+from gcp_sandbox import discovery, frontdoor, projects
 from gcp_sandbox import services as services_package
 from gcp_sandbox.auth import Principal, Tokens
 from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
@@ -72,11 +72,16 @@ class Sandbox:
             setup = getattr(module, "setup", None)
             if setup:
                 setup(self)
+        frontdoor.setup(self)
         for service in self.services.values():
             self._raw += service.raw_routes
             for name, action in service.actions.items():
                 self.operations.action(name, action)
         self._raw.sort(key=lambda route: (-len(route[1]), route[0].startswith("*")))
+
+    def raw_route(self, host: str, path_prefix: str, handler: RawHandler) -> None:
+        """Register what no discovery document describes (see Service.raw)."""
+        self._raw.append((host, path_prefix, handler))
 
     def when_enabled(self, service: str, hook: Callable[[Sandbox, str], None]) -> None:
         """Have hook(app, project id) run when a project enables an API (default networks, service agents, …)."""
@@ -247,6 +252,8 @@ class Sandbox:
             answer = render(answer, service.host)
         if answer is None:
             return web.Response(status=204) if service.family == "legacy" else _json({})
+        if "enum-encoding=int" in request.rel_url.query.get("$alt", ""):
+            answer = api.numbered(method.response, answer)
         return _json(answer)
 
     def authenticate(self, request: web.BaseRequest) -> Principal:

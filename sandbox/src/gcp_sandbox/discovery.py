@@ -83,7 +83,7 @@ class Method:
             schema = self.parameters.get(name)
             if schema is None or schema.get("location") != "query":
                 camel = re.sub(r"_([a-z])", lambda m: m.group(1).upper(), name)
-                if camel in self.parameters and self.api.family == "esf":
+                if camel in self.parameters and self.api.family != "legacy":
                     name, schema = camel, self.parameters[camel]
                 elif name in _ALWAYS or name in self.api.parameters:
                     continue
@@ -218,7 +218,7 @@ class Api:
                 out[name] = self._object(properties[name], item, inner)
             elif extra is not None:
                 out[key] = self._object(extra, item, f"{where}[{key!r}]") if isinstance(extra, dict) else item
-            elif not properties and self.family != "esf":
+            elif not properties and self.family == "legacy":
                 out[key] = item
             elif not self.lenient:
                 at = f" at '{_snake(where)}'" if where else ""
@@ -233,6 +233,8 @@ class Api:
                 if isinstance(value, int) and not isinstance(value, bool) or re.fullmatch(r"-?\d+", str(value)):
                     return str(value)
                 raise self._wrong(where, form.upper(), value)
+            if "enum" in schema and type(value) is int and 0 <= value < len(schema["enum"]):
+                return schema["enum"][value]
             if isinstance(value, bool | int | float | dict | list):
                 if self.family == "legacy" and isinstance(value, bool | int | float):
                     return json.dumps(value)
@@ -258,6 +260,25 @@ class Api:
                     raise self._wrong(where, (form or "double").upper(), value) from None
             return value
         return value
+
+    def numbered(self, name: str | None, value: Any) -> Any:
+        """An answer of the named schema with enums as numbers, as ?$alt=json;enum-encoding=int asks for."""
+        return self._numbered({"$ref": name}, value) if name else value
+
+    def _numbered(self, schema: Schema, value: Any) -> Any:
+        if "$ref" in schema:
+            schema = self.schemas[schema["$ref"]]
+        if isinstance(value, dict):
+            if "@type" in value:  # an Any, in an operation: its type's last part names the schema
+                last = str(value["@type"]).rpartition(".")[2]
+                schema = next((s for n, s in self.schemas.items() if re.fullmatch(rf"(Google\w*?V\d+\w*?)?{last}", n)), schema)
+            known = schema.get("properties", {})
+            other = schema.get("additionalProperties", {})
+            return {k: self._numbered(known.get(k, other), v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._numbered(schema.get("items", {}), v) for v in value]
+        # Discovery documents list the values in the order of their numbers.
+        return schema["enum"].index(value) if value in schema.get("enum", ()) else value
 
     def _wrong(self, where: str, kind: str, value: Any) -> ApiError:
         return self._invalid(where, f"Invalid value at '{_snake(where)}' (TYPE_{kind}), {json.dumps(value)}")

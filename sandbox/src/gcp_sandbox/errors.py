@@ -1,7 +1,7 @@
 """Errors as Google's APIs answer them.
 
-Two families of body: most APIs (``esf``) answer ``{"error": {code, message, status, details}}``; Compute Engine,
-Cloud SQL and Cloud Storage (``legacy``) add ``errors[]`` with a ``reason``.
+Most APIs (``esf``) answer ``{"error": {code, message, status, details}}``; Compute Engine, Cloud SQL and Cloud Storage
+(``legacy``) have ``errors[]`` with a ``reason`` instead of the status, IAM (``mixed``) has both.
 https://cloud.google.com/apis/design/errors
 """
 
@@ -86,16 +86,16 @@ class ApiError(Exception):
         self.extra = extra or {}
 
     def body(self, family: str) -> dict[str, Any]:
-        """The JSON body in the given family, ``esf`` or ``legacy``."""
+        """The JSON body in the given family, ``esf``, ``legacy`` or ``mixed``."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
-        if family == "legacy" and self.legacy:
+        if family != "esf" and self.legacy:
             entry: dict[str, Any] = {"message": self.message, "domain": self.domain, "reason": self.reason}
             if self.location:
                 entry["location"] = self.location
             if self.location_type:
                 entry["locationType"] = self.location_type
             error["errors"] = [entry | self.extra]
-            if self.explicit_status or self.details:
+            if family == "mixed" or self.explicit_status or self.details:
                 error["status"] = self.status
         else:
             error["status"] = self.status

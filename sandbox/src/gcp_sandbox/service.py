@@ -74,7 +74,7 @@ class Service:
     """One Google API.
 
     name: of the discovery document ("run").  versions: those served ("v2").  host: "run.googleapis.com", which is also
-    what a project enables.  family: "esf" or "legacy" errors.  dialect: of its operations: "longrunning", "compute",
+    what a project enables.  family: "esf", "legacy" or "mixed" errors.  dialect: of its operations: "longrunning", "compute",
     "sql".  lenient: unknown fields are ignored (Cloud Storage).  always_enabled: needs no enabling.
     """
 
