@@ -23,7 +23,7 @@ class Settings:
     """Options of `gcp-sandbox up`; what must stay the same over restarts is remembered in the state folder.
 
     port: of the proxy (0: any free one).  project: id of the first project.  network: N of the 127.N.0.0/16 that private
-    addresses are taken from.  latency: "none" or "realistic[:SCALE]".
+    addresses are taken from.  latency: "none" or "realistic[:SCALE]".  organization: domain of the projects' organisation.
     """
 
     state: Path
@@ -31,6 +31,7 @@ class Settings:
     project: str = "sandbox-project"
     network: int = 0
     latency: str = "none"
+    organization: str = "example.com"
 
     @property
     def deployer(self) -> str:

@@ -1,0 +1,268 @@
+"""The load balancer: forwarding rule -> target proxy -> URL map -> backend service -> serverless NEG -> Cloud Run.
+
+Every step is read from the compute documents for every request, so that what is miswired does not open.
+Names resolve as if their owner had pointed DNS at the rule whose certificate (by a target HTTPS proxy) carries them.
+https://cloud.google.com/load-balancing/docs/https/setting-up-https-serverless
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import json
+import logging
+import re
+import secrets
+import ssl
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gcp_sandbox.frontdoor import gate
+from gcp_sandbox.operations import now
+from gcp_sandbox.services.run import dataplane
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+_log = logging.getLogger("gcp_sandbox.frontdoor")
+_ERROR_PAGE = (
+    '\n<html><head>\n<meta http-equiv="content-type" content="text/html;charset=utf-8">\n<title>{code} {title}</title>\n'
+    "</head>\n<body text=#000000 bgcolor=#ffffff>\n<h1>Error: {title}</h1>\n<h2>{text}</h2>\n<h2></h2>\n</body></html>\n"
+)
+
+
+def key_of(link: str) -> str:
+    """The store key of a resource's URL or partial URL: what begins at ``projects/``."""
+    return link[link.index("projects/") :] if "projects/" in link else link
+
+
+def _read(app: Sandbox, link: str) -> Doc | None:
+    """The document behind a link of the compute API."""
+    key = key_of(link)
+    collection = key.split("/")[-2] if "/" in key else ""
+    return app.store.peek(f"compute.{collection}", key)
+
+
+@dataclasses.dataclass
+class Listener:
+    """What answers on one address and port."""
+
+    rule: Doc
+    proxy: Doc
+    certificates: list[Doc]
+
+    def names(self) -> list[tuple[str, Doc]]:
+        """(domain, certificate) of all certificates of the proxy."""
+        out = []
+        for certificate in self.certificates:
+            domains = certificate.get("managed", {}).get("domains") or certificate.get("subjectAlternativeNames", [])
+            out += [(domain, certificate) for domain in domains]
+        return out
+
+
+def _listeners(app: Sandbox) -> list[Listener]:
+    out = []
+    for key, rule in app.store.list("compute.forwardingRules"):
+        if "/global/" not in key or "target" not in rule:
+            continue
+        proxy = _read(app, rule["target"])
+        if proxy is not None:
+            found = [_read(app, link) for link in proxy.get("sslCertificates", [])]
+            out.append(Listener(rule, proxy, [doc for doc in found if doc]))
+    return out
+
+
+def _covers(name: str, host: str) -> bool:
+    if name.startswith("*."):
+        return host.partition(".")[2] == name[2:]
+    return name.lower() == host
+
+
+def _at(app: Sandbox, host: str, port: int) -> tuple[Listener | None, bool]:
+    """The listener a host's address has on a port, and whether the host is any load balancer's at all."""
+    listeners = _listeners(app)
+    addresses = {one.rule.get("IPAddress") for one in listeners if one.rule.get("IPAddress") == host}
+    addresses |= {one.rule.get("IPAddress") for one in listeners for name, _ in one.names() if _covers(name, host)}
+    for one in listeners:
+        low, _, high = one.rule.get("portRange", "").partition("-")
+        if one.rule.get("IPAddress") in addresses and low and int(low) <= port <= int(high or low):
+            return one, True
+    return None, bool(addresses)
+
+
+def certificate(app: Sandbox, host: str) -> ssl.SSLContext | None | bool:
+    """What a TLS client of this host is shown: a context, None (no certificate yet: no handshake), False (not ours)."""
+    listener, known = _at(app, host, 443)
+    if not known:
+        return False
+    if listener is None:
+        return None
+    for name, doc in listener.names():
+        by_address = listener.rule.get("IPAddress") == host
+        if not by_address and not _covers(name, host):
+            continue
+        if "managed" in doc:
+            if doc["managed"].get("status") == "ACTIVE":
+                return app.authority.context(name if by_address else host)
+        elif "_privateKey" in doc:
+            return _own(doc)
+    return None
+
+
+def _own(doc: Doc) -> ssl.SSLContext | None:
+    """A context with a certificate that the user uploaded."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(doc["_privateKey"].strip() + "\n" + doc["certificate"])
+        file.flush()
+        try:
+            context.load_cert_chain(file.name)
+        except ssl.SSLError as error:
+            _log.warning("certificate %s: %s", doc.get("name"), error)
+            return None
+    return context
+
+
+# -- requests --------------------------------------------------------------
+
+
+async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Answer a request for a host of a load balancer."""
+    host = (request.host or "").split(":")[0].lower()
+    secure = request.transport is not None and request.transport.get_extra_info("sslcontext") is not None
+    listener, _ = _at(app, host, 443 if secure else 80)
+    if listener is None:
+        if request.transport:
+            request.transport.abort()  # nothing listens on that port
+        return web.Response(status=502)
+    began = time.monotonic()
+    backend: Doc | None = None
+    try:
+        step = _route(app, listener, host, request.path)
+        if isinstance(step, web.Response) or step is None:
+            response: web.StreamResponse = step or error_page(404, "Not Found", "The requested URL was not found on this server.")
+        elif "redirect" in step:
+            response = _redirect(request, step["redirect"], secure)
+        else:
+            backend = step["backend"]
+            response = await _to_backend(app, request, listener, backend)
+    except ConnectionResetError:
+        raise
+    except OSError as error:
+        _log.warning("backend of %s: %s", host, error)
+        response = error_page(502, "Server Error", "The server encountered a temporary error and could not complete your "
+                                                   "request.<p>Please try again in 30 seconds.")  # fmt: skip
+    if backend is not None and backend.get("logConfig", {}).get("enable"):
+        _write_log(app, request, listener, backend, response, time.monotonic() - began)
+    return response
+
+
+def error_page(code: int, title: str, text: str) -> web.Response:
+    """An error page in the load balancer's own words."""
+    body = _ERROR_PAGE.format(code=code, title=title, text=text)
+    return web.Response(status=code, text=body, content_type="text/html", charset="UTF-8")
+
+
+def _route(app: Sandbox, listener: Listener, host: str, path: str) -> Doc | None:
+    """{"redirect": …} or {"backend": …} by the URL map; None where a link leads nowhere."""
+    url_map = _read(app, listener.proxy.get("urlMap", ""))
+    if url_map is None:
+        return None
+    chosen: Doc = url_map
+    for rule in url_map.get("hostRules", []):
+        if any(fnmatch.fnmatchcase(host, pattern) for pattern in rule.get("hosts", [])):
+            matchers = {m["name"]: m for m in url_map.get("pathMatchers", [])}
+            chosen = matchers.get(rule["pathMatcher"], url_map)
+            break
+    rules = [(p, r) for r in chosen.get("pathRules", []) for p in r.get("paths", []) if _path_matches(p, path)]
+    if rules:
+        rule = max(rules, key=lambda pair: len(pair[0]))[1]
+        redirect, link = rule.get("urlRedirect"), rule.get("service")
+    else:
+        redirect, link = chosen.get("defaultUrlRedirect"), chosen.get("defaultService")
+    if redirect:
+        return {"redirect": redirect}
+    backend = _read(app, link) if link else None
+    return {"backend": backend} if backend else None
+
+
+def _path_matches(pattern: str, path: str) -> bool:
+    return path.startswith(pattern[:-1]) or path == pattern[:-2] if pattern.endswith("/*") else path == pattern
+
+
+def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool) -> web.Response:
+    scheme = "https" if secure or redirect.get("httpsRedirect") else "http"
+    parts = urlsplit(request.raw_path)
+    path = redirect.get("pathRedirect") or parts.path or "/"
+    query = "" if redirect.get("stripQuery") or not parts.query else f"?{parts.query}"
+    host = redirect.get("hostRedirect") or (request.host or "").split(":")[0]
+    codes = {"FOUND": 302, "SEE_OTHER": 303, "TEMPORARY_REDIRECT": 307, "PERMANENT_REDIRECT": 308}
+    code = codes.get(redirect.get("redirectResponseCode", ""), 301)
+    url = f"{scheme}://{host}{path}{query}"
+    text = (f'<HTML><HEAD><meta http-equiv="content-type" content="text/html;charset=utf-8">\n<TITLE>{code} Moved</TITLE>'
+            f'</HEAD><BODY>\n<H1>{code} Moved</H1>\nThe document has moved\n<A HREF="{url}">here</A>.\r\n</BODY></HTML>\r\n')  # fmt: skip
+    return web.Response(status=code, text=text, content_type="text/html", headers={"Location": url})
+
+
+async def _to_backend(app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc) -> web.StreamResponse:
+    key = _run_service(app, backend)
+    address = listener.rule.get("IPAddress", "")
+    headers = {
+        "X-Forwarded-For": f"{request.remote or '127.0.0.1'},{address}", "X-Forwarded-Proto": "https", "Via": "1.1 google",
+        "X-Cloud-Trace-Context": f"{secrets.token_hex(16)}/{secrets.randbelow(2**63)}",
+    }  # fmt: skip
+    for header in backend.get("customRequestHeaders", []):
+        name, _, value = header.partition(":")
+        headers[name.strip()] = value.strip()
+    caller = None
+    if backend.get("iap", {}).get("enabled"):
+        passed = gate.check(app, request, backend)
+        if isinstance(passed, web.Response):
+            return passed
+        headers |= passed.headers
+        caller = passed.agent
+    if key is None:
+        return error_page(502, "Server Error", "The server encountered a temporary error and could not complete your "
+                                               "request.<p>Please try again in 30 seconds.")  # fmt: skip
+    return await dataplane.serve(app, request, key, caller=caller, via="load-balancer", headers=headers)
+
+
+def _run_service(app: Sandbox, backend: Doc) -> str | None:
+    """Store key of the Cloud Run service behind a backend service, or None."""
+    for entry in backend.get("backends", []):
+        neg = _read(app, entry["group"])
+        if neg is None or neg.get("networkEndpointType") != "SERVERLESS":
+            continue
+        found = re.match(r"projects/([^/]+)/regions/([^/]+)/", key_of(entry["group"]))
+        name = neg.get("cloudRun", {}).get("service")
+        if found and name:
+            key = f"projects/{found.group(1)}/locations/{found.group(2)}/services/{name}"
+            if app.store.peek("run.services", key) is not None:
+                return key
+    return None
+
+
+def _write_log(
+    app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc, response: web.StreamResponse, seconds: float
+) -> None:
+    entry = {
+        "timestamp": now(), "severity": "INFO" if response.status < 400 else "WARNING",
+        "httpRequest": {
+            "requestMethod": request.method, "requestUrl": f"https://{request.host}{request.raw_path}",
+            "status": response.status, "userAgent": request.headers.get("User-Agent", ""),
+            "remoteIp": request.remote, "latency": f"{seconds:.6f}s",
+        },
+        "resource": {"type": "http_load_balancer", "labels": {
+            "forwarding_rule_name": listener.rule["name"], "target_proxy_name": listener.proxy["name"],
+            "url_map_name": listener.proxy.get("urlMap", "").rsplit("/", 1)[-1], "backend_service_name": backend["name"],
+        }},
+    }  # fmt: skip
+    folder = app.folder / "logs"
+    folder.mkdir(exist_ok=True)
+    with (folder / "load-balancer.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry, separators=(",", ":")) + "\n")

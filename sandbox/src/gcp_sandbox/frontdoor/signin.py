@@ -1,0 +1,156 @@
+"""Signing in with a browser: Google's account chooser, and IAP's redirects and cookie around it.
+
+https://cloud.google.com/iap/docs/external-identity-sessions (sessions), https://developers.google.com/identity/openid-connect
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import html
+import importlib.resources
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode
+
+from aiohttp import web
+
+from gcp_sandbox.auth import Principal
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+FINISH = "/_gcp_gatekeeper/authenticate"
+_HOUR = 3600
+# The OAuth client that IAP uses where none is configured.
+_MANAGED_CLIENT = "google-managed.apps.googleusercontent.com"
+
+
+def _seal(app: Sandbox, purpose: str, content: Doc, lifetime: int) -> str:
+    body = base64.urlsafe_b64encode(json.dumps(content | {"x": int(time.time()) + lifetime}).encode()).decode().rstrip("=")
+    return f"{body}.{_mac(app, purpose, body)}"
+
+
+def _open(app: Sandbox, purpose: str, text: str) -> Doc | None:
+    body, _, mac = text.partition(".")
+    if not body or not hmac.compare_digest(mac, _mac(app, purpose, body)):
+        return None
+    content = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return content if content["x"] > time.time() else None
+
+
+def _mac(app: Sandbox, purpose: str, body: str) -> str:
+    key = hashlib.sha256(app.tokens.private_key.encode()).digest()
+    return hmac.new(key, f"{purpose}:{body}".encode(), "sha256").hexdigest()
+
+
+def _cookie(backend: Doc) -> str:
+    return "__Host-GCP_IAP_AUTH_TOKEN_" + hashlib.sha256(backend["id"].encode()).hexdigest()[:16].upper()
+
+
+def _nonce_cookie(backend: Doc) -> str:
+    return "__Host-GCP_IAP_XSRF_NONCE_" + hashlib.sha256(backend["id"].encode()).hexdigest()[:16].upper()
+
+
+def from_cookie(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Principal | None:
+    """Who a browser has signed in as, or None."""
+    content = _open(app, "session", request.cookies.get(_cookie(backend), ""))
+    return Principal(content["email"]) if content and content["backend"] == backend["id"] else None
+
+
+def begin(app: Sandbox, request: web.BaseRequest, backend: Doc, project: Doc) -> web.Response:
+    """302 to the account chooser."""
+    nonce = secrets.token_urlsafe(16)
+    client = backend["iap"].get("oauth2ClientId", "").strip() or _MANAGED_CLIENT
+    host = (request.host or "").split(":")[0]
+    state = {"url": f"https://{host}{request.raw_path}", "host": host, "backend": backend["id"], "nonce": nonce}
+    query = urlencode({
+        "client_id": client, "response_type": "code", "scope": "openid email",
+        "redirect_uri": f"https://iap.googleapis.com/v1/oauth/clientIds/{client}:handleRedirect",
+        "cred_ref": "true", "state": _seal(app, "state", state, _HOUR),
+    })  # fmt: skip
+    response = web.Response(
+        status=302,
+        headers={"Location": f"https://accounts.google.com/o/oauth2/v2/auth?{query}",
+                 "X-Goog-IAP-Generated-Response": "true", "Cache-Control": "no-store"},
+    )  # fmt: skip
+    response.set_cookie(_nonce_cookie(backend), nonce, secure=True, httponly=True, path="/", samesite="None", max_age=_HOUR)
+    return response
+
+
+async def chooser(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """accounts.google.com: the page with the sandbox's people; choosing one sends the browser back with a code."""
+    query = request.rel_url.query
+    if not request.path.startswith("/o/oauth2/") or "redirect_uri" not in query or "client_id" not in query:
+        return web.Response(status=404, text="Not Found")
+    if request.method == "POST":
+        form = _form(await request.read())
+        email = (form.get("other") or form.get("email") or "").strip().lower()
+        if "@" in email:
+            return _chosen(app, query["client_id"], query["redirect_uri"], query.get("state", ""), email)
+    page = importlib.resources.files(__package__).joinpath("chooser.html").read_text(encoding="utf-8")
+    buttons = "\n".join(
+        f'<li><button name="email" value="{html.escape(person)}"><b>{html.escape(person[0].upper())}</b>'
+        f"<span>{html.escape(person)}</span></button></li>"
+        for person in people(app)
+    )
+    return web.Response(text=page.replace("{people}", buttons), content_type="text/html")
+
+
+def people(app: Sandbox) -> list[str]:
+    """Accounts the chooser offers: everyone that any policy names, and two that none does."""
+    found = {"alice@example.com", "mallory@example.net"}
+    for _, policy in app.store.list("iam.policies"):
+        for binding in policy["bindings"]:
+            found |= {m.removeprefix("user:") for m in binding["members"] if m.startswith("user:")}
+    return sorted(found)
+
+
+def _form(data: bytes) -> dict[str, str]:
+    return dict(parse_qsl(data.decode("utf-8", "replace")))
+
+
+def _chosen(app: Sandbox, client: str, redirect: str, state: str, email: str) -> web.Response:
+    if client == _MANAGED_CLIENT and email.rsplit("@", 1)[-1] != app.settings.organization:
+        text = (
+            "<!DOCTYPE html><meta charset=utf-8><title>Access blocked</title><h1>Access blocked</h1><p>This app can only be "
+            f"used within its organization ({html.escape(app.settings.organization)}): IAP uses the Google-managed OAuth "
+            "client.<p>Error 403: org_internal"
+        )
+        return web.Response(status=403, text=text, content_type="text/html")
+    code = _seal(app, "code", {"email": email, "client": client}, 600)
+    return web.Response(status=302, headers={"Location": f"{redirect}?{urlencode({'state': state, 'code': code})}"})
+
+
+async def handle_redirect(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """iap.googleapis.com/v1/oauth/clientIds/ID:handleRedirect: back to the host the browser came for."""
+    state = _open(app, "state", request.rel_url.query.get("state", ""))
+    code = _open(app, "code", request.rel_url.query.get("code", ""))
+    if state is None or code is None:
+        return web.Response(status=400, text="Invalid or expired sign-in; start again at the application's address.")
+    token = _seal(app, "finish", {"email": code["email"], **{k: state[k] for k in ("url", "backend", "nonce")}}, 600)
+    return web.Response(status=302, headers={"Location": f"https://{state['host']}{FINISH}?{urlencode({'token': token})}"})
+
+
+def finish(app: Sandbox, request: web.BaseRequest, backend: Doc) -> web.Response:
+    """On the application's host: set the session's cookie and go where the browser wanted to go."""
+    content = _open(app, "finish", request.rel_url.query.get("token", ""))
+    nonce = request.cookies.get(_nonce_cookie(backend), "")
+    if content is None or content["backend"] != backend["id"] or not hmac.compare_digest(content["nonce"], nonce):
+        return web.Response(status=400, text="Invalid or expired sign-in; start again at the application's address.")
+    session = _seal(app, "session", {"email": content["email"], "backend": backend["id"]}, _HOUR)
+    response = web.Response(status=302, headers={"Location": content["url"], "Cache-Control": "no-store"})
+    response.set_cookie(_cookie(backend), session, secure=True, httponly=True, path="/", samesite="None", max_age=_HOUR)
+    response.del_cookie(_nonce_cookie(backend), path="/", secure=True)
+    return response
+
+
+def forget(backend: Doc) -> web.Response:
+    """/_gcp_iap/clear_login_cookie: sign out here."""
+    response = web.Response(status=302, headers={"Location": "/", "X-Goog-IAP-Generated-Response": "true"})
+    response.del_cookie(_cookie(backend), path="/", secure=True)
+    return response
