@@ -1,0 +1,131 @@
+"""The command: start, stop, trouble, and what is left afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from conftest import Running
+
+
+@pytest.fixture
+def own(tmp_path: Path):
+    running = Running(tmp_path / "state")
+    yield running
+    running.command("down", check=False)
+
+
+def _pid(running: Running) -> int:
+    return json.loads((running.state / "run.json").read_text())["pid"]
+
+
+def _left(running: Running) -> list[psutil.Process]:
+    mark = str(running.state.resolve())
+    out = []
+    for process in psutil.process_iter():
+        try:
+            if mark in " ".join(process.cmdline()) or process.environ().get("GCP_SANDBOX_CHILD_OF") == mark:
+                out.append(process)
+        except psutil.Error:
+            continue
+    return out
+
+
+def _get(running: Running, url: str) -> requests.Response:
+    return running.session().get(url, timeout=30)
+
+
+def test_kill_and_up_again_keeps_everything_answered(own):
+    own.command("up", "--detach")
+    base = "https://cloudresourcemanager.googleapis.com/v1/projects"
+    assert own.session().post(base, json={"projectId": "kept-project"}, timeout=30).status_code == 200
+    os.kill(_pid(own), signal.SIGKILL)
+    psutil.wait_procs([p for p in _left(own)], timeout=10)
+    assert "none is running" in own.command("env", check=False)
+    assert "ready" in own.command("up", "--detach")
+    assert _get(own, f"{base}/kept-project").status_code == 200
+
+
+def test_down_leaves_nothing_running(own):
+    own.command("up", "--detach")
+    assert _left(own)
+    assert "stopped" in own.command("down")
+    assert _left(own) == []
+    assert "not running" in own.command("down")
+
+
+def test_up_twice_says_so(own):
+    first = own.command("up", "--detach")
+    assert "already running" in own.command("up", "--detach")
+    assert "ready" in first
+
+
+def test_port_in_use(own):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        text = own.command("up", "--detach", "--port", str(port), check=False)
+    assert f"port {port} is in use" in text
+    assert text.count("\n") == 1
+
+
+def test_port_of_last_time_in_use_takes_another(own):
+    own.command("up", "--detach")
+    port = json.loads((own.state / "run.json").read_text())["port"]
+    own.command("down")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert "ready" in own.command("up", "--detach")
+
+
+def test_bad_latency(own):
+    text = own.command("up", "--detach", "--latency", "slow", check=False)
+    assert "latency 'slow': allowed are none, realistic, realistic:SCALE" in text
+
+
+def test_two_at_once_do_not_share(own, sandbox):
+    own.command("up", "--detach")
+    base = "https://cloudresourcemanager.googleapis.com/v1/projects"
+    own.session().post(base, json={"projectId": "only-in-one"}, timeout=30)
+    assert _get(own, f"{base}/only-in-one").status_code == 200
+    assert _get(sandbox, f"{base}/only-in-one").status_code == 403
+
+
+def test_reset_forgets_resources(own):
+    own.command("up", "--detach")
+    base = "https://cloudresourcemanager.googleapis.com/v1/projects"
+    own.session().post(base, json={"projectId": "forgotten-project"}, timeout=30)
+    own.command("reset")
+    own.command("up", "--detach")
+    assert _get(own, f"{base}/forgotten-project").status_code == 403
+
+
+def test_status(own):
+    assert json.loads(own.command("status", "--json"))["running"] is False
+    own.command("up", "--detach")
+    doc = json.loads(own.command("status", "--json"))
+    assert doc["running"] is True
+    assert "projects" in doc["resources"]
+    assert "sandbox-project" in own.command("status")
+
+
+def test_listens_on_loopback_only(own):
+    own.command("up", "--detach")
+    process = psutil.Process(_pid(own))
+    listening = [
+        c.laddr.ip
+        for p in (process, *process.children(recursive=True))
+        for c in p.net_connections(kind="inet")
+        if c.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert all(ip.startswith("127.") for ip in listening)

@@ -1,0 +1,93 @@
+"""What every API has in common: the proxy, authentication, checks by discovery document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import requests
+
+NETWORKS = "https://compute.googleapis.com/compute/v1/projects/{}/global/networks"
+SECRETS = "https://secretmanager.googleapis.com/v1/projects/{}/secrets"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def apis(project: str, enable: Callable[..., None]) -> None:
+    enable(project, "compute.googleapis.com", "secretmanager.googleapis.com")
+
+
+def test_refuses_every_other_host(sandbox):
+    session = sandbox.session()
+    for url in ("https://example.org/", "https://googleapis.com.example.org/", "http://example.org/"):
+        try:
+            answer = session.get(url, timeout=10)
+        except requests.exceptions.ProxyError:
+            continue
+        assert answer.status_code == 403
+        assert "not part of this sandbox" in answer.text
+
+
+def test_no_token_and_wrong_token(api, project):
+    url = SECRETS.format(project)
+    none = api("GET", url, headers={"Authorization": None})
+    assert none.status_code == 401
+    assert none.json()["error"]["status"] == "UNAUTHENTICATED"
+    wrong = api("GET", NETWORKS.format(project), headers={"Authorization": "Bearer nonsense"})
+    assert wrong.status_code == 401
+    assert wrong.json()["error"]["errors"][0]["reason"] == "authError"
+
+
+def test_expired_token(sandbox, api, project):
+    token = sandbox.command("token", "--lifetime", "-1").strip()
+    assert api("GET", SECRETS.format(project), headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
+def test_unknown_field_names_where(api, project):
+    answer = api("POST", SECRETS.format(project) + "?secretId=s", json={"replication": {"automatic": {}, "foo": 1}})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["status"] == "INVALID_ARGUMENT"
+    assert error["message"] == 'Invalid JSON payload received. Unknown name "foo" at \'secret.replication\': Cannot find field.'
+
+
+def test_wrong_type(api, project):
+    answer = api("POST", NETWORKS.format(project), json={"name": "n", "mtu": "large"})
+    assert answer.status_code == 400
+    assert "mtu" in answer.json()["error"]["message"]
+
+
+def test_unknown_query_parameter(api, project):
+    answer = api("GET", SECRETS.format(project) + "?colour=red")
+    assert answer.status_code == 400
+    assert 'Unknown name "colour"' in answer.json()["error"]["message"]
+
+
+def test_bad_json(api, project):
+    answer = api("POST", SECRETS.format(project), data="{", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+
+
+def test_unknown_path_is_an_html_404(api, project):
+    answer = api("GET", f"https://compute.googleapis.com/compute/v1/projects/{project}/global/nonsense/x/y/z")
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"].startswith("text/html")
+
+
+def test_method_that_is_not_played_says_so(api, project):
+    answer = api("GET", f"https://compute.googleapis.com/compute/v1/projects/{project}/global/licenses")
+    assert answer.status_code == 501
+    assert "compute.licenses.list" in answer.json()["error"]["message"]
+
+
+def test_api_not_enabled(api, project):
+    answer = api("GET", f"https://run.googleapis.com/v2/projects/{project}/locations/europe-west2/services")
+    assert answer.status_code == 403
+    details = {d["@type"].rsplit(".", 1)[-1]: d for d in answer.json()["error"]["details"]}
+    assert details["ErrorInfo"]["reason"] == "SERVICE_DISABLED"
+    assert details["ErrorInfo"]["metadata"]["service"] == "run.googleapis.com"
+
+
+def test_permission_denied(api, project):
+    answer = api("GET", SECRETS.format(project), as_="mallory@example.net")
+    assert answer.status_code == 403
+    assert "secretmanager.secrets.list" in answer.json()["error"]["message"]
