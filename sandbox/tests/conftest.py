@@ -61,6 +61,14 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running.command("down")
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Running]:
+    """A sandbox of the test's own, not started; it is stopped afterwards."""
+    running = Running(tmp_path / "state")
+    yield running
+    running.command("down", check=False)
+
+
 @pytest.fixture(scope="session")
 def sessions(sandbox: Running) -> Callable[[str | None], requests.Session]:
     """HTTP clients by account, made once."""

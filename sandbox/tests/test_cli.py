@@ -6,26 +6,17 @@ import json
 import os
 import signal
 import socket
-from pathlib import Path
+from typing import Any
 
 import psutil
-import pytest
 import requests
-from conftest import Running
 
 
-@pytest.fixture
-def own(tmp_path: Path):
-    running = Running(tmp_path / "state")
-    yield running
-    running.command("down", check=False)
-
-
-def _pid(running: Running) -> int:
+def _pid(running: Any) -> int:
     return json.loads((running.state / "run.json").read_text())["pid"]
 
 
-def _left(running: Running) -> list[psutil.Process]:
+def _left(running: Any) -> list[psutil.Process]:
     mark = str(running.state.resolve())
     out = []
     for process in psutil.process_iter():
@@ -37,7 +28,7 @@ def _left(running: Running) -> list[psutil.Process]:
     return out
 
 
-def _get(running: Running, url: str) -> requests.Response:
+def _get(running: Any, url: str) -> requests.Response:
     return running.session().get(url, timeout=30)
 
 
