@@ -1,0 +1,101 @@
+"""Wrong variables and credentials: one clear line, an exit status, and nothing changed in the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .conftest import LOGGER, PROJECT, Cloud, Play
+
+CLIENT = "123456789012-abc.apps.googleusercontent.com"
+
+
+@pytest.fixture
+def unchanged(cloud: Cloud, deployed: Play):
+    """Fails the test when it has changed a resource or a policy."""
+
+    def snapshot() -> dict:
+        status = json.loads(cloud.command("status", "--json"))
+        return {key: status[key] for key in ("resources", "policies")}
+
+    before = snapshot()
+    yield
+    assert snapshot() == before
+
+
+def assert_one_clear_line(play: Play, *parts: str) -> None:
+    """The play failed, and one line of its error has all parts."""
+    assert play.status != 0 and play.recap("failed") == 1, play.output
+    assert "Traceback" not in play.output, play.output
+    lines = [line for line in play.error.splitlines() if all(part in line for part in parts)]
+    assert lines, f"no line of the error has {parts}: {play.output}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "parts"),
+    [
+        ({"mlflow_domain": ""}, ["mlflow_domain", "domain name"]),
+        ({"mlflow_domain": "https://mlflow.example.com"}, ["mlflow_domain", "without https://"]),
+        ({"mlflow_webapp_users": ["jane@example.com"]}, ["mlflow_webapp_users", "jane@example.com", "user:"]),
+        ({"mlflow_webapp_users": "user:a@example.com, jane@example.com"}, ["jane@example.com", "user:"]),
+        ({"mlflow_region": "europe-west99"}, ["mlflow_region", "europe-west99", "europe-west9"]),
+        ({"mlflow_oauth": "custom", "mlflow_oauth_client_id": CLIENT}, ["mlflow_oauth_client_id", "secret is missing"]),
+        ({"mlflow_oauth": "custom", "mlflow_oauth_client_secret": "hush"}, ["mlflow_oauth", "id is missing"]),
+        ({"mlflow_oauth": "okta"}, ["mlflow_oauth", "google_managed", "custom", "brand"]),
+        ({"cloudsql_tier": "db-perf-optimized-N-2"}, ["cloudsql_tier", "db-perf-optimized-N-2", "db-g1-small"]),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_a_bad_variable_is_refused_before_the_first_call(cloud, unchanged, variables, parts):
+    # Credentials that do not exist: whatever calls Google fails with another message.
+    play = cloud.playbook("site.yml", "--extra-vars", json.dumps(variables), GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
+    assert_one_clear_line(play, *parts)
+    assert "hush" not in play.output
+
+
+def test_a_network_that_is_not_there(cloud, unchanged):
+    play = cloud.playbook("site.yml", "--extra-vars", "mlflow_network_name=no-such-network")
+    assert_one_clear_line(play, "no-such-network", PROJECT)
+
+
+def test_a_bucket_name_that_another_project_has(cloud, deployed):
+    projects = "cloudresourcemanager.googleapis.com/v1/projects"
+    cloud.api("POST", projects, {"projectId": "somebody-else"})
+    cloud.api("POST", "serviceusage.googleapis.com/v1/projects/somebody-else/services/storage.googleapis.com:enable", {})
+    cloud.api("POST", "storage.googleapis.com/storage/v1/b?project=somebody-else", {"name": "taken-elsewhere"})
+    play = cloud.playbook("site.yml", "--extra-vars", "bucket_name=taken-elsewhere")
+    assert_one_clear_line(play, "taken-elsewhere")
+
+
+def test_a_key_file_that_is_not_there(cloud, unchanged):
+    play = cloud.playbook("site.yml", GCP_SERVICE_ACCOUNT_FILE="/nonexistent/key.json")
+    assert_one_clear_line(play, "/nonexistent/key.json")
+
+
+def test_a_key_that_google_does_not_know(cloud, unchanged, tmp_path):
+    key = json.loads(Path(cloud.env["GCP_SERVICE_ACCOUNT_FILE"]).read_text())
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    encoding, form, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key["private_key"] = private.private_bytes(encoding, form, plain).decode()
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps(key))
+    play = cloud.playbook("site.yml", GCP_SERVICE_ACCOUNT_FILE=str(file))
+    assert_one_clear_line(play, "Invalid JWT Signature", key["client_email"])
+
+
+def test_an_expired_token(cloud, unchanged):
+    token = cloud.command("token", "--lifetime", "-1").strip()
+    play = cloud.playbook("site.yml", GCP_AUTH_KIND="accesstoken", GCP_ACCESS_TOKEN=token)
+    assert_one_clear_line(play, "401", "expired")
+    assert token not in play.output
+
+
+def test_an_account_without_permission(cloud, unchanged):
+    token = cloud.command("token", "--as", LOGGER).strip()
+    play = cloud.playbook("site.yml", GCP_AUTH_KIND="accesstoken", GCP_ACCESS_TOKEN=token)
+    assert_one_clear_line(play, "403", "serviceusage.services.")
+    assert token not in play.output

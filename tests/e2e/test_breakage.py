@@ -1,0 +1,136 @@
+"""Each way to miswire a deployment makes verify.yml fail and say where; site.yml then repairs them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import PROJECT, Cloud
+
+COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
+RUN = f"run.googleapis.com/v2/projects/{PROJECT}"
+Undo = Callable[[], object]
+
+
+def only(cloud: Cloud, url: str, kind: str) -> dict:
+    """The one resource of its kind that the deployment made."""
+    (resource,) = cloud.api("GET", url)[kind]
+    return resource
+
+
+def settle(cloud: Cloud, operation: dict) -> None:
+    """Wait until a compute operation is done."""
+    assert "error" not in cloud.api("POST", operation["selfLink"].removeprefix("https://") + "/wait")
+
+
+def drop_role(cloud: Cloud, get: tuple[str, str], set_: tuple[str, str], role: str, bare: bool = False) -> Undo:
+    """Take a role off a resource's policy; the undo puts the old bindings back."""
+    policy = cloud.api(*get)
+    kept = [binding for binding in policy["bindings"] if binding["role"] != role]
+    assert len(kept) < len(policy["bindings"]), f"nobody holds {role}: {policy}"
+
+    def write(bindings: list[dict]) -> None:
+        body = {"bindings": bindings, "version": 3}
+        cloud.api(*set_, body if bare else {"policy": body})
+
+    write(kept)
+    return lambda: write(policy["bindings"])
+
+
+def backend(cloud: Cloud) -> dict:
+    return only(cloud, f"{COMPUTE}/global/backendServices", "items")
+
+
+def patch_backend(cloud: Cloud, change: dict) -> None:
+    service = backend(cloud)
+    body = change | {"fingerprint": service["fingerprint"]}
+    settle(cloud, cloud.api("PATCH", f"{COMPUTE}/global/backendServices/{service['name']}", body))
+
+
+def service(cloud: Cloud) -> dict:
+    return only(cloud, f"{RUN}/locations/europe-west2/services", "services")
+
+
+def neg_names_another_service(cloud: Cloud) -> Undo:
+    groups = f"{COMPUTE}/regions/europe-west2/networkEndpointGroups"
+    body = {"name": "wrong", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "no-such-service"}}
+    settle(cloud, cloud.api("POST", groups, body))
+    old = backend(cloud)["backends"]
+    patch_backend(
+        cloud, {"backends": [{"group": f"https://www.googleapis.com/compute/v1/{groups.split('/v1/')[1]}/wrong"}]}
+    )
+
+    def undo() -> None:
+        patch_backend(cloud, {"backends": [{"group": entry["group"]} for entry in old]})
+        settle(cloud, cloud.api("DELETE", f"{groups}/wrong"))
+
+    return undo
+
+
+def iap_is_off(cloud: Cloud) -> Undo:
+    patch_backend(cloud, {"iap": {"enabled": False}})
+    return lambda: patch_backend(cloud, {"iap": {"enabled": True}})
+
+
+def iap_agent_may_not_invoke(cloud: Cloud) -> Undo:
+    url = "run.googleapis.com/v2/" + service(cloud)["name"]
+    return drop_role(cloud, ("GET", f"{url}:getIamPolicy"), ("POST", f"{url}:setIamPolicy"), "roles/run.invoker")
+
+
+def secret_is_not_readable(cloud: Cloud) -> Undo:
+    secrets = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
+    url = "secretmanager.googleapis.com/v1/" + only(cloud, secrets, "secrets")["name"]
+    role = "roles/secretmanager.secretAccessor"
+    return drop_role(cloud, ("GET", f"{url}:getIamPolicy"), ("POST", f"{url}:setIamPolicy"), role)
+
+
+def bucket_is_not_writable(cloud: Cloud) -> Undo:
+    bucket = only(cloud, f"storage.googleapis.com/storage/v1/b?project={PROJECT}", "items")["name"]
+    url = f"storage.googleapis.com/storage/v1/b/{bucket}/iam"
+    return drop_role(cloud, ("GET", url), ("PUT", url), "roles/storage.objectUser", bare=True)
+
+
+def private_services_peering_is_gone(cloud: Cloud) -> Undo:
+    peering = "servicenetworking-googleapis-com"
+    networks = cloud.api("GET", f"{COMPUTE}/global/networks")["items"]
+    (network,) = [network for network in networks if network.get("peerings")]
+    ranges = cloud.api("GET", f"{COMPUTE}/global/addresses")["items"]
+    reserved = [address["name"] for address in ranges if address.get("purpose") == "VPC_PEERING"]
+    settle(cloud, cloud.api("POST", f"{COMPUTE}/global/networks/{network['name']}/removePeering", {"name": peering}))
+    number = cloud.api("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
+    body = {"network": f"projects/{number}/global/networks/{network['name']}", "reservedPeeringRanges": reserved}
+    url = "servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
+    return lambda: cloud.api("POST", url, body)
+
+
+BREAKAGES = {
+    neg_names_another_service: "no-such-service",
+    iap_is_off: "Identity-Aware Proxy|IAP",
+    iap_agent_may_not_invoke: "roles/run.invoker",
+    secret_is_not_readable: "roles/secretmanager.secretAccessor",
+    bucket_is_not_writable: "roles/storage.objectUser",
+    private_services_peering_is_gone: "peering",
+}
+
+
+@pytest.mark.parametrize("break_it", BREAKAGES, ids=lambda function: function.__name__)
+def test_verify_says_what_is_broken(cloud, deployed, break_it):
+    undo = break_it(cloud)
+    try:
+        play = cloud.playbook("verify.yml")
+    finally:
+        undo()
+    assert play.status != 0, play.output
+    assert play.recap("failed") == 1
+    assert re.search(BREAKAGES[break_it], play.error), play.output
+
+
+def test_site_repairs_them_all(cloud, deployed):
+    for break_it in BREAKAGES:
+        break_it(cloud)
+    play = cloud.playbook("site.yml")
+    assert play.status == 0 and play.recap("changed") > 0, play.output
+    play = cloud.playbook("verify.yml")
+    assert play.status == 0, play.output

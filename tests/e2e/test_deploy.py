@@ -1,0 +1,57 @@
+"""playbooks/site.yml and verify.yml, run as a person runs them."""
+
+from __future__ import annotations
+
+import base64
+
+from .conftest import LOGGER, PROJECT, URL
+
+SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
+
+
+def test_site_says_what_it_deployed(cloud, deployed):
+    address = cloud.api("GET", f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/addresses")["items"]
+    (lb_ip,) = [entry["address"] for entry in address if entry.get("purpose") != "VPC_PEERING"]
+    summary = deployed.output[deployed.output.rindex("TASK [") :]
+    for part in (URL, lb_ip, "oauth_redirect_url", "brand_name", f"{PROJECT}-mlflow-artifacts", LOGGER):
+        assert part in summary, f"{part!r} is missing in: {summary}"
+
+
+def test_no_run_shows_the_password(cloud, deployed):
+    (secret,) = cloud.api("GET", SECRETS)["secrets"]
+    answer = cloud.api("GET", f"secretmanager.googleapis.com/v1/{secret['name']}/versions/latest:access")
+    encoded = answer["payload"]["data"]
+    password = base64.b64decode(encoded).decode()
+    assert len(password) >= 20
+    assert password not in deployed.output and encoded not in deployed.output
+
+
+def test_verify_proves_the_eight_data_paths(cloud, deployed):
+    play = cloud.playbook("verify.yml")
+    assert play.status == 0, play.output
+    for path in ("1a", "1b", "1c", "1d", "2a", "2b", "2c", "2d"):
+        assert path in play.output
+
+
+def test_a_second_run_changes_nothing(cloud, deployed):
+    play = cloud.playbook("site.yml")
+    assert (play.status, play.recap("changed")) == (0, 0), play.output
+
+
+def test_who_is_taken_off_the_list_loses_access(cloud, deployed):
+    url = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/backendServices"
+    (backend,) = cloud.api("GET", url)["items"]
+    number = cloud.api("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
+    policy = f"iap.googleapis.com/v1/projects/{number}/iap_web/compute/services/{backend['name']}:getIamPolicy"
+
+    def members() -> set[str]:
+        bindings = cloud.api("POST", policy, {"options": {"requestedPolicyVersion": 3}})["bindings"]
+        (binding,) = [entry for entry in bindings if entry["role"] == "roles/iap.httpsResourceAccessor"]
+        return set(binding["members"])
+
+    before = members()
+    play = cloud.playbook("site.yml", "--extra-vars", "mlflow_webapp_users=group:only-these@example.com")
+    assert play.status == 0, play.output
+    assert members() == {"group:only-these@example.com", f"serviceAccount:{LOGGER}"}
+    assert cloud.playbook("site.yml").status == 0
+    assert members() == before
