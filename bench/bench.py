@@ -1,0 +1,118 @@
+"""Measure what has a target, in a fresh clone of the last commit: `make bench` (some ten minutes, needs the package index)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import requests
+
+ROOT = Path(__file__).parents[1]
+GETS = 300
+
+
+class Clone:
+    """A fresh clone in a folder of its own, used through make and the sandbox's command alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # What make exports to us is about this checkout; the clone's make sets its own.
+        drop = ("GCP_", "ANSIBLE_", "MAKE", "MFLAGS", "VIRTUAL_ENV")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(drop)}
+        self.env["PIP_NO_CACHE_DIR"] = "1"
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+
+    def run(self, *command: str, **env: str) -> tuple[str, float]:
+        """What a command printed, and the seconds it took; ends the measurement when it fails."""
+        start = time.monotonic()
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if done.returncode:
+            sys.exit(f"{done.stdout}\n{shlex.join(command)} failed with status {done.returncode}")
+        return done.stdout, time.monotonic() - start
+
+    @property
+    def state(self) -> str:
+        return str(self.folder / ".gcp-sandbox")
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the running sandbox's clients."""
+        lines = self.run(".venv/bin/gcp-sandbox", "env", "--state", self.state)[0].splitlines()
+        return dict(shlex.split(line)[1].split("=", 1) for line in lines)
+
+    def memory(self) -> float:
+        """MiB resident of the sandbox's processes, PostgreSQL and the containers left out."""
+        status = self.run(".venv/bin/gcp-sandbox", "status", "--json", "--state", self.state)[0]
+        process = psutil.Process(int(re.search(r'"pid": (\d+)', status)[1]))
+        own = [process]
+        for child in process.children(recursive=True):
+            if child.name() != "postgres" and "entrypoint.py" not in " ".join(child.cmdline()):
+                own.append(child)
+        return sum(one.memory_info().rss for one in own) / 2**20
+
+    def latency(self) -> float:
+        """Median milliseconds of a GET, one client on one connection."""
+        env = self.environment()
+        session = requests.Session()
+        session.trust_env = False
+        session.proxies = {"https": env["HTTPS_PROXY"]}
+        session.verify = env["REQUESTS_CA_BUNDLE"]
+        token = self.run(".venv/bin/gcp-sandbox", "token", "--state", self.state)[0].strip()
+        session.headers["Authorization"] = f"Bearer {token}"
+        url = f"https://compute.googleapis.com/compute/v1/projects/{env['GCP_PROJECT']}/global/networks"
+        times = []
+        for _ in range(GETS):
+            start = time.perf_counter()
+            session.get(url, timeout=10).raise_for_status()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times) * 1000
+
+    def second_run(self) -> float:
+        """Seconds of a site.yml that has nothing to change."""
+        config = {"ANSIBLE_CONFIG": str(self.folder / "ansible.cfg")}
+        command = (".venv/bin/ansible-playbook", "-i", "inventories/sandbox", "playbooks/site.yml")
+        output, seconds = self.run(*command, **self.environment(), **config)
+        if not re.search(r"changed=0 ", output):
+            sys.exit(f"{output}\nthe second run changed something")
+        return seconds
+
+
+def main() -> int:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    print(f"commit {commit.strip()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
+    missed = 0
+
+    def row(what: str, figure: Callable[[], float], target: float, unit: str) -> None:
+        nonlocal missed
+        value = figure()
+        missed += value > target
+        print(f"{what:55} {value:7.1f} {unit:4} target {target:g}{'' if value <= target else '  MISSED'}", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="mlflow-bench-") as folder:
+        clone = Clone(Path(folder) / "clone")
+        try:
+            row("make demo in a fresh clone, no package cached", lambda: clone.run("make", "demo")[1], 360, "s")
+            row("resident memory without PostgreSQL and containers", clone.memory, 200, "MiB")
+            row(f"median of {GETS} GETs", clone.latency, 5, "ms")
+            row("site.yml with nothing to change", clone.second_run, 40, "s")
+            clone.run("make", "demo-down")
+            clone.run("rm", "-rf", clone.state)
+            row("make demo with everything installed", lambda: clone.run("make", "demo")[1], 90, "s")
+        finally:
+            subprocess.run(["make", "demo-down"], cwd=clone.folder, env=clone.env, stdout=subprocess.DEVNULL)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
