@@ -180,7 +180,7 @@ class Failed(Exception):
 def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     """run_module("secret", name="s", check=True) -> what the module returns; raises Failed. Diff is on."""
 
-    def run_module(name: str, *, check: bool = False, auth: dict[str, Any] = AUTH, **options: Any) -> dict[str, Any]:
+    def run_module(name: str, /, *, check: bool = False, auth: dict[str, Any] = AUTH, **options: Any) -> dict[str, Any]:
         module = importlib.import_module(f"{COLLECTION}.modules.{name}")
         arguments = {**auth, **options, "_ansible_check_mode": check, "_ansible_diff": True}
         with patch_module_args(arguments), pytest.raises(SystemExit):
