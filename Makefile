@@ -64,7 +64,7 @@ clean: demo-down ## Stop the demo and remove everything that make made
 
 .PHONY: setup
 setup: .collections/ansible_collections/mlops/mlflow_gcp
-	@$(MAKE) -j2 .venv/.stamp .venv-image/.stamp
+	@$(MAKE) -s -j2 .venv/.stamp .venv-image/.stamp
 
 # The checkout, under the name by which Ansible finds a collection.
 .collections/ansible_collections/mlops/mlflow_gcp:

@@ -1,4 +1,4 @@
-"""Measure what has a target, in a fresh clone of the last commit: `make bench` (some ten minutes, needs the package index)."""
+"""Measure what has a target, in a fresh clone of the last commit (ten minutes, needs the package index)."""
 
 from __future__ import annotations
 
