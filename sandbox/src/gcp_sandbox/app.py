@@ -58,6 +58,8 @@ class Sandbox:
         self._server: asyncio.Server | None = None
         self._tls = web.Server(self._handle_tls, request_factory=self._request)  # type: ignore[arg-type]
         self._plain = web.Server(self._handle_plain, request_factory=self._request)  # type: ignore[arg-type]
+        # Whether an account may use its tokens; IAM sets this.
+        self.account_active: Callable[[str], bool] = lambda email: True
         self.front_door: RawHandler | None = None
         # Networks (store keys) that the process of a Cloud Run instance is attached to; Cloud Run sets this.
         self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
@@ -265,6 +267,8 @@ class Sandbox:
         principal = self.tokens.principal(token)
         if principal is None:
             raise unauthenticated(missing=False)
+        if not self.account_active(principal.email):
+            raise unauthenticated(missing=False, reason="ACCOUNT_STATE_INVALID")
         return principal
 
     def _settle_project(self, service: Service, call: Call) -> None:

@@ -22,7 +22,10 @@ from jwt.algorithms import RSAAlgorithm
 from gcp_sandbox.store import Store
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+# kind of the documents {key, uniqueId} by which the store finds the accounts that have an e-mail
+EMAILS = "iam.emails"
 _PREFIX = "ya29.sandbox-"
+_REFRESH = "1//sandbox-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Tokens:
     """Issues and checks tokens."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         keys = store.get("sandbox", "token-keys")
         if keys is None:
             keys = {
@@ -82,24 +86,43 @@ class Tokens:
         self.private_key: str = keys["google"]["pem"]
         self.public_key = public_pem(self.private_key)
 
+    def subject(self, email: str) -> str:
+        """The unique id of an account."""
+        known = self._store.peek(EMAILS, email)
+        return known["uniqueId"] if known else subject_id(email)
+
     def access_token(self, email: str, scopes: str = CLOUD_PLATFORM, lifetime: int = 3600) -> str:
         """A bearer token of an account; lifetime in seconds."""
         content = {"e": email, "s": scopes, "x": int(time.time()) + lifetime, "n": secrets.token_hex(4)}
+        return self._sealed(_PREFIX, content)
+
+    def refresh_token(self, email: str, scopes: str = f"openid {CLOUD_PLATFORM}") -> str:
+        """A refresh token of a person, which gets access tokens until it is revoked."""
+        return self._sealed(_REFRESH, {"e": email, "s": scopes, "n": secrets.token_hex(4)})
+
+    def _sealed(self, prefix: str, content: dict[str, Any]) -> str:
         body = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
-        return f"{_PREFIX}{body}.{self._mac(body)}"
+        return f"{prefix}{body}.{self._mac(body)}"
+
+    def _content(self, prefix: str, token: str) -> dict[str, Any] | None:
+        if not token.startswith(prefix) or self._store.peek("oauth2.revoked", token) is not None:
+            return None
+        body, _, mac = token.removeprefix(prefix).partition(".")
+        if not hmac.compare_digest(mac.encode(), self._mac(body).encode()):
+            return None
+        return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
 
     def _mac(self, body: str) -> str:
         return hmac.new(self._seal, body.encode(), "sha256").hexdigest()[:40]
 
     def check(self, token: str) -> dict[str, Any] | None:
         """Content of an access token {e: e-mail, s: scopes, x: expiry}, or None where it is not valid now."""
-        if not token.startswith(_PREFIX):
-            return None
-        body, _, mac = token.removeprefix(_PREFIX).partition(".")
-        if not hmac.compare_digest(mac, self._mac(body)):
-            return None
-        content = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        return content if content["x"] > time.time() else None
+        content = self._content(_PREFIX, token)
+        return content if content and content["x"] > time.time() else None
+
+    def check_refresh(self, token: str) -> dict[str, Any] | None:
+        """Content of a refresh token {e: e-mail, s: scopes}, or None where it is not valid."""
+        return self._content(_REFRESH, token)
 
     def principal(self, token: str) -> Principal | None:
         """The account of an access token, or None."""
@@ -110,7 +133,7 @@ class Tokens:
         """An OpenID Connect ID token signed by "Google"."""
         when = int(time.time())
         claims: dict[str, Any] = {
-            "iss": "https://accounts.google.com", "aud": audience, "azp": subject_id(email), "sub": subject_id(email),
+            "iss": "https://accounts.google.com", "aud": audience, "azp": self.subject(email), "sub": self.subject(email),
             "iat": when, "exp": when + lifetime,
         }  # fmt: skip
         if include_email:

@@ -121,7 +121,7 @@ def bad_request(field: str, description: str) -> dict[str, Any]:
     return {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
 
 
-def unauthenticated(missing: bool) -> ApiError:
+def unauthenticated(missing: bool, reason: str = "ACCESS_TOKEN_EXPIRED") -> ApiError:
     """The 401 for a request without a credential, or with one that is wrong or expired."""
     if missing:
         message = (
@@ -135,7 +135,7 @@ def unauthenticated(missing: bool) -> ApiError:
         "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
     )
     return ApiError(401, message, reason="authError", location="Authorization", location_type="header",
-                    details=[error_info("ACCESS_TOKEN_EXPIRED", "googleapis.com")])  # fmt: skip
+                    details=[error_info(reason, "googleapis.com")])  # fmt: skip
 
 
 def service_disabled(host: str, title: str, number: str) -> ApiError:

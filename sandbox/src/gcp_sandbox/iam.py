@@ -12,11 +12,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox.auth import Principal
+from gcp_sandbox.auth import EMAILS, Principal
 from gcp_sandbox.errors import ApiError, error_info
-from gcp_sandbox.roles import role_has
+from gcp_sandbox.roles import BASIC, exists, role_has
 from gcp_sandbox.store import Store
 
 if TYPE_CHECKING:
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
 KIND = "iam.policies"
 Policy = dict[str, Any]
+# The organization that every project with a parent is in.
+ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
+_PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
+_EVERYBODY = ("allUsers", "allAuthenticatedUsers")
+_MEMBER = re.compile(
+    r"(?:user|group|serviceAccount):[^@\s:]+@[^@\s:]+\.[^@\s:]+|domain:[^@\s:]+\.[^@\s:]+"
+    r"|serviceAccount:[^@\s:]+\.svc\.id\.goog\[[^]]+\]|deleted:(?:user|group|serviceAccount):[^?\s]+\?uid=\d+"
+    r"|project(?:Owner|Editor|Viewer):[^\s:]+|principal(?:Set)?://\S+"
+)
+_OWN_ACCOUNT = re.compile(
+    r"[^@]+@(?P<id>[a-z0-9-]+)\.iam\.gserviceaccount\.com|(?P<number>\d+)(?:-compute@developer|@cloudservices)"
+    r"\.gserviceaccount\.com"
+)
 
 
 def project_resource(project_id: str) -> str:
@@ -40,9 +54,10 @@ class Iam:
     def policy(self, resource: str) -> Policy:
         """The policy of a resource: {version, bindings?, etag}."""
         doc = self._store.get(KIND, resource) or {"bindings": []}
-        out: Policy = {"version": doc.get("version", 1)}
-        if doc["bindings"]:
-            out["bindings"] = doc["bindings"]
+        out: Policy = {"version": doc["version"]} if "version" in doc else {}
+        for field in ("bindings", "auditConfigs"):
+            if doc.get(field):
+                out[field] = doc[field]
         out["etag"] = self._etag(doc)
         return out
 
@@ -64,7 +79,10 @@ class Iam:
         bindings = self._tidy(policy.get("bindings", []))
         serial = (self._store.get(KIND, resource) or {}).get("serial", 0) + 1
         version = 3 if any("condition" in b for b in bindings) else 1
-        self._store.put(KIND, resource, {"version": version, "bindings": bindings, "serial": serial})
+        doc = {"version": version, "bindings": bindings, "serial": serial}
+        if policy.get("auditConfigs"):
+            doc["auditConfigs"] = policy["auditConfigs"]
+        self._store.put(KIND, resource, doc)
         return self.policy(resource)
 
     @staticmethod
@@ -79,6 +97,77 @@ class Iam:
         order = sorted(merged.values(), key=lambda b: (b["role"], json.dumps(b.get("condition"))))
         return [{"role": b["role"], "members": b["members"]} | ({"condition": b["condition"]} if "condition" in b else {})
                 for b in order]  # fmt: skip
+
+    def check(self, call: Call, resource: str, policy: Policy) -> None:
+        """Refuse what Google refuses in a policy that a client sets.  Raises ApiError 400."""
+        seen: set[str] = set()
+        conditions = any(b.get("condition") for b in policy.get("bindings", ()))
+        if policy.get("version", 0) not in (0, 1, 3):
+            raise ApiError(400, f"Invalid policy version {policy['version']}: it must be 0, 1 or 3.")
+        if conditions and policy.get("version") != 3:
+            raise ApiError(400, "Policies with conditional role bindings must specify version 3.")
+        for binding in policy.get("bindings", ()):
+            role, condition = binding.get("role", ""), binding.get("condition")
+            if not exists(role):
+                raise ApiError(400, f"Role {role} is not supported for this resource.")
+            if condition:
+                if role in BASIC:
+                    raise ApiError(400, f"Conditions can't be set on primitive roles: {role}.")
+                if not condition.get("expression") or not condition.get("title"):
+                    raise ApiError(400, "A condition needs a title and an expression.")
+            for member in binding.get("members", ()):
+                self._check_member(member, resource, condition is not None)
+                seen.add(member)
+        for member in seen:
+            if member.startswith("deleted:") and (live := member.removeprefix("deleted:").partition("?")[0]) in seen:
+                raise ApiError(400, f"Inconsistent representation of deleted member: '{member}' and '{live}'.")
+
+    def _check_member(self, member: str, resource: str, conditional: bool) -> None:
+        if member in _EVERYBODY:
+            if "/projects/" in resource and resource.startswith("//cloudresourcemanager."):
+                text = "Members of type allUsers and allAuthenticatedUsers cannot be added to this resource."
+                raise ApiError(400, text)
+            if conditional:
+                raise ApiError(400, "Conditions can't be set on bindings with allUsers or allAuthenticatedUsers.")
+            return
+        kind, _, email = member.partition(":")
+        if not re.match(r"(user|group|serviceAccount|domain|deleted|projectOwner|projectEditor|projectViewer"
+                        r"|principal|principalSet):", member):  # fmt: skip
+            text = f"The member {member} is of an unknown type. Please set a valid type prefix for the member."
+            raise ApiError(400, text)
+        if not _MEMBER.fullmatch(member):
+            word = {"serviceAccount": "Service account", "user": "User", "group": "Group", "domain": "Domain"}.get(kind)
+            raise ApiError(400, f"{word} {email} does not exist." if word else f"Invalid member {member}.")
+        if kind == "serviceAccount" and not self.known(email):
+            raise ApiError(400, f"Service account {email} does not exist.")
+
+    def known(self, email: str) -> bool:
+        """Whether a service account exists; those of projects that are not in this sandbox are taken to."""
+        if self._store.peek(EMAILS, email) is not None:
+            return True
+        found = _OWN_ACCOUNT.fullmatch(email)
+        if found is None or email.startswith("service-") and not found["id"]:
+            return True
+        if found["id"]:
+            if found["id"].startswith("gcp-sa-") or email.startswith("service-"):
+                return not any(d["projectNumber"] in email for _, d in self._store.list("projects"))
+            return self._store.peek("projects", found["id"]) is None
+        return not any(d["projectNumber"] == found["number"] for _, d in self._store.list("projects"))
+
+    def rename_member(self, old: str, new: str) -> None:
+        """Write one member as another in every policy (an account was deleted or restored)."""
+        for key, doc in self._store.list(KIND):
+            if any(old in b["members"] for b in doc["bindings"]):
+                bindings = [b | {"members": sorted(new if m == old else m for m in b["members"])} for b in doc["bindings"]]
+                self._store.put(KIND, key, doc | {"bindings": bindings})
+
+    @staticmethod
+    def hidden_role(binding: dict[str, Any]) -> str:
+        """The role of a conditional binding as clients see it that cannot know conditions."""
+        if "condition" not in binding:
+            return binding["role"]
+        digest = hashlib.sha256(json.dumps(binding["condition"], sort_keys=True).encode()).hexdigest()[:20]
+        return f"{binding['role']}_withcond_{digest}"
 
     def drop(self, resource: str) -> None:
         """Forget the policy of a resource that is gone."""
@@ -96,12 +185,21 @@ class Iam:
         if principal is not None:
             domain = principal.email.rsplit("@", 1)[-1]
             everyone |= {"allAuthenticatedUsers", principal.member, f"domain:{domain}"}
-        for resource in resources:
+        for resource in self._with_parents(resources):
             doc = self._store.peek(KIND, resource)
             for binding in doc["bindings"] if doc else ():
-                if not everyone.isdisjoint(binding["members"]) and role_has(binding["role"], permission):
+                if "condition" not in binding and not everyone.isdisjoint(binding["members"]) and role_has(binding["role"], permission):
                     return True
         return False
+
+    def _with_parents(self, resources: tuple[str, ...]) -> list[str]:
+        out = list(resources)
+        for resource in resources:
+            if resource.startswith(_PROJECTS):
+                project = self._store.peek("projects", resource.removeprefix(_PROJECTS))
+                if project and "parent" in project:
+                    out.append(ORGANIZATION)
+        return out
 
     def require(self, call: Call, permission: str, resource: str = "", *, shown: str = "") -> None:
         """Raise the API's 403 unless call's principal has the permission on its project or on resource."""
@@ -123,6 +221,14 @@ class Iam:
                     "(or it may not exist).")  # fmt: skip
             return ApiError(403, text, reason="forbidden")
         service = call.app.services[call.method.api.name].host
+        if service == "cloudresourcemanager.googleapis.com":
+            return ApiError(403, "The caller does not have permission")
+        if service in ("iam.googleapis.com", "iamcredentials.googleapis.com"):
+            text = f"Permission '{permission}' denied on resource (or it may not exist)."
+            return ApiError(403, text, details=[error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission)])
+        if service == "secretmanager.googleapis.com":
+            text = f"Permission '{permission}' denied for resource '{shown}' (or it may not exist)."
+            return ApiError(403, text, details=[error_info("IAM_PERMISSION_DENIED", service, permission=permission, resource=shown)])
         text = f"Permission '{permission}' denied on resource '//{service}/{shown}' (or it may not exist)."
         return ApiError(
             403, text, reason="forbidden",

@@ -75,6 +75,9 @@ ROLES: dict[str, list[str]] = {
 }  # fmt: skip
 
 
+BASIC = ("roles/owner", "roles/editor", "roles/viewer")
+
+
 @functools.lru_cache(maxsize=10_000)
 def role_has(role: str, permission: str) -> bool:
     """Whether a predefined role contains a permission."""

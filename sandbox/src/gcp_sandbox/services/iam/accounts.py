@@ -1,0 +1,180 @@
+"""Service accounts as documents: where they are kept, how one is found by e-mail or unique id, and their keys."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
+from jwt.algorithms import RSAAlgorithm
+
+from gcp_sandbox import projects
+from gcp_sandbox.auth import EMAILS, new_key, public_pem
+from gcp_sandbox.operations import now
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+ACCOUNTS = "iam.serviceAccounts"
+DELETED = "iam.deletedServiceAccounts"
+KEYS = "iam.serviceAccountKeys"
+TOKEN_URI = "https://oauth2.googleapis.com/token"
+_FOR_EVER = "9999-12-31T23:59:59Z"
+
+
+def create(app: Sandbox, project: Doc, email: str, **fields: Any) -> Doc:
+    """A new service account of a project (its record); fields: displayName, description."""
+    unique = f"1{secrets.randbelow(10**20):020d}"
+    doc: Doc = {
+        "name": f"projects/{project['projectId']}/serviceAccounts/{email}", "projectId": project["projectId"],
+        "uniqueId": unique, "email": email, "etag": "MDEwMjE5MjA=", "oauth2ClientId": unique,
+    }  # fmt: skip
+    doc |= {k: v for k, v in fields.items() if v}
+    app.store.put(EMAILS, email, {"key": doc["name"], "uniqueId": unique})
+    return app.store.put(ACCOUNTS, doc["name"], doc)
+
+
+def agent(app: Sandbox, email: str) -> str:
+    """Record a service agent (an account of Google's own, in no project); returns its unique id."""
+    known = app.store.peek(EMAILS, email)
+    if known is None:
+        known = app.store.put(EMAILS, email, {"key": "", "uniqueId": f"1{secrets.randbelow(10**20):020d}"})
+    return known["uniqueId"]
+
+
+def by_email(app: Sandbox, email: str) -> Doc | None:
+    """The document (for reading) of a service account, enabled or not."""
+    known = app.store.peek(EMAILS, email)
+    return app.store.peek(ACCOUNTS, known["key"]) if known else None
+
+
+def find(app: Sandbox, name: str) -> Doc | None:
+    """The document (for reading) of ``projects/P/serviceAccounts/E`` where P may be - and E an e-mail or unique id."""
+    _, project, _, account = name.split("/")[:4]
+    if account.isdigit():
+        doc = next((d for _, d in app.store.list(ACCOUNTS) if d["uniqueId"] == account), None)
+    else:
+        doc = by_email(app, account)
+    if doc is None or project == "-":
+        return doc
+    record = projects.find(app, project)
+    return doc if record and record["projectId"] == doc["projectId"] else None
+
+
+def project_of(app: Sandbox, email: str) -> Doc | None:
+    """Record of the project that an e-mail of a service account names, or None where it is not one of ours."""
+    found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com|(\d+)-compute@developer\.gserviceaccount\.com"
+                         r"|(\d+)@cloudservices\.gserviceaccount\.com|([^@]+)@appspot\.gserviceaccount\.com", email)  # fmt: skip
+    return projects.find(app, next(g for g in found.groups() if g)) if found else None
+
+
+# -- keys --------------------------------------------------------------------
+
+
+def create_key(app: Sandbox, account: Doc, *, system: bool = False, bits: int = 2048) -> Doc:
+    """A new key of an account; the document has the private key (PEM) under ``_pem``."""
+    days = 16 if system else 0
+    when = datetime.now(UTC)
+    doc = {
+        "name": f"{account['name']}/keys/{secrets.token_hex(20)}",
+        "validAfterTime": now(digits=0),
+        "validBeforeTime": (when + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ") if system else _FOR_EVER,
+        "keyAlgorithm": f"KEY_ALG_RSA_{bits}", "keyOrigin": "GOOGLE_PROVIDED",
+        "keyType": "SYSTEM_MANAGED" if system else "USER_MANAGED",
+    }  # fmt: skip
+    pem = new_key() if bits == 2048 else _small_key(bits)
+    doc["_pem"], doc["_cert"] = pem, _certificate(pem, account["email"])
+    return app.store.put(KEYS, doc["name"], doc)
+
+
+def _small_key(bits: int) -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def _certificate(pem: str, email: str) -> str:
+    """The self-signed certificate under which a public key is published."""
+    key = serialization.load_pem_private_key(pem.encode(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, email.replace("@", ".")[:64])])
+    when = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(when - timedelta(minutes=5)).not_valid_after(when + timedelta(days=3650))
+    )  # fmt: skip
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def keys(app: Sandbox, account: Doc) -> list[Doc]:
+    """The keys of an account (for reading), oldest first."""
+    return sorted((d for _, d in app.store.list(KEYS, account["name"] + "/keys/")), key=lambda d: d["validAfterTime"])
+
+
+def system_key(app: Sandbox, account: Doc) -> Doc:
+    """The key that Google holds for an account, made when first needed."""
+    found = next((k for k in keys(app, account) if k["keyType"] == "SYSTEM_MANAGED"), None)
+    return found or create_key(app, account, system=True)
+
+
+def key_id(key: Doc) -> str:
+    """The id of a key, which is the last part of its name and the ``kid`` of what it signs."""
+    return key["name"].rpartition("/")[2]
+
+
+def credentials_file(account: Doc, key: Doc) -> Doc:
+    """The content of a key file."""
+    email = account["email"]
+    return {
+        "type": "service_account", "project_id": account["projectId"], "private_key_id": key_id(key),
+        "private_key": key["_pem"], "client_email": email, "client_id": account["uniqueId"],
+        "auth_uri": "https://accounts.google.com/o/oauth2/auth", "token_uri": TOKEN_URI,
+        "auth_provider_x509_cert_url": "https://www.googleapis.com/oauth2/v1/certs",
+        "client_x509_cert_url": f"https://www.googleapis.com/robot/v1/metadata/x509/{email.replace('@', '%40')}",
+        "universe_domain": "googleapis.com",
+    }  # fmt: skip
+
+
+def certificates(app: Sandbox, account: Doc) -> dict[str, str]:
+    """key id -> certificate (PEM) of an account's usable keys."""
+    return {key_id(k): k["_cert"] for k in keys(app, account) if not k.get("disabled")}
+
+
+def jwks(app: Sandbox, account: Doc) -> Doc:
+    """The public keys of an account's usable keys as a JWK set."""
+    out = []
+    for kid, pem in certificates(app, account).items():
+        public = x509.load_pem_x509_certificate(pem.encode()).public_key()
+        out.append(RSAAlgorithm.to_jwk(public, as_dict=True) | {"kid": kid, "alg": "RS256", "use": "sig"})  # type: ignore[arg-type]
+    return {"keys": out}
+
+
+def sign_jwt(app: Sandbox, account: Doc, payload: str) -> tuple[str, str]:
+    """(key id, JWT) with the given claims (JSON text) signed by the account's system-managed key."""
+    key = system_key(app, account)
+    signed = jwt.encode(json.loads(payload), key["_pem"], algorithm="RS256", headers={"kid": key_id(key)})
+    return key_id(key), signed
+
+
+def sign_blob(app: Sandbox, account: Doc, data: bytes) -> tuple[str, str]:
+    """(key id, base64 of the RSA-SHA256 signature) by the account's system-managed key."""
+    key = system_key(app, account)
+    private = serialization.load_pem_private_key(key["_pem"].encode(), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    return key_id(key), base64.b64encode(private.sign(data, padding.PKCS1v15(), hashes.SHA256())).decode()
+
+
+def public_key(key: Doc) -> str:
+    """The public key (PEM) of a key's document."""
+    return public_pem(key["_pem"])

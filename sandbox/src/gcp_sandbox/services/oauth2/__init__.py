@@ -1,0 +1,293 @@
+"""Google's token endpoints: access and ID tokens for assertions and refresh tokens, and what tokens say and are checked with.
+
+https://developers.google.com/identity/protocols/oauth2/service-account#httprest
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
+
+import jwt
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+
+from gcp_sandbox.service import Call, Service
+from gcp_sandbox.services.iam import accounts
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+SERVICE = Service("oauth2", "v2", always_enabled=True)
+LIFETIME = 3600
+_AUDIENCES = {
+    "https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token",
+    "https://accounts.google.com/o/oauth2/token", "https://www.googleapis.com/oauth2/v3/token",
+}  # fmt: skip
+_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_TIMES = ("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and "
+          "exp values in the JWT claim.")  # fmt: skip
+_EMAIL_SCOPES = {"email", "https://www.googleapis.com/auth/userinfo.email"}
+
+
+class _Refused(Exception):
+    """An OAuth error: its code and description."""
+
+    def __init__(self, error: str, description: str, status: int = 400) -> None:
+        super().__init__(description)
+        self.error, self.status = error, status
+
+
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(status=status, text=json.dumps(body, indent=2) + "\n", content_type="application/json",
+                        headers={"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate"})  # fmt: skip
+
+
+async def _form(request: web.BaseRequest) -> dict[str, str]:
+    text = (await request.read()).decode(errors="replace")
+    out = dict(request.rel_url.query)
+    if request.content_type == "application/json" and text.strip():
+        try:
+            body = json.loads(text)
+        except ValueError:
+            raise _Refused("invalid_request", "Bad Request") from None
+        return out | ({k: str(v) for k, v in body.items()} if isinstance(body, dict) else {})
+    return out | dict(parse_qsl(text, keep_blank_values=True))
+
+
+# -- tokens ------------------------------------------------------------------
+
+
+@SERVICE.raw("oauth2.googleapis.com", "/token")
+@SERVICE.raw("www.googleapis.com", "/oauth2/v4/token")
+@SERVICE.raw("www.googleapis.com", "/oauth2/v3/token")
+@SERVICE.raw("accounts.google.com", "/o/oauth2/token")
+async def token(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Grants jwt-bearer and refresh_token."""
+    if request.path.startswith("/tokeninfo"):
+        return await tokeninfo(app, request)
+    if request.method != "POST":
+        return web.Response(status=404)
+    try:
+        form = await _form(request)
+        grant = form.get("grant_type", "")
+        if grant == _BEARER:
+            return _json(_assertion(app, form))
+        if grant == "refresh_token":
+            return _json(_refresh(app, form))
+        if not grant:
+            raise _Refused("invalid_request", "Required parameter is missing: grant_type")
+        raise _Refused("unsupported_grant_type", f"Invalid grant_type: {grant}")
+    except _Refused as refused:
+        return _json({"error": refused.error, "error_description": str(refused)}, refused.status)
+
+
+def _assertion(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
+    assertion = form.get("assertion", "")
+    if not assertion:
+        raise _Refused("invalid_request", "Missing parameter: assertion")
+    try:
+        header = jwt.get_unverified_header(assertion)
+        claims = jwt.decode(assertion, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        raise _Refused("invalid_grant", "Invalid JWT: Failed to decode JWT.") from None
+    email = claims.get("iss")
+    if not isinstance(email, str) or "@" not in email:
+        raise _Refused("invalid_grant", "Invalid grant: account not found" if email else "Invalid JWT: iss is missing.")
+    account = accounts.by_email(app, email)
+    if account is None or account.get("disabled"):
+        raise _Refused("invalid_grant", "Invalid grant: account not found")
+    mine = accounts.keys(app, account)
+    if header.get("kid"):
+        mine = [k for k in mine if accounts.key_id(k) == header["kid"]]
+    key = next((k for k in mine if _signed(assertion, k["_cert"])), None)
+    if key is None:
+        raise _Refused("invalid_grant", "Invalid JWT Signature.")
+    if key.get("disabled"):
+        raise _Refused("disabled_client", "The OAuth client was disabled.", 401)
+    issued, expires, when = claims.get("iat"), claims.get("exp"), time.time()
+    if not isinstance(issued, int | float) or not isinstance(expires, int | float) or not (
+        when - 3600 - 300 <= issued <= when + 300 and when < expires <= issued + 3600
+    ):
+        raise _Refused("invalid_grant", _TIMES)
+    audiences = claims.get("aud")
+    if not _AUDIENCES.intersection([audiences] if isinstance(audiences, str) else audiences or []):
+        raise _Refused("invalid_grant", "Invalid JWT: Failed audience check.")
+    if claims.get("sub", email) != email:
+        raise _Refused("unauthorized_client", "Client is unauthorized to retrieve access tokens using this method, or "
+                       "client not authorized for any of the scopes requested.", 401)  # fmt: skip
+    if claims.get("target_audience"):
+        return {"id_token": app.tokens.id_token(email, claims["target_audience"])}
+    scopes = str(claims.get("scope") or "").split()
+    if not scopes or not all(_known_scope(s) for s in scopes):
+        raise _Refused("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
+    return {"access_token": app.tokens.access_token(email, " ".join(scopes), LIFETIME), "expires_in": LIFETIME - 1,
+            "token_type": "Bearer"}  # fmt: skip
+
+
+def _signed(assertion: str, certificate: str) -> bool:
+    public = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    try:
+        jwt.decode(assertion, public, algorithms=["RS256"],  # type: ignore[arg-type]
+                   options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False})  # fmt: skip
+    except jwt.InvalidTokenError:
+        return False
+    return True
+
+
+def _known_scope(scope: str) -> bool:
+    return scope in ("openid", "email", "profile") or bool(re.fullmatch(r"https://(www\.googleapis\.com|mail\.google\.com)/\S*", scope))
+
+
+def _refresh(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
+    for name in ("refresh_token", "client_id"):
+        if not form.get(name):
+            raise _Refused("invalid_request", f"Missing required parameter: {name}")
+    content = app.tokens.check_refresh(form["refresh_token"])
+    if content is None:
+        raise _Refused("invalid_grant", "Token has been expired or revoked.")
+    scopes = content["s"]
+    out = {"access_token": app.tokens.access_token(content["e"], scopes, LIFETIME), "expires_in": LIFETIME - 1,
+           "scope": scopes, "token_type": "Bearer"}  # fmt: skip
+    if "openid" in scopes.split():
+        out["id_token"] = app.tokens.id_token(content["e"], form["client_id"])
+    return out
+
+
+@SERVICE.raw("oauth2.googleapis.com", "/revoke")
+@SERVICE.raw("accounts.google.com", "/o/oauth2/revoke")
+async def revoke(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Forget a refresh token, or an access token."""
+    form = await _form(request)
+    given = form.get("token", "")
+    if app.tokens.check(given) is None and app.tokens.check_refresh(given) is None:
+        return _json({"error": "invalid_token", "error_description": "Token expired or revoked"}, 400)
+    app.store.put("oauth2.revoked", given, {"time": int(time.time())})
+    return _json({})
+
+
+# -- what a token says -------------------------------------------------------
+
+
+@SERVICE.raw("www.googleapis.com", "/oauth2/v3/tokeninfo")
+@SERVICE.raw("www.googleapis.com", "/oauth2/v1/tokeninfo")
+@SERVICE.raw("oauth2.googleapis.com", "/tokeninfo")
+async def tokeninfo(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Whose an access token is, or the claims of an ID token."""
+    form = await _form(request)
+    if "id_token" in form:
+        claims = app.tokens.check_id_token(form["id_token"])
+        if claims is not None:
+            shown = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in claims.items()}
+            return _json(shown | {"alg": "RS256", "kid": app.tokens.kid, "typ": "JWT"})
+    content = app.tokens.check(form.get("access_token", ""))
+    if content is None or not app.account_active(content["e"]):
+        return _json({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
+    subject = app.tokens.subject(content["e"])
+    out = {"azp": subject, "aud": subject, "scope": content["s"], "exp": str(content["x"]),
+           "expires_in": str(int(content["x"] - time.time())), "access_type": "online"}  # fmt: skip
+    if _tells_email(content["s"]):
+        out |= {"email": content["e"], "email_verified": "true"}
+    return _json(out | ({"sub": subject} if "openid" in content["s"].split() else {}))
+
+
+def _tells_email(scopes: str) -> bool:
+    return not _EMAIL_SCOPES.isdisjoint(scopes.split()) or "https://www.googleapis.com/auth/cloud-platform" in scopes.split()
+
+
+def _about(app: Sandbox, email: str, scopes: str) -> dict[str, Any]:
+    out = {"sub": app.tokens.subject(email), "picture": "https://lh3.googleusercontent.com/a/default-user"}
+    if _tells_email(scopes):
+        out |= {"email": email, "email_verified": True}
+        if not email.endswith(".gserviceaccount.com"):
+            out["hd"] = email.rpartition("@")[2]
+    return out
+
+
+@SERVICE.raw("openidconnect.googleapis.com", "/v1/userinfo")
+@SERVICE.raw("www.googleapis.com", "/oauth2/v3/userinfo")
+async def userinfo(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Who the bearer of an access token is."""
+    header = request.headers.get("Authorization", "").partition(" ")[2] or request.rel_url.query.get("access_token", "")
+    content = app.tokens.check(header)
+    if content is None or not app.account_active(content["e"]):
+        return _json({"error": "invalid_request", "error_description": "Invalid Credentials"}, 401)
+    return _json(_about(app, content["e"], content["s"]))
+
+
+@SERVICE.method("oauth2.userinfo.get", "oauth2.userinfo.v2.me.get")
+def userinfo_v2(call: Call) -> dict[str, Any]:
+    about = _about(call.app, call.principal.email, call.principal.scopes)
+    return {{"sub": "id", "email_verified": "verified_email"}.get(k, k): v for k, v in about.items()}
+
+
+# -- public keys -------------------------------------------------------------
+
+
+@SERVICE.raw("www.googleapis.com", "/oauth2/v3/certs")
+async def jwks(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Google's keys as a JWK set."""
+    return _public(app.tokens.jwks())
+
+
+@SERVICE.raw("www.googleapis.com", "/oauth2/v1/certs")
+async def certs(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Google's keys as certificates by key id."""
+    return _public({app.tokens.kid: _certificate(app)})
+
+
+def _certificate(app: Sandbox) -> str:
+    known = app.store.peek("sandbox", "google-certificate")
+    if known is None:
+        key = serialization.load_pem_private_key(app.tokens.private_key.encode(), None)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon.system.gserviceaccount.com")])
+        when = datetime.datetime.now(datetime.UTC)
+        built = (
+            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())  # type: ignore[arg-type]
+            .serial_number(x509.random_serial_number()).not_valid_before(when - datetime.timedelta(hours=1))
+            .not_valid_after(when + datetime.timedelta(days=3650)).sign(key, hashes.SHA256())  # type: ignore[arg-type]
+        )  # fmt: skip
+        pem = built.public_bytes(serialization.Encoding.PEM).decode()
+        known = app.store.put("sandbox", "google-certificate", {"pem": pem})
+    return known["pem"]
+
+
+def _public(body: dict[str, Any]) -> web.Response:
+    return web.Response(text=json.dumps(body, indent=2) + "\n", content_type="application/json",
+                        headers={"Cache-Control": "public, max-age=19800, must-revalidate, no-transform"})  # fmt: skip
+
+
+@SERVICE.raw("www.googleapis.com", "/service_accounts/v1/")
+@SERVICE.raw("www.googleapis.com", "/robot/v1/metadata/")
+async def account_keys(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Public keys of a service account: …/x509/E, …/jwk/E, …/raw/E."""
+    found = re.fullmatch(r"/(?:service_accounts/v1|robot/v1)/(?:metadata/)?(x509|jwk|raw)/([^/]+)",
+                         unquote(request.raw_path.split("?", 1)[0]))  # fmt: skip
+    account = accounts.by_email(app, found.group(2)) if found else None
+    if found is None or account is None:
+        return _json({"error": {"code": 404, "message": "Requested entity was not found.", "status": "NOT_FOUND"}}, 404)
+    accounts.system_key(app, account)
+    if found.group(1) == "jwk":
+        return _public(accounts.jwks(app, account))
+    if found.group(1) == "raw":
+        return _public({accounts.key_id(k): accounts.public_key(k) for k in accounts.keys(app, account)})
+    return _public(accounts.certificates(app, account))
+
+
+@SERVICE.raw("accounts.google.com", "/.well-known/openid-configuration")
+async def configuration(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """Google's OpenID Connect discovery document."""
+    return _public({
+        "issuer": "https://accounts.google.com", "authorization_endpoint": "https://accounts.google.com/o/oauth2/v2/auth",
+        "token_endpoint": "https://oauth2.googleapis.com/token", "revocation_endpoint": "https://oauth2.googleapis.com/revoke",
+        "userinfo_endpoint": "https://openidconnect.googleapis.com/v1/userinfo",
+        "jwks_uri": "https://www.googleapis.com/oauth2/v3/certs", "response_types_supported": ["code", "id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
+        "scopes_supported": ["openid", "email", "profile"],
+    })  # fmt: skip
