@@ -78,11 +78,11 @@ class Cloud:
         assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
-    def playbook(self, name: str, *arguments: str, **env: str) -> Play:
-        """Run playbooks/`name` with the sandbox's inventory."""
+    def playbook(self, name: str, *arguments: str, inventory: Path = Path("inventories/sandbox"), **env: str) -> Play:
+        """Run playbooks/`name`."""
         start = time.monotonic()
         done = subprocess.run(
-            [BIN / "ansible-playbook", "-i", "inventories/sandbox", f"playbooks/{name}", *arguments],
+            [BIN / "ansible-playbook", "-i", inventory, f"playbooks/{name}", *arguments],
             cwd=ROOT,
             env=self.env | env,
             stdout=subprocess.PIPE,

@@ -78,6 +78,19 @@ def test_every_role_is_documented_in_full():
         assert (ROOT / "roles" / name / "README.md").exists(), name
 
 
+def test_the_readme_leads_to_what_is_there():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_example_passes_every_check(cloud, tmp_path):
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text(example)
+    play = cloud.playbook("site.yml", inventory=inventory, GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
+    assert play.status != 0 and "/nonexistent" in play.error, play.output
+
+
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory) -> tarfile.TarFile:
     folder = tmp_path_factory.mktemp("build")
