@@ -115,3 +115,22 @@ def enable(api: Api) -> Callable[..., None]:
         assert "error" not in operation, json.dumps(operation)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def done(api: Api) -> Callable[[requests.Response], dict[str, Any]]:
+    """``done(response)``: wait for the operation that a request was answered with; returns it, whatever its end."""
+
+    def call(answer: requests.Response) -> dict[str, Any]:
+        assert answer.status_code == 200, answer.text
+        operation = answer.json()
+        host = answer.url.split("/")[2]
+        version = answer.url.split("/")[3]
+        link = operation.get("selfLink") or f"https://{host}/{version}/{operation['name']}"
+        for _ in range(3000):
+            if operation.get("done") or operation.get("status") == "DONE":
+                return operation
+            operation = api("GET", link).json()
+        raise AssertionError(f"operation does not end: {operation}")
+
+    return call

@@ -1,0 +1,266 @@
+"""Load balancer and Identity-Aware Proxy, as a browser and a program meet them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from types import SimpleNamespace
+
+import jwt
+import pytest
+import requests
+
+REGION = "europe-west2"
+HELLO = "us-docker.pkg.dev/cloudrun/container/hello"
+DOMAIN = "app.example.com"
+
+
+@pytest.fixture(scope="module")
+def stack(api, enable, done, project):
+    """A Cloud Run service behind a load balancer with IAP."""
+    enable(project, "compute.googleapis.com", "run.googleapis.com", "iap.googleapis.com", "iam.googleapis.com",
+           "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com")  # fmt: skip
+    compute = f"https://compute.googleapis.com/compute/v1/projects/{project}"
+    run = f"https://run.googleapis.com/v2/projects/{project}/locations/{REGION}/services"
+    number = api("GET", f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}").json()["projectNumber"]
+
+    service = {"template": {"containers": [{"image": HELLO}]}, "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"}
+    operation = done(api("POST", f"{run}?serviceId=hello", json=service))
+    assert "error" not in operation, operation
+
+    def make(path: str, body: dict) -> str:
+        operation = done(api("POST", f"{compute}/{path}", json=body))
+        assert "error" not in operation, operation
+        return f"{compute}/{path}/{body['name']}"
+
+    address = make("global/addresses", {"name": "lb"})
+    neg = make(f"regions/{REGION}/networkEndpointGroups",
+               {"name": "neg", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "hello"}})  # fmt: skip
+    certificate = make("global/sslCertificates",
+                       {"name": "cert", "type": "MANAGED", "managed": {"domains": [DOMAIN]}})  # fmt: skip
+    backend = make("global/backendServices", {
+        "name": "backend", "loadBalancingScheme": "EXTERNAL_MANAGED", "protocol": "HTTPS", "backends": [{"group": neg}],
+        "iap": {"enabled": True}, "logConfig": {"enable": True, "sampleRate": 1.0},
+    })  # fmt: skip
+    url_map = make("global/urlMaps", {"name": "map", "defaultService": backend})
+    proxy = make("global/targetHttpsProxies", {"name": "proxy", "urlMap": url_map, "sslCertificates": [certificate]})
+    ip = api("GET", address).json()["address"]
+    make("global/forwardingRules", {"name": "rule", "IPAddress": ip, "portRange": "443", "target": proxy,
+                                    "loadBalancingScheme": "EXTERNAL_MANAGED"})  # fmt: skip
+    redirect = make("global/urlMaps", {"name": "redirect", "defaultUrlRedirect": {
+        "httpsRedirect": True, "stripQuery": False, "redirectResponseCode": "MOVED_PERMANENTLY_DEFAULT"}})  # fmt: skip
+    plain = make("global/targetHttpProxies", {"name": "plain", "urlMap": redirect})
+    make("global/forwardingRules", {"name": "plain", "IPAddress": ip, "portRange": "80", "target": plain,
+                                    "loadBalancingScheme": "EXTERNAL_MANAGED"})  # fmt: skip
+
+    done(api("POST", f"https://serviceusage.googleapis.com/v1beta1/projects/{project}/services/iap.googleapis.com"
+                     ":generateServiceIdentity", json={}))  # fmt: skip
+    agent = f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
+    _policy(api, f"{run}/hello", [{"role": "roles/run.invoker", "members": [agent]}])
+    accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
+    account = api("POST", accounts, json={"accountId": "robot"}).json()["email"]
+    key = api("POST", f"{accounts}/{account}/keys", json={}).json()
+    out = SimpleNamespace(
+        project=project, number=number, compute=compute, run=f"{run}/hello", ip=ip, agent=agent, account=account,
+        key=json.loads(base64.b64decode(key["privateKeyData"])), backend=backend, neg=neg,
+        iap=f"https://iap.googleapis.com/v1/projects/{number}/iap_web/compute/services/backend",
+    )  # fmt: skip
+    _policy(api, out.iap, [{"role": "roles/iap.httpsResourceAccessor",
+                            "members": ["user:alice@example.com", f"serviceAccount:{account}"]}])  # fmt: skip
+    return out
+
+
+def _policy(api, resource: str, bindings: list[dict]) -> None:
+    answer = api("POST", f"{resource}:setIamPolicy", json={"policy": {"bindings": bindings}})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture
+def browser(sandbox):
+    """A client without any token, with cookies."""
+    session = sandbox.session()
+    del session.headers["Authorization"]
+    return session
+
+
+def _jwt(stack, audience: str = f"https://{DOMAIN}/*", *, email: str = "", lifetime: int = 600, key: str = "") -> str:
+    when = int(time.time())
+    claims = {"iss": email or stack.account, "sub": email or stack.account, "aud": audience, "iat": when,
+              "exp": when + lifetime}  # fmt: skip
+    return jwt.encode(claims, key or stack.key["private_key"], algorithm="RS256", headers={"kid": stack.key["private_key_id"]})
+
+
+def _with(token: str, header: str = "Authorization") -> dict[str, str]:
+    return {header: f"Bearer {token}"}
+
+
+def test_http_is_redirected_to_https(stack, browser):
+    answer = browser.get(f"http://{DOMAIN}/a?b=c", allow_redirects=False, timeout=10)
+    assert answer.status_code == 301
+    assert answer.headers["Location"] == f"https://{DOMAIN}/a?b=c"
+
+
+def test_without_a_token_to_the_sign_in_page(stack, browser):
+    answer = browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10)
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith("https://accounts.google.com/o/oauth2/v2/auth?")
+    assert answer.headers["X-Goog-IAP-Generated-Response"] == "true"
+
+
+def test_ajax_without_a_token_is_401(stack, browser):
+    answer = browser.get(f"https://{DOMAIN}/", headers={"X-Requested-With": "XMLHttpRequest"}, timeout=10)
+    assert answer.status_code == 401
+
+
+def test_browser_signs_in(stack, browser):
+    page = browser.get(f"https://{DOMAIN}/path?x=1", timeout=10)
+    assert "Choose an account" in page.text
+    assert "alice@example.com" in page.text
+    done = browser.post(page.url, data={"email": "alice@example.com"}, timeout=20)
+    assert done.status_code == 200
+    assert done.url == f"https://{DOMAIN}/path?x=1"
+    again = browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10)
+    assert again.status_code == 200
+    out = browser.get(f"https://{DOMAIN}/_gcp_iap/clear_login_cookie", allow_redirects=False, timeout=10)
+    assert out.status_code == 302
+    assert browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10).status_code == 302
+
+
+def test_browser_of_a_stranger_is_refused(stack, browser):
+    page = browser.get(f"https://{DOMAIN}/", timeout=10)
+    answer = browser.post(page.url, data={"other": "bob@example.com"}, timeout=20)
+    assert answer.status_code == 403
+    assert "bob@example.com" in answer.text
+
+
+def test_managed_client_is_for_the_organisation_alone(stack, browser):
+    page = browser.get(f"https://{DOMAIN}/", timeout=10)
+    answer = browser.post(page.url, data={"other": "eve@elsewhere.example"}, timeout=20)
+    assert answer.status_code == 403
+    assert "org_internal" in answer.text
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Proxy-Authorization"])
+def test_service_account_jwt(stack, browser, header):
+    answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack), header), timeout=10)
+    assert answer.status_code == 200
+
+
+def test_service_account_jwt_by_sign_jwt(stack, api, browser):
+    when = int(time.time())
+    claims = {"iss": stack.account, "sub": stack.account, "aud": f"https://{DOMAIN}/", "iat": when, "exp": when + 60}
+    url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{stack.account}:signJwt"
+    refused = api("POST", url, json={"payload": json.dumps(claims)})
+    assert refused.status_code == 403  # an owner may not sign as the account
+    account = f"https://iam.googleapis.com/v1/projects/{stack.project}/serviceAccounts/{stack.account}"
+    _policy(api, account, [{"role": "roles/iam.serviceAccountTokenCreator", "members": ["user:alice@example.com"]}])
+    signed = api("POST", url, json={"payload": json.dumps(claims)}, as_="alice@example.com").json()["signedJwt"]
+    assert browser.get(f"https://{DOMAIN}/", headers=_with(signed), timeout=10).status_code == 200
+    assert browser.get(f"https://{DOMAIN}/other", headers=_with(signed), timeout=10).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (lambda s: "nonsense", "Unable to parse JWT"),
+        (lambda s: _jwt(s, "https://elsewhere.example/*"), "aud"),
+        (lambda s: _jwt(s, lifetime=-10), "Expired"),
+        (lambda s: _jwt(s, lifetime=7200), "hour"),
+        (lambda s: _jwt(s, key=_other_key()), "signature"),
+    ],
+)
+def test_bad_credentials_are_401(stack, browser, token, said):
+    answer = browser.get(f"https://{DOMAIN}/", headers=_with(token(stack)), timeout=10)
+    assert answer.status_code == 401
+    assert answer.text.startswith("Invalid IAP credentials: ")
+    assert said in answer.text
+
+
+def _other_key() -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def test_account_off_the_list_is_403(stack, api, browser):
+    keep = [{"role": "roles/iap.httpsResourceAccessor", "members": ["user:alice@example.com"]}]
+    both = [{"role": "roles/iap.httpsResourceAccessor",
+             "members": ["user:alice@example.com", f"serviceAccount:{stack.account}"]}]  # fmt: skip
+    _policy(api, stack.iap, keep)
+    try:
+        assert browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10).status_code == 403
+    finally:
+        _policy(api, stack.iap, both)
+
+
+def test_agent_without_the_invoker_role_is_403(stack, api, browser):
+    _policy(api, stack.run, [])
+    try:
+        answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10)
+        assert answer.status_code == 403
+        assert "Your client does not have permission" in answer.text
+    finally:
+        _policy(api, stack.run, [{"role": "roles/run.invoker", "members": [stack.agent]}])
+
+
+def test_openid_token_needs_an_allowed_client(stack, api, browser):
+    account = f"https://iam.googleapis.com/v1/projects/{stack.project}/serviceAccounts/{stack.account}"
+    _policy(api, account, [{"role": "roles/iam.serviceAccountTokenCreator", "members": ["user:alice@example.com"]}])
+    url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{stack.account}:generateIdToken"
+    client = "1234-abc.apps.googleusercontent.com"
+    token = api("POST", url, json={"audience": client, "includeEmail": True}, as_="alice@example.com").json()["token"]
+    assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 401
+    settings = {"accessSettings": {"oauthSettings": {"programmaticClients": [client]}}}
+    api("PATCH", f"{stack.iap}:iapSettings", json=settings)
+    try:
+        assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 200
+    finally:
+        api("PATCH", f"{stack.iap}:iapSettings", json={"accessSettings": {"oauthSettings": {"programmaticClients": []}}})
+
+
+def test_what_the_service_is_told(stack, sandbox, browser):
+    answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)) | {"Accept": "application/json"}, timeout=10)
+    told = {k.lower(): v for k, v in answer.json()["headers"].items()}
+    assert told["x-goog-authenticated-user-email"] == f"accounts.google.com:{stack.account}"
+    keys = browser.get("https://www.gstatic.com/iap/verify/public_key", timeout=10).json()
+    assertion = told["x-goog-iap-jwt-assertion"]
+    audience = f"/projects/{stack.number}/global/backendServices/"
+    claims = jwt.decode(assertion, keys[jwt.get_unverified_header(assertion)["kid"]], algorithms=["ES256"],
+                        options={"verify_aud": False})  # fmt: skip
+    assert re.fullmatch(re.escape(audience) + r"\d+", claims["aud"])
+    assert claims["email"] == stack.account
+
+
+def test_run_url_is_shut(stack, api, browser):
+    url = api("GET", stack.run).json()["uri"]
+    assert browser.get(url, timeout=10).status_code == 404
+
+
+def test_unknown_name_is_refused_by_the_proxy(stack, browser):
+    with pytest.raises(requests.exceptions.ProxyError):
+        browser.get("https://other.example.com/", timeout=10)
+
+
+def test_neg_to_a_service_that_is_not_there(stack, api, done, browser):
+    broken = f"{stack.compute}/regions/{REGION}/networkEndpointGroups"
+    done(api("POST", broken, json={"name": "broken", "networkEndpointType": "SERVERLESS",
+                                   "cloudRun": {"service": "nobody"}}))  # fmt: skip
+    done(api("PATCH", stack.backend, json={"backends": [{"group": f"{broken}/broken"}]}))
+    try:
+        assert browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10).status_code in (404, 502)
+    finally:
+        done(api("PATCH", stack.backend, json={"backends": [{"group": stack.neg}]}))
+
+
+def test_requests_are_logged(stack, sandbox, browser):
+    browser.get(f"https://{DOMAIN}/logged", headers=_with(_jwt(stack)), timeout=10)
+    lines = (sandbox.state / "logs" / "load-balancer.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in lines if "/logged" in line][-1]
+    assert last["httpRequest"]["status"] == 200
+    assert last["resource"]["labels"]["backend_service_name"] == "backend"
