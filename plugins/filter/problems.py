@@ -22,8 +22,8 @@ options:
         V(members), a V(memory), a V(name), a V(project_id), a V(region) or a V(time).
       - These look at several variables, in this order. V(cloud_sql_size) at tier and edition; V(connections) at the most
         instances, the pool's size and overflow and the database's connections; V(network) at the names of network and
-        subnetwork; V(oauth) at the way of signing in, the client's id and secret and the support e-mail; V(vpc_access) at
-        network, subnetwork and connector; V(zone) at zone and region.
+        subnetwork; V(oauth) at the way of signing in, the client's id and secret and the support e-mail; V(zone) at
+        zone and region.
       - A variable whose name ends with C(_secret) is never shown.
       - An empty value is refused, unless it stands for the default (V(email), V(labels), V(members), V(time), V(zone)).
     type: dict
@@ -141,8 +141,8 @@ def labels(value: Any) -> str | None:
     return None if valid else "keys and values of at most 63 lower-case letters, digits, dashes and underscores, keys beginning with a letter"
 
 
-def member_list(value: Any) -> str | None:
-    """Members, as the filter members takes them."""
+def no_members(value: Any) -> str | None:
+    """What the filter members refuses, if anything."""
     try:
         members(value)
     except AnsibleFilterError as error:
@@ -174,6 +174,8 @@ def network(network_name: str, subnetwork_name: str) -> str | None:
 
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
+    if oauth not in ("google_managed", "custom", "brand"):
+        return "one of google_managed, custom and brand"
     if oauth == "custom":
         if bool(oauth_client_id) != bool(oauth_client_secret):
             return f"custom needs both, the client's {'secret' if oauth_client_id else 'id'} is missing"
@@ -186,12 +188,6 @@ def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_em
     if oauth == "brand" and not support_email:
         return "brand needs the support e-mail of the consent screen"
     return None
-
-
-def vpc_access(network: str, subnetwork: str, vpc_connector: str) -> str | None:
-    """One way into the VPC."""
-    direct = bool(network or subnetwork)
-    return None if direct != bool(vpc_connector) else "either network and subnetwork, or a connector"
 
 
 def zone(zone: str, region: str) -> str | None:
@@ -210,7 +206,6 @@ ONE: dict[str, Callable[[Any], str | None]] = {
         "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2",
     ),
     "labels": labels,
-    "members": member_list,
     "memory": matching(r"\d+(?:Mi|Gi)", "a size such as 512Mi or 2Gi"),
     "name": matching(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", "1 to 63 lower-case letters, digits and dashes, beginning with a letter"),
     "project_id": matching(
@@ -224,7 +219,6 @@ TOGETHER: dict[str, Callable[..., str | None]] = {
     "connections": connections,
     "network": network,
     "oauth": oauth,
-    "vpc_access": vpc_access,
     "zone": zone,
 }
 
@@ -244,14 +238,16 @@ def problems(values: Mapping[str, Mapping[str, Any]], extra_regions: list[str] |
     for group, variables in values.items():
         if group in TOGETHER:
             if allowed := TOGETHER[group](*variables.values()):
-                shown = ", ".join(f"{name} {value!r}" for name, value in variables.items() if not name.endswith("_secret"))
-                found.append(f"{shown}: {allowed}.")
-            continue
-        if group != "region" and group not in ONE:
-            raise AnsibleFilterError(f"problems knows no group {group!r}; it knows {', '.join(sorted((*ONE, *TOGETHER, 'region')))}")
-        for name, value in variables.items():
-            if allowed := region(value, extra_regions or []) if group == "region" else ONE[group](value):
-                found.append(f"{name} is {repr(value) if value else 'not set'}: {allowed}.")
+                given = {name: value for name, value in variables.items() if value and not name.endswith("_secret")}
+                found.append(f"{', '.join(f'{name} is {value!r}' for name, value in given.items())}: {allowed}.")
+        elif group == "members":
+            found += [f"{name}: {wrong}." for name, value in variables.items() if (wrong := no_members(value))]
+        elif group == "region" or group in ONE:
+            for name, value in variables.items():
+                if allowed := region(value, extra_regions or []) if group == "region" else ONE[group](value):
+                    found.append(f"{name} is {repr(value) if value else 'not set'}; allowed: {allowed}.")
+        else:
+            raise AnsibleFilterError(f"problems knows no group {group!r}")
     return found
 
 

@@ -64,7 +64,7 @@ def test_good_values_raise_no_problem(group, value):
 )
 def test_a_bad_value_is_named_with_what_is_allowed(group, value, allowed):
     (sentence,) = problems({group: {"mlflow_it": value}})
-    assert sentence.startswith("mlflow_it is ")
+    assert sentence.startswith("mlflow_it")
     assert str(value) in sentence
     assert allowed in sentence
 
@@ -89,9 +89,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(group, value, allowed):
         ("oauth", ["custom", "my-client", "s3cret", ""], "apps.googleusercontent.com"),
         ("oauth", ["brand", "", "", "ml@example.com"], None),
         ("oauth", ["brand", "", "", ""], "support e-mail"),
-        ("vpc_access", ["net", "sub", ""], None),
-        ("vpc_access", ["", "", "connector"], None),
-        ("vpc_access", ["net", "sub", "connector"], "either"),
+        ("oauth", ["okta", "", "", ""], "google_managed"),
         ("zone", ["europe-west2-a", "europe-west2"], None),
         ("zone", ["", "europe-west2"], None),
         ("zone", ["europe-west1-b", "europe-west2"], "europe-west2-a"),
@@ -105,7 +103,7 @@ def test_values_that_must_fit_together(group, values, allowed):
     else:
         (sentence,) = found
         assert allowed in sentence
-        assert "a " in sentence and repr(values[0]) in sentence
+        assert all(repr(value) in sentence for value in values if value and value != "s3cret")
         assert "s3cret" not in sentence
 
 
