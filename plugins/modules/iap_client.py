@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: iap_client
+short_description: Manage an OAuth client of Identity-Aware Proxy
+description:
+  - Makes the client of O(display_name) under a brand, once. The secret is never returned - give RV(name) to
+    M(mlops.mlflow_gcp.backend_service) as O(mlops.mlflow_gcp.backend_service#module:iap.oauth2_client), which reads it itself.
+  - Google deprecated this API on 2025-01-22 and announced its shutdown for 2026-03-19. Where it is gone the module
+    fails with one line that names the two other ways, the Google-managed OAuth client and a client made by hand.
+  - C(google.cloud) has no module for this.
+version_added: 0.1.0
+author:
+  - mlops.mlflow_gcp contributors (@mlops)
+extends_documentation_fragment:
+  - google.cloud.gcp
+  - mlops.mlflow_gcp.attributes
+options:
+  brand:
+    description: Name of the brand, as M(mlops.mlflow_gcp.iap_brand) returns it.
+    type: str
+    required: true
+  display_name:
+    description: Name of the client. Google allows several of one name; the first one is taken.
+    type: str
+    required: true
+  state:
+    description: Whether the client shall exist.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: mlops.mlflow_gcp.iap_brand
+  - name: OAuth clients of IAP
+    description: The API.
+    link: https://cloud.google.com/iap/docs/reference/rest/v1/projects.brands.identityAwareProxyClients
+"""
+
+EXAMPLES = r"""
+- name: The OAuth client that people sign in with
+  mlops.mlflow_gcp.iap_client:
+    project: my-project
+    auth_kind: application
+    brand: projects/123456789012/brands/123456789012
+    display_name: mlflow
+  register: oauth_client
+
+- name: IAP uses it
+  mlops.mlflow_gcp.backend_service:
+    project: my-project
+    auth_kind: application
+    name: mlflow-lb
+    iap:
+      enabled: true
+      oauth2_client: "{{ oauth_client.name }}"
+"""
+
+RETURN = r"""
+name:
+  description: Name of the client; empty when it is absent, or would be created in check mode.
+  returned: success
+  type: str
+  sample: projects/123456789012/brands/123456789012/identityAwareProxyClients/123456789012-abc.apps.googleusercontent.com
+client_id:
+  description: The OAuth client id, the last part of RV(name).
+  returned: success
+  type: str
+  sample: 123456789012-abc.apps.googleusercontent.com
+resource:
+  description: The client as the API returns it, its secret hidden.
+  returned: success
+  type: dict
+  sample:
+    name: projects/123456789012/brands/123456789012/identityAwareProxyClients/123456789012-abc.apps.googleusercontent.com
+    displayName: mlflow
+    secret: "********"
+"""
+
+from typing import Any
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, BRAND, retired
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
+
+
+class OauthClient(Resource):
+    """https://cloud.google.com/iap/docs/reference/rest/v1/projects.brands.identityAwareProxyClients"""
+
+    kind = "OAuth client"
+    rules = Rules(secret=frozenset({"secret"}))
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.name = self.params["display_name"]
+        self.collection = f"{API}/{self.params['brand']}/identityAwareProxyClients"
+        self.wanted = {"displayName": self.name}
+        self.also = f"brand {self.params['brand']} does not exist, or "
+
+    def validate(self) -> None:
+        if not BRAND.fullmatch(self.params["brand"]):
+            raise InvalidInput("brand", self.params["brand"], "a name such as projects/123456789012/brands/123456789012")
+
+    def read(self) -> dict[str, Any] | None:
+        try:
+            clients = self.client.items(self.collection, "identityAwareProxyClients")
+            with retired(f"read {self.label}", self.also):
+                live = next((entry for entry in clients if entry.get("displayName") == self.name), None)
+        except GcpError:
+            # The brand may be one that would be created in this very check.
+            if not self.task.check_mode:
+                raise
+            live = None
+        if live:
+            self.url = f"{API}/{live['name']}"
+        return live
+
+    def create(self) -> dict[str, Any]:
+        with retired(f"create {self.label}", self.also):
+            # Not repeated by the engine: Google would make a second client of the same name.
+            return self.client.post(self.collection, self.wanted)
+
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        name = live.get("name", "")
+        return {"name": name, "client_id": name.rsplit("/", 1)[-1]}
+
+
+def main() -> None:
+    run(
+        OauthClient.converge,
+        argument_spec={
+            "brand": {"type": "str", "required": True},
+            "display_name": {"type": "str", "required": True},
+            **STATE_OPTION,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module managed_ssl_certificate."""
+
+from __future__ import annotations
+
+import pytest
+
+COMPUTE = "https://compute.googleapis.com/compute/v1/projects/demo/global"
+LINKS = "https://www.googleapis.com/compute/v1/projects/demo/global"
+CERTS = f"{COMPUTE}/sslCertificates"
+# The first 8 digits of the SHA-256 of the domain.
+NAME, OLD = "mlflow-lb-b7f56a26", "mlflow-lb-0123abcd"
+OPTIONS = {"name": "mlflow-lb", "domains": ["mlflow.example.com"]}
+DONE = {"kind": "compute#operation", "name": "op", "status": "DONE", "selfLink": f"{LINKS}/operations/op"}
+
+
+def live(name=NAME, **managed):
+    managed = {
+        "domains": ["mlflow.example.com"],
+        "status": "PROVISIONING",
+        "domainStatus": {"mlflow.example.com": "PROVISIONING"},
+        **managed,
+    }
+    return {
+        "kind": "compute#sslCertificate",
+        "name": name,
+        "type": "MANAGED",
+        "selfLink": f"{LINKS}/sslCertificates/{name}",
+        "managed": managed,
+    }
+
+
+FOREIGN = [{"name": "mlflow-lb", "type": "SELF_MANAGED"}, {"name": "mlflow-lb-of-us", "type": "MANAGED"}]
+
+
+def test_creates_beside_the_old_one(google, run_module):
+    google.expect("GET", f"{CERTS}/{NAME}", google.old_error(404, "notFound", "not found"))
+    google.expect(
+        "POST", CERTS, DONE, body={"name": NAME, "type": "MANAGED", "managed": {"domains": ["mlflow.example.com"]}}
+    )
+    google.expect("GET", f"{CERTS}/{NAME}", live()).expect("GET", CERTS, {"items": [live(), live(OLD), *FOREIGN]})
+    result = run_module("managed_ssl_certificate", **OPTIONS)
+    assert (result["changed"], result["name"], result["status"], result["obsolete"]) == (
+        True,
+        NAME,
+        "PROVISIONING",
+        [OLD],
+    )
+    assert result["self_link"] == f"{LINKS}/sslCertificates/{NAME}"
+    assert result["domain_status"] == {"mlflow.example.com": "PROVISIONING"}
+
+
+def test_second_run_changes_nothing(google, run_module):
+    google.expect("GET", f"{CERTS}/{NAME}", live(status="ACTIVE", domains=["mlflow.example.com."])).expect(
+        "GET", CERTS, {}
+    )
+    result = run_module("managed_ssl_certificate", name="mlflow-lb", domains=["MLflow.example.com."])
+    assert (result["changed"], result["status"], result["obsolete"]) == (False, "ACTIVE", [])
+
+
+def test_order_of_domains_means_nothing(google, run_module):
+    names = []
+    for domains in (["a.example.com", "b.example.com"], ["b.example.com", "a.example.com"]):
+        with pytest.raises(AssertionError, match="unexpected GET"):
+            run_module("managed_ssl_certificate", name="m", domains=domains)
+        names.append(google.sent[-1].url)
+    assert names[0] == names[1]
+
+
+def test_check_mode_before_compute_is_enabled(google, run_module):
+    off = google.error(403, "PERMISSION_DENIED", "off", details=[{"reason": "SERVICE_DISABLED"}])
+    google.expect("GET", f"{CERTS}/{NAME}", off).expect("GET", CERTS, off)
+    result = run_module("managed_ssl_certificate", check=True, **OPTIONS)
+    assert result["changed"] and result["self_link"].endswith(NAME)
+
+
+def test_deletes_the_obsolete_ones(google, run_module):
+    google.expect("GET", CERTS, {"items": [live(), live(OLD), *FOREIGN]}).expect("DELETE", f"{CERTS}/{OLD}", DONE)
+    result = run_module(
+        "managed_ssl_certificate", name="mlflow-lb", keep=[f"{LINKS}/sslCertificates/{NAME}"], state="absent"
+    )
+    assert result["changed"] and result["diff"] == {
+        "before": {"certificates": [OLD, NAME]},
+        "after": {"certificates": [NAME]},
+    }
+
+
+def test_deleting_in_check_mode(google, run_module):
+    google.expect("GET", CERTS, {"items": [live()]})
+    assert run_module("managed_ssl_certificate", name="mlflow-lb", state="absent", check=True)["changed"]
+
+
+def test_nothing_to_delete(google, run_module):
+    google.expect("GET", CERTS, {"items": FOREIGN})
+    assert not run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
+
+
+def test_one_still_attached(google, run_module):
+    google.expect("GET", CERTS, {"items": [live()]})
+    google.expect(
+        "DELETE",
+        f"{CERTS}/{NAME}",
+        google.old_error(400, "resourceInUseByAnotherResource", "already being used by 'proxy'"),
+    )
+    with pytest.raises(Exception, match=f"^Cannot delete certificate {NAME}: already being used by 'proxy'"):
+        run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"domains": ["*.example.com"]}, r"option domains: '\*.example.com' is not allowed; .*no wildcards"),
+        ({"domains": ["https://mlflow.example.com"]}, "is not allowed; a domain name such as"),
+        ({"domains": []}, "1 to 100 domain names"),
+        ({"name": "m" * 60}, "at most 54"),
+    ],
+)
+def test_bad_input_makes_no_request(google, run_module, options, message):
+    with pytest.raises(Exception, match=message):
+        run_module("managed_ssl_certificate", **{**OPTIONS, **options})
+    assert not google.sent

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module storage_bucket."""
+
+from __future__ import annotations
+
+import pytest
+
+API = "https://storage.googleapis.com/storage/v1/b"
+URL = f"{API}/artifacts"
+PROJECT = "https://cloudresourcemanager.googleapis.com/v1/projects/demo"
+OPTIONS = {
+    "name": "artifacts",
+    "location": "europe-west2",
+    "labels": {"team": "ml"},
+    "versioning": True,
+    "lifecycle_rules": [
+        {"action": {"type": "Delete"}, "condition": {"days_since_noncurrent": 30, "is_live": False}},
+        {"action": {"type": "SetStorageClass", "storage_class": "NEARLINE"}, "condition": {"age_days": 90}},
+    ],
+    "soft_delete_retention_seconds": 604800,
+}
+SENT = {
+    "name": "artifacts",
+    "location": "EUROPE-WEST2",
+    "labels": {"team": "ml"},
+    "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
+    "versioning": {"enabled": True},
+    "lifecycle": {
+        "rule": [
+            {"action": {"type": "Delete"}, "condition": {"daysSinceNoncurrentTime": 30, "isLive": False}},
+            {"action": {"type": "SetStorageClass", "storageClass": "NEARLINE"}, "condition": {"age": 90}},
+        ]
+    },
+    "softDeletePolicy": {"retentionDurationSeconds": "604800"},
+}
+# As a real bucket comes back: defaults filled in, rules in Google's order.
+LIVE = {
+    **SENT,
+    "kind": "storage#bucket",
+    "projectNumber": "123456789012",
+    "storageClass": "STANDARD",
+    "rpo": "DEFAULT",
+    "locationType": "region",
+    "iamConfiguration": {**SENT["iamConfiguration"], "bucketPolicyOnly": {"enabled": True}},
+    "lifecycle": {"rule": SENT["lifecycle"]["rule"][::-1]},
+    "softDeletePolicy": {"retentionDurationSeconds": "604800", "effectiveTime": "2024-04-01T12:34:56.123456Z"},
+}
+
+
+def live_bucket(google, **changes):
+    google.expect("GET", URL, {**LIVE, **changes})
+    google.expect("GET", PROJECT, {"projectNumber": "123456789012"})
+    return google
+
+
+def test_creates(google, run_module):
+    google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
+    google.expect("POST", API, LIVE, body=SENT, params={"project": "demo"})
+    result = run_module("storage_bucket", **OPTIONS)
+    assert result["changed"] and result["url"] == "gs://artifacts" and result["resource"] == LIVE
+    assert result["diff"] == {"before": {}, "after": SENT}
+
+
+def test_check_mode_creates_nothing(google, run_module):
+    google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
+    assert run_module("storage_bucket", check=True, **OPTIONS)["changed"]
+
+
+def test_second_run_changes_nothing(google, run_module):
+    live_bucket(google)
+    assert not run_module("storage_bucket", **OPTIONS)["changed"]
+
+
+def test_undeclared_fields_stay(google, run_module):
+    live_bucket(google, labels={"of": "somebody"})
+    assert not run_module("storage_bucket", name="artifacts", location="EUROPE-WEST2")["changed"]
+
+
+@pytest.mark.parametrize(
+    ("live", "sent"),
+    [
+        ({"labels": {"team": "ml", "old": "x"}}, {"labels": {"team": "ml", "old": None}}),
+        ({"softDeletePolicy": {"retentionDurationSeconds": "0"}}, {}),
+        ({"lifecycle": {"rule": SENT["lifecycle"]["rule"][:1]}}, {}),
+        # Without isLive the rule deletes live objects: never the same.
+        (
+            {
+                "lifecycle": {
+                    "rule": [
+                        {"action": {"type": "Delete"}, "condition": {"daysSinceNoncurrentTime": 30}},
+                        SENT["lifecycle"]["rule"][1],
+                    ]
+                }
+            },
+            {},
+        ),
+    ],
+    ids=["label removed", "soft delete", "rule missing", "rule wider"],
+)
+def test_patches_a_difference(google, run_module, live, sent):
+    body = {key: value for key, value in SENT.items() if key not in ("name", "location")}
+    live_bucket(google, **live).expect("PATCH", URL, LIVE, body={**body, **sent})
+    result = run_module("storage_bucket", **OPTIONS)
+    assert result["changed"]
+    assert result["diff"]["before"] != result["diff"]["after"]
+
+
+def test_rules_can_be_removed(google, run_module):
+    live_bucket(google).expect("PATCH", URL, {**LIVE, "lifecycle": {}})
+    assert run_module("storage_bucket", **{**OPTIONS, "lifecycle_rules": []})["changed"]
+    assert google.writes[0].body["lifecycle"] == {"rule": []}
+
+
+def test_no_rules_wanted_and_none_there(google, run_module):
+    google.expect("GET", URL, {key: value for key, value in LIVE.items() if key != "lifecycle"})
+    google.expect("GET", PROJECT, {"projectNumber": "123456789012"})
+    assert not run_module("storage_bucket", **{**OPTIONS, "lifecycle_rules": []})["changed"]
+
+
+def test_a_bucket_does_not_move(google, run_module):
+    live_bucket(google, location="US")
+    with pytest.raises(
+        Exception, match="location is 'US' and cannot become 'EUROPE-WEST2'; Google does not move a bucket"
+    ):
+        run_module("storage_bucket", **OPTIONS)
+
+
+TAKEN = (
+    "^Cannot use bucket artifacts: another project than demo has a bucket of this name, "
+    "and names are shared by all of Google Cloud; choose another name$"
+)
+
+
+def test_name_taken_and_unreadable(google, run_module):
+    google.expect(
+        "GET",
+        URL,
+        google.old_error(
+            403, "forbidden", "x does not have storage.buckets.get access to the Google Cloud Storage bucket."
+        ),
+    )
+    google.expect(
+        "GET",
+        API,
+        {"kind": "storage#buckets", "items": [{"name": "artifacts-2"}]},
+        params={"project": "demo", "prefix": "artifacts", "fields": "items(name),nextPageToken"},
+    )
+    with pytest.raises(Exception, match=TAKEN):
+        run_module("storage_bucket", **OPTIONS)
+
+
+def test_name_taken_and_readable(google, run_module):
+    google.expect("GET", URL, {**LIVE, "projectNumber": "999"})
+    google.expect("GET", PROJECT, {"projectNumber": "123456789012"})
+    with pytest.raises(Exception, match=TAKEN):
+        run_module("storage_bucket", state="absent", force_destroy=True, name="artifacts")
+
+
+def test_name_taken_when_creating(google, run_module):
+    google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
+    google.expect("POST", API, google.old_error(409, "conflict", "The requested bucket name is not available."))
+    with pytest.raises(Exception, match=TAKEN):
+        run_module("storage_bucket", **OPTIONS)
+
+
+def test_our_own_bucket_that_may_not_be_read(google, run_module):
+    google.expect("GET", URL, google.old_error(403, "forbidden", "x does not have storage.buckets.get access."))
+    google.expect("GET", API, {"items": [{"name": "artifacts"}]})
+    with pytest.raises(Exception, match="Cannot read bucket artifacts: x does not have storage.buckets.get access"):
+        run_module("storage_bucket", **OPTIONS)
+
+
+def test_does_not_delete_objects(google, run_module):
+    live_bucket(google).expect(
+        "GET", f"{URL}/o", {"items": [{"name": "a"}]}, params={"versions": "true", "maxResults": "1"}
+    )
+    with pytest.raises(Exception, match="^Cannot delete bucket artifacts: it holds objects; set force_destroy: true"):
+        run_module("storage_bucket", name="artifacts", state="absent", check=True)
+    assert not google.writes
+
+
+def test_deletes_an_empty_bucket(google, run_module):
+    live_bucket(google).expect("GET", f"{URL}/o", {"kind": "storage#objects"}).expect(
+        "DELETE", URL, google.answer(204, b"")
+    )
+    assert run_module("storage_bucket", name="artifacts", state="absent")["changed"]
+
+
+def test_force_destroy_deletes_every_version(google, run_module):
+    live_bucket(google)
+    google.expect("GET", f"{URL}/o", {"items": [{"name": "1/a b", "generation": "7"}]}, params={"versions": "true"})
+    google.expect("DELETE", f"{URL}/o/1%2Fa%20b", google.answer(204, b""), params={"generation": "7"})
+    google.expect("DELETE", URL, google.answer(204, b""))
+    assert run_module("storage_bucket", name="artifacts", state="absent", force_destroy=True)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "Big Letters"}, "^option name: 'Big Letters' is not allowed; 3 to 63 lower case letters"),
+        ({"soft_delete_retention_seconds": 60}, "soft_delete_retention_seconds: 60 is not allowed; 0, or 604800"),
+        ({"lifecycle_rules": [{"action": {"type": "Delete"}, "condition": {}}]}, "every rule needs a condition"),
+        ({"location": ""}, "^option location: '' is not allowed; a region such as europe-west2$"),
+        ({"lifecycle_rules": [{"action": {"type": "SetStorageClass"}, "condition": {"age_days": 1}}]}, "storage_class"),
+    ],
+)
+def test_bad_input_makes_no_request(google, run_module, options, message):
+    with pytest.raises(Exception, match=message):
+        run_module("storage_bucket", **{**OPTIONS, **options})
+    assert not google.sent
