@@ -53,6 +53,23 @@ def _running(state: Path) -> dict[str, Any]:
     return doc
 
 
+def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait for processes to end; those that have not.  One that its parent has not yet reaped has ended."""
+    deadline = time.monotonic() + seconds
+    left = processes
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)
+        left = [p for p in left if not _ended(p)]
+    return left
+
+
+def _ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+
+
 def _sweep(state: Path) -> None:
     """End what a killed sandbox left running: processes that carry its state folder in their environment."""
     mark = str(state.resolve())
@@ -172,10 +189,8 @@ def down(args: argparse.Namespace) -> None:
     process = psutil.Process(doc["pid"])
     children = process.children(recursive=True)
     process.terminate()
-    _, alive = psutil.wait_procs([process, *children], timeout=30)
-    for left in alive:
+    for left in _wait([process, *children], 30):
         left.kill()
-    psutil.wait_procs(alive, timeout=5)
     _sweep(args.state)
     print("stopped")
 
