@@ -42,7 +42,8 @@ def memory_gb(tier: str) -> float:
     """Return the memory of a tier in GB; 0 when its name does not tell."""
     if custom := re.fullmatch(r"db-custom-\d+-(\d+)", tier):
         return int(custom[1]) / 1024
-    if plus := re.fullmatch(r"db-(?:perf-optimized-N|c4a-highmem)-(\d+)", tier):
+    # The machines of Enterprise Plus have at least this much.
+    if plus := re.fullmatch(r"db-(?:perf-optimized-N|memory-optimized-N|c4a-highmem)-(\d+)(?:-lssd)?", tier):
         return int(plus[1]) * 8
     return 1.7 if tier == "db-g1-small" else 0
 

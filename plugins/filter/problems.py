@@ -25,7 +25,7 @@ options:
         subnetwork; V(oauth) at the way of signing in, the client's id and secret and the support e-mail; V(zone) at
         zone and region.
       - A variable whose name ends with C(_secret) is never shown.
-      - An empty value is refused, unless it stands for the default (V(email), V(labels), V(members), V(time), V(zone)).
+      - An empty value is refused, unless it stands for none or for the default (V(email), V(labels), V(members), V(zone)).
     type: dict
     required: true
   extra_regions:
@@ -90,10 +90,12 @@ AREAS = {
     "us-west": (1, 2, 3, 4),
 }
 REGIONS = frozenset(f"{area}{number}" for area, numbers in AREAS.items() for number in numbers)
-TIERS = {"ENTERPRISE": r"db-f1-micro|db-g1-small|db-custom-\d+-\d+", "ENTERPRISE_PLUS": r"db-perf-optimized-N-\d+|db-c4a-highmem-\d+"}
-TIER_WORDS = {
-    "ENTERPRISE": "db-f1-micro, db-g1-small or db-custom-<cpus>-<memory in MB>",
-    "ENTERPRISE_PLUS": "db-perf-optimized-N-<cpus> or db-c4a-highmem-<cpus>",
+TIERS = {
+    "ENTERPRISE": (r"db-f1-micro|db-g1-small|db-custom-\d+-\d+", "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES"),
+    "ENTERPRISE_PLUS": (
+        r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(-lssd)?",
+        "db-perf-optimized-N-CPUS, db-memory-optimized-N-CPUS or db-c4a-highmem-CPUS",
+    ),
 }
 # Connections that Cloud SQL keeps for itself and for superusers.
 RESERVED_CONNECTIONS = 6
@@ -152,7 +154,8 @@ def no_members(value: Any) -> str | None:
 
 def cloud_sql_size(tier: str, edition: str) -> str | None:
     """A tier that the edition has (https://cloud.google.com/sql/docs/postgres/editions-intro)."""
-    return None if re.fullmatch(TIERS[edition], tier) else f"with edition {edition} the tier is {TIER_WORDS[edition]}"
+    pattern, words = TIERS[edition]
+    return None if re.fullmatch(pattern, tier) else f"edition {edition} has {words}"
 
 
 def connections(max_instances: int, pool_size: int, pool_overflow: int, database_connections: int) -> str | None:
@@ -211,7 +214,7 @@ ONE: dict[str, Callable[[Any], str | None]] = {
     "project_id": matching(
         r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project id (not its name or number): 6 to 30 lower-case letters, digits and dashes"
     ),
-    "time": optional(matching(r"(?:[01]\d|2[0-3]):[0-5]\d", "a time in UTC such as 03:00")),
+    "time": matching(r"(?:[01]\d|2[0-3]):[0-5]\d", "a time in UTC such as 03:00"),
 }
 # What is checked together: the variables in the order of the function's parameters.
 TOGETHER: dict[str, Callable[..., str | None]] = {
