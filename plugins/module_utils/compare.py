@@ -22,6 +22,7 @@ class Rules:
     exact: maps that are declared whole, such as labels: keys only Google has are to go (its own labels excepted).
     unordered: lists whose order means nothing.
     keyed: lists of objects matched by this key instead of by position; declared whole.
+    optional: objects and lists that are to go when declared empty, such as a probe declared as {}.
     same: own notion of equality, called with (wanted, live).
     secret: values never shown.
     """
@@ -29,6 +30,7 @@ class Rules:
     exact: frozenset[str] = frozenset()
     unordered: frozenset[str] = frozenset()
     keyed: Mapping[str, str] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
     same: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
 
@@ -45,6 +47,8 @@ def differences(wanted: Any, live: Any, rules: Rules, path: str = "") -> list[st
     if path in rules.same:
         return [] if rules.same[path](wanted, live) else [path]
     if isinstance(wanted, Mapping):
+        if not wanted and live and path in rules.optional:
+            return [path]
         live = live if isinstance(live, Mapping) else {}
         found = [
             name
@@ -77,6 +81,19 @@ def relative(link: Any) -> str:
     return text[text.find("projects/"):] if "projects/" in text else text
 
 
+def same_resource(wanted: Any, live: Any) -> bool:
+    """As same_link, where one side may also be a short name or name the project by number."""
+    ours, theirs = relative(wanted).split("/"), relative(live).split("/")
+    if ours[0] == theirs[0] == "projects" and (ours[1].isdigit() != theirs[1].isdigit()):
+        return ours[2:] == theirs[2:]
+    return ours == theirs if len(ours) > 1 and len(theirs) > 1 else ours[-1] == theirs[-1]
+
+
+def full_path(project: str, collection: str, name: str) -> str:
+    """NAME, a short name or any link, as projects/…; COLLECTION such as "global/networks"."""
+    return relative(name) if "/" in name else f"projects/{project}/{collection}/{name}"
+
+
 def patch(wanted: Any, live: Any, rules: Rules, path: str = "") -> Any:
     """WANTED as a JSON merge patch: undeclared values left out, keys to be removed from exact maps as null."""
     if not isinstance(wanted, Mapping):
@@ -102,7 +119,7 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
     if not differences(wanted, live, rules, path):
         return copy.deepcopy(live)
     if isinstance(wanted, Mapping):
-        live = live if isinstance(live, Mapping) else {}
+        live = live if isinstance(live, Mapping) and not (not wanted and path in rules.optional) else {}
         gone = set(_surplus(wanted, live, rules, path))
         merged = {key: copy.deepcopy(value) for key, value in live.items() if key not in gone}
         for key, value in wanted.items():

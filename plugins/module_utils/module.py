@@ -38,6 +38,11 @@ STATE_OPTION: dict[str, dict[str, Any]] = {
 }
 
 
+def text(value: Any) -> str:
+    """VALUE as text; YAML's true is "true"."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Task:
     """One run of a module: its options, its client, its result."""
 
@@ -54,6 +59,12 @@ class Task:
         return self.params["project"]
 
     @cached_property
+    def labels(self) -> dict[str, str] | None:
+        """Option labels with text for values, as Google wants them; None when not given."""
+        labels = self.params.get("labels")
+        return None if labels is None else {str(key): text(value) for key, value in labels.items()}
+
+    @cached_property
     def client(self) -> http.Client:
         """Signed in as the authentication options say; made at its first use."""
         if http.IMPORT_ERROR:
@@ -63,10 +74,14 @@ class Task:
 
     @cached_property
     def project_number(self) -> str:
-        """The project's number, which some APIs want instead of its id; one request."""
-        url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{self.project}"
+        """The number of the task's project, which some APIs want instead of its id; one request."""
+        return self.number_of(self.project)
+
+    def number_of(self, project: str) -> str:
+        """The number of a project; https://cloud.google.com/resource-manager/reference/rest/v1/projects/get"""
+        url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
         # In check mode the API may be off still; nothing is compared with 0.
-        return str((self.read(f"project {self.project}", lambda: self.client.get(url)) or {}).get("projectNumber", 0))
+        return str((self.read(f"project {project}", lambda: self.client.get(url)) or {}).get("projectNumber", 0))
 
     def read(self, what: str, call: Callable[[], Any]) -> Any:
         """
@@ -84,9 +99,9 @@ class Task:
                 self.warn(f"{error}; taken as absent in check mode")
                 return None
 
-    def warn(self, text: str) -> None:
-        """Show TEXT as a warning."""
-        self.module.warn(text)
+    def warn(self, warning: str) -> None:
+        """Show a warning."""
+        self.module.warn(warning)
 
     def result(self, *, changed: bool, before: Any, after: Any, **returns: Any) -> dict[str, Any]:
         """What the module returns; BEFORE and AFTER (secrets masked already) are what --diff shows."""

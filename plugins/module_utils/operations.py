@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
@@ -55,6 +55,24 @@ def wait(client: Client, operation: dict[str, Any], url: str, *, timeout: float,
             operation = client.get(_link(operation, url)) or operation
     _raise_failed(operation, attempt)
     return operation.get("response") or {} if "done" in operation else operation
+
+
+def poll(
+    read: Callable[[], dict[str, Any]], ready: Callable[[dict[str, Any]], bool], *, timeout: float, attempt: str
+) -> dict[str, Any]:
+    """What READ returns once READY of it is true; for changes that no operation is known of. TIMEOUT in seconds."""
+    end, pause = time.monotonic() + timeout, FIRST_PAUSE
+    while not ready(body := read()):
+        if time.monotonic() >= end:
+            raise OperationTimeout(f"Cannot {attempt} within {timeout:g} s; run again later")
+        time.sleep(pause)
+        pause = min(pause * 1.6, LONGEST_PAUSE)
+    return body
+
+
+def sql_busy(error: ApiError) -> bool:
+    """Another operation holds the Cloud SQL instance; what was refused can be sent again when that is over."""
+    return error.status == 409 and error.reason == "operationInProgress"
 
 
 def _done(operation: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations
@@ -109,6 +109,10 @@ class Resource:
         """The module's named return values; LIVE is {} when absent, the declaration when it would be made."""
         return {}
 
+    def shown(self, live: dict[str, Any]) -> dict[str, Any]:
+        """LIVE as returned in resource; leave out here what read() added to the API's body."""
+        return live
+
     # The engine.
 
     @property
@@ -126,6 +130,11 @@ class Resource:
             return answer
         return operations.wait(
             self.client, answer, url, timeout=self.timeout, attempt=f"{verb} {self.label}")
+
+    def poll(self, ready: Callable[[dict[str, Any]], bool], purpose: str) -> dict[str, Any]:
+        """The live body once READY of it is true, read again and again; PURPOSE such as "wait for its creation"."""
+        return operations.poll(
+            lambda: self.read() or {}, ready, timeout=self.timeout, attempt=f"{purpose} of {self.label}")
 
     @classmethod
     def converge(cls, task: Task) -> dict[str, Any]:
@@ -179,11 +188,20 @@ class Resource:
                 # The first try was carried out, only its answer was lost.
                 if error.status != 409 or not error.retried:
                     raise
-                return self.settle(self.read() or {})
+                live = self.settle(self.read() or {})
+                changes = self.differences(live)
+                return self._update(live, changes) if changes else live
 
     def _update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         with self.client.attempt(f"update {self.label}"):
-            return self._outcome(self.update(live, changes), self.url, "update")
+            try:
+                return self._outcome(self.update(live, changes), self.url, "update")
+            except ApiError as error:
+                # As above; a repeated change is refused because of its etag or the operation under way.
+                live = self.settle(self.read() or {}) if error.retried and error.status in (409, 412) else live
+                if not error.retried or self.differences(live):
+                    raise
+                return live
 
     def _outcome(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
         """The live body after ANSWER to a creation or update."""
@@ -191,7 +209,7 @@ class Resource:
             return answer
         if answer:
             self.wait(answer, url, verb)
-        return self.read() or {}
+        return self.settle(self.read() or {})
 
     def _result(
         self, changed: bool, before: Any, after: Any, live: dict[str, Any], changes: frozenset[str]
@@ -200,6 +218,6 @@ class Resource:
             changed=changed,
             before=mask(before, self.rules),
             after=mask(after, self.rules, changes),
-            resource=mask(live, self.rules),
+            resource=mask(self.shown(live), self.rules),
             **self.returns(live),
         )

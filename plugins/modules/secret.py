@@ -1,0 +1,229 @@
+#!/usr/bin/python
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: secret
+short_description: Manage a secret in Secret Manager without ever showing it
+description:
+  - Creates or deletes a secret, keeps its labels, and gives it a value, either the one of O(value) or a random one
+    that is made once and that nobody ever sees.
+  - The value is in no result and in no diff.
+  - C(google.cloud.gcp_secret_manager) prints the value, returns the old version after a change and never updates labels.
+version_added: 0.1.0
+author:
+  - mlops.mlflow_gcp contributors (@mlops)
+extends_documentation_fragment:
+  - google.cloud.gcp
+  - mlops.mlflow_gcp.attributes
+options:
+  name:
+    description:
+      - Name of the secret, or V(projects/PROJECT/secrets/NAME).
+    type: str
+    required: true
+  labels:
+    description:
+      - All labels of the secret; others are removed. Without this option the labels stay as they are.
+    type: dict
+  replication_locations:
+    description:
+      - Regions that keep the secret. Empty leaves the choice to Google (automatic replication). Cannot be changed later.
+    type: list
+    elements: str
+    default: []
+  value:
+    description:
+      - What the newest enabled version holds, at most 64 KiB as UTF-8; a new version is added where it differs.
+    type: str
+  generate_length:
+    description:
+      - Make a random value of that many letters and digits (8 to 1024) when the secret has no enabled version.
+    type: int
+  state:
+    description:
+      - Whether the secret exists. Deleting it deletes all its versions for good.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: The database password exists
+  mlops.mlflow_gcp.secret:
+    project: my-project
+    auth_kind: application
+    name: mlflow-db-password
+    generate_length: 32
+  register: db_password
+
+- name: The OAuth client secret is as given
+  mlops.mlflow_gcp.secret:
+    project: my-project
+    auth_kind: application
+    name: oauth-client-secret
+    replication_locations: [europe-west2]
+    value: "{{ oauth_client_secret }}"
+"""
+
+RETURN = r"""
+name:
+  description: Resource name of the secret.
+  returned: success
+  type: str
+  sample: projects/my-project/secrets/mlflow-db-password
+version:
+  description: Number of the newest enabled version, in check mode the one it would have; empty when there is none.
+  returned: success
+  type: str
+  sample: "1"
+version_name:
+  description: Resource name of that version; empty when there is none.
+  returned: success
+  type: str
+  sample: projects/my-project/secrets/mlflow-db-password/versions/1
+resource:
+  description: The secret as Google returns it, without a value.
+  returned: success
+  type: dict
+  sample:
+    name: projects/123456789012/secrets/mlflow-db-password
+    replication:
+      automatic: {}
+"""
+
+import base64
+import secrets
+import string
+from typing import Any
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import secretmanager
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
+
+ALPHABET = string.ascii_letters + string.digits
+
+
+def locations(replication: dict[str, Any] | None) -> list[str]:
+    """Regions of a user-managed replication, [] for an automatic one."""
+    replicas = (replication or {}).get("userManaged", {}).get("replicas", [])
+    return sorted(replica["location"] for replica in replicas)
+
+
+class Secret(Resource):
+    """
+    https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets
+
+    The body carries one key of our own, "version": the number of the newest enabled version, declared only when a new
+    one is to be added.
+    """
+
+    kind = "secret"
+    rules = Rules(
+        exact=frozenset({"labels"}),
+        same={"replication": lambda wanted, live: locations(wanted) == locations(live)},
+    )
+    immutable = {"replication": "delete the secret first, or give the replication_locations it has"}
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.path = secretmanager.secret_path(task.project, self.params["name"])
+        project, _, self.name = self.path.rpartition("/secrets/")
+        self.url = secretmanager.BASE + self.path
+        self.collection = f"{secretmanager.BASE}{project}/secrets"
+        self.create_params = {"secretId": self.name}
+        regions = self.params["replication_locations"]
+        self.wanted = {
+            "labels": task.labels,
+            "replication":
+                {"userManaged": {"replicas": [{"location": region} for region in regions]}} if regions
+                else {"automatic": {}},
+            "version": "1" if self.has_value else None,
+        }
+
+    @property
+    def has_value(self) -> bool:
+        """The options say what the secret holds."""
+        return self.params["value"] is not None or self.params["generate_length"] is not None
+
+    def validate(self) -> None:
+        length, value = self.params["generate_length"], self.params["value"]
+        if length is not None and not 8 <= length <= 1024:
+            raise InvalidInput("generate_length", length, "give 8 to 1024")
+        if value is not None and not 0 < len(value.encode()) <= 65536:
+            raise InvalidInput("value", f"{len(value.encode())} bytes", "give 1 byte to 64 KiB")
+
+    def read(self) -> dict[str, Any] | None:
+        live = super().read()
+        if live is None:
+            return None
+        newest = secretmanager.newest_enabled(self.client, self.path)
+        number = secretmanager.version_number(newest) if newest else 0
+        self.wanted["version"] = str(number + 1) if self.needs_version(newest) else None
+        return {**live, "version": str(number or "")}
+
+    def needs_version(self, newest: dict[str, Any] | None) -> bool:
+        """The newest enabled version is not what the options say."""
+        if newest is None or self.params["state"] == "absent":
+            return self.has_value
+        if self.params["value"] is None:
+            return False
+        return secretmanager.payload(self.client, newest) != self.params["value"].encode()
+
+    def create(self) -> dict[str, Any]:
+        body = {"labels": self.wanted["labels"] or {}, "replication": self.wanted["replication"]}
+        live = self.client.post(self.collection, body, params=self.create_params, safe=True)
+        return {**live, "version": self.add_version() if self.has_value else ""}
+
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        after = dict(live)
+        if any(path.startswith("labels") for path in changes):
+            body = {"labels": self.wanted["labels"], "etag": live.get("etag")}
+            after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
+        if "version" in changes:
+            after["version"] = self.add_version()
+        return after
+
+    def add_version(self) -> str:
+        """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion"""
+        value = self.params["value"]
+        if value is None:
+            value = "".join(secrets.choice(ALPHABET) for _ in range(self.params["generate_length"]))
+        data = base64.b64encode(value.encode()).decode()
+        version = self.client.post(f"{self.url}:addVersion", {"payload": {"data": data}})
+        return str(secretmanager.version_number(version))
+
+    def shown(self, live: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in live.items() if key != "version"}
+
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        version = live.get("version") or ""
+        return {
+            "name": self.path,
+            "version": version,
+            "version_name": f"{self.path}/versions/{version}" if version else "",
+        }
+
+
+def main() -> None:
+    run(
+        Secret.converge,
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "labels": {"type": "dict"},
+            "replication_locations": {"type": "list", "elements": "str", "default": []},
+            "value": {"type": "str", "no_log": True},
+            "generate_length": {"type": "int"},
+            **STATE_OPTION,
+        },
+        mutually_exclusive=[("value", "generate_length")],
+    )
+
+
+if __name__ == "__main__":
+    main()

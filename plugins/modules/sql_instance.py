@@ -1,0 +1,433 @@
+#!/usr/bin/python
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sql_instance
+short_description: Manage a Cloud SQL for PostgreSQL instance
+description:
+  - Creates, changes and deletes an instance that has a private address only.
+  - C(google.cloud.gcp_sql_instance) knows no edition (without one PostgreSQL 16 and newer becomes ENTERPRISE_PLUS and
+    refuses small tiers), no deletion protection, point-in-time recovery, disk, TLS mode, maintenance window or query
+    insights, and stops at any difference.
+  - Changing O(tier), O(availability_type), O(zone), O(edition) or some O(database_flags) restarts the instance.
+version_added: 0.1.0
+author:
+  - mlops.mlflow_gcp contributors (@mlops)
+extends_documentation_fragment:
+  - google.cloud.gcp
+  - mlops.mlflow_gcp.attributes
+options:
+  name:
+    description:
+      - Name of the instance. Google reserves the name of a deleted instance for about a week.
+    type: str
+    required: true
+  region:
+    description:
+      - Region of the instance, such as V(europe-west2); required to create one. Cannot be changed.
+    type: str
+  zone:
+    description:
+      - Preferred zone, such as V(europe-west2-a).
+    type: str
+  database_version:
+    description:
+      - Version of PostgreSQL. Cannot be changed here.
+    type: str
+    default: POSTGRES_17
+  edition:
+    description:
+      - Edition of Cloud SQL; it decides which O(tier) is possible.
+    type: str
+    choices: [ENTERPRISE, ENTERPRISE_PLUS]
+    default: ENTERPRISE
+  tier:
+    description:
+      - Machine type. With O(edition=ENTERPRISE) V(db-f1-micro), V(db-g1-small) or V(db-custom-CPUS-MEGABYTES); with
+        O(edition=ENTERPRISE_PLUS) V(db-perf-optimized-N-*), V(db-memory-optimized-N-*) or V(db-c4a-highmem-*).
+    type: str
+    default: db-g1-small
+  availability_type:
+    description:
+      - V(REGIONAL) keeps a standby in a second zone and needs O(backup_enabled) and O(point_in_time_recovery).
+    type: str
+    choices: [ZONAL, REGIONAL]
+    default: ZONAL
+  disk_size_gb:
+    description:
+      - Size of the disk in GB, at least 10. A disk never shrinks; one that has grown by itself is no difference.
+    type: int
+  disk_type:
+    description:
+      - Kind of disk. Cannot be changed.
+    type: str
+    choices: [PD_SSD, PD_HDD, HYPERDISK_BALANCED]
+  disk_autoresize:
+    description:
+      - The disk grows by itself when it is nearly full.
+    type: bool
+    default: true
+  private_network:
+    description:
+      - Network of the private address, by name, V(projects/PROJECT/global/networks/NAME) or selfLink. It must be peered
+        already, see M(mlops.mlflow_gcp.service_networking_connection). Required to create an instance.
+    type: str
+  allocated_ip_range:
+    description:
+      - Name of the reserved range that the private address is taken from.
+    type: str
+  ssl_mode:
+    description:
+      - Whether connections must be encrypted.
+    type: str
+    choices: [ALLOW_UNENCRYPTED_AND_ENCRYPTED, ENCRYPTED_ONLY, TRUSTED_CLIENT_CERTIFICATE_REQUIRED]
+  backup_enabled:
+    description:
+      - Back up every day.
+    type: bool
+    default: true
+  point_in_time_recovery:
+    description:
+      - Keep the write-ahead log, so that any moment can be restored; needs O(backup_enabled).
+    type: bool
+    default: true
+  backup_start_time:
+    description:
+      - Start of the daily backup, HH:MM in UTC.
+    type: str
+  backup_retained:
+    description:
+      - How many daily backups are kept, 1 to 365.
+    type: int
+  transaction_log_retention_days:
+    description:
+      - For how many days any moment can be restored, 1 to 7, with O(edition=ENTERPRISE_PLUS) up to 35.
+    type: int
+  deletion_protection:
+    description:
+      - Google refuses to delete the instance. With O(state=absent), V(false) first takes the protection off.
+    type: bool
+    default: true
+  database_flags:
+    description:
+      - All flags of the database, others are removed; see
+        U(https://cloud.google.com/sql/docs/postgres/flags). Without this option they stay as they are.
+    type: dict
+  maintenance_window:
+    description:
+      - When Google may restart the instance for maintenance.
+    type: dict
+    suboptions:
+      day:
+        description:
+          - Day of the week, 1 (Monday) to 7.
+        type: int
+        required: true
+      hour:
+        description:
+          - Hour of the day in UTC, 0 to 23.
+        type: int
+        required: true
+  query_insights:
+    description:
+      - Collect query statistics.
+    type: bool
+  labels:
+    description:
+      - All labels of the instance; others are removed. Without this option the labels stay as they are.
+    type: dict
+  timeout:
+    description:
+      - Seconds to wait for an operation.
+    type: int
+    default: 1800
+  state:
+    description:
+      - Whether the instance exists.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: The database server exists
+  mlops.mlflow_gcp.sql_instance:
+    project: my-project
+    auth_kind: application
+    name: mlflow
+    region: europe-west2
+    tier: db-custom-1-3840
+    private_network: projects/my-project/global/networks/mlflow-network
+    database_flags:
+      max_connections: 100
+    maintenance_window:
+      day: 7
+      hour: 3
+  register: database
+
+- name: The database server is gone, whatever protected it
+  mlops.mlflow_gcp.sql_instance:
+    project: my-project
+    auth_kind: application
+    name: mlflow
+    deletion_protection: false
+    state: absent
+"""
+
+RETURN = r"""
+private_ip_address:
+  description: The private address; empty when there is none (yet).
+  returned: success
+  type: str
+  sample: 10.20.0.3
+connection_name:
+  description: What the Cloud SQL proxy calls the instance.
+  returned: success
+  type: str
+  sample: my-project:europe-west2:mlflow
+resource:
+  description: The instance as Google returns it.
+  returned: success
+  type: dict
+  sample:
+    name: mlflow
+    state: RUNNABLE
+"""
+
+import re
+from typing import Any
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run, text
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import sql_busy
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
+
+TIERS = {
+    "ENTERPRISE": ("db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES", r"db-f1-micro|db-g1-small|db-custom-\d+-\d+"),
+    "ENTERPRISE_PLUS": (
+        "db-perf-optimized-N-*, db-memory-optimized-N-* or db-c4a-highmem-*",
+        r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(-lssd)?"),
+}
+LIMITS = {"disk_size_gb": (10, 65536), "backup_retained": (1, 365)}
+# The states in which an instance takes no change, and will by itself.
+BUSY = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
+
+
+class Instance(Resource):
+    """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/instances"""
+
+    kind = "Cloud SQL instance"
+    rules = Rules(
+        exact=frozenset({"settings.userLabels"}),
+        keyed={"settings.databaseFlags": "name"},
+        same={
+            "settings.ipConfiguration.privateNetwork": same_resource,
+            # Instances from before there were editions have none.
+            "settings.edition": lambda wanted, live: wanted == (live or "ENTERPRISE"),
+            # Disks grow by themselves and never shrink.
+            "settings.dataDiskSizeGb": lambda wanted, live: int(live or 0) >= int(wanted),
+        },
+    )
+    immutable = {
+        "region": "give another name to have a new instance there",
+        "databaseVersion": "upgrade it by hand after a backup (gcloud sql instances patch --database-version), "
+                           "then give the new version here",
+        "settings.dataDiskType": "give the type it has",
+    }
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.name = self.params["name"]
+        self.collection = f"https://sqladmin.googleapis.com/v1/projects/{task.project}/instances"
+        self.url = f"{self.collection}/{self.name}"
+        self.wanted = self.declaration()
+
+    def declaration(self) -> dict[str, Any]:
+        """The body that the options ask for."""
+        params = self.params
+        network, flags = params["private_network"], params["database_flags"]
+        backups = {
+            "enabled": params["backup_enabled"],
+            "pointInTimeRecoveryEnabled": params["point_in_time_recovery"],
+            "startTime": params["backup_start_time"],
+            "transactionLogRetentionDays": params["transaction_log_retention_days"],
+        }
+        if params["backup_retained"]:
+            backups["backupRetentionSettings"] = {
+                "retainedBackups": params["backup_retained"], "retentionUnit": "COUNT"}
+        settings = {
+            "edition": params["edition"],
+            "tier": params["tier"],
+            "availabilityType": params["availability_type"],
+            "dataDiskSizeGb": str(params["disk_size_gb"]) if params["disk_size_gb"] else None,
+            "dataDiskType": params["disk_type"],
+            "storageAutoResize": params["disk_autoresize"],
+            "deletionProtectionEnabled": params["deletion_protection"],
+            "ipConfiguration": {
+                "ipv4Enabled": False,
+                "privateNetwork": full_path(self.task.project, "global/networks", network) if network else None,
+                "allocatedIpRange": params["allocated_ip_range"],
+                "sslMode": params["ssl_mode"],
+            },
+            "backupConfiguration": backups,
+            "locationPreference": {"zone": params["zone"]} if params["zone"] else None,
+            "databaseFlags": flags if flags is None else [
+                {"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
+            "maintenanceWindow": params["maintenance_window"],
+            "insightsConfig":
+                None if params["query_insights"] is None else {"queryInsightsEnabled": params["query_insights"]},
+            "userLabels": self.task.labels,
+        }
+        return {
+            "name": self.name,
+            "region": params["region"],
+            "databaseVersion": params["database_version"],
+            "settings": settings,
+        }
+
+    def validate(self) -> None:
+        params = self.params
+        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,95}[a-z0-9])?", self.name):
+            raise InvalidInput("name", self.name, "give lower case letters, digits and hyphens, a letter first")
+        if params["state"] == "absent":
+            return
+        for option in ("region", "private_network"):
+            if not params[option]:
+                raise InvalidInput(option, params[option], "it is required for state=present")
+        if not re.fullmatch(r"POSTGRES_\d+(_\d+)?", params["database_version"]):
+            raise InvalidInput("database_version", params["database_version"], "give POSTGRES_17 or another PostgreSQL")
+        allowed, pattern = TIERS[params["edition"]]
+        if not re.fullmatch(pattern, params["tier"]):
+            raise InvalidInput("tier", params["tier"], f"edition {params['edition']} has {allowed}")
+        custom = re.fullmatch(r"db-custom-(\d+)-(\d+)", params["tier"])
+        if custom and (int(custom[2]) % 256 or int(custom[2]) < 3840):
+            raise InvalidInput("tier", params["tier"], "the memory is a multiple of 256 MB, at least 3840")
+        for option, (low, high) in LIMITS.items():
+            if params[option] is not None and not low <= params[option] <= high:
+                raise InvalidInput(option, params[option], f"give {low} to {high}")
+        days, most = params["transaction_log_retention_days"], 35 if params["edition"] == "ENTERPRISE_PLUS" else 7
+        if days is not None and not 1 <= days <= most:
+            raise InvalidInput("transaction_log_retention_days", days, f"edition {params['edition']} keeps 1 to {most}")
+        start = params["backup_start_time"]
+        if start is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", start):
+            raise InvalidInput("backup_start_time", start, "give HH:MM in UTC")
+        if params["point_in_time_recovery"] and not params["backup_enabled"]:
+            raise InvalidInput("point_in_time_recovery", True, "it needs backup_enabled=true")
+        if params["availability_type"] == "REGIONAL" and not params["point_in_time_recovery"]:
+            raise InvalidInput("availability_type", "REGIONAL", "it needs point_in_time_recovery=true")
+        window = params["maintenance_window"] or {"day": 1, "hour": 0}
+        if not (1 <= window["day"] <= 7 and 0 <= window["hour"] <= 23):
+            raise InvalidInput("maintenance_window", window, "give day 1 (Monday) to 7 and hour 0 to 23")
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        if live.get("state") in BUSY:
+            live = self.poll(lambda body: body.get("state") not in BUSY, "wait for the end of the operation")
+        state = live.get("state")
+        if state in ("FAILED", "SUSPENDED", "PENDING_DELETE") and self.params["state"] == "present":
+            instead = {
+                "FAILED": "its creation failed; delete it and give another name (Google reserves this one for a week)",
+                "SUSPENDED": "see to the project's billing account and the instance's encryption key",
+                "PENDING_DELETE": "it is being deleted; give another name",
+            }[state]
+            raise GcpError(f"Cannot use {self.label}: it is {state}; {instead}")
+        return live
+
+    def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
+        super().check_change(live, changes)
+        network = lookup(live, "settings.ipConfiguration.privateNetwork")
+        if network and "settings.ipConfiguration.privateNetwork" in changes:
+            raise GcpError(f"Cannot update {self.label}: its network is {network} and cannot become "
+                           f"{lookup(self.wanted, 'settings.ipConfiguration.privateNetwork')}; give the network it has")
+
+    def create(self) -> dict[str, Any]:
+        try:
+            return self.client.patiently(super().create, sql_busy, timeout=self.timeout, pause=5)
+        except ApiError as error:
+            if error.status != 409 or error.retried or sql_busy(error):
+                raise
+            raise GcpError(
+                f"Cannot create {self.label}: the name is taken by an instance deleted within the last week, for which "
+                f"Google reserves it; give option name another value, or wait ({error.message})") from None
+
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        body = self.patch(live)
+        # Makes Google refuse the change when somebody else's came in between.
+        body["settings"]["settingsVersion"] = lookup(live, "settings.settingsVersion")
+        if "settings.dataDiskSizeGb" not in changes:
+            # The declared size may be less than what the disk has grown to.
+            body["settings"].pop("dataDiskSizeGb", None)
+        return self.send("PATCH", body)
+
+    def check_delete(self, live: dict[str, Any]) -> None:
+        if lookup(live, "settings.deletionProtectionEnabled") and self.params["deletion_protection"]:
+            raise GcpError(f"Cannot delete {self.label}: it is protected; give deletion_protection=false as well")
+
+    def delete(self, live: dict[str, Any]) -> dict[str, Any]:
+        if lookup(live, "settings.deletionProtectionEnabled"):
+            self.wait(self.send("PATCH", {"settings": {"deletionProtectionEnabled": False}}), self.url, "unprotect")
+        return self.send("DELETE")
+
+    def send(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The operation; waits while another one holds the instance."""
+        return self.client.patiently(
+            lambda: self.client.request(method, self.url, body), sql_busy, timeout=self.timeout, pause=5)
+
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}
+        return {
+            "private_ip_address": addresses.get("PRIVATE", ""),
+            "connection_name": live.get("connectionName", ""),
+        }
+
+
+def flag_text(value: Any) -> str:
+    """A flag's value as PostgreSQL writes it: YAML's true is on."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else text(value)
+
+
+def main() -> None:
+    run(
+        Instance.converge,
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "region": {"type": "str"},
+            "zone": {"type": "str"},
+            "database_version": {"type": "str", "default": "POSTGRES_17"},
+            "edition": {"type": "str", "choices": list(TIERS), "default": "ENTERPRISE"},
+            "tier": {"type": "str", "default": "db-g1-small"},
+            "availability_type": {"type": "str", "choices": ["ZONAL", "REGIONAL"], "default": "ZONAL"},
+            "disk_size_gb": {"type": "int"},
+            "disk_type": {"type": "str", "choices": ["PD_SSD", "PD_HDD", "HYPERDISK_BALANCED"]},
+            "disk_autoresize": {"type": "bool", "default": True},
+            "private_network": {"type": "str"},
+            "allocated_ip_range": {"type": "str"},
+            "ssl_mode": {
+                "type": "str",
+                "choices": ["ALLOW_UNENCRYPTED_AND_ENCRYPTED", "ENCRYPTED_ONLY", "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"],
+            },
+            "backup_enabled": {"type": "bool", "default": True},
+            "point_in_time_recovery": {"type": "bool", "default": True},
+            "backup_start_time": {"type": "str"},
+            "backup_retained": {"type": "int"},
+            "transaction_log_retention_days": {"type": "int"},
+            "deletion_protection": {"type": "bool", "default": True},
+            "database_flags": {"type": "dict"},
+            "maintenance_window": {
+                "type": "dict",
+                "options": {"day": {"type": "int", "required": True}, "hour": {"type": "int", "required": True}},
+            },
+            "query_insights": {"type": "bool"},
+            "labels": {"type": "dict"},
+            "timeout": {"type": "int", "default": 1800},
+            **STATE_OPTION,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
