@@ -285,7 +285,13 @@ class Sandbox:
                 raise ApiError(404, text, reason="notFound")
             text = f"Permission denied on resource project {name}."
             raise ApiError(403, text, reason="forbidden", details=_consumer_invalid(name, service.host))
-        if not service.always_enabled and not projects.enabled(self, call.project["projectId"], service.host):
+        if call.project["lifecycleState"] != "ACTIVE" and service.name != "cloudresourcemanager":
+            text = f"Project #{call.project['projectNumber']} has been deleted."
+            raise ApiError(403, text, reason="forbidden", details=_consumer_invalid(name, service.host))
+        asked = [call.project["projectId"]]
+        if service.client_based and (own := projects.of_account(self, call.principal.email)):
+            asked.append(own["projectId"])
+        if not service.always_enabled and not any(projects.enabled(self, p, service.host) for p in asked):
             api = self.api(service.name, service.versions[0])
             raise service_disabled(service.host, api.title, call.project["projectNumber"])
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KIND = "iam.policies"
 Policy = dict[str, Any]
-# The organization that every project with a parent is in.
+# The organization that every project is in.
 ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
@@ -196,9 +196,7 @@ class Iam:
         out = list(resources)
         for resource in resources:
             if resource.startswith(_PROJECTS):
-                project = self._store.peek("projects", resource.removeprefix(_PROJECTS))
-                if project and "parent" in project:
-                    out.append(ORGANIZATION)
+                out.append(ORGANIZATION)
         return out
 
     def require(self, call: Call, permission: str, resource: str = "", *, shown: str = "") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 SECONDS = {
     "serviceusage.enable": 20.0,
+    "serviceusage.disable": 10.0,
     "compute.networks.insert": 20.0,
     "compute.subnetworks.insert": 15.0,
     "compute.addresses": 3.0,

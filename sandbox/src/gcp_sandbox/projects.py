@@ -6,7 +6,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox.iam import project_resource
+from gcp_sandbox.iam import ORGANIZATION, project_resource
 from gcp_sandbox.operations import now
 
 if TYPE_CHECKING:
@@ -35,16 +35,46 @@ def find(app: Sandbox, name: str) -> dict[str, Any] | None:
     return None
 
 
+_ACCOUNT = re.compile(
+    r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com|(\d+)-compute@developer\.gserviceaccount\.com"
+    r"|(\d+)@cloudservices\.gserviceaccount\.com|([^@]+)@appspot\.gserviceaccount\.com"
+)
+
+
+def of_account(app: Sandbox, email: str) -> dict[str, Any] | None:
+    """The project that the e-mail of a service account names, or None where it is not one of ours."""
+    found = _ACCOUNT.fullmatch(email)
+    return find(app, next(g for g in found.groups() if g)) if found else None
+
+
+def organization(app: Sandbox) -> str:
+    """Id of the organization that owns everything here; its administrator is the deployer."""
+    doc = app.store.peek("sandbox", "organization")
+    if doc is None:
+        doc = app.store.put("sandbox", "organization", {"id": str(secrets.randbelow(9 * 10**11) + 10**11)})
+        for role in ("organizationAdmin", "projectCreator", "projectDeleter"):
+            app.iam.grant(ORGANIZATION, f"roles/resourcemanager.{role}", f"serviceAccount:{app.settings.deployer}")
+    return doc["id"]
+
+
 def create(
-    app: Sandbox, project_id: str, owner: str, *, number: str = "", name: str = "", parent: dict[str, str] | None = None
+    app: Sandbox,
+    project_id: str,
+    owner: str,
+    *,
+    number: str = "",
+    name: str = "",
+    parent: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A new project, in Resource Manager v1's shape; owner is a member string."""
+    """A new project, in Resource Manager v1's shape; owner is a member string, parent {type, id} (the organization)."""
     doc = {
         "projectNumber": number or str(secrets.randbelow(9 * 10**11) + 10**11), "projectId": project_id,
         "lifecycleState": "ACTIVE", "name": name or project_id, "createTime": now(digits=3),
     }  # fmt: skip
-    if parent:
-        doc["parent"] = parent  # type: ignore[assignment]
+    doc["parent"] = parent or {"type": "organization", "id": organization(app)}  # type: ignore[assignment]
+    if labels:
+        doc["labels"] = labels  # type: ignore[assignment]
     app.store.put(KIND, project_id, doc)
     for service in BORN_WITH:
         enable(app, project_id, service)

@@ -75,7 +75,8 @@ class Service:
 
     name: of the discovery document ("run").  versions: those served ("v2").  host: "run.googleapis.com", which is also
     what a project enables.  family: "esf", "legacy" or "mixed" errors.  dialect: of its operations: "longrunning", "compute",
-    "sql".  lenient: unknown fields are ignored (Cloud Storage).  always_enabled: needs no enabling.
+    "sql".  lenient: unknown fields are ignored (Cloud Storage).  always_enabled: needs no enabling.  client_based: it
+    is enough when the caller's own project has it enabled (https://cloud.google.com/docs/quotas/quota-project).
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class Service:
         dialect: str = "longrunning",
         lenient: bool = False,
         always_enabled: bool = False,
+        client_based: bool = False,
     ) -> None:
         self.name, self.versions = name, versions
         self.host = host or f"{name}.googleapis.com"
         self.family, self.dialect, self.lenient, self.always_enabled = family, dialect, lenient, always_enabled
+        self.client_based = client_based
         self.handlers: dict[str, Handler] = {}
         self.permissions: dict[str, tuple[str, Resource | None]] = {}
         self.raw_routes: list[tuple[str, str, RawHandler]] = []

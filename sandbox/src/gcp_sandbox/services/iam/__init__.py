@@ -36,7 +36,7 @@ def _project_of(call: Call) -> str | None:
     return found.group(1)
 
 
-SERVICE = Service("iam", "v1", family="mixed")
+SERVICE = Service("iam", "v1", family="mixed", client_based=True)
 SERVICE.project_of = _project_of
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -68,13 +67,6 @@ def find(app: Sandbox, name: str) -> Doc | None:
         return doc
     record = projects.find(app, project)
     return doc if record and record["projectId"] == doc["projectId"] else None
-
-
-def project_of(app: Sandbox, email: str) -> Doc | None:
-    """Record of the project that an e-mail of a service account names, or None where it is not one of ours."""
-    found = re.fullmatch(r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com|(\d+)-compute@developer\.gserviceaccount\.com"
-                         r"|(\d+)@cloudservices\.gserviceaccount\.com|([^@]+)@appspot\.gserviceaccount\.com", email)  # fmt: skip
-    return projects.find(app, next(g for g in found.groups() if g)) if found else None
 
 
 # -- keys --------------------------------------------------------------------
