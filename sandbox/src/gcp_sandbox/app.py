@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox import discovery, projects
+from gcp_sandbox import discovery, frontdoor, projects
 from gcp_sandbox import services as services_package
 from gcp_sandbox.auth import Principal, Tokens
 from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
@@ -74,6 +74,7 @@ class Sandbox:
             setup = getattr(module, "setup", None)
             if setup:
                 setup(self)
+        frontdoor.setup(self)
         for service in self.services.values():
             self._raw += service.raw_routes
             for name, action in service.actions.items():

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from gcp_sandbox import projects
-from gcp_sandbox.auth import Principal, subject_id
+from gcp_sandbox.auth import EMAILS, Principal, subject_id
 from gcp_sandbox.frontdoor import signin
 from gcp_sandbox.iam import project_resource
-from gcp_sandbox.services import iam as service_accounts
+from gcp_sandbox.services.iam import accounts, service_account
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -73,7 +73,7 @@ def check(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Passed | web.
     if not app.iam.allows(principal, ACCESS, *resources):
         return _denied(principal)
     agent = f"service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
-    if not app.store.peek("serviceusage.identities", f"{project['projectId']}/iap.googleapis.com"):
+    if app.store.peek(EMAILS, agent) is None:
         return _text(500, "The IAP service account is not provisioned. Please follow the instructions to create service "
                           "account and rectify IAP and Cloud Run setup: https://cloud.google.com/iap/docs/enabling-cloud-run")  # fmt: skip
     return Passed(_headers(app, principal, number, backend), Principal(agent))
@@ -151,10 +151,11 @@ def _service_account(app: Sandbox, request: web.BaseRequest, header: Doc, claims
     email = claims.get("iss", "")
     if not email or claims.get("sub") != email:
         raise Refused("JWT 'iss' and 'sub' claims must be the service account's e-mail")
-    for key in service_accounts.public_keys(app, email):
-        if header.get("kid") in (None, key["kid"]):
+    account = service_account(app, email)
+    for key in accounts.keys(app, account) if account else ():
+        if header.get("kid") in (None, accounts.key_id(key)) and not key.get("disabled"):
             try:
-                claims = jwt.decode(token, key["pem"], algorithms=["RS256"], options={"verify_aud": False})
+                claims = jwt.decode(token, accounts.public_key(key), algorithms=["RS256"], options={"verify_aud": False})
                 break
             except jwt.ExpiredSignatureError:
                 raise Refused("Expired JWT") from None
