@@ -1,0 +1,109 @@
+"""What all handlers of Cloud SQL share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gcp_sandbox.operations import Operation, render
+from gcp_sandbox.service import Call, Service
+from gcp_sandbox.services.sqladmin import refusals
+from gcp_sandbox.services.sqladmin.plane import KIND
+
+SERVICE = Service("sqladmin", "v1", "v1beta4", family="legacy", dialect="sql")
+Doc = dict[str, Any]
+
+
+def instance_key(call: Call) -> str:
+    """Store key of the instance that a call is about."""
+    return f"projects/{call.project_id}/instances/{call.params['instance']}"
+
+
+def instance(call: Call) -> Doc:
+    """A copy of the instance's record.  Raises ApiError 404."""
+    doc = call.app.store.get(KIND, instance_key(call))
+    if doc is None:
+        raise refusals.missing()
+    return doc
+
+
+def idle(call: Call) -> Doc:
+    """The same, for a change.  Raises ApiError 404, and 409 while an operation is under way."""
+    doc = instance(call)
+    if call.app.operations.unfinished(service=SERVICE.name, project=call.project_id, target=doc["name"]):
+        raise refusals.busy()
+    return doc
+
+
+def runnable(call: Call) -> Doc:
+    """The same, for a change inside the database.  Raises ApiError 400 where the server is stopped."""
+    doc = idle(call)
+    if doc["settings"]["activationPolicy"] == "NEVER" or doc["state"] != "RUNNABLE":
+        raise refusals.invalid("Invalid request since instance is not running.")
+    return doc
+
+
+def shown(call: Call, doc: Any) -> Any:
+    """A record as the API answers it: without what is private, with the links of the version asked."""
+    if isinstance(doc, dict):
+        return {k: shown(call, v) for k, v in doc.items() if not k.startswith("_")}
+    if isinstance(doc, list):
+        return [shown(call, v) for v in doc]
+    if isinstance(doc, str) and call.method.api.version == "v1":
+        return doc.replace("https://sqladmin.googleapis.com/sql/v1beta4/", "https://sqladmin.googleapis.com/v1/")
+    return doc
+
+
+def answer(call: Call, operation: Operation) -> Doc:
+    """An operation as the API answers it."""
+    return shown(call, render(operation, SERVICE.host))
+
+
+def start(call: Call, verb: str, name: str, action: str, **kwargs: Any) -> Doc:
+    """Start an operation on an instance."""
+    return answer(call, call.operation(verb, name, action=f"{SERVICE.name}.{action}", **kwargs))
+
+
+def finished(call: Call, verb: str, name: str, **kwargs: Any) -> Doc:
+    """An operation on an instance that is over when it is answered."""
+    operation = call.app.operations.finished(
+        service=SERVICE.name, dialect="sql", verb=verb, target=name, user=call.principal.email,
+        project=call.project_id, **kwargs,
+    )  # fmt: skip
+    return answer(call, operation)
+
+
+def merged(target: Doc, patch: Doc, raw: Any) -> Doc:
+    """target with patch laid over it (RFC 7396); raw, the patch as it came, tells what is to be removed (null)."""
+    out = dict(target)
+    for key, value in patch.items():
+        inner = raw.get(key) if isinstance(raw, dict) else None
+        if isinstance(value, dict) and isinstance(out.get(key), dict):
+            out[key] = merged(out[key], value, inner)
+        else:
+            out[key] = value
+    if isinstance(raw, dict):
+        for key, value in raw.items():
+            if value is None:
+                out.pop(key, None)
+    return out
+
+
+async def raw_body(call: Call) -> Any:
+    """The request's JSON as it came."""
+    return json.loads(await call.request.read() or b"{}")
+
+
+def items(call: Call, kind: str, found: list[Doc], *, default: int = 500) -> Doc:
+    """A list as the API pages it: by maxResults, with the next item's number as the token."""
+    size = call.params.get("maxResults") or default
+    token = call.params.get("pageToken", "")
+    if token and not token.isdigit():
+        raise refusals.invalid("Invalid page token.")
+    begin = int(token or 0)
+    out: Doc = {"kind": kind}
+    if found[begin:]:
+        out["items"] = [shown(call, doc) for doc in found[begin : begin + size]]
+    if begin + size < len(found):
+        out["nextPageToken"] = str(begin + size)
+    return out

@@ -1,0 +1,267 @@
+"""Methods of sql.databases and sql.users: what is inside an instance."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.sqladmin import common, defaults, postgres, refusals, users
+from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
+from gcp_sandbox.services.sqladmin.plane import KIND, owned, plane, served
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+DATABASES, USERS = "sqladmin.databases", "sqladmin.users"
+_COLLATIONS = {"utf8": "utf8_general_ci", "utf8mb3": "utf8_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci"}
+_PASSWORDLESS = ("CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT", "CLOUD_IAM_GROUP")
+
+
+async def _sql(call: Call, doc: Doc, statement: str) -> None:
+    """Run a statement on the instance's server, where it has one.  Raises SqlError."""
+    if served(doc):
+        await plane(call.app).server(doc).sql(statement)
+
+
+# -- databases -------------------------------------------------------------
+
+
+def _database_key(call: Call) -> str:
+    return f"{common.instance_key(call)}/databases/{call.params['database']}"
+
+
+def _database(call: Call) -> Doc:
+    common.instance(call)
+    doc = call.app.store.get(DATABASES, _database_key(call))
+    if doc is None:
+        raise ApiError(404, "Not Found", reason="notFound", status="NOT_FOUND")
+    return doc
+
+
+def _shown_database(call: Call, doc: Doc) -> Doc:
+    instance = call.params["instance"]
+    link = f"https://sqladmin.googleapis.com/sql/v1beta4/projects/{call.project_id}/instances/{instance}/databases/{doc['name']}"
+    etag = hashlib.sha256(repr(sorted(doc.items())).encode()).hexdigest()
+    return common.shown(call, doc | {
+        "kind": "sql#database", "instance": instance, "project": call.project_id, "selfLink": link, "etag": etag})  # fmt: skip
+
+
+def _link(call: Call, name: str) -> dict[str, str]:
+    base = f"https://sqladmin.googleapis.com/sql/v1beta4/projects/{call.project_id}/instances/{call.params['instance']}"
+    return {"targetLink": f"{base}/databases/{name}"}
+
+
+@SERVICE.method("sql.databases.get", permission="cloudsql.databases.get")
+def get_database(call: Call) -> Doc:
+    return _shown_database(call, _database(call))
+
+
+@SERVICE.method("sql.databases.list", permission="cloudsql.databases.list")
+def list_databases(call: Call) -> Doc:
+    common.instance(call)
+    found = call.app.store.list(DATABASES, f"{common.instance_key(call)}/databases/")
+    out: Doc = {"kind": "sql#databasesList"}
+    return out | ({"items": [_shown_database(call, doc) for _, doc in found]} if found else {})
+
+
+@SERVICE.method("sql.databases.insert", permission="cloudsql.databases.create")
+async def insert_database(call: Call) -> Doc:
+    instance = common.runnable(call)
+    name = call.body.get("name", "")
+    if not name or "\0" in name:
+        raise refusals.invalid("Missing parameter: database name.")
+    key = f"{common.instance_key(call)}/databases/{name}"
+    kind = defaults.engine(instance["databaseVersion"])
+    if kind == "POSTGRES":
+        charset = call.body.get("charset", "UTF8")
+        collation = call.body.get("collation", "en_US.UTF8")
+        if charset.upper() not in ("UTF8", "UTF-8"):
+            raise refusals.invalid(f"Charset {charset} is not supported for PostgreSQL: it must be UTF8.")
+    else:
+        charset = call.body.get("charset", "utf8")
+        collation = call.body.get("collation", _COLLATIONS.get(charset, f"{charset}_general_ci"))
+    if call.app.store.peek(DATABASES, key):
+        raise refusals.invalid(f'failed to create database {name}. Detail: pq: database "{name}" already exists.')
+    try:
+        await _sql(call, instance, owned(name))
+    except postgres.SqlError as error:
+        raise refusals.invalid(f"failed to create database {name}. Detail: pq: {error.message}.") from error
+    call.app.store.put(DATABASES, key, {"name": name, "charset": charset, "collation": collation})
+    return common.finished(call, "CREATE_DATABASE", instance["name"], extra=_link(call, name))
+
+
+@SERVICE.method("sql.databases.patch", "sql.databases.update", permission="cloudsql.databases.update")
+def update_database(call: Call) -> Doc:
+    instance = common.runnable(call)
+    doc = _database(call)
+    if served(instance):
+        changed = {k for k in ("charset", "collation") if call.body.get(k, doc[k]) != doc[k]}
+        if changed:
+            raise refusals.invalid("The charset and collation of a PostgreSQL database cannot be changed.")
+    # MySQL has several names for one character set; the API answers the family.
+    new = {k: call.body[k] for k in ("charset", "collation") if k in call.body}
+    if new.get("charset", "").startswith("utf8mb"):
+        new["charset"] = "utf8"
+    return common.start(
+        call, "UPDATE_DATABASE", instance["name"], "database", extra=_link(call, doc["name"]),
+        args={"key": _database_key(call), "instance": common.instance_key(call), "new": doc | new},
+    )  # fmt: skip
+
+
+@SERVICE.method("sql.databases.delete", permission="cloudsql.databases.delete")
+async def delete_database(call: Call) -> Doc:
+    instance = common.runnable(call)
+    doc = _database(call)
+    name = doc["name"]
+    await _unused(call, instance, name)
+    return common.start(
+        call, "DELETE_DATABASE", instance["name"], "database", extra=_link(call, name),
+        args={"key": _database_key(call), "instance": common.instance_key(call), "drop": name},
+    )  # fmt: skip
+
+
+async def _unused(call: Call, instance: Doc, name: str) -> None:
+    """Refuse to drop a database that clients are connected to."""
+    if served(instance):
+        counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = "
+        rows = await plane(call.app).server(instance).sql(counted + postgres.literal(name))
+        if rows[0][0] != "0":
+            raise _drop_failed(name, f'database "{name}" is being accessed by other users')
+
+
+def _drop_failed(name: str, detail: str) -> ApiError:
+    return refusals.invalid(
+        f'failed to delete database "{name}". Detail: pq: {detail}. (Please use psql client to delete database that is '
+        'not owned by "cloudsqlsuperuser").'
+    )
+
+
+@SERVICE.action("database")
+async def change_database(app: Sandbox, op: Doc) -> None:
+    """A database is changed or dropped."""
+    args = op["args"]
+    instance = app.store.peek(KIND, args["instance"])
+    if instance is None:
+        return
+    if "new" in args:
+        app.store.put(DATABASES, args["key"], args["new"])
+        return
+    if served(instance):
+        try:
+            await plane(app).server(instance).sql(f"DROP DATABASE IF EXISTS {postgres.identifier(args['drop'])}")
+        except postgres.SqlError as error:
+            raise _drop_failed(args["drop"], error.message) from error
+    app.store.delete(DATABASES, args["key"])
+
+
+# -- users -----------------------------------------------------------------
+
+
+def _shown_user(call: Call, doc: Doc) -> Doc:
+    out = {
+        "kind": "sql#user", "etag": hashlib.sha256(repr(sorted(doc.items())).encode()).hexdigest(),
+        "instance": call.params["instance"], "project": call.project_id, "iamStatus": "IAM_STATUS_UNSPECIFIED",
+    }  # fmt: skip
+    if doc.get("type", "BUILT_IN") not in _PASSWORDLESS:
+        out["passwordPolicy"] = {"status": {}}  # type: ignore[assignment]
+    return out | {k: v for k, v in doc.items() if not k.startswith("_")}
+
+
+def _user_key(call: Call, name: str, host: str) -> str:
+    return f"{common.instance_key(call)}/users/{name}@{host}"
+
+
+def _find_user(call: Call, instance: Doc, name: str, host: str | None) -> tuple[str, Doc] | None:
+    """A user by name, and by host where the database knows hosts (MySQL)."""
+    found = [
+        (key, doc) for key, doc in call.app.store.list(USERS, f"{common.instance_key(call)}/users/{name}@")
+        if doc["name"] == name
+    ]  # fmt: skip
+    exact = [pair for pair in found if pair[1]["host"] == (host or "")]
+    return (exact or found or [None])[0]
+
+
+@SERVICE.method("sql.users.list", permission="cloudsql.users.list")
+def list_users(call: Call) -> Doc:
+    common.instance(call)
+    found = call.app.store.list(USERS, f"{common.instance_key(call)}/users/")
+    out: Doc = {"kind": "sql#usersList"}
+    return out | ({"items": [_shown_user(call, doc) for _, doc in found]} if found else {})
+
+
+@SERVICE.method("sql.users.get", permission="cloudsql.users.get")
+def get_user(call: Call) -> Doc:
+    instance = common.instance(call)
+    found = _find_user(call, instance, call.params["name"], call.params.get("host"))
+    if found is None:
+        raise ApiError(404, "Not Found", reason="notFound", status="NOT_FOUND")
+    return _shown_user(call, found[1])
+
+
+@SERVICE.method("sql.users.insert", permission="cloudsql.users.create")
+async def insert_user(call: Call) -> Doc:
+    instance = common.runnable(call)
+    body = call.body
+    name, kind = body.get("name", ""), body.get("type", "BUILT_IN")
+    postgresql = defaults.engine(instance["databaseVersion"]) == "POSTGRES"
+    _check_name(name, postgresql, kind)
+    if kind in _PASSWORDLESS:
+        flag = "cloudsql.iam_authentication" if postgresql else "cloudsql_iam_authentication"
+        flags = {f["name"]: f.get("value") for f in instance["settings"].get("databaseFlags", [])}
+        if flags.get(flag) != "on":
+            raise refusals.invalid(f"The instance must have the flag {flag} on to add IAM users.")
+        if "password" in body:
+            raise refusals.invalid("IAM users cannot have a password.")
+    host = "" if postgresql else body.get("host", "")
+    doc: Doc = {"name": name, "host": host} | ({"type": kind} if kind != "BUILT_IN" else {})
+    verifier = postgres.verifier(body["password"]) if body.get("password") else ""
+    try:
+        await _sql(call, instance, users.create(name, verifier, superuser=kind == "BUILT_IN"))
+    except postgres.SqlError as error:
+        raise refusals.invalid(f"failed to create user {name}: {error.message}.") from error
+    call.app.store.put(USERS, _user_key(call, name, host), doc)
+    return common.finished(call, "CREATE_USER", instance["name"])
+
+
+def _check_name(name: str, postgresql: bool, kind: str) -> None:
+    if not name or "\0" in name:
+        raise refusals.invalid("Missing parameter: user name.")
+    if len(name.encode()) > (63 if postgresql else 32) and kind == "BUILT_IN":
+        raise refusals.invalid(f"User name {name} is too long.")
+    if postgresql and (name.startswith(("cloudsql", "pg_")) or name == "public"):
+        raise refusals.invalid(f"User name {name} is reserved.")
+
+
+@SERVICE.method("sql.users.update", permission="cloudsql.users.update")
+async def update_user(call: Call) -> Doc:
+    instance = common.runnable(call)
+    name = call.params.get("name") or call.body.get("name", "")
+    found = _find_user(call, instance, name, call.params.get("host", call.body.get("host")))
+    if found is None:
+        raise ApiError(404, f"User {name} does not exist.", reason="userDoesNotExist")
+    if call.body.get("password"):
+        try:
+            await _sql(call, instance, users.password(name, postgres.verifier(call.body["password"])))
+        except postgres.SqlError as error:
+            raise refusals.invalid(f"failed to update user {name}: {error.message}.") from error
+    return common.finished(call, "UPDATE_USER", instance["name"])
+
+
+@SERVICE.method("sql.users.delete", permission="cloudsql.users.delete")
+async def delete_user(call: Call) -> Doc:
+    instance = common.runnable(call)
+    name = call.params.get("name", "")
+    found = _find_user(call, instance, name, call.params.get("host"))
+    if found is None:
+        raise ApiError(404, f"User {name} does not exist.", reason="userDoesNotExist")
+    try:
+        await _sql(call, instance, users.drop(name))
+    except postgres.SqlError as error:
+        details = f" Details: {error.detail}" if error.detail else ""
+        raise refusals.invalid(f"failed to delete user {name}: . {error.message}{details}.") from error
+    call.app.store.delete(USERS, found[0])
+    return common.finished(call, "DELETE_USER", instance["name"])
+
+

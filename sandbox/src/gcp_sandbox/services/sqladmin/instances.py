@@ -1,0 +1,306 @@
+"""Methods of sql.instances, and the actions of their operations."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import now
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.sqladmin import certificates, common, defaults, postgres, refusals
+from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
+from gcp_sandbox.services.sqladmin.plane import KIND, plane, served
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+RESERVED = "sqladmin.reservedNames"
+_WEEK = 7 * 24 * 3600
+_RESTARTING = ("tier", "databaseFlags", "activationPolicy", "availabilityType")
+_OUTPUT_ONLY = (
+    "kind", "state", "backendType", "connectionName", "project", "selfLink", "serverCaCert", "ipAddresses", "etag",
+    "serviceAccountEmailAddress", "gceZone", "secondaryGceZone", "databaseInstalledVersion", "createTime",
+    "upgradableDatabaseVersions", "sqlNetworkArchitecture", "satisfiesPzi", "geminiConfig", "currentDiskSize",
+    "replicaNames", "name",
+)  # fmt: skip
+
+
+# -- reading ---------------------------------------------------------------
+
+
+@SERVICE.method("sql.instances.get", permission="cloudsql.instances.get")
+def get(call: Call) -> Doc:
+    return common.shown(call, common.instance(call))
+
+
+@SERVICE.method("sql.instances.list", permission="cloudsql.instances.list")
+def list_(call: Call) -> Doc:
+    found = [doc for _, doc in call.app.store.list(KIND, f"projects/{call.project_id}/instances/")]
+    if "filter" in call.params:
+        found = [doc for doc in found if _matches(doc, call.params["filter"])]
+    out = common.items(call, "sql#instancesList", found)
+    return out if "items" in out else {}
+
+
+def _matches(doc: Doc, text: str) -> bool:
+    """Terms such as ``state:RUNNABLE`` and ``settings.userLabels.env:prod``, joined by blanks or AND."""
+    for term in text.split():
+        if term.upper() == "AND":
+            continue
+        path, separator, wanted = term.partition("=" if "=" in term else ":")
+        value: Any = doc
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not separator or value is None or str(value).lower() != wanted.strip('"').lower():
+            return False
+    return True
+
+
+# -- creating --------------------------------------------------------------
+
+
+@SERVICE.method("sql.instances.insert", permission="cloudsql.instances.create")
+def insert(call: Call) -> Doc:
+    body = call.body
+    name = body.get("name", "")
+    refusals.name(call.project_id, name)
+    key = f"projects/{call.project_id}/instances/{name}"
+    _free(call.app, key)
+    if "databaseVersion" not in body:
+        body["databaseVersion"] = "MYSQL_5_7"
+    assert call.project is not None
+    primary = _primary(call, body)
+    doc = defaults.instance(call.project, body)
+    refusals.instance(call.app, doc)
+    ca, ca_key = certificates.authority("Server")
+    client_ca, client_key = certificates.authority("Client")
+    uid = secrets.token_hex(8)
+    doc |= {
+        "createTime": now(digits=3), "etag": "", "serverCaCert": certificates.described(ca, name),
+        "serviceAccountEmailAddress": f"p{call.project_number}-{secrets.token_hex(3)}@gcp-sa-cloud-sql.iam.gserviceaccount.com",
+        "_uid": uid, "_caKey": ca_key, "_clientCa": client_ca, "_clientCaKey": client_key,
+    }  # fmt: skip
+    _placed(doc)
+    _stamped(doc, 1)
+    call.app.store.put(KIND, key, doc)
+    root = body.get("rootPassword", "")
+    verifier = postgres.verifier(root) if root and served(doc) else ""
+    return common.start(
+        call, "CREATE_REPLICA" if primary else "CREATE", name, "create", args={"key": key, "verifier": verifier},
+        latency="sqladmin.instances.insert",
+    )  # fmt: skip
+
+
+def _free(app: Sandbox, key: str) -> None:
+    if app.store.peek(KIND, key):
+        raise refusals.exists(reserved=False)
+    deleted = app.store.peek(RESERVED, key)
+    if deleted and time.time() - deleted["time"] < _WEEK:
+        raise refusals.exists(reserved=True)
+
+
+def _primary(call: Call, body: Doc) -> Doc | None:
+    """The primary of a replica to be made, whose version and network it takes."""
+    name = body.get("masterInstanceName", "").rpartition(":")[2]
+    if not name:
+        return None
+    primary = call.app.store.get(KIND, f"projects/{call.project_id}/instances/{name}")
+    if primary is None:
+        raise refusals.missing()
+    config = primary["settings"]["backupConfiguration"]
+    if not config["enabled"] or defaults.engine(primary["databaseVersion"]) == "MYSQL" and not config.get("binaryLogEnabled"):
+        raise refusals.invalid("The primary instance must have backups and, for MySQL, binary logs enabled.")
+    body["masterInstanceName"] = f"{call.project_id}:{name}"
+    body["databaseVersion"] = primary["databaseVersion"]
+    body.setdefault("region", primary["region"])
+    return primary
+
+
+def _placed(doc: Doc) -> None:
+    """Zones, by the settings."""
+    location = doc["settings"]["locationPreference"]
+    doc["gceZone"] = location["zone"]
+    doc.pop("secondaryGceZone", None)
+    if doc["settings"]["availabilityType"] == "REGIONAL":
+        others = [z for z in defaults.zones(doc["region"]) if z != location["zone"]]
+        doc["secondaryGceZone"] = location.get("secondaryZone") or others[0]
+
+
+def _stamped(doc: Doc, version: int) -> None:
+    doc["settings"]["settingsVersion"] = str(version)
+    doc["etag"] = secrets.token_hex(32)
+
+
+@SERVICE.action("create")
+async def create(app: Sandbox, op: Doc) -> None:
+    """The instance is made: server, addresses, first user and database."""
+    key = op["args"]["key"]
+    doc = app.store.get(KIND, key)
+    if doc is None:
+        return
+    doc["ipAddresses"] = plane(app).addresses(doc)
+    app.store.put(KIND, key, doc)
+    try:
+        await plane(app).up(key, op["args"]["verifier"])
+    except (OSError, RuntimeError, postgres.SqlError) as error:
+        app.store.put(KIND, key, doc | {"state": "FAILED"})
+        raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
+    doc["state"] = "RUNNABLE"
+    kind = defaults.engine(doc["databaseVersion"])
+    first = {"POSTGRES": "postgres", "MYSQL": "root", "SQLSERVER": "sqlserver"}[kind]
+    with app.store.atomic():
+        app.store.put(KIND, key, doc)
+        if "masterInstanceName" in doc:
+            primary_key = f"{key.rpartition('/')[0]}/{doc['masterInstanceName'].rpartition(':')[2]}"
+            primary = app.store.get(KIND, primary_key)
+            if primary and doc["name"] not in primary.get("replicaNames", []):
+                primary["replicaNames"] = [*primary.get("replicaNames", []), doc["name"]]
+                app.store.put(KIND, primary_key, primary)
+        else:
+            app.store.put("sqladmin.users", f"{key}/users/{first}@", {"name": first, "host": ""})
+        if kind == "POSTGRES":
+            app.store.put("sqladmin.databases", f"{key}/databases/postgres", {
+                "name": "postgres", "charset": "UTF8", "collation": "en_US.UTF8"})  # fmt: skip
+
+
+# -- changing --------------------------------------------------------------
+
+
+@SERVICE.method("sql.instances.patch", permission="cloudsql.instances.update")
+async def patch(call: Call) -> Doc:
+    old = common.idle(call)
+    body = {k: v for k, v in call.body.items() if k not in _OUTPUT_ONLY}
+    raw = await common.raw_body(call)
+    _current(old, body)
+    return _update(call, old, common.merged(old, body, raw))
+
+
+@SERVICE.method("sql.instances.update", permission="cloudsql.instances.update")
+def update(call: Call) -> Doc:
+    old = common.idle(call)
+    body = {k: v for k, v in call.body.items() if k not in _OUTPUT_ONLY}
+    _current(old, body)
+    if "settings" in body:
+        # What a full update may leave out without losing it.
+        kept = {k: old["settings"][k] for k in ("tier", "edition", "dataDiskType", "dataDiskSizeGb", "locationPreference")}
+        body["settings"] = kept | body["settings"]
+    return _update(call, old, old | body)
+
+
+def _current(old: Doc, body: Doc) -> None:
+    version = body.get("settings", {}).get("settingsVersion")
+    if version is not None and version != old["settings"]["settingsVersion"]:
+        raise refusals.stale()
+
+
+def _update(call: Call, old: Doc, new: Doc) -> Doc:
+    replica = "masterInstanceName" in old
+    new["settings"] = defaults.settings(new["settings"], new["databaseVersion"], new["region"], replica=replica)
+    refusals.change(old, new)
+    refusals.instance(call.app, new)
+    if new["databaseVersion"] != old["databaseVersion"]:
+        new |= {"upgradableDatabaseVersions": []} | defaults.of_version(new["databaseVersion"])
+        if not new["upgradableDatabaseVersions"]:
+            del new["upgradableDatabaseVersions"]
+    return common.start(
+        call, "UPDATE", old["name"], "update", args={"key": common.instance_key(call), "new": new},
+        latency="sqladmin.instances.update",
+    )  # fmt: skip
+
+
+@SERVICE.action("update")
+async def apply(app: Sandbox, op: Doc) -> None:
+    """The changed settings take effect."""
+    key, new = op["args"]["key"], op["args"]["new"]
+    old = app.store.get(KIND, key)
+    if old is None:
+        return
+    # What has changed meanwhile on its own stays (a replica that was added).
+    new |= {k: old[k] for k in ("state", "replicaNames") if k in old}
+    new["ipAddresses"] = plane(app).addresses(new)
+    _placed(new)
+    if old["settings"]["settingsVersion"] == new["settings"]["settingsVersion"]:
+        _stamped(new, int(old["settings"]["settingsVersion"]) + 1)
+    restart = any(old["settings"].get(k) != new["settings"].get(k) for k in _RESTARTING)
+    restart |= [a["ipAddress"] for a in old["ipAddresses"]] != [a["ipAddress"] for a in new["ipAddresses"]]
+    moved = served(new) and postgres.installed(new["databaseVersion"]) != postgres.installed(old["databaseVersion"])
+    if moved:
+        await plane(app).upgrade(key, new["databaseVersion"])
+    app.store.put(KIND, key, new)
+    if restart or moved:
+        await plane(app).up(key)
+
+
+@SERVICE.method("sql.instances.restart", permission="cloudsql.instances.restart")
+def restart(call: Call) -> Doc:
+    doc = common.runnable(call)
+    return common.start(
+        call, "RESTART", doc["name"], "restart", args={"key": common.instance_key(call)},
+        latency="sqladmin.instances.restart",
+    )  # fmt: skip
+
+
+@SERVICE.method("sql.instances.failover", permission="cloudsql.instances.failover")
+def failover(call: Call) -> Doc:
+    doc = common.runnable(call)
+    version = call.body.get("failoverContext", {}).get("settingsVersion")
+    if version is not None and version != doc["settings"]["settingsVersion"]:
+        raise refusals.stale()
+    if doc["settings"]["availabilityType"] != "REGIONAL":
+        raise refusals.invalid("The instance is not configured for high availability.")
+    doc["gceZone"], doc["secondaryGceZone"] = doc["secondaryGceZone"], doc["gceZone"]
+    call.app.store.put(KIND, common.instance_key(call), doc)
+    return common.start(
+        call, "FAILOVER", doc["name"], "restart", args={"key": common.instance_key(call)},
+        latency="sqladmin.instances.restart",
+    )  # fmt: skip
+
+
+@SERVICE.action("restart")
+async def again(app: Sandbox, op: Doc) -> None:
+    """The server ends and starts."""
+    if app.store.peek(KIND, op["args"]["key"]):
+        await plane(app).up(op["args"]["key"])
+
+
+# -- deleting --------------------------------------------------------------
+
+
+@SERVICE.method("sql.instances.delete", permission="cloudsql.instances.delete")
+def delete(call: Call) -> Doc:
+    doc = common.idle(call)
+    if doc["settings"]["deletionProtectionEnabled"]:
+        raise refusals.protected()
+    if doc.get("replicaNames"):
+        raise refusals.invalid("The instance has replicas: delete them first.")
+    return common.start(
+        call, "DELETE", doc["name"], "delete", args={"key": common.instance_key(call)},
+        latency="sqladmin.instances.delete",
+    )  # fmt: skip
+
+
+@SERVICE.action("delete")
+async def gone(app: Sandbox, op: Doc) -> None:
+    """The instance is gone; its name stays reserved."""
+    key = op["args"]["key"]
+    doc = app.store.get(KIND, key)
+    if doc is None:
+        return
+    await plane(app).remove(doc)
+    with app.store.atomic():
+        for kind in ("users", "databases", "backupRuns", "sslCerts"):
+            for other, _ in app.store.list(f"sqladmin.{kind}", f"{key}/"):
+                app.store.delete(f"sqladmin.{kind}", other)
+        if "masterInstanceName" in doc:
+            primary_key = f"{key.rpartition('/')[0]}/{doc['masterInstanceName'].rpartition(':')[2]}"
+            primary = app.store.get(KIND, primary_key)
+            if primary:
+                primary["replicaNames"] = [n for n in primary.get("replicaNames", []) if n != doc["name"]]
+                app.store.put(KIND, primary_key, primary)
+        for other, record in app.store.list(RESERVED):
+            if time.time() - record["time"] > _WEEK:
+                app.store.delete(RESERVED, other)
+        app.store.put(RESERVED, key, {"time": time.time()})
+        app.store.delete(KIND, key)

@@ -1,0 +1,221 @@
+"""The running servers and addresses of all PostgreSQL instances of a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.services.sqladmin import certificates, users
+from gcp_sandbox.services.sqladmin.postgres import Server, identifier, installed
+from gcp_sandbox.services.sqladmin.relay import Peer, Relay, process_of
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+_log = logging.getLogger("gcp_sandbox.sqladmin")
+KIND = "sqladmin.instances"
+_planes: weakref.WeakKeyDictionary[Sandbox, Plane] = weakref.WeakKeyDictionary()
+# max_connections by the machine's memory in GB.
+# https://cloud.google.com/sql/docs/postgres/flags#postgres-m
+_CONNECTIONS = ((0.7, 25), (3.7, 50), (6, 100), (7.5, 200), (15, 400), (30, 500), (60, 600), (120, 800))
+
+
+def plane(app: Sandbox) -> Plane:
+    """The data plane of a sandbox."""
+    if app not in _planes:
+        _planes[app] = Plane(app)
+    return _planes[app]
+
+
+def served(doc: dict[str, Any]) -> bool:
+    """Whether an instance has a server here: a PostgreSQL primary has; replicas, MySQL and SQL Server are records only."""
+    return doc["databaseVersion"].startswith("POSTGRES_") and "masterInstanceName" not in doc
+
+
+def memory(tier: str) -> float:
+    """Memory of a tier in GB."""
+    fixed = {"db-f1-micro": 0.6, "db-g1-small": 1.7}
+    if tier in fixed:
+        return fixed[tier]
+    last = tier.rpartition("-")[2]
+    if not last.isdigit():
+        return 3.75
+    return int(last) / 1024 if tier.startswith("db-custom-") else int(last) * 8
+
+
+def max_connections(tier: str) -> int:
+    """Default of the flag max_connections for a tier."""
+    size = memory(tier)
+    return next((count for limit, count in _CONNECTIONS if size < limit), 1000)
+
+
+def network_key(doc: dict[str, Any]) -> str:
+    """Store key of the instance's private network, or ""."""
+    link = doc["settings"]["ipConfiguration"].get("privateNetwork", "")
+    return link[link.index("projects/") :] if "projects/" in link else link
+
+
+class Plane:
+    """Starts and stops what instances' records ask for."""
+
+    def __init__(self, app: Sandbox) -> None:
+        self._app = app
+        self._servers: dict[str, Server] = {}
+        self._relays: dict[str, list[Relay]] = {}
+
+    # -- addresses ---------------------------------------------------------
+
+    def address(self) -> str:
+        """A new private address: 127.N.192.0 to 127.N.255.255, N of this sandbox."""
+        number = self._app.store.counter("sqladmin.addresses", 2) % (1 << 14)
+        return str(ipaddress.ip_address(f"127.{self._app.settings.network}.192.0") + number)
+
+    def addresses(self, doc: dict[str, Any]) -> list[dict[str, str]]:
+        """ipAddresses as the instance's settings ask for, keeping those it has."""
+        have = {a["type"]: a["ipAddress"] for a in doc.get("ipAddresses", [])}
+        ip = doc["settings"]["ipConfiguration"]
+        wanted = (["PRIMARY"] if ip["ipv4Enabled"] else []) + (["PRIVATE"] if ip.get("privateNetwork") else [])
+        if ip["ipv4Enabled"] and doc["databaseVersion"].startswith("POSTGRES_"):
+            wanted.append("OUTGOING")
+        return [{"ipAddress": have.get(kind) or self.address(), "type": kind} for kind in wanted]
+
+    # -- servers -----------------------------------------------------------
+
+    def server(self, doc: dict[str, Any]) -> Server:
+        """The server of an instance."""
+        uid = doc["_uid"]
+        if uid not in self._servers:
+            folder = self._app.folder / "sql" / uid
+            self._servers[uid] = Server(self._app.folder, folder, installed(doc["databaseVersion"]))
+        return self._servers[uid]
+
+    async def up(self, key: str, verifier: str = "") -> None:
+        """Have the server of an instance run with its settings of now, and its addresses listen.
+
+        verifier: of the password of postgres, for a new instance.
+        """
+        doc = self._app.store.peek(KIND, key)
+        assert doc is not None
+        if not served(doc):
+            return
+        await self._close(doc["_uid"])
+        if doc["settings"]["activationPolicy"] == "NEVER":
+            await self.server(doc).stop()
+            return
+        flags = {f["name"]: f.get("value", "on") for f in doc["settings"].get("databaseFlags", [])}
+        flags.setdefault("max_connections", str(max_connections(doc["settings"]["tier"])))
+        await self.server(doc).up(flags, users.setup(verifier))
+        self._listen(key, doc)
+
+    def _listen(self, key: str, doc: dict[str, Any]) -> None:
+        addresses = {a["type"]: a["ipAddress"] for a in doc["ipAddresses"]}
+        context = self._context(doc, list(addresses.values()))
+        relays = self._relays.setdefault(doc["_uid"], [])
+        for kind, admits in (("PRIVATE", self._on_network), ("PRIMARY", self._authorized)):
+            if kind not in addresses:
+                continue
+            address = addresses[kind]
+
+            async def ask(peer: Peer, admits: Any = admits, address: str = address) -> bool:
+                return await admits(key, peer, address)
+
+            relay = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key))
+            relay.start()
+            relays.append(relay)
+
+    def _context(self, doc: dict[str, Any], addresses: list[str]) -> ssl.SSLContext:
+        folder = self._app.folder / "sql" / doc["_uid"]
+        name = f"{doc['project']}:{doc['name']}"
+        cert, key = certificates.issue(doc["serverCaCert"]["cert"], doc["_caKey"], name, addresses)
+        file = folder / "server.pem"
+        file.unlink(missing_ok=True)
+        file.touch(0o600)
+        file.write_text(cert + key, encoding="utf-8")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        context.load_verify_locations(cadata=doc["_clientCa"])
+        context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+    def _ssl_mode(self, key: str) -> str:
+        doc = self._app.store.peek(KIND, key)
+        return doc["settings"]["ipConfiguration"]["sslMode"] if doc else "ENCRYPTED_ONLY"
+
+    async def upgrade(self, key: str, version: str) -> None:
+        """Move an instance's data to the server of a newer database version."""
+        doc = self._app.store.peek(KIND, key)
+        assert doc is not None
+        await self._close(doc["_uid"])
+        old = self.server(doc)
+        if not old.running:
+            await old.up({}, [])
+        new = Server(self._app.folder, old.folder, installed(version))
+        dump = old.folder / "upgrade.sql"
+        await old.dump(dump)
+        await new.restore(dump)
+        dump.unlink()
+        self._servers[doc["_uid"]] = new
+        await old.stop()
+
+    async def _close(self, uid: str) -> None:
+        for relay in self._relays.pop(uid, []):
+            await relay.stop()
+
+    async def remove(self, doc: dict[str, Any]) -> None:
+        """End an instance's server for good."""
+        await self._close(doc["_uid"])
+        if served(doc):
+            await self.server(doc).remove()
+            self._servers.pop(doc["_uid"], None)
+
+    async def start(self) -> None:
+        """Bring all instances up again, in the background: a client that comes early waits."""
+        for key, doc in self._app.store.list(KIND):
+            if served(doc) and doc["state"] == "RUNNABLE":
+                self._app.keep(asyncio.get_running_loop().create_task(self._again(key)))
+
+    async def _again(self, key: str) -> None:
+        try:
+            await self.up(key)
+        except (OSError, RuntimeError):
+            _log.exception("%s does not come up again", key)
+            doc = self._app.store.get(KIND, key)
+            if doc:
+                self._app.store.put(KIND, key, doc | {"state": "FAILED"})
+
+    async def stop(self) -> None:
+        """End everything; data stay."""
+        for uid in list(self._relays):
+            await self._close(uid)
+        await asyncio.gather(*(server.stop() for server in self._servers.values()))
+
+    # -- who may connect ---------------------------------------------------
+
+    async def _on_network(self, key: str, peer: Peer, address: str) -> bool:
+        from gcp_sandbox.services import servicenetworking
+
+        doc = self._app.store.peek(KIND, key)
+        if doc is None:
+            return False
+        network = network_key(doc)
+        pid = await asyncio.to_thread(process_of, peer, address)
+        return (
+            pid is not None
+            and network in self._app.networks_of_process(pid)
+            and servicenetworking.connected(self._app, network)
+        )
+
+    async def _authorized(self, key: str, peer: Peer, address: str) -> bool:
+        doc = self._app.store.peek(KIND, key)
+        networks = doc["settings"]["ipConfiguration"]["authorizedNetworks"] if doc else []
+        client = ipaddress.ip_address(peer[0])
+        return any(client in ipaddress.ip_network(n["value"], strict=False) for n in networks)
+
+
+def owned(database: str) -> str:
+    """The statement that makes a database as the API does."""
+    return f"CREATE DATABASE {identifier(database)} OWNER cloudsqlsuperuser"

@@ -1,0 +1,237 @@
+"""What Cloud SQL does not take, in its words.
+
+https://cloud.google.com/sql/docs/error-messages
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import projects
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.services.sqladmin import catalogue, defaults
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+_LEARN = "Learn more at https://cloud.google.com/sql/docs/{}/create-instance#machine-types."
+_SHARED = ("db-f1-micro", "db-g1-small")
+
+
+def invalid(text: str) -> ApiError:
+    """400 "Invalid request: …"."""
+    return ApiError(400, f"Invalid request: {text}", reason="invalid")
+
+
+def missing() -> ApiError:
+    """404 for an instance."""
+    return ApiError(404, "The Cloud SQL instance does not exist.", reason="instanceDoesNotExist")
+
+
+def exists(*, reserved: bool) -> ApiError:
+    """409 for a name in use, or one of an instance deleted less than a week ago."""
+    text = "The Cloud SQL instance already exists."
+    if reserved:
+        text += (
+            " When you delete an instance, you cannot reuse the name of the deleted instance until one week from the "
+            "deletion date."
+        )
+    return ApiError(409, text, reason="instanceAlreadyExists")
+
+
+def busy() -> ApiError:
+    """409 while an operation of the instance is under way."""
+    text = (
+        "Operation failed because another operation was already in progress. Try your request after the current "
+        "operation is complete."
+    )
+    return ApiError(409, text, reason="operationInProgress")
+
+
+def stale() -> ApiError:
+    """412 for a settingsVersion that is not the current one."""
+    return ApiError(412, "Condition does not match.", reason="staleData")
+
+
+def name(project_id: str, text: str) -> None:
+    """Check an instance's name."""
+    if not re.fullmatch(r"[a-z](?:[a-z0-9-]*[a-z0-9])?", text) or len(project_id) + 1 + len(text) > 98:
+        raise invalid(f"instance name ({text}).")
+
+
+def instance(app: Sandbox, doc: Doc) -> None:
+    """Check a record with its settings filled in.  Raises ApiError 400."""
+    if doc["region"] not in defaults.REGIONS:
+        raise invalid(f"Invalid value for region: {doc['region']}.")
+    settings = doc["settings"]
+    location = settings["locationPreference"]
+    for key in ("zone", "secondaryZone"):
+        if key in location and location[key] not in [f"{doc['region']}-{letter}" for letter in "abcdf"]:
+            raise invalid(f"Zone {location[key]} is not in region {doc['region']}.")
+    if location.get("secondaryZone") == location["zone"]:
+        raise invalid("The primary and secondary zones must be different.")
+    tier(doc["databaseVersion"], settings)
+    _disk(settings)
+    _backups(doc["databaseVersion"], settings)
+    _flags(doc["databaseVersion"], settings)
+    _addresses(app, doc)
+    insights = settings.get("insightsConfig", {})
+    if not 256 <= insights.get("queryStringLength", 1024) <= (1048576 if _plus(settings) else 4500):
+        raise invalid("Query string length must be between 256 and 4500 bytes.")
+    window = settings.get("maintenanceWindow", {})
+    if not 0 <= window.get("hour", 0) <= 23 or not 0 <= window.get("day", 0) <= 7:
+        raise invalid("The maintenance window's day must be between 1 and 7, its hour between 0 and 23.")
+    for key, value in settings.get("userLabels", {}).items():
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
+            raise invalid(f"Invalid label: {key}: {value}.")
+
+
+def _plus(settings: Doc) -> bool:
+    return settings["edition"] == "ENTERPRISE_PLUS"
+
+
+def tier(version: str, settings: Doc) -> None:
+    """Check a tier against engine and edition."""
+    text = settings.get("tier", "")
+    if not text:
+        raise invalid("Missing required parameter: tier.")
+    kind = defaults.engine(version)
+    learn = _LEARN.format({"POSTGRES": "postgres", "MYSQL": "mysql"}.get(kind, "sqlserver"))
+    optimized = re.fullmatch(r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+", text)
+    if _plus(settings) and not optimized:
+        raise invalid(
+            f"Invalid Tier ({text}) for (ENTERPRISE_PLUS) Edition. Use a predefined Tier like db-perf-optimized-N-* "
+            f"instead. {learn}"
+        )
+    if not _plus(settings) and optimized:
+        raise invalid(
+            f"Invalid Tier ({text}) for (ENTERPRISE) Edition. Use a custom Tier like db-custom-* instead. {learn}"
+        )
+    if optimized:
+        return
+    custom = re.fullmatch(r"db-custom-(\d+)-(\d+)", text)
+    if custom:
+        cores, megabytes = int(custom[1]), int(custom[2])
+        if cores != 1 and cores % 2 or not 1 <= cores <= 96:
+            raise invalid("Number of CPUs must be 1 or an even number between 2 and 96 for custom instance.")
+        if megabytes % 256 or megabytes < 3840 or not cores * 921.6 <= megabytes <= cores * 6656:
+            raise invalid(
+                "Memory must be a multiple of 256 MB, at least 3840 MB, and between 0.9 GB and 6.5 GB per vCPU, for "
+                "custom instance."
+            )
+    elif kind == "POSTGRES" and text not in _SHARED:
+        raise invalid("Only custom or shared-core instance Billing Tier type allowed for PostgreSQL database.")
+    elif not re.fullmatch(r"db-(f1-micro|g1-small|n1-(standard|highmem)-\d+|[a-z0-9-]+)", text):
+        raise invalid(f"Invalid tier: {text}.")
+
+
+def _disk(settings: Doc) -> None:
+    size, limit = int(settings["dataDiskSizeGb"]), int(settings["storageAutoResizeLimit"])
+    if not 10 <= size <= 65536:
+        raise invalid("Data disk size must be between 10 GB and 65536 GB.")
+    if limit and limit < size:
+        raise invalid("Storage auto resize limit must be at least the data disk size.")
+    if settings["dataDiskType"] == "PD_HDD" and _plus(settings):
+        raise invalid("PD_HDD disk type is not supported for Enterprise Plus Edition: PD_HDD.")
+
+
+def _backups(version: str, settings: Doc) -> None:
+    config = settings["backupConfiguration"]
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", config["startTime"]):
+        raise invalid(f"Invalid backup start time: {config['startTime']}.")
+    most = 35 if _plus(settings) else 7
+    if not 1 <= config["transactionLogRetentionDays"] <= most:
+        raise invalid(f"The number of transaction log retention days must be between 1 and {most}.")
+    retained = config["backupRetentionSettings"]["retainedBackups"]
+    if not 1 <= retained <= 365:
+        raise invalid("The number of retained backups must be between 1 and 365.")
+    recovery = config.get("pointInTimeRecoveryEnabled")
+    if recovery and not config["enabled"]:
+        raise invalid("Point in time recovery cannot be enabled when backup is disabled.")
+    if recovery and retained < config["transactionLogRetentionDays"]:
+        raise invalid("The number of retained backups must not be less than the transaction log retention days.")
+    if config.get("binaryLogEnabled") and defaults.engine(version) != "MYSQL":
+        raise invalid("Binary log can only be enabled for MySQL instances.")
+    if settings["availabilityType"] == "REGIONAL" and not config["enabled"] and defaults.engine(version) == "MYSQL":
+        raise invalid("Backups and binary log must be enabled for regional availability.")
+
+
+def _flags(version: str, settings: Doc) -> None:
+    if defaults.engine(version) != "POSTGRES":
+        return
+    for flag in settings.get("databaseFlags", []):
+        known = catalogue.FLAGS.get(flag.get("name", ""))
+        if known is None:
+            raise ApiError(400, "Flag requested cannot be set.", reason="invalidFlagName")
+        if not catalogue.accepts(known, flag.get("value", "")):
+            raise ApiError(400, "Value requested is not valid.", reason="invalidFlagValue")
+
+
+def _addresses(app: Sandbox, doc: Doc) -> None:
+    config = doc["settings"]["ipConfiguration"]
+    for entry in config["authorizedNetworks"]:
+        try:
+            network = ipaddress.ip_network(entry.get("value", ""), strict=False)
+        except ValueError:
+            raise invalid(f"Invalid ip range for authorized network: {entry.get('value', '')}.") from None
+        if network.version != 4 or network.is_private and network.prefixlen:
+            text = f"Non-routable or private authorized network ({entry['value']})."
+            raise invalid(text)
+    if config["requireSsl"] and config["sslMode"] == "ALLOW_UNENCRYPTED_AND_ENCRYPTED":
+        raise invalid("The values of requireSsl and sslMode conflict.")
+    link = config.get("privateNetwork")
+    if link:
+        private_network(app, doc, link)
+    elif not config["ipv4Enabled"] and not config.get("pscConfig", {}).get("pscEnabled"):
+        raise invalid("At least one of Public IP, Private IP, or PSC connectivity must be enabled.")
+
+
+def private_network(app: Sandbox, doc: Doc, link: str) -> None:
+    """Check that a network is there and peered with Google's services."""
+    from gcp_sandbox.services import servicenetworking
+
+    found = re.fullmatch(r"projects/([^/]+)/global/networks/([^/]+)", link)
+    if not found:
+        raise invalid(f"Invalid network resource link: {link}.")
+    project = projects.find(app, found[1])
+    key = f"projects/{project['projectId']}/global/networks/{found[2]}" if project else link
+    # The network is kept by the project's id, whichever way it was given.
+    doc["settings"]["ipConfiguration"]["privateNetwork"] = key
+    config = f"Incorrect Service Networking config for instance: {doc['project']}:{doc['name']}:"
+    if project and not projects.enabled(app, project["projectId"], "servicenetworking.googleapis.com"):
+        raise invalid(f"{config}SERVICE_NETWORKING_NOT_ENABLED.")
+    if app.store.peek("compute.networks", key) is None or not servicenetworking.connected(app, key):
+        raise invalid(f"{config}NETWORK_NOT_PEERED.")
+
+
+def change(old: Doc, new: Doc) -> None:
+    """Check an update against what the instance is."""
+    if new["region"] != old["region"]:
+        raise invalid("The region of an instance cannot be changed.")
+    if new.get("masterInstanceName") != old.get("masterInstanceName"):
+        raise invalid("The primary instance of a replica cannot be changed.")
+    before, after = old["settings"], new["settings"]
+    if int(after["dataDiskSizeGb"]) < int(before["dataDiskSizeGb"]):
+        raise invalid("Disk size cannot be decreased.")
+    if after["dataDiskType"] != before["dataDiskType"]:
+        raise invalid("The data disk type of an instance cannot be changed.")
+    kept = before["ipConfiguration"].get("privateNetwork")
+    if kept and after["ipConfiguration"].get("privateNetwork") != kept:
+        raise invalid("Updating or removing the private network of an instance is not supported.")
+    if new["databaseVersion"] != old["databaseVersion"]:
+        allowed = [v["name"] for v in old.get("upgradableDatabaseVersions", [])]
+        if new["databaseVersion"] not in allowed:
+            raise invalid(f"Database version {new['databaseVersion']} is not an upgrade of {old['databaseVersion']}.")
+
+
+def protected() -> ApiError:
+    """400 for deleting an instance with deletion protection."""
+    return ApiError(
+        400,
+        "The instance is protected. Please disable the deletion protection and try again. To disable deletion "
+        "protection, update the instance settings with deletionProtectionEnabled set to false.",
+        reason="invalid",
+    )
