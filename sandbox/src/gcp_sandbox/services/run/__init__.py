@@ -1,0 +1,41 @@
+"""Cloud Run: services whose revisions are real processes, and jobs.  https://cloud.google.com/run/docs/reference/rest"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from gcp_sandbox.services.run import dataplane, jobs, revisions
+from gcp_sandbox.services.run.dataplane import serve
+from gcp_sandbox.services.run.fleet import fleet
+from gcp_sandbox.services.run.resources import SERVICE
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+__all__ = ["SERVICE", "jobs", "revisions", "serve", "setup"]
+
+
+def setup(app: Sandbox) -> None:
+    """Tell the others whose processes are whose."""
+    app.networks_of_process = fleet(app).instances.networks_of
+
+
+@SERVICE.raw("*.run.app")
+async def run_app(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """A service's own URL."""
+    return await dataplane.run_app(app, request)
+
+
+@SERVICE.starts
+async def start(app: Sandbox) -> None:
+    """Bring minimum instances up; all others start at their first request."""
+    for key, _ in app.store.list("run.services"):
+        fleet(app).spawn(revisions.tidy(app, key))
+
+
+@SERVICE.stops
+async def stop(app: Sandbox) -> None:
+    """Stop every container."""
+    await fleet(app).stop()

@@ -1,0 +1,272 @@
+"""What Cloud Run refuses: at once with 400, or when the revision is made."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import projects
+from gcp_sandbox.errors import ApiError, bad_request
+from gcp_sandbox.iam import project_resource
+from gcp_sandbox.services.run import names, secrets
+from gcp_sandbox.services.run.instance import StartError
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.service import Call
+
+Doc = dict[str, Any]
+_ENV_RESERVED = {"PORT"}
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)")
+_BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9, "": 1}
+_MINIMUM_PREFIX = 26
+_SYSTEM = re.compile(r"(.*\.)?((run|cloud)\.googleapis\.com|(serving|autoscaling)\.knative\.dev)/")
+_ENV = re.compile(r"[A-Za-z_][\w.-]*")
+
+
+def invalid(field: str, text: str) -> ApiError:
+    """400 about a field."""
+    return ApiError(400, f"Violation in {field}: {text}" if field else text, status="INVALID_ARGUMENT",
+                    details=[bad_request(field, text)])  # fmt: skip
+
+
+def region(name: str) -> None:
+    """The location of a request.  Raises ApiError 403 as Google does for one that it has not."""
+    if name not in names.REGIONS and name != "-":
+        raise ApiError(
+            403, f"Permission denied on 'locations/{name}' (or it may not exist).", status="PERMISSION_DENIED"
+        )
+
+
+def name(field: str, value: str, limit: int) -> None:
+    """A service's or job's id."""
+    if not value:
+        raise invalid(field, f"{field} is required.")
+    if not names.NAME.fullmatch(value) or len(value) > limit:
+        raise invalid(
+            field, "only lowercase, digits, and hyphens; must begin with letter, and cannot end with hyphen; must be less "
+            f"than {limit + 1} characters",
+        )  # fmt: skip
+
+
+def template(kind: str, doc: Doc) -> None:
+    """A template of a service ("template") or of a job's tasks ("template.template").  Raises ApiError 400."""
+    containers = doc.get("containers", [])
+    if not containers:
+        raise invalid(f"{kind}.containers", f"{kind}.containers: must contain at least one container.")
+    volumes = {volume.get("name", "") for volume in doc.get("volumes", ())}
+    known = [c.get("name", "") for c in containers]
+    for index, container in enumerate(containers):
+        at = f"{kind}.containers[{index}]"
+        if not container.get("image"):
+            raise invalid(f"{at}.image", "Image is required.")
+        seen: set[str] = set()
+        for number, env in enumerate(container.get("env", ())):
+            _env(f"{at}.env[{number}]", env, seen)
+        for number, mount in enumerate(container.get("volumeMounts", ())):
+            if mount.get("name") not in volumes:
+                raise invalid(f"{at}.volumeMounts[{number}].name", f"Volume '{mount.get('name', '')}' not found.")
+            if not mount.get("mountPath", "").startswith("/"):
+                raise invalid(f"{at}.volumeMounts[{number}].mountPath", "should be a valid absolute unix path.")
+        for other in container.get("dependsOn", ()):
+            if other not in known:
+                raise invalid(f"{at}.dependsOn", f"container '{other}' does not exist.")
+        _limits(at, container)
+        for probe in ("startupProbe", "livenessProbe"):
+            if probe in container:
+                _probe(f"{at}.{probe}", container[probe])
+    _vpc_shape(kind, doc.get("vpcAccess"))
+    if len(set(filter(None, known))) != len([n for n in known if n]):
+        raise invalid(f"{kind}.containers", "container names must be unique.")
+
+
+def service(doc: Doc) -> None:
+    """What holds for a service only.  Raises ApiError 400."""
+    spec = doc["template"]
+    template("template", spec)
+    with_ports = [c for c in spec["containers"] if c.get("ports")]
+    if len(spec["containers"]) > 1 and len(with_ports) != 1:
+        raise invalid(
+            "template.containers", "Revision template should contain exactly one container with an exposed port."
+        )
+    for container in with_ports:
+        ports = container["ports"]
+        if len(ports) > 1 or not 1 <= int(ports[0].get("containerPort", 8080)) <= 65535:
+            raise invalid("template.containers[0].ports", "expects exactly one port between 1 and 65535.")
+        if ports[0].get("name", "http1") not in ("http1", "h2c"):
+            raise invalid("template.containers[0].ports[0].name", "port name must be 'http1' or 'h2c'.")
+    seconds = duration(spec.get("timeout", "300s"))
+    if not 0 < seconds <= 3600:
+        raise invalid("template.timeout", "must be between 1s and 3600s.")
+    concurrency = spec.get("maxInstanceRequestConcurrency", 80)
+    if not 0 <= concurrency <= 1000:
+        raise invalid("template.maxInstanceRequestConcurrency", "must be between 1 and 1000.")
+    scaling = spec.get("scaling", {})
+    low, high = scaling.get("minInstanceCount", 0), scaling.get("maxInstanceCount", 100)
+    if low < 0 or high < 0 or (high and low > high):
+        raise invalid("template.scaling.min_instance_count",
+                      f"min_instance_count ({low}) must be less than or equal to max_instance_count ({high}).")  # fmt: skip
+    traffic = doc.get("traffic", ())
+    total = sum(t.get("percent", 0) for t in traffic)
+    if traffic and total != 100:
+        raise invalid("traffic", f"Traffic targets' percents must add up to 100, got {total}.")
+    tags = [t["tag"] for t in traffic if t.get("tag")]
+    if len(set(tags)) != len(tags):
+        raise invalid("traffic", "Traffic tags must be unique.")
+    for key in ("labels", "annotations"):
+        for label in (*doc.get(key, ()), *spec.get(key, ())):
+            if _SYSTEM.match(label):
+                raise invalid(key, f"{label} is a system key: the v2 API has a field for it.")
+
+
+def _env(at: str, env: Doc, seen: set[str]) -> None:
+    key = env.get("name", "")
+    if not _ENV.fullmatch(key):
+        raise invalid(f"{at}.name", f"'{key}' is not a valid name of an environment variable.")
+    if key in _ENV_RESERVED or key.startswith(("X_GOOGLE_", "K_SERVICE", "K_REVISION", "K_CONFIGURATION")):
+        raise invalid(f"{at}.name", f"The following reserved env names were provided: {key}. These values are automatically "
+                                    "set by the system.")  # fmt: skip
+    if key in seen:
+        raise invalid(f"{at}.name", f"Duplicate environment variable name '{key}'.")
+    seen.add(key)
+    if ref := env.get("valueSource", {}).get("secretKeyRef"):
+        if not re.fullmatch(r"(projects/[^/]+/secrets/)?[\w-]{1,255}", ref.get("secret", "")):
+            raise invalid(f"{at}.valueSource.secretKeyRef.secret", "must be the name of a secret.")
+        if not re.fullmatch(r"latest|[1-9]\d*|[a-z][\w-]*|", ref.get("version", "")):
+            raise invalid(f"{at}.valueSource.secretKeyRef.version", "must be a version number or 'latest'.")
+
+
+def _limits(at: str, container: Doc) -> None:
+    limits = container.get("resources", {}).get("limits", {})
+    memory, cpu = limits.get("memory"), limits.get("cpu")
+    if memory:
+        found = _MEMORY.fullmatch(memory)
+        if not found:
+            raise invalid(f"{at}.resources.limits.memory", f"Invalid quantity '{memory}'.")
+        size = float(found.group(1)) * _BYTES[found.group(2)]
+        if not 128 * 10**6 <= size <= 32 * 2**30:
+            text = f"Invalid value specified for container memory: {memory}. It must be between 128Mi and 32Gi."
+            raise invalid(f"{at}.resources.limits.memory", text)
+    if cpu and (not re.fullmatch(r"\d+(\.\d+)?|\d+m", cpu) or _cpu(cpu) > 8 or _cpu(cpu) < 0.08
+                or _cpu(cpu) > 1 and _cpu(cpu) not in (2, 4, 6, 8)):  # fmt: skip
+        text = (
+            f"Invalid value specified for cpu: {cpu}. Total cpu must be one of 1, 2, 4, 6 or 8, or between .08 and 1."
+        )
+        raise invalid(f"{at}.resources.limits.cpu", text)
+
+
+def _cpu(text: str) -> float:
+    return int(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def _probe(at: str, probe: Doc) -> None:
+    period, timeout = probe.get("periodSeconds", 10), probe.get("timeoutSeconds", 1)
+    if timeout > period:
+        raise invalid(f"{at}.timeout_seconds", "timeoutSeconds must be less than or equal to periodSeconds.")
+    if at.endswith("startupProbe") and period * probe.get("failureThreshold", 3) > 240 and period != 240:
+        raise invalid(
+            f"{at}.failure_threshold", "The product of periodSeconds and failureThreshold must not exceed 240 seconds."
+        )
+    if "httpGet" in probe and not probe["httpGet"].get("path", "/").startswith("/"):
+        raise invalid(f"{at}.http_get.path", "must begin with '/'.")
+
+
+def duration(text: str) -> float:
+    """Seconds of a google.protobuf.Duration ("300s")."""
+    return float(text.removesuffix("s") or 0)
+
+
+def account(call: Call, email: str) -> None:
+    """The service account of a template: it exists, and the caller may act as it.  Raises ApiError 403."""
+    from gcp_sandbox.services.iam import service_account
+
+    found = service_account(call.app, email)
+    project = found["projectId"] if found else ""
+    resources = (project_resource(project), f"//iam.googleapis.com/projects/{project}/serviceAccounts/{email}")
+    if found is None or not call.app.iam.allows(call.principal, "iam.serviceAccounts.actAs", *resources):
+        text = f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
+        raise ApiError(403, text, status="PERMISSION_DENIED")
+
+
+# -- networks --------------------------------------------------------------------
+
+
+def _vpc_shape(kind: str, access: Doc | None) -> None:
+    if not access:
+        return
+    interfaces = access.get("networkInterfaces", [])
+    if access.get("connector") and interfaces:
+        raise invalid(f"{kind}.vpc_access", "connector and network_interfaces are mutually exclusive.")
+    if not access.get("connector") and len(interfaces) != 1:
+        raise invalid(f"{kind}.vpc_access.network_interfaces", "exactly one network interface is required.")
+    for interface in interfaces:
+        if not interface.get("network") and not interface.get("subnetwork"):
+            raise invalid(f"{kind}.vpc_access.network_interfaces[0]", "network or subnetwork must be specified.")
+
+
+def networks(app: Sandbox, project_id: str, location: str, access: Doc | None) -> frozenset[str]:
+    """VPC networks (store keys) that a vpcAccess attaches to.  Raises StartError where it cannot."""
+    if not access:
+        return frozenset()
+    if access.get("connector"):
+        return frozenset({_connector_network(app, project_id, location, access["connector"])})
+    interface = access["networkInterfaces"][0]
+    network = _path(app, interface.get("network", ""), project_id, "global/networks")
+    given = interface.get("subnetwork", "") or network.rsplit("/", 1)[-1]
+    subnet = _path(app, given, project_id, f"regions/{location}/subnetworks")
+    if network and app.store.peek("compute.networks", network) is None:
+        raise StartError(f"VPC network {network} does not exist, or Cloud Run does not have permission to use it.",
+                         {"reason": "VPC_NETWORK_NOT_FOUND"}, "NOT_FOUND")  # fmt: skip
+    found = app.store.peek("compute.subnetworks", subnet)
+    if found is None:
+        raise StartError(f"VPC subnetwork {subnet} does not exist, or Cloud Run does not have permission to use it.",
+                         {"reason": "VPC_NETWORK_NOT_FOUND"}, "NOT_FOUND")  # fmt: skip
+    of = _path(app, found.get("network", ""), project_id, "global/networks")
+    if network and of != network:
+        raise StartError(
+            f"VPC subnetwork {subnet} is not of the network {network}.", {"reason": "VPC_NETWORK_NOT_FOUND"}
+        )
+    size = ipaddress.ip_network(found["ipCidrRange"]).prefixlen
+    if size > _MINIMUM_PREFIX:
+        raise StartError(
+            f"The subnetwork {subnet} has a /{size} range, which is too small for direct VPC egress: it must be "
+            f"/{_MINIMUM_PREFIX} or larger.", {"reason": "VPC_NETWORK_NOT_FOUND"},
+        )  # fmt: skip
+    return frozenset({of})
+
+
+def _connector_network(app: Sandbox, project_id: str, location: str, text: str) -> str:
+    key = _path(app, text, project_id, f"locations/{location}/connectors")
+    found = app.store.peek("vpcaccess.connectors", key)
+    if found is None or found.get("state") != "READY":
+        raise StartError(f"VPC connector {key} does not exist, or Cloud Run does not have permission to use it.",
+                         {"reason": "VPC_NETWORK_NOT_FOUND"}, "NOT_FOUND")  # fmt: skip
+    if found.get("network"):
+        return _path(app, found["network"], project_id, "global/networks")
+    subnet = found.get("subnet", {})
+    path = _path(app, subnet.get("name", ""), subnet.get("projectId") or project_id, f"regions/{location}/subnetworks")
+    doc = app.store.peek("compute.subnetworks", path) or {}
+    return _path(app, doc.get("network", ""), project_id, "global/networks")
+
+
+def _path(app: Sandbox, text: str, project_id: str, collection: str) -> str:
+    """A store key from a short name, a path or a link."""
+    if not text:
+        return ""
+    text = re.sub(r"^https?://[^/]+/(compute/\w+/)?", "", text)
+    if "/" not in text:
+        return f"projects/{project_id}/{collection}/{text}"
+    if found := re.match(r"projects/(\d+)/", text):
+        project = projects.find(app, found.group(1))
+        if project:
+            text = text.replace(found.group(0), f"projects/{project['projectId']}/", 1)
+    return text if text.startswith("projects/") else f"projects/{project_id}/{text}"
+
+
+def secret_problems(app: Sandbox, project_id: str, spec: Doc) -> None:
+    """Raise StartError where the service account cannot read a secret of the template."""
+    found = secrets.problems(app, project_id, spec, spec["serviceAccount"])
+    if found:
+        status = found[0][0]
+        raise StartError("\n".join(text for _, text in found), {"reason": "SECRETS_ACCESS_CHECK_FAILED"}, status)

@@ -1,0 +1,306 @@
+"""Requests to services: ingress, invoker, traffic, limits, and the way to an instance and back.
+
+https://cloud.google.com/run/docs/securing/ingress, https://cloud.google.com/run/quotas#request_limits
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from gcp_sandbox import projects
+from gcp_sandbox.auth import Principal
+from gcp_sandbox.iam import project_resource
+from gcp_sandbox.services.run import checks, names
+from gcp_sandbox.services.run.fleet import NoInstance, fleet
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.services.run.instance import Instance
+
+Doc = dict[str, Any]
+LIMIT = 32 * 1024 * 1024
+_HOP_BY_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "trailers",
+               "transfer-encoding", "upgrade", "proxy-connection"}  # fmt: skip
+_PAGE = """
+<html><head>
+<meta http-equiv="content-type" content="text/html;charset=utf-8">
+<title>{status} {title}</title>
+</head>
+<body text=#000000 bgcolor=#ffffff>
+<h1>Error: {heading}</h1>
+<h2>{text}</h2>
+<h2></h2>
+</body></html>
+"""
+_CHUNK = 256 * 1024
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def page(
+    status: int, title: str, text: str, heading: str = "", headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """An error page of Google's front end."""
+    body = _PAGE.format(status=status, title=title, heading=heading or title, text=text)
+    response = web.Response(status=status, text=body, content_type="text/html", charset="UTF-8", headers=headers)
+    response.headers["Server"] = "Google Frontend"
+    return response
+
+
+def _not_found() -> web.Response:
+    return page(404, "Page not found", "The requested URL was not found on this server.")
+
+
+def _forbidden(path: str) -> web.Response:
+    text = f"Your client does not have permission to get URL <code>{_escape(path)}</code> from this server."
+    return page(403, "Forbidden", text)
+
+
+def _unauthorized(path: str) -> web.Response:
+    return page(
+        401, "Unauthorized", f"Your client does not have permission to the requested URL <code>{_escape(path)}</code>.",
+        headers={"WWW-Authenticate": 'Bearer error="invalid_token" error_description="The access token could not be verified"'},
+    )  # fmt: skip
+
+
+def _unavailable(status: int = 503) -> web.Response:
+    if status == 429:
+        return web.Response(status=429, text="Rate exceeded.", headers={"Server": "Google Frontend"})
+    return page(503, "Server Error", "The service you requested is not available yet.<p>Please try again in 30 seconds.",
+                "Server Error")  # fmt: skip
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+async def serve(
+    app: Sandbox,
+    request: web.BaseRequest,
+    service_key: str,
+    *,
+    caller: Principal | None = None,
+    via: str = "load-balancer",
+    headers: Mapping[str, str] | None = None,
+    tag: str = "",
+) -> web.StreamResponse:
+    """Answer a request to a service (store key) as Cloud Run does.
+
+    caller: who is signed in already (the IAP service agent), or None: then the request's own token counts.  via:
+    "load-balancer", "run.app" or "internal".  headers: set on the request that the container gets.  tag: of the traffic.
+    """
+    doc = app.store.peek("run.services", service_key)
+    if doc is None or not _enters(doc.get("ingress", ""), via):
+        return _not_found()
+    path = request.rel_url.raw_path
+    if caller is None and not doc.get("invokerIamDisabled"):
+        token = _token(request)
+        if token:
+            caller = _caller(app, doc, token)
+            if caller is None and not _allowed(app, service_key, None):
+                return _unauthorized(path)
+    if not doc.get("invokerIamDisabled") and not _allowed(app, service_key, caller):
+        return _forbidden(path)
+    revision_key = _route(doc, tag)
+    revision = app.store.peek("run.revisions", revision_key) if revision_key else None
+    if revision is None:
+        return _not_found()
+    http2 = any(port.get("name") == "h2c" for c in revision["containers"] for port in c.get("ports", ()))
+    if not http2 and (request.content_length or 0) > LIMIT:
+        return _too_large()
+    pool = fleet(app).pool(revision_key, revision)
+    try:
+        instance = await pool.acquire()
+    except NoInstance as error:
+        return _unavailable(error.status)
+    try:
+        return await _forward(app, request, instance, revision, headers or {}, http2)
+    finally:
+        pool.release(instance)
+
+
+def _enters(ingress: str, via: str) -> bool:
+    """Whether a service's ingress setting lets a request in that comes this way."""
+    if ingress == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER":
+        return via in ("load-balancer", "internal")
+    if ingress in ("INGRESS_TRAFFIC_INTERNAL_ONLY", "INGRESS_TRAFFIC_NONE"):
+        return via == "internal" and ingress != "INGRESS_TRAFFIC_NONE"
+    return True
+
+
+def _allowed(app: Sandbox, service_key: str, caller: Principal | None) -> bool:
+    project = names.parts(service_key)["projects"]
+    resource = f"//run.googleapis.com/{service_key}"
+    return app.iam.allows(caller, "run.routes.invoke", project_resource(project), resource)
+
+
+def _token(request: web.BaseRequest) -> str:
+    for name in ("X-Serverless-Authorization", "Authorization"):
+        scheme, _, token = request.headers.get(name, "").partition(" ")
+        if scheme.lower() == "bearer":
+            return token.strip()
+    return ""
+
+
+def _caller(app: Sandbox, doc: Doc, token: str) -> Principal | None:
+    """The account of an ID token that is meant for this service."""
+    claims = app.tokens.check_id_token(token)
+    if claims is None or "email" not in claims:
+        return None
+    audiences = {*doc.get("urls", ()), *doc.get("customAudiences", ())}
+    return Principal(claims["email"]) if claims["aud"].rstrip("/") in audiences else None
+
+
+def _route(doc: Doc, tag: str) -> str:
+    """The revision (store key) a request goes to, by tag or by percent."""
+    routes: list[Doc] = doc.get("_routes", [])
+    if tag:
+        return next((r["revision"] for r in routes if r.get("tag") == tag), "")
+    weighted = [r for r in routes if r.get("percent")]
+    if not weighted:
+        return ""
+    return random.choices(weighted, [r["percent"] for r in weighted])[0]["revision"]
+
+
+def _too_large() -> web.Response:
+    text = "Your client issued a request that was too large."
+    body = (
+        "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error 413 (Request Entity Too Large)!!1</title>\n"
+        f"  <p><b>413.</b> <ins>That\u2019s an error.</ins>\n  <p>{text}\n  <ins>That\u2019s all we know.</ins>\n"
+    )
+    response = web.Response(status=413, text=body, content_type="text/html", charset="UTF-8")
+    response.headers["Connection"] = "close"
+    response.force_close()
+    return response
+
+
+# -- to the instance and back --------------------------------------------------
+
+
+def _request_headers(request: web.BaseRequest, extra: Mapping[str, str]) -> CIMultiDict[str]:
+    named = {n.strip().lower() for n in request.headers.get("Connection", "").split(",")}
+    checked = "x-serverless-authorization" if "X-Serverless-Authorization" in request.headers else "authorization"
+    out: CIMultiDict[str] = CIMultiDict()
+    for name, value in request.headers.items():
+        if name.lower() in _HOP_BY_HOP or name.lower() in named:
+            continue
+        if name.lower() == checked and value.lower().startswith("bearer ey"):
+            # Cloud Run takes the signature off the token that it has checked.
+            value = value.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"
+        out.add(name, value)
+    peer = "169.254.1.1"
+    before = request.headers.get("X-Forwarded-For")
+    out["X-Forwarded-For"] = f"{before},{peer}" if before else peer
+    out["X-Forwarded-Proto"] = "https"
+    out["Forwarded"] = f'for="{peer}";proto=https'
+    trace = secrets.token_hex(16)
+    out.setdefault("X-Cloud-Trace-Context", f"{trace}/{secrets.randbits(63)};o=0")
+    out.setdefault("traceparent", f"00-{trace}-{secrets.token_hex(8)}-00")
+    for name, value in extra.items():
+        out[name] = value
+    return out
+
+
+async def _body(request: web.BaseRequest, limit: int | None) -> AsyncIterator[bytes]:
+    sent = 0
+    async for chunk in request.content.iter_any():
+        sent += len(chunk)
+        if limit is not None and sent > limit:
+            raise _TooLarge
+        yield chunk
+
+
+async def _forward(
+    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, extra: Mapping[str, str], http2: bool
+) -> web.StreamResponse:
+    headers = _request_headers(request, extra)
+    data = _body(request, None if http2 else LIMIT) if request.can_read_body else None
+    url = URL(f"http://{instance.address}:{instance.workload.port}{request.raw_path}", encoded=True)
+    seconds = checks.duration(revision.get("timeout", "300s"))
+    response: web.StreamResponse | None = None
+    try:
+        async with asyncio.timeout(seconds), fleet(app).session.request(
+            request.method, url, headers=headers, data=data, allow_redirects=False
+        ) as upstream:  # fmt: skip
+            if not http2 and (upstream.content_length or 0) > LIMIT and request.method != "HEAD":
+                instance.log("Response size was too large. Please consider reducing response size.")
+                return page(500, "Server Error", "The server encountered an error and could not complete your request."
+                                                 "<p>Please try again in 30 seconds.")  # fmt: skip
+            response = _begin(upstream)
+            await response.prepare(request)
+            if request.method != "HEAD":
+                async for chunk in upstream.content.iter_chunked(_CHUNK):
+                    await response.write(chunk)
+            await response.write_eof()
+            return response
+    except _TooLarge:
+        return _too_large()
+    except TimeoutError:
+        if response is None or not response.prepared:
+            return web.Response(status=504, text="upstream request timeout", headers={"Server": "Google Frontend"})
+    except aiohttp.ClientError as error:
+        if isinstance(error.__cause__, _TooLarge):
+            return _too_large()
+        if response is None or not response.prepared:
+            if instance.exited.is_set():
+                instance.log("The request failed because the instance could not start successfully or ended.")
+            return _unavailable()
+    # What was sent already cannot be taken back: the connection ends here.
+    if request.transport is not None:
+        request.transport.close()
+    with contextlib.suppress(ConnectionError):
+        await response.write_eof()
+    return response
+
+
+def _begin(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    named = {n.strip().lower() for n in upstream.headers.get("Connection", "").split(",")}
+    response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
+    for name, value in upstream.headers.items():
+        if name.lower() not in _HOP_BY_HOP and name.lower() not in named:
+            response.headers.add(name, value)
+    response.headers["Server"] = "Google Frontend"
+    return response
+
+
+# -- *.run.app --------------------------------------------------------------------
+
+_hosts: dict[str, str] = {}
+
+
+def service_of_host(app: Sandbox, host: str) -> tuple[str, str]:
+    """(service's store key, traffic tag) of a run.app host name; empty where there is none."""
+    tag, mark, rest = host.partition("---")
+    if not mark:
+        tag, rest = "", host
+    key = _hosts.get(rest, "")
+    if not key or app.store.peek("run.services", key) is None:
+        _hosts.clear()
+        for name, _ in app.store.list("run.services"):
+            project = projects.find(app, names.parts(name)["projects"])
+            if project is not None:
+                for url in names.urls(name, project["projectNumber"]):
+                    _hosts[url.removeprefix("https://")] = name
+        key = _hosts.get(rest, "")
+    return key, tag
+
+
+async def run_app(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """A request to a service's own URL."""
+    key, tag = service_of_host(app, (request.host or "").split(":")[0].lower())
+    doc = app.store.peek("run.services", key) if key else None
+    if doc is None or doc.get("defaultUriDisabled"):
+        return _not_found()
+    return await serve(app, request, key, via="run.app", tag=tag)

@@ -1,0 +1,475 @@
+"""Jobs, their executions and tasks: each attempt of a task is a process of the image that runs to its end.
+
+https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import projects
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import Operation, now
+from gcp_sandbox.services.run import checks, defaults, names
+from gcp_sandbox.services.run import resources as common
+from gcp_sandbox.services.run.fleet import fleet, log_file
+from gcp_sandbox.services.run.instance import Instance, StartError, Workload
+from gcp_sandbox.services.run.resources import DONE, FAILED, PENDING, SERVICE, condition
+from gcp_sandbox.services.run.revisions import removal
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.service import Call
+
+Doc = dict[str, Any]
+_BASE = "run.projects.locations.jobs"
+_ROW = "run.jobs"
+_OUTPUT = ("conditions", "observedGeneration", "latestCreatedExecution", "executionCount")
+
+
+def _full(call: Call) -> str:
+    name = common.key(call, "parent" if "parent" in call.params else "name")
+    return f"//run.googleapis.com/{name.partition('/executions')[0]}"
+
+
+# -- jobs ----------------------------------------------------------------------
+
+
+@SERVICE.method(f"{_BASE}.create", permission="run.jobs.create")
+def create(call: Call) -> Operation:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/create"""
+    parent, _ = common.parent(call)
+    short = call.params.get("jobId", "")
+    checks.name("job_id", short, 49)
+    return _create(call, f"{parent}/jobs/{short}")
+
+
+def _create(call: Call, name: str) -> Operation:
+    if call.app.store.peek("run.jobs", name) is not None:
+        raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
+    doc = common.born(call, name, _spec(call, common.declared(call, "jobs", call.body)))
+    doc |= {"latestCreatedExecution": {}, "executionCount": 0}
+    return _change(call, doc)
+
+
+def _spec(call: Call, body: Doc) -> Doc:
+    spec = defaults.job(body, call.project_number)
+    execution = spec["template"]
+    checks.template("template.template", execution["template"])
+    if not 1 <= execution["taskCount"] <= 10000:
+        raise checks.invalid("template.task_count", "must be between 1 and 10000.")
+    if not 0 <= execution["template"]["maxRetries"] <= 10:
+        raise checks.invalid("template.template.max_retries", "must be between 0 and 10.")
+    if not 0 < checks.duration(execution["template"]["timeout"]) <= 168 * 3600:
+        raise checks.invalid("template.template.timeout", "must be between 1s and 604800s.")
+    checks.account(call, execution["template"]["serviceAccount"])
+    return spec
+
+
+def _change(call: Call, doc: Doc) -> Operation:
+    if call.params.get("validateOnly"):
+        return common.validated(call, doc, "Job")
+    call.app.store.put("run.jobs", doc["name"], doc)
+    args = {"name": doc["name"], "generation": doc["generation"]}
+    return common.operation(call, doc, "Job", "reconcile-job", args, _ROW)
+
+
+@SERVICE.method(f"{_BASE}.patch")
+def patch(call: Call) -> Operation:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/patch"""
+    name = common.key(call)
+    old = call.app.store.get("run.jobs", name)
+    if old is None:
+        call.require("run.jobs.create" if call.params.get("allowMissing") else "run.jobs.update")
+        if not call.params.get("allowMissing"):
+            raise common.missing(name)
+        checks.name("job.name", name.rsplit("/", 1)[-1], 49)
+        return _create(call, name)
+    call.require("run.jobs.update", f"//run.googleapis.com/{name}")
+    common.check_etag(name, old, call.body.get("etag", ""))
+    spec = _spec(call, common.merged(call, "jobs", old, call.body))
+    doc = common.changed(call, old, spec, _OUTPUT)
+    doc["terminalCondition"]["lastTransitionTime"] = old["terminalCondition"]["lastTransitionTime"]
+    return _change(call, doc)
+
+
+@SERVICE.action("reconcile-job")
+async def reconcile(app: Sandbox, op: Doc) -> Doc | None:
+    """Check what a job's tasks will need."""
+    name = op["args"]["name"]
+    doc = app.store.get("run.jobs", name)
+    if doc is None:
+        raise ApiError(404, f"Resource '{name.rsplit('/', 1)[-1]}' was deleted.")
+    error: StartError | None = None
+    try:
+        _check(app, name, doc["template"]["template"])
+    except StartError as failure:
+        error = failure
+    if doc["generation"] == op["args"]["generation"]:
+        doc.pop("reconciling", None)
+        doc["observedGeneration"] = doc["generation"]
+        if error is None:
+            doc["terminalCondition"] = condition("Ready", DONE)
+            doc["conditions"] = [condition("ResourcesAvailable", DONE)]
+        else:
+            doc["terminalCondition"] = condition("Ready", FAILED, str(error), **error.reason)
+            doc["conditions"] = [condition("ResourcesAvailable", FAILED, str(error), **error.reason)]
+        doc["updateTime"], doc["etag"] = now(), names.etag(name)
+        app.store.put("run.jobs", name, doc)
+    op["metadata"] = names.public(doc, "Job")
+    if error is not None:
+        raise ApiError(400, str(error), status=error.status)
+    return op["metadata"]
+
+
+def _check(app: Sandbox, name: str, template: Doc) -> None:
+    part = names.parts(name)
+    for container in template["containers"]:
+        if fleet(app).instances.images.lookup(container["image"]) is None:
+            raise StartError(f"Image '{container['image']}' not found.", {"reason": "CONTAINER_MISSING"}, "NOT_FOUND")
+    checks.networks(app, part["projects"], part["locations"], template.get("vpcAccess"))
+    checks.secret_problems(app, part["projects"], template)
+
+
+@SERVICE.method(f"{_BASE}.get", permission="run.jobs.get", resource=_full)
+def get(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/get"""
+    return names.public(common.existing(call, common.key(call)))
+
+
+@SERVICE.method(f"{_BASE}.list", permission="run.jobs.list")
+def list_(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/list"""
+    return common.listing(call, "jobs", common.parent(call)[0] + "/jobs")
+
+
+@SERVICE.method(f"{_BASE}.delete", permission="run.jobs.delete", resource=_full)
+def delete(call: Call) -> Operation:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/delete"""
+    name = common.key(call)
+    doc = common.existing(call, name)
+    common.check_etag(name, doc, call.params.get("etag", ""))
+    doc = removal(call, doc)
+    if call.params.get("validateOnly"):
+        return common.validated(call, doc, "Job")
+    call.app.store.put("run.jobs", name, doc)
+    return common.operation(call, doc, "Job", "delete-job", {"name": name}, _ROW)
+
+
+@SERVICE.action("delete-job")
+async def finish_delete(app: Sandbox, op: Doc) -> Doc | None:
+    """Stop a job's executions and forget it."""
+    name = op["args"]["name"]
+    doc = app.store.get("run.jobs", name)
+    for key, execution in app.store.list("run.executions", f"{name}/executions/"):
+        if not execution.get("completionTime"):
+            app.store.put("run.executions", key, execution | {"_cancel": True})
+        _forget(app, key)
+    app.store.delete("run.jobs", name)
+    app.iam.drop(f"//run.googleapis.com/{name}")
+    if doc is None:
+        return None
+    doc.pop("reconciling", None)
+    doc["observedGeneration"] = doc["generation"]
+    doc["terminalCondition"] = doc["terminalCondition"] | {"state": DONE}
+    op["metadata"] = names.public(doc, "Job")
+    return op["metadata"]
+
+
+common.policy_methods("jobs")
+
+
+# -- executions ------------------------------------------------------------------
+
+
+@SERVICE.method(f"{_BASE}.run", permission="run.jobs.run", resource=_full)
+def run(call: Call) -> Operation:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/run"""
+    name = common.key(call)
+    job = common.existing(call, name)
+    common.check_etag(name, job, call.body.get("etag", ""))
+    overrides = call.body.get("overrides", {})
+    if overrides:
+        call.require("run.jobs.runWithOverrides", f"//run.googleapis.com/{name}")
+    if job["terminalCondition"]["state"] != DONE:
+        text = f"Job '{name.rsplit('/', 1)[-1]}' is not ready to be run: {job['terminalCondition'].get('message', '')}"
+        raise ApiError(400, text.strip(" :"), status="FAILED_PRECONDITION")
+    doc = _execution(call, job, overrides)
+    if call.body.get("validateOnly"):
+        return common.validated(call, doc, "Execution")
+    store = call.app.store
+    with store.atomic():
+        store.put("run.executions", doc["name"], doc)
+        job["executionCount"] = job.get("executionCount", 0) + 1
+        job["latestCreatedExecution"] = {"name": doc["name"].rsplit("/", 1)[-1], "createTime": doc["createTime"]}
+        store.put("run.jobs", name, job)
+    return common.operation(call, doc, "Execution", "execute", {"name": doc["name"]}, _ROW)
+
+
+def _execution(call: Call, job: Doc, overrides: Doc) -> Doc:
+    spec = copy.deepcopy(job["template"])
+    template = spec["template"]
+    for override in overrides.get("containerOverrides", ()):
+        chosen = [c for c in template["containers"] if not override.get("name") or c.get("name") == override["name"]]
+        if len(chosen) != 1:
+            raise checks.invalid("overrides.container_overrides", "must name exactly one container of the job.")
+        container = chosen[0]
+        if override.get("clearArgs"):
+            container.pop("args", None)
+        if override.get("args"):
+            container["args"] = override["args"]
+        new = {env["name"]: env for env in override.get("env", ())}
+        container["env"] = [e for e in container.get("env", ()) if e["name"] not in new] + list(new.values())
+    count = overrides.get("taskCount") or spec["taskCount"]
+    if overrides.get("timeout"):
+        template["timeout"] = overrides["timeout"]
+    part = names.parts(job["name"])
+    short = f"{part['jobs']}-{names.suffix(5)}"
+    stamp = now()
+    return {
+        "name": f"{job['name']}/executions/{short}", "uid": str(uuid.uuid4()), "generation": "1",
+        **{k: spec[k] for k in ("labels", "annotations", "client", "clientVersion") if k in spec},
+        "createTime": stamp, "updateTime": stamp, "launchStage": job["launchStage"], "job": part["jobs"],
+        "parallelism": min(spec.get("parallelism") or count, count), "taskCount": count, "template": template,
+        "reconciling": True, "conditions": [condition("Completed", PENDING)], "creator": call.principal.email,
+        "logUri": "https://console.cloud.google.com/logs/viewer?project=" + part["projects"]
+        + f"&resource=cloud_run_job/job_name/{part['jobs']}/location/{part['locations']}",
+        "etag": names.etag(short),
+    }  # fmt: skip
+
+
+@SERVICE.action("execute")
+async def execute(app: Sandbox, op: Doc) -> Doc | None:
+    """Run an execution's tasks, parallelism at a time, each with its retries."""
+    key = op["args"]["name"]
+    doc = app.store.get("run.executions", key)
+    if doc is None:
+        raise ApiError(404, "The execution was deleted.")
+    if "completionTime" not in doc:
+        _note(
+            app, key, startTime=now(), runningCount=0, succeededCount=0, failedCount=0, cancelledCount=0, retriedCount=0
+        )
+        limit = asyncio.Semaphore(doc["parallelism"])
+
+        async def one(index: int) -> str:
+            async with limit:
+                return await _task(app, key, index)
+
+        results = await asyncio.gather(*(one(i) for i in range(doc["taskCount"])))
+        failures = [text for text in results if text]
+        doc = app.store.get("run.executions", key)
+        if doc is None:
+            raise ApiError(404, "The execution was deleted.")
+        _finish(app, doc, failures)
+    op["metadata"] = names.public(doc, "Execution")
+    if doc["conditions"][0]["state"] == FAILED:
+        raise ApiError(400, doc["conditions"][0]["message"], status="FAILED_PRECONDITION")
+    return op["metadata"]
+
+
+def _note(app: Sandbox, key: str, **fields: Any) -> Doc | None:
+    """Change fields of an execution, counts (as text "+1", "-1") among them."""
+    doc = app.store.get("run.executions", key)
+    if doc is None:
+        return None
+    for field, value in fields.items():
+        doc[field] = doc.get(field, 0) + int(value) if value in ("+1", "-1") else value
+    doc["updateTime"], doc["etag"] = now(), names.etag(key)
+    return app.store.put("run.executions", key, doc)
+
+
+def _finish(app: Sandbox, doc: Doc, failures: list[str]) -> None:
+    doc.pop("reconciling", None)
+    doc["completionTime"] = doc["updateTime"] = now()
+    doc["observedGeneration"], doc["runningCount"] = doc["generation"], 0
+    cancelled = bool(doc.get("_cancel"))
+    if cancelled:
+        done = condition("Completed", FAILED, "Execution was cancelled.", executionReason="CANCELLED")
+    elif failures:
+        done = condition("Completed", FAILED, failures[0], executionReason="NON_ZERO_EXIT_CODE")
+    else:
+        done = condition("Completed", DONE, f"Execution completed successfully in {_elapsed(doc)}.")
+    others = [condition(kind, DONE) for kind in ("ResourcesAvailable", "Started", "ContainerReady")]
+    doc["conditions"] = [done, *others]
+    for count in ("runningCount", "succeededCount", "failedCount", "cancelledCount", "retriedCount"):
+        if not doc.get(count):
+            doc.pop(count, None)
+    app.store.put("run.executions", doc["name"], doc)
+    name = doc["name"].partition("/executions/")[0]
+    job = app.store.get("run.jobs", name)
+    if job is not None and job["latestCreatedExecution"].get("name") == doc["name"].rsplit("/", 1)[-1]:
+        status = "EXECUTION_CANCELLED" if cancelled else "EXECUTION_FAILED" if failures else "EXECUTION_SUCCEEDED"
+        job["latestCreatedExecution"] |= {"completionTime": doc["completionTime"], "completionStatus": status}
+        app.store.put("run.jobs", name, job)
+
+
+def _elapsed(doc: Doc) -> str:
+    from datetime import datetime
+
+    start, end = (datetime.fromisoformat(doc[k].replace("Z", "+00:00")) for k in ("startTime", "completionTime"))
+    return f"{(end - start).total_seconds():.2f}s"
+
+
+async def _task(app: Sandbox, key: str, index: int) -> str:
+    """Run one task to its end; returns why it failed, or ""."""
+    execution = app.store.get("run.executions", key)
+    if execution is None or execution.get("_cancel"):
+        return "Execution was cancelled."
+    short = f"{key.rsplit('/', 1)[-1]}-task{index}"
+    name = f"{key}/tasks/{short}"
+    stamp = now()
+    template = execution["template"]
+    task: Doc = {
+        "name": name, "uid": str(uuid.uuid4()), "generation": "1", "createTime": stamp, "scheduledTime": stamp,
+        "startTime": stamp, "updateTime": stamp, "job": execution["job"], "execution": key.rsplit("/", 1)[-1],
+        **{k: template[k] for k in ("containers", "volumes", "maxRetries", "timeout", "serviceAccount", "vpcAccess",
+                                    "executionEnvironment") if k in template},
+        "index": index, "reconciling": True, "conditions": [condition("Completed", PENDING)],
+        "logUri": execution["logUri"], "etag": names.etag(name),
+    }  # fmt: skip
+    app.store.put("run.tasks", name, task)
+    _note(app, key, runningCount="+1")
+    failure = ""
+    for attempt in range(template.get("maxRetries", 3) + 1):
+        if attempt:
+            task["retried"] = attempt
+            _note(app, key, retriedCount="+1")
+        failure, status = await _attempt(app, key, execution, index, attempt)
+        task["lastAttemptResult"] = {"exitCode": status} if status else {}
+        current = app.store.peek("run.executions", key)
+        if not failure or current is None or current.get("_cancel"):
+            break
+    current = app.store.peek("run.executions", key)
+    cancelled = current is None or bool(current.get("_cancel"))
+    count = "cancelledCount" if cancelled else "failedCount" if failure else "succeededCount"
+    _note(app, key, runningCount="-1", **{count: "+1"})
+    task.pop("reconciling", None)
+    task |= {"completionTime": now(), "updateTime": now(), "observedGeneration": "1"}
+    text = f"Task {short} failed with message: {failure}" if failure else ""
+    task["conditions"] = [
+        condition("Completed", FAILED if failure else DONE, failure, executionReason="NON_ZERO_EXIT_CODE")
+    ]
+    if current is not None:
+        app.store.put("run.tasks", name, task)
+    return text
+
+
+async def _attempt(app: Sandbox, key: str, execution: Doc, index: int, attempt: int) -> tuple[str, int]:
+    """Run one attempt of a task; returns (why it failed or "", exit status)."""
+    part = names.parts(key)
+    project = projects.find(app, part["projects"])
+    assert project is not None
+    template = execution["template"]
+    env = {
+        "CLOUD_RUN_JOB": execution["job"], "CLOUD_RUN_EXECUTION": part["executions"],
+        "CLOUD_RUN_TASK_INDEX": str(index), "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
+        "CLOUD_RUN_TASK_COUNT": str(execution["taskCount"]),
+    }  # fmt: skip
+    try:
+        networks = checks.networks(app, part["projects"], part["locations"], template.get("vpcAccess"))
+        load = Workload(
+            part["executions"], project, part["locations"], template["serviceAccount"], template, networks, env,
+            log_file(app, key),
+        )  # fmt: skip
+        instance = Instance(fleet(app).instances, load)
+        await instance.start(serves=False)
+    except (StartError, OSError, ApiError) as error:
+        return str(error), 1
+    end = asyncio.get_running_loop().time() + checks.duration(template.get("timeout", "600s"))
+    try:
+        while not instance.exited.is_set():
+            current = app.store.peek("run.executions", key)
+            if current is None or current.get("_cancel"):
+                return "Execution was cancelled.", 0
+            if asyncio.get_running_loop().time() >= end:
+                instance.log("Terminating task because it has reached the maximum timeout.")
+                return "The configured timeout was reached.", 0
+            try:
+                async with asyncio.timeout(0.25):
+                    await instance.exited.wait()
+            except TimeoutError:
+                continue
+    finally:
+        await instance.stop()
+    if instance.status == 0:
+        return "", 0
+    return "The container exited with an error.", instance.status or 1
+
+
+@SERVICE.method(f"{_BASE}.executions.get", permission="run.executions.get", resource=_full)
+def get_execution(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/get"""
+    return names.public(common.existing(call, common.key(call)))
+
+
+@SERVICE.method(f"{_BASE}.executions.list", permission="run.executions.list", resource=_full)
+def list_executions(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/list"""
+    return common.listing(call, "executions", common.key(call, "parent") + "/executions")
+
+
+@SERVICE.method(f"{_BASE}.executions.cancel", permission="run.executions.cancel", resource=_full)
+def cancel(call: Call) -> Operation:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/cancel"""
+    name = common.key(call)
+    doc = common.existing(call, name)
+    common.check_etag(name, doc, call.body.get("etag", ""))
+    if doc.get("completionTime"):
+        text = f"Execution '{name.rsplit('/', 1)[-1]}' has already completed and cannot be cancelled."
+        raise ApiError(400, text, status="FAILED_PRECONDITION")
+    if call.body.get("validateOnly"):
+        return common.validated(call, doc, "Execution")
+    doc = call.app.store.put("run.executions", name, doc | {"_cancel": True})
+    return common.operation(call, doc, "Execution", "cancel", {"name": name}, "")
+
+
+@SERVICE.action("cancel")
+async def finish_cancel(app: Sandbox, op: Doc) -> Doc | None:
+    """Wait until a cancelled execution has ended."""
+    key = op["args"]["name"]
+    while (doc := app.store.get("run.executions", key)) and not doc.get("completionTime"):
+        await asyncio.sleep(0.05)
+    if doc is None:
+        raise ApiError(404, "The execution was deleted.")
+    op["metadata"] = names.public(doc, "Execution")
+    return op["metadata"]
+
+
+@SERVICE.method(f"{_BASE}.executions.delete", permission="run.executions.delete", resource=_full)
+def delete_execution(call: Call) -> Operation:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/delete"""
+    name = common.key(call)
+    doc = common.existing(call, name)
+    common.check_etag(name, doc, call.params.get("etag", ""))
+    if call.params.get("validateOnly"):
+        return common.validated(call, doc, "Execution")
+    doc |= {"deleteTime": now()}
+    return common.operation(call, doc, "Execution", "delete-execution", {"name": name}, "")
+
+
+@SERVICE.action("delete-execution")
+async def finish_delete_execution(app: Sandbox, op: Doc) -> Doc | None:
+    """Forget an execution, which ends it."""
+    _forget(app, op["args"]["name"])
+    return op["metadata"]
+
+
+def _forget(app: Sandbox, key: str) -> None:
+    for name, _ in app.store.list("run.tasks", f"{key}/tasks/"):
+        app.store.delete("run.tasks", name)
+    app.store.delete("run.executions", key)
+
+
+@SERVICE.method(f"{_BASE}.executions.tasks.get", permission="run.tasks.get", resource=_full)
+def get_task(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions.tasks/get"""
+    return names.public(common.existing(call, common.key(call)))
+
+
+@SERVICE.method(f"{_BASE}.executions.tasks.list", permission="run.tasks.list", resource=_full)
+def list_tasks(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions.tasks/list"""
+    return common.listing(call, "tasks", common.key(call, "parent") + "/tasks")

@@ -1,0 +1,395 @@
+"""Services and their revisions.
+
+https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import Operation, now
+from gcp_sandbox.services.run import checks, defaults, names
+from gcp_sandbox.services.run import resources as common
+from gcp_sandbox.services.run.fleet import fleet
+from gcp_sandbox.services.run.instance import StartError
+from gcp_sandbox.services.run.resources import DONE, FAILED, PENDING, SERVICE, condition
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.service import Call
+
+Doc = dict[str, Any]
+_BASE = "run.projects.locations.services"
+_ROW = "run.services"
+_OUTPUT = (
+    "conditions",
+    "observedGeneration",
+    "latestReadyRevision",
+    "latestCreatedRevision",
+    "trafficStatuses",
+    "uri",
+    "urls",
+)
+# What a revision takes over from its template.
+_FROM_TEMPLATE = (
+    "scaling", "vpcAccess", "maxInstanceRequestConcurrency", "timeout", "serviceAccount", "containers", "volumes",
+    "executionEnvironment", "encryptionKey", "encryptionKeyRevocationAction", "encryptionKeyShutdownDuration",
+    "sessionAffinity", "nodeSelector", "serviceMesh", "gpuZonalRedundancyDisabled", "labels", "annotations", "client",
+    "clientVersion",
+)  # fmt: skip
+
+
+def _full(call: Call) -> str:
+    return f"//run.googleapis.com/{common.key(call)}"
+
+
+# -- services ------------------------------------------------------------------
+
+
+@SERVICE.method(f"{_BASE}.create", permission="run.services.create")
+async def create(call: Call) -> Operation | Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/create"""
+    parent, _ = common.parent(call)
+    short = call.params.get("serviceId", "")
+    checks.name("service_id", short, 49)
+    return await _create(call, f"{parent}/services/{short}")
+
+
+async def _create(call: Call, name: str) -> Operation | Doc:
+    if call.app.store.peek("run.services", name) is not None:
+        raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
+    spec = _spec(call, common.declared(call, "services", call.body))
+    doc = common.born(call, name, spec)
+    return await _deploy(call, doc, new_revision=True)
+
+
+def _spec(call: Call, body: Doc) -> Doc:
+    spec = defaults.service(body, call.project_number)
+    checks.service(spec)
+    checks.account(call, spec["template"]["serviceAccount"])
+    return spec
+
+
+@SERVICE.method(f"{_BASE}.patch")
+async def patch(call: Call) -> Operation | Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/patch"""
+    name = common.key(call)
+    old = call.app.store.get("run.services", name)
+    if old is None:
+        if not call.params.get("allowMissing"):
+            call.require("run.services.update", f"//run.googleapis.com/{name}")
+            raise common.missing(name)
+        call.require("run.services.create")
+        checks.name("service.name", name.rsplit("/", 1)[-1], 49)
+        return await _create(call, name)
+    call.require("run.services.update", f"//run.googleapis.com/{name}")
+    common.check_etag(name, old, call.body.get("etag", ""))
+    spec = _spec(call, common.merged(call, "services", old, call.body))
+    before = common.declared(call, "services", {k: v for k, v in old.items() if not k.startswith("_")})
+    failed = old["terminalCondition"]["state"] == FAILED
+    renew = spec["template"] != before["template"] or failed or bool(call.params.get("forceNewRevision"))
+    if spec == before and not renew:
+        return common.operation(call, old, "Service", "unchanged", {"name": name, "kind": "Service"}, "")
+    return await _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)
+
+
+async def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation | Doc:
+    name = doc["name"]
+    revision_key = doc.get("latestCreatedRevision", "")
+    doc["urls"] = names.urls(name, call.project_number)
+    doc["conditions"] = [condition("RoutesReady", PENDING), condition("ConfigurationsReady", PENDING)]
+    if new_revision:
+        revision_key = f"{name}/revisions/{_revision_name(call, doc)}"
+    if call.params.get("validateOnly"):
+        return common.validated(call, doc, "Service")
+    store = call.app.store
+    with store.atomic():
+        if new_revision:
+            store.put("run.revisions", revision_key, _revision(call, doc, revision_key))
+        doc["latestCreatedRevision"] = revision_key
+        store.put("run.services", name, doc)
+    args = {"name": name, "revision": revision_key, "generation": doc["generation"]}
+    op = common.operation(call, doc, "Service", "reconcile", args, _ROW)
+    return await common.settled(call, op, _ROW)
+
+
+def _revision_name(call: Call, doc: Doc) -> str:
+    short = doc["name"].rsplit("/", 1)[-1]
+    wanted = doc["template"].get("revision", "")
+    if not wanted:
+        return f"{short}-{int(doc['generation']):05d}-{names.suffix(3)}"
+    if not wanted.startswith(f"{short}-") or not names.NAME.fullmatch(wanted):
+        raise checks.invalid("template.revision", f"Revision name must begin with the name of its service: '{short}-'.")
+    if call.app.store.peek("run.revisions", f"{doc['name']}/revisions/{wanted}") is not None:
+        raise ApiError(409, f"Revision named '{wanted}' with different configuration already exists.")
+    return wanted
+
+
+def _revision(call: Call, doc: Doc, key: str) -> Doc:
+    stamp = now()
+    part = names.parts(key)
+    taken = {k: doc["template"][k] for k in _FROM_TEMPLATE if k in doc["template"]}
+    return {
+        "name": key, "uid": str(uuid.uuid4()), "generation": "1", **taken, "createTime": stamp, "updateTime": stamp,
+        "launchStage": doc["launchStage"], "service": part["services"], "reconciling": True,
+        "conditions": [condition("Ready", PENDING)], "creator": call.principal.email,
+        "logUri": "https://console.cloud.google.com/logs/viewer?project=" + part["projects"]
+        + f"&resource=cloud_run_revision/service_name/{part['services']}/revision_name/{part['revisions']}",
+        "etag": names.etag(key),
+    }  # fmt: skip
+
+
+@SERVICE.action("unchanged")
+async def unchanged(app: Sandbox, op: Doc) -> Doc | None:
+    """An update that changes nothing."""
+    doc = app.store.peek(f"run.{op['args']['kind'].lower()}s", op["args"]["name"])
+    return names.public(doc, op["args"]["kind"]) if doc else None
+
+
+@SERVICE.action("reconcile")
+async def reconcile(app: Sandbox, op: Doc) -> Doc | None:
+    """Bring a service to its declared state: its new revision ready, then the traffic routed."""
+    args = op["args"]
+    async with fleet(app).locks[args["name"]]:
+        doc = app.store.get("run.services", args["name"])
+        if doc is None:
+            raise ApiError(404, f"Resource '{args['name'].rsplit('/', 1)[-1]}' was deleted.")
+        error: StartError | None = None
+        try:
+            await _make_ready(app, args["revision"])
+        except StartError as failure:
+            short = args["revision"].rsplit("/", 1)[-1]
+            text = f"Revision '{short}' is not ready and cannot serve traffic. {failure}"
+            error = StartError(text, failure.reason, failure.status)
+        doc = app.store.get("run.services", args["name"])
+        if doc is None:
+            raise ApiError(404, f"Resource '{args['name'].rsplit('/', 1)[-1]}' was deleted.")
+        if error is None:
+            doc["latestReadyRevision"] = args["revision"]
+            try:
+                _route(app, doc)
+            except StartError as failure:
+                error = failure
+        if doc["generation"] == args["generation"] and "deleteTime" not in doc:
+            _settle(doc, error)
+        app.store.put("run.services", doc["name"], doc)
+    op["metadata"] = names.public(doc, "Service")
+    fleet(app).spawn(tidy(app, doc["name"]))
+    if error is not None:
+        raise ApiError(400, str(error), status=error.status)
+    return names.public(doc, "Service")
+
+
+def _settle(doc: Doc, error: StartError | None) -> None:
+    doc.pop("reconciling", None)
+    doc["observedGeneration"] = doc["generation"]
+    if error is None:
+        doc["terminalCondition"] = condition("Ready", DONE)
+        doc["conditions"] = [condition("RoutesReady", DONE), condition("ConfigurationsReady", DONE)]
+        doc["uri"] = doc["urls"][-1]
+    else:
+        doc["terminalCondition"] = condition("Ready", FAILED, str(error), reason="REVISION_FAILED")
+        old = {c["type"]: c for c in doc["conditions"]}
+        routes = DONE if doc.get("_routes") else FAILED
+        doc["conditions"] = [
+            old["RoutesReady"] | {"state": routes},
+            condition("ConfigurationsReady", FAILED, str(error), reason="REVISION_FAILED"),
+        ]
+    doc["updateTime"] = now()
+    doc["etag"] = names.etag(doc["name"])
+
+
+async def _make_ready(app: Sandbox, key: str) -> None:
+    revision = app.store.get("run.revisions", key)
+    if revision is None:
+        raise StartError("The revision was deleted.")
+    state = revision["conditions"][0]["state"]
+    if state == DONE:
+        return
+    error: StartError | None = None
+    part = names.parts(key)
+    try:
+        checks.networks(app, part["projects"], part["locations"], revision.get("vpcAccess"))
+        checks.secret_problems(app, part["projects"], revision)
+        await fleet(app).pool(key, revision).launch()
+    except StartError as failure:
+        error = failure
+    except OSError as failure:
+        error = StartError(f"gcp-sandbox cannot start the container: {failure}", status="INTERNAL")
+    revision = app.store.get("run.revisions", key)
+    if revision is None:
+        raise StartError("The revision was deleted.")
+    revision.pop("reconciling", None)
+    revision["observedGeneration"] = revision["generation"]
+    revision["updateTime"] = now()
+    if error is None:
+        kinds = ("Ready", "Active", "ContainerHealthy", "ContainerReady", "ResourcesAvailable")
+        revision["conditions"] = [condition(kind, DONE) for kind in kinds]
+        revision["containerStatuses"] = _statuses(app, revision)
+    else:
+        revision["conditions"] = [
+            condition("Ready", FAILED, str(error), **error.reason),
+            condition("ContainerHealthy", FAILED, str(error), **error.reason),
+            condition("ResourcesAvailable", DONE),
+        ]
+    app.store.put("run.revisions", key, revision)
+    if error is not None:
+        await fleet(app).retire(key, drain=0)
+        raise error
+
+
+def _statuses(app: Sandbox, revision: Doc) -> list[Doc]:
+    out = []
+    for container in revision["containers"]:
+        image = fleet(app).instances.images.lookup(container["image"])
+        name = container["image"].rpartition("@")[0] or container["image"]
+        last = name.rsplit("/", 1)[-1]
+        status = {
+            "imageDigest": (name.rpartition(":")[0] if ":" in last else name) + "@" + (image.digest if image else "")
+        }
+        out.append({"name": container["name"], **status} if container.get("name") else status)
+    return out
+
+
+def _route(app: Sandbox, doc: Doc) -> None:
+    """Set where requests go, from the declared traffic.  Raises StartError."""
+    routes, statuses = [], []
+    for target in doc["traffic"]:
+        short = target.get("revision", "")
+        if target["type"] == defaults.LATEST:
+            key = doc["latestReadyRevision"]
+        else:
+            key = f"{doc['name']}/revisions/{short}"
+            found = app.store.peek("run.revisions", key)
+            if found is None or found["conditions"][0]["state"] != DONE:
+                raise StartError(
+                    f"Revision '{short}' does not exist or is deleted. Update all traffic to route to currently available "
+                    "revisions.", status="FAILED_PRECONDITION",
+                )  # fmt: skip
+        route: Doc = {"revision": key, "percent": target.get("percent", 0)}
+        status = {k: target[k] for k in ("type", "revision", "percent", "tag") if target.get(k)}
+        if tag := target.get("tag"):
+            route["tag"] = tag
+            status["uri"] = names.tagged(doc["urls"][-1], tag)
+        routes.append(route)
+        statuses.append(status)
+    doc["_routes"], doc["trafficStatuses"] = routes, statuses
+
+
+async def tidy(app: Sandbox, name: str) -> None:
+    """Keep instances of the revisions that get traffic, stop all others."""
+    doc = app.store.peek("run.services", name)
+    wanted = {route["revision"] for route in doc.get("_routes", ())} if doc else set()
+    for key, revision in app.store.list("run.revisions", f"{name}/revisions/"):
+        if key not in wanted:
+            await fleet(app).retire(key)
+        elif revision.get("scaling", {}).get("minInstanceCount"):
+            try:
+                await fleet(app).pool(key, revision).ensure_minimum()
+            except (StartError, OSError):
+                continue
+
+
+@SERVICE.method(f"{_BASE}.get", permission="run.services.get", resource=_full)
+def get(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/get"""
+    return names.public(common.existing(call, common.key(call)))
+
+
+@SERVICE.method(f"{_BASE}.list", permission="run.services.list")
+def list_(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/list"""
+    return common.listing(call, "services", common.parent(call)[0] + "/services")
+
+
+@SERVICE.method(f"{_BASE}.delete", permission="run.services.delete", resource=_full)
+async def delete(call: Call) -> Operation | Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/delete"""
+    name = common.key(call)
+    doc = common.existing(call, name)
+    common.check_etag(name, doc, call.params.get("etag", ""))
+    doc = removal(call, doc)
+    if call.params.get("validateOnly"):
+        return common.validated(call, doc, "Service")
+    call.app.store.put("run.services", name, doc)
+    op = common.operation(call, doc, "Service", "delete", {"name": name}, _ROW)
+    return await common.settled(call, op, _ROW)
+
+
+def removal(call: Call, doc: Doc) -> Doc:
+    """A resource as it is while it is being deleted."""
+    expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=30)
+    return doc | {
+        "deleteTime": now(), "expireTime": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "reconciling": True,
+        "generation": str(int(doc["generation"]) + 1), "lastModifier": call.principal.email,
+        "terminalCondition": doc["terminalCondition"] | {"state": PENDING}, "etag": names.etag(doc["name"]),
+    }  # fmt: skip
+
+
+@SERVICE.action("delete")
+async def finish_delete(app: Sandbox, op: Doc) -> Doc | None:
+    """Stop a service's instances and forget it."""
+    name = op["args"]["name"]
+    async with fleet(app).locks[name]:
+        doc = app.store.get("run.services", name)
+        for key, _ in app.store.list("run.revisions", f"{name}/revisions/"):
+            await fleet(app).retire(key, drain=0)
+            app.store.delete("run.revisions", key)
+        app.store.delete("run.services", name)
+        app.iam.drop(f"//run.googleapis.com/{name}")
+    fleet(app).locks.pop(name, None)
+    if doc is None:
+        return None
+    doc.pop("reconciling", None)
+    doc["observedGeneration"] = doc["generation"]
+    doc["terminalCondition"] = condition("Ready", DONE)
+    op["metadata"] = names.public(doc, "Service")
+    return op["metadata"]
+
+
+common.policy_methods("services")
+
+
+# -- revisions -----------------------------------------------------------------
+
+
+@SERVICE.method(f"{_BASE}.revisions.get", permission="run.revisions.get")
+def get_revision(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services.revisions/get"""
+    return names.public(common.existing(call, common.key(call)))
+
+
+@SERVICE.method(f"{_BASE}.revisions.list", permission="run.revisions.list")
+def list_revisions(call: Call) -> Doc:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services.revisions/list"""
+    return common.listing(call, "revisions", common.key(call, "parent") + "/revisions")
+
+
+@SERVICE.method(f"{_BASE}.revisions.delete", permission="run.revisions.delete")
+def delete_revision(call: Call) -> Operation:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services.revisions/delete"""
+    name = common.key(call)
+    doc = common.existing(call, name)
+    common.check_etag(name, doc, call.params.get("etag", ""))
+    owner = call.app.store.peek("run.services", name.rpartition("/revisions/")[0]) or {}
+    short = name.rsplit("/", 1)[-1]
+    if name == owner.get("latestCreatedRevision") or any(r["revision"] == name for r in owner.get("_routes", ())):
+        text = (
+            f"Revision '{short}' is actively serving traffic or is the latest created revision and cannot be deleted."
+        )
+        raise ApiError(400, text, status="FAILED_PRECONDITION")
+    if call.params.get("validateOnly"):
+        return common.validated(call, doc, "Revision")
+    doc["deleteTime"] = now()
+    return common.operation(call, doc, "Revision", "delete-revision", {"name": name}, _ROW)
+
+
+@SERVICE.action("delete-revision")
+async def finish_delete_revision(app: Sandbox, op: Doc) -> Doc | None:
+    """Forget a revision."""
+    await fleet(app).retire(op["args"]["name"])
+    app.store.delete("run.revisions", op["args"]["name"])
+    return op["metadata"]
