@@ -20,8 +20,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Api
 
 try:
     import google.auth.exceptions
+    import google.auth.transport.requests
     import requests
-    from google.auth.transport.requests import AuthorizedSession
 except ImportError:
     IMPORT_ERROR: str | None = traceback.format_exc()
 else:
@@ -35,7 +35,30 @@ TRIES = 6
 LONGEST_PAUSE = 32.0
 
 
-def authorized_session(params: Mapping[str, Any]) -> AuthorizedSession:
+class SignIn:
+    """
+    Puts google-auth's token on every request of a session.
+
+    In place of its AuthorizedSession, which also looks up regional access boundaries in a thread: one more
+    connection for each module run, too late for its few requests.
+    """
+
+    def __init__(self, credentials: Any) -> None:
+        self.credentials = credentials
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if not self.credentials.valid:
+            self.renew()
+        self.credentials.apply(request.headers)
+        return request
+
+    def renew(self) -> None:
+        """A new token; raises google.auth.exceptions.RefreshError."""
+        # A session of its own: this one would want a token for the request that fetches the token.
+        self.credentials.refresh(google.auth.transport.requests.Request())
+
+
+def authorized_session(params: Mapping[str, Any]) -> requests.Session:
     """
     A session that signs in as google.cloud's options say: auth_kind, service_account_file, service_account_contents,
     service_account_email, access_token, scopes (same meaning, same defaults). Raises GcpError.
@@ -54,7 +77,9 @@ def authorized_session(params: Mapping[str, Any]) -> AuthorizedSession:
         reason = getattr(error, "strerror", None) or error
         where = params.get("service_account_file") or "service_account_contents" if kind == "serviceaccount" else kind
         raise GcpError(f"Cannot sign in to Google Cloud with {where}: {reason}") from None
-    return AuthorizedSession(credentials)
+    session = requests.Session()
+    session.auth = SignIn(credentials)
+    return session
 
 
 def _credentials(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
@@ -98,7 +123,7 @@ class Client:
     @property
     def credentials(self) -> Any:
         """google-auth's credentials, None for a plain session."""
-        return getattr(self.session, "credentials", None)
+        return getattr(self.session.auth, "credentials", None)
 
     @property
     def principal(self) -> str:
@@ -177,10 +202,16 @@ class Client:
         when SAFE (by default every method but POST); otherwise only what Google cannot have carried out.
         """
         safe = method in IDEMPOTENT if safe is None else safe
+        renewed = False
         for turn in range(1, TRIES + 1):
             pause = None
             try:
                 response = self.session.request(method, url, timeout=timeout, **kwargs)
+                if response.status_code == 401 and self.credentials and not renewed:
+                    # Expired before its time, by this machine's clock.
+                    renewed = True
+                    self.session.auth.renew()
+                    response = self.session.request(method, url, timeout=timeout, **kwargs)
             except google.auth.exceptions.RefreshError as error:
                 raise self._refused(error) from None
             except (google.auth.exceptions.TransportError, requests.exceptions.RequestException) as error:
