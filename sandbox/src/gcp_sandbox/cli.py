@@ -130,7 +130,8 @@ def up(args: argparse.Namespace) -> None:
         _detach(state)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings.load(state, port=args.port, project=args.project, latency=args.latency)
+    settings = Settings.load(state, port=args.port, project=args.project, latency=args.latency,
+                             iap_oauth_admin_api=args.iap_oauth_admin_api)  # fmt: skip
     _sweep(state)
 
     def announce() -> None:
@@ -294,6 +295,8 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always that)")
     sub.add_argument("--project", help="id of the first project")
     sub.add_argument("--latency", help="none (default) or realistic[:SCALE]")
+    sub.add_argument("--iap-oauth-admin-api", action=argparse.BooleanOptionalAction, default=None,
+                     help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026")  # fmt: skip
     command("env", env, "print export lines for clients")
     sub = command("token", token, "print an access token")
     sub.add_argument("--as", dest="email", help="of this account instead of the deployer")

@@ -182,6 +182,8 @@ class Api:
         root = root[:1].lower() + root[1:]
         if method.request.endswith("Request") or self.family == "legacy":
             root = ""
+            if self.family != "legacy":  # the message has the path's fields too; the document leaves them out
+                value = {k: v for k, v in value.items() if k not in method.names}
         return self._object(self.schemas[method.request], value, root)
 
     def _object(self, schema: Schema, value: Any, where: str) -> Any:

@@ -28,6 +28,8 @@ Policy = dict[str, Any]
 # The organization that every project is in.
 ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
+# What a policy's etag looks like; a resource's own etag, sent in its place, counts as none.
+_ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 _MEMBER = re.compile(
     r"(?:user|group|serviceAccount):[^@\s:]+@[^@\s:]+\.[^@\s:]+|domain:[^@\s:]+\.[^@\s:]+"
@@ -71,7 +73,7 @@ class Iam:
     def set_policy(self, resource: str, policy: Policy, *, conflict: int = 409) -> Policy:
         """Replace a policy; a stale etag raises ApiError (conflict is its HTTP status)."""
         current = self.policy(resource)
-        if policy.get("etag") and policy["etag"] != current["etag"]:
+        if _ETAG.fullmatch(policy.get("etag", "")) and policy["etag"] != current["etag"]:
             raise ApiError(
                 conflict, "There were concurrent policy changes. Please retry the whole read-modify-write with "
                 "exponential backoff.", status="ABORTED" if conflict == 409 else None, reason="aborted",
@@ -223,10 +225,12 @@ class Iam:
             return ApiError(403, "The caller does not have permission")
         if service in ("iam.googleapis.com", "iamcredentials.googleapis.com"):
             text = f"Permission '{permission}' denied on resource (or it may not exist)."
-            return ApiError(403, text, details=[error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission)])
+            details = [error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission)]
+            return ApiError(403, text, details=details)
         if service == "secretmanager.googleapis.com":
             text = f"Permission '{permission}' denied for resource '{shown}' (or it may not exist)."
-            return ApiError(403, text, details=[error_info("IAM_PERMISSION_DENIED", service, permission=permission, resource=shown)])
+            details = [error_info("IAM_PERMISSION_DENIED", service, permission=permission, resource=shown)]
+            return ApiError(403, text, details=details)
         text = f"Permission '{permission}' denied on resource '//{service}/{shown}' (or it may not exist)."
         return ApiError(
             403, text, reason="forbidden",

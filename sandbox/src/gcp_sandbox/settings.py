@@ -31,6 +31,7 @@ class Settings:
     project: str = "sandbox-project"
     network: int = 0
     latency: str = "none"
+    iap_oauth_admin_api: bool = False
     organization: str = "example.com"
 
     @property

@@ -140,8 +140,10 @@ def get(call: Call) -> Doc:
 
 
 def _visible(call: Call) -> list[Doc]:
-    found = [doc for _, doc in call.app.store.list(projects.KIND)]
-    return [d for d in found if call.app.iam.allows(call.principal, "resourcemanager.projects.get", project_resource(d["projectId"]))]
+    def may(doc: Doc) -> bool:
+        return call.app.iam.allows(call.principal, "resourcemanager.projects.get", project_resource(doc["projectId"]))
+
+    return [doc for _, doc in call.app.store.list(projects.KIND) if may(doc)]
 
 
 def _matches(doc: Doc, text: str) -> bool:

@@ -142,7 +142,7 @@ def _signed(assertion: str, certificate: str) -> bool:
 
 
 def _known_scope(scope: str) -> bool:
-    return scope in ("openid", "email", "profile") or bool(re.fullmatch(r"https://(www\.googleapis\.com|mail\.google\.com)/\S*", scope))
+    return scope in ("openid", "email", "profile") or scope.startswith(("https://www.googleapis.com/", "https://mail.google.com/"))
 
 
 def _refresh(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:

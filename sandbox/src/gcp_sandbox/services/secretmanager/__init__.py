@@ -1,0 +1,430 @@
+"""Secret Manager: secrets, their versions, and who may read them.
+
+https://cloud.google.com/secret-manager/docs/reference/rest
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import policies, projects
+from gcp_sandbox.auth import Principal
+from gcp_sandbox.errors import ApiError, error_info
+from gcp_sandbox.iam import project_resource
+from gcp_sandbox.operations import now
+from gcp_sandbox.paging import page
+from gcp_sandbox.service import Call, Service
+from gcp_sandbox.services.secretmanager.checksum import crc32c
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+SERVICE = Service("secretmanager", "v1")
+SECRETS, VERSIONS = "secretmanager.secrets", "secretmanager.versions"
+PAYLOAD_MAX = 64 * 1024
+_S, _V = "secretmanager.projects.secrets.", "secretmanager.projects.secrets.versions."
+_MUTABLE = {"labels", "annotations", "topics", "expireTime", "ttl", "rotation", "versionAliases", "versionDestroyTtl",
+            "replication", "etag", "tags"}  # fmt: skip
+
+
+# -- names ---------------------------------------------------------------------
+
+
+def _key(call: Call, name: str) -> str:
+    """Store key of a secret: with the project's id, whatever the request has."""
+    return f"projects/{call.project_id}/secrets/{name.split('/')[3]}"
+
+
+def full_name(call: Call) -> str:
+    """Full resource name, for policies, of the secret a call names."""
+    name = call.params.get("name") or call.params.get("resource") or call.params["parent"]
+    return "//secretmanager.googleapis.com/" + _key(call, name)
+
+
+def _public(project: Doc, key: str) -> str:
+    return key.replace(f"projects/{project['projectId']}/", f"projects/{project['projectNumber']}/", 1)
+
+
+def _shown(project: Doc, key: str, doc: Doc) -> Doc:
+    return {"name": _public(project, key)} | {k: v for k, v in doc.items() if not k.startswith("_")}
+
+
+def _etag() -> str:
+    return f'"{secrets.token_hex(7)}"'
+
+
+def _precondition(text: str) -> ApiError:
+    return ApiError(400, text, status="FAILED_PRECONDITION")
+
+
+def _same_etag(doc: Doc, etag: str | None) -> None:
+    if etag and etag != doc["etag"]:
+        raise _precondition(f"The provided etag [{etag}] does not match the current etag [{doc['etag']}].")
+
+
+def _time(text: str, field: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise ApiError(400, f"Invalid time [{text}] in {field}.") from None
+
+
+def _permit(call: Call, permission: str) -> None:
+    name = call.params.get("name") or call.params.get("resource") or call.params["parent"]
+    call.require(permission, full_name(call), shown=name)
+
+
+# -- secrets ---------------------------------------------------------------------
+
+
+def _read(app: Sandbox, project: Doc, key: str) -> Doc:
+    """The document (for reading) of a secret.  Raises ApiError 404."""
+    doc = app.store.peek(SECRETS, key)
+    if doc is not None and "expireTime" in doc and _time(doc["expireTime"], "expire_time") <= datetime.now(UTC):
+        _forget(app, key)
+        doc = None
+    if doc is None:
+        raise ApiError(404, f"Secret [{_public(project, key)}] not found.")
+    return doc
+
+
+def _secret(call: Call) -> tuple[str, Doc]:
+    assert call.project is not None
+    name = call.params.get("name") or call.params.get("resource") or call.params["parent"]
+    key = _key(call, name)
+    return key, _read(call.app, call.project, key)
+
+
+def _forget(app: Sandbox, key: str) -> None:
+    with app.store.atomic():
+        app.store.delete(SECRETS, key)
+        for version, _ in app.store.list(VERSIONS, key + "/versions/"):
+            app.store.delete(VERSIONS, version)
+        app.iam.drop("//secretmanager.googleapis.com/" + key)
+
+
+def _settled(call: Call, key: str, doc: Doc) -> Doc:
+    """A secret's document after a change: checked, and with what the server works out."""
+    for name in ("labels", "annotations", "topics", "versionAliases", "tags"):
+        if name in doc and not doc[name]:
+            del doc[name]
+    for label, value in doc.get("labels", {}).items():
+        if not re.fullmatch(r"[a-z][-a-z0-9_]{0,62}", label) or not re.fullmatch(r"[-a-z0-9_]{0,63}", value):
+            raise ApiError(400, f"Invalid label [{label}: {value}]: keys and values are up to 63 lowercase letters, digits, "
+                           "hyphens and underscores, and a key begins with a letter.")  # fmt: skip
+    for topic in doc.get("topics", ()):
+        if not re.fullmatch(r"projects/[^/]+/topics/[^/]+", topic.get("name", "")):
+            raise ApiError(400, f"Invalid topic name [{topic.get('name', '')}].")
+    if "ttl" in doc:
+        seconds = re.fullmatch(r"(\d+)(\.\d+)?s", doc.pop("ttl"))
+        if not seconds:
+            raise ApiError(400, "Invalid ttl.")
+        when = datetime.now(UTC) + timedelta(seconds=int(seconds.group(1)))
+        doc["expireTime"] = when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if "expireTime" in doc and _time(doc["expireTime"], "expire_time") <= datetime.now(UTC):
+        raise ApiError(400, "Secret.expire_time must be in the future.")
+    if doc.get("rotation"):
+        if not doc.get("topics"):
+            raise ApiError(400, "At least one topic is required to set a rotation policy on a Secret.")
+        if "nextRotationTime" not in doc["rotation"]:
+            raise ApiError(400, "rotation.next_rotation_time must be set if rotation.rotation_period is set.")
+    for alias, number in doc.get("versionAliases", {}).items():
+        if not re.fullmatch(r"[A-Za-z][-\w]{0,62}", alias) or alias == "latest":
+            raise ApiError(400, f"Invalid version alias [{alias}].")
+        if call.app.store.peek(VERSIONS, f"{key}/versions/{number}") is None:
+            raise _precondition(f"Version alias [{alias}] refers to version [{number}], which does not exist.")
+    doc["etag"] = _etag()
+    return doc
+
+
+def _check_replication(doc: Doc) -> None:
+    replication = doc.get("replication", {})
+    if len(replication) != 1:
+        raise ApiError(400, "Secret.replication must be specified: automatic or user_managed.")
+    if "userManaged" in replication:
+        places = [r.get("location", "") for r in replication["userManaged"].get("replicas", [])]
+        if not places:
+            raise ApiError(400, "At least one replica must be specified for user managed replication.")
+        for place in places:
+            if not re.fullmatch(r"[a-z]+(-[a-z]+)+\d+", place):
+                raise ApiError(400, f"Invalid location [{place}].")
+        if len(set(places)) != len(places):
+            raise ApiError(400, "Replica locations must be unique.")
+
+
+@SERVICE.method(_S + "create", permission="secretmanager.secrets.create")
+def create(call: Call) -> Doc:
+    assert call.project is not None
+    ident = call.params.get("secretId", "")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", ident):
+        raise ApiError(400, f"The provided Secret ID [{ident}] does not match the expected format [[a-zA-Z_0-9-]{{1,255}}].")
+    key = f"projects/{call.project_id}/secrets/{ident}"
+    body = {k: v for k, v in call.body.items() if k not in ("name", "etag", "createTime")}
+    _check_replication(body)
+    if call.app.store.peek(SECRETS, key) is not None:
+        raise ApiError(409, f"Secret [{_public(call.project, key)}] already exists.")
+    doc = _settled(call, key, body) | {"createTime": now()}
+    return _shown(call.project, key, call.app.store.put(SECRETS, key, doc))
+
+
+@SERVICE.method(_S + "get")
+def get(call: Call) -> Doc:
+    _permit(call, "secretmanager.secrets.get")
+    key, doc = _secret(call)
+    return _shown(call.project, key, doc)  # type: ignore[arg-type]
+
+
+def _filtered(docs: list[Doc], text: str) -> list[Doc]:
+    """Those that meet a filter of terms field:value and field=value (https://cloud.google.com/secret-manager/docs/filtering)."""
+    terms = [t for t in re.split(r"\s+AND\s+|\s+", text.strip()) if t]
+    return [doc for doc in docs if all(_meets(doc, term) for term in terms)]
+
+
+def _meets(doc: Doc, term: str) -> bool:
+    field, sign, value = re.match(r"([^:=]*)([:=]?)(.*)", term).groups()  # type: ignore[union-attr]
+    if not sign:
+        return field.strip('"') in doc["name"]
+    found: Any = doc
+    for part in field.split("."):
+        camel = re.sub(r"_(.)", lambda m: m.group(1).upper(), part)
+        found = found.get(camel, found.get(part)) if isinstance(found, dict) else None
+    value = value.strip('"')
+    if isinstance(found, dict):
+        return value == "*" or value in found
+    if found is None:
+        return False
+    return str(found) == value if sign == "=" else value == "*" or value.lower() in str(found).lower()
+
+
+@SERVICE.method(_S + "list", permission="secretmanager.secrets.list")
+def list_(call: Call) -> Doc:
+    assert call.project is not None
+    found = [_shown(call.project, k, d) for k, d in call.app.store.list(SECRETS, f"projects/{call.project_id}/")]
+    found.sort(key=lambda d: d["createTime"], reverse=True)
+    out = page(call, "secrets", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True)
+    return out
+
+
+@SERVICE.method(_S + "patch")
+def patch(call: Call) -> Doc:
+    _permit(call, "secretmanager.secrets.update")
+    key, found = _secret(call)
+    paths = [f.strip() for f in call.params.get("updateMask", "").split(",") if f.strip()]
+    if not paths:
+        raise ApiError(400, "An update mask must be provided.")
+    doc, body = dict(found), call.body
+    _same_etag(doc, body.get("etag"))
+    for path in paths:
+        first, _, rest = path.partition(".")
+        field = re.sub(r"_(.)", lambda m: m.group(1).upper(), first)
+        if field not in _MUTABLE:
+            raise ApiError(400, f"Invalid update mask path [{path}].")
+        if field == "etag":
+            continue
+        if field == "replication" and not _same_places(doc["replication"], body.get("replication", {})):
+            raise ApiError(400, "Secret.replication is immutable.")
+        if rest and field in ("labels", "annotations", "versionAliases"):
+            values = {k: v for k, v in doc.get(field, {}).items() if k != rest}
+            if rest in body.get(field, {}):
+                values[rest] = body[field][rest]
+            doc[field] = values
+            continue
+        if field in ("ttl", "expireTime"):
+            doc.pop("expireTime", None)
+        doc.pop(field, None)
+        if field in body:
+            doc[field] = body[field]
+    return _shown(call.project, key, call.app.store.put(SECRETS, key, _settled(call, key, doc)))  # type: ignore[arg-type]
+
+
+def _same_places(left: Doc, right: Doc) -> bool:
+    def places(replication: Doc) -> list[str] | None:
+        if "automatic" in replication:
+            return None
+        return sorted(r.get("location", "") for r in replication.get("userManaged", {}).get("replicas", []))
+
+    return places(left) == places(right)
+
+
+@SERVICE.method(_S + "delete")
+def delete(call: Call) -> None:
+    _permit(call, "secretmanager.secrets.delete")
+    key, doc = _secret(call)
+    _same_etag(doc, call.params.get("etag"))
+    _forget(call.app, key)
+
+
+policies.serve(SERVICE, "secretmanager.projects.secrets", full_name, "secretmanager.secrets", exists=_secret)
+
+
+# -- versions --------------------------------------------------------------------
+
+
+def _versions(app: Sandbox, key: str) -> list[tuple[str, Doc]]:
+    found = app.store.list(VERSIONS, key + "/versions/")
+    return sorted(found, key=lambda pair: int(pair[0].rpartition("/")[2]), reverse=True)
+
+
+def _find(app: Sandbox, project: Doc, name: str) -> tuple[str, Doc]:
+    """Store key and document (for reading) of a version by number, alias or latest.  Raises ApiError 404."""
+    _, _, _, secret, _, version = name.split("/")
+    key = f"projects/{project['projectId']}/secrets/{secret}"
+    doc = _read(app, project, key)
+    if version == "latest":
+        newest = next(iter(_versions(app, key)), None)
+        if newest is None:
+            raise ApiError(404, f"Secret [{_public(project, key)}] not found or has no versions.")
+        return newest
+    number = str(doc.get("versionAliases", {}).get(version, version))
+    found = app.store.peek(VERSIONS, f"{key}/versions/{number}")
+    if found is None:
+        raise ApiError(404, f"Secret Version [{_public(project, key)}/versions/{version}] not found.")
+    return f"{key}/versions/{number}", found
+
+
+def _version(call: Call) -> tuple[str, Doc]:
+    assert call.project is not None
+    return _find(call.app, call.project, call.params["name"])
+
+
+@SERVICE.method(_S + "addVersion")
+def add(call: Call) -> Doc:
+    assert call.project is not None
+    _permit(call, "secretmanager.versions.add")
+    key, secret = _secret(call)
+    payload = call.body.get("payload", {})
+    text = payload.get("data", "").replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        raise ApiError(400, "Invalid value at 'payload.data' (TYPE_BYTES), Base64 decoding failed.") from None
+    if not data:
+        raise ApiError(400, "Secret Payload cannot be empty.")
+    if len(data) > PAYLOAD_MAX:
+        raise ApiError(400, f"Secret Payload is too large: {len(data)} bytes, the limit is {PAYLOAD_MAX}.")
+    if "dataCrc32c" in payload and int(payload["dataCrc32c"]) != crc32c(data):
+        raise ApiError(400, "The provided data_crc32c does not match the checksum of the payload.")
+    number = int(secret.get("_last", 0)) + 1
+    status: Doc = {"automatic": {}}
+    if "userManaged" in secret["replication"]:
+        places = [{"location": r["location"]} for r in secret["replication"]["userManaged"]["replicas"]]
+        status = {"userManaged": {"replicas": places}}
+    doc = {"createTime": now(), "state": "ENABLED", "replicationStatus": status, "etag": _etag(),
+           "_data": base64.b64encode(data).decode()}  # fmt: skip
+    if "dataCrc32c" in payload:
+        doc["clientSpecifiedPayloadChecksum"] = True
+    with call.app.store.atomic():
+        call.app.store.put(SECRETS, key, secret | {"_last": number})
+        call.app.store.put(VERSIONS, f"{key}/versions/{number}", doc)
+    return _shown(call.project, f"{key}/versions/{number}", doc)
+
+
+@SERVICE.method(_V + "get")
+def get_version(call: Call) -> Doc:
+    _permit(call, "secretmanager.versions.get")
+    return _shown(call.project, *_version(call))  # type: ignore[arg-type]
+
+
+@SERVICE.method(_V + "list")
+def list_versions(call: Call) -> Doc:
+    assert call.project is not None
+    _permit(call, "secretmanager.versions.list")
+    key, _ = _secret(call)
+    found = [_shown(call.project, k, d) for k, d in _versions(call.app, key)]
+    return page(call, "versions", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True)
+
+
+def _content(app: Sandbox, project: Doc, name: str) -> tuple[str, bytes]:
+    key, doc = _find(app, project, name)
+    if doc["state"] != "ENABLED":
+        raise _precondition(f"Secret Version [{_public(project, key)}] is in {doc['state']} state.")
+    return _public(project, key), base64.b64decode(doc["_data"])
+
+
+@SERVICE.method(_V + "access")
+def access_method(call: Call) -> Doc:
+    assert call.project is not None
+    _permit(call, "secretmanager.versions.access")
+    name, data = _content(call.app, call.project, call.params["name"])
+    return {"name": name, "payload": {"data": base64.b64encode(data).decode(), "dataCrc32c": str(crc32c(data))}}
+
+
+def access(app: Sandbox, principal: Principal, name: str) -> bytes:
+    """Content of ``projects/P/secrets/s/versions/V`` as an account reads it.  Raises ApiError as the API answers it."""
+    found = re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)/versions/[^/]+", name)
+    project = projects.find(app, found.group(1)) if found else None
+    resource = f"projects/{project['projectId']}/secrets/{found.group(2)}" if found and project else name
+    permission = "secretmanager.versions.access"
+    allowed = project and app.iam.allows(principal, permission, project_resource(project["projectId"]),
+                                         f"//secretmanager.googleapis.com/{resource}")  # fmt: skip
+    if not project or not allowed:
+        text = f"Permission '{permission}' denied for resource '{name}' (or it may not exist)."
+        details = [error_info("IAM_PERMISSION_DENIED", SERVICE.host, permission=permission, resource=name)]
+        raise ApiError(403, text, details=details)
+    return _content(app, project, name)[1]
+
+
+def _change(call: Call, state: str) -> Doc:
+    assert call.project is not None
+    key, found = _version(call)
+    _same_etag(found, call.body.get("etag"))
+    if found["state"] == "DESTROYED":
+        raise _precondition(f"Secret Version [{_public(call.project, key)}] is in DESTROYED state.")
+    doc = dict(found) | {"state": state, "etag": _etag()}
+    doc.pop("scheduledDestroyTime", None)
+    return _shown(call.project, key, call.app.store.put(VERSIONS, key, doc))
+
+
+@SERVICE.method(_V + "enable")
+def enable(call: Call) -> Doc:
+    _permit(call, "secretmanager.versions.enable")
+    return _change(call, "ENABLED")
+
+
+@SERVICE.method(_V + "disable")
+def disable(call: Call) -> Doc:
+    _permit(call, "secretmanager.versions.disable")
+    return _change(call, "DISABLED")
+
+
+@SERVICE.method(_V + "destroy")
+def destroy(call: Call) -> Doc:
+    assert call.project is not None
+    _permit(call, "secretmanager.versions.destroy")
+    key, found = _version(call)
+    secret = _read(call.app, call.project, key.rpartition("/versions/")[0])
+    delay = re.fullmatch(r"(\d+)(\.\d+)?s", secret.get("versionDestroyTtl", ""))
+    if delay and found["state"] != "DESTROYED":
+        _change(call, "DISABLED")
+        when = datetime.now(UTC) + timedelta(seconds=int(delay.group(1)))
+        change = {"scheduledDestroyTime": when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    else:
+        _change(call, "DESTROYED")
+        change = {"destroyTime": now(), "_data": ""}
+    doc = call.app.store.put(VERSIONS, key, (call.app.store.peek(VERSIONS, key) or {}) | change)
+    return _shown(call.project, key, doc)
+
+
+# -- locations --------------------------------------------------------------------
+
+_LOCATIONS = ("asia-east1", "asia-northeast1", "asia-southeast1", "australia-southeast1", "europe-north1", "europe-west1",
+              "europe-west2", "europe-west3", "europe-west4", "us-central1", "us-east1", "us-east4", "us-west1")  # fmt: skip
+
+
+@SERVICE.method("secretmanager.projects.locations.list", permission="secretmanager.locations.list")
+def locations(call: Call) -> Doc:
+    return {"locations": [{"name": f"projects/{call.project_id}/locations/{n}", "locationId": n} for n in _LOCATIONS]}
+
+
+@SERVICE.method("secretmanager.projects.locations.get", permission="secretmanager.locations.get")
+def location(call: Call) -> Doc:
+    name = call.params["name"].rpartition("/")[2]
+    if name not in _LOCATIONS:
+        raise ApiError(404, f"Location [{name}] not found.")
+    return {"name": f"projects/{call.project_id}/locations/{name}", "locationId": name}
