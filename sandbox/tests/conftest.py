@@ -93,11 +93,11 @@ def api(sessions: Callable[[str | None], requests.Session]) -> Api:
 
 
 @pytest.fixture(scope="module")
-def project(api: Api) -> str:
+def project(api: Api, done: Callable[[requests.Response], dict[str, Any]]) -> str:
     """Id of a new project, with nothing enabled beyond what every project is born with."""
     name = f"test-{secrets.token_hex(4)}"
-    answer = api("POST", "https://cloudresourcemanager.googleapis.com/v1/projects", json={"projectId": name})
-    assert answer.status_code == 200, answer.text
+    operation = done(api("POST", "https://cloudresourcemanager.googleapis.com/v1/projects", json={"projectId": name}))
+    assert "error" not in operation, operation
     return name
 
 

@@ -9,7 +9,6 @@ import socket
 from typing import Any
 
 import psutil
-import requests
 
 
 def _pid(running: Any) -> int:
@@ -28,19 +27,31 @@ def _left(running: Any) -> list[psutil.Process]:
     return out
 
 
-def _get(running: Any, url: str) -> requests.Response:
-    return running.session().get(url, timeout=30)
+def _enable(running: Any, service: str) -> str:
+    """Enable an API in the sandbox's first project; URL of that state."""
+    base = "https://serviceusage.googleapis.com/v1"
+    url = f"{base}/projects/sandbox-project/services/{service}"
+    session = running.session()
+    operation = session.post(f"{url}:enable", json={}, timeout=30).json()
+    while not operation.get("done"):
+        operation = session.get(f"{base}/{operation['name']}", timeout=30).json()
+    assert "error" not in operation, operation
+    assert _state(running, url) == "ENABLED"
+    return url
+
+
+def _state(running: Any, url: str) -> str:
+    return running.session().get(url, timeout=30).json()["state"]
 
 
 def test_kill_and_up_again_keeps_everything_answered(own):
     own.command("up", "--detach")
-    base = "https://cloudresourcemanager.googleapis.com/v1/projects"
-    assert own.session().post(base, json={"projectId": "kept-project"}, timeout=30).status_code == 200
+    url = _enable(own, "run.googleapis.com")
     os.kill(_pid(own), signal.SIGKILL)
     psutil.wait_procs([p for p in _left(own)], timeout=10)
     assert "none is running" in own.command("env", check=False)
     assert "ready" in own.command("up", "--detach")
-    assert _get(own, f"{base}/kept-project").status_code == 200
+    assert _state(own, url) == "ENABLED"
 
 
 def test_down_leaves_nothing_running(own):
@@ -85,19 +96,16 @@ def test_bad_latency(own):
 
 def test_two_at_once_do_not_share(own, sandbox):
     own.command("up", "--detach")
-    base = "https://cloudresourcemanager.googleapis.com/v1/projects"
-    own.session().post(base, json={"projectId": "only-in-one"}, timeout=30)
-    assert _get(own, f"{base}/only-in-one").status_code == 200
-    assert _get(sandbox, f"{base}/only-in-one").status_code == 403
+    url = _enable(own, "dns.googleapis.com")
+    assert _state(sandbox, url) == "DISABLED"
 
 
 def test_reset_forgets_resources(own):
     own.command("up", "--detach")
-    base = "https://cloudresourcemanager.googleapis.com/v1/projects"
-    own.session().post(base, json={"projectId": "forgotten-project"}, timeout=30)
+    url = _enable(own, "run.googleapis.com")
     own.command("reset")
     own.command("up", "--detach")
-    assert _get(own, f"{base}/forgotten-project").status_code == 403
+    assert _state(own, url) == "DISABLED"
 
 
 def test_status(own):
