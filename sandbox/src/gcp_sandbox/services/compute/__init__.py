@@ -1,0 +1,55 @@
+"""Compute Engine: networks and load balancing.  https://cloud.google.com/compute/docs/reference/rest/v1"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gcp_sandbox import projects
+from gcp_sandbox.auth import subject_id
+from gcp_sandbox.iam import project_resource
+from gcp_sandbox.operations import compute_time
+from gcp_sandbox.services.compute import catalog, extras, places, vpc
+from gcp_sandbox.services.compute.base import SERVICE, link
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+__all__ = ["SERVICE", "catalog", "extras", "places", "setup"]
+# The rules that a default network starts with: https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
+_FIREWALLS = {
+    "default-allow-icmp": ("Allow ICMP from anywhere", ["0.0.0.0/0"], [("icmp", [])]),
+    "default-allow-internal": ("Allow internal traffic on the default network", ["10.128.0.0/9"],
+                               [("tcp", ["0-65535"]), ("udp", ["0-65535"]), ("icmp", [])]),
+    "default-allow-rdp": ("Allow RDP from anywhere", ["0.0.0.0/0"], [("tcp", ["3389"])]),
+    "default-allow-ssh": ("Allow SSH from anywhere", ["0.0.0.0/0"], [("tcp", ["22"])]),
+}  # fmt: skip
+
+
+def setup(app: Sandbox) -> None:
+    """What a project gets when it enables the API."""
+    app.when_enabled(SERVICE.host, _enabled)
+
+
+def _enabled(app: Sandbox, project: str) -> None:
+    key = f"projects/{project}/global/networks/default"
+    if app.store.peek("compute.networks", key) is None and app.store.peek("compute.enabled", project) is None:
+        vpc.default_network(app, project)
+        network = link(key)
+        for name, (description, sources, allowed) in _FIREWALLS.items():
+            vpc.new_resource(app, f"projects/{project}/global/firewalls/{name}", "firewall", {
+                "description": description, "network": network, "priority": 65534, "sourceRanges": sources,
+                "direction": "INGRESS", "disabled": False, "logConfig": {"enable": False},
+                "allowed": [{"IPProtocol": p} | ({"ports": ports} if ports else {}) for p, ports in allowed],
+            })  # fmt: skip
+    app.store.put("compute.enabled", project, {"time": compute_time()})
+    number = (projects.find(app, project) or {})["projectNumber"]
+    email = f"{number}-compute@developer.gserviceaccount.com"
+    account = f"projects/{project}/serviceAccounts/{email}"
+    if app.store.peek("iam.serviceAccounts", account) is None:
+        app.store.put("iam.serviceAccounts", account, {
+            "name": account, "projectId": project, "uniqueId": subject_id(email), "email": email,
+            "displayName": "Compute Engine default service account", "etag": "MDEwMjE5MjA=",
+            "oauth2ClientId": subject_id(email),
+        })  # fmt: skip
+    agent = f"serviceAccount:service-{number}@compute-system.iam.gserviceaccount.com"
+    app.iam.grant(project_resource(project), "roles/compute.serviceAgent", agent)

@@ -1,0 +1,384 @@
+"""Load balancing: what is particular to backend services, URL maps, proxies, forwarding rules and certificates.
+
+https://cloud.google.com/load-balancing/docs/https
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, link, missing
+from gcp_sandbox.services.compute.vpc import external_address
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.services.compute.engine import Draft
+
+PROXIES = ("targetHttpProxies", "targetHttpsProxies", "targetGrpcProxies", "targetSslProxies", "targetTcpProxies")
+
+
+# -- network endpoint groups -----------------------------------------------
+
+
+def prepare_neg(draft: Draft) -> None:
+    doc = draft.doc
+    kind = doc.setdefault("networkEndpointType", "SERVERLESS" if draft.region else "GCE_VM_IP_PORT")
+    apps = [f for f in ("cloudRun", "cloudFunction", "appEngine", "serverlessDeployment") if f in doc]
+    if kind == "SERVERLESS":
+        if len(apps) != 1:
+            raise ApiError(400, "Invalid value for field 'resource': ''. Exactly one of cloud_run, app_engine, cloud_function "
+                           "or serverless_deployment must be specified for a network endpoint group of type SERVERLESS.",
+                           reason="invalid")  # fmt: skip
+        run = doc.get("cloudRun", {"service": "x"})
+        if not run.get("service") and not run.get("urlMask"):
+            raise invalid("cloudRun", "", "Either service or url_mask must be specified.")
+        for field in ("network", "subnetwork", "defaultPort"):
+            if doc.get(field):
+                raise invalid(field, doc[field], f"{field} is not supported for network endpoint groups of type SERVERLESS.")
+    elif apps:
+        raise invalid(apps[0], "", f"It is not supported for network endpoint groups of type {kind}.")
+    doc.setdefault("size", 0)
+
+
+# -- backend services ------------------------------------------------------
+
+
+def _secret_hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def prepare_backend(draft: Draft) -> None:
+    doc = draft.doc
+    scheme = doc["loadBalancingScheme"]
+    if scheme == "INTERNAL":
+        doc.setdefault("protocol", "TCP")
+    else:
+        doc.setdefault("protocol", "HTTP")
+        doc.setdefault("timeoutSec", 30)
+        if doc["protocol"] not in ("TCP", "SSL") or scheme == "EXTERNAL":
+            doc.setdefault("portName", "http")
+            doc.setdefault("port", 80)
+    if scheme == "EXTERNAL_MANAGED" and not draft.region:
+        doc.setdefault("enableCDN", False)
+    _iap(draft)
+    log = doc.get("logConfig")
+    if log and log.get("enable"):
+        log.setdefault("sampleRate", 1.0)
+        log.setdefault("optionalMode", "EXCLUDE_ALL_OPTIONAL")
+        if not 0 <= log["sampleRate"] <= 1:
+            raise invalid("logConfig.sampleRate", log["sampleRate"], "It must be between 0 and 1.")
+    _backends(draft)
+
+
+def _iap(draft: Draft) -> None:
+    """oauth2ClientSecret is never answered, only its SHA-256."""
+    doc = draft.doc
+    iap = doc.get("iap")
+    if iap is None:
+        if draft.region or doc["loadBalancingScheme"] not in ("EXTERNAL", "EXTERNAL_MANAGED"):
+            return
+        iap = doc["iap"] = {"enabled": False}
+    iap.setdefault("enabled", False)
+    iap.setdefault("oauth2ClientId", "")
+    before = (draft.old or {}).get("iap", {})
+    secret = iap.pop("oauth2ClientSecret", None)
+    if secret is None and before.get("oauth2ClientId") == iap["oauth2ClientId"]:
+        iap["oauth2ClientSecretSha256"] = before["oauth2ClientSecretSha256"]
+    else:
+        secret = secret or ""
+        iap["oauth2ClientSecretSha256"] = _secret_hash(secret)
+        doc["_iapSecret"] = secret
+    if iap["enabled"]:
+        has_secret = iap["oauth2ClientSecretSha256"] != _secret_hash("")
+        if bool(iap["oauth2ClientId"].strip()) != has_secret:
+            absent = "oauth2ClientSecret" if not has_secret else "oauth2ClientId"
+            raise invalid(f"iap.{absent}", "", "Both the OAuth2 client ID and the OAuth2 client secret must be specified, or "
+                          "neither of them.")  # fmt: skip
+        if doc.get("enableCDN"):
+            raise invalid("iap", "", "IAP and Cloud CDN cannot both be enabled on a backend service.")
+
+
+def _backends(draft: Draft) -> None:
+    doc = draft.doc
+    backends = doc.get("backends", [])
+    groups = [(i, b.get("group", ""), find(draft.app, key_of(b["group"])) if b.get("group") else None)
+              for i, b in enumerate(backends)]  # fmt: skip
+    for i, group, _ in groups:
+        if not group:
+            raise missing(f"resource.backends[{i}].group")
+        if [g for _, g, _ in groups].count(group) > 1:
+            raise invalid(f"backends[{i}].group", group, "Duplicate backend group.")
+    serverless = [g for g in groups if g[2] and g[2].get("networkEndpointType") == "SERVERLESS"]
+    if not serverless:
+        for i, backend in enumerate(backends):
+            backend.setdefault("balancingMode", "UTILIZATION")
+            backend.setdefault("capacityScaler", 1.0)
+            if groups[i][2] and doc["loadBalancingScheme"].startswith("EXTERNAL") and not doc.get("healthChecks") and (
+                groups[i][2].get("networkEndpointType") not in ("INTERNET_FQDN_PORT", "INTERNET_IP_PORT")):  # fmt: skip
+                raise invalid("healthChecks", "", "A backend service must have a health check for this type of backend.")
+        return
+    if len(serverless) != len(groups):
+        raise ApiError(400, "Serverless network endpoint groups cannot be mixed with other backends in a backend service.",
+                       reason="invalid")  # fmt: skip
+    what = "is not supported for a backend service with Serverless network endpoint groups."
+    if doc.get("healthChecks"):
+        raise invalid("healthChecks", doc["healthChecks"][0],
+                      "A backend service cannot have a healthcheck with Serverless network endpoint group backends.")  # fmt: skip
+    if doc.get("timeoutSec", 30) != 30:
+        raise invalid("timeoutSec", doc["timeoutSec"], f"Timeout sec {what}")
+    if doc.get("portName", "http") != "http":
+        raise invalid("portName", doc["portName"], f"Port name {what}")
+    if doc["protocol"] not in ("HTTP", "HTTPS", "HTTP2", "H2C"):
+        raise invalid("protocol", doc["protocol"], f"Protocol {what}")
+    seen: set[str] = set()
+    for i, group, neg in serverless:
+        region = (neg or {})["region"]
+        if region in seen:
+            raise invalid(f"backends[{i}].group", group, "A backend service cannot have more than one Serverless network "
+                          "endpoint group per region.")  # fmt: skip
+        seen.add(region)
+        backend = backends[i]
+        if backend.get("balancingMode", "UTILIZATION") != "UTILIZATION":
+            raise invalid(f"backends[{i}].balancingMode", backend["balancingMode"], f"Balancing mode {what}")
+        for field in ("maxRate", "maxRatePerEndpoint", "maxConnections", "maxUtilization"):
+            if backend.get(field):
+                raise invalid(f"backends[{i}].{field}", backend[field], f"{field} {what}")
+        backend.setdefault("balancingMode", "UTILIZATION")
+        backend.setdefault("capacityScaler", 1.0)
+
+
+def used_by(app: Sandbox, key: str, doc: Doc) -> Doc:
+    """Who refers to a backend: URL maps, proxies, forwarding rules."""
+    from gcp_sandbox.services.compute.engine import users
+
+    found = [{"reference": link(user)} for user in users(app, key)]
+    return {"usedBy": found} if found else {}
+
+
+# -- URL maps --------------------------------------------------------------
+
+
+def prepare_url_map(draft: Draft) -> None:
+    doc = draft.doc
+    _one_default(doc, "")
+    matchers = [m.get("name") for m in doc.get("pathMatchers", ())]
+    for i, matcher in enumerate(doc.get("pathMatchers", ())):
+        _one_default(matcher, f"pathMatchers[{i}].")
+        if matchers.count(matcher.get("name")) > 1:
+            raise invalid(f"pathMatchers[{i}].name", matcher.get("name"), "Path matcher names must be unique.")
+    hosts: set[str] = set()
+    for i, rule in enumerate(doc.get("hostRules", ())):
+        if rule.get("pathMatcher") not in matchers:
+            raise invalid(f"hostRules[{i}].pathMatcher", rule.get("pathMatcher", ""), "Path matcher is not defined.")
+        for host in rule.get("hosts", ()):
+            if host in hosts:
+                raise invalid(f"hostRules[{i}].hosts", host, "Each host may be in one host rule only.")
+            hosts.add(host)
+    used = {rule.get("pathMatcher") for rule in doc.get("hostRules", ())}
+    for i, name in enumerate(matchers):
+        if name not in used:
+            raise invalid(f"pathMatchers[{i}]", name, "Path matcher is not used by any host rule.")
+    for redirect in _redirects(doc):
+        redirect.setdefault("redirectResponseCode", "MOVED_PERMANENTLY_DEFAULT")
+        redirect.setdefault("stripQuery", False)
+
+
+def _one_default(part: Doc, where: str) -> None:
+    action = part.get("defaultRouteAction", {})
+    given = [f for f in ("defaultService", "defaultUrlRedirect") if part.get(f)]
+    if len(given) > 1 or not given and not (action.get("weightedBackendServices") or action):
+        raise invalid(f"{where}defaultService", part.get("defaultService", ""), "Exactly one of defaultService, "
+                      "defaultUrlRedirect or defaultRouteAction.weightedBackendServices must be specified.")  # fmt: skip
+
+
+def _redirects(value: Any) -> list[Doc]:
+    if isinstance(value, list):
+        return [r for item in value for r in _redirects(item)]
+    if not isinstance(value, dict):
+        return []
+    own = [value[f] for f in ("defaultUrlRedirect", "urlRedirect") if isinstance(value.get(f), dict)]
+    return own + [r for item in value.values() for r in _redirects(item)]
+
+
+def backends_of(app: Sandbox, url_map: Doc) -> list[Doc]:
+    """Backend services and buckets that a URL map sends to."""
+    from gcp_sandbox.services.compute.engine import KINDS, references
+
+    return [d for key in references(KINDS["compute.urlMaps"], url_map) if (d := find(app, key)) is not None]
+
+
+def url_map_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+    """Quota usage, which Google shows where a map sends to an EXTERNAL_MANAGED backend service.
+
+    Google does not publish how it counts units; this is fitted to what was seen.
+    """
+    if not any(b.get("loadBalancingScheme") == "EXTERNAL_MANAGED" for b in backends_of(app, doc)):
+        return {}
+    errors = str(doc).count("'matchResponseCodes'")
+    units = 20 * (1 + len(doc.get("pathMatchers", ()))) + 10 * errors + len(doc.get("hostRules", ()))
+    rules = sum(key == url_map_of(app, rule) for _, rule in app.store.list("compute.forwardingRules"))
+    return {"status": {"quotaUsage": {"forwardingRules": rules, "units": str(units)}}}
+
+
+def url_map_of(app: Sandbox, rule: Doc) -> str:
+    """Key of the URL map that a forwarding rule leads to, or ""."""
+    proxy = find(app, key_of(rule["target"])) if rule.get("target") else None
+    return key_of(proxy["urlMap"]) if proxy and proxy.get("urlMap") else ""
+
+
+# -- proxies and forwarding rules ------------------------------------------
+
+
+def prepare_https_proxy(draft: Draft) -> None:
+    doc = draft.doc
+    certificates = doc.get("sslCertificates", [])
+    if not certificates and not doc.get("certificateMap") and not doc.get("serverTlsPolicy"):
+        raise ApiError(400, "At least 1 SSL certificate must be specified for setting SSL certificates in "
+                       "TargetHttpsProxy.", reason="invalid")  # fmt: skip
+    if len(certificates) > 15:
+        raise invalid("sslCertificates", len(certificates), "At most 15 SSL certificates can be specified.")
+    if len(set(certificates)) != len(certificates):
+        raise invalid("sslCertificates", certificates[0], "Duplicate SSL certificates.")
+
+
+def prepare_rule(draft: Draft) -> None:
+    doc = draft.doc
+    if draft.old is None and not doc.get("target") and not doc.get("backendService"):
+        raise missing("resource.target")
+    scheme = doc["loadBalancingScheme"]
+    ports = doc.get("portRange")
+    if ports:
+        low, _, high = ports.partition("-")
+        high = high or low
+        if not (low.isdigit() and high.isdigit() and 1 <= int(low) <= int(high) <= 65535):
+            raise invalid("portRange", ports, "Ports may only be specified as an integer or a range of integers.")
+        doc["portRange"] = f"{low}-{high}"
+    target = draft.target("target")
+    if target and target["kind"].startswith("compute#target"):
+        if not ports and not doc.get("ports"):
+            raise missing("resource.portRange")
+        _ports(draft, target)
+    if scheme == "INTERNAL_SELF_MANAGED":
+        doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
+    _address(draft)
+    _schemes(draft)
+
+
+def _ports(draft: Draft, target: Doc) -> None:
+    doc = draft.doc
+    if doc["loadBalancingScheme"] not in ("EXTERNAL", "EXTERNAL_MANAGED"):
+        return
+    low, _, high = doc.get("portRange", "").partition("-")
+    if low != high and target["kind"] in ("compute#targetHttpProxy", "compute#targetHttpsProxy"):
+        raise invalid("portRange", doc["portRange"], "A single port must be specified for this target.")
+
+
+def _address(draft: Draft) -> None:
+    doc = draft.doc
+    given = doc.get("IPAddress", "")
+    if "/" in given:
+        address = find(draft.app, key_of(given))
+        if address is not None:
+            doc["IPAddress"] = given = address["address"]
+    if not given:
+        doc["IPAddress"] = external_address(draft.app)
+        return
+    if not re.fullmatch(r"[\d.]+|[0-9a-fA-F:]+(/\d+)?", given):
+        raise invalid("IPAddress", given, "Must be a valid IP address, or the URL of an address resource.")
+    if draft.old is not None or doc["loadBalancingScheme"] == "INTERNAL_SELF_MANAGED":
+        return
+    for key, other in draft.app.store.list("compute.forwardingRules"):
+        same = (other.get("IPAddress"), other.get("portRange"), other.get("IPProtocol")) == (
+            given, doc.get("portRange"), doc.get("IPProtocol"))  # fmt: skip
+        if same and key != draft.key and other["loadBalancingScheme"] != "INTERNAL_SELF_MANAGED":
+            raise invalid("IPAddress", given, "Specified IP address is in-use and would result in a conflict.")
+
+
+def _schemes(draft: Draft) -> None:
+    """The rule's scheme must be that of the backends it leads to."""
+    url_map = find(draft.app, url_map_of(draft.app, draft.doc) or "projects/-/global/urlMaps/-")
+    for backend in backends_of(draft.app, url_map) if url_map else ():
+        theirs, ours = backend.get("loadBalancingScheme"), draft.doc["loadBalancingScheme"]
+        if theirs is not None and theirs != ours:
+            raise invalid("target", draft.doc["target"], f"The load balancing scheme {ours} of the forwarding rule does not "
+                          f"match the scheme {theirs} of backend service '{key_of(backend['selfLink'])}'.")  # fmt: skip
+
+
+# -- health checks, SSL policies, security policies ------------------------
+
+_CHECKS = {"HTTP": ("httpHealthCheck", 80), "HTTPS": ("httpsHealthCheck", 443), "HTTP2": ("http2HealthCheck", 443),
+           "TCP": ("tcpHealthCheck", 80), "SSL": ("sslHealthCheck", 443), "GRPC": ("grpcHealthCheck", None)}  # fmt: skip
+
+
+def prepare_health_check(draft: Draft) -> None:
+    doc = draft.doc
+    for kind, (field, _) in _CHECKS.items():
+        if field in doc:
+            doc.setdefault("type", kind)
+    if "type" not in doc:
+        raise missing("resource.type")
+    field, port = _CHECKS.get(doc["type"], ("", None))
+    if field:
+        check = doc.setdefault(field, {})
+        if port and "portSpecification" not in check and "portName" not in check:
+            check.setdefault("port", port)
+        if doc["type"] != "GRPC":
+            check.setdefault("proxyHeader", "NONE")
+        if doc["type"].startswith("HTTP"):
+            check.setdefault("requestPath", "/")
+        for other, (name, _) in _CHECKS.items():
+            if name in doc and other != doc["type"]:
+                raise invalid(name, "", f"It cannot be specified for a health check of type {doc['type']}.")
+    if doc["timeoutSec"] > doc["checkIntervalSec"]:
+        raise invalid("timeoutSec", doc["timeoutSec"], "Timeout must not be greater than the check interval.")
+
+
+def _suites(*names: str) -> list[str]:
+    return [f"TLS_{name}" for name in names]
+
+
+_RESTRICTED = [f"TLS_ECDHE_{key}_WITH_{cipher}" for key in ("ECDSA", "RSA") for cipher in
+               ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")]  # fmt: skip
+_MODERN = sorted(_RESTRICTED + [f"TLS_ECDHE_{key}_WITH_AES_{bits}_CBC_SHA" for key in ("ECDSA", "RSA") for bits in (128, 256)])
+_COMPATIBLE = sorted(_MODERN + _suites("RSA_WITH_3DES_EDE_CBC_SHA", "RSA_WITH_AES_128_CBC_SHA", "RSA_WITH_AES_128_GCM_SHA256",
+                                       "RSA_WITH_AES_256_CBC_SHA", "RSA_WITH_AES_256_GCM_SHA384"))  # fmt: skip
+PROFILES = {"COMPATIBLE": _COMPATIBLE, "MODERN": _MODERN, "RESTRICTED": _RESTRICTED,
+            "FIPS_202205": [s for s in _RESTRICTED if "AES" in s]}  # fmt: skip
+
+
+def prepare_ssl_policy(draft: Draft) -> None:
+    doc = draft.doc
+    profile = doc["profile"]
+    custom = doc.get("customFeatures", [])
+    if profile == "CUSTOM":
+        if not custom:
+            raise invalid("customFeatures", "", "Custom features must be specified for the CUSTOM profile.")
+        for i, feature in enumerate(custom):
+            if feature not in _COMPATIBLE:
+                raise invalid(f"customFeatures[{i}]", feature, "Unknown feature.")
+        doc["enabledFeatures"] = sorted(custom)
+        return
+    if custom:
+        raise invalid("customFeatures", custom[0], f"Custom features cannot be specified for the {profile} profile.")
+    doc["enabledFeatures"] = list(PROFILES[profile])
+
+
+def prepare_security_policy(draft: Draft) -> None:
+    doc = draft.doc
+    rules = doc.setdefault("rules", [])
+    if not any(rule.get("priority") == 2147483647 for rule in rules):
+        rules.append({
+            "action": "allow", "description": "default rule", "priority": 2147483647, "preview": False,
+            "match": {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["*"]}},
+        })  # fmt: skip
+    for rule in rules:
+        rule["kind"] = "compute#securityPolicyRule"
+        rule.setdefault("preview", False)
+    priorities = [rule.get("priority") for rule in rules]
+    for i, priority in enumerate(priorities):
+        if priorities.count(priority) > 1:
+            raise invalid(f"rules[{i}].priority", priority, "Cannot have rules with the same priorities.")
+    rules.sort(key=lambda rule: rule["priority"])

@@ -1,0 +1,89 @@
+"""What all of Compute Engine's resources share: the service, links, and the errors in Google's words.
+
+https://cloud.google.com/compute/docs/reference/rest/v1
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import projects
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.service import Service
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+SERVICE = Service("compute", "v1", "beta", family="legacy", dialect="compute")
+BASE = "https://www.googleapis.com/compute/v1/"
+PENDING = "compute.pending"  # resources whose insert operation is under way, by key
+NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_URL = re.compile(r"(?:https?://(?:www|compute|content)\.googleapis\.com/compute/[^/]+/)?(?:projects/([^/]+)/)?(.+)")
+_PATH = re.compile(r"(?:global|(?:regions|zones)/[^/]+)/[A-Za-z]+/[^/]+")
+
+
+def link(key: str) -> str:
+    """The URL that Google gives a resource, by its key ("projects/p/global/networks/n")."""
+    return BASE + key
+
+
+def key_of(url: str) -> str:
+    """The key of a link of ours."""
+    return url.removeprefix(BASE)
+
+
+def kind_of(key: str) -> str:
+    """The store's kind of a key."""
+    return f"compute.{key.rsplit('/', 2)[1]}"
+
+
+def parse(app: Sandbox, text: str, project: str) -> str | None:
+    """The key that a full or partial URL means (a project's number becomes its id), or None where it is malformed."""
+    found = _URL.fullmatch(text)
+    if found is None or _PATH.fullmatch(found.group(2)) is None:
+        return None
+    named = found.group(1) or project
+    known = projects.find(app, named)
+    return f"projects/{known['projectId'] if known else named}/{found.group(2)}"
+
+
+def find(app: Sandbox, key: str) -> Doc | None:
+    """The resource of a key, for reading only."""
+    return app.store.peek(kind_of(key), key)
+
+
+def region_of(key: str) -> str:
+    """The region's name in a regional key, or ""."""
+    found = re.search(r"/regions/([^/]+)/", key)
+    return found.group(1) if found else ""
+
+
+def invalid(field: str, value: Any, why: str, *, reason: str = "invalid") -> ApiError:
+    """400 for one field of the resource."""
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return ApiError(400, f"Invalid value for field 'resource.{field}': '{value}'. {why}", reason=reason)
+
+
+def missing(field: str) -> ApiError:
+    """400 for a required field that is not there."""
+    return ApiError(400, f"Required field '{field}' not specified", reason="required")
+
+
+def not_found(key: str) -> ApiError:
+    """404 for a resource."""
+    return ApiError(404, f"The resource '{key}' was not found", reason="notFound")
+
+
+def in_use(singular: str, key: str, user: str, number: str) -> ApiError:
+    """400 for the deletion of what another resource refers to."""
+    shown, by = key, user
+    what = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", singular).lower()
+    if singular == "healthCheck" and "/global/" in key:
+        # Health checks are named in another way than everything else (recorded).
+        shown = f"GLOBAL:global/PROJECT:{number}/HEALTH_CHECK:{key.rsplit('/', 1)[1]}"
+        by = f"GLOBAL:global/PROJECT:{number}/BACKEND_SERVICE:{user.rsplit('/', 1)[1]}"
+    text = f"The {what} resource '{shown}' is already being used by '{by}'"
+    return ApiError(400, text, reason="resourceInUseByAnotherResource")

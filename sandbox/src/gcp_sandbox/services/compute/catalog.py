@@ -1,0 +1,127 @@
+"""The table of resources: every kind that the sandbox has, with what is particular to it."""
+
+from __future__ import annotations
+
+from gcp_sandbox.services.compute import balancing, certificates, vpc
+from gcp_sandbox.services.compute.engine import Kind, declare
+
+_BACKEND = ("backendServices", "backendBuckets")
+
+declare(Kind(
+    "networks", "network", {"networks": "global"}, verbs="patch",
+    output=("subnetworks", "peerings", "gatewayIPv4"), immutable=("autoCreateSubnetworks", "description"),
+    defaults={"networkFirewallPolicyEnforcementOrder": "AFTER_CLASSIC_FIREWALL", "mtu": 1460},
+    with_id=True, types={"patch": "updateNetwork"}, quota="NETWORKS",
+    prepare=vpc.prepare_network, computed=vpc.network_fields, after=vpc.after_network, guard=vpc.guard_network,
+))  # fmt: skip
+declare(Kind(
+    "subnetworks", "subnetwork", {"subnetworks": "regions"},
+    verbs="patch aggregatedList getIamPolicy setIamPolicy testIamPermissions", refs={"network": ("networks",)},
+    defaults={"privateIpGoogleAccess": False, "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS", "purpose": "PRIVATE",
+              "stackType": "IPV4_ONLY", "state": "READY"},
+    output=("gatewayAddress", "state"), required=("network", "ipCidrRange"),
+    immutable=("network", "ipCidrRange", "purpose"), fingerprint=True, quota="SUBNETWORKS",
+    setters={"setPrivateIpGoogleAccess": ("privateIpGoogleAccess", "privateIpGoogleAccess")},
+    long_types=("patch", "setPrivateIpGoogleAccess", "expandIpCidrRange"),
+    prepare=vpc.prepare_subnet, computed=vpc.subnet_fields, after=vpc.after_subnet, guard=vpc.guard_subnet,
+))  # fmt: skip
+declare(Kind(
+    "routes", "route", {"routes": "global"}, verbs="testIamPermissions", refs={"network": ("networks",)},
+    defaults={"priority": 1000}, required=("network", "destRange"), quota="ROUTES",
+    prepare=vpc.prepare_route, guard=vpc.guard_route,
+))  # fmt: skip
+declare(Kind(
+    "firewalls", "firewall", {"firewalls": "global"}, verbs="patch update testIamPermissions", refs={"network": ("networks",)},
+    defaults={"direction": "INGRESS", "priority": 1000, "disabled": False, "logConfig": {"enable": False}},
+    immutable=("network", "direction"), long_types=("patch", "update"), quota="FIREWALLS", prepare=vpc.prepare_firewall,
+))  # fmt: skip
+declare(Kind(
+    "addresses", "address", {"globalAddresses": "global", "addresses": "regions"},
+    verbs="aggregatedList setLabels testIamPermissions", refs={"network": ("networks",), "subnetwork": ("subnetworks",)},
+    output=("status",), labels="insert", quota="STATIC_ADDRESSES",
+    prepare=vpc.prepare_address, computed=vpc.address_fields, guard=vpc.guard_address,
+))  # fmt: skip
+declare(Kind(
+    "networkEndpointGroups", "networkEndpointGroup",
+    {"regionNetworkEndpointGroups": "regions", "networkEndpointGroups": "zones", "globalNetworkEndpointGroups": "global"},
+    verbs="aggregatedList", refs={"network": ("networks",), "subnetwork": ("subnetworks",)}, output=("size",),
+    long_types=("insert", "delete"), quota="NETWORK_ENDPOINT_GROUPS", prepare=balancing.prepare_neg,
+))  # fmt: skip
+declare(Kind(
+    "healthChecks", "healthCheck", {"healthChecks": "global", "regionHealthChecks": "regions"},
+    verbs="patch update aggregatedList",
+    defaults={"checkIntervalSec": 5, "timeoutSec": 5, "healthyThreshold": 2, "unhealthyThreshold": 2},
+    quota="HEALTH_CHECKS", prepare=balancing.prepare_health_check,
+))  # fmt: skip
+declare(Kind(
+    "backendServices", "backendService", {"backendServices": "global", "regionBackendServices": "regions"},
+    verbs="patch update aggregatedList getIamPolicy setIamPolicy testIamPermissions",
+    refs={"healthChecks": ("healthChecks", "httpHealthChecks", "httpsHealthChecks"), "network": ("networks",),
+          "group": ("networkEndpointGroups", "instanceGroups"), "securityPolicy": ("securityPolicies",),
+          "edgeSecurityPolicy": ("securityPolicies",)},
+    defaults={"loadBalancingScheme": "EXTERNAL", "sessionAffinity": "NONE", "description": "", "affinityCookieTtlSec": 0,
+              "connectionDraining": {"drainingTimeoutSec": 0}},
+    setters={"setSecurityPolicy": ("securityPolicy", "securityPolicy"),
+             "setEdgeSecurityPolicy": ("edgeSecurityPolicy", "securityPolicy")},
+    fingerprint=True, long_types=("setSecurityPolicy", "setEdgeSecurityPolicy"), quota="BACKEND_SERVICES",
+    prepare=balancing.prepare_backend, computed=balancing.used_by,
+))  # fmt: skip
+declare(Kind(
+    "backendBuckets", "backendBucket", {"backendBuckets": "global"},
+    verbs="patch update getIamPolicy setIamPolicy testIamPermissions", refs={"edgeSecurityPolicy": ("securityPolicies",)},
+    defaults={"enableCdn": False}, required=("bucketName",), quota="BACKEND_BUCKETS",
+    setters={"setEdgeSecurityPolicy": ("edgeSecurityPolicy", "securityPolicy")}, computed=balancing.used_by,
+))  # fmt: skip
+declare(Kind(
+    "urlMaps", "urlMap", {"urlMaps": "global", "regionUrlMaps": "regions"}, verbs="patch update aggregatedList",
+    refs={"defaultService": _BACKEND, "service": _BACKEND, "backendService": _BACKEND, "errorService": _BACKEND},
+    output=("status",), fingerprint=True, quota="URL_MAPS",
+    prepare=balancing.prepare_url_map, computed=balancing.url_map_fields,
+))  # fmt: skip
+declare(Kind(
+    "sslCertificates", "sslCertificate", {"sslCertificates": "global", "regionSslCertificates": "regions"},
+    verbs="aggregatedList", output=("expireTime", "subjectAlternativeNames"), quota="SSL_CERTIFICATES",
+    prepare=certificates.prepare,
+))  # fmt: skip
+declare(Kind(
+    "sslPolicies", "sslPolicy", {"sslPolicies": "global", "regionSslPolicies": "regions"}, verbs="patch aggregatedList",
+    defaults={"profile": "COMPATIBLE", "minTlsVersion": "TLS_1_0"}, output=("enabledFeatures", "warnings"), fingerprint=True,
+    long_types=("patch",), prepare=balancing.prepare_ssl_policy,
+))  # fmt: skip
+declare(Kind(
+    "targetHttpProxies", "targetHttpProxy", {"targetHttpProxies": "global", "regionTargetHttpProxies": "regions"},
+    verbs="patch aggregatedList", refs={"urlMap": ("urlMaps",)}, required=("urlMap",), fingerprint=True,
+    setters={"setUrlMap": ("urlMap", "urlMap")}, types={"setUrlMap": "SetUrlMap"}, long_types=("patch",),
+    quota="TARGET_HTTP_PROXIES",
+))  # fmt: skip
+declare(Kind(
+    "targetHttpsProxies", "targetHttpsProxy", {"targetHttpsProxies": "global", "regionTargetHttpsProxies": "regions"},
+    verbs="patch aggregatedList",
+    refs={"urlMap": ("urlMaps",), "sslCertificates": ("sslCertificates",), "sslPolicy": ("sslPolicies",)},
+    required=("urlMap",), defaults={"quicOverride": "NONE", "tlsEarlyData": "DISABLED"}, fingerprint=True,
+    setters={"setUrlMap": ("urlMap", "urlMap"), "setSslCertificates": ("sslCertificates", "sslCertificates"),
+             "setSslPolicy": ("sslPolicy", "sslPolicy"), "setQuicOverride": ("quicOverride", "quicOverride"),
+             "setCertificateMap": ("certificateMap", "certificateMap")},
+    types={"setUrlMap": "SetUrlMap", "setSslCertificates": "SetSslCertificates"},
+    long_types=("patch", "setQuicOverride", "setSslPolicy", "setCertificateMap"), quota="TARGET_HTTPS_PROXIES",
+    prepare=balancing.prepare_https_proxy, after=certificates.review,
+))  # fmt: skip
+declare(Kind(
+    "targetGrpcProxies", "targetGrpcProxy", {"targetGrpcProxies": "global"}, verbs="patch", refs={"urlMap": ("urlMaps",)},
+    required=("urlMap",), fingerprint=True, with_id=True, long_types=("insert", "delete", "patch"),
+))  # fmt: skip
+_RULE = {"target": (*balancing.PROXIES, "targetInstances", "targetPools", "serviceAttachments"),
+         "backendService": ("backendServices",), "network": ("networks",), "subnetwork": ("subnetworks",)}  # fmt: skip
+declare(Kind(
+    "forwardingRules", "forwardingRule", {"globalForwardingRules": "global", "forwardingRules": "regions"},
+    verbs="patch aggregatedList setLabels", refs=_RULE, labels="later", fingerprint=True,
+    defaults={"IPProtocol": "TCP", "loadBalancingScheme": "EXTERNAL", "networkTier": "PREMIUM"},
+    setters={"setTarget": ("target", "target")}, types={"setTarget": "SetTarget"}, long_types=("patch",),
+    immutable=("IPAddress", "portRange", "IPProtocol", "network", "subnetwork"), quota="FORWARDING_RULES",
+    prepare=balancing.prepare_rule, after=certificates.review,
+))  # fmt: skip
+declare(Kind(
+    "securityPolicies", "securityPolicy", {"securityPolicies": "global"}, verbs="patch aggregatedList setLabels",
+    labels="insert", fingerprint=True, defaults={"type": "CLOUD_ARMOR"}, immutable=("type",), quota="SECURITY_POLICIES",
+    prepare=balancing.prepare_security_policy,
+))  # fmt: skip

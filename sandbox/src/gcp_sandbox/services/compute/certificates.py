@@ -1,0 +1,146 @@
+"""SSL certificates: self-managed ones are taken as they come, Google-managed ones get provisioned in the background.
+
+A managed certificate becomes ACTIVE some time after a forwarding rule first leads to a proxy that has it; the domains'
+DNS records are taken to point there.  https://cloud.google.com/load-balancing/docs/ssl-certificates/google-managed-certs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, key_of, missing
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.services.compute.engine import Draft
+
+KIND = "compute.sslCertificates"
+_PUBLIC = serialization.PublicFormat.SubjectPublicKeyInfo
+
+
+def prepare(draft: Draft) -> None:
+    doc = draft.doc
+    managed = doc.get("type") == "MANAGED" or "managed" in doc and "type" not in doc
+    doc["type"] = "MANAGED" if managed else "SELF_MANAGED"
+    if managed:
+        _managed(doc)
+    else:
+        _self_managed(doc)
+
+
+def _managed(doc: Doc) -> None:
+    domains = doc.get("managed", {}).get("domains", [])
+    if not domains:
+        raise invalid("managed.domains", "", "At least one domain must be specified.")
+    if len(domains) > 100:
+        raise invalid("managed.domains", len(domains), "At most 100 domains can be specified.")
+    for i, domain in enumerate(domains):
+        labels = domain.removesuffix(".").split(".")
+        if domain.startswith("*."):
+            raise invalid(f"managed.domains[{i}]", domain, "Wildcard domains are not supported.")
+        if len(domain) > 64 or len(labels) < 2 or not all(_label(part) for part in labels):
+            raise invalid(f"managed.domains[{i}]", domain, "Must be a valid domain name of at most 64 characters.")
+        if domains.count(domain) > 1:
+            raise invalid(f"managed.domains[{i}]", domain, "Duplicate domain.")
+    status = "PROVISIONING"
+    doc["managed"] = {"domains": domains, "status": status, "domainStatus": dict.fromkeys(domains, status)}
+
+
+def _label(text: str) -> bool:
+    return 0 < len(text) <= 63 and text.replace("-", "a").isalnum() and not text.startswith("-") and not text.endswith("-")
+
+
+def _self_managed(doc: Doc) -> None:
+    own = doc.get("selfManaged", {})
+    pem = doc.get("certificate") or own.get("certificate")
+    key = doc.pop("privateKey", None) or own.get("privateKey")
+    if not pem:
+        raise missing("resource.certificate")
+    if not key:
+        raise missing("resource.privateKey")
+    try:
+        certificate = x509.load_pem_x509_certificates(pem.encode())[0]
+    except ValueError:
+        raise ApiError(400, "The SSL certificate could not be parsed.", reason="sslCertificateCouldNotParseCert") from None
+    try:
+        private = serialization.load_pem_private_key(key.encode(), None)
+    except (ValueError, TypeError):
+        raise ApiError(400, "The SSL key could not be parsed.", reason="sslCertificateCouldNotParseKey") from None
+    ours, theirs = (k.public_bytes(serialization.Encoding.DER, _PUBLIC)
+                    for k in (private.public_key(), certificate.public_key()))  # fmt: skip
+    if ours != theirs:
+        text = "The SSL certificate and the private key do not match."
+        raise ApiError(400, text, reason="sslCertificateKeyMismatch")
+    doc |= {"certificate": pem, "selfManaged": {"certificate": pem}, "_privateKey": key,
+            "expireTime": _stamp(certificate.not_valid_after_utc)}  # fmt: skip
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        doc["subjectAlternativeNames"] = names.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        pass
+
+
+def _stamp(when: datetime) -> str:
+    return when.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def reached(app: Sandbox) -> set[str]:
+    """Keys of the certificates that some forwarding rule leads to."""
+    out: set[str] = set()
+    for _, rule in app.store.list("compute.forwardingRules"):
+        key = key_of(rule.get("target", ""))
+        for kind in ("compute.targetHttpsProxies", "compute.targetSslProxies"):
+            proxy = app.store.peek(kind, key)
+            out.update(map(key_of, (proxy or {}).get("sslCertificates", ())))
+    return out
+
+
+def review(app: Sandbox, key: str = "", event: str = "") -> None:
+    """Begin, go on with or break off the provisioning of managed certificates, after any change of the wiring."""
+    wired = reached(app)
+    for cert, doc in app.store.list(KIND):
+        if doc.get("managed", {}).get("status") != "PROVISIONING":
+            continue
+        if cert not in wired:
+            if "_due" in doc:
+                app.store.put(KIND, cert, {k: v for k, v in doc.items() if k != "_due"})
+        elif "_due" not in doc:
+            due = time.time() + app.latency("compute.certificate")
+            app.store.put(KIND, cert, dict(doc) | {"_due": due})
+            _wait(app, cert, due)
+
+
+def _wait(app: Sandbox, cert: str, due: float) -> None:
+    if due <= time.time():
+        _activate(app, cert)
+        return
+
+    async def later() -> None:
+        await asyncio.sleep(due - time.time())
+        _activate(app, cert)
+
+    app.keep(asyncio.get_running_loop().create_task(later()))
+
+
+def _activate(app: Sandbox, cert: str) -> None:
+    doc = app.store.get(KIND, cert)
+    if doc is None or doc.pop("_due", time.time() + 1) > time.time():
+        return
+    domains = doc["managed"]["domains"]
+    doc["managed"] |= {"status": "ACTIVE", "domainStatus": dict.fromkeys(domains, "ACTIVE")}
+    doc |= {"expireTime": _stamp(datetime.now(UTC) + timedelta(days=90)), "subjectAlternativeNames": domains}
+    app.store.put(KIND, cert, doc)
+
+
+@SERVICE.starts
+async def _resume(app: Sandbox) -> None:
+    for cert, doc in app.store.list(KIND):
+        if "_due" in doc:
+            _wait(app, cert, doc["_due"])

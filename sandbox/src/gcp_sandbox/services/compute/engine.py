@@ -1,0 +1,539 @@
+"""One engine for every resource of Compute Engine: a `Kind` declares what is particular to one of them.
+
+It inserts, gets, lists, patches, updates, deletes, labels and sets single fields; keeps ids, links, fingerprints;
+checks names, references between resources, what is immutable and what is in use.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import hashlib
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.latency import SECONDS
+from gcp_sandbox.operations import Operation, compute_time
+from gcp_sandbox.service import Answer, Call
+from gcp_sandbox.services.compute import filters, places
+from gcp_sandbox.services.compute.base import (
+    NAME, PENDING, SERVICE, Doc, find, in_use, invalid, key_of, kind_of, link, missing, not_found, parse,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+# What the server alone writes, in every resource.
+_OUTPUT = frozenset({"kind", "id", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "usedBy", "users",
+                     "labelFingerprint", "fingerprint"})  # fmt: skip
+_KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
+_PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list", "listUsable": "list"}
+KINDS: dict[str, Kind] = {}
+
+
+@dataclasses.dataclass
+class Draft:
+    """A resource on its way into the store: doc is the new state, old the one it replaces (None: insert).
+
+    given: the body of the request.  scope: "global", "regions/r" or "zones/z".
+    """
+
+    app: Sandbox
+    call: Call
+    kind: Kind
+    key: str
+    scope: str
+    given: Doc
+    doc: Doc
+    old: Doc | None = None
+
+    @property
+    def project(self) -> str:
+        return self.call.project_id
+
+    @property
+    def region(self) -> str:
+        return self.scope.partition("/")[2] if self.scope.startswith("regions/") else ""
+
+    def changed(self, field: str) -> bool:
+        """Whether this request sets the field anew."""
+        return self.old is None or self.doc.get(field) != self.old.get(field)
+
+    def target(self, field: str) -> Doc | None:
+        """The resource that a top-level field refers to, for reading only."""
+        return find(self.app, key_of(self.doc[field])) if self.doc.get(field) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What is particular to one resource.
+
+    resources: discovery resource -> scope type, {"globalAddresses": "global", "addresses": "regions"}.
+    singular: as in "compute#address".  verbs: methods besides insert, get, list and delete.
+    refs: field -> collections it may refer to, at any depth.  output: further fields of the server alone.
+    required, immutable: fields.  defaults: filled in where absent.
+    setters: method -> (field of the resource, field of the request).
+    labels: "insert" (taken at creation), "later" (by setLabels only) or "".
+    prepare(draft): checks and derived fields.  computed(app, key, doc): fields made when answering.
+    after(app, key, event): consequences, when the operation is done; event is insert, change or delete.
+    guard(app, key, doc): raises where a deletion is refused for more than references.
+    types: method -> operationType where it is not the method's name; long_types: "compute.<resource>.<method>".
+    quota: metric that each one counts for.
+    """
+
+    collection: str
+    singular: str
+    resources: Mapping[str, str]
+    verbs: str = ""
+    refs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    output: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    immutable: tuple[str, ...] = ()
+    setters: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    labels: str = ""
+    fingerprint: bool = False
+    with_id: bool = False
+    prepare: Callable[[Draft], None] | None = None
+    computed: Callable[[Sandbox, str, Doc], Doc] | None = None
+    after: Callable[[Sandbox, str, str], None] | None = None
+    guard: Callable[[Sandbox, str, Doc], None] | None = None
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    long_types: tuple[str, ...] = ()
+    quota: str = ""
+
+    @property
+    def store(self) -> str:
+        return f"compute.{self.collection}"
+
+
+# -- registration ----------------------------------------------------------
+
+
+def declare(kind: Kind) -> None:
+    """Make a kind known and register its methods."""
+    KINDS[kind.store] = kind
+    generic: dict[str, Callable[[Kind, Call], Answer | Awaitable[Answer]]] = {
+        "insert": insert, "get": get, "list": list_, "delete": delete, "patch": patch, "update": update,
+        "aggregatedList": aggregated, "setLabels": set_labels, "getIamPolicy": get_policy,
+        "setIamPolicy": set_policy, "testIamPermissions": test_permissions,
+    }  # fmt: skip
+    for resource, scope in kind.resources.items():
+        for verb in ("insert get list delete " + kind.verbs).split():
+            if scope != "global" and verb == "aggregatedList" and len(kind.resources) > 1 and "global" in (
+                kind.resources.get(kind.collection), ):  # fmt: skip
+                continue  # the global resource carries it
+            permission = "" if verb == "testIamPermissions" else f"compute.{resource}.{_PERMISSION.get(verb, verb)}"
+            SERVICE.method(f"compute.{resource}.{verb}", permission=permission)(partial(generic[verb], kind))
+        for verb in kind.setters:
+            SERVICE.method(f"compute.{resource}.{verb}", permission=f"compute.{resource}.{verb}")(partial(setter, kind))
+
+
+def key_for(kind: Kind, call: Call, name: str | None = None) -> str:
+    """The key of the resource that a call names (or would create)."""
+    name = call.params[call.method.names[-1]] if name is None else name
+    return f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}/{name}"
+
+
+def existing(kind: Kind, call: Call) -> tuple[str, Doc]:
+    """Key and copy of the resource that a call names.  Raises ApiError 404."""
+    key = key_for(kind, call)
+    doc = call.app.store.get(kind.store, key)
+    if doc is None:
+        raise not_found(key)
+    return key, doc
+
+
+# -- reading ---------------------------------------------------------------
+
+
+def show(call: Call, kind: Kind, key: str, doc: Doc) -> Doc:
+    """The resource as it is answered."""
+    out = {k: v for k, v in doc.items() if not k.startswith("_")}
+    if kind.computed:
+        out |= kind.computed(call.app, key, doc)
+    return render(call, out)
+
+
+def render(call: Call, out: Doc) -> Doc:
+    """Links in the API version that was asked."""
+    version = call.method.api.version
+    if version != "v1":
+        out = json.loads(json.dumps(out).replace("/compute/v1/", f"/compute/{version}/"))
+    return out
+
+
+def get(kind: Kind, call: Call) -> Doc:
+    key, doc = existing(kind, call)
+    return show(call, kind, key, doc)
+
+
+def collection(call: Call, name: str, path: str, items: list[Doc]) -> Doc:
+    """The answer of a list method.  name: as in compute#<name>List; path: below the project."""
+    found, following = filters.page(items, call.params)
+    out: Doc = {"kind": f"compute#{name}List", "id": path}
+    if found:
+        out["items"] = found
+    if following:
+        out["nextPageToken"] = following
+    return render(call, out | {"selfLink": link(path)})
+
+
+def list_(kind: Kind, call: Call) -> Doc:
+    path = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}"
+    items = [show(call, kind, key, doc) for key, doc in call.app.store.list(kind.store, path + "/")]
+    return collection(call, kind.singular, path, items)
+
+
+def aggregated(kind: Kind, call: Call) -> Doc:
+    """Resources of all scopes, by scope; a scope without any carries a warning."""
+    prefix = f"projects/{call.project_id}/"
+    by_scope: dict[str, list[Doc]] = {"global": []} | {f"regions/{r}": [] for r in places.REGIONS}
+    if "zones" in kind.resources.values() or call.params.get("includeAllScopes"):
+        by_scope |= {f"zones/{zone}": [] for zone in places.zones()}
+    items = [show(call, kind, key, doc) for key, doc in call.app.store.list(kind.store, prefix)]
+    found, following = filters.page(items, call.params)
+    for item in found:
+        by_scope[key_of(item["selfLink"].replace("/beta/", "/v1/")).removeprefix(prefix).rsplit("/", 2)[0]].append(item)
+    path = f"{prefix}aggregated/{kind.collection}"
+    out: Doc = {"kind": f"compute#{kind.singular}AggregatedList", "id": path, "items": {}}
+    for scope, docs in by_scope.items():
+        out["items"][scope] = {kind.collection: docs} if docs else {
+            "warning": {"code": "NO_RESULTS_ON_PAGE", "message": f"No results for the scope '{scope}'.",
+                        "data": [{"key": "scope", "value": scope}]}
+        }  # fmt: skip
+    if following:
+        out["nextPageToken"] = following
+    return render(call, out | {"selfLink": link(path)})
+
+
+# -- references ------------------------------------------------------------
+
+
+def references(kind: Kind, doc: Any) -> Iterator[str]:
+    """Keys that a resource refers to."""
+    if isinstance(doc, list):
+        for item in doc:
+            yield from references(kind, item)
+    elif isinstance(doc, dict):
+        for field, value in doc.items():
+            if field in kind.refs and isinstance(value, str):
+                yield key_of(value)
+            elif field in kind.refs and isinstance(value, list) and all(isinstance(v, str) for v in value):
+                yield from map(key_of, value)
+            elif isinstance(value, list | dict):
+                yield from references(kind, value)
+
+
+def users(app: Sandbox, key: str) -> list[str]:
+    """Keys of the resources that refer to one, those on their way included."""
+    wanted = key.rsplit("/", 2)[1]
+    out = []
+    for kind in KINDS.values():
+        if any(wanted in allowed for allowed in kind.refs.values()):
+            out += [k for k, doc in app.store.list(kind.store) if key in references(kind, doc)]
+    for k, doc in app.store.list(PENDING):
+        if key in references(KINDS[kind_of(k)], doc):
+            out.append(k)
+    return out
+
+
+def _resolve(draft: Draft, value: Any, path: str) -> Any:
+    if isinstance(value, list):
+        return [_resolve(draft, item, f"{path}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    out = {}
+    for field, item in value.items():
+        where = f"{path}.{field}" if path else field
+        if field not in draft.kind.refs:
+            out[field] = _resolve(draft, item, where)
+        elif isinstance(item, list):
+            out[field] = [_reference(draft, field, v, f"{where}[{i}]") for i, v in enumerate(item)]
+        else:
+            out[field] = _reference(draft, field, item, where)
+    return out
+
+
+def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
+    if not isinstance(value, str):
+        return _resolve(draft, value, where)
+    if not value:
+        return value
+    key = parse(draft.app, value, draft.project)
+    if key is None:
+        raise invalid(where, value, "The URL is malformed.")
+    allowed = draft.kind.refs[field]
+    if key.rsplit("/", 2)[1] not in allowed:
+        kinds = ", ".join(KINDS[f"compute.{c}"].singular for c in allowed if f"compute.{c}" in KINDS)
+        raise invalid(where, value, f"Unexpected resource collection '{key.rsplit('/', 2)[1]}'. Expected {kinds}.")
+    if kind_of(key) in KINDS and find(draft.app, key) is None:
+        if draft.app.store.peek(PENDING, key) is not None:
+            raise ApiError(400, f"The resource '{key}' is not ready", reason="resourceNotReady")
+        raise not_found(key)
+    return link(key)
+
+
+# -- writing ---------------------------------------------------------------
+
+
+def _fingerprint(value: Any) -> str:
+    return base64.b64encode(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:8]).decode()
+
+
+def _tidy(value: Any) -> Any:
+    """Without what Google leaves out of its answers: nulls and empty lists."""
+    if isinstance(value, dict):
+        return {k: _tidy(v) for k, v in value.items() if v is not None and v != []}
+    return [_tidy(v) for v in value] if isinstance(value, list) else value
+
+
+def _finish(draft: Draft) -> Doc:
+    """Check and complete draft.doc (references, prepare, fingerprints)."""
+    kind = draft.kind
+    doc = draft.doc = _resolve(draft, draft.doc, "")
+    for field, value in kind.defaults.items():
+        doc.setdefault(field, copy.deepcopy(value))
+    if draft.old is not None:
+        for field in kind.immutable:
+            if field in draft.given and doc.get(field) != draft.old.get(field):
+                raise invalid(field, draft.given[field], "The field is immutable and cannot be changed.")
+    if kind.prepare:
+        kind.prepare(draft)
+    doc = draft.doc = _tidy(draft.doc)
+    if kind.labels:
+        doc["labelFingerprint"] = _fingerprint(doc.get("labels", {}))
+    if kind.fingerprint:
+        content = {k: v for k, v in doc.items() if k not in ("fingerprint", "labels", "labelFingerprint")}
+        doc["fingerprint"] = _fingerprint(content)
+    return doc
+
+
+def _accepted(kind: Kind, body: Doc) -> Doc:
+    return {k: v for k, v in body.items() if k not in _OUTPUT and k not in kind.output}
+
+
+def _latency(kind: Kind, verb: str) -> str:
+    for row in (f"compute.{kind.collection}.{verb}", f"compute.{kind.collection}"):
+        if row in SECONDS:
+            return row
+    return "compute.default"
+
+
+def operate(call: Call, kind: Kind, key: str, verb: str, doc: Doc, **kwargs: Any) -> Operation:
+    """The operation of a method on a resource; doc gives its targetId."""
+    resource, method = call.method.id.split(".")[1:]
+    text = f"compute.{resource}.{method}" if verb in kind.long_types else kind.types.get(verb, verb)
+    kwargs.setdefault("latency", _latency(kind, verb))
+    scope = key.rsplit("/", 2)[0]
+    return call.operation(text, link(key), scope=scope, extra={"targetId": doc["id"]}, **kwargs)
+
+
+def check_name(name: Any) -> str:
+    """A resource's name.  Raises ApiError 400."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise invalid("name", "" if name is None else name, f"Must be a match of regex '{NAME.pattern}'")
+    return name
+
+
+def insert(kind: Kind, call: Call) -> Operation:
+    body = call.body
+    if not body:
+        raise missing("resource")
+    key = key_for(kind, call, check_name(body.get("name")))
+    if call.app.store.peek(kind.store, key) or call.app.store.peek(PENDING, key):
+        raise ApiError(409, f"The resource '{key}' already exists", reason="alreadyExists")
+    doc = _accepted(kind, body)
+    if kind.labels != "insert":
+        doc.pop("labels", None)
+    draft = new(call, kind, key, doc)
+    call.app.store.put(PENDING, key, draft.doc)
+    return operate(call, kind, key, "insert", draft.doc, action="compute.insert", args={"key": key})
+
+
+def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
+    """A checked and completed new resource."""
+    scope = key.split("/", 2)[2].rsplit("/", 2)[0]
+    number = str(secrets.randbelow(8 * 10**18) + 10**18)
+    for field in kind.required:
+        if doc.get(field) in (None, "", []):
+            raise invalid(field, "", f"'{field}' must be specified.") if "." in field else missing(f"resource.{field}")
+    draft = Draft(call.app, call, kind, key, scope, doc, dict(doc))
+    draft.doc |= {
+        "kind": f"compute#{kind.singular}", "id": number, "creationTimestamp": compute_time(), "name": key.rsplit("/", 1)[1],
+        "selfLink": link(key),
+    }  # fmt: skip
+    if kind.with_id:
+        draft.doc["selfLinkWithId"] = link(f"{key.rsplit('/', 1)[0]}/{number}")
+    if "/" in scope:
+        draft.doc[scope.split("/")[0][:-1]] = link(f"projects/{key.split('/')[1]}/{scope}")
+    _finish(draft)
+    places.check_quota(call, kind.quota, scope, kind.store)
+    return draft
+
+
+@SERVICE.action("insert")
+async def _insert(app: Sandbox, op: Doc) -> None:
+    key = op["args"]["key"]
+    doc = app.store.get(PENDING, key)
+    if doc is not None:
+        create(app, key, doc)
+
+
+def create(app: Sandbox, key: str, doc: Doc) -> None:
+    """Put a finished resource into the store, with its consequences."""
+    kind = KINDS[kind_of(key)]
+    with app.store.atomic():
+        app.store.put(kind.store, key, doc)
+        app.store.delete(PENDING, key)
+        if kind.after:
+            kind.after(app, key, "insert")
+
+
+def check_fingerprint(given: Doc, old: Doc, field: str = "fingerprint") -> None:
+    """Raise ApiError 412 where a request names a stale fingerprint."""
+    if given.get(field) and given[field] != old.get(field):
+        text = "Labels fingerprint either invalid or resource labels have changed"
+        raise ApiError(412, text if field == "labelFingerprint" else "Invalid fingerprint.", reason="conditionNotMet",
+                       location="If-Match", location_type="header")  # fmt: skip
+
+
+def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> Doc:
+    """Replace a resource by a changed one; returns it as stored."""
+    if given.get("name", old["name"]) != old["name"]:
+        raise invalid("name", given["name"], f"The name of the resource must be '{old['name']}'.")
+    check_fingerprint(given, old)
+    scope = key.split("/", 2)[2].rsplit("/", 2)[0]
+    draft = Draft(call.app, call, kind, key, scope, given, doc, old)
+    done = _finish(draft)
+    with call.app.store.atomic():
+        call.app.store.put(kind.store, key, done)
+        if kind.after:
+            kind.after(call.app, key, "change")
+    return done
+
+
+async def patch(kind: Kind, call: Call) -> Operation:
+    """JSON merge patch: null takes a field away."""
+    key, old = existing(kind, call)
+    raw = json.loads(await call.request.read() or b"{}")
+    given = _accepted(kind, call.body) | {k: v for k, v in call.body.items() if k in ("fingerprint", "labelFingerprint")}
+    doc = _merge(copy.deepcopy(old), _accepted(kind, call.body), raw)
+    done = change(call, kind, key, old, doc, given)
+    return operate(call, kind, key, "patch", done)
+
+
+def _merge(old: Doc, new_: Doc, raw: Any) -> Doc:
+    for field, value in new_.items():
+        if isinstance(value, dict) and isinstance(old.get(field), dict):
+            inner = raw.get(field) if isinstance(raw, dict) else None
+            old[field] = _merge(old[field], value, inner)
+        else:
+            old[field] = value
+    for field, value in raw.items() if isinstance(raw, dict) else ():
+        if value is None:
+            old.pop(field, None)
+    return old
+
+
+def update(kind: Kind, call: Call) -> Operation:
+    """Replace all that the client may write."""
+    key, old = existing(kind, call)
+    kept = {k: v for k, v in old.items() if k in _KEPT or k.startswith("_") or k in kind.output}
+    for field in kind.required:
+        if call.body.get(field) in (None, "", []):
+            raise missing(f"resource.{field}")
+    done = change(call, kind, key, old, copy.deepcopy(kept) | _accepted(kind, call.body) | {"name": old["name"]}, call.body)
+    return operate(call, kind, key, "update", done)
+
+
+def setter(kind: Kind, call: Call) -> Operation:
+    """A method that sets one field; an absent value takes it away."""
+    verb = call.method.id.rsplit(".", 1)[1]
+    field, source = kind.setters[verb]
+    key, old = existing(kind, call)
+    doc = copy.deepcopy(old)
+    value = call.body.get(source)
+    if value in (None, "", []):
+        doc.pop(field, None)
+        if field in kind.required:
+            raise missing(source)
+    else:
+        doc[field] = value
+    given = {field: value} | {k: v for k, v in call.body.items() if k == "fingerprint"}
+    done = change(call, kind, key, old, doc, given)
+    return operate(call, kind, key, verb, done)
+
+
+def set_labels(kind: Kind, call: Call) -> Operation:
+    key = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}/{call.params['resource']}"
+    old = call.app.store.get(kind.store, key)
+    if old is None:
+        raise not_found(key)
+    check_fingerprint(call.body, old, "labelFingerprint")
+    doc = copy.deepcopy(old) | {"labels": call.body.get("labels", {})}
+    if not doc["labels"]:
+        del doc["labels"]
+    done = change(call, kind, key, old, doc, {})
+    # Google answers this one when it is done (recorded).
+    return call.app.operations.finished(
+        service="compute", dialect="compute", verb=kind.types.get("setLabels", "setLabels"), target=link(key),
+        user=call.principal.email, project=call.project_id, scope=key.rsplit("/", 2)[0], extra={"targetId": done["id"]},
+    )  # fmt: skip
+
+
+def delete(kind: Kind, call: Call) -> Operation:
+    key, doc = existing(kind, call)
+    if kind.guard:
+        kind.guard(call.app, key, doc)
+    for user in users(call.app, key):
+        other = call.app.store.peek(kind_of(user), user) or {}
+        if not other.get("_implied"):
+            raise in_use(kind.singular, key, user, call.project_number)
+    return operate(call, kind, key, "delete", doc, action="compute.delete", args={"key": key})
+
+
+@SERVICE.action("delete")
+async def _delete(app: Sandbox, op: Doc) -> None:
+    remove(app, op["args"]["key"])
+
+
+def remove(app: Sandbox, key: str) -> None:
+    """Take a resource out of the store, with its consequences."""
+    kind = KINDS[kind_of(key)]
+    with app.store.atomic():
+        if kind.after and app.store.peek(kind.store, key) is not None:
+            kind.after(app, key, "delete")
+        app.store.delete(kind.store, key)
+    app.iam.drop(f"//compute.googleapis.com/{key}")
+
+
+# -- IAM policies of single resources --------------------------------------
+
+
+def _policy_name(kind: Kind, call: Call) -> str:
+    key = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}/{call.params['resource']}"
+    if call.app.store.peek(kind.store, key) is None:
+        raise not_found(key)
+    return f"//compute.googleapis.com/{key}"
+
+
+def get_policy(kind: Kind, call: Call) -> Doc:
+    return call.app.iam.policy(_policy_name(kind, call))
+
+
+def set_policy(kind: Kind, call: Call) -> Doc:
+    policy = call.body.get("policy") or {k: v for k, v in call.body.items() if k in ("bindings", "etag", "version")}
+    return call.app.iam.set_policy(_policy_name(kind, call), policy, conflict=412)
+
+
+def test_permissions(kind: Kind, call: Call) -> Doc:
+    name = _policy_name(kind, call)
+    project = f"//cloudresourcemanager.googleapis.com/projects/{call.project_id}"
+    held = [p for p in call.body.get("permissions", ()) if call.app.iam.allows(call.principal, p, project, name)]
+    return {"permissions": held} if held else {}

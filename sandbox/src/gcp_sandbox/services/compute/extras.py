@@ -1,0 +1,287 @@
+"""Methods that are not of the engine's kind: operations, peerings, subnet growth, validation, and the like."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from typing import Any
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import Operation, render
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.compute import balancing, places
+from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, link, missing, not_found, parse
+from gcp_sandbox.services.compute.engine import (
+    KINDS, change, collection, existing, operate,
+)  # fmt: skip
+from gcp_sandbox.services.compute.engine import render as versioned
+
+_NETWORKS = KINDS["compute.networks"]
+_SUBNETS = KINDS["compute.subnetworks"]
+_POLICIES = KINDS["compute.securityPolicies"]
+
+
+# -- operations ------------------------------------------------------------
+
+
+def _operation(call: Call) -> Operation:
+    path = f"projects/{call.project_id}/{places.scope(call)}"
+    op = call.app.operations.get(call.params["operation"])
+    if op is None:
+        op = next((o for o in call.app.operations.all(service="compute") if o["number"] == call.params["operation"]), None)
+    if op is None or op["service"] != "compute" or op["scope"] != path:
+        raise not_found(f"{path}/operations/{call.params['operation']}")
+    return op
+
+
+def _answer(call: Call, op: Operation) -> Doc:
+    return versioned(call, render(op, SERVICE.host))
+
+
+for _scope in ("global", "region", "zone"):
+
+    @SERVICE.method(f"compute.{_scope}Operations.get", permission=f"compute.{_scope}Operations.get")
+    def _get(call: Call) -> Doc:
+        return _answer(call, _operation(call))
+
+    @SERVICE.method(f"compute.{_scope}Operations.wait", permission=f"compute.{_scope}Operations.get")
+    async def _wait(call: Call) -> Doc:
+        """Answer when the operation is done, or after two minutes."""
+        until = time.monotonic() + 120
+        while (op := _operation(call))["status"] != "DONE" and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        return _answer(call, op)
+
+    @SERVICE.method(f"compute.{_scope}Operations.list", permission=f"compute.{_scope}Operations.list")
+    def _list(call: Call) -> Doc:
+        path = f"projects/{call.project_id}/{places.scope(call)}"
+        found = call.app.operations.all(service="compute", scope=path)
+        return collection(call, "operation", f"{path}/operations", [render(op, SERVICE.host) for op in found])
+
+    @SERVICE.method(f"compute.{_scope}Operations.delete", permission=f"compute.{_scope}Operations.delete")
+    def _delete(call: Call) -> None:
+        call.app.store.delete("operations", _operation(call)["id"])
+
+
+# -- networks --------------------------------------------------------------
+
+
+def _peering_name(call: Call) -> str:
+    name = call.body.get("name") or call.body.get("networkPeering", {}).get("name")
+    if not name:
+        raise missing("name")
+    return name
+
+
+def _store_network(call: Call, key: str, doc: Doc) -> None:
+    call.app.store.put(_NETWORKS.store, key, doc)
+
+
+@SERVICE.method("compute.networks.addPeering", permission="compute.networks.addPeering")
+def _add_peering(call: Call) -> Operation:
+    key, doc = existing(_NETWORKS, call)
+    name = _peering_name(call)
+    wanted = dict(call.body.get("networkPeering", {}))
+    peer_url = wanted.get("network") or call.body.get("peerNetwork")
+    peer = parse(call.app, peer_url or "", call.project_id)
+    if peer is None:
+        raise invalid("networkPeering.network", peer_url or "", "The URL is malformed.")
+    peerings = doc.setdefault("peerings", [])
+    if any(p["name"] == name for p in peerings):
+        raise ApiError(409, f"There is already a peering '{name}' in network '{key}'.", reason="alreadyExists")
+    other = call.app.store.get(_NETWORKS.store, peer)
+    back = [p for p in (other or {}).get("peerings", ()) if p["network"] == link(key)]
+    peerings.append({
+        "name": name, "network": link(peer), "autoCreateRoutes": True, "exchangeSubnetRoutes": True,
+        "exportCustomRoutes": False, "importCustomRoutes": False, "exportSubnetRoutesWithPublicIp": True,
+        "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY",
+    } | {k: v for k, v in wanted.items() if k not in ("name", "network", "state", "stateDetails")} | _state(bool(back)))  # fmt: skip
+    _store_network(call, key, doc)
+    for peering in back:
+        peering |= _state(True)
+    if other and back:
+        _store_network(call, peer, other)
+    return operate(call, _NETWORKS, key, "compute.networks.addPeering", doc)
+
+
+def _state(connected: bool) -> Doc:
+    if connected:
+        return {"state": "ACTIVE", "stateDetails": "Connected."}
+    return {"state": "INACTIVE", "stateDetails": "Waiting for peer network to connect."}
+
+
+@SERVICE.method("compute.networks.updatePeering", permission="compute.networks.updatePeering")
+def _update_peering(call: Call) -> Operation:
+    key, doc = existing(_NETWORKS, call)
+    name = _peering_name(call)
+    for peering in doc.get("peerings", ()):
+        if peering["name"] == name:
+            wanted = call.body.get("networkPeering", {})
+            peering |= {k: v for k, v in wanted.items() if k not in ("name", "network", "state", "stateDetails")}
+            _store_network(call, key, doc)
+            return operate(call, _NETWORKS, key, "compute.networks.updatePeering", doc)
+    raise _no_peering(name, key)
+
+
+@SERVICE.method("compute.networks.removePeering", permission="compute.networks.removePeering")
+def _remove_peering(call: Call) -> Operation:
+    key, doc = existing(_NETWORKS, call)
+    name = _peering_name(call)
+    gone = [p for p in doc.get("peerings", ()) if p["name"] == name]
+    if not gone:
+        raise _no_peering(name, key)
+    doc["peerings"] = [p for p in doc["peerings"] if p["name"] != name]
+    if not doc["peerings"]:
+        del doc["peerings"]
+    _store_network(call, key, doc)
+    peer = parse(call.app, gone[0]["network"], call.project_id) or ""
+    other = call.app.store.get(_NETWORKS.store, peer)
+    if other:
+        for peering in other.get("peerings", ()):
+            if peering["network"] == link(key):
+                peering |= {"state": "INACTIVE", "stateDetails": "Peer network's connection has been removed."}
+        _store_network(call, peer, other)
+    return operate(call, _NETWORKS, key, "compute.networks.removePeering", doc)
+
+
+def _no_peering(name: str, key: str) -> ApiError:
+    text = f"Invalid value for field 'name': '{name}'. There is no peering '{name}' in network '{key}'."
+    return ApiError(400, text, reason="invalid")
+
+
+@SERVICE.method("compute.networks.listPeeringRoutes", permission="compute.networks.listPeeringRoutes")
+def _peering_routes(call: Call) -> Doc:
+    key, doc = existing(_NETWORKS, call)
+    region, name, direction = (call.params.get(k) for k in ("region", "peeringName", "direction"))
+    items = []
+    for peering in doc.get("peerings", ()):
+        if name in (None, peering["name"]):
+            source = link(key) if direction == "OUTGOING" else peering["network"]
+            for _, subnet in call.app.store.list("compute.subnetworks"):
+                if subnet["network"] == source:
+                    items.append({"destRange": subnet["ipCidrRange"], "type": "SUBNET_PEERING_ROUTE", "priority": 0,
+                                  "nextHopRegion": subnet["region"].rsplit("/", 1)[1], "imported": region is not None})  # fmt: skip
+    return {k: v for k, v in collection(call, "exchangedPeeringRoutes", key, items).items() if k != "id"}
+
+
+@SERVICE.method("compute.networks.switchToCustomMode", permission="compute.networks.switchToCustomMode")
+def _to_custom(call: Call) -> Operation:
+    key, doc = existing(_NETWORKS, call)
+    if not doc.get("autoCreateSubnetworks"):
+        raise ApiError(400, f"Network '{key}' is not an auto subnet mode network.", reason="invalid")
+    doc["autoCreateSubnetworks"] = False
+    _store_network(call, key, doc)
+    for path, subnet in call.app.store.list("compute.subnetworks", f"projects/{call.project_id}/"):
+        if subnet["network"] == link(key):
+            call.app.store.put("compute.subnetworks", path, {k: v for k, v in subnet.items() if k != "_implied"})
+    return operate(call, _NETWORKS, key, "switchToCustomMode", doc)
+
+
+@SERVICE.method("compute.networks.getEffectiveFirewalls", permission="compute.networks.getEffectiveFirewalls")
+def _effective(call: Call) -> Doc:
+    key, _ = existing(_NETWORKS, call)
+    rules = [d for _, d in call.app.store.list("compute.firewalls", f"projects/{call.project_id}/") if d["network"] == link(key)]
+    return {"firewalls": rules} if rules else {}
+
+
+@SERVICE.method("compute.subnetworks.expandIpCidrRange", permission="compute.subnetworks.expandIpCidrRange")
+def _expand(call: Call) -> Operation:
+    if not call.body.get("ipCidrRange"):
+        raise missing("ipCidrRange")
+    key, old = existing(_SUBNETS, call)
+    doc = copy.deepcopy(old) | {"ipCidrRange": call.body["ipCidrRange"]}
+    return operate(call, _SUBNETS, key, "expandIpCidrRange", change(call, _SUBNETS, key, old, doc, {}))
+
+
+@SERVICE.method("compute.subnetworks.listUsable", permission="compute.subnetworks.list")
+def _usable(call: Call) -> Doc:
+    items = [
+        {"subnetwork": doc["selfLink"], "network": doc["network"], "ipCidrRange": doc["ipCidrRange"],
+         "purpose": doc["purpose"], "stackType": doc["stackType"]}
+        for _, doc in call.app.store.list("compute.subnetworks", f"projects/{call.project_id}/")
+    ]  # fmt: skip
+    return collection(call, "usableSubnetworksAggregated", f"projects/{call.project_id}/aggregated/subnetworks", items)
+
+
+# -- load balancing --------------------------------------------------------
+
+
+@SERVICE.method("compute.urlMaps.validate", permission="compute.urlMaps.validate")
+@SERVICE.method("compute.regionUrlMaps.validate", permission="compute.regionUrlMaps.validate")
+def _validate(call: Call) -> Doc:
+    matchers = [m.get("name") for m in call.body.get("resource", {}).get("pathMatchers", ())]
+    rules = call.body.get("resource", {}).get("hostRules", ())
+    errors = [f"Path matcher '{r.get('pathMatcher')}' is not defined." for r in rules if r.get("pathMatcher") not in matchers]
+    return {"result": {"loadSucceeded": not errors, "testPassed": not errors} | ({"loadErrors": errors} if errors else {})}
+
+
+@SERVICE.method("compute.urlMaps.invalidateCache", permission="compute.urlMaps.invalidateCache")
+def _invalidate(call: Call) -> Operation:
+    kind = KINDS["compute.urlMaps"]
+    key, doc = existing(kind, call)
+    return operate(call, kind, key, "invalidateCache", doc)
+
+
+@SERVICE.method("compute.backendServices.getHealth", permission="compute.backendServices.get")
+@SERVICE.method("compute.regionBackendServices.getHealth", permission="compute.regionBackendServices.get")
+def _health(call: Call) -> Doc:
+    existing(KINDS["compute.backendServices"], call)
+    return {"kind": "compute#backendServiceGroupHealth"}
+
+
+@SERVICE.method("compute.sslPolicies.listAvailableFeatures", permission="compute.sslPolicies.listAvailableFeatures")
+@SERVICE.method("compute.regionSslPolicies.listAvailableFeatures", permission="compute.regionSslPolicies.listAvailableFeatures")
+def _features(call: Call) -> Doc:
+    return {"features": balancing.PROFILES["COMPATIBLE"]}
+
+
+for _resource in ("regionNetworkEndpointGroups", "networkEndpointGroups", "globalNetworkEndpointGroups"):
+
+    @SERVICE.method(f"compute.{_resource}.listNetworkEndpoints", permission=f"compute.{_resource}.get")
+    def _endpoints(call: Call) -> Doc:
+        key, doc = existing(KINDS["compute.networkEndpointGroups"], call)
+        if doc["networkEndpointType"] == "SERVERLESS":
+            raise ApiError(400, "Invalid value for field 'networkEndpointGroup': listing endpoints is not supported for "
+                           "network endpoint groups of type SERVERLESS.", reason="invalid")  # fmt: skip
+        return collection(call, "networkEndpointGroupsListNetworkEndpoints", key, doc.get("_endpoints", []))
+
+
+# -- security policies' rules ----------------------------------------------
+
+
+def _rule_change(call: Call, edit: Any) -> Operation:
+    key, old = existing(_POLICIES, call)
+    doc = copy.deepcopy(old)
+    edit(doc["rules"])
+    done = change(call, _POLICIES, key, old, doc, {})
+    return operate(call, _POLICIES, key, call.method.id.rsplit(".", 1)[1], done)
+
+
+def _at(call: Call, rules: list[Doc]) -> int:
+    priority = call.params.get("priority", 2147483647)
+    for i, rule in enumerate(rules):
+        if rule["priority"] == priority:
+            return i
+    raise ApiError(400, f"Invalid value for field 'priority': '{priority}'. The rule priority does not exist.", reason="invalid")
+
+
+@SERVICE.method("compute.securityPolicies.addRule", permission="compute.securityPolicies.update")
+def _add_rule(call: Call) -> Operation:
+    return _rule_change(call, lambda rules: rules.append(dict(call.body)))
+
+
+@SERVICE.method("compute.securityPolicies.removeRule", permission="compute.securityPolicies.update")
+def _remove_rule(call: Call) -> Operation:
+    return _rule_change(call, lambda rules: rules.pop(_at(call, rules)))
+
+
+@SERVICE.method("compute.securityPolicies.patchRule", permission="compute.securityPolicies.update")
+def _patch_rule(call: Call) -> Operation:
+    return _rule_change(call, lambda rules: rules[_at(call, rules)].update(call.body))
+
+
+@SERVICE.method("compute.securityPolicies.getRule", permission="compute.securityPolicies.get")
+def _get_rule(call: Call) -> Doc:
+    _, doc = existing(_POLICIES, call)
+    return doc["rules"][_at(call, doc["rules"])]

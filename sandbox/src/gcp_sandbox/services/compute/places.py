@@ -1,0 +1,150 @@
+"""Regions, zones, quotas, and the project as Compute Engine sees it.
+
+https://cloud.google.com/compute/docs/regions-zones, https://cloud.google.com/vpc/docs/subnets#ip-ranges
+"""
+
+from __future__ import annotations
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.compute.base import SERVICE, Doc, link, not_found
+
+# Region -> second octet of its subnet in auto mode networks, 10.N.0.0/20 (None: not among them).
+REGIONS: dict[str, int | None] = {
+    "africa-south1": 218, "asia-east1": 140, "asia-east2": 170, "asia-northeast1": 146, "asia-northeast2": 174,
+    "asia-northeast3": 178, "asia-south1": 160, "asia-south2": 190, "asia-southeast1": 148, "asia-southeast2": 184,
+    "australia-southeast1": 152, "australia-southeast2": 192, "europe-central2": 186, "europe-north1": 166,
+    "europe-north2": 226, "europe-southwest1": 204, "europe-west1": 132, "europe-west10": 214, "europe-west12": 210,
+    "europe-west2": 154, "europe-west3": 156, "europe-west4": 164, "europe-west6": 172, "europe-west8": 198,
+    "europe-west9": 200, "me-central1": 212, "me-central2": None, "me-west1": 208, "northamerica-northeast1": 162,
+    "northamerica-northeast2": 188, "northamerica-south1": 224, "southamerica-east1": 158, "southamerica-west1": 194,
+    "us-central1": 128, "us-east1": 142, "us-east4": 150, "us-east5": 202, "us-south1": 206, "us-west1": 138,
+    "us-west2": 168, "us-west3": 180, "us-west4": 182,
+}  # fmt: skip
+_ZONES = {"us-central1": "abcf", "us-east1": "bcd", "europe-west1": "bcd"}
+_CREATED = "1969-12-31T16:00:00.000-08:00"
+# Limits of a project that has grown a little: https://cloud.google.com/compute/resource-usage
+GLOBAL_QUOTAS = {
+    "NETWORKS": 50, "SUBNETWORKS": 1000, "FIREWALLS": 500, "ROUTES": 1000, "STATIC_ADDRESSES": 200, "IN_USE_ADDRESSES": 200,
+    "FORWARDING_RULES": 150, "TARGET_HTTP_PROXIES": 100, "TARGET_HTTPS_PROXIES": 100, "URL_MAPS": 100,
+    "BACKEND_SERVICES": 100, "BACKEND_BUCKETS": 100, "HEALTH_CHECKS": 150, "SSL_CERTIFICATES": 100, "SECURITY_POLICIES": 50,
+    "NETWORK_ENDPOINT_GROUPS": 100, "SNAPSHOTS": 5000, "IMAGES": 2000, "ROUTERS": 20,
+}  # fmt: skip
+REGION_QUOTAS = {"STATIC_ADDRESSES": 200, "IN_USE_ADDRESSES": 200, "CPUS": 72, "DISKS_TOTAL_GB": 40960, "SSD_TOTAL_GB": 5000,
+                 "NETWORK_ENDPOINT_GROUPS": 100, "INSTANCES": 720}  # fmt: skip
+
+
+def zones(region: str = "") -> list[str]:
+    """Names of the zones, of one region or of all."""
+    return [f"{r}-{letter}" for r in REGIONS if region in ("", r) for letter in _ZONES.get(r, "abc")]
+
+
+def scope(call: Call) -> str:
+    """The scope of a call's path: "global", "regions/r" or "zones/z".  Raises ApiError 400 for an unknown place."""
+    region, zone = call.params.get("region"), call.params.get("zone")
+    if region is not None:
+        if region not in REGIONS:
+            raise ApiError(400, f"Invalid value for field 'region': '{region}'. Unknown region.", reason="invalid")
+        return f"regions/{region}"
+    if zone is not None:
+        if zone not in zones():
+            raise ApiError(400, f"Invalid value for field 'zone': '{zone}'. Unknown zone.", reason="invalid")
+        return f"zones/{zone}"
+    return "global"
+
+
+def _used(call: Call, metric: str, scope_: str) -> int:
+    from gcp_sandbox.services.compute.engine import KINDS
+
+    prefix = f"projects/{call.project_id}/"
+    used = 0
+    for kind in KINDS.values():
+        if kind.quota == metric:
+            keys = [k for k, _ in call.app.store.list(kind.store, prefix)]
+            keys += [k for k, _ in call.app.store.list("compute.pending", prefix) if f"/{kind.collection}/" in k]
+            used += sum(scope_ == "" or k.startswith(f"{prefix}{scope_}/") for k in keys)
+    return used
+
+
+def limit(call: Call, metric: str, region: str = "") -> int | None:
+    """A quota of the project; a document of kind compute.quotas may set it: {metric: limit}."""
+    table = REGION_QUOTAS if region and metric in REGION_QUOTAS else GLOBAL_QUOTAS
+    own = call.app.store.peek("compute.quotas", call.project_id) or {}
+    return own.get(metric, table.get(metric))
+
+
+def check_quota(call: Call, metric: str, scope_: str, store_kind: str) -> None:
+    """Raise ApiError 403 where one more would be too many."""
+    if not metric:
+        return
+    region = scope_.partition("/")[2] if scope_.startswith("regions/") and metric in REGION_QUOTAS else ""
+    allowed = limit(call, metric, region)
+    where = f"regions/{region}" if region else ("global" if metric in ("STATIC_ADDRESSES",) else "")
+    if allowed is not None and _used(call, metric, where) >= allowed:
+        text = f"in region {region}." if region else "globally."
+        raise ApiError(403, f"Quota '{metric}' exceeded.  Limit: {float(allowed)} {text}", reason="quotaExceeded")
+
+
+def _quotas(call: Call, region: str = "") -> list[Doc]:
+    table = REGION_QUOTAS if region else GLOBAL_QUOTAS
+    where = f"regions/{region}" if region else ""
+    return [{"metric": m, "limit": float(limit(call, m, region) or 0), "usage": float(_used(call, m, where))} for m in table]
+
+
+def _region(call: Call, name: str) -> Doc:
+    path = f"projects/{call.project_id}/regions/{name}"
+    return {
+        "kind": "compute#region", "id": str(1000 + 10 * list(REGIONS).index(name)), "creationTimestamp": _CREATED, "name": name,
+        "description": name, "status": "UP", "zones": [link(f"projects/{call.project_id}/zones/{z}") for z in zones(name)],
+        "quotas": _quotas(call, name), "selfLink": link(path), "supportsPzs": False,
+    }  # fmt: skip
+
+
+def _zone(call: Call, name: str) -> Doc:
+    project = f"projects/{call.project_id}"
+    return {
+        "kind": "compute#zone", "id": str(2000 + zones().index(name)), "creationTimestamp": _CREATED, "name": name,
+        "description": name, "status": "UP", "region": link(f"{project}/regions/{name[:-2]}"),
+        "selfLink": link(f"{project}/zones/{name}"), "availableCpuPlatforms": ["Intel Broadwell", "Intel Skylake"],
+        "supportsPzs": False,
+    }  # fmt: skip
+
+
+@SERVICE.method("compute.regions.get", permission="compute.regions.get")
+def _get_region(call: Call) -> Doc:
+    if call.params["region"] not in REGIONS:
+        raise not_found(f"projects/{call.project_id}/regions/{call.params['region']}")
+    return _region(call, call.params["region"])
+
+
+@SERVICE.method("compute.zones.get", permission="compute.zones.get")
+def _get_zone(call: Call) -> Doc:
+    if call.params["zone"] not in zones():
+        raise not_found(f"projects/{call.project_id}/zones/{call.params['zone']}")
+    return _zone(call, call.params["zone"])
+
+
+@SERVICE.method("compute.regions.list", permission="compute.regions.list")
+def _list_regions(call: Call) -> Doc:
+    from gcp_sandbox.services.compute.engine import collection
+
+    return collection(call, "region", f"projects/{call.project_id}/regions", [_region(call, r) for r in REGIONS])
+
+
+@SERVICE.method("compute.zones.list", permission="compute.zones.list")
+def _list_zones(call: Call) -> Doc:
+    from gcp_sandbox.services.compute.engine import collection
+
+    return collection(call, "zone", f"projects/{call.project_id}/zones", [_zone(call, z) for z in zones()])
+
+
+@SERVICE.method("compute.projects.get", permission="compute.projects.get")
+def _get_project(call: Call) -> Doc:
+    name, number = call.project_id, call.project_number
+    return {
+        "kind": "compute#project", "id": number, "creationTimestamp": (call.project or {})["createTime"], "name": name,
+        "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "nSCzYVtHjUA="}, "quotas": _quotas(call),
+        "selfLink": link(f"projects/{name}"), "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
+        "defaultServiceAccount": f"{number}-compute@developer.gserviceaccount.com", "defaultNetworkTier": "PREMIUM",
+        "cloudArmorTier": "CA_STANDARD", "vmDnsSetting": "ZONAL_ONLY",
+    }  # fmt: skip

@@ -1,0 +1,391 @@
+"""VPC: what is particular to networks, subnetworks, routes, firewalls and addresses.
+
+https://cloud.google.com/vpc/docs/vpc
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import compute_time
+from gcp_sandbox.services.compute.base import PENDING, Doc, find, in_use, invalid, key_of, link, missing
+from gcp_sandbox.services.compute.places import REGIONS
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.services.compute.engine import Draft
+
+Net = ipaddress.IPv4Network
+AUTO_RANGE = ipaddress.ip_network("10.128.0.0/9")
+# Addresses that belong to nobody (RFC 5737): what the sandbox gives out can never reach a real host.
+_EXTERNAL = [ipaddress.ip_network(n) for n in ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24")]
+_FORBIDDEN = [ipaddress.ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+                                                "199.36.153.4/30", "199.36.153.8/30", "255.255.255.255/32")]  # fmt: skip
+
+
+def new_resource(app: Sandbox, key: str, singular: str, doc: Doc) -> None:
+    """Put a resource that the server itself makes."""
+    number = str(secrets.randbelow(8 * 10**18) + 10**18)
+    base = {"kind": f"compute#{singular}", "id": number, "creationTimestamp": compute_time(), "name": key.rsplit("/", 1)[1],
+            "selfLink": link(key)}  # fmt: skip
+    if "/regions/" in key:
+        base["region"] = link(key.rsplit("/", 2)[0])
+    app.store.put(f"compute.{key.rsplit('/', 2)[1]}", key, base | doc)
+
+
+# -- networks --------------------------------------------------------------
+
+
+def prepare_network(draft: Draft) -> None:
+    doc = draft.doc
+    if draft.old is None and "autoCreateSubnetworks" not in doc:
+        raise invalid("autoCreateSubnetworks", "", "Legacy networks can no longer be created: it must be true or false.")
+    routing = doc.setdefault("routingConfig", {})
+    routing.setdefault("routingMode", "REGIONAL")
+    routing.setdefault("bgpBestPathSelectionMode", "LEGACY")
+    if not 1300 <= doc.get("mtu", 1460) <= 8896:
+        raise invalid("mtu", doc["mtu"], "MTU must be between 1300 and 8896.")
+    if doc.get("enableUlaInternalIpv6") and "internalIpv6Range" not in doc:
+        doc["internalIpv6Range"] = f"fd20:{secrets.randbelow(0x1000):x}:{secrets.randbelow(0x1000):x}:0:0:0:0:0/48"
+    if profile := doc.get("networkProfile"):
+        doc["networkProfile"] = link(f"projects/{draft.project}/global/networkProfiles/{profile.rsplit('/', 1)[1]}")
+
+
+def default_network(app: Sandbox, project: str) -> None:
+    """The network that a project starts with."""
+    key = f"projects/{project}/global/networks/default"
+    new_resource(app, key, "network", {
+        "description": "Default network for the project", "autoCreateSubnetworks": True, "mtu": 1460,
+        "routingConfig": {"routingMode": "REGIONAL", "bgpBestPathSelectionMode": "LEGACY"},
+        "networkFirewallPolicyEnforcementOrder": "AFTER_CLASSIC_FIREWALL",
+    })  # fmt: skip
+    doc = app.store.get("compute.networks", key) or {}
+    app.store.put("compute.networks", key, doc | {"selfLinkWithId": link(f"{key.rsplit('/', 1)[0]}/{doc['id']}")})
+    after_network(app, key, "insert")
+
+
+def after_network(app: Sandbox, key: str, event: str) -> None:
+    """The default route and, in auto mode, a subnet in each region come and go with the network."""
+    project = key.split("/")[1]
+    if event == "insert":
+        new_resource(app, f"projects/{project}/global/routes/default-route-{secrets.token_hex(8)}", "route", {
+            "description": "Default route to the Internet.", "network": link(key), "destRange": "0.0.0.0/0",
+            "priority": 1000, "nextHopGateway": link(f"projects/{project}/global/gateways/default-internet-gateway"),
+            "_implied": True,
+        })  # fmt: skip
+        doc = find(app, key) or {}
+        if doc.get("autoCreateSubnetworks"):
+            for region, octet in REGIONS.items():
+                if octet is not None:
+                    auto_subnet(app, key, region, f"10.{octet}.0.0/20")
+    elif event == "delete":
+        for kind in ("compute.subnetworks", "compute.routes"):
+            for other, doc in app.store.list(kind, f"projects/{project}/"):
+                if doc["network"] == link(key):
+                    app.store.delete(kind, other)
+        app.store.delete("servicenetworking.connections", f"{key}/servicenetworking.googleapis.com")
+
+
+def auto_subnet(app: Sandbox, network: str, region: str, cidr: str) -> None:
+    """The subnet that an auto mode network has in a region."""
+    project, name = network.split("/")[1], network.rsplit("/", 1)[1]
+    key = f"projects/{project}/regions/{region}/subnetworks/{name}"
+    from gcp_sandbox.services.compute.engine import _fingerprint
+
+    new_resource(app, key, "subnetwork", {
+        "network": link(network), "ipCidrRange": cidr, "gatewayAddress": str(ipaddress.ip_network(cidr)[1]),
+        "privateIpGoogleAccess": False, "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS", "purpose": "PRIVATE",
+        "stackType": "IPV4_ONLY", "state": "READY", "fingerprint": _fingerprint(cidr), "_implied": True,
+    })  # fmt: skip
+    after_subnet(app, key, "insert")
+
+
+def network_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+    """Subnetworks of a network, as links."""
+    found = [d["selfLink"] for _, d in app.store.list("compute.subnetworks") if d["network"] == doc["selfLink"]]
+    return {"subnetworks": found} if found else {}
+
+
+def guard_network(app: Sandbox, key: str, doc: Doc) -> None:
+    """A network with a peering is in use by that peering."""
+    for peering in doc.get("peerings", ()):
+        user = key_of(peering["network"])
+        raise in_use("network", key, user, "")
+
+
+# -- subnetworks -----------------------------------------------------------
+
+
+def parse_range(field: str, text: Any) -> Net:
+    """A primary or secondary range.  Raises ApiError 400."""
+    try:
+        net = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        why = f"Invalid IPCidrRange: {text} is not a canonical CIDR range." if "host bits" in str(error) else (
+            "Must be a CIDR address range that is contained in a private (RFC 1918 or other valid) address space.")  # fmt: skip
+        raise invalid(field, text, why) from None
+    if not 8 <= net.prefixlen <= 29:
+        raise invalid(field, text, f"IP range prefix length must be between 8 and 29, was {net.prefixlen}.")
+    if any(net.overlaps(other) for other in _FORBIDDEN):
+        raise invalid(field, text, f"Invalid IPCidrRange: {text} overlaps with a reserved range.")
+    return net
+
+
+def ranges(app: Sandbox, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
+    """Ranges taken in a network (a link), each with the words that Google names its owner by; not those of besides."""
+    pending = app.store.list(PENDING)
+    for key, doc in [*app.store.list("compute.subnetworks"), *[p for p in pending if "/subnetworks/" in p[0]]]:
+        if doc["network"] == network and key != besides:
+            owner = f"existing subnetwork '{doc['name']}' in region '{key.split('/')[3]}'"
+            yield ipaddress.IPv4Network(doc["ipCidrRange"]), owner
+            for secondary in doc.get("secondaryIpRanges", ()):
+                yield ipaddress.IPv4Network(secondary["ipCidrRange"]), owner
+    for key, doc in [*app.store.list("compute.addresses"), *[p for p in pending if "/addresses/" in p[0]]]:
+        if doc.get("network") == network and doc.get("prefixLength") and key != besides:
+            net = ipaddress.IPv4Network(f"{doc['address']}/{doc['prefixLength']}")
+            yield net, f"existing allocated IP range '{doc['name']}'"
+
+
+def prepare_subnet(draft: Draft) -> None:
+    doc = draft.doc
+    if draft.given.get("purpose") in ("REGIONAL_MANAGED_PROXY", "GLOBAL_MANAGED_PROXY"):
+        doc.setdefault("role", "ACTIVE")
+    primary = parse_range("ipCidrRange", doc["ipCidrRange"])
+    if draft.old is not None and draft.changed("ipCidrRange"):
+        if not ipaddress.IPv4Network(draft.old["ipCidrRange"]).subnet_of(primary):
+            raise invalid("ipCidrRange", doc["ipCidrRange"], "New IP CIDR range must contain the old one, "
+                          f"{draft.old['ipCidrRange']}.")  # fmt: skip
+    network = draft.target("network") or {}
+    if draft.old is None and network.get("autoCreateSubnetworks") and primary.overlaps(AUTO_RANGE):
+        raise invalid("ipCidrRange", doc["ipCidrRange"],
+                      "Extended subnetworks in auto subnet mode networks cannot overlap with 10.128.0.0/9.")  # fmt: skip
+    mine = [("ipCidrRange", doc["ipCidrRange"], primary)]
+    for i, secondary in enumerate(doc.get("secondaryIpRanges", ())):
+        field = f"secondaryIpRanges[{i}].ipCidrRange"
+        mine.append((field, secondary["ipCidrRange"], parse_range(field, secondary["ipCidrRange"])))
+    for at, (field, text, net) in enumerate(mine):
+        for other, owner in ranges(draft.app, doc["network"], besides=draft.key):
+            if net.overlaps(other):
+                raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with {owner}.")
+        for _, _, other in mine[:at]:
+            if net.overlaps(other):
+                raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with existing subnetwork "
+                              f"'{doc['name']}' in region '{draft.region}'.")  # fmt: skip
+    doc["gatewayAddress"] = str(primary[1])
+    log = doc.get("logConfig")
+    if doc.pop("enableFlowLogs", None) and log is None:
+        log = doc["logConfig"] = {"enable": True}
+    if log and log.get("enable"):
+        doc["logConfig"] = {"aggregationInterval": "INTERVAL_5_SEC", "flowSampling": 0.5,
+                            "metadata": "INCLUDE_ALL_METADATA", "filterExpr": "true"} | log  # fmt: skip
+
+
+def subnet_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+    return {"enableFlowLogs": True} if doc.get("logConfig", {}).get("enable") else {}
+
+
+def after_subnet(app: Sandbox, key: str, event: str) -> None:
+    """A subnet's route comes, changes and goes with it."""
+    project = key.split("/")[1]
+    doc = find(app, key) or {}
+    for other, route in app.store.list("compute.routes", f"projects/{project}/"):
+        if event != "insert" and route.get("_subnet") == key:
+            if event == "change":
+                app.store.put("compute.routes", other, dict(route) | {"destRange": doc["ipCidrRange"]})
+            else:
+                app.store.delete("compute.routes", other)
+    if event == "insert":
+        new_resource(app, f"projects/{project}/global/routes/default-route-r-{secrets.token_hex(8)}", "route", {
+            "description": f"Default local route to the subnetwork {doc['ipCidrRange']}.", "network": doc["network"],
+            "destRange": doc["ipCidrRange"], "priority": 0, "nextHopNetwork": doc["network"], "_implied": True,
+            "_subnet": key,
+        })  # fmt: skip
+
+
+def guard_subnet(app: Sandbox, key: str, doc: Doc) -> None:
+    """Direct VPC egress of Cloud Run keeps addresses in the subnet for as long as the service is there."""
+    project, region, name = key.split("/")[1], key.split("/")[3], doc["name"]
+    if doc.get("_implied"):
+        network = find(app, key_of(doc["network"])) or {}
+        if network.get("autoCreateSubnetworks"):
+            text = f"Cannot delete auto subnetwork from an auto subnet mode network '{key_of(doc['network'])}'."
+            raise ApiError(400, text, reason="invalid")
+    for kind in ("run.services", "run.jobs"):
+        for path, resource in app.store.list(kind, f"projects/{project}/locations/{region}/"):
+            template = resource.get("template", {})
+            template = template.get("template", template)
+            for interface in template.get("vpcAccess", {}).get("networkInterfaces", ()):
+                if interface.get("subnetwork", "").rsplit("/", 1)[-1] == name:
+                    number = sum(map(ord, path)) * 10_000_019
+                    raise in_use("subnetwork", key, f"projects/{project}/regions/{region}/addresses/serverless-ipv4-{number}", "")
+
+
+# -- routes and firewalls --------------------------------------------------
+
+
+def prepare_route(draft: Draft) -> None:
+    hops = [f for f in draft.doc if f.startswith("nextHop")]
+    if len(hops) != 1:
+        raise ApiError(400, "Exactly one next hop must be specified.", reason="invalid")
+    gateway = draft.doc.get("nextHopGateway")
+    if gateway:
+        draft.doc["nextHopGateway"] = link(f"projects/{draft.project}/global/gateways/{gateway.rsplit('/', 1)[1]}")
+
+
+def guard_route(app: Sandbox, key: str, doc: Doc) -> None:
+    if doc.get("_subnet"):
+        raise ApiError(400, f"The local route {doc['name']} cannot be deleted.", reason="invalid")
+
+
+def prepare_firewall(draft: Draft) -> None:
+    doc = draft.doc
+    doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
+    if bool(doc.get("allowed")) == bool(doc.get("denied")):
+        raise ApiError(400, "Invalid value for field 'resource.allowed': ''. Exactly one of allowed or denied must be "
+                       "specified.", reason="invalid")  # fmt: skip
+    if not 0 <= doc["priority"] <= 65535:
+        raise invalid("priority", doc["priority"], "Must be between 0 and 65535.")
+    sources = ("sourceRanges", "sourceTags", "sourceServiceAccounts")
+    if doc["direction"] == "INGRESS":
+        if not any(doc.get(f) for f in sources):
+            doc["sourceRanges"] = ["0.0.0.0/0"]
+    else:
+        for field in sources[1:]:
+            if doc.get(field):
+                raise invalid(field, doc[field], "It cannot be specified for an EGRESS firewall.")
+        doc.setdefault("destinationRanges", ["0.0.0.0/0"])
+    for field in ("sourceRanges", "destinationRanges"):
+        for i, text in enumerate(doc.get(field, ())):
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                raise invalid(f"{field}[{i}]", text, "Must be a valid CIDR address range.") from None
+    for part in ("allowed", "denied"):
+        for i, rule in enumerate(doc.get(part, ())):
+            if not rule.get("IPProtocol"):
+                raise missing(f"resource.{part}[{i}].IPProtocol")
+            for j, ports in enumerate(rule.get("ports", ())):
+                low, _, high = ports.partition("-")
+                if not (low.isdigit() and int(low) <= int(high or low if (high or low).isdigit() else -1) <= 65535):
+                    raise invalid(f"{part}[{i}].ports[{j}]", ports, "Ports may only be specified as an integer in the "
+                                  "range 0-65535 or a range of them.")  # fmt: skip
+
+
+# -- addresses -------------------------------------------------------------
+
+
+def _taken(app: Sandbox) -> set[str]:
+    documents = [*app.store.list("compute.addresses"), *app.store.list("compute.forwardingRules"), *app.store.list(PENDING)]
+    return {doc.get("address") or doc.get("IPAddress") or "" for _, doc in documents}
+
+
+def external_address(app: Sandbox) -> str:
+    """An external address that nothing has yet."""
+    taken = _taken(app)
+    for net in _EXTERNAL:
+        for address in net.hosts():
+            if str(address) not in taken:
+                return str(address)
+    raise ApiError(403, "Quota 'STATIC_ADDRESSES' exceeded.  Limit: 762.0 globally.", reason="quotaExceeded")
+
+
+def _free_range(draft: Draft, length: int) -> Net:
+    """A free range of 10.0.0.0/8 for an allocation; Google's choice looks as arbitrary."""
+    used = [net for net, _ in ranges(draft.app, draft.doc["network"], besides=draft.key)]
+    network = draft.target("network") or {}
+    if network.get("autoCreateSubnetworks"):
+        used.append(AUTO_RANGE)
+    whole = ipaddress.IPv4Network("10.0.0.0/8")
+    size = 1 << (32 - length)
+    candidates = 1 << max(length - 8, 0)
+    start = sum(map(ord, draft.key)) * 7919 % candidates
+    for i in range(min(candidates, 1 << 16)):
+        at = int(whole[0]) + (start + i) % candidates * size
+        net = ipaddress.IPv4Network((at, length))
+        if not any(net.overlaps(other) for other in used):
+            return net
+    raise ApiError(400, f"No free IP range of prefix length {length} could be found.", reason="invalid")
+
+
+def prepare_address(draft: Draft) -> None:
+    doc = draft.doc
+    if draft.old is not None:
+        return
+    is_global = draft.scope == "global"
+    kind = doc.setdefault("addressType", "INTERNAL" if doc.get("subnetwork") or doc.get("purpose") == "VPC_PEERING" else "EXTERNAL")
+    if kind == "EXTERNAL":
+        for field in ("purpose", "network", "subnetwork", "prefixLength"):
+            if doc.get(field) and not (field == "purpose" and doc[field] == "NAT_AUTO"):
+                raise invalid(field, doc[field], f"The {field} field can only be specified for INTERNAL addresses.")
+        doc.setdefault("networkTier", "PREMIUM")
+        doc["address"] = doc.get("address") or external_address(draft.app)
+    elif doc.get("purpose") == "VPC_PEERING":
+        _peering_range(draft)
+    elif is_global:
+        if doc.get("purpose") != "PRIVATE_SERVICE_CONNECT":
+            raise invalid("purpose", doc.get("purpose", ""), "Global internal addresses must have the purpose VPC_PEERING or "
+                          "PRIVATE_SERVICE_CONNECT.")  # fmt: skip
+        if not doc.get("network"):
+            raise missing("resource.network")
+        if not doc.get("address"):
+            doc["address"] = str(_free_range(draft, 30)[1])
+    else:
+        _regional_internal(draft)
+
+
+def _peering_range(draft: Draft) -> None:
+    doc = draft.doc
+    if draft.scope != "global":
+        raise invalid("purpose", "VPC_PEERING", "It can only be specified for global addresses.")
+    if not doc.get("network"):
+        raise missing("resource.network")
+    length = doc.get("prefixLength")
+    if length is None or not 8 <= length <= 29:
+        raise invalid("prefixLength", length or 0, "Prefix length must be between 8 and 29.")
+    if not doc.get("address"):
+        doc["address"] = str(_free_range(draft, length)[0])
+        return
+    try:
+        net = ipaddress.IPv4Network(f"{doc['address']}/{length}")
+    except ValueError:
+        raise invalid("address", doc["address"], f"It is not the first address of a range of prefix length {length}.") from None
+    for other, owner in ranges(draft.app, doc["network"], besides=draft.key):
+        if net.overlaps(other):
+            raise invalid("address", doc["address"], f"Invalid IPCidrRange: {net} conflicts with {owner}.")
+
+
+def _regional_internal(draft: Draft) -> None:
+    doc = draft.doc
+    doc.setdefault("purpose", "GCE_ENDPOINT")
+    doc.setdefault("subnetwork", link(f"projects/{draft.project}/{draft.scope}/subnetworks/default"))
+    doc.pop("network", None)
+    subnet = draft.target("subnetwork")
+    if subnet is None:
+        raise ApiError(404, f"The resource '{key_of(doc['subnetwork'])}' was not found", reason="notFound")
+    net = ipaddress.IPv4Network(subnet["ipCidrRange"])
+    taken = _taken(draft.app)
+    if not doc.get("address"):
+        free = (str(a) for a in list(net.hosts())[1:-1] if str(a) not in taken)
+        doc["address"] = next(free, "")
+        if not doc["address"]:
+            raise ApiError(400, f"IP space of '{key_of(doc['subnetwork'])}' is exhausted.", reason="invalid")
+    elif ipaddress.ip_address(doc["address"]) not in net:
+        raise invalid("address", doc["address"], f"Requested internal IP address {doc['address']} is not in the subnetwork "
+                      f"range {net}.")  # fmt: skip
+
+
+def address_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+    """Status and users of an address: the forwarding rules that listen on it."""
+    scope = key.rsplit("/", 2)[0]
+    rules = [d["selfLink"] for _, d in app.store.list("compute.forwardingRules", f"{scope}/")
+             if d.get("IPAddress") == doc["address"]]  # fmt: skip
+    return {"status": "IN_USE", "users": rules} if rules else {"status": "RESERVED"}
+
+
+def guard_address(app: Sandbox, key: str, doc: Doc) -> None:
+    for user in address_fields(app, key, doc).get("users", ()):
+        raise in_use("address", key, key_of(user), "")

@@ -1,0 +1,313 @@
+"""Service Networking: private connections of a VPC to the network in which Google runs managed services.
+
+https://cloud.google.com/service-infrastructure/docs/service-networking/reference/rest
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import projects
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import Operation, render
+from gcp_sandbox.service import Call, Service
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+SERVICE = Service("servicenetworking", "v1")
+KIND = "servicenetworking.connections"
+PEERING = "servicenetworking-googleapis-com"
+_PRODUCER = "servicenetworking.googleapis.com"
+_TYPE = "type.googleapis.com/google.cloud.servicenetworking.v1"
+_BASE = "https://www.googleapis.com/compute/v1/"
+
+
+def connected(app: Sandbox, network_key: str) -> bool:
+    """Whether a network (key of compute.networks) has a private connection whose peering is ACTIVE."""
+    doc = app.store.peek(KIND, f"{network_key}/{_PRODUCER}")
+    return doc is not None and _peering(app, network_key) is not None
+
+
+def _peering(app: Sandbox, network_key: str) -> Doc | None:
+    network = app.store.peek("compute.networks", network_key) or {}
+    for peering in network.get("peerings", ()):
+        if peering["name"] == PEERING and peering["state"] == "ACTIVE":
+            return peering
+    return None
+
+
+# -- which project and network a call is about -----------------------------
+
+
+def _network_name(call: Call) -> str:
+    return call.params.get("network") or call.body.get("network") or call.body.get("consumerNetwork") or ""
+
+
+def _project_of(call: Call) -> str | None:
+    for text in (_network_name(call), call.params.get("parent", ""), call.params.get("name", "")):
+        found = re.search(r"(?:^|/)projects/([^/]+)/global/networks/", f"{text}/")
+        if found:
+            return found.group(1)
+    found = re.match(r"operations/pssn\.p\d+-(\d+)-", call.params.get("name", ""))
+    return found.group(1) if found else None
+
+
+SERVICE.project_of = _project_of
+
+
+def _network(call: Call) -> str:
+    """The key of the network that a call names.  Raises ApiError."""
+    text = _network_name(call)
+    found = re.fullmatch(r"projects/([^/]+)/global/networks/([^/]+)", text)
+    if found is None:
+        raise ApiError(400, f"Invalid network name '{text}': it must be projects/{{project number}}/global/networks/{{name}}.")
+    key = f"projects/{call.project_id}/global/networks/{found.group(2)}"
+    if call.app.store.peek("compute.networks", key) is None:
+        # Google cannot tell a network that is not there from one that the caller may not see.
+        raise ApiError(403, f"Permission denied to get network '{text}', or it does not exist.", reason="forbidden")
+    return key
+
+
+def _parent(call: Call) -> None:
+    parent = call.params.get("parent") or call.params.get("name", "")
+    name = parent.split("/")[1] if "/" in parent else parent
+    if name not in (_PRODUCER, "-"):
+        raise ApiError(404, f"Service '{name}' is not found or does not support private connections.")
+
+
+def _shown(call: Call, key: str, doc: Doc) -> Doc:
+    number = (projects.find(call.app, key.split("/")[1]) or {}).get("projectNumber", "")
+    return {
+        "network": f"projects/{number}/global/networks/{key.split('/')[4]}", "peering": PEERING,
+        "reservedPeeringRanges": doc["reservedPeeringRanges"], "service": f"services/{_PRODUCER}",
+    }  # fmt: skip
+
+
+def _start(call: Call, verb: str, key: str, **kwargs: Any) -> Operation:
+    return call.operation(
+        verb, key, action=f"servicenetworking.{verb}", latency="servicenetworking.connections",
+        extra={"prefix": f"pssn.p{10 + secrets.randbelow(89)}-{call.project_number}-"},
+        args={"key": key, **kwargs},
+    )  # fmt: skip
+
+
+# -- connections -----------------------------------------------------------
+
+
+@SERVICE.method("servicenetworking.services.connections.list", permission="servicenetworking.services.get")
+def _list(call: Call) -> Doc:
+    _parent(call)
+    key = _network(call)
+    doc = call.app.store.peek(KIND, f"{key}/{_PRODUCER}")
+    if doc is None or not connected(call.app, key):
+        return {}
+    return {"connections": [_shown(call, key, doc)]}
+
+
+def _ranges(call: Call, key: str) -> list[str]:
+    """The allocated ranges that a request names.  Raises ApiError where one is not there for this network."""
+    names: list[str] = call.body.get("reservedPeeringRanges", [])
+    for name in names:
+        address = call.app.store.peek("compute.addresses", f"projects/{call.project_id}/global/addresses/{name}")
+        if address is None or address.get("purpose") != "VPC_PEERING" or address.get("network") != _BASE + key:
+            raise ApiError(400, f"Allocated IP range '{name}' not found in network.", status="FAILED_PRECONDITION")
+    return names
+
+
+@SERVICE.method("servicenetworking.services.connections.create", permission="servicenetworking.services.addPeering")
+def _create(call: Call) -> Operation:
+    _parent(call)
+    key = _network(call)
+    names = _ranges(call, key)
+    if not names:
+        raise ApiError(400, "At least one allocated IP range must be given in reserved_peering_ranges.")
+    return _start(call, "create", key, ranges=names, response=_shown(call, key, {"reservedPeeringRanges": names}))
+
+
+@SERVICE.action("create")
+async def _do_create(app: Sandbox, op: Doc) -> Doc:
+    key, names = op["args"]["key"], op["args"]["ranges"]
+    doc = app.store.peek(KIND, f"{key}/{_PRODUCER}")
+    if doc is not None and connected(app, key) and set(doc["reservedPeeringRanges"]) != set(names):
+        held = ", ".join(doc["reservedPeeringRanges"])
+        text = ("Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection.\n"
+                f"Existing allocated IP ranges: [{held}].")  # fmt: skip
+        raise ApiError(400, text, status="FAILED_PRECONDITION")
+    return _connect(app, op)
+
+
+@SERVICE.method("servicenetworking.services.connections.patch", permission="servicenetworking.services.addPeering")
+def _patch(call: Call) -> Operation:
+    _parent(call)
+    key = _network(call)
+    names = _ranges(call, key)
+    doc = call.app.store.peek(KIND, f"{key}/{_PRODUCER}")
+    if doc is not None and not set(doc["reservedPeeringRanges"]) <= set(names) and not call.params.get("force"):
+        raise ApiError(400, "Allocated ranges cannot be removed from a connection unless force is set.",
+                       status="FAILED_PRECONDITION")  # fmt: skip
+    return _start(call, "patch", key, ranges=names, response=_shown(call, key, {"reservedPeeringRanges": names}))
+
+
+@SERVICE.action("patch")
+async def _do_patch(app: Sandbox, op: Doc) -> Doc:
+    return _connect(app, op)
+
+
+def _connect(app: Sandbox, op: Doc) -> Doc:
+    """Peer the network with the producer's, and note the connection."""
+    key, names = op["args"]["key"], op["args"]["ranges"]
+    network = app.store.get("compute.networks", key)
+    if network is None:
+        raise ApiError(404, f"The resource '{key}' was not found")
+    if _peering(app, key) is None:
+        tenant = f"projects/{secrets.token_hex(8)}p-tp/global/networks/servicenetworking"
+        others = [p for p in network.get("peerings", ()) if p["name"] != PEERING]
+        network["peerings"] = [*others, {
+            "name": PEERING, "network": _BASE + tenant, "state": "ACTIVE", "stateDetails": "Connected.",
+            "autoCreateRoutes": True, "exchangeSubnetRoutes": True, "exportCustomRoutes": False, "importCustomRoutes": False,
+            "exportSubnetRoutesWithPublicIp": False, "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY",
+        }]  # fmt: skip
+        app.store.put("compute.networks", key, network)
+    app.store.put(KIND, f"{key}/{_PRODUCER}", {"network": key, "reservedPeeringRanges": names})
+    return {"@type": f"{_TYPE}.Connection", **op["args"]["response"]}
+
+
+@SERVICE.method(
+    "servicenetworking.services.connections.deleteConnection", permission="servicenetworking.services.deleteConnection"
+)
+def _delete(call: Call) -> Operation:
+    _parent(call)
+    key = _network(call)
+    if call.params["name"].rsplit("/", 1)[1] not in (PEERING, "-") or not connected(call.app, key):
+        raise ApiError(404, f"Connection '{call.params['name']}' was not found for network '{_network_name(call)}'.")
+    return _start(call, "delete", key)
+
+
+@SERVICE.action("delete")
+async def _do_delete(app: Sandbox, op: Doc) -> Doc:
+    key = op["args"]["key"]
+    if users(app, key):
+        text = ("Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this "
+                "connection.")  # fmt: skip
+        raise ApiError(400, text, status="FAILED_PRECONDITION")
+    network = app.store.get("compute.networks", key)
+    if network:
+        network["peerings"] = [p for p in network.get("peerings", ()) if p["name"] != PEERING]
+        if not network["peerings"]:
+            del network["peerings"]
+        app.store.put("compute.networks", key, network)
+    app.store.delete(KIND, f"{key}/{_PRODUCER}")
+    return {"@type": "type.googleapis.com/google.protobuf.Empty"}
+
+
+def users(app: Sandbox, network_key: str) -> list[str]:
+    """Keys of the SQL instances whose private address is in a network."""
+    out = []
+    for key, doc in app.store.list("sqladmin.instances"):
+        private = doc.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork", "")
+        found = re.search(r"projects/([^/]+)/global/networks/([^/]+)$", private)
+        if found:
+            project = (projects.find(app, found.group(1)) or {}).get("projectId", found.group(1))
+            if f"projects/{project}/global/networks/{found.group(2)}" == network_key:
+                out.append(key)
+    return out
+
+
+# -- the consumer's view of one network ------------------------------------
+
+_NETWORK = "servicenetworking.services.projects.global.networks"
+
+
+def _consumer(call: Call) -> str:
+    """The key of services/S/projects/P/global/networks/N(/…)."""
+    name = call.params.get("parent") or call.params["name"]
+    network = re.match(r"services/[^/]+/projects/[^/]+/global/networks/([^/]+)", name)
+    key = f"projects/{call.project_id}/global/networks/{network.group(1) if network else ''}"
+    if call.app.store.peek("compute.networks", key) is None:
+        raise ApiError(404, f"Network '{name}' was not found.")
+    if not connected(call.app, key):
+        raise ApiError(404, f"No private connection of network '{key}' with {_PRODUCER} was found.")
+    return key
+
+
+@SERVICE.method(f"{_NETWORK}.get", permission="servicenetworking.services.get")
+def _config(call: Call) -> Doc:
+    key = _consumer(call)
+    peering = _peering(call.app, key) or {}
+    out: Doc = {
+        "consumerExportCustomRoutes": peering.get("exportCustomRoutes", False),
+        "consumerImportCustomRoutes": peering.get("importCustomRoutes", False),
+        "consumerExportSubnetRoutesWithPublicIp": peering.get("exportSubnetRoutesWithPublicIp", False),
+        "consumerImportSubnetRoutesWithPublicIp": peering.get("importSubnetRoutesWithPublicIp", False),
+        "producerNetwork": peering.get("network", "").removeprefix(_BASE), "reservedRanges": [],
+    }  # fmt: skip
+    for name in (call.app.store.peek(KIND, f"{key}/{_PRODUCER}") or {})["reservedPeeringRanges"]:
+        address = call.app.store.peek("compute.addresses", f"projects/{call.project_id}/global/addresses/{name}")
+        if address:
+            out["reservedRanges"].append({"name": name, "address": address["address"], "ipPrefixLength": address["prefixLength"]})
+    return {k: v for k, v in out.items() if v not in (False, [])}
+
+
+_DNS = "servicenetworking.peeredDnsDomains"
+
+
+def _dns_parent(call: Call) -> str:
+    key = _consumer(call)
+    return f"services/{_PRODUCER}/projects/{call.project_number}/global/networks/{key.split('/')[4]}"
+
+
+@SERVICE.method(f"{_NETWORK}.peeredDnsDomains.list", permission="servicenetworking.services.listPeeredDnsDomains")
+def _list_dns(call: Call) -> Doc:
+    prefix = f"{_dns_parent(call)}/peeredDnsDomains/"
+    found = [doc for _, doc in call.app.store.list(_DNS, prefix)]
+    return {"peeredDnsDomains": found} if found else {}
+
+
+@SERVICE.method(f"{_NETWORK}.peeredDnsDomains.create", permission="servicenetworking.services.createPeeredDnsDomain")
+def _create_dns(call: Call) -> Operation:
+    parent = _dns_parent(call)
+    name, suffix = call.body.get("name", ""), call.body.get("dnsSuffix", "")
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
+        raise ApiError(400, f"Invalid peered DNS domain name '{name}'.")
+    if not re.fullmatch(r"([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?\.)+", suffix):
+        raise ApiError(400, f"Invalid DNS suffix '{suffix}': it must end with a dot.")
+    key = f"{parent}/peeredDnsDomains/{name}"
+    if call.app.store.peek(_DNS, key):
+        raise ApiError(409, f"Peered DNS domain '{name}' already exists.")
+    return _start(call, "createDns", key, doc={"name": name, "dnsSuffix": suffix})
+
+
+@SERVICE.action("createDns")
+async def _do_create_dns(app: Sandbox, op: Doc) -> Doc:
+    doc = app.store.put(_DNS, op["args"]["key"], op["args"]["doc"])
+    return {"@type": f"{_TYPE}.PeeredDnsDomain", **doc}
+
+
+@SERVICE.method(f"{_NETWORK}.peeredDnsDomains.delete", permission="servicenetworking.services.deletePeeredDnsDomain")
+def _delete_dns(call: Call) -> Operation:
+    key = f"{_dns_parent(call)}/peeredDnsDomains/{call.params['name'].rsplit('/', 1)[1]}"
+    if call.app.store.peek(_DNS, key) is None:
+        raise ApiError(404, f"Peered DNS domain '{key.rsplit('/', 1)[1]}' was not found.")
+    return _start(call, "deleteDns", key)
+
+
+@SERVICE.action("deleteDns")
+async def _do_delete_dns(app: Sandbox, op: Doc) -> Doc:
+    app.store.delete(_DNS, op["args"]["key"])
+    return {"@type": "type.googleapis.com/google.protobuf.Empty"}
+
+
+# -- operations ------------------------------------------------------------
+
+
+@SERVICE.method("servicenetworking.operations.get", permission="servicenetworking.operations.get")
+def _operation(call: Call) -> Doc:
+    found = re.fullmatch(r"operations/pssn\.p\d+-\d+-(.+)", call.params["name"])
+    op = call.app.operations.get(found.group(1)) if found else None
+    if op is None or op["service"] != SERVICE.name:
+        raise ApiError(404, f"Operation '{call.params['name']}' was not found.")
+    return render(op, SERVICE.host)
