@@ -48,7 +48,7 @@ def test_kill_and_up_again_keeps_everything_answered(own):
     own.command("up", "--detach")
     url = _enable(own, "run.googleapis.com")
     os.kill(_pid(own), signal.SIGKILL)
-    psutil.wait_procs([p for p in _left(own)], timeout=10)
+    psutil.wait_procs(_left(own), timeout=10)
     assert "none is running" in own.command("env", check=False)
     assert "ready" in own.command("up", "--detach")
     assert _state(own, url) == "ENABLED"
