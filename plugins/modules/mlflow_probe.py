@@ -132,7 +132,6 @@ import json
 import re
 import secrets
 import signal
-import sys
 import time
 from typing import Any
 
@@ -216,6 +215,11 @@ def stranger(task: Task) -> str | None:
     return email
 
 
+def stop(*_signal: Any) -> None:
+    """Asked to end, the probe still cleans up."""
+    raise SystemExit(1)
+
+
 def probe(task: Task) -> dict[str, Any]:
     params = task.params
     validate(params)
@@ -230,8 +234,7 @@ def probe(task: Task) -> dict[str, Any]:
 
     name = f"{params['experiment']}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     work = Probe(door, params["service_account"], stranger(task), params["bucket"], find_object, params["artifact_size"], name)
-    # Asked to end, it still cleans up.
-    signal.signal(signal.SIGTERM, lambda *_args: sys.exit(1))
+    signal.signal(signal.SIGTERM, stop)
     version, failure, left = "", None, []
     try:
         work.check_iap()
