@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 import time
 from types import SimpleNamespace
 
@@ -13,20 +14,39 @@ import pytest
 import requests
 
 REGION = "europe-west2"
-HELLO = "us-docker.pkg.dev/cloudrun/container/hello"
+IMAGE = "europe-docker.pkg.dev/test/images/echo:1"
+ECHO = """
+import http.server, json, os
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"path": self.path, "headers": dict(self.headers)}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Echo).serve_forever()
+"""
 DOMAIN = "app.example.com"
 
 
 @pytest.fixture(scope="module")
-def stack(api, enable, done, project):
-    """A Cloud Run service behind a load balancer with IAP."""
+def stack(api, enable, done, project, sandbox, tmp_path_factory):
+    """A Cloud Run service, which answers what it was told, behind a load balancer with IAP."""
+    folder = tmp_path_factory.mktemp("echo")
+    (folder / "echo.py").write_text(ECHO)
+    (folder / "Containerfile").write_text('FROM python:3\nCOPY echo.py /app/\nENTRYPOINT ["python", "/app/echo.py"]\n')
+    sandbox.command("image", "add", IMAGE, str(folder), "--python", sys.executable)
     enable(project, "compute.googleapis.com", "run.googleapis.com", "iap.googleapis.com", "iam.googleapis.com",
            "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com")  # fmt: skip
+    # These APIs count as used by the caller's project, which is the deployer's.
+    enable("sandbox-project", "iam.googleapis.com", "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com")
     compute = f"https://compute.googleapis.com/compute/v1/projects/{project}"
     run = f"https://run.googleapis.com/v2/projects/{project}/locations/{REGION}/services"
     number = api("GET", f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}").json()["projectNumber"]
 
-    service = {"template": {"containers": [{"image": HELLO}]}, "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"}
+    service = {"template": {"containers": [{"image": IMAGE}]}, "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"}
     operation = done(api("POST", f"{run}?serviceId=hello", json=service))
     assert "error" not in operation, operation
 
@@ -60,7 +80,7 @@ def stack(api, enable, done, project):
     agent = f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
     _policy(api, f"{run}/hello", [{"role": "roles/run.invoker", "members": [agent]}])
     accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
-    account = api("POST", accounts, json={"accountId": "robot"}).json()["email"]
+    account = api("POST", accounts, json={"accountId": "robot-one"}).json()["email"]
     key = api("POST", f"{accounts}/{account}/keys", json={}).json()
     out = SimpleNamespace(
         project=project, number=number, compute=compute, run=f"{run}/hello", ip=ip, agent=agent, account=account,
@@ -78,10 +98,11 @@ def _policy(api, resource: str, bindings: list[dict]) -> None:
 
 
 @pytest.fixture
-def browser(sandbox):
+def browser(sessions):
     """A client without any token, with cookies."""
-    session = sandbox.session()
-    del session.headers["Authorization"]
+    session = requests.Session()
+    session.trust_env = False
+    session.proxies, session.verify = sessions(None).proxies, sessions(None).verify
     return session
 
 
@@ -225,7 +246,7 @@ def test_openid_token_needs_an_allowed_client(stack, api, browser):
 
 
 def test_what_the_service_is_told(stack, sandbox, browser):
-    answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)) | {"Accept": "application/json"}, timeout=10)
+    answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10)
     told = {k.lower(): v for k, v in answer.json()["headers"].items()}
     assert told["x-goog-authenticated-user-email"] == f"accounts.google.com:{stack.account}"
     keys = browser.get("https://www.gstatic.com/iap/verify/public_key", timeout=10).json()
