@@ -118,6 +118,8 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
     """LIVE as it will be once WANTED is applied; what is equal keeps Google's spelling."""
     if not differences(wanted, live, rules, path):
         return copy.deepcopy(live)
+    if path in rules.same:
+        return declared(wanted)
     if isinstance(wanted, Mapping):
         live = live if isinstance(live, Mapping) and not (not wanted and path in rules.optional) else {}
         gone = set(_surplus(wanted, live, rules, path))

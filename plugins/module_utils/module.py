@@ -50,6 +50,7 @@ class Task:
         self.module = module
         self.params: dict[str, Any] = module.params
         self.check_mode: bool = module.check_mode
+        self._numbers: dict[str, str] = {}
 
     @cached_property
     def project(self) -> str:
@@ -72,16 +73,19 @@ class Task:
         agent = "-".join(filter(None, ["mlops.mlflow_gcp", self.params.get("env_type")]))
         return http.Client(http.authorized_session(self.params), agent)
 
-    @cached_property
+    @property
     def project_number(self) -> str:
         """The number of the task's project, which some APIs want instead of its id; one request."""
         return self.number_of(self.project)
 
     def number_of(self, project: str) -> str:
         """The number of a project; https://cloud.google.com/resource-manager/reference/rest/v1/projects/get"""
-        url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
-        # In check mode the API may be off still; nothing is compared with 0.
-        return str((self.read(f"project {project}", lambda: self.client.get(url)) or {}).get("projectNumber", 0))
+        if project not in self._numbers:
+            url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
+            answer = self.read(f"project {project}", lambda: self.client.get(url)) or {}
+            # In check mode the API may be off still; nothing is compared with 0.
+            self._numbers[project] = str(answer.get("projectNumber", 0))
+        return self._numbers[project]
 
     def read(self, what: str, call: Callable[[], Any]) -> Any:
         """

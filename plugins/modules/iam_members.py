@@ -139,6 +139,10 @@ def validate(params: dict) -> None:
             raise InvalidInput("members", member, f"{kinds}, such as user:jane@example.com")
     if not ROLE.fullmatch(params["role"]):
         raise InvalidInput("role", params["role"], "give roles/NAME or projects/PROJECT/roles/NAME")
+    if params["resource_type"].endswith("run_service") and not re.fullmatch(r"[a-z]+-[a-z]+\d+", params["region"] or ""):
+        raise InvalidInput("region", params["region"], "give the Cloud Run service's region, such as europe-west2")
+    if not params["resource"]:
+        raise InvalidInput("resource", params["resource"], f"give the name of a {params['resource_type']}")
     if not params["members"] and not params["exclusive"]:
         raise InvalidInput("members", [], "give at least one, or exclusive=true to take the role from everyone")
     if params["exclusive"] and params["state"] == "absent":

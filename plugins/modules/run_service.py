@@ -445,6 +445,8 @@ class Service(Resource):
             raise InvalidInput("name", self.name, "give up to 49 lower case letters, digits and hyphens, a letter first")
         if not re.fullmatch(r"[a-z]+-[a-z]+\d+", params["region"]):
             raise InvalidInput("region", params["region"], "give a region such as europe-west2")
+        if params["state"] == "present" and not params["image"]:
+            raise InvalidInput("image", params["image"], "it is required for state=present")
         for option, (low, high) in RANGES.items():
             if params[option] is not None and not low <= params[option] <= high:
                 raise InvalidInput(option, params[option], f"give {low} to {high}")

@@ -74,10 +74,11 @@ resource:
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import secretmanager
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import sql_busy
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
@@ -106,20 +107,26 @@ class User(Resource):
         user = f"{task.project}/{instance}/{self.name}"
         self.annotation = f"sql-user-{hashlib.sha256(user.encode()).hexdigest()[:40]}"
 
+    def validate(self) -> None:
+        if self.params["state"] == "present" and not self.secret:
+            raise InvalidInput("password_secret", self.params["password_secret"], "it is required for state=present")
+
     def read(self) -> dict[str, Any] | None:
-        present = self.params["state"] == "present"
-        try:
-            users = list(self.client.items(self.collection, "items"))
-        except ApiError as error:
-            # No instance, no user; in check mode it may be still to be made.
-            if error.status != 404 or (present and not self.task.check_mode):
-                raise
-            users = []
-        live = next((user for user in users if user["name"] == self.name), None)
-        if not present:
+        live = self.find()
+        if self.params["state"] == "absent":
             return live
         annotations = self.read_secret()
-        return None if live is None else {**live, "secretVersion": annotations.get(self.annotation, "")}
+        return live and {**live, "secretVersion": annotations.get(self.annotation, "")}
+
+    def find(self) -> dict[str, Any] | None:
+        """The user as Google has it, None without one."""
+        try:
+            return next((user for user in self.client.items(self.collection, "items") if user["name"] == self.name), None)
+        except ApiError as error:
+            # No instance, no user; in check mode it may be still to be made.
+            if error.status == 404 and (self.params["state"] == "absent" or self.task.check_mode):
+                return None
+            raise
 
     def read_secret(self) -> dict[str, str]:
         """The secret's annotations; keeps its newest version."""
@@ -135,21 +142,20 @@ class User(Resource):
         return (secret or {}).get("annotations") or {}
 
     def create(self) -> dict[str, Any]:
-        # After a lost answer a second try meets the user it made, which is then given the password again.
         return self.set_password(lambda body: self.client.post(self.collection, body, safe=True))
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         return self.set_password(
             lambda body: self.client.request("PUT", self.collection, body, params=self.query))
 
-    def set_password(self, send: Any) -> dict[str, Any]:
+    def set_password(self, send: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         """Sends the user with its password, waits, and records the version."""
         password = secretmanager.payload(self.client, self.version).decode()
         body = {"name": self.name, "instance": self.params["instance"], "password": password}
         answer = self.client.patiently(lambda: send(body), sql_busy, timeout=self.timeout, pause=3)
         self.wait(answer, self.collection, "set the password of")
         self.client.patiently(self.record, lambda error: error.reason in ("FAILED_PRECONDITION", "ABORTED"), timeout=60)
-        return {}
+        return {**(self.find() or {}), "secretVersion": self.wanted["secretVersion"]}
 
     def record(self) -> None:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/patch"""

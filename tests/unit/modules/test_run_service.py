@@ -1,0 +1,229 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module run_service."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+HOST = "https://run.googleapis.com/v2"
+PARENT = "projects/demo/locations/europe-west2"
+SERVICES, URL = f"{HOST}/{PARENT}/services", f"{HOST}/{PARENT}/services/mlflow"
+OPERATION = f"{PARENT}/operations/op1"
+SERVER = "mlflow-server@demo.iam.gserviceaccount.com"
+OPTIONS = {
+    "name": "mlflow", "region": "europe-west2", "image": "registry.example.com/mlflow:1", "service_account": SERVER,
+    "env": {"WORKERS": 1, "DEBUG": False}, "secret_env": {"PASSWORD": {"secret": "projects/demo/secrets/pw", "version": 2}},
+    "cpu": "1", "memory": "1Gi", "max_instances": 2, "timeout_seconds": 300, "labels": {"team": "ml"},
+    "network": "projects/demo/global/networks/net", "subnetwork": "subnet",
+    "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+    "startup_probe": {"path": "/health", "period_seconds": 5, "failure_threshold": 24},
+}
+SENT = {
+    "labels": {"team": "ml"},
+    "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+    "template": {
+        "serviceAccount": SERVER,
+        "timeout": "300s",
+        "scaling": {"minInstanceCount": 0, "maxInstanceCount": 2},
+        "vpcAccess": {
+            "networkInterfaces": [{"network": "projects/demo/global/networks/net", "subnetwork": "subnet"}],
+            "egress": "PRIVATE_RANGES_ONLY",
+        },
+        "containers": [{
+            "image": "registry.example.com/mlflow:1",
+            "command": [],
+            "args": [],
+            "env": [
+                {"name": "DEBUG", "value": "false"},
+                {"name": "WORKERS", "value": "1"},
+                {"name": "PASSWORD", "valueSource": {
+                    "secretKeyRef": {"secret": "projects/demo/secrets/pw", "version": "2"}}},
+            ],
+            "ports": [{"name": "http1", "containerPort": 8080}],
+            "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "cpuIdle": True, "startupCpuBoost": False},
+            "startupProbe": {
+                "httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 5, "failureThreshold": 24},
+        }],
+    },
+    "traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}],
+}
+FAILURE = "Revision 'mlflow-00001-abc' is not ready and cannot serve traffic. Permission denied on secret pw."
+
+
+def live(**more):
+    """The service as Google returns it: defaults filled in, its own spelling."""
+    body = copy.deepcopy(SENT)
+    template = body["template"]
+    container = template["containers"][0]
+    for key in ("command", "args"):
+        del container[key]
+    del template["scaling"]["minInstanceCount"], container["resources"]["startupCpuBoost"]
+    container["resources"]["limits"] = {"cpu": "1000m", "memory": "1024Mi"}
+    container["env"].reverse()
+    container["env"][0]["valueSource"]["secretKeyRef"]["secret"] = "projects/123456789012/secrets/pw"
+    container["startupProbe"] |= {"timeoutSeconds": 1}
+    template |= {"maxInstanceRequestConcurrency": 80, "executionEnvironment": "EXECUTION_ENVIRONMENT_GEN2"}
+    template["vpcAccess"]["networkInterfaces"][0]["subnetwork"] = "projects/demo/regions/europe-west2/subnetworks/subnet"
+    return body | {
+        "name": f"{PARENT}/services/mlflow", "uid": "u", "generation": "1", "observedGeneration": "1", "etag": '"e"',
+        "creator": "me@example.com", "launchStage": "GA", "uri": "https://mlflow-x-nw.a.run.app",
+        "terminalCondition": {"type": "Ready", "state": "CONDITION_SUCCEEDED"},
+        "latestReadyRevision": f"{PARENT}/services/mlflow/revisions/mlflow-00001-abc",
+        "trafficStatuses": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}],
+    } | more
+
+
+def changed(path, value):
+    """A live service that differs at PATH of its template or, from "0." on, of its container."""
+    body = live()
+    target = body["template"]["containers"][0] if path.startswith("0.") else body["template"]
+    *parents, last = path.removeprefix("0.").split(".")
+    for key in parents:
+        target = target[key]
+    target[last] = value
+    return body
+
+
+def failed(**more):
+    return live(
+        terminalCondition={"type": "Ready", "state": "CONDITION_FAILED", "message": FAILURE},
+        conditions=[{"type": "RoutesReady", "state": "CONDITION_SUCCEEDED"}], **more)
+
+
+def absent(google):
+    return google.error(404, "NOT_FOUND", "Resource 'mlflow' of kind 'SERVICE' in region 'europe-west2' does not exist.")
+
+
+def done(**more):
+    return {"name": OPERATION, "done": True, "response": live(), **more}
+
+
+def test_creates_and_waits(google, run_module):
+    google.expect("GET", URL, absent(google))
+    google.expect("POST", SERVICES, {"name": OPERATION, "metadata": {}}, params={"serviceId": "mlflow"}, body=SENT)
+    google.expect("GET", f"{HOST}/{OPERATION}", {"name": OPERATION}).expect("GET", f"{HOST}/{OPERATION}", done())
+    google.expect("GET", URL, live())
+    result = run_module("run_service", **OPTIONS)
+    assert (result["changed"], result["uri"]) == (True, "https://mlflow-x-nw.a.run.app")
+    assert result["latest_ready_revision"] == "mlflow-00001-abc"
+
+
+def test_second_run_changes_nothing_with_one_request(google, run_module):
+    google.expect("GET", URL, live())
+    assert run_module("run_service", **OPTIONS)["changed"] is False
+
+
+def test_an_update_sends_the_whole_service_and_keeps_what_is_not_declared(google, run_module):
+    google.expect("GET", URL, {**changed("0.image", "registry.example.com/mlflow:0"), "annotations": {"note": "x"},
+                               "iapEnabled": True})
+    google.expect("PATCH", URL, done(), params={},
+                  body={**SENT, "annotations": {"note": "x"}, "iapEnabled": True, "launchStage": "GA"})
+    google.expect("GET", URL, live())
+    result = run_module("run_service", **OPTIONS)
+    images = [result["diff"][side]["template"]["containers"][0]["image"] for side in ("before", "after")]
+    assert images == ["registry.example.com/mlflow:0", "registry.example.com/mlflow:1"]
+
+
+@pytest.mark.parametrize(("path", "value"), [
+    ("0.env", [{"name": "WORKERS", "value": "1"}]),
+    ("0.env", [*SENT["template"]["containers"][0]["env"], {"name": "EXTRA", "value": "1"}]),
+    ("0.env", [*SENT["template"]["containers"][0]["env"][:2], {"name": "PASSWORD", "value": "plain"}]),
+    ("0.command", ["sh"]),
+    ("0.livenessProbe", {"httpGet": {"path": "/"}}),
+    ("0.resources.limits.memory", "2Gi"),
+    ("0.ports", [{"name": "h2c", "containerPort": 8080}]),
+    ("scaling", {"maxInstanceCount": 100}),
+    ("serviceAccount", "123456789012-compute@developer.gserviceaccount.com"),
+    ("vpcAccess.networkInterfaces", [{"network": "net", "subnetwork": "other"}]),
+    ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
+])
+def test_what_is_a_difference(google, run_module, path, value):
+    google.expect("GET", URL, changed(path, value))
+    assert run_module("run_service", check=True, **OPTIONS)["changed"] is True
+
+
+def test_leaving_the_network(google, run_module):
+    options = {key: value for key, value in OPTIONS.items() if key not in ("network", "subnetwork")}
+    google.expect("GET", URL, live()).expect("PATCH", URL, done()).expect("GET", URL, live())
+    assert "vpcAccess" in run_module("run_service", **options)["diff"]["after"]["template"]
+    assert "vpcAccess" not in google.writes[0].body["template"]
+
+
+def test_a_connector(google, run_module):
+    options = {key: value for key, value in OPTIONS.items() if key not in ("network", "subnetwork")}
+    connector = {"connector": f"{PARENT}/connectors/c1", "egress": "ALL_TRAFFIC"}
+    google.expect("GET", URL, changed("vpcAccess", connector))
+    assert run_module("run_service", vpc_connector="c1", vpc_egress="ALL_TRAFFIC", **options)["changed"] is False
+
+
+def test_check_mode_writes_nothing(google, run_module):
+    google.expect("GET", URL, absent(google))
+    result = run_module("run_service", check=True, **OPTIONS)
+    assert (result["changed"], result["uri"], result["diff"]["before"]) == (True, "", {})
+
+
+@pytest.mark.parametrize("verb", ["create", "update"])
+def test_a_revision_that_fails(google, run_module, verb):
+    if verb == "create":
+        google.expect("GET", URL, absent(google)).expect("POST", SERVICES, {"name": OPERATION})
+    else:
+        google.expect("GET", URL, changed("0.image", "old")).expect("PATCH", URL, {"name": OPERATION})
+    google.expect("GET", f"{HOST}/{OPERATION}", {"name": OPERATION, "done": True, "error": {"code": 9, "message": "Failed."}})
+    google.expect("GET", URL, failed())
+    with pytest.raises(Exception) as caught:
+        run_module("run_service", **OPTIONS)
+    assert str(caught.value) == f"Cannot {verb} Cloud Run service mlflow: {FAILURE}"
+
+
+def test_an_operation_that_ends_well_with_a_failed_revision(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed()))
+    with pytest.raises(Exception, match="Permission denied on secret pw"):
+        run_module("run_service", **OPTIONS)
+
+
+def test_a_failed_service_gets_a_new_revision(google, run_module):
+    google.expect("GET", URL, failed(generation="3"))
+    body = copy.deepcopy(SENT) | {"launchStage": "GA"}
+    body["template"]["revision"] = "mlflow-00004-retry"
+    google.expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
+    assert run_module("run_service", **OPTIONS)["changed"] is True
+
+
+def test_waits_for_a_rollout_that_an_earlier_run_began(google, run_module):
+    google.expect("GET", URL, live(reconciling=True, terminalCondition={"state": "CONDITION_RECONCILING"}))
+    google.expect("GET", URL, live(reconciling=True)).expect("GET", URL, live())
+    assert run_module("run_service", **OPTIONS)["changed"] is False
+
+
+def test_absent(google, run_module):
+    google.expect("GET", URL, live()).expect("DELETE", URL, {"name": OPERATION})
+    google.expect("GET", f"{HOST}/{OPERATION}", done())
+    assert run_module("run_service", name="mlflow", region="europe-west2", state="absent")["changed"] is True
+    google.expect("GET", URL, absent(google))
+    assert run_module("run_service", name="mlflow", region="europe-west2", state="absent")["changed"] is False
+    google.expect("GET", URL, live())
+    with pytest.raises(Exception, match="it is protected; give deletion_protection=false"):
+        run_module("run_service", name="mlflow", region="europe-west2", state="absent", deletion_protection=True)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
+    ({"region": "europe"}, "option region: 'europe' is not allowed; give a region such as europe-west2"),
+    ({"port": 0}, "option port: 0 is not allowed; give 1 to 65535"),
+    ({"min_instances": 3}, "option min_instances: 3 is not allowed; give at most max_instances, 2"),
+    ({"memory": "1 GB"}, "option memory: '1 GB' is not allowed; give a quantity such as 512Mi or 2Gi"),
+    ({"env": {"PORT": "1"}}, "option env: 'PORT' is not allowed"),
+    ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is in secret_env too"),
+    ({"secret_env": {"PASSWORD": "pw"}}, "option secret_env.PASSWORD: "),
+    ({"vpc_connector": "c"}, "parameters are mutually exclusive: network|vpc_connector"),
+    ({"image": None}, "option image: None is not allowed; it is required for state=present"),
+    ({"ingress": "internal"}, "value of ingress must be one of: INGRESS_TRAFFIC_ALL"),
+])
+def test_refused_before_the_first_call(google, run_module, options, message):
+    with pytest.raises(Exception) as caught:
+        run_module("run_service", **{**OPTIONS, **options})
+    assert str(caught.value).startswith(message)

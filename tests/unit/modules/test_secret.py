@@ -1,0 +1,133 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+import string
+
+import pytest
+
+SECRETS = "https://secretmanager.googleapis.com/v1/projects/demo/secrets"
+URL = f"{SECRETS}/db-password"
+NAME = "projects/123456789012/secrets/db-password"
+LIVE = {
+    "name": NAME, "createTime": "2026-01-01T00:00:00Z", "etag": '"16211a"', "labels": {"team": "ml"},
+    "replication": {"automatic": {}},
+}
+
+
+def version(number, state="ENABLED"):
+    return {"name": f"{NAME}/versions/{number}", "state": state, "etag": '"1"', "createTime": "2026-01-01T00:00:00Z"}
+
+
+def payload(value):
+    return {"name": f"{NAME}/versions/1", "payload": {"data": base64.b64encode(value).decode(), "dataCrc32c": "1"}}
+
+
+def absent(google):
+    return google.error(404, "NOT_FOUND", f"Secret [{NAME}] not found.")
+
+
+def test_generates_a_password_once_and_never_shows_it(google, run_module):
+    google.expect("GET", URL, absent(google))
+    google.expect("POST", SECRETS, {**LIVE, "labels": {}}, params={"secretId": "db-password"},
+                  body={"labels": {}, "replication": {"automatic": {}}})
+    google.expect("POST", f"{URL}:addVersion", version(1))
+    result = run_module("secret", name="db-password", generate_length=32)
+    password = base64.b64decode(google.sent[-1].body["payload"]["data"]).decode()
+    assert len(password) == 32 and set(password) <= set(string.ascii_letters + string.digits)
+    assert password not in json.dumps(result)
+    assert (result["changed"], result["version"]) == (True, "1")
+    assert result["name"] == "projects/demo/secrets/db-password"
+    assert result["version_name"] == "projects/demo/secrets/db-password/versions/1"
+    assert result["resource"] == {**LIVE, "labels": {}}
+
+
+def test_second_run_changes_nothing(google, run_module):
+    google.expect("GET", URL, LIVE)
+    google.expect("GET", f"{URL}/versions", {"versions": [version(3, "DISABLED"), version(2), version(1)]},
+                  params={"filter": "state:ENABLED"})
+    result = run_module("secret", name="db-password", generate_length=32, labels={"team": "ml"})
+    assert (result["changed"], result["version"]) == (False, "2")
+    assert result["diff"]["before"] == result["diff"]["after"]
+
+
+def test_a_value_is_compared_and_never_shown(google, run_module):
+    for live, answers in (("s3cret-1", []), ("s3cret-0", [version(2)])):
+        google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+        google.expect("GET", f"https://secretmanager.googleapis.com/v1/{NAME}/versions/1:access", payload(live.encode()))
+        for answer in answers:
+            google.expect("POST", f"{URL}:addVersion", answer,
+                          body={"payload": {"data": base64.b64encode(b"s3cret-1").decode()}})
+        result = run_module("secret", name="db-password", value="s3cret-1")
+        assert "s3cret" not in json.dumps(result)
+        assert (result["changed"], result["version"]) == (bool(answers), "2" if answers else "1")
+
+
+def test_labels_are_replaced_with_the_etag(google, run_module):
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    after = {**LIVE, "labels": {"team": "data", "cost": "7"}, "etag": '"16211b"'}
+    google.expect("PATCH", URL, after, params={"updateMask": "labels"},
+                  body={"labels": {"team": "data", "cost": "7"}, "etag": '"16211a"'})
+    result = run_module("secret", name="db-password", labels={"team": "data", "cost": 7}, generate_length=32)
+    assert result["resource"] == after
+    assert result["diff"]["before"]["labels"] == {"team": "ml"}
+    assert result["diff"]["after"]["labels"] == {"team": "data", "cost": "7"}
+
+
+def test_check_mode_writes_nothing(google, run_module):
+    google.expect("GET", URL, absent(google))
+    result = run_module("secret", name="db-password", generate_length=32, check=True)
+    assert (result["changed"], result["version"]) == (True, "1")
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    result = run_module("secret", name="db-password", generate_length=32, labels={}, check=True)
+    assert (result["changed"], result["version"], result["resource"]["labels"]) == (True, "1", {})
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    assert run_module("secret", name="db-password", state="absent", check=True)["changed"] is True
+
+
+def test_chosen_regions(google, run_module):
+    google.expect("GET", URL, absent(google))
+    replication = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
+    google.expect("POST", SECRETS, {**LIVE, "replication": replication}, body={"labels": {}, "replication": replication})
+    result = run_module("secret", name="db-password", replication_locations=["europe-west2"])
+    assert (result["version"], result["version_name"]) == ("", "")
+
+
+def test_replication_cannot_be_changed(google, run_module):
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    with pytest.raises(Exception, match="^Cannot update secret db-password: replication is .*; delete the secret first"):
+        run_module("secret", name="db-password", replication_locations=["europe-west2"])
+
+
+def test_a_lost_answer_to_the_creation(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", SECRETS, google.error(503, "UNAVAILABLE", "Try again."))
+    google.expect("POST", SECRETS, google.error(409, "ALREADY_EXISTS", f"Secret [{NAME}] already exists."))
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    google.expect("POST", f"{URL}:addVersion", version(1))
+    assert run_module("secret", name="db-password", generate_length=32)["version"] == "1"
+
+
+def test_absent(google, run_module):
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("DELETE", URL, {})
+    assert run_module("secret", name="db-password", state="absent")["changed"] is True
+    google.expect("GET", URL, absent(google))
+    result = run_module("secret", name="db-password", state="absent")
+    assert (result["changed"], result["version"]) == (False, "")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"generate_length": 4}, "option generate_length: 4 is not allowed; give 8 to 1024"),
+    ({"value": ""}, "option value: '0 bytes' is not allowed; give 1 byte to 64 KiB"),
+    ({"name": "projects/demo/topics/t"}, "option name: 'projects/demo/topics/t' is not allowed; give a secret's name"),
+    ({"value": "12345678", "generate_length": 8}, "parameters are mutually exclusive: value|generate_length"),
+])
+def test_refused_before_the_first_call(google, run_module, options, message):
+    with pytest.raises(Exception) as caught:
+        run_module("secret", **{"name": "db-password", **options})
+    assert str(caught.value).startswith(message)

@@ -1,0 +1,138 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module service_networking_connection."""
+
+from __future__ import annotations
+
+import pytest
+
+HOST = "https://servicenetworking.googleapis.com/v1"
+CONNECTIONS = f"{HOST}/services/servicenetworking.googleapis.com/connections"
+DELETE = f"{CONNECTIONS}/servicenetworking-googleapis-com"
+OPERATION = f"{HOST}/operations/op1"
+PROJECT = "https://cloudresourcemanager.googleapis.com/v1/projects/demo"
+INSTANCES = "https://sqladmin.googleapis.com/v1/projects/demo/instances"
+NETWORK = "projects/123456789012/global/networks/net"
+OPTIONS = {"network": "net", "reserved_ranges": ["range-a"]}
+IN_USE = "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this connection."
+
+
+def connection(*ranges):
+    return {"network": NETWORK, "peering": "servicenetworking-googleapis-com", "reservedPeeringRanges": list(ranges),
+            "service": "services/servicenetworking.googleapis.com"}
+
+
+def done(**more):
+    return {"name": "operations/op1", "done": True, "response": {}, **more}
+
+
+@pytest.fixture
+def live(google):
+    """Scripts what the module reads: the project's number, then the connections of the network."""
+
+    def script(*ranges, number=True):
+        if number:
+            google.expect("GET", PROJECT, {"projectNumber": "123456789012", "projectId": "demo"})
+        google.expect("GET", CONNECTIONS, {"connections": [connection(*ranges)]} if ranges else {},
+                      params={"network": NETWORK})
+
+    return script
+
+
+def test_creates(google, run_module, live):
+    live()
+    google.expect("POST", CONNECTIONS, {"name": "operations/op1"},
+                  body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]})
+    google.expect("GET", OPERATION, {"name": "operations/op1"}).expect("GET", OPERATION, done())
+    live("range-a", number=False)
+    result = run_module("service_networking_connection", **OPTIONS)
+    assert (result["changed"], result["resource"]) == (True, connection("range-a"))
+
+
+@pytest.mark.parametrize("network", ["net", "projects/demo/global/networks/net",
+                                     "https://www.googleapis.com/compute/v1/projects/demo/global/networks/net"])
+def test_second_run_changes_nothing(google, run_module, live, network):
+    live("range-b", "range-a")
+    result = run_module("service_networking_connection", network=network, reserved_ranges=["range-a", "range-b"])
+    assert result["changed"] is False
+
+
+@pytest.mark.parametrize("as_operation", [True, False])
+def test_ranges_left_behind_by_a_deleted_connection(google, run_module, live, as_operation):
+    message = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
+    live()
+    google.expect("POST", CONNECTIONS, done(error={"code": 9, "message": message}) if as_operation
+                  else google.error(400, "FAILED_PRECONDITION", message))
+    google.expect("PATCH", f"{CONNECTIONS}/-", done(), params={"force": "true", "updateMask": "reservedPeeringRanges"},
+                  body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]})
+    live("range-a", number=False)
+    assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
+
+
+def test_a_range_no_longer_named_is_taken_out(google, run_module, live):
+    live("range-a", "range-b")
+    google.expect("PATCH", f"{CONNECTIONS}/-", done(), params={"force": "true", "updateMask": "reservedPeeringRanges"},
+                  body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]})
+    live("range-a", number=False)
+    result = run_module("service_networking_connection", **OPTIONS)
+    assert result["diff"]["before"]["reservedPeeringRanges"] == ["range-a", "range-b"]
+    assert result["diff"]["after"]["reservedPeeringRanges"] == ["range-a"]
+
+
+def test_check_mode_writes_nothing(google, run_module, live):
+    live()
+    assert run_module("service_networking_connection", check=True, **OPTIONS)["changed"] is True
+    live("range-a")
+    assert run_module("service_networking_connection", check=True, network="net", state="absent")["changed"] is True
+
+
+def test_absent(google, run_module, live):
+    live("range-a")
+    google.expect("POST", DELETE, done(), body={"consumerNetwork": NETWORK})
+    assert run_module("service_networking_connection", network="net", state="absent")["changed"] is True
+    live()
+    assert run_module("service_networking_connection", network="net", state="absent")["changed"] is False
+
+
+def test_a_connection_in_use_is_named_at_once(google, run_module, live, clock):
+    live("range-a")
+    google.expect("POST", DELETE, done(error={"code": 9, "message": IN_USE}))
+    google.expect("GET", INSTANCES, {"items": [
+        {"name": "public", "settings": {"ipConfiguration": {"ipv4Enabled": True}}},
+        {"name": "mlflow", "settings": {"ipConfiguration": {"privateNetwork": "projects/demo/global/networks/net"}}}]})
+    with pytest.raises(Exception, match="^Cannot delete service networking connection of network net: Cloud SQL still uses "
+                                        "it; delete first mlflow$"):
+        run_module("service_networking_connection", network="net", state="absent")
+    assert clock.slept == []
+
+
+def test_retries_after_the_last_instance_then_removes_the_peering(google, run_module, live):
+    live("range-a")
+    for _ in range(3):
+        google.expect("POST", DELETE, google.error(400, "FAILED_PRECONDITION", IN_USE)).expect("GET", INSTANCES, {})
+    google.expect("GET", INSTANCES, {})
+    peering = "https://compute.googleapis.com/compute/v1/projects/demo/global/networks/net/removePeering"
+    link = "https://www.googleapis.com/compute/v1/projects/demo/global/operations/op2"
+    running = {"kind": "compute#operation", "name": "op2", "status": "RUNNING", "selfLink": link}
+    google.expect("POST", peering, running, body={"name": "servicenetworking-googleapis-com"})
+    google.expect("POST", f"{link.replace('www.', 'compute.')}/wait", {**running, "status": "DONE"})
+    result = run_module("service_networking_connection", network="net", state="absent", timeout=30)
+    assert result["changed"] is True and "Removed the peering from the network instead" in str(result["warnings"])
+
+
+def test_another_refusal_is_an_error(google, run_module, live):
+    live("range-a")
+    google.expect("POST", DELETE, google.error(403, "PERMISSION_DENIED", "Permission denied."))
+    with pytest.raises(Exception, match="^Cannot delete service networking connection of network net: Permission denied"):
+        run_module("service_networking_connection", network="net", state="absent")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"reserved_ranges": []}, "option reserved_ranges: [] is not allowed; give the name of at least one global address"),
+    ({"network": "projects/demo/regions/r/subnetworks/s"}, "option network: "),
+])
+def test_refused_before_the_first_call(google, run_module, options, message):
+    with pytest.raises(Exception) as caught:
+        run_module("service_networking_connection", **{**OPTIONS, **options})
+    assert str(caught.value).startswith(message)

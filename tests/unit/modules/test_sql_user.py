@@ -1,0 +1,164 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module sql_user."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import pytest
+
+USERS = "https://sqladmin.googleapis.com/v1/projects/demo/instances/db/users"
+OPERATION = "https://sqladmin.googleapis.com/v1/projects/demo/operations/op1"
+SECRETMANAGER = "https://secretmanager.googleapis.com/v1"
+SECRET = f"{SECRETMANAGER}/projects/demo/secrets/db-password"
+NAME = "projects/123456789012/secrets/db-password"
+OPTIONS = {"instance": "db", "name": "mlflow", "password_secret": "db-password"}
+USER = {"kind": "sql#user", "etag": "e", "name": "mlflow", "host": "", "instance": "db", "project": "demo",
+        "passwordPolicy": {"status": {}}}
+POSTGRES = {**USER, "name": "postgres"}
+NOTE = f"sql-user-{hashlib.sha256(b'demo/db/mlflow').hexdigest()[:40]}"
+DONE = {"kind": "sql#operation", "name": "op1", "status": "DONE"}
+
+
+@pytest.fixture
+def secretmanager(google):
+    """Scripts what the module reads of the secret."""
+
+    def script(annotations=None, newest=2):
+        secret = {"name": NAME, "etag": '"1"', "annotations": {"owner": "me", **(annotations or {})}}
+        versions = [{"name": f"{NAME}/versions/{newest}", "state": "ENABLED"}] if newest else []
+        google.expect("GET", SECRET, secret).expect("GET", f"{SECRET}/versions", {"versions": versions})
+        return secret
+
+    return script
+
+
+@pytest.fixture
+def password(google):
+    """Scripts the access to a version."""
+
+    def script(number=2):
+        data = base64.b64encode(b"s3cret").decode()
+        google.expect("GET", f"{SECRETMANAGER}/{NAME}/versions/{number}:access", {"payload": {"data": data}})
+
+    return script
+
+
+@pytest.fixture
+def recorded(google):
+    """Scripts the note on the secret; what was sent comes back."""
+
+    def script(secret):
+        sent = {}
+        google.expect("GET", SECRET, secret)
+        google.expect("PATCH", SECRET, lambda request: sent.update(request.body) or {}, params={"updateMask": "annotations"})
+        return sent
+
+    return script
+
+
+def test_creates_and_records_the_version(google, run_module, secretmanager, password, recorded):
+    google.expect("GET", USERS, {"kind": "sql#usersList", "items": [POSTGRES]})
+    secret = secretmanager()
+    password()
+    google.expect("POST", USERS, {**DONE, "status": "PENDING"},
+                  body={"name": "mlflow", "instance": "db", "password": "s3cret"})
+    google.expect("GET", OPERATION, DONE)
+    sent = recorded(secret)
+    google.expect("GET", USERS, {"items": [POSTGRES, USER]})
+    result = run_module("sql_user", **OPTIONS)
+    assert (result["changed"], result["secret_version"], result["resource"]) == (True, "2", USER)
+    assert sent == {"etag": '"1"', "annotations": {"owner": "me", NOTE: "2"}}
+    assert "s3cret" not in json.dumps(result)
+
+
+def test_second_run_reads_no_password(google, run_module, secretmanager):
+    google.expect("GET", USERS, {"items": [USER]})
+    secretmanager({NOTE: "2"})
+    result = run_module("sql_user", **OPTIONS)
+    assert (result["changed"], result["secret_version"]) == (False, "2")
+
+
+@pytest.mark.parametrize("annotations", [{NOTE: "1"}, {}])
+def test_a_new_version_is_set(google, run_module, secretmanager, password, recorded, annotations):
+    google.expect("GET", USERS, {"items": [USER]})
+    secret = secretmanager(annotations)
+    password()
+    busy = google.old_error(409, "operationInProgress", "Another operation was already in progress.")
+    for answer in (busy, DONE):
+        google.expect("PUT", USERS, answer, params={"name": "mlflow", "host": ""},
+                      body={"name": "mlflow", "instance": "db", "password": "s3cret"})
+    sent = recorded(secret)
+    google.expect("GET", USERS, {"items": [USER]})
+    result = run_module("sql_user", **OPTIONS)
+    assert (result["changed"], result["secret_version"], sent["annotations"][NOTE]) == (True, "2", "2")
+    assert result["diff"]["before"]["secretVersion"] == annotations.get(NOTE, "")
+    assert result["diff"]["after"]["secretVersion"] == "2"
+
+
+def test_the_note_is_made_again_when_the_secret_has_changed(google, run_module, secretmanager, password, recorded):
+    google.expect("GET", USERS, {"items": [USER]})
+    secret = secretmanager()
+    password()
+    google.expect("PUT", USERS, DONE).expect("GET", SECRET, secret)
+    google.expect("PATCH", SECRET, google.error(400, "FAILED_PRECONDITION", "The etag provided does not match."))
+    recorded({**secret, "etag": '"2"'})
+    google.expect("GET", USERS, {"items": [USER]})
+    run_module("sql_user", **OPTIONS)
+    assert google.sent[-2].body["etag"] == '"2"'
+
+
+def test_check_mode_writes_nothing(google, run_module, secretmanager):
+    google.expect("GET", USERS, {"items": [USER]})
+    secretmanager({NOTE: "1"})
+    result = run_module("sql_user", check=True, **OPTIONS)
+    assert (result["changed"], result["secret_version"]) == (True, "2")
+
+
+def test_check_mode_before_anything_is_there(google, run_module):
+    google.expect("GET", USERS, google.old_error(404, "instanceDoesNotExist", "The Cloud SQL instance does not exist."))
+    google.expect("GET", SECRET, google.error(404, "NOT_FOUND", f"Secret [{NAME}] not found."))
+    assert run_module("sql_user", check=True, **OPTIONS)["changed"] is True
+
+
+def test_a_secret_without_a_version(google, run_module, secretmanager):
+    google.expect("GET", USERS, {})
+    secretmanager(newest=None)
+    with pytest.raises(Exception, match="^Cannot set the password of Cloud SQL user mlflow: secret "
+                                        "projects/demo/secrets/db-password has no enabled version; add one"):
+        run_module("sql_user", **OPTIONS)
+
+
+def test_a_secret_that_may_not_be_read(google, run_module, secretmanager):
+    google.expect("GET", USERS, {})
+    secretmanager()
+    google.expect("GET", f"{SECRETMANAGER}/{NAME}/versions/2:access", google.error(
+        403, "PERMISSION_DENIED", "Permission 'secretmanager.versions.access' denied for resource (or it may not exist)."))
+    with pytest.raises(Exception, match="^Cannot create Cloud SQL user mlflow: .* a role with secretmanager.versions.access$"):
+        run_module("sql_user", **OPTIONS)
+
+
+def test_a_failed_operation(google, run_module, secretmanager, password):
+    google.expect("GET", USERS, {})
+    secretmanager()
+    password()
+    google.expect("POST", USERS, {**DONE, "error": {"errors": [{"code": "INVALID_REQUEST", "message": "Invalid name."}]}})
+    with pytest.raises(Exception, match=r"^Cannot set the password of Cloud SQL user mlflow: Invalid name. \(INVALID_REQ"):
+        run_module("sql_user", **OPTIONS)
+
+
+def test_absent(google, run_module):
+    google.expect("GET", USERS, {"items": [USER]})
+    google.expect("DELETE", USERS, DONE, params={"name": "mlflow", "host": ""})
+    assert run_module("sql_user", instance="db", name="mlflow", state="absent")["changed"] is True
+    google.expect("GET", USERS, google.old_error(404, "instanceDoesNotExist", "The Cloud SQL instance does not exist."))
+    assert run_module("sql_user", instance="db", name="mlflow", state="absent")["changed"] is False
+
+
+def test_a_secret_is_required(google, run_module):
+    with pytest.raises(Exception, match="state is present but all of the following are missing: password_secret"):
+        run_module("sql_user", instance="db", name="mlflow")
