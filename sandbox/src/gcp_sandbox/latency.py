@@ -20,6 +20,7 @@ SECONDS = {
     "sqladmin.default": 3.0,
     "run.services": 25.0,
     "run.jobs": 5.0,
+    "vpcaccess.connectors": 120.0,
     "compute.certificate": 900.0,
 }
 

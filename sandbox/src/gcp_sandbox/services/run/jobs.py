@@ -74,7 +74,7 @@ def _change(call: Call, doc: Doc) -> Operation:
         return common.validated(call, doc, "Job")
     call.app.store.put("run.jobs", doc["name"], doc)
     args = {"name": doc["name"], "generation": doc["generation"]}
-    return common.operation(call, doc, "Job", "reconcile-job", args, _ROW)
+    return common.operation(call, doc, "Job", "run.reconcile-job", args, _ROW)
 
 
 @SERVICE.method(f"{_BASE}.patch")
@@ -156,7 +156,7 @@ def delete(call: Call) -> Operation:
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Job")
     call.app.store.put("run.jobs", name, doc)
-    return common.operation(call, doc, "Job", "delete-job", {"name": name}, _ROW)
+    return common.operation(call, doc, "Job", "run.delete-job", {"name": name}, _ROW)
 
 
 @SERVICE.action("delete-job")
@@ -206,7 +206,7 @@ def run(call: Call) -> Operation:
         job["executionCount"] = job.get("executionCount", 0) + 1
         job["latestCreatedExecution"] = {"name": doc["name"].rsplit("/", 1)[-1], "createTime": doc["createTime"]}
         store.put("run.jobs", name, job)
-    return common.operation(call, doc, "Execution", "execute", {"name": doc["name"]}, _ROW)
+    return common.operation(call, doc, "Execution", "run.execute", {"name": doc["name"]}, _ROW)
 
 
 def _execution(call: Call, job: Doc, overrides: Doc) -> Doc:
@@ -423,7 +423,7 @@ def cancel(call: Call) -> Operation:
     if call.body.get("validateOnly"):
         return common.validated(call, doc, "Execution")
     doc = call.app.store.put("run.executions", name, doc | {"_cancel": True})
-    return common.operation(call, doc, "Execution", "cancel", {"name": name}, "")
+    return common.operation(call, doc, "Execution", "run.cancel", {"name": name}, "")
 
 
 @SERVICE.action("cancel")
@@ -447,7 +447,7 @@ def delete_execution(call: Call) -> Operation:
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Execution")
     doc |= {"deleteTime": now()}
-    return common.operation(call, doc, "Execution", "delete-execution", {"name": name}, "")
+    return common.operation(call, doc, "Execution", "run.delete-execution", {"name": name}, "")
 
 
 @SERVICE.action("delete-execution")

@@ -92,7 +92,7 @@ async def patch(call: Call) -> Operation | Doc:
     failed = old["terminalCondition"]["state"] == FAILED
     renew = spec["template"] != before["template"] or failed or bool(call.params.get("forceNewRevision"))
     if spec == before and not renew:
-        return common.operation(call, old, "Service", "unchanged", {"name": name, "kind": "Service"}, "")
+        return common.operation(call, old, "Service", "run.unchanged", {"name": name, "kind": "Service"}, "")
     return await _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)
 
 
@@ -112,7 +112,7 @@ async def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation | Do
         doc["latestCreatedRevision"] = revision_key
         store.put("run.services", name, doc)
     args = {"name": name, "revision": revision_key, "generation": doc["generation"]}
-    op = common.operation(call, doc, "Service", "reconcile", args, _ROW)
+    op = common.operation(call, doc, "Service", "run.reconcile", args, _ROW)
     return await common.settled(call, op, _ROW)
 
 
@@ -315,7 +315,7 @@ async def delete(call: Call) -> Operation | Doc:
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Service")
     call.app.store.put("run.services", name, doc)
-    op = common.operation(call, doc, "Service", "delete", {"name": name}, _ROW)
+    op = common.operation(call, doc, "Service", "run.delete", {"name": name}, _ROW)
     return await common.settled(call, op, _ROW)
 
 
@@ -384,7 +384,7 @@ def delete_revision(call: Call) -> Operation:
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Revision")
     doc["deleteTime"] = now()
-    return common.operation(call, doc, "Revision", "delete-revision", {"name": name}, _ROW)
+    return common.operation(call, doc, "Revision", "run.delete-revision", {"name": name}, _ROW)
 
 
 @SERVICE.action("delete-revision")

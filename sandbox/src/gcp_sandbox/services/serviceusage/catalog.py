@@ -20,6 +20,7 @@ _OTHERS = {
     "containerregistry": "Container Registry API", "bigquerystorage": "BigQuery Storage API",
     "oslogin": "Cloud OS Login API", "cloudtrace": "Cloud Trace API", "stackdriver": "Stackdriver API",
     "containerfilesystem": "Container File System API", "anthos": "Anthos API", "gkehub": "GKE Hub API",
+    "vpcaccess": "Serverless VPC Access API",
 }  # fmt: skip
 # API -> what is enabled with it, and cannot be disabled while it is enabled.
 DEPENDS = {
