@@ -148,7 +148,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, O
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
-# What Google itself returns for "no client of your own", and takes as the wish for it; "" is taken as "not given".
+# What Google itself may return for "no client of your own".
 NO_CLIENT = " "
 ID = "iap.oauth2ClientId"
 SECRET = "iap.oauth2ClientSecret"
@@ -253,16 +253,7 @@ class BackendService(Resource):
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         answer: dict[str, Any] = {}
         if changes != ["securityPolicy"]:
-            try:
-                answer = self._patch(live)
-            except ApiError as error:
-                # Somebody else changed it since we read it.
-                if error.status != 412:
-                    raise
-                answer = self._patch(self.read() or {})
-            if lookup(self.wanted, ID) == NO_CLIENT:
-                self._check_taken_off(answer)
-                answer = {}
+            answer = self._take_client_off(live) if lookup(self.wanted, ID) == NO_CLIENT else self._patch(live)
         if "securityPolicy" in changes:
             self.wait(answer, self.url, "update")
             answer = self._set_policy()
@@ -270,21 +261,39 @@ class BackendService(Resource):
 
     def _patch(self, live: dict[str, Any]) -> dict[str, Any]:
         body = {key: value for key, value in self.patch(live).items() if key != "securityPolicy"}
+        try:
+            return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
+        except ApiError as error:
+            if error.status != 412:
+                raise
+        # Somebody else changed it since we read it.
+        live = self.client.get(self.url) or {}
         return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
+
+    def _take_client_off(self, live: dict[str, Any]) -> dict[str, Any]:
+        """Update to Google's own OAuth client. Which blank it takes for that is not documented: try both, and look."""
+        client, told = lookup(live, ID), "it was taken off"
+        for blank in (NO_CLIENT, ""):
+            self.wanted["iap"] |= {"oauth2ClientId": blank, "oauth2ClientSecret": blank}
+            try:
+                self.wait(self._patch(live), self.url, "update")
+            except ApiError as error:
+                if error.status != 400:
+                    raise
+                told = f"Google answered: {error.message}"
+                continue
+            live = self.client.get(self.url) or {}
+            if not str(lookup(live, ID) or "").strip():
+                return live
+        raise GcpError(
+            f"Cannot update {self.label}: it keeps its OAuth client {client} ({told}); go on with that client (oauth2_client_id and "
+            "its secret), or delete the backend service and run again"
+        )
 
     def _set_policy(self) -> dict[str, Any]:
         """The only way to change this field."""
         body = {"securityPolicy": self.wanted["securityPolicy"]} if self.wanted["securityPolicy"] else {}
         return self.client.post(f"{self.url}/setSecurityPolicy", body, safe=True)
-
-    def _check_taken_off(self, answer: dict[str, Any]) -> None:
-        self.wait(answer, self.url, "update")
-        kept = lookup(self.client.get(self.url), ID)
-        if str(kept or "").strip():
-            raise GcpError(
-                f"Cannot update {self.label}: Google keeps its OAuth client {kept} although it was taken off; go on with that client "
-                "(oauth2_client_id and its secret), or delete the backend service and run again"
-            )
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         link = f"https://www.googleapis.com/compute/v1/{self.path}/backendServices/{self.name}"

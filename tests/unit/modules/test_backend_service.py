@@ -115,20 +115,30 @@ def test_reads_the_client_itself(google, run_module):
 
 
 def test_takes_a_custom_client_off(google, run_module):
-    google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE}).expect(
-        "PATCH", URL, DONE, body={**SENT, "iap": NO_CLIENT, "fingerprint": "abc="}
-    )
-    google.expect("GET", URL, LIVE).expect("GET", URL, LIVE)
+    google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
+    google.expect("PATCH", URL, DONE, body={**SENT, "iap": NO_CLIENT, "fingerprint": "abc="}).expect("GET", URL, LIVE)
+    assert run_module("backend_service", **OPTIONS)["changed"]
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_takes_a_custom_client_off_with_the_other_blank(google, run_module, refused):
+    google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
+    if refused:
+        google.expect("PATCH", URL, google.old_error(400, "invalid", "Both must be specified"))
+    else:
+        google.expect("PATCH", URL, DONE).expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
+    blank = {"enabled": True, "oauth2ClientId": "", "oauth2ClientSecret": ""}
+    google.expect("PATCH", URL, DONE, body={**SENT, "iap": blank, "fingerprint": "abc="}).expect("GET", URL, LIVE)
     assert run_module("backend_service", **OPTIONS)["changed"]
 
 
 def test_says_when_google_keeps_a_custom_client(google, run_module):
-    google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE}).expect("PATCH", URL, DONE).expect(
-        "GET", URL, {**LIVE, "iap": CUSTOM_LIVE}
-    )
+    google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
+    for _blank in range(2):
+        google.expect("PATCH", URL, DONE).expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     with pytest.raises(
         Exception,
-        match="^Cannot update backend service mlflow-lb: Google keeps its OAuth client 1-a.apps.googleusercontent.com although",
+        match=r"^Cannot update backend service mlflow-lb: it keeps its OAuth client 1-a\S+ \(it was taken off\); go on",
     ):
         run_module("backend_service", **OPTIONS)
 
