@@ -8,6 +8,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import random
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +32,7 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 RATE_LIMITS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
-TRIES = 6
+TRIES = 5
 LONGEST_PAUSE = 32.0
 
 
@@ -251,11 +252,14 @@ class Client:
         hint = "Check the network and HTTPS_PROXY"
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             hint = "Trust the proxy's certificate authority: REQUESTS_CA_BUNDLE"
-        # urllib3 wraps the cause in reprs of its own objects; the innermost says what happened.
-        cause: Any = error
-        while getattr(cause, "args", None) and isinstance(getattr(cause, "reason", cause.args[0]), Exception):
-            cause = getattr(cause, "reason", cause.args[0])
+        cause = re.sub(r"^\w+\(.*?\): ", "", str(_innermost(error)))
         return ApiError(self._attempts[-1], 0, "", f"no answer from {urlsplit(url).hostname}: {cause}", hint=hint)
+
+
+def _innermost(error: Exception) -> Exception:
+    """What happened in the end; requests and urllib3 wrap it in descriptions of their own objects."""
+    inside = [getattr(error, name, None) for name in ("reason", "original_error")] + list(error.args)
+    return next((_innermost(cause) for cause in inside if isinstance(cause, Exception)), error)
 
 
 def _passing(error: Exception) -> bool:
