@@ -13,20 +13,34 @@ import base64
 import hashlib
 import json
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from gcp_sandbox import conditions
 from gcp_sandbox.auth import EMAILS, Principal
 from gcp_sandbox.errors import ApiError, error_info
-from gcp_sandbox.roles import BASIC, exists, role_has
+from gcp_sandbox.roles import BASIC, exists, fits, role_has
 from gcp_sandbox.store import Store
 
 if TYPE_CHECKING:
     from gcp_sandbox.service import Call
 
 KIND = "iam.policies"
+ROLES_KIND = "iam.roles"
+CUSTOM = re.compile(r"(projects|organizations)/[^/]+/roles/[\w.]+")
+# Members of policies of buckets that stand for those who hold a basic role on a project.
+_CONVENIENCE = {"projectOwner": "roles/owner", "projectEditor": "roles/editor", "projectViewer": "roles/viewer"}
 Policy = dict[str, Any]
 # The organization that every project is in.
 ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
+# Host -> resource.type of the resources that conditions are used on.
+_TYPES = {
+    "secretmanager.googleapis.com": "secretmanager.googleapis.com/Secret",
+    "storage.googleapis.com": "storage.googleapis.com/Bucket",
+    "run.googleapis.com": "run.googleapis.com/Service", "iam.googleapis.com": "iam.googleapis.com/ServiceAccount",
+    "cloudresourcemanager.googleapis.com": "cloudresourcemanager.googleapis.com/Project",
+    "sqladmin.googleapis.com": "sqladmin.googleapis.com/Instance", "iap.googleapis.com": "iap.googleapis.com/WebService",
+}  # fmt: skip
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
 # What a policy's etag looks like; a resource's own etag, sent in its place, counts as none.
 _ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
@@ -103,20 +117,25 @@ class Iam:
     def check(self, call: Call, resource: str, policy: Policy) -> None:
         """Refuse what Google refuses in a policy that a client sets.  Raises ApiError 400."""
         seen: set[str] = set()
-        conditions = any(b.get("condition") for b in policy.get("bindings", ()))
+        service = resource.removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
+        conditional = any(b.get("condition") for b in policy.get("bindings", ()))
         if policy.get("version", 0) not in (0, 1, 3):
             raise ApiError(400, f"Invalid policy version {policy['version']}: it must be 0, 1 or 3.")
-        if conditions and policy.get("version") != 3:
+        if conditional and policy.get("version") != 3:
             raise ApiError(400, "Policies with conditional role bindings must specify version 3.")
         for binding in policy.get("bindings", ()):
             role, condition = binding.get("role", ""), binding.get("condition")
-            if not exists(role):
+            if not exists(role) or not fits(role, service) or (CUSTOM.fullmatch(role) and not self.role(role)):
                 raise ApiError(400, f"Role {role} is not supported for this resource.")
             if condition:
                 if role in BASIC:
                     raise ApiError(400, f"Conditions can't be set on primitive roles: {role}.")
                 if not condition.get("expression") or not condition.get("title"):
                     raise ApiError(400, "A condition needs a title and an expression.")
+                try:
+                    conditions.check(condition["expression"])
+                except conditions.ConditionError as error:
+                    raise ApiError(400, f"Condition expression compilation failed: {error}.") from None
             for member in binding.get("members", ()):
                 self._check_member(member, resource, condition is not None)
                 seen.add(member)
@@ -181,17 +200,69 @@ class Iam:
         policy.setdefault("bindings", []).append({"role": role, "members": [member]})
         self.set_policy(resource, policy)
 
-    def allows(self, principal: Principal | None, permission: str, *resources: str) -> bool:
-        """Whether a caller (None: nobody signed in) has a permission by the policy of any of the resources."""
+    def role(self, name: str) -> dict[str, Any] | None:
+        """A custom role (projects/p/roles/r) that is not deleted, for reading."""
+        doc = self._store.peek(ROLES_KIND, name)
+        return None if doc is None or doc.get("deleted") else doc
+
+    def _role_has(self, role: str, permission: str) -> bool:
+        if role.startswith("roles/"):
+            return role_has(role, permission)
+        doc = self.role(role)
+        return doc is not None and doc.get("stage") != "DISABLED" and permission in doc.get("includedPermissions", ())
+
+    def _meets(self, condition: dict[str, Any], resources: tuple[str, ...], context: dict[str, Any]) -> bool:
+        """Whether a condition holds for the most particular of the resources; one that cannot be evaluated does not."""
+        full = next((r for r in resources if not r.startswith(_PROJECTS)), resources[0])
+        host, _, name = full.removeprefix("//").partition("/")
+        project = self._store.peek("projects", name.split("/")[1]) if name.startswith("projects/") else None
+        names = [re.sub("^buckets/", "projects/_/buckets/", name)]
+        if project:
+            names.append(name.replace(f"projects/{project['projectId']}", f"projects/{project['projectNumber']}", 1))
+        for shown in names:
+            known = {"request.time": datetime.now(UTC), "resource.name": shown, "resource.service": host,
+                     "resource.type": _TYPES.get(host, "")} | context  # fmt: skip
+            try:
+                if conditions.evaluate(condition["expression"], known):
+                    return True
+            except conditions.ConditionError:
+                continue
+        return False
+
+    def allows(
+        self, principal: Principal | None, permission: str, *resources: str, context: dict[str, Any] | None = None
+    ) -> bool:
+        """Whether a caller (None: nobody signed in) has a permission by the policy of any of the resources.
+
+        context: further attributes of the request for conditions ("request.path", "request.host", a narrower
+        "resource.name").
+        """
         everyone = {"allUsers"}
-        if principal is not None:
+        if principal is not None and principal.email:
             domain = principal.email.rsplit("@", 1)[-1]
             everyone |= {"allAuthenticatedUsers", principal.member, f"domain:{domain}"}
         for resource in self._with_parents(resources):
             doc = self._store.peek(KIND, resource)
             for binding in doc["bindings"] if doc else ():
-                if "condition" not in binding and not everyone.isdisjoint(binding["members"]) and role_has(binding["role"], permission):
+                if (
+                    self._role_has(binding["role"], permission)
+                    and self._among(everyone, binding["members"])
+                    and ("condition" not in binding or self._meets(binding["condition"], resources, context or {}))
+                ):
                     return True
+        return False
+
+    def _among(self, everyone: set[str], members: list[str]) -> bool:
+        """Whether one of a caller's identities is a member, directly or as who owns, edits or views a project."""
+        if not everyone.isdisjoint(members):
+            return True
+        for member in members:
+            kind, _, project = member.partition(":")
+            if kind in _CONVENIENCE:
+                doc = self._store.peek(KIND, project_resource(project))
+                for binding in doc["bindings"] if doc else ():
+                    if binding["role"] == _CONVENIENCE[kind] and not everyone.isdisjoint(binding["members"]):
+                        return True
         return False
 
     def _with_parents(self, resources: tuple[str, ...]) -> list[str]:

@@ -24,6 +24,7 @@ class Settings:
 
     port: of the proxy (0: any free one).  project: id of the first project.  network: N of the 127.N.0.0/16 that private
     addresses are taken from.  latency: "none" or "realistic[:SCALE]".  organization: domain of the projects' organisation.
+    iap_oauth_admin_api: IAP's brands and OAuth clients are there (Google announced their shutdown for 2026-03-19).
     """
 
     state: Path

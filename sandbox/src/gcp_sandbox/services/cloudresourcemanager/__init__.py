@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
-DOMAIN = "example.com"
 
 
 def _name(call: Call) -> str:
@@ -284,7 +283,7 @@ def _organization(call: Call, name: str) -> Doc:
     if name != f"organizations/{ident}":
         raise ApiError(403, "The caller does not have permission")
     customer = "C0" + base64.b32encode(hashlib.sha256(ident.encode()).digest()[:5]).decode().lower()[:7]
-    common = {"name": name, "displayName": DOMAIN}
+    common = {"name": name, "displayName": call.app.settings.organization}
     if call.method.api.version == "v1":
         return common | {"owner": {"directoryCustomerId": customer}, "lifecycleState": "ACTIVE",
                          "creationTime": "2020-01-01T00:00:00.000Z"}  # fmt: skip

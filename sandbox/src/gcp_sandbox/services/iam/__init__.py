@@ -16,7 +16,7 @@ from gcp_sandbox.errors import ApiError
 from gcp_sandbox.operations import now
 from gcp_sandbox.paging import page
 from gcp_sandbox.service import Call, Service
-from gcp_sandbox.services.iam import accounts
+from gcp_sandbox.services.iam import accounts, roles
 from gcp_sandbox.services.iam.accounts import ACCOUNTS, DELETED, KEYS, Doc
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ KEYS_MAX = 10
 
 
 def _project_of(call: Call) -> str | None:
-    name = call.params.get("name") or call.params.get("resource") or ""
+    name = call.params.get("name") or call.params.get("resource") or call.params.get("parent") or ""
     found = re.match(r"projects/([^/]+)(?:/serviceAccounts/([^/]+))?", name)
     if not found:
         return None
@@ -38,6 +38,7 @@ def _project_of(call: Call) -> str | None:
 
 SERVICE = Service("iam", "v1", family="mixed", client_based=True)
 SERVICE.project_of = _project_of
+roles.register(SERVICE)
 
 
 # -- for others ----------------------------------------------------------------
