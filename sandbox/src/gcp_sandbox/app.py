@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gcp_sandbox import discovery, frontdoor, projects
 from gcp_sandbox import services as services_package
-from gcp_sandbox.auth import Principal, Tokens
+from gcp_sandbox.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
 from gcp_sandbox.iam import Iam
 from gcp_sandbox.latency import profile
@@ -179,6 +179,9 @@ class Sandbox:
         if not host.endswith(".googleapis.com"):
             return await self._elsewhere(request)
         path = request.raw_path.split("?", 1)[0]
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         media = ""
         for prefix, kind in _PREFIXES:
             if path.startswith(prefix):
@@ -186,6 +189,8 @@ class Sandbox:
         for service, version in self._candidates(host, path):
             api = self.api(service.name, version)
             found = api.find(request.method, path)
+            if found is None and media == "upload" and "upload_id" in request.rel_url.query:
+                found = api.find("POST", path)  # a resumable upload goes on by PUT at the URL it was started at
             if found is not None:
                 return await self._api_request(request, service, api, *found, media)
             if path.startswith(api.base + version if api.base == "/" else api.base) and api.other_verb(
@@ -228,7 +233,7 @@ class Sandbox:
         media: str,
     ) -> web.StreamResponse:
         try:
-            principal = self.authenticate(request)
+            principal = self.authenticate(request, anonymous=service.anonymous)
             call = Call(self, request, method, dict(params), {}, principal, None, media)
             pairs = list(request.rel_url.query.items())
             call.params |= method.query(pairs)
@@ -258,12 +263,14 @@ class Sandbox:
             answer = api.numbered(method.response, answer)
         return _json(answer)
 
-    def authenticate(self, request: web.BaseRequest) -> Principal:
-        """The caller of a request, by its bearer token.  Raises ApiError 401."""
+    def authenticate(self, request: web.BaseRequest, *, anonymous: bool = False) -> Principal:
+        """The caller of a request, by its bearer token.  Raises ApiError 401 (without a token: unless anonymous)."""
         header = request.headers.get("Authorization", "")
         token = header.partition(" ")[2].strip() if header.lower().startswith("bearer ") else ""
         token = token or request.rel_url.query.get("access_token", "")
         if not token:
+            if anonymous:
+                return ANONYMOUS
             raise unauthenticated(missing=True)
         principal = self.tokens.principal(token)
         if principal is None:

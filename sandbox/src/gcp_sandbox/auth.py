@@ -45,6 +45,10 @@ class Principal:
         return f"{'serviceAccount' if self.is_service_account else 'user'}:{self.email}"
 
 
+# Who calls without any credential.
+ANONYMOUS = Principal("")
+
+
 def new_key() -> str:
     """A new RSA private key, PEM (PKCS 8)."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

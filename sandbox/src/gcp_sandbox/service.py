@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from gcp_sandbox.errors import ApiError
 from gcp_sandbox.operations import Action, Operation
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ class Service:
     what a project enables.  family: "esf", "legacy" or "mixed" errors.  dialect: of its operations: "longrunning", "compute",
     "sql".  lenient: unknown fields are ignored (Cloud Storage).  always_enabled: needs no enabling.  client_based: it
     is enough when the caller's own project has it enabled (https://cloud.google.com/docs/quotas/quota-project).
+    anonymous: callers without a credential come through, as ANONYMOUS, and the handlers decide.
     """
 
     def __init__(
@@ -89,11 +89,13 @@ class Service:
         lenient: bool = False,
         always_enabled: bool = False,
         client_based: bool = False,
+        anonymous: bool = False,
     ) -> None:
         self.name, self.versions = name, versions
         self.host = host or f"{name}.googleapis.com"
         self.family, self.dialect, self.lenient, self.always_enabled = family, dialect, lenient, always_enabled
         self.client_based = client_based
+        self.anonymous = anonymous
         self.handlers: dict[str, Handler] = {}
         self.permissions: dict[str, tuple[str, Resource | None]] = {}
         self.raw_routes: list[tuple[str, str, RawHandler]] = []
