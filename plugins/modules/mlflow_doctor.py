@@ -277,10 +277,10 @@ class Doctor:
             return
         role = "roles/iap.httpsResourceAccessor"
         # Google writes addresses in lower case.
-        wanted, holders = ({member.lower() for member in group} for group in (wanted, members_of(policy, role)))
-        for member in sorted(wanted - holders):
+        wanted, holders = ({member.lower(): member for member in group} for group in (wanted, members_of(policy, role)))
+        for member in [wanted[key] for key in wanted if key not in holders]:
             self.note(place, f"{member} does not hold {role}", fix)
-        for member in sorted(holders - wanted):
+        for member in [holders[key] for key in holders if key not in wanted]:
             self.note(place, f"{member} holds {role} and is not among those who shall", fix)
 
     def endpoint_groups(self, backend: dict[str, Any]) -> None:

@@ -290,7 +290,7 @@ BREAKAGES = {
     "member too many": (
         IAP,
         policy("roles/iap.httpsResourceAccessor", *MEMBERS, "allAuthenticatedUsers"),
-        "allauthenticatedusers holds roles/iap.httpsResourceAccessor and is not among those who shall",
+        "allAuthenticatedUsers holds roles/iap.httpsResourceAccessor and is not among those who shall",
     ),
 }
 
