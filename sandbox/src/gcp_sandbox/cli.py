@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import json
 import logging
 import os
@@ -131,7 +132,8 @@ def up(args: argparse.Namespace) -> None:
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings.load(state, port=args.port, project=args.project, latency=args.latency,
-                             iap_oauth_admin_api=args.iap_oauth_admin_api)  # fmt: skip
+                             iap_oauth_admin_api=args.iap_oauth_admin_api,
+                             recorded_links=args.recorded_links)  # fmt: skip
     _sweep(state)
 
     def announce() -> None:
@@ -269,6 +271,19 @@ def image_add(args: argparse.Namespace) -> None:
     print(f"{args.reference} -> {args.folder}")
 
 
+def logs(args: argparse.Namespace) -> None:
+    """Print what the containers of a Cloud Run service or job wrote."""
+    files = {path.stem.rsplit(".", 1)[-1]: path for path in sorted((args.state / "logs" / "run").glob("*.log"))}
+    if args.service not in files:
+        fail(f"no logs of {args.service!r}; there are some of: {', '.join(sorted(files)) or 'nothing yet'}")
+    with files[args.service].open(encoding="utf-8", errors="replace") as stream:
+        sys.stdout.writelines(collections.deque(stream, args.lines))
+        while args.follow:
+            sys.stdout.write(stream.read())
+            sys.stdout.flush()
+            time.sleep(0.5)
+
+
 def status(args: argparse.Namespace) -> None:
     """What runs, and what it holds."""
     from gcp_sandbox.report import collect, show
@@ -297,12 +312,19 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("--latency", help="none (default) or realistic[:SCALE]")
     sub.add_argument("--iap-oauth-admin-api", action=argparse.BooleanOptionalAction, default=None,
                      help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026")  # fmt: skip
+    sub.add_argument("--recorded-links", action=argparse.BooleanOptionalAction, default=None,
+                     help="links inside Compute Engine's resources are those of compute/beta, as in recordings that were made "
+                     "with the beta API and had their URLs rewritten to v1")  # fmt: skip
     command("env", env, "print export lines for clients")
     sub = command("token", token, "print an access token")
     sub.add_argument("--as", dest="email", help="of this account instead of the deployer")
     sub.add_argument("--lifetime", type=int, default=3600, help="seconds (3600)")
     sub = command("status", status, "show what runs and what it holds")
     sub.add_argument("--json", action="store_true")
+    sub = command("logs", logs, logs.__doc__ or "")
+    sub.add_argument("service", help="name of the service or job")
+    sub.add_argument("--lines", type=int, default=100, help="how many of the last lines (100)")
+    sub.add_argument("--follow", action="store_true", help="go on with what is written next, until Ctrl-C")
     command("reset", reset, "stop and forget all resources")
     command("down", down, "stop")
     sub = command("browser", browser, "print a command that opens a URL of the sandbox in a browser")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -31,6 +32,7 @@ async def run_app(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
 @SERVICE.starts
 async def start(app: Sandbox) -> None:
     """Bring minimum instances up; all others start at their first request."""
+    shutil.rmtree(fleet(app).instances.folder, ignore_errors=True)
     for key, _ in app.store.list("run.services"):
         fleet(app).spawn(revisions.tidy(app, key))
 

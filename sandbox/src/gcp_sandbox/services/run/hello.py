@@ -26,13 +26,18 @@ def answer(client: socket.socket) -> None:
     page = PAGE.format(service=os.environ.get("K_SERVICE", ""), revision=os.environ.get("K_REVISION", "")).encode()
     with client, client.makefile("rb") as stream:
         while line := stream.readline():
-            length, close = 0, b"1.0" in line
+            length, close, chunked = 0, b"1.0" in line, False
             while (header := stream.readline().strip().lower()) != b"":
                 name, _, value = header.partition(b":")
                 if name == b"content-length":
                     length = int(value)
                 close = close or (name == b"connection" and value.strip() == b"close")
+                chunked = chunked or name == b"transfer-encoding"
             stream.read(length)
+            while chunked and (size := int(stream.readline() or b"0", 16)):
+                stream.read(size + 2)
+            if chunked:
+                stream.readline()
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(page)}\r\n\r\n"
             client.sendall(head.encode() + (b"" if line.startswith(b"HEAD ") else page))
             if close:
