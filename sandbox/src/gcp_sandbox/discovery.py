@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 _PROSE = {"description", "enumDescriptions", "documentationLink", "scopes", "annotations", "enumDeprecated"}
 # A request may send these with every method of every API.
 _ALWAYS = {"alt", "key", "fields", "prettyPrint", "quotaUser", "userIp", "access_token", "oauth_token", "callback",
+           "returnPartialSuccess",  # of every list of Compute Engine, whatever the document says (gcloud sends it)
            "uploadType", "upload_protocol", "$.xgafv", "upload_id", "$alt"}  # fmt: skip
 
 
