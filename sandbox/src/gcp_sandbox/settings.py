@@ -24,6 +24,7 @@ class Settings:
 
     port: of the proxy (0: any free one).  project: id of the first project.  network: N of the 127.N.0.0/16 that private
     addresses are taken from.  latency: "none" or "realistic[:SCALE]".  organization: domain of the projects' organisation.
+    recorded_links: v1 of Compute Engine answers references as its beta does (for recordings whose URLs alone were rewritten).
     iap_oauth_admin_api: IAP's brands and OAuth clients are there (Google announced their shutdown for 2026-03-19).
     """
 
@@ -34,6 +35,7 @@ class Settings:
     latency: str = "none"
     iap_oauth_admin_api: bool = False
     organization: str = "example.com"
+    recorded_links: bool = False
 
     @property
     def deployer(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gcp_sandbox import projects
-from gcp_sandbox.auth import subject_id
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import compute_time
 from gcp_sandbox.services.compute import catalog, extras, places, vpc
@@ -43,13 +42,5 @@ def _enabled(app: Sandbox, project: str) -> None:
             })  # fmt: skip
     app.store.put("compute.enabled", project, {"time": compute_time()})
     number = (projects.find(app, project) or {})["projectNumber"]
-    email = f"{number}-compute@developer.gserviceaccount.com"
-    account = f"projects/{project}/serviceAccounts/{email}"
-    if app.store.peek("iam.serviceAccounts", account) is None:
-        app.store.put("iam.serviceAccounts", account, {
-            "name": account, "projectId": project, "uniqueId": subject_id(email), "email": email,
-            "displayName": "Compute Engine default service account", "etag": "MDEwMjE5MjA=",
-            "oauth2ClientId": subject_id(email),
-        })  # fmt: skip
     agent = f"serviceAccount:service-{number}@compute-system.iam.gserviceaccount.com"
     app.iam.grant(project_resource(project), "roles/compute.serviceAgent", agent)

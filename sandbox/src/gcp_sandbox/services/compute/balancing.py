@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, link, missing
-from gcp_sandbox.services.compute.vpc import external_address
+from gcp_sandbox.services.compute.vpc import external_address, internal_address
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -40,6 +40,8 @@ def prepare_neg(draft: Draft) -> None:
                 raise invalid(field, doc[field], f"{field} is not supported for network endpoint groups of type SERVERLESS.")
     elif apps:
         raise invalid(apps[0], "", f"It is not supported for network endpoint groups of type {kind}.")
+    elif kind.startswith("GCE_VM") and not draft.region:
+        doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
     doc.setdefault("size", 0)
 
 
@@ -63,6 +65,12 @@ def prepare_backend(draft: Draft) -> None:
             doc.setdefault("port", 80)
     if scheme == "EXTERNAL_MANAGED" and not draft.region:
         doc.setdefault("enableCDN", False)
+    if doc.get("enableCDN"):
+        _cdn(doc)
+    old_scheme = (draft.old or doc)["loadBalancingScheme"]
+    if old_scheme != scheme and (draft.old or {}).get("externalManagedMigrationState") != "TEST_ALL_TRAFFIC":
+        raise invalid("loadBalancingScheme", scheme, "Load balancing scheme cannot be changed from "
+                      f"{old_scheme} to {scheme}.")  # fmt: skip
     _iap(draft)
     log = doc.get("logConfig")
     if log and log.get("enable"):
@@ -71,6 +79,20 @@ def prepare_backend(draft: Draft) -> None:
         if not 0 <= log["sampleRate"] <= 1:
             raise invalid("logConfig.sampleRate", log["sampleRate"], "It must be between 0 and 1.")
     _backends(draft)
+
+
+def _cdn(doc: Doc) -> None:
+    policy = doc.setdefault("cdnPolicy", {})
+    mode = policy.setdefault("cacheMode", "CACHE_ALL_STATIC")
+    policy.setdefault("cacheKeyPolicy", {"includeHost": True, "includeProtocol": True, "includeQueryString": True})
+    for field, value in {"negativeCaching": False, "requestCoalescing": True, "serveWhileStale": 0,
+                         "signedUrlCacheMaxAgeSec": "0"}.items():  # fmt: skip
+        policy.setdefault(field, value)
+    if mode != "USE_ORIGIN_HEADERS":
+        policy.setdefault("clientTtl", 3600)
+        policy.setdefault("defaultTtl", 3600)
+    if mode == "CACHE_ALL_STATIC":
+        policy.setdefault("maxTtl", 86400)
 
 
 def _iap(draft: Draft) -> None:
@@ -248,7 +270,12 @@ def prepare_rule(draft: Draft) -> None:
     doc = draft.doc
     if draft.old is None and not doc.get("target") and not doc.get("backendService"):
         raise missing("resource.target")
-    scheme = doc["loadBalancingScheme"]
+    if "/" not in doc.get("target", "/") or "/serviceAttachments/" in doc.get("target", ""):
+        _private_service_connect(draft)
+        return
+    scheme = doc.setdefault("loadBalancingScheme", "EXTERNAL")
+    if scheme == "INTERNAL" and draft.region:
+        _internal(draft)
     ports = doc.get("portRange")
     if ports:
         low, _, high = ports.partition("-")
@@ -265,6 +292,34 @@ def prepare_rule(draft: Draft) -> None:
         doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
     _address(draft)
     _schemes(draft)
+
+
+def _private_service_connect(draft: Draft) -> None:
+    """An endpoint for Google's APIs or a published service has neither ports nor a scheme."""
+    doc = draft.doc
+    if not doc.get("IPAddress"):
+        raise missing("resource.IPAddress")
+    if "/" in doc["IPAddress"]:
+        doc["IPAddress"] = (find(draft.app, key_of(doc["IPAddress"])) or {"address": doc["IPAddress"]})["address"]
+    doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
+    doc.setdefault("pscConnectionId", doc["id"])
+    doc.setdefault("pscConnectionStatus", "ACCEPTED")
+
+
+def _internal(draft: Draft) -> None:
+    """A regional rule listens in a subnet of the network, by default the default ones."""
+    doc = draft.doc
+    subnet = draft.target("subnetwork")
+    default = link(f"projects/{draft.project}/global/networks/default")
+    doc.setdefault("network", subnet["network"] if subnet else default)
+    if subnet is None and doc["network"] == default:
+        doc["subnetwork"] = link(f"projects/{draft.project}/{draft.scope}/subnetworks/default")
+        subnet = draft.target("subnetwork")
+    if subnet is None:
+        raise invalid("subnetwork", "", "Subnetwork must be specified for a custom subnet mode network.")
+    doc["IPAddress"] = doc.get("IPAddress") or internal_address(draft.app, subnet)
+    if doc.get("serviceLabel"):
+        doc["serviceName"] = f"{doc['serviceLabel']}.{doc['name']}.il4.{draft.region}.lb.{draft.project}.internal"
 
 
 def _ports(draft: Draft, target: Doc) -> None:
@@ -284,7 +339,7 @@ def _address(draft: Draft) -> None:
         if address is not None:
             doc["IPAddress"] = given = address["address"]
     if not given:
-        doc["IPAddress"] = external_address(draft.app)
+        doc["IPAddress"] = external_address(draft.app, doc.get("ipVersion", "IPV4"))
         return
     if not re.fullmatch(r"[\d.]+|[0-9a-fA-F:]+(/\d+)?", given):
         raise invalid("IPAddress", given, "Must be a valid IP address, or the URL of an address resource.")

@@ -67,8 +67,9 @@ declare(Kind(
     prepare=balancing.prepare_backend, computed=balancing.used_by,
 ))  # fmt: skip
 declare(Kind(
-    "backendBuckets", "backendBucket", {"backendBuckets": "global"},
-    verbs="patch update getIamPolicy setIamPolicy testIamPermissions", refs={"edgeSecurityPolicy": ("securityPolicies",)},
+    "backendBuckets", "backendBucket", {"backendBuckets": "global", "regionBackendBuckets": "regions"},
+    verbs="patch update aggregatedList getIamPolicy setIamPolicy testIamPermissions",
+    refs={"edgeSecurityPolicy": ("securityPolicies",)},
     defaults={"enableCdn": False}, required=("bucketName",), quota="BACKEND_BUCKETS",
     setters={"setEdgeSecurityPolicy": ("edgeSecurityPolicy", "securityPolicy")}, computed=balancing.used_by,
 ))  # fmt: skip
@@ -110,18 +111,53 @@ declare(Kind(
     "targetGrpcProxies", "targetGrpcProxy", {"targetGrpcProxies": "global"}, verbs="patch", refs={"urlMap": ("urlMaps",)},
     required=("urlMap",), fingerprint=True, with_id=True, long_types=("insert", "delete", "patch"),
 ))  # fmt: skip
+_SERVICE = {"service": ("backendServices",), "sslCertificates": ("sslCertificates",), "sslPolicy": ("sslPolicies",)}
+declare(Kind(
+    "targetTcpProxies", "targetTcpProxy", {"targetTcpProxies": "global", "regionTargetTcpProxies": "regions"},
+    verbs="aggregatedList testIamPermissions", refs=_SERVICE, required=("service",),
+    defaults={"proxyHeader": "NONE", "proxyBind": False},
+    setters={"setBackendService": ("service", "service"), "setProxyHeader": ("proxyHeader", "proxyHeader")},
+))  # fmt: skip
+declare(Kind(
+    "targetSslProxies", "targetSslProxy", {"targetSslProxies": "global"}, verbs="testIamPermissions", refs=_SERVICE,
+    required=("service",), defaults={"proxyHeader": "NONE"},
+    setters={"setBackendService": ("service", "service"), "setProxyHeader": ("proxyHeader", "proxyHeader"),
+             "setSslCertificates": ("sslCertificates", "sslCertificates"), "setSslPolicy": ("sslPolicy", "sslPolicy")},
+    after=certificates.review,
+))  # fmt: skip
+declare(Kind(
+    "instanceGroups", "instanceGroup", {"instanceGroups": "zones"}, verbs="aggregatedList",
+    refs={"network": ("networks",), "subnetwork": ("subnetworks",)}, defaults={"size": 0, "description": ""},
+    output=("size",), fingerprint=True,
+))  # fmt: skip
+declare(Kind(
+    "targetPools", "targetPool", {"targetPools": "regions"}, verbs="aggregatedList",
+    refs={"healthChecks": ("httpHealthChecks",), "backupPool": ("targetPools",)}, defaults={"sessionAffinity": "NONE"},
+))  # fmt: skip
+for _name, _port in (("Http", 80), ("Https", 443)):
+    declare(Kind(
+        f"{_name.lower()}HealthChecks", f"{_name.lower()}HealthCheck", {f"{_name.lower()}HealthChecks": "global"},
+        verbs="patch update testIamPermissions",
+        defaults={"checkIntervalSec": 5, "timeoutSec": 5, "healthyThreshold": 2, "unhealthyThreshold": 2, "requestPath": "/",
+                  "port": _port},
+    ))  # fmt: skip
+declare(Kind(
+    "routers", "router", {"routers": "regions"}, verbs="patch update aggregatedList", refs={"network": ("networks",)},
+    required=("network",), immutable=("network",), types={"patch": "patch"}, quota="ROUTERS",
+))  # fmt: skip
 _RULE = {"target": (*balancing.PROXIES, "targetInstances", "targetPools", "serviceAttachments"),
          "backendService": ("backendServices",), "network": ("networks",), "subnetwork": ("subnetworks",)}  # fmt: skip
 declare(Kind(
     "forwardingRules", "forwardingRule", {"globalForwardingRules": "global", "forwardingRules": "regions"},
     verbs="patch aggregatedList setLabels", refs=_RULE, labels="later", fingerprint=True,
-    defaults={"IPProtocol": "TCP", "loadBalancingScheme": "EXTERNAL", "networkTier": "PREMIUM"},
+    defaults={"IPProtocol": "TCP", "networkTier": "PREMIUM"},
     setters={"setTarget": ("target", "target")}, types={"setTarget": "SetTarget"}, long_types=("patch",),
     immutable=("IPAddress", "portRange", "IPProtocol", "network", "subnetwork"), quota="FORWARDING_RULES",
     prepare=balancing.prepare_rule, after=certificates.review,
 ))  # fmt: skip
 declare(Kind(
-    "securityPolicies", "securityPolicy", {"securityPolicies": "global"}, verbs="patch aggregatedList setLabels",
+    "securityPolicies", "securityPolicy", {"securityPolicies": "global", "regionSecurityPolicies": "regions"},
+    verbs="patch aggregatedList setLabels",
     labels="insert", fingerprint=True, defaults={"type": "CLOUD_ARMOR"}, immutable=("type",), quota="SECURITY_POLICIES",
     prepare=balancing.prepare_security_policy,
 ))  # fmt: skip

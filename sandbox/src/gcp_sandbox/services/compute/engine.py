@@ -22,8 +22,21 @@ from gcp_sandbox.operations import Operation, compute_time
 from gcp_sandbox.service import Answer, Call
 from gcp_sandbox.services.compute import filters, places
 from gcp_sandbox.services.compute.base import (
-    NAME, PENDING, SERVICE, Doc, find, in_use, invalid, key_of, kind_of, link, missing, not_found, parse,
-)  # fmt: skip
+    BASE,
+    NAME,
+    PENDING,
+    SERVICE,
+    Doc,
+    find,
+    in_use,
+    invalid,
+    key_of,
+    kind_of,
+    link,
+    missing,
+    not_found,
+    parse,
+)
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -32,7 +45,13 @@ if TYPE_CHECKING:
 _OUTPUT = frozenset({"kind", "id", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "usedBy", "users",
                      "labelFingerprint", "fingerprint"})  # fmt: skip
 _KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
-_PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list", "listUsable": "list"}
+_PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list"}
+_ON_PROJECT = ("list", "aggregatedList")
+# Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
+_BUNDLES = ("all-apis", "vpc-sc")
+# Fields whose links a recorder of the beta API rewrote to v1 with the URLs of its requests (see --recorded-links).
+_REWRITTEN = ("items", "network", "networkProfile", "region", "selfLink", "selfLinkWithId", "subnetworks", "target",
+              "targetLink", "zone")  # fmt: skip
 KINDS: dict[str, Kind] = {}
 
 
@@ -123,15 +142,22 @@ def declare(kind: Kind) -> None:
         "aggregatedList": aggregated, "setLabels": set_labels, "getIamPolicy": get_policy,
         "setIamPolicy": set_policy, "testIamPermissions": test_permissions,
     }  # fmt: skip
-    for resource, scope in kind.resources.items():
+    for resource in kind.resources:
         for verb in ("insert get list delete " + kind.verbs).split():
-            if scope != "global" and verb == "aggregatedList" and len(kind.resources) > 1 and "global" in (
-                kind.resources.get(kind.collection), ):  # fmt: skip
-                continue  # the global resource carries it
+            if verb == "aggregatedList" and resource != kind.collection:
+                continue  # only the resource that is named as the collection has it
             permission = "" if verb == "testIamPermissions" else f"compute.{resource}.{_PERMISSION.get(verb, verb)}"
-            SERVICE.method(f"compute.{resource}.{verb}", permission=permission)(partial(generic[verb], kind))
+            where = None if verb in _ON_PROJECT else partial(_full_name, kind)
+            SERVICE.method(f"compute.{resource}.{verb}", permission=permission, resource=where)(partial(generic[verb], kind))
         for verb in kind.setters:
-            SERVICE.method(f"compute.{resource}.{verb}", permission=f"compute.{resource}.{verb}")(partial(setter, kind))
+            SERVICE.method(f"compute.{resource}.{verb}", permission=f"compute.{resource}.{verb}",
+                           resource=partial(_full_name, kind))(partial(setter, kind))  # fmt: skip
+
+
+def _full_name(kind: Kind, call: Call) -> str:
+    """What a permission is required on: the resource that a call names or would create."""
+    inserts = call.method.id.endswith(".insert")
+    return f"//compute.googleapis.com/{key_for(kind, call, str(call.body.get('name', '')) if inserts else None)}"
 
 
 def key_for(kind: Kind, call: Call, name: str | None = None) -> str:
@@ -164,8 +190,14 @@ def render(call: Call, out: Doc) -> Doc:
     """Links in the API version that was asked."""
     version = call.method.api.version
     if version != "v1":
-        out = json.loads(json.dumps(out).replace("/compute/v1/", f"/compute/{version}/"))
+        return _relinked(out, version)
+    if call.app.settings.recorded_links:
+        return {k: v if k in _REWRITTEN else _relinked(v, "beta") for k, v in out.items()}
     return out
+
+
+def _relinked(value: Any, version: str) -> Any:
+    return json.loads(json.dumps(value).replace(BASE, BASE.replace("/v1/", f"/{version}/")))
 
 
 def get(kind: Kind, call: Call) -> Doc:
@@ -263,7 +295,7 @@ def _resolve(draft: Draft, value: Any, path: str) -> Any:
 def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
     if not isinstance(value, str):
         return _resolve(draft, value, where)
-    if not value:
+    if not value or value in _BUNDLES:
         return value
     key = parse(draft.app, value, draft.project)
     if key is None:
@@ -399,8 +431,12 @@ def check_fingerprint(given: Doc, old: Doc, field: str = "fingerprint") -> None:
     """Raise ApiError 412 where a request names a stale fingerprint."""
     if given.get(field) and given[field] != old.get(field):
         text = "Labels fingerprint either invalid or resource labels have changed"
-        raise ApiError(412, text if field == "labelFingerprint" else "Invalid fingerprint.", reason="conditionNotMet",
-                       location="If-Match", location_type="header")  # fmt: skip
+        raise stale(text) if field == "labelFingerprint" else stale()
+
+
+def stale(text: str = "Invalid fingerprint.") -> ApiError:
+    """412 for a change that is not based on the resource's last state."""
+    return ApiError(412, text, reason="conditionNotMet", location="If-Match", location_type="header")
 
 
 def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> Doc:
@@ -444,6 +480,8 @@ def _merge(old: Doc, new_: Doc, raw: Any) -> Doc:
 def update(kind: Kind, call: Call) -> Operation:
     """Replace all that the client may write."""
     key, old = existing(kind, call)
+    if kind.fingerprint and not call.body.get("fingerprint"):
+        raise stale()
     kept = {k: v for k, v in old.items() if k in _KEPT or k.startswith("_") or k in kind.output}
     for field in kind.required:
         if call.body.get(field) in (None, "", []):
@@ -471,10 +509,7 @@ def setter(kind: Kind, call: Call) -> Operation:
 
 
 def set_labels(kind: Kind, call: Call) -> Operation:
-    key = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}/{call.params['resource']}"
-    old = call.app.store.get(kind.store, key)
-    if old is None:
-        raise not_found(key)
+    key, old = existing(kind, call)
     check_fingerprint(call.body, old, "labelFingerprint")
     doc = copy.deepcopy(old) | {"labels": call.body.get("labels", {})}
     if not doc["labels"]:
@@ -517,10 +552,7 @@ def remove(app: Sandbox, key: str) -> None:
 
 
 def _policy_name(kind: Kind, call: Call) -> str:
-    key = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}/{call.params['resource']}"
-    if call.app.store.peek(kind.store, key) is None:
-        raise not_found(key)
-    return f"//compute.googleapis.com/{key}"
+    return f"//compute.googleapis.com/{existing(kind, call)[0]}"
 
 
 def get_policy(kind: Kind, call: Call) -> Doc:

@@ -12,9 +12,7 @@ from gcp_sandbox.operations import Operation, render
 from gcp_sandbox.service import Call
 from gcp_sandbox.services.compute import balancing, places
 from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, link, missing, not_found, parse
-from gcp_sandbox.services.compute.engine import (
-    KINDS, change, collection, existing, operate,
-)  # fmt: skip
+from gcp_sandbox.services.compute.engine import KINDS, change, collection, existing, operate
 from gcp_sandbox.services.compute.engine import render as versioned
 
 _NETWORKS = KINDS["compute.networks"]
@@ -92,17 +90,22 @@ def _add_peering(call: Call) -> Operation:
         raise ApiError(409, f"There is already a peering '{name}' in network '{key}'.", reason="alreadyExists")
     other = call.app.store.get(_NETWORKS.store, peer)
     back = [p for p in (other or {}).get("peerings", ()) if p["network"] == link(key)]
-    peerings.append({
+    defaults = {
         "name": name, "network": link(peer), "autoCreateRoutes": True, "exchangeSubnetRoutes": True,
         "exportCustomRoutes": False, "importCustomRoutes": False, "exportSubnetRoutesWithPublicIp": True,
         "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY",
-    } | {k: v for k, v in wanted.items() if k not in ("name", "network", "state", "stateDetails")} | _state(bool(back)))  # fmt: skip
+    }  # fmt: skip
+    peerings.append(defaults | _writable(wanted) | _state(bool(back)))
     _store_network(call, key, doc)
     for peering in back:
         peering |= _state(True)
     if other and back:
         _store_network(call, peer, other)
     return operate(call, _NETWORKS, key, "compute.networks.addPeering", doc)
+
+
+def _writable(peering: Doc) -> Doc:
+    return {k: v for k, v in peering.items() if k not in ("name", "network", "state", "stateDetails")}
 
 
 def _state(connected: bool) -> Doc:
@@ -118,7 +121,7 @@ def _update_peering(call: Call) -> Operation:
     for peering in doc.get("peerings", ()):
         if peering["name"] == name:
             wanted = call.body.get("networkPeering", {})
-            peering |= {k: v for k, v in wanted.items() if k not in ("name", "network", "state", "stateDetails")}
+            peering |= _writable(wanted)
             _store_network(call, key, doc)
             return operate(call, _NETWORKS, key, "compute.networks.updatePeering", doc)
     raise _no_peering(name, key)
@@ -160,8 +163,10 @@ def _peering_routes(call: Call) -> Doc:
             source = link(key) if direction == "OUTGOING" else peering["network"]
             for _, subnet in call.app.store.list("compute.subnetworks"):
                 if subnet["network"] == source:
-                    items.append({"destRange": subnet["ipCidrRange"], "type": "SUBNET_PEERING_ROUTE", "priority": 0,
-                                  "nextHopRegion": subnet["region"].rsplit("/", 1)[1], "imported": region is not None})  # fmt: skip
+                    items.append({
+                        "destRange": subnet["ipCidrRange"], "type": "SUBNET_PEERING_ROUTE", "priority": 0,
+                        "nextHopRegion": subnet["region"].rsplit("/", 1)[1], "imported": region is not None,
+                    })  # fmt: skip
     return {k: v for k, v in collection(call, "exchangedPeeringRoutes", key, items).items() if k != "id"}
 
 
@@ -231,20 +236,43 @@ def _health(call: Call) -> Doc:
 
 
 @SERVICE.method("compute.sslPolicies.listAvailableFeatures", permission="compute.sslPolicies.listAvailableFeatures")
-@SERVICE.method("compute.regionSslPolicies.listAvailableFeatures", permission="compute.regionSslPolicies.listAvailableFeatures")
+@SERVICE.method(
+    "compute.regionSslPolicies.listAvailableFeatures", permission="compute.regionSslPolicies.listAvailableFeatures"
+)
 def _features(call: Call) -> Doc:
     return {"features": balancing.PROFILES["COMPATIBLE"]}
 
 
-for _resource in ("regionNetworkEndpointGroups", "networkEndpointGroups", "globalNetworkEndpointGroups"):
+_NEGS = KINDS["compute.networkEndpointGroups"]
+
+
+def _group(call: Call) -> tuple[str, Doc]:
+    key, doc = existing(_NEGS, call)
+    if doc["networkEndpointType"] == "SERVERLESS":
+        raise ApiError(400, f"Invalid value for field 'networkEndpointGroup': '{doc['name']}'. Network endpoint groups of type "
+                       "SERVERLESS have no endpoints.", reason="invalid")  # fmt: skip
+    return key, doc
+
+
+for _resource in _NEGS.resources:
 
     @SERVICE.method(f"compute.{_resource}.listNetworkEndpoints", permission=f"compute.{_resource}.get")
     def _endpoints(call: Call) -> Doc:
-        key, doc = existing(KINDS["compute.networkEndpointGroups"], call)
-        if doc["networkEndpointType"] == "SERVERLESS":
-            raise ApiError(400, "Invalid value for field 'networkEndpointGroup': listing endpoints is not supported for "
-                           "network endpoint groups of type SERVERLESS.", reason="invalid")  # fmt: skip
-        return collection(call, "networkEndpointGroupsListNetworkEndpoints", key, doc.get("_endpoints", []))
+        key, doc = _group(call)
+        found = [{"networkEndpoint": e} for e in doc.get("_endpoints", [])]
+        return collection(call, "networkEndpointGroupsListNetworkEndpoints", key, found)
+
+    @SERVICE.method(f"compute.{_resource}.attachNetworkEndpoints", permission=f"compute.{_resource}.attachNetworkEndpoints")
+    @SERVICE.method(f"compute.{_resource}.detachNetworkEndpoints", permission=f"compute.{_resource}.detachNetworkEndpoints")
+    def _move_endpoints(call: Call) -> Operation:
+        key, doc = _group(call)
+        verb = call.method.id.rsplit(".", 1)[1]
+        named = call.body.get("networkEndpoints", [])
+        kept = [e for e in doc.get("_endpoints", []) if e not in named]
+        doc["_endpoints"] = kept + named if verb.startswith("attach") else kept
+        doc["size"] = len(doc["_endpoints"])
+        call.app.store.put(_NEGS.store, key, doc)
+        return operate(call, _NEGS, key, verb, doc)
 
 
 # -- security policies' rules ----------------------------------------------

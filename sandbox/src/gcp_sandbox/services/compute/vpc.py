@@ -6,6 +6,7 @@ https://cloud.google.com/vpc/docs/vpc
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -155,10 +156,9 @@ def prepare_subnet(draft: Draft) -> None:
     if draft.given.get("purpose") in ("REGIONAL_MANAGED_PROXY", "GLOBAL_MANAGED_PROXY"):
         doc.setdefault("role", "ACTIVE")
     primary = parse_range("ipCidrRange", doc["ipCidrRange"])
-    if draft.old is not None and draft.changed("ipCidrRange"):
-        if not ipaddress.IPv4Network(draft.old["ipCidrRange"]).subnet_of(primary):
-            raise invalid("ipCidrRange", doc["ipCidrRange"], "New IP CIDR range must contain the old one, "
-                          f"{draft.old['ipCidrRange']}.")  # fmt: skip
+    if draft.old is not None and not ipaddress.IPv4Network(draft.old["ipCidrRange"]).subnet_of(primary):
+        raise invalid("ipCidrRange", doc["ipCidrRange"], "New IP CIDR range must contain the old one, "
+                      f"{draft.old['ipCidrRange']}.")  # fmt: skip
     network = draft.target("network") or {}
     if draft.old is None and network.get("autoCreateSubnetworks") and primary.overlaps(AUTO_RANGE):
         raise invalid("ipCidrRange", doc["ipCidrRange"],
@@ -176,6 +176,14 @@ def prepare_subnet(draft: Draft) -> None:
                 raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with existing subnetwork "
                               f"'{doc['name']}' in region '{draft.region}'.")  # fmt: skip
     doc["gatewayAddress"] = str(primary[1])
+    if doc.get("stackType") == "IPV4_IPV6":
+        number = f"{secrets.randbelow(0x10000):x}"
+        if doc.get("ipv6AccessType") == "EXTERNAL":
+            doc.setdefault("externalIpv6Prefix", f"2001:db8:1:{number}:0:0:0:0/64")
+        else:
+            doc.setdefault("ipv6AccessType", "INTERNAL")
+            doc.setdefault("internalIpv6Prefix", f"fd20:0:1:{number}:0:0:0:0/64")
+        doc.setdefault("ipv6CidrRange", doc.get("externalIpv6Prefix") or doc["internalIpv6Prefix"])
     log = doc.get("logConfig")
     if doc.pop("enableFlowLogs", None) and log is None:
         log = doc["logConfig"] = {"enable": True}
@@ -283,14 +291,25 @@ def _taken(app: Sandbox) -> set[str]:
     return {doc.get("address") or doc.get("IPAddress") or "" for _, doc in documents}
 
 
-def external_address(app: Sandbox) -> str:
+def external_address(app: Sandbox, version: str = "IPV4") -> str:
     """An external address that nothing has yet."""
     taken = _taken(app)
+    if version == "IPV6":
+        return next(a for i in range(1, 1 << 16) if (a := f"2001:db8:{i:x}::") not in taken)
     for net in _EXTERNAL:
         for address in net.hosts():
             if str(address) not in taken:
                 return str(address)
     raise ApiError(403, "Quota 'STATIC_ADDRESSES' exceeded.  Limit: 762.0 globally.", reason="quotaExceeded")
+
+
+def internal_address(app: Sandbox, subnet: Doc) -> str:
+    """A free address of a subnet; the first two and the last two are not given out."""
+    taken = _taken(app)
+    for address in itertools.islice(ipaddress.IPv4Network(subnet["ipCidrRange"]).hosts(), 1, 1 << 16):
+        if str(address) not in taken:
+            return str(address)
+    raise ApiError(400, f"IP space of '{key_of(subnet['selfLink'])}' is exhausted.", reason="IP_SPACE_EXHAUSTED")
 
 
 def _free_range(draft: Draft, length: int) -> Net:
@@ -316,13 +335,14 @@ def prepare_address(draft: Draft) -> None:
     if draft.old is not None:
         return
     is_global = draft.scope == "global"
-    kind = doc.setdefault("addressType", "INTERNAL" if doc.get("subnetwork") or doc.get("purpose") == "VPC_PEERING" else "EXTERNAL")
+    inside = doc.get("subnetwork") or doc.get("purpose") == "VPC_PEERING"
+    kind = doc.setdefault("addressType", "INTERNAL" if inside else "EXTERNAL")
     if kind == "EXTERNAL":
         for field in ("purpose", "network", "subnetwork", "prefixLength"):
             if doc.get(field) and not (field == "purpose" and doc[field] == "NAT_AUTO"):
                 raise invalid(field, doc[field], f"The {field} field can only be specified for INTERNAL addresses.")
         doc.setdefault("networkTier", "PREMIUM")
-        doc["address"] = doc.get("address") or external_address(draft.app)
+        doc["address"] = doc.get("address") or external_address(draft.app, doc.get("ipVersion", "IPV4"))
     elif doc.get("purpose") == "VPC_PEERING":
         _peering_range(draft)
     elif is_global:
@@ -367,12 +387,8 @@ def _regional_internal(draft: Draft) -> None:
     if subnet is None:
         raise ApiError(404, f"The resource '{key_of(doc['subnetwork'])}' was not found", reason="notFound")
     net = ipaddress.IPv4Network(subnet["ipCidrRange"])
-    taken = _taken(draft.app)
     if not doc.get("address"):
-        free = (str(a) for a in list(net.hosts())[1:-1] if str(a) not in taken)
-        doc["address"] = next(free, "")
-        if not doc["address"]:
-            raise ApiError(400, f"IP space of '{key_of(doc['subnetwork'])}' is exhausted.", reason="invalid")
+        doc["address"] = internal_address(draft.app, subnet)
     elif ipaddress.ip_address(doc["address"]) not in net:
         raise invalid("address", doc["address"], f"Requested internal IP address {doc['address']} is not in the subnetwork "
                       f"range {net}.")  # fmt: skip

@@ -132,7 +132,8 @@ def _create(call: Call) -> Operation:
 async def _do_create(app: Sandbox, op: Doc) -> Doc:
     key, names = op["args"]["key"], op["args"]["ranges"]
     doc = app.store.peek(KIND, f"{key}/{_PRODUCER}")
-    if doc is not None and connected(app, key) and set(doc["reservedPeeringRanges"]) != set(names):
+    # The producer's side holds its ranges even after the consumer has removed the peering.
+    if doc is not None and set(doc["reservedPeeringRanges"]) != set(names):
         held = ", ".join(doc["reservedPeeringRanges"])
         text = ("Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection.\n"
                 f"Existing allocated IP ranges: [{held}].")  # fmt: skip
@@ -182,7 +183,8 @@ def _connect(app: Sandbox, op: Doc) -> Doc:
 def _delete(call: Call) -> Operation:
     _parent(call)
     key = _network(call)
-    if call.params["name"].rsplit("/", 1)[1] not in (PEERING, "-") or not connected(call.app, key):
+    known = call.app.store.peek(KIND, f"{key}/{_PRODUCER}") is not None
+    if call.params["name"].rsplit("/", 1)[1] not in (PEERING, "-") or not known:
         raise ApiError(404, f"Connection '{call.params['name']}' was not found for network '{_network_name(call)}'.")
     return _start(call, "delete", key)
 
