@@ -100,5 +100,8 @@ def advice(status: int, text: str, principal: str) -> str:
         return "Wait and run again, or ask for more on the project's Quotas page"
     if status == 403:
         permission = metadata.get("permission") or next(iter(PERMISSION.findall(message)), "")
-        return f"Grant {principal} a role with {permission}" if permission else f"Grant {principal} the role it needs"
+        grant = f"grant {principal} {'a role with ' + permission if permission else 'the role it needs'}"
+        # Google does not tell those who may not know whether something is there.
+        unknown = symbols & {"CONSUMER_INVALID"} or re.search(r"(may|does|do) not exist", message)
+        return f"Check that what it names exists, and {grant}" if unknown else grant[0].upper() + grant[1:]
     return ""

@@ -95,7 +95,7 @@ def test_permission_denied_names_permission_and_caller(google, failure):
     google.expect("GET", READ, google.error(403, "PERMISSION_DENIED", message))
     assert failure() == (
         f"Cannot read the APIs of project demo: {message} (403 PERMISSION_DENIED). "
-        "Grant the caller a role with serviceusage.services.get")
+        "Check that what it names exists, and grant the caller a role with serviceusage.services.get")
 
 
 def test_permission_of_an_old_error(google, failure):

@@ -87,6 +87,13 @@ def test_check_mode_writes_nothing(google, run_module, live):
     assert run_module("service_networking_connection", check=True, network="net", state="absent")["changed"] is True
 
 
+def test_check_mode_before_the_network_is_there(google, run_module):
+    google.expect("GET", PROJECT, {"projectNumber": "123456789012"}).expect("GET", CONNECTIONS, google.error(
+        403, "PERMISSION_DENIED", f"Permission denied to get network '{NETWORK}', or it does not exist."))
+    result = run_module("service_networking_connection", check=True, **OPTIONS)
+    assert result["changed"] is True and "taken as absent in check mode" in str(result["warnings"])
+
+
 def test_absent(google, run_module, live):
     live("range-a")
     google.expect("POST", DELETE, done(), body={"consumerNetwork": NETWORK})
