@@ -60,6 +60,8 @@ class Sandbox:
         self._plain = web.Server(self._handle_plain, request_factory=self._request)  # type: ignore[arg-type]
         # Whether an account may use its tokens; IAM sets this.
         self.account_active: Callable[[str], bool] = lambda email: True
+        # E-mail of the service account that signed a JWT itself for a host, used in place of an access token.
+        self.self_signed: Callable[[str, str], str | None] = lambda token, host: None
         self.front_door: RawHandler | None = None
         # Networks (store keys) that the process of a Cloud Run instance is attached to; Cloud Run sets this.
         self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
@@ -273,6 +275,8 @@ class Sandbox:
                 return ANONYMOUS
             raise unauthenticated(missing=True)
         principal = self.tokens.principal(token)
+        if principal is None and (email := self.self_signed(token, (request.host or "").split(":")[0])):
+            principal = Principal(email)
         if principal is None:
             raise unauthenticated(missing=False)
         if not self.account_active(principal.email):

@@ -83,6 +83,7 @@ def setup(app: Sandbox) -> None:
         return app.iam.known(email) if doc is None else not doc.get("disabled")
 
     app.account_active = active
+    app.self_signed = lambda token, host: accounts.self_signed(app, token, host)
     app.when_enabled("compute.googleapis.com", compute_account)
 
 

@@ -170,3 +170,24 @@ def sign_blob(app: Sandbox, account: Doc, data: bytes) -> tuple[str, str]:
 def public_key(key: Doc) -> str:
     """The public key (PEM) of a key's document."""
     return public_pem(key["_pem"])
+
+
+def self_signed(app: Sandbox, token: str, host: str) -> str | None:
+    """E-mail of the account that signed a JWT for an API's host, as clients send instead of an access token, or None.
+
+    https://developers.google.com/identity/protocols/oauth2/service-account#jwt-auth
+    """
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+        email = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        account = by_email(app, email) if isinstance(email, str) else None
+        certificate = certificates(app, account).get(kid or "") if account else None
+        if certificate is None:
+            return None
+        public = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+        claims = jwt.decode(token, public, algorithms=["RS256"], leeway=300,  # type: ignore[arg-type]
+                            options={"verify_aud": False, "require": ["iss", "sub", "iat", "exp"]})  # fmt: skip
+    except jwt.InvalidTokenError:
+        return None
+    meant = claims.get("scope") or str(claims.get("aud", "")).rstrip("/") == f"https://{host}"
+    return email if meant and claims["sub"] == email and claims["exp"] - claims["iat"] <= 3600 else None
