@@ -39,7 +39,6 @@ class Resource:
     rules: ClassVar[Rules] = Rules()
     immutable: ClassVar[Mapping[str, str]] = {}
     """Paths that Google does not change, each with what to do instead."""
-    update_method: ClassVar[str] = "PATCH"
 
     name: str
     """What messages call this one."""
@@ -49,7 +48,6 @@ class Resource:
     """Creation is a POST here."""
     create_params: Mapping[str, Any] = {}
     """Query of the creation, such as {"serviceId": name}."""
-    update_params: Mapping[str, Any] = {}
     wanted: dict[str, Any]
     """The API's body as declared; None is "not declared" and is never sent."""
 
@@ -95,8 +93,7 @@ class Resource:
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         """Google's answer, as create(); sends all that is declared."""
-        body = declared(patch(self.wanted, live, self.rules)) if self.update_method == "PUT" else self.patch(live)
-        return self.client.request(self.update_method, self.url, body, params=self.update_params)
+        return self.client.request("PATCH", self.url, self.patch(live))
 
     def check_delete(self, live: dict[str, Any]) -> None:
         """Raise GcpError when LIVE must not be deleted; in check mode too."""
@@ -198,8 +195,10 @@ class Resource:
                 return self._outcome(self.update(live, changes), self.url, "update")
             except ApiError as error:
                 # As above; a repeated change is refused because of its etag or the operation under way.
-                live = self.settle(self.read() or {}) if error.retried and error.status in (409, 412) else live
-                if not error.retried or self.differences(live):
+                if not error.retried or error.status not in (409, 412):
+                    raise
+                live = self.settle(self.read() or {})
+                if self.differences(live):
                     raise
                 return live
 
