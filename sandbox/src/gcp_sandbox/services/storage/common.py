@@ -1,0 +1,147 @@
+"""What all of Cloud Storage shares: errors, permissions, preconditions.
+
+https://cloud.google.com/storage/docs/json_api/v1/status-codes
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox import projects
+from gcp_sandbox.auth import Principal
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.iam import project_resource
+from gcp_sandbox.service import Call, Service
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+Doc = dict[str, Any]
+BUCKETS = "storage.buckets"
+
+
+def _project_of(call: Call) -> str | None:
+    """The project of a call: that of its bucket, or the one named."""
+    bucket = call.params.get("bucket") or call.params.get("destinationBucket") or call.params.get("sourceBucket")
+    if bucket:
+        doc = call.app.store.peek(BUCKETS, bucket)
+        return doc["_project"] if doc else None
+    name = call.params.get("project", "")
+    return name if projects.find(call.app, name) else None
+
+
+SERVICE = Service("storage", "v1", family="legacy", lenient=True, anonymous=True)
+SERVICE.project_of = _project_of
+
+
+def full_name(bucket: str) -> str:
+    """Full resource name of a bucket, by which its policy is kept."""
+    return f"//storage.googleapis.com/buckets/{bucket}"
+
+
+# -- errors ----------------------------------------------------------------
+
+
+def invalid(text: str) -> ApiError:
+    """400."""
+    return ApiError(400, text, reason="invalid")
+
+
+def required(text: str) -> ApiError:
+    """400 for something left out."""
+    return ApiError(400, text, reason="required")
+
+
+def no_bucket() -> ApiError:
+    """404 for a bucket."""
+    return ApiError(404, "The specified bucket does not exist.", reason="notFound")
+
+
+def no_object(bucket: str, name: str, generation: str = "") -> ApiError:
+    """404 for an object."""
+    suffix = f"#{generation}" if generation else ""
+    return ApiError(404, f"No such object: {bucket}/{name}{suffix}", reason="notFound")
+
+
+def conflict(text: str) -> ApiError:
+    """409."""
+    return ApiError(409, text, reason="conflict")
+
+
+def unmet() -> ApiError:
+    """412 for a precondition."""
+    text = "At least one of the pre-conditions you specified did not hold."
+    return ApiError(412, text, reason="conditionNotMet", location="If-Match", location_type="header")
+
+
+class NotModified(Exception):
+    """304: the client has what it asks for."""
+
+
+# -- permissions -----------------------------------------------------------
+
+
+def allows(app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None) -> bool:
+    """Whether a caller has a permission on a bucket; acl: of an object of a bucket without uniform access."""
+    from gcp_sandbox.services.storage import access
+
+    if app.iam.allows(principal, permission, project_resource(bucket["_project"]), full_name(bucket["name"])):
+        return True
+    return acl is not None and access.acl_allows(app, principal, permission, bucket, acl)
+
+
+def require(
+    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None
+) -> None:
+    """Raise the 401 or 403 unless allowed."""
+    if not allows(app, principal, permission, bucket, acl):
+        raise denied(principal, permission)
+
+
+def denied(principal: Principal, permission: str) -> ApiError:
+    """The 401 (anonymous) or 403 of a caller without a permission."""
+    who = principal.email or "Anonymous caller"
+    kind = {"objects": "object", "buckets": "bucket"}.get(permission.split(".")[1], "bucket")
+    if permission == "storage.objects.list":
+        kind = "bucket"
+    text = (
+        f"{who} does not have {permission} access to the Google Cloud Storage {kind}. Permission '{permission}' denied "
+        "on resource (or it may not exist)."
+    )
+    if principal.email:
+        return ApiError(403, text, reason="forbidden")
+    return ApiError(401, text, reason="required", location="Authorization", location_type="header",
+                    headers={"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'})  # fmt: skip
+
+
+def bucket_of(app: Sandbox, name: str) -> Doc:
+    """A bucket's record, for reading only.  Raises ApiError 404."""
+    doc = app.store.peek(BUCKETS, name)
+    if doc is None:
+        raise no_bucket()
+    return doc
+
+
+# -- preconditions ---------------------------------------------------------
+
+
+def guard(params: Doc, generation: str | None, metageneration: str | None, prefix: str = "if") -> None:
+    """Apply the preconditions of a change.  Raises ApiError 412."""
+    try:
+        check_generation(params, generation, metageneration, prefix)
+    except NotModified:
+        raise unmet() from None
+
+
+def check_generation(params: Doc, generation: str | None, metageneration: str | None, prefix: str = "if") -> None:
+    """Apply if*GenerationMatch and if*MetagenerationMatch to an object or bucket as it is (None: there is none).
+
+    prefix: "if", "ifSource".  Raises ApiError 412, and NotModified where a NotMatch precondition does not hold.
+    """
+    for word, value in (("Generation", generation or "0"), ("Metageneration", metageneration)):
+        wanted = params.get(f"{prefix}{word}Match")
+        if wanted is not None and str(wanted) != value:
+            raise unmet()
+        unwanted = params.get(f"{prefix}{word}NotMatch")
+        if unwanted is not None and str(unwanted) == value:
+            raise NotModified

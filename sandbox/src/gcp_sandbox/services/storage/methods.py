@@ -1,0 +1,269 @@
+"""Methods of storage.objects other than insert.
+
+https://cloud.google.com/storage/docs/json_api/v1/objects
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.storage import access, common, content, objects
+from gcp_sandbox.services.storage.common import SERVICE, Doc, allows, bucket_of, require
+from gcp_sandbox.services.storage.objects import EDITABLE, Objects, shown
+from gcp_sandbox.services.storage.upload import Target, held
+
+
+def acl_of(bucket: Doc, doc: Doc | None) -> list[Doc] | None:
+    """The list that counts for an object, or None where policies alone decide."""
+    return None if access.uniform(bucket) else (doc or {}).get("acl", [])
+
+
+def find(call: Call, permission: str, *, bucket: str = "", name: str = "", generation: Any = None) -> tuple[Doc, Doc]:
+    """Bucket and object of a call that needs a permission.  Raises ApiError 401, 403, 404."""
+    found = bucket_of(call.app, bucket or call.params["bucket"])
+    name = name or call.params["object"]
+    doc = Objects(call.app, found).get(name, generation)
+    require(call.app, call.principal, permission, found, acl_of(found, doc))
+    if doc is None:
+        # Who may not list the bucket is not told what is not in it.
+        require(call.app, call.principal, "storage.objects.list", found)
+        raise common.no_object(found["name"], name, str(generation) if generation else "")
+    return found, doc
+
+
+def _projected(call: Call, doc: Doc, default: str = "noAcl") -> Doc:
+    return shown(doc, full=call.params.get("projection", default) == "full")
+
+
+@SERVICE.method("storage.objects.get")
+async def get(call: Call) -> Doc | web.StreamResponse:
+    if call.params.get("softDeleted"):
+        return _get_deleted(call)
+    _, doc = find(call, "storage.objects.get", generation=call.params.get("generation"))
+    try:
+        common.check_generation(call.params, doc["generation"], doc["metageneration"])
+    except common.NotModified:
+        return web.Response(status=304, headers={"ETag": doc["etag"]})
+    if call.request.headers.get("If-None-Match") == doc["etag"]:
+        return web.Response(status=304, headers={"ETag": doc["etag"]})
+    if call.media != "download":
+        return _projected(call, doc)
+    file = content.path_of(call.app, doc["_blob"])
+    return await content.send(call.request, file, objects.headers(doc), encoding=doc.get("contentEncoding", ""))
+
+
+def _get_deleted(call: Call) -> Doc:
+    bucket = bucket_of(call.app, call.params["bucket"])
+    require(call.app, call.principal, "storage.objects.get", bucket)
+    if "generation" not in call.params:
+        raise common.required("Soft-deleted objects are found by generation.")
+    doc = Objects(call.app, bucket).deleted(call.params["object"], call.params["generation"])
+    if doc is None:
+        raise common.no_object(bucket["name"], call.params["object"], str(call.params["generation"]))
+    return _projected(call, doc)
+
+
+@SERVICE.method("storage.objects.list")
+def list_(call: Call) -> Doc:
+    bucket = bucket_of(call.app, call.params["bucket"])
+    require(call.app, call.principal, "storage.objects.list", bucket)
+    if call.params.get("softDeleted") and call.params.get("versions"):
+        raise common.invalid("softDeleted and versions cannot both be true.")
+    found = Objects(call.app, bucket).all(
+        versions=bool(call.params.get("versions")), deleted=bool(call.params.get("softDeleted"))
+    )
+    try:
+        chosen, prefixes, token = objects.pages(found, call.params)
+    except ValueError:
+        raise common.invalid("Invalid page token.") from None
+    out: Doc = {"kind": "storage#objects"}
+    if token:
+        out["nextPageToken"] = token
+    if prefixes:
+        out["prefixes"] = prefixes
+    if chosen:
+        out["items"] = [_projected(call, doc) for doc in chosen]
+    return out
+
+
+# -- metadata --------------------------------------------------------------
+
+
+@SERVICE.method("storage.objects.patch")
+async def patch(call: Call) -> Doc:
+    bucket, doc = _changing(call)
+    raw = json.loads(await call.request.read() or b"{}")
+    for key in EDITABLE:
+        if key not in raw:
+            continue
+        value = call.body.get(key)
+        if key == "metadata" and value is not None:
+            merged = doc.get("metadata", {}) | value
+            value = {k: v for k, v in merged.items() if raw["metadata"].get(k, "") is not None}
+        _put(call, bucket, doc, key, value)
+    return _projected(call, Objects(call.app, bucket).change(doc), "full")
+
+
+@SERVICE.method("storage.objects.update")
+def update(call: Call) -> Doc:
+    bucket, doc = _changing(call)
+    for key in EDITABLE:
+        if key != "acl" or key in call.body:
+            _put(call, bucket, doc, key, call.body.get(key))
+    return _projected(call, Objects(call.app, bucket).change(doc), "full")
+
+
+def _changing(call: Call) -> tuple[Doc, Doc]:
+    bucket, doc = find(call, "storage.objects.update", generation=call.params.get("generation"))
+    _guard(call, doc)
+    return bucket, doc
+
+
+def _guard(call: Call, doc: Doc, prefix: str = "if") -> None:
+    common.guard(call.params, doc["generation"], doc["metageneration"], prefix)
+
+
+def _put(call: Call, bucket: Doc, doc: Doc, key: str, value: Any) -> None:
+    if key == "acl":
+        if value is not None:
+            doc |= access.object_list(bucket, doc["name"], value, "", call.principal)
+    elif key == "customTime" and doc.get("customTime") and (not value or value < doc["customTime"]):
+        raise common.invalid("Once set, an object's customTime cannot be removed or moved to the past.")
+    elif value in (None, "", {}):
+        doc.pop(key, None)
+    else:
+        doc[key] = value
+
+
+@SERVICE.method("storage.objects.delete")
+def delete(call: Call) -> None:
+    bucket, doc = find(call, "storage.objects.delete", generation=call.params.get("generation"))
+    _guard(call, doc)
+    held(bucket, doc)
+    Objects(call.app, bucket).delete(doc, by_generation="generation" in call.params)
+
+
+@SERVICE.method("storage.objects.restore")
+def restore(call: Call) -> Doc:
+    bucket = bucket_of(call.app, call.params["bucket"])
+    require(call.app, call.principal, "storage.objects.restore", bucket)
+    require(call.app, call.principal, "storage.objects.create", bucket)
+    found = Objects(call.app, bucket)
+    doc = found.deleted(call.params["object"], call.params.get("generation", ""))
+    if doc is None:
+        raise common.no_object(bucket["name"], call.params["object"], str(call.params.get("generation", "")))
+    live = found.get(doc["name"])
+    _guard(call, live or {"generation": "0", "metageneration": "0"})
+    new = {k: v for k, v in doc.items() if k not in ("softDeleteTime", "hardDeleteTime", "timeDeleted")}
+    stamp = objects.moment()
+    new |= {"generation": objects.generation(), "metageneration": "1", "timeCreated": stamp, "updated": stamp}
+    new["etag"] = objects.etag(new)
+    new["_blob"] = content.link(call.app, doc["_blob"])
+    return _projected(call, found.add(new))
+
+
+# -- copies ----------------------------------------------------------------
+
+
+def copied(call: Call, source: Doc, given: Doc, *, whole: bool) -> Doc:
+    """A copy of an object under the call's destination; given: metadata set anew, all of it or beside the old."""
+    kept = {} if whole else {k: v for k, v in source.items() if k in (*EDITABLE, "storageClass") and k != "acl"}
+    kept.setdefault("contentType", source.get("contentType", "application/octet-stream"))
+    name = given.get("name") or call.params["destinationObject"]
+    params = dict(call.params) | {"predefinedAcl": call.params.get("destinationPredefinedAcl", "")}
+    target = Target(call.app, call.principal, call.params["destinationBucket"], name, kept | given, params)
+    blob = content.link(call.app, source["_blob"])
+    doc = objects.record(
+        target.bucket, target.name, target.given, blob=blob, size=int(source["size"]), md5=source.get("md5Hash", ""),
+        crc32c=source["crc32c"],
+    )  # fmt: skip
+    if "componentCount" in source:
+        doc["componentCount"] = source["componentCount"]
+    doc |= access.object_list(target.bucket, name, given.get("acl"), params["predefinedAcl"], call.principal)
+    return target.objects.add(doc)
+
+
+def _source(call: Call) -> Doc:
+    _, source = find(
+        call, "storage.objects.get", bucket=call.params["sourceBucket"], name=call.params["sourceObject"],
+        generation=call.params.get("sourceGeneration"),
+    )  # fmt: skip
+    _guard(call, source, "ifSource")
+    return source
+
+
+@SERVICE.method("storage.objects.copy")
+def copy(call: Call) -> Doc:
+    return _projected(call, copied(call, _source(call), call.body, whole=bool(call.body)))
+
+
+@SERVICE.method("storage.objects.rewrite")
+def rewrite(call: Call) -> Doc:
+    source = _source(call)
+    doc = copied(call, source, call.body, whole=bool(call.body))
+    return {
+        "kind": "storage#rewriteResponse", "totalBytesRewritten": source["size"], "objectSize": source["size"],
+        "done": True, "resource": _projected(call, doc),
+    }  # fmt: skip
+
+
+@SERVICE.method("storage.objects.move")
+def move(call: Call) -> Doc:
+    bucket, source = find(call, "storage.objects.get", name=call.params["sourceObject"])
+    if not (allows(call.app, call.principal, "storage.objects.move", bucket)
+            or allows(call.app, call.principal, "storage.objects.delete", bucket, acl_of(bucket, source))):  # fmt: skip
+        raise common.denied(call.principal, "storage.objects.move")
+    _guard(call, source, "ifSource")
+    held(bucket, source)
+    call.params["destinationBucket"] = bucket["name"]
+    doc = copied(call, source, {}, whole=False)
+    Objects(call.app, bucket).delete(source, by_generation=False)
+    return _projected(call, doc)
+
+
+@SERVICE.method("storage.objects.compose")
+async def compose(call: Call) -> Doc:
+    parts = call.body.get("sourceObjects", [])
+    if not 1 <= len(parts) <= 32:
+        raise common.invalid("The number of source components must be between 1 and 32.")
+    bucket = call.params["destinationBucket"]
+    given = call.body.get("destination", {})
+    params = dict(call.params) | {"predefinedAcl": call.params.get("destinationPredefinedAcl", "")}
+    found = []
+    for part in parts:
+        _, doc = find(call, "storage.objects.get", bucket=bucket, name=part.get("name", ""), generation=part.get("generation"))
+        wanted = part.get("objectPreconditions", {}).get("ifGenerationMatch")
+        if wanted is not None and str(wanted) != doc["generation"]:
+            raise common.unmet()
+        found.append(doc)
+    given.setdefault("contentType", found[0].get("contentType", "application/octet-stream"))
+    target = Target(call.app, call.principal, bucket, call.params["destinationObject"], given, params)
+    blob = content.Blob(call.app)
+    for doc in found:
+        blob.append(content.path_of(call.app, doc["_blob"]))
+    count = sum(doc.get("componentCount", 1) for doc in found)
+    return _projected(call, target.finish(blob, {}, md5=False, parts=count))
+
+
+# -- policies --------------------------------------------------------------
+
+
+@SERVICE.method("storage.objects.testIamPermissions")
+def test_permissions(call: Call) -> Doc:
+    bucket, doc = find(call, "storage.objects.get")
+    asked = call.params.get("permissions", [])
+    have = [p for p in asked if allows(call.app, call.principal, p, bucket, acl_of(bucket, doc))]
+    return {"kind": "storage#testIamPermissionsResponse"} | ({"permissions": have} if have else {})
+
+
+@SERVICE.method("storage.objects.getIamPolicy", "storage.objects.setIamPolicy")
+def policy(call: Call) -> Doc:
+    bucket, _ = find(call, "storage.objects.get")
+    if access.uniform(bucket):
+        raise common.invalid("Object policies are disabled in buckets with uniform bucket-level access.")
+    raise ApiError(501, "gcp-sandbox keeps access control lists of objects, not policies.", reason="notImplemented")

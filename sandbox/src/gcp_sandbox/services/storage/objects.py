@@ -1,0 +1,258 @@
+"""Records of objects: the live one of a name, its older versions, and those softly deleted.
+
+https://cloud.google.com/storage/docs/object-versioning, https://cloud.google.com/storage/docs/soft-delete
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from gcp_sandbox.operations import now
+from gcp_sandbox.services.storage import content
+from gcp_sandbox.services.storage.common import Doc
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+_last_generation = 0
+# What a client may set on an object.
+EDITABLE = (
+    "cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType", "customTime", "metadata",
+    "eventBasedHold", "temporaryHold", "retention", "acl", "contexts",
+)  # fmt: skip
+
+
+def generation() -> str:
+    """A new generation: the time in microseconds, always growing."""
+    global _last_generation
+    _last_generation = max(_last_generation + 1, time.time_ns() // 1000)
+    return str(_last_generation)
+
+
+def moment(later: float = 0) -> str:
+    """The time as Cloud Storage writes it, or one so many seconds later."""
+    if not later:
+        return now(digits=3)
+    when = datetime.now(UTC) + timedelta(seconds=later)
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+
+
+class Objects:
+    """The objects of one bucket."""
+
+    def __init__(self, app: Sandbox, bucket: Doc) -> None:
+        self._app, self.bucket = app, bucket
+        uid = bucket["_uid"]
+        self._live, self._old, self._gone = (f"storage.{kind}:{uid}" for kind in ("objects", "noncurrent", "deleted"))
+
+    # -- reading -----------------------------------------------------------
+
+    def get(self, name: str, wanted: str | int | None = None) -> Doc | None:
+        """A copy of the live object of a name, or of a version by its generation; None where there is none."""
+        doc = self._app.store.get(self._live, name)
+        if wanted is None or doc and doc["generation"] == str(wanted):
+            return doc
+        return self._app.store.get(self._old, f"{name}#{wanted}")
+
+    def deleted(self, name: str, wanted: str | int) -> Doc | None:
+        """A copy of a softly deleted object."""
+        doc = self._app.store.get(self._gone, f"{name}#{wanted}")
+        return doc if doc and doc["hardDeleteTime"] > moment() else None
+
+    def all(self, *, versions: bool = False, deleted: bool = False) -> list[Doc]:
+        """Objects by name, then generation; for reading only."""
+        if deleted:
+            self.purge()
+            kinds = [self._gone]
+        else:
+            kinds = [self._live] + ([self._old] if versions else [])
+        found = [doc for kind in kinds for _, doc in self._app.store.list(kind)]
+        return found if kinds == [self._live] else sorted(found, key=lambda d: (d["name"], int(d["generation"])))
+
+    def empty(self) -> bool:
+        """Whether there is no live object and no older version."""
+        return not self._app.store.list(self._live) and not self._app.store.list(self._old)
+
+    # -- writing -----------------------------------------------------------
+
+    def add(self, doc: Doc) -> Doc:
+        """Make a record the live object of its name; what it replaces becomes a version, or is softly deleted."""
+        with self._app.store.atomic():
+            before = self._app.store.get(self._live, doc["name"])
+            unused = self._retire(before) if before else None
+            out = self._app.store.put(self._live, doc["name"], doc)
+        self._free(unused)
+        return out
+
+    def change(self, doc: Doc) -> Doc:
+        """Write changed metadata: metageneration grows."""
+        doc["metageneration"] = str(int(doc["metageneration"]) + 1)
+        doc["updated"] = moment()
+        doc["etag"] = etag(doc)
+        live = self._app.store.peek(self._live, doc["name"])
+        if live and live["generation"] == doc["generation"]:
+            return self._app.store.put(self._live, doc["name"], doc)
+        return self._app.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc)
+
+    def delete(self, doc: Doc, *, by_generation: bool) -> None:
+        """Delete an object: without a generation, the live one becomes a version where the bucket keeps them."""
+        live = self._app.store.peek(self._live, doc["name"])
+        is_live = bool(live and live["generation"] == doc["generation"])
+        with self._app.store.atomic():
+            if is_live:
+                self._app.store.delete(self._live, doc["name"])
+                unused = self._bury(doc) if by_generation else self._retire(doc)
+            else:
+                self._app.store.delete(self._old, f"{doc['name']}#{doc['generation']}")
+                unused = self._bury(doc)
+        self._free(unused)
+
+    def purge(self, *, everything: bool = False) -> None:
+        """Delete for good what was softly deleted long enough ago; everything: all objects of the bucket."""
+        kinds = (self._live, self._old, self._gone) if everything else (self._gone,)
+        for kind in kinds:
+            for key, doc in self._app.store.list(kind):
+                if everything or doc["hardDeleteTime"] <= moment():
+                    self._app.store.delete(kind, key)
+                    self._free(doc["_blob"])
+
+    def _retire(self, doc: Doc) -> str | None:
+        """What a live object becomes that is replaced or deleted; returns a blob that nothing holds any more."""
+        if self.bucket.get("versioning", {}).get("enabled"):
+            self._app.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc | {"timeDeleted": moment()})
+            return None
+        return self._bury(doc)
+
+    def _bury(self, doc: Doc) -> str | None:
+        seconds = int(self.bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
+        if not seconds:
+            return doc["_blob"]
+        doc = doc | {"softDeleteTime": moment(), "hardDeleteTime": moment(seconds)}
+        self._app.store.put(self._gone, f"{doc['name']}#{doc['generation']}", doc)
+        return None
+
+    def _free(self, blob: str | None) -> None:
+        if blob:
+            content.remove(self._app, blob)
+
+
+# -- records ---------------------------------------------------------------
+
+
+def record(bucket: Doc, name: str, given: Doc, *, blob: str, size: int, md5: str, crc32c: str) -> Doc:
+    """A new object's record; given: what the client set."""
+    stamp, number = moment(), generation()
+    storage_class = given.get("storageClass") or bucket["storageClass"]
+    doc: Doc = {
+        "kind": "storage#object", "name": name, "bucket": bucket["name"], "generation": number, "metageneration": "1",
+        "storageClass": storage_class, "size": str(size), "md5Hash": md5, "crc32c": crc32c, "timeCreated": stamp,
+        "updated": stamp, "timeStorageClassUpdated": stamp, "timeFinalized": stamp, "_blob": blob,
+    }  # fmt: skip
+    if not md5:
+        del doc["md5Hash"]
+    doc |= {key: given[key] for key in EDITABLE if given.get(key) not in (None, "", {}) and key != "acl"}
+    if bucket.get("defaultEventBasedHold"):
+        doc.setdefault("eventBasedHold", True)
+    doc["etag"] = etag(doc)
+    return doc
+
+
+def etag(doc: Doc) -> str:
+    """The etag of an object's or bucket's generation and metageneration."""
+    text = f"{doc.get('generation', '')}/{doc['metageneration']}"
+    return base64.b64encode(b"\x08" + text.encode()).decode()
+
+
+def shown(doc: Doc, *, full: bool = False) -> Doc:
+    """An object as the JSON API answers it; full: with its access control list."""
+    place = f"b/{doc['bucket']}/o/{quote(doc['name'], safe='')}"
+    out = {k: v for k, v in doc.items() if not k.startswith("_")}
+    if not full:
+        out.pop("acl", None)
+        out.pop("owner", None)
+    out["id"] = f"{doc['bucket']}/{doc['name']}/{doc['generation']}"
+    out["selfLink"] = f"https://www.googleapis.com/storage/v1/{place}"
+    out["mediaLink"] = (
+        f"https://storage.googleapis.com/download/storage/v1/{place}?generation={doc['generation']}&alt=media"
+    )
+    return out
+
+
+def headers(doc: Doc) -> dict[str, str]:
+    """Headers of a download of an object."""
+    hashes = [f"crc32c={doc['crc32c']}"] + ([f"md5={doc['md5Hash']}"] if "md5Hash" in doc else [])
+    when = datetime.fromisoformat(doc["updated"]).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    out = {
+        "Content-Type": doc.get("contentType", "application/octet-stream"), "Accept-Ranges": "bytes",
+        "ETag": doc["etag"], "Last-Modified": when, "X-Goog-Generation": doc["generation"],
+        "X-Goog-Metageneration": doc["metageneration"], "X-Goog-Hash": ",".join(hashes),
+        "X-Goog-Storage-Class": doc["storageClass"], "X-Goog-Stored-Content-Length": doc["size"],
+        "X-Goog-Stored-Content-Encoding": doc.get("contentEncoding", "identity"), "Server": "UploadServer",
+    }  # fmt: skip
+    for key, header in (("cacheControl", "Cache-Control"), ("contentDisposition", "Content-Disposition"),
+                        ("contentLanguage", "Content-Language")):  # fmt: skip
+        if key in doc:
+            out[header] = doc[key]
+    return out
+
+
+def pages(found: Iterator[Doc] | list[Doc], params: Doc) -> tuple[list[Doc], list[str], str]:
+    """Objects, common prefixes and the next page's token of a listing, by its parameters."""
+    prefix, delimiter = params.get("prefix", ""), params.get("delimiter", "")
+    begin, end = params.get("startOffset", ""), params.get("endOffset", "")
+    most = min(params.get("maxResults") or 1000, 1000)
+    after = base64.urlsafe_b64decode(params["pageToken"]).decode() if params.get("pageToken") else ""
+    matches = _glob(params["matchGlob"]) if params.get("matchGlob") else None
+    chosen: list[Doc] = []
+    prefixes: list[str] = []
+    last = ""
+    for doc in found:
+        name = doc["name"]
+        # The token names the last entry given: an object's generation tells its versions apart.
+        entry = f"{name}\0{int(doc['generation']):020d}"
+        if not name.startswith(prefix) or begin and name < begin or end and name >= end:
+            continue
+        if matches and not matches.fullmatch(name):
+            continue
+        cut = name.find(delimiter, len(prefix)) if delimiter else -1
+        group = name[: cut + len(delimiter)] if cut >= 0 else ""
+        if group:
+            entry = f"{group}\U0010ffff"
+        if entry <= after or group and prefixes and prefixes[-1] == group and not params.get("includeTrailingDelimiter"):
+            continue
+        trailing = bool(group) and params.get("includeTrailingDelimiter") and name == group
+        if group and prefixes and prefixes[-1] == group and not trailing:
+            continue
+        if len(chosen) + len(prefixes) >= most:
+            return chosen, prefixes, base64.urlsafe_b64encode(last.encode()).decode()
+        if not group or trailing:
+            chosen.append(doc)
+        if group and (not prefixes or prefixes[-1] != group):
+            prefixes.append(group)
+        last = entry
+    return chosen, prefixes, ""
+
+
+def _glob(pattern: str) -> Any:
+    """A regular expression of matchGlob: * within a folder, ** over folders, ?, [a-z], {a,b}."""
+    out, depth = "", 0
+    for part in re.findall(r"\*\*/?|\*|\?|\[[^]]*\]|\{|\}|,|.", pattern, re.S):
+        if part.startswith("**"):
+            out += "(?:.*/)?" if part == "**/" else ".*"
+        elif part in ("*", "?"):
+            out += "[^/]*" if part == "*" else "[^/]"
+        elif part.startswith("["):
+            out += "[" + part[1:].replace("!", "^", 1) if part[1:2] == "!" else part
+        elif part == "{":
+            out, depth = out + "(?:", depth + 1
+        elif part == "}" and depth:
+            out, depth = out + ")", depth - 1
+        else:
+            out += "|" if part == "," and depth else re.escape(part)
+    return re.compile(out, re.S)

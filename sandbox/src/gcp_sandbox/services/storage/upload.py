@@ -1,0 +1,345 @@
+"""Writing objects: simple, multipart and resumable uploads.
+
+https://cloud.google.com/storage/docs/uploads-downloads, https://cloud.google.com/storage/docs/performing-resumable-uploads
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import mimetypes
+import re
+import secrets
+import weakref
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from aiohttp import MultipartReader, web
+
+from gcp_sandbox.auth import Principal
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.storage import access, common, content, objects
+from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+SESSIONS = "storage.uploads"
+# Chunks of a resumable upload, but for the last one, are multiples of this.
+_UNIT = 256 * 1024
+# Uploads whose bytes are being received, by upload id.
+_open: weakref.WeakKeyDictionary[Sandbox, dict[str, content.Blob]] = weakref.WeakKeyDictionary()
+_locks: weakref.WeakKeyDictionary[Sandbox, dict[str, asyncio.Lock]] = weakref.WeakKeyDictionary()
+
+
+# -- one object ------------------------------------------------------------
+
+
+class Target:
+    """Where an upload goes: bucket, name, what the client sets, and its preconditions; checked when made."""
+
+    def __init__(self, app: Sandbox, principal: Principal, bucket: str, name: str, given: Doc, params: Doc) -> None:
+        self.app, self.principal, self.given, self.params = app, principal, given, params
+        self.bucket = bucket_of(app, bucket)
+        self.name = name
+        check_name(name)
+        self.objects = objects.Objects(app, self.bucket)
+        self.check()
+
+    def check(self) -> None:
+        """Permissions and preconditions, as they are now.  Raises ApiError."""
+        before = self.objects.get(self.name)
+        acl = before.get("acl", []) if before and not access.uniform(self.bucket) else None
+        require(self.app, self.principal, "storage.objects.create", self.bucket)
+        if before:
+            require(self.app, self.principal, "storage.objects.delete", self.bucket, acl)
+            held(self.bucket, before)
+        now = before or {"generation": None, "metageneration": None}
+        common.guard(self.params, now["generation"], now["metageneration"])
+
+    def finish(self, blob: content.Blob, expected: Doc, *, md5: bool = True, parts: int = 0) -> Doc:
+        """Make the object of a complete blob.  expected: crc32c and md5Hash as the client knows them."""
+        blob.close()
+        try:
+            check_hashes(blob, expected)
+            self.check()  # what was there when the upload began may have changed
+            doc = objects.record(
+                self.bucket, self.name, self.given, blob=blob.id, size=blob.size, md5=blob.md5 if md5 else "",
+                crc32c=blob.crc32c,
+            )  # fmt: skip
+            if parts:
+                doc["componentCount"] = parts
+            preset = self.params.get("predefinedAcl", "")
+            doc |= access.object_list(self.bucket, self.name, self.given.get("acl"), preset, self.principal)
+        except ApiError:
+            blob.discard()
+            raise
+        return self.objects.add(doc)
+
+
+def check_name(name: str) -> None:
+    """https://cloud.google.com/storage/docs/objects#naming"""
+    if not name:
+        raise common.required("Required")
+    if len(name.encode()) > 1024:
+        raise common.invalid("The maximum object length is 1024 characters, but got a name with more.")
+    if "\r" in name or "\n" in name or name in (".", "..") or name.startswith(".well-known/acme-challenge/"):
+        raise common.invalid(f"Disallowed unicode characters present in object name '{name}'")
+
+
+def held(bucket: Doc, doc: Doc) -> None:
+    """Refuse to replace or delete an object under a hold or retention.  Raises ApiError 403."""
+    for key, word in (("temporaryHold", "Temporary hold"), ("eventBasedHold", "Event-Based hold")):
+        if doc.get(key):
+            text = (
+                f"Object '{doc['bucket']}/{doc['name']}' is under active {word} and cannot be deleted, overwritten or "
+                "archived until hold is removed."
+            )
+            raise ApiError(403, text, reason="forbidden")
+    policy = bucket.get("retentionPolicy")
+    if policy:
+        until = datetime.fromisoformat(doc["timeCreated"]) + timedelta(seconds=int(policy["retentionPeriod"]))
+        if until > datetime.now(UTC):
+            text = (
+                f"Object '{doc['bucket']}/{doc['name']}' is subject to bucket's retention policy or object retention and "
+                f"cannot be deleted or overwritten until {until.isoformat()}"
+            )
+            raise ApiError(403, text, reason="retentionPolicyNotMet")
+
+
+def check_hashes(blob: content.Blob, expected: Doc) -> None:
+    """Refuse content that is not what the client meant to send.  Raises ApiError 400."""
+    for key, word, mine in (("crc32c", "CRC32C", blob.crc32c), ("md5Hash", "MD5 hash", blob.md5)):
+        if expected.get(key) and expected[key] != mine:
+            raise common.invalid(f'Provided {word} "{expected[key]}" doesn\'t match calculated {word} "{mine}".')
+
+
+def header_hashes(request: web.BaseRequest) -> Doc:
+    """Checksums in X-Goog-Hash and Content-MD5."""
+    out: Doc = {}
+    for value in request.headers.getall("X-Goog-Hash", []):
+        for part in value.split(","):
+            key, _, text = part.strip().partition("=")
+            if key in ("crc32c", "md5"):
+                out["md5Hash" if key == "md5" else key] = text
+    if "Content-MD5" in request.headers:
+        out["md5Hash"] = request.headers["Content-MD5"]
+    return out
+
+
+async def received(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The request's body, as it comes."""
+    async for data in request.content.iter_chunked(content.CHUNK):
+        yield data
+
+
+# -- methods ---------------------------------------------------------------
+
+
+@SERVICE.method("storage.objects.insert")
+async def insert(call: Call) -> Doc | web.StreamResponse:
+    if "upload_id" in call.request.rel_url.query:
+        return await resume(call)
+    if not call.media:
+        raise common.required("Upload requests must include an uploadType URL parameter.")
+    kind = call.request.rel_url.query.get("uploadType", call.request.headers.get("X-Goog-Upload-Protocol", ""))
+    if kind == "media":
+        return await _simple(call)
+    if kind == "multipart":
+        return await _multipart(call)
+    if kind == "resumable":
+        return await _begin(call)
+    raise common.invalid("Invalid upload request: uploadType must be media, multipart or resumable.")
+
+
+def _target(call: Call, given: Doc) -> Target:
+    name = call.params.get("name") or given.get("name", "")
+    given = {k: v for k, v in given.items() if v is not None}
+    if call.params.get("contentEncoding"):
+        given["contentEncoding"] = call.params["contentEncoding"]
+    return Target(call.app, call.principal, call.params["bucket"], name, given, call.params)
+
+
+def _shown(call: Call, doc: Doc, given: Doc) -> Doc:
+    full = call.params.get("projection", "full" if "acl" in given else "noAcl") == "full"
+    return objects.shown(doc, full=full)
+
+
+def guessed(name: str) -> str:
+    """A content type by a name's extension, which multipart and resumable uploads without one get."""
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+async def _simple(call: Call) -> Doc:
+    given = {"contentType": call.request.headers.get("Content-Type", "application/octet-stream")}
+    target = _target(call, given)
+    blob = content.Blob(call.app)
+    await _filled(blob, received(call.request))
+    return _shown(call, target.finish(blob, header_hashes(call.request)), given)
+
+
+async def _filled(blob: content.Blob, chunks: content.Chunks) -> None:
+    try:
+        await blob.fill(chunks)
+    except BaseException:
+        blob.discard()
+        raise
+
+
+async def _multipart(call: Call) -> Doc:
+    kind = call.request.headers.get("Content-Type", "")
+    if not kind.startswith("multipart/"):
+        raise common.invalid("Multipart upload requests need the content type multipart/related.")
+    try:
+        reader = MultipartReader(call.request.headers, call.request.content)
+        first = await reader.next()
+        given = json.loads(await first.read() or b"{}") if first is not None else {}  # type: ignore[union-attr,arg-type]
+        second: Any = await reader.next()
+    except ValueError as error:
+        raise common.invalid(f"Malformed multipart body: {error}.") from None
+    if second is None:
+        raise common.invalid("Malformed multipart body.")
+    kind = second.headers.get("Content-Type", "")
+    if "name" not in given and call.params.get("name"):
+        given["name"] = call.params["name"]
+    given.setdefault("contentType", kind or guessed(given.get("name", "")))
+    target = _target(call, given)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while data := await second.read_chunk(content.CHUNK):
+            yield data
+
+    blob = content.Blob(call.app)
+    await _filled(blob, chunks())
+    return _shown(call, target.finish(blob, given), given)
+
+
+# -- resumable -------------------------------------------------------------
+
+
+async def _begin(call: Call) -> web.StreamResponse:
+    given = json.loads(await call.request.read() or b"{}")
+    kind = call.request.headers.get("X-Upload-Content-Type")
+    if kind:
+        given.setdefault("contentType", kind)
+    given.setdefault("contentType", guessed(call.params.get("name") or given.get("name", "")))
+    target = _target(call, given)
+    ident = begin(call.app, target, call.params)
+    query = f"uploadType=resumable&upload_id={ident}"
+    if call.params.get("name"):
+        query = f"uploadType=resumable&name={quote(call.params['name'], safe='')}&upload_id={ident}"
+    link = f"https://{call.host}/upload/storage/v1/b/{call.params['bucket']}/o?{query}"
+    return web.Response(headers={"Location": link, "X-GUploader-UploadID": ident, "Server": "UploadServer"})
+
+
+def begin(app: Sandbox, target: Target, params: Doc) -> str:
+    """Record an upload that will come in pieces; returns its id, which is all that is needed to go on."""
+    ident = secrets.token_urlsafe(48)
+    app.store.put(SESSIONS, ident, {
+        "bucket": target.bucket["name"], "name": target.name, "given": target.given, "email": target.principal.email,
+        "params": {k: v for k, v in params.items() if k.startswith("if") or k in ("predefinedAcl", "projection")},
+        "blob": secrets.token_hex(16), "start": objects.moment(),
+    })  # fmt: skip
+    return ident
+
+
+async def resume(call: Call) -> web.StreamResponse | Doc:
+    """Go on with an upload, ask how far it is, or cancel it."""
+    ident = call.request.rel_url.query["upload_id"]
+    answer = await proceed(call.app, call.request, ident)
+    if isinstance(answer, dict):
+        session = answer.pop("_session", {})
+        full = session.get("params", {}).get("projection") == "full"
+        return objects.shown(answer, full=full)
+    return answer
+
+
+async def proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
+    """One request of a resumable upload: the object's record when it is complete, else the answer."""
+    locks = _locks.setdefault(app, {})
+    async with locks.setdefault(ident, asyncio.Lock()):
+        try:
+            return await _proceed(app, request, ident)
+        finally:
+            if app.store.peek(SESSIONS, ident) is None:
+                locks.pop(ident, None)
+
+
+async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
+    session = app.store.peek(SESSIONS, ident)
+    if session is None:
+        raise ApiError(404, "The resumable upload session does not exist or has expired.", reason="notFound")
+    if request.method == "DELETE":
+        _blob(app, ident, session).discard()
+        _forget(app, ident)
+        return web.Response(status=499, headers={"Content-Length": "0"})
+    if "done" in session:
+        return dict(session["done"])
+    blob = _blob(app, ident, session)
+    header = request.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", header)
+    if header and not found:
+        raise common.invalid(f"Invalid Content-Range: {header}.")
+    whole = int(found[3]) if found and found[3] != "*" else None
+    if found and found[1] is None:  # a question, or the end of an upload whose size was not known
+        if whole is not None and whole == blob.size and (whole or request.headers.get("Content-Length") == "0"):
+            return _finish(app, ident, session, blob, request)
+        return _incomplete(ident, blob)
+    begin_at = int(found[1]) if found else 0
+    if begin_at > blob.size:
+        return _incomplete(ident, blob, status=503)
+    skip = blob.size - begin_at  # what is here already is not taken again
+    chunks = _without(received(request), skip) if skip else received(request)
+    await blob.fill(chunks)
+    if found and whole is None and (int(found[2]) + 1 - begin_at) % _UNIT == 0 or whole is not None and blob.size < whole:
+        return _incomplete(ident, blob)
+    if whole is not None and blob.size > whole:
+        raise common.invalid("More bytes than Content-Range says.")
+    return _finish(app, ident, session, blob, request)
+
+
+async def _without(chunks: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
+    async for data in chunks:
+        if skip >= len(data):
+            skip -= len(data)
+            continue
+        yield data[skip:]
+        skip = 0
+
+
+def _blob(app: Sandbox, ident: str, session: Doc) -> content.Blob:
+    blobs = _open.setdefault(app, {})
+    if ident not in blobs:
+        blobs[ident] = content.Blob(app, session["blob"])
+    return blobs[ident]
+
+
+def _forget(app: Sandbox, ident: str) -> None:
+    _open.setdefault(app, {}).pop(ident, None)
+    app.store.delete(SESSIONS, ident)
+
+
+def _incomplete(ident: str, blob: content.Blob, status: int = 308) -> web.Response:
+    headers = {"X-GUploader-UploadID": ident, "Server": "UploadServer", "Content-Length": "0"}
+    if blob.size:
+        headers["Range"] = f"bytes=0-{blob.size - 1}"
+        headers["X-Range-MD5"] = base64.b64decode(blob.md5).hex()
+    return web.Response(status=status, headers=headers)
+
+
+def _finish(app: Sandbox, ident: str, session: Doc, blob: content.Blob, request: web.BaseRequest) -> Doc:
+    principal = Principal(session["email"])
+    try:
+        target = Target(app, principal, session["bucket"], session["name"], session["given"], session["params"])
+        doc = target.finish(blob, session["given"] | header_hashes(request))
+    except ApiError:
+        _forget(app, ident)
+        raise
+    _open.setdefault(app, {}).pop(ident, None)
+    # The client may not have got the answer and ask again.
+    app.store.put(SESSIONS, ident, dict(session) | {"done": doc})
+    return doc | {"_session": session}
