@@ -134,7 +134,7 @@ class Images:
         key = canonical(name)
         found = self.all().get(key)
         if found:
-            image = read(reference, Path(found["folder"]), Path(found["python"]) if found["python"] else None)
+            image = read(name, Path(found["folder"]), Path(found["python"]) if found["python"] else None)
             return image if not digest or digest == image.digest else None
         module = BUILT_IN.get(key.removesuffix(":latest"))
         if module is None:

@@ -126,6 +126,11 @@ async def serve(
     except NoInstance as error:
         return _unavailable(error.status)
     try:
+        if not instance.answers:
+            text = "upstream connect error or disconnect/reset before headers. reset reason: protocol error"
+            return web.Response(status=503, text=text, headers={"Server": "Google Frontend"})
+        if request.headers.get("Upgrade", "").lower() == "websocket" and not http2:
+            return await _websocket(app, request, instance, revision, headers or {})
         return await _forward(app, request, instance, revision, headers or {}, http2)
     finally:
         pool.release(instance)
@@ -263,6 +268,42 @@ async def _forward(
     with contextlib.suppress(ConnectionError):
         await response.write_eof()
     return response
+
+
+async def _websocket(
+    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, extra: Mapping[str, str]
+) -> web.StreamResponse:
+    headers = _request_headers(request, extra)
+    protocols = tuple(p.strip() for p in headers.pop("Sec-WebSocket-Protocol", "").split(",") if p.strip())
+    for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
+        del headers[name]
+    url = URL(f"http://{instance.address}:{instance.workload.port}{request.raw_path}", encoded=True)
+    try:
+        upstream = await fleet(app).session.ws_connect(url, headers=headers, protocols=protocols, max_msg_size=0)
+    except aiohttp.WSServerHandshakeError as error:
+        return web.Response(status=error.status, headers={"Server": "Google Frontend"})
+    except aiohttp.ClientError:
+        return _unavailable()
+    client = web.WebSocketResponse(protocols=[upstream.protocol] if upstream.protocol else (), max_msg_size=0)
+    async with upstream, asyncio.timeout(checks.duration(revision.get("timeout", "300s"))):
+        await client.prepare(request)
+        ways = [asyncio.create_task(_pump(client, upstream)), asyncio.create_task(_pump(upstream, client))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+    await client.close(code=upstream.close_code or 1000)
+    return client
+
+
+async def _pump(source: Any, target: Any) -> None:
+    async for message in source:
+        if message.type == aiohttp.WSMsgType.TEXT:
+            await target.send_str(message.data)
+        elif message.type == aiohttp.WSMsgType.BINARY:
+            await target.send_bytes(message.data)
 
 
 def _begin(upstream: aiohttp.ClientResponse) -> web.StreamResponse:

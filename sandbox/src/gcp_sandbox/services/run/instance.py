@@ -127,6 +127,8 @@ class Instance:
         self.requests = 0
         self.ready = False
         self.stopping = False
+        # Whether the container answers the protocol that its port is named after.
+        self.answers = True
         self.exited = asyncio.Event()
         self.status: int | None = None
         self._instances = instances
@@ -255,6 +257,7 @@ class Instance:
         label = probes.label(probe)
         name = container.get("name") or container["image"].rsplit("/", 1)[-1]
         if ok and main and self.workload.http2 and not await probes.speaks_http2(self.address, self.workload.port):
+            self.answers = False
             self.log("The port is named h2c, but the container does not speak HTTP/2 on it.")
         if ok:
             port = probes.port_of(probe, self.workload.port)

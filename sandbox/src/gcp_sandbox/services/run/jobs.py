@@ -51,7 +51,7 @@ def _create(call: Call, name: str) -> Operation:
     if call.app.store.peek("run.jobs", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
     doc = common.born(call, name, _spec(call, common.declared(call, "jobs", call.body)))
-    doc |= {"latestCreatedExecution": {}, "executionCount": 0}
+    doc["latestCreatedExecution"] = {}
     return _change(call, doc)
 
 
