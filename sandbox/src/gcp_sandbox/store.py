@@ -56,7 +56,7 @@ class Store:
     def list(self, kind: str, prefix: str = "") -> list[tuple[str, Doc]]:
         """(key, document) pairs whose key starts with prefix, by key; documents are for reading only."""
         docs = self._docs.get(kind, {})
-        return [(key, docs[key]) for key in sorted(docs) if key.startswith(prefix)]
+        return [(key, docs[key]) for key in sorted(key for key in docs if key.startswith(prefix))]
 
     def kinds(self) -> list[str]:
         """Kinds that have documents."""
