@@ -107,7 +107,8 @@ def auto_subnet(app: Sandbox, network: str, region: str, cidr: str) -> None:
 
 def network_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
     """Subnetworks of a network, as links."""
-    found = [d["selfLink"] for _, d in app.store.list("compute.subnetworks") if d["network"] == doc["selfLink"]]
+    subnets = app.store.list("compute.subnetworks", f"projects/{key.split('/')[1]}/")
+    found = [subnet["selfLink"] for _, subnet in subnets if subnet["network"] == doc["selfLink"]]
     return {"subnetworks": found} if found else {}
 
 
@@ -139,13 +140,14 @@ def parse_range(field: str, text: Any) -> Net:
 def ranges(app: Sandbox, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
     """Ranges taken in a network (a link), each with the words that Google names its owner by; not those of besides."""
     pending = app.store.list(PENDING)
-    for key, doc in [*app.store.list("compute.subnetworks"), *[p for p in pending if "/subnetworks/" in p[0]]]:
+    mine = f"{key_of(network).rsplit('/global/', 1)[0]}/"
+    for key, doc in [*app.store.list("compute.subnetworks", mine), *[p for p in pending if "/subnetworks/" in p[0]]]:
         if doc["network"] == network and key != besides:
             owner = f"existing subnetwork '{doc['name']}' in region '{key.split('/')[3]}'"
             yield ipaddress.IPv4Network(doc["ipCidrRange"]), owner
             for secondary in doc.get("secondaryIpRanges", ()):
                 yield ipaddress.IPv4Network(secondary["ipCidrRange"]), owner
-    for key, doc in [*app.store.list("compute.addresses"), *[p for p in pending if "/addresses/" in p[0]]]:
+    for key, doc in [*app.store.list("compute.addresses", mine), *[p for p in pending if "/addresses/" in p[0]]]:
         if doc.get("network") == network and doc.get("prefixLength") and key != besides:
             net = ipaddress.IPv4Network(f"{doc['address']}/{doc['prefixLength']}")
             yield net, f"existing allocated IP range '{doc['name']}'"

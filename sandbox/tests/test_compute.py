@@ -1,0 +1,483 @@
+"""Compute Engine: networks and load balancing, as a client meets them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+Doc = dict[str, Any]
+BASE = "https://www.googleapis.com/compute/v1/"
+
+
+class Compute:
+    """The API of one project: paths are relative to it."""
+
+    def __init__(self, api: Callable[..., requests.Response], done: Callable[..., Doc], project: str) -> None:
+        self.api, self.done, self.project = api, done, project
+
+    def link(self, path: str) -> str:
+        return f"{BASE}projects/{self.project}/{path}"
+
+    def call(self, method: str, path: str, body: Doc | None = None, **kwargs: Any) -> requests.Response:
+        return self.api(method, self.link(path).rstrip("/").replace("www.", "compute."), json=body, **kwargs)
+
+    def get(self, path: str) -> Doc:
+        answer = self.call("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def make(self, path: str, **body: Any) -> Doc:
+        """Create a resource in a collection, wait, and read it."""
+        operation = self.done(self.call("POST", path, body))
+        assert "error" not in operation, operation
+        return self.get(f"{path}/{body['name']}")
+
+    def do(self, method: str, path: str, body: Doc | None = None) -> Doc:
+        operation = self.done(self.call(method, path, body))
+        assert "error" not in operation, operation
+        return operation
+
+    def refused(self, method: str, path: str, body: Doc | None = None, **kwargs: Any) -> tuple[int, str, str]:
+        """Status, reason and message of an error."""
+        answer = self.call(method, path, body, **kwargs)
+        assert answer.status_code >= 400, answer.text
+        error = answer.json()["error"]
+        return error["code"], error["errors"][0]["reason"], error["message"]
+
+
+@pytest.fixture(scope="module")
+def compute(api: Any, done: Any, enable: Any, project: str) -> Compute:
+    enable(project, "compute.googleapis.com")
+    return Compute(api, done, project)
+
+
+@pytest.fixture(scope="module")
+def network(compute: Compute) -> Doc:
+    return compute.make("global/networks", name="net", autoCreateSubnetworks=False)
+
+
+@pytest.fixture(scope="module")
+def balancer(compute: Compute) -> Doc:
+    """A whole load balancer in front of a Cloud Run service."""
+    out = {"address": compute.make("global/addresses", name="ip")}
+    out["neg"] = compute.make(
+        "regions/europe-west2/networkEndpointGroups", name="neg", networkEndpointType="SERVERLESS", cloudRun={"service": "s"}
+    )
+    out["backend"] = compute.make(
+        "global/backendServices", name="backend", protocol="HTTPS", loadBalancingScheme="EXTERNAL_MANAGED",
+        backends=[{"group": out["neg"]["selfLink"]}], iap={"enabled": True}, logConfig={"enable": True},
+    )  # fmt: skip
+    out["map"] = compute.make("global/urlMaps", name="map", defaultService=out["backend"]["selfLink"])
+    managed = {"domains": ["a.example.com"]}
+    out["certificate"] = compute.make("global/sslCertificates", name="cert", type="MANAGED", managed=managed)
+    out["proxy"] = compute.make(
+        "global/targetHttpsProxies", name="https", urlMap=out["map"]["selfLink"], sslCertificates=[out["certificate"]["selfLink"]]
+    )
+    out["rule"] = compute.make(
+        "global/forwardingRules", name="rule", IPAddress=out["address"]["address"], portRange="443",
+        target=out["proxy"]["selfLink"], loadBalancingScheme="EXTERNAL_MANAGED",
+    )  # fmt: skip
+    return out
+
+
+# -- what a project starts with --------------------------------------------
+
+
+def test_a_project_starts_with_a_default_network(compute: Compute) -> None:
+    default = compute.get("global/networks/default")
+    assert default["autoCreateSubnetworks"] is True
+    assert default["description"] == "Default network for the project"
+    subnet = compute.get("regions/us-central1/subnetworks/default")
+    assert subnet["ipCidrRange"] == "10.128.0.0/20" and subnet["selfLink"] in default["subnetworks"]
+    names = {rule["name"] for rule in compute.get("global/firewalls")["items"]}
+    assert {"default-allow-ssh", "default-allow-internal"} <= names
+    assert compute.get("")["defaultServiceAccount"].endswith("-compute@developer.gserviceaccount.com")
+
+
+def test_the_api_is_refused_until_enabled(api: Any, done: Any) -> None:
+    url = "https://cloudresourcemanager.googleapis.com/v1/projects"
+    done(api("POST", url, json={"projectId": "compute-not-enabled"}))
+    code, reason, message = Compute(api, done, "compute-not-enabled").refused("GET", "global/networks")
+    assert (code, reason) == (403, "accessNotConfigured") and "Enable it by visiting" in message
+
+
+# -- the engine ------------------------------------------------------------
+
+
+def test_an_operation_runs_and_ends(compute: Compute) -> None:
+    first = compute.call("POST", "global/networks", {"name": "ops", "autoCreateSubnetworks": False}).json()
+    assert (first["kind"], first["operationType"]) == ("compute#operation", "insert")
+    assert (first["status"], first["progress"]) == ("RUNNING", 0)
+    assert first["targetLink"] == compute.link("global/networks/ops")
+    last = compute.call("POST", f"global/operations/{first['name']}/wait").json()
+    assert (last["status"], last["progress"]) == ("DONE", 100) and last["endTime"]
+    assert last["targetId"] == first["targetId"] == compute.get("global/networks/ops")["id"]
+    assert first["name"] in {op["name"] for op in compute.get("global/operations")["items"]}
+    assert compute.do("DELETE", "global/networks/ops")["operationType"] == "delete"
+    assert compute.refused("GET", "global/networks/ops")[:2] == (404, "notFound")
+
+
+def test_both_hosts_and_the_beta_api_answer(compute: Compute, network: Doc, api: Any) -> None:
+    assert api("GET", network["selfLink"]).json()["id"] == network["id"]
+    beta = api("GET", compute.link("global/networks/net").replace("/v1/", "/beta/")).json()
+    assert beta["selfLink"] == network["selfLink"].replace("/v1/", "/beta/")
+
+
+def test_names_are_checked_and_taken(compute: Compute, network: Doc) -> None:
+    body = {"name": "Bad_Name", "autoCreateSubnetworks": False}
+    assert compute.refused("POST", "global/networks", body)[:2] == (400, "invalid")
+    code, reason, message = compute.refused("POST", "global/networks", {"name": "net", "autoCreateSubnetworks": False})
+    assert (code, reason) == (409, "alreadyExists")
+    assert message == f"The resource 'projects/{compute.project}/global/networks/net' already exists"
+
+
+def test_unknown_places_are_refused(compute: Compute) -> None:
+    code, reason, message = compute.refused("GET", "regions/europe-west99/subnetworks")
+    assert (code, reason, message) == (400, "invalid", "Invalid value for field 'region': 'europe-west99'. Unknown region.")
+    assert compute.refused("GET", "zones/nowhere/networkEndpointGroups")[2].endswith("Unknown zone.")
+    assert compute.refused("GET", "regions/europe-west99")[0] == 404
+
+
+def test_references_must_be_there_and_of_their_kind(compute: Compute) -> None:
+    missing = compute.link("global/networks/none")
+    body = {"name": "f", "network": missing, "allowed": [{"IPProtocol": "tcp"}]}
+    assert compute.refused("POST", "global/firewalls", body)[:2] == (404, "notFound")
+    assert "The URL is malformed" in compute.refused("POST", "global/firewalls", body | {"network": "net"})[2]
+    wrong = compute.link("regions/us-central1/subnetworks/default")
+    assert compute.refused("POST", "global/firewalls", body | {"network": wrong})[:2] == (400, "invalid")
+
+
+def test_partial_links_and_project_numbers_become_full_links(compute: Compute, network: Doc) -> None:
+    number = compute.get("")["id"]
+    body = {"allowed": [{"IPProtocol": "icmp"}], "network": f"projects/{number}/global/networks/net"}
+    assert compute.make("global/firewalls", name="partial", **body)["network"] == network["selfLink"]
+    compute.do("DELETE", "global/firewalls/partial")
+
+
+def test_lists_page_and_filter(compute: Compute) -> None:
+    first = compute.get("regions?maxResults=5")
+    assert len(first["items"]) == 5
+    second = compute.get(f"regions?maxResults=5&pageToken={first['nextPageToken']}")
+    assert not {r["name"] for r in first["items"]} & {r["name"] for r in second["items"]}
+    found = compute.get("regions?filter=name%3Deurope-west2")["items"]
+    assert [r["name"] for r in found] == ["europe-west2"]
+    found = compute.get('regions?filter=(name eq "europe-west[12]") OR name=us-east1')["items"]
+    assert [r["name"] for r in found] == ["europe-west1", "europe-west2", "us-east1"]
+    assert compute.refused("GET", "regions?filter=((")[:2] == (400, "invalid")
+
+
+def test_aggregated_lists_have_every_scope(compute: Compute) -> None:
+    items = compute.get("aggregated/subnetworks?includeAllScopes=True&returnPartialSuccess=True")["items"]
+    assert items["regions/us-central1"]["subnetworks"][0]["name"] == "default"
+    assert items["global"]["warning"]["code"] == "NO_RESULTS_ON_PAGE"
+    assert "zones/us-central1-a" in items
+
+
+def test_permissions_are_asked_for(compute: Compute) -> None:
+    code, reason, message = compute.refused("GET", "global/networks/default", as_="stranger@example.com")
+    assert (code, reason) == (403, "forbidden")
+    assert message == f"Required 'compute.networks.get' permission for 'projects/{compute.project}/global/networks/default'"
+
+
+# -- networks --------------------------------------------------------------
+
+
+def test_subnets_must_not_overlap(compute: Compute, network: Doc) -> None:
+    subnet = compute.make(
+        "regions/europe-west2/subnetworks", name="sub", network=network["selfLink"], ipCidrRange="10.1.0.0/24",
+        privateIpGoogleAccess=True,
+    )  # fmt: skip
+    assert (subnet["gatewayAddress"], subnet["purpose"], subnet["stackType"]) == ("10.1.0.1", "PRIVATE", "IPV4_ONLY")
+    assert compute.get("global/networks/net")["subnetworks"] == [subnet["selfLink"]]
+    body = {"name": "two", "network": network["selfLink"]}
+    path = "regions/us-central1/subnetworks"
+    message = compute.refused("POST", path, body | {"ipCidrRange": "10.1.0.0/20"})[2]
+    assert message.endswith("10.1.0.0/20 conflicts with existing subnetwork 'sub' in region 'europe-west2'.")
+    for cidr in ("10.1.0.1/24", "10.0.0.0/30", "127.0.0.0/24", "x"):
+        assert compute.refused("POST", path, body | {"ipCidrRange": cidr})[:2] == (400, "invalid"), cidr
+    body = {"name": "auto", "network": compute.link("global/networks/default"), "ipCidrRange": "10.129.0.0/20"}
+    assert "cannot overlap with 10.128.0.0/9" in compute.refused("POST", path, body)[2]
+
+
+def test_a_subnet_grows_and_changes_by_fingerprint(compute: Compute, network: Doc) -> None:
+    path = "regions/us-east1/subnetworks"
+    subnet = compute.make(path, name="grow", network=network["selfLink"], ipCidrRange="10.3.0.0/24")
+    compute.do("POST", f"{path}/grow/expandIpCidrRange", {"ipCidrRange": "10.3.0.0/20"})
+    assert compute.refused("POST", f"{path}/grow/expandIpCidrRange", {"ipCidrRange": "10.3.0.0/24"})[0] == 400
+    stale = {"fingerprint": subnet["fingerprint"], "privateIpGoogleAccess": True}
+    assert compute.refused("PATCH", f"{path}/grow", stale)[:2] == (412, "conditionNotMet")
+    fresh = compute.get(f"{path}/grow")["fingerprint"]
+    compute.do("PATCH", f"{path}/grow", stale | {"fingerprint": fresh})
+    assert compute.get(f"{path}/grow")["privateIpGoogleAccess"] is True
+    immutable = {"fingerprint": compute.get(f"{path}/grow")["fingerprint"], "network": compute.link("global/networks/default")}
+    assert compute.refused("PATCH", f"{path}/grow", immutable)[:2] == (400, "invalid")
+    compute.do("DELETE", f"{path}/grow")
+
+
+def test_a_network_in_use_stays(compute: Compute) -> None:
+    network = compute.make("global/networks", name="used", autoCreateSubnetworks=False)
+    compute.make("regions/us-east1/subnetworks", name="user", network=network["selfLink"], ipCidrRange="10.0.0.0/24")
+    code, reason, message = compute.refused("DELETE", "global/networks/used")
+    assert (code, reason) == (400, "resourceInUseByAnotherResource")
+    key = f"projects/{compute.project}"
+    assert message == (
+        f"The network resource '{key}/global/networks/used' is already being used by "
+        f"'{key}/regions/us-east1/subnetworks/user'"
+    )
+    compute.do("DELETE", "regions/us-east1/subnetworks/user")
+    compute.do("DELETE", "global/networks/used")
+    routes = compute.get("global/routes")["items"]
+    assert network["selfLink"] not in {route["network"] for route in routes}
+
+
+def test_an_auto_mode_network_brings_and_takes_its_subnets(compute: Compute) -> None:
+    network = compute.make("global/networks", name="auto", autoCreateSubnetworks=True)
+    assert len(network["subnetworks"]) > 40
+    assert compute.refused("DELETE", "regions/us-west1/subnetworks/auto")[0] == 400
+    compute.do("DELETE", "global/networks/auto")
+    assert compute.refused("GET", "regions/us-west1/subnetworks/auto")[0] == 404
+
+
+def test_networks_peer_when_both_sides_say_so(compute: Compute) -> None:
+    one, two = (compute.make("global/networks", name=n, autoCreateSubnetworks=False) for n in ("peer-a", "peer-b"))
+    for name, other in (("peer-a", two), ("peer-b", one)):
+        body = {"networkPeering": {"name": "to", "network": other["selfLink"], "exchangeSubnetRoutes": True}}
+        compute.do("POST", f"global/networks/{name}/addPeering", body)
+        states = [compute.get(f"global/networks/{n}").get("peerings", [{}])[0].get("state") for n in ("peer-a", "peer-b")]
+        assert states == (["INACTIVE", None] if name == "peer-a" else ["ACTIVE", "ACTIVE"])
+    compute.do("POST", "global/networks/peer-a/removePeering", {"name": "to"})
+    assert compute.get("global/networks/peer-b")["peerings"][0]["state"] == "INACTIVE"
+    assert compute.refused("POST", "global/networks/peer-a/removePeering", {"name": "to"})[0] == 400
+
+
+def test_firewalls_get_their_defaults(compute: Compute, network: Doc) -> None:
+    body = {"name": "fw", "network": network["selfLink"], "allowed": [{"IPProtocol": "tcp", "ports": ["80", "1000-2000"]}]}
+    firewall = compute.make("global/firewalls", **body)
+    assert (firewall["direction"], firewall["priority"], firewall["sourceRanges"]) == ("INGRESS", 1000, ["0.0.0.0/0"])
+    assert compute.do("PATCH", "global/firewalls/fw", {"disabled": True})["operationType"] == "compute.firewalls.patch"
+    assert compute.get("global/firewalls/fw")["disabled"] is True
+    assert compute.refused("POST", "global/firewalls", body | {"name": "x", "denied": [{"IPProtocol": "all"}]})[0] == 400
+    bad = body | {"name": "x", "allowed": [{"IPProtocol": "tcp", "ports": ["99999"]}]}
+    assert compute.refused("POST", "global/firewalls", bad)[0] == 400
+    compute.do("DELETE", "global/firewalls/fw")
+
+
+def test_addresses_are_of_nobody_and_know_their_users(compute: Compute, balancer: Doc) -> None:
+    address = compute.get("global/addresses/ip")
+    assert address["address"].startswith(("203.0.113.", "198.51.100.", "192.0.2."))
+    assert (address["status"], address["users"]) == ("IN_USE", [balancer["rule"]["selfLink"]])
+    assert compute.refused("DELETE", "global/addresses/ip")[:2] == (400, "resourceInUseByAnotherResource")
+    other = compute.make("global/addresses", name="other", labels={"a": "b"})
+    assert other["address"] != address["address"] and other["status"] == "RESERVED" and other["labels"] == {"a": "b"}
+    labels = {"labels": {"a": "c"}, "labelFingerprint": other["labelFingerprint"]}
+    assert compute.call("POST", "global/addresses/other/setLabels", labels).json()["status"] == "DONE"
+    assert compute.refused("POST", "global/addresses/other/setLabels", labels)[:2] == (412, "conditionNotMet")
+    compute.do("DELETE", "global/addresses/other")
+
+
+def test_allocated_ranges_are_free_ones(compute: Compute, network: Doc) -> None:
+    body = {"purpose": "VPC_PEERING", "addressType": "INTERNAL", "network": network["selfLink"]}
+    chosen = compute.make("global/addresses", name="range", prefixLength=16, **body)
+    assert chosen["address"].startswith("10.") and chosen["address"].endswith(".0.0") and chosen["network"] == network["selfLink"]
+    taken = body | {"name": "again", "prefixLength": 16, "address": chosen["address"]}
+    assert "conflicts with existing allocated IP range 'range'" in compute.refused("POST", "global/addresses", taken)[2]
+    subnet = {"name": "s", "network": network["selfLink"], "ipCidrRange": f"{chosen['address']}/24"}
+    assert "conflicts" in compute.refused("POST", "regions/us-west1/subnetworks", subnet)[2]
+    assert compute.refused("POST", "global/addresses", body | {"name": "no-length"})[0] == 400
+    compute.do("DELETE", "global/addresses/range")
+
+
+# -- load balancing --------------------------------------------------------
+
+
+def test_a_load_balancer_is_filled_in_as_google_does(compute: Compute, balancer: Doc) -> None:
+    assert balancer["neg"]["size"] == 0 and balancer["neg"]["region"].endswith("/regions/europe-west2")
+    backend = compute.get("global/backendServices/backend")
+    expected = {"port": 80, "portName": "http", "timeoutSec": 30, "sessionAffinity": "NONE", "enableCDN": False}
+    assert expected.items() <= backend.items()
+    assert backend["backends"] == [{"group": balancer["neg"]["selfLink"], "balancingMode": "UTILIZATION", "capacityScaler": 1.0}]
+    assert backend["logConfig"]["sampleRate"] == 1.0
+    assert backend["usedBy"] == [{"reference": balancer["map"]["selfLink"]}]
+    assert balancer["proxy"]["quicOverride"] == "NONE" and balancer["proxy"]["tlsEarlyData"] == "DISABLED"
+    assert balancer["rule"]["portRange"] == "443-443" and balancer["rule"]["networkTier"] == "PREMIUM"
+
+
+def test_everything_of_it_is_held_by_what_refers_to_it(compute: Compute, balancer: Doc) -> None:
+    for path, user in (
+        ("regions/europe-west2/networkEndpointGroups/neg", "backendServices/backend"),
+        ("global/backendServices/backend", "urlMaps/map"), ("global/urlMaps/map", "targetHttpsProxies/https"), ("global/targetHttpsProxies/https", "forwardingRules/rule"),
+        ("global/sslCertificates/cert", "targetHttpsProxies/https"),
+    ):  # fmt: skip
+        code, reason, message = compute.refused("DELETE", path)
+        assert (code, reason) == (400, "resourceInUseByAnotherResource") and message.endswith(f"global/{user}'"), message
+
+
+def test_a_managed_certificate_waits_for_a_rule(compute: Compute, balancer: Doc) -> None:
+    waiting = compute.make("global/sslCertificates", name="waiting", type="MANAGED", managed={"domains": ["b.example.com"]})
+    assert waiting["managed"] == {"domains": ["b.example.com"], "status": "PROVISIONING",
+                                  "domainStatus": {"b.example.com": "PROVISIONING"}}  # fmt: skip
+    assert compute.get("global/sslCertificates/cert")["managed"]["status"] == "ACTIVE"
+    links = [balancer["certificate"]["selfLink"], waiting["selfLink"]]
+    operation = compute.do("POST", "targetHttpsProxies/https/setSslCertificates", {"sslCertificates": links})
+    assert operation["operationType"] == "SetSslCertificates"
+    ready = compute.get("global/sslCertificates/waiting")
+    assert ready["managed"]["domainStatus"] == {"b.example.com": "ACTIVE"} and ready["expireTime"]
+    compute.do("POST", "targetHttpsProxies/https/setSslCertificates", {"sslCertificates": links[:1]})
+    compute.do("DELETE", "global/sslCertificates/waiting")
+
+
+def test_certificates_have_limits(compute: Compute) -> None:
+    for domains in (["*.example.com"], [f"d{i}.example.com" for i in range(101)], [], ["nodots"], ["a.b", "a.b"]):
+        body = {"name": "bad", "type": "MANAGED", "managed": {"domains": domains}}
+        assert compute.refused("POST", "global/sslCertificates", body)[:2] == (400, "invalid"), domains
+    body = {"name": "bad", "certificate": "x", "privateKey": "y"}
+    assert compute.refused("POST", "global/sslCertificates", body)[1] == "sslCertificateCouldNotParseCert"
+
+
+def test_secrets_of_iap_are_hashed(compute: Compute) -> None:
+    iap = {"enabled": True, "oauth2ClientId": "id", "oauth2ClientSecret": "secret"}
+    backend = compute.make("global/backendServices", name="iap", loadBalancingScheme="EXTERNAL_MANAGED", iap=iap)
+    digest = hashlib.sha256(b"secret").hexdigest()
+    assert backend["iap"] == {"enabled": True, "oauth2ClientId": "id", "oauth2ClientSecretSha256": digest}
+    assert "secret" not in str(backend).replace("Secret", "")
+    compute.do("PATCH", "global/backendServices/iap", {"description": "x", "fingerprint": backend["fingerprint"]})
+    assert compute.get("global/backendServices/iap")["iap"] == backend["iap"]
+    half = {"name": "half", "iap": {"enabled": True, "oauth2ClientId": "id"}}
+    assert compute.refused("POST", "global/backendServices", half)[:2] == (400, "invalid")
+    compute.do("PATCH", "global/backendServices/iap", {"iap": {"enabled": True, "oauth2ClientId": "", "oauth2ClientSecret": ""}})
+    assert compute.get("global/backendServices/iap")["iap"]["oauth2ClientSecretSha256"] == hashlib.sha256(b"").hexdigest()
+    compute.do("DELETE", "global/backendServices/iap")
+
+
+def test_serverless_backends_take_less(compute: Compute, balancer: Doc) -> None:
+    body = {"name": "bad", "loadBalancingScheme": "EXTERNAL_MANAGED", "backends": [{"group": balancer["neg"]["selfLink"]}]}
+    message = compute.refused("POST", "global/backendServices", body | {"timeoutSec": 120})[2]
+    assert message == ("Invalid value for field 'resource.timeoutSec': '120'. Timeout sec is not supported for a backend service "
+                       "with Serverless network endpoint groups.")  # fmt: skip
+    assert "Port name" in compute.refused("POST", "global/backendServices", body | {"portName": "x"})[2]
+    check = compute.make("global/healthChecks", name="hc", type="HTTP")
+    assert check["httpHealthCheck"] == {"port": 80, "proxyHeader": "NONE", "requestPath": "/"}
+    assert "healthcheck" in compute.refused("POST", "global/backendServices", body | {"healthChecks": [check["selfLink"]]})[2]
+    compute.do("DELETE", "global/healthChecks/hc")
+
+
+def test_updates_need_a_fresh_fingerprint_and_immutable_fields_stay(compute: Compute, balancer: Doc) -> None:
+    path = "global/backendServices/backend"
+    backend = compute.get(path)
+    assert compute.refused("PUT", path, {"name": "backend"})[:2] == (412, "conditionNotMet")
+    assert compute.refused("PATCH", path, {"fingerprint": "AAAAAAAAAAA="})[:2] == (412, "conditionNotMet")
+    assert compute.refused("PATCH", path, {"loadBalancingScheme": "EXTERNAL"})[:2] == (400, "invalid")
+    assert compute.refused("PATCH", path, {"name": "other"})[:2] == (400, "invalid")
+    compute.do("PUT", path, backend | {"description": "new"})
+    assert compute.get(path)["description"] == "new" and compute.get(path)["iap"] == backend["iap"]
+
+
+def test_url_maps_are_checked(compute: Compute, balancer: Doc) -> None:
+    backend = balancer["backend"]["selfLink"]
+    redirect = compute.make("global/urlMaps", name="redirect", defaultUrlRedirect={"httpsRedirect": True})
+    assert redirect["defaultUrlRedirect"]["redirectResponseCode"] == "MOVED_PERMANENTLY_DEFAULT"
+    for body in (
+        {}, {"defaultService": backend, "defaultUrlRedirect": {"httpsRedirect": True}},
+        {"defaultService": backend, "hostRules": [{"hosts": ["*"], "pathMatcher": "none"}]},
+        {"defaultService": backend, "pathMatchers": [{"name": "unused", "defaultService": backend}]},
+    ):  # fmt: skip
+        assert compute.refused("POST", "global/urlMaps", {"name": "bad"} | body)[:2] == (400, "invalid"), body
+    bad = {"name": "bad", "defaultService": compute.link("global/backendServices/none")}
+    assert compute.refused("POST", "global/urlMaps", bad)[:2] == (404, "notFound")
+    compute.do("DELETE", "global/urlMaps/redirect")
+
+
+def test_rules_move_between_proxies_and_share_no_address(compute: Compute, balancer: Doc) -> None:
+    other = compute.make(
+        "global/targetHttpsProxies", name="https2", urlMap=balancer["map"]["selfLink"],
+        sslCertificates=[balancer["certificate"]["selfLink"]],
+    )  # fmt: skip
+    operation = compute.do("POST", "global/forwardingRules/rule/setTarget", {"target": other["selfLink"]})
+    assert operation["operationType"] == "SetTarget"
+    assert compute.get("global/forwardingRules/rule")["target"] == other["selfLink"]
+    compute.do("POST", "global/forwardingRules/rule/setTarget", {"target": balancer["proxy"]["selfLink"]})
+    body = {"name": "clash", "IPAddress": balancer["address"]["address"], "portRange": "443", "target": other["selfLink"],
+            "loadBalancingScheme": "EXTERNAL_MANAGED"}  # fmt: skip
+    assert "in-use and would result in a conflict" in compute.refused("POST", "global/forwardingRules", body)[2]
+    classic = body | {"portRange": "444", "loadBalancingScheme": "EXTERNAL"}
+    assert compute.refused("POST", "global/forwardingRules", classic)[:2] == (400, "invalid")
+    compute.do("DELETE", "global/targetHttpsProxies/https2")
+
+
+def test_labels_of_a_rule_come_later(compute: Compute, balancer: Doc) -> None:
+    path = "global/forwardingRules/rule"
+    rule = compute.get(path)
+    done = compute.call("POST", f"{path}/setLabels", {"labels": {"a": "b"}, "labelFingerprint": rule["labelFingerprint"]}).json()
+    assert (done["operationType"], done["status"], done["progress"]) == ("setLabels", "DONE", 100)
+    assert compute.get(path)["labels"] == {"a": "b"}
+
+
+def test_ssl_policies_expand_their_profile(compute: Compute) -> None:
+    policy = compute.make("global/sslPolicies", name="tls", profile="RESTRICTED", minTlsVersion="TLS_1_2")
+    assert len(policy["enabledFeatures"]) == 6
+    patch = {"profile": "MODERN", "customFeatures": None, "fingerprint": policy["fingerprint"]}
+    assert compute.do("PATCH", "global/sslPolicies/tls", patch)["operationType"] == "compute.sslPolicies.patch"
+    assert len(compute.get("global/sslPolicies/tls")["enabledFeatures"]) == 10
+    assert compute.refused("POST", "global/sslPolicies", {"name": "x", "profile": "CUSTOM"})[0] == 400
+    compute.do("DELETE", "global/sslPolicies/tls")
+
+
+def test_null_takes_a_field_away(compute: Compute) -> None:
+    compute.make("global/backendServices", name="null", customRequestHeaders=["X-A: b"], loadBalancingScheme="EXTERNAL_MANAGED")
+    compute.do("PATCH", "global/backendServices/null", {"customRequestHeaders": None})
+    assert "customRequestHeaders" not in compute.get("global/backendServices/null")
+    compute.do("DELETE", "global/backendServices/null")
+
+
+def test_security_policies_have_a_default_rule(compute: Compute, balancer: Doc) -> None:
+    policy = compute.make("global/securityPolicies", name="armor")
+    assert [rule["priority"] for rule in policy["rules"]] == [2147483647]
+    compute.do("POST", "global/backendServices/backend/setSecurityPolicy", {"securityPolicy": policy["selfLink"]})
+    assert compute.get("global/backendServices/backend")["securityPolicy"] == policy["selfLink"]
+    assert compute.refused("DELETE", "global/securityPolicies/armor")[1] == "resourceInUseByAnotherResource"
+    compute.do("POST", "global/backendServices/backend/setSecurityPolicy", {})
+    compute.do("DELETE", "global/securityPolicies/armor")
+
+
+def test_quotas_are_shown_and_kept(compute: Compute) -> None:
+    quotas = {q["metric"]: q for q in compute.get("")["quotas"]}
+    used = len(compute.get("global/networks")["items"])
+    assert quotas["NETWORKS"]["usage"] == used
+    made = []
+    for i in range(int(quotas["NETWORKS"]["limit"]) - used):
+        made.append(f"q{i}")
+        compute.call("POST", "global/networks", {"name": made[-1], "autoCreateSubnetworks": False})
+    code, reason, message = compute.refused("POST", "global/networks", {"name": "over", "autoCreateSubnetworks": False})
+    assert (code, reason) == (403, "quotaExceeded") and message.startswith("Quota 'NETWORKS' exceeded.")
+    for name in made:
+        compute.do("DELETE", f"global/networks/{name}")
+
+
+def test_what_was_answered_survives_a_kill(own: Any) -> None:
+    own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "killed")
+    session = own.session()
+    base = "https://compute.googleapis.com/compute/v1/projects/killed/global"
+    session.post("https://serviceusage.googleapis.com/v1/projects/killed/services/compute.googleapis.com:enable")
+    for _ in range(200):
+        answer = session.post(f"{base}/networks", json={"name": "n", "autoCreateSubnetworks": False})
+        if answer.status_code == 200:
+            break
+        time.sleep(0.05)
+    operation = answer.json()
+    assert session.get(f"{base}/networks/n").status_code == 404, "it is there only when its operation is done"
+    assert session.post(f"{base}/networks", json={"name": "n", "autoCreateSubnetworks": False}).status_code == 409
+    pid = json.loads((own.state / "run.json").read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    own.command("up", "--detach")
+    session = own.session()
+    done = session.post(f"{base}/operations/{operation['name']}/wait").json()
+    assert done["status"] == "DONE" and session.get(f"{base}/networks/n").json()["name"] == "n"
