@@ -1,0 +1,110 @@
+"""Projects and their policies."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+Api = Callable[..., requests.Response]
+V1, V3 = "https://cloudresourcemanager.googleapis.com/v1", "https://cloudresourcemanager.googleapis.com/v3"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def enabled(enable: Callable[..., None], project: str) -> None:
+    enable(project, "cloudresourcemanager.googleapis.com", "iam.googleapis.com", "secretmanager.googleapis.com")
+    enable("sandbox-project", "cloudresourcemanager.googleapis.com")  # the caller's own counts for all projects
+
+
+def policy_of(api: Api, project: str, version: int = 3) -> dict[str, Any]:
+    return api("POST", f"{V1}/projects/{project}:getIamPolicy", json={"options": {"requestedPolicyVersion": version}}).json()
+
+
+def with_binding(api: Api, project: str, **binding: Any) -> Any:
+    policy = policy_of(api, project)
+    policy["bindings"].append(binding)
+    return api("POST", f"{V1}/projects/{project}:setIamPolicy", json={"policy": policy | {"version": 3}})
+
+
+def test_project_comes_and_goes(api: Api, done: Callable[..., dict[str, Any]]) -> None:
+    name = f"come-{secrets.token_hex(4)}"
+    made = done(api("POST", f"{V3}/projects", json={"projectId": name, "displayName": "Come and go"}))
+    assert made["response"]["state"] == "ACTIVE"
+    assert api("GET", f"{V1}/projects/{name}").json()["lifecycleState"] == "ACTIVE"
+    assert api("POST", f"{V1}/projects", json={"projectId": name}).status_code == 409
+    assert api("DELETE", f"{V1}/projects/{name}").json() == {}
+    assert api("GET", f"{V3}/projects/{name}").json()["state"] == "DELETE_REQUESTED"
+    gone = api("GET", f"https://secretmanager.googleapis.com/v1/projects/{name}/secrets")
+    assert gone.status_code == 403 and "has been deleted" in gone.json()["error"]["message"]
+    assert api("POST", f"{V1}/projects/{name}:undelete").json() == {}
+    found = api("GET", f"{V1}/projects", params={"filter": f"id:{name}"}).json()["projects"]
+    assert [p["projectId"] for p in found] == [name]
+
+
+def test_bad_ids_and_projects_of_others(api: Api) -> None:
+    assert api("POST", f"{V1}/projects", json={"projectId": "abc"}).status_code == 400
+    assert api("POST", f"{V1}/projects", json={"projectId": "Upper-Case"}).status_code == 400
+    assert api("GET", f"{V1}/projects/somebody-elses").json()["error"]["message"] == "The caller does not have permission"
+
+
+def test_stale_etag_is_refused(api: Api, project: str) -> None:
+    old = policy_of(api, project)
+    assert with_binding(api, project, role="roles/viewer", members=["user:jane@example.com"]).status_code == 200
+    answer = api("POST", f"{V1}/projects/{project}:setIamPolicy", json={"policy": old})
+    assert (answer.status_code, answer.json()["error"]["status"]) == (409, "ABORTED")
+
+
+@pytest.mark.parametrize(
+    ("role", "member", "said"),
+    [
+        ("roles/viewer", "jane@example.com", "is of an unknown type"),
+        ("roles/viewer", "user:jane", "does not exist"),
+        ("roles/viewer", "allUsers", "cannot be added to this resource"),
+        ("roles/run.invokr", "user:jane@example.com", "is not supported for this resource"),
+        ("run.invoker", "user:jane@example.com", "is not supported for this resource"),
+    ],
+)
+def test_wrong_bindings_are_refused(api: Api, project: str, role: str, member: str, said: str) -> None:
+    answer = with_binding(api, project, role=role, members=[member])
+    assert answer.status_code == 400 and said in answer.json()["error"]["message"]
+
+
+def test_unknown_account_of_the_project_is_refused(api: Api, project: str) -> None:
+    member = f"serviceAccount:nobody@{project}.iam.gserviceaccount.com"
+    answer = with_binding(api, project, role="roles/viewer", members=[member])
+    assert answer.json()["error"]["message"] == f"Service account {member.partition(':')[2]} does not exist."
+
+
+def test_conditions_decide_and_older_clients_do_not_see_them(api: Api, project: str) -> None:
+    condition = {"title": "one", "expression": f'resource.name.endsWith("projects/{project}/secrets/open")'}
+    role = "roles/secretmanager.viewer"
+    member = "user:conditional@example.com"
+    assert with_binding(api, project, role=role, members=[member], condition=condition).status_code == 200
+    assert policy_of(api, project)["version"] == 3
+    seen = [b for b in policy_of(api, project, 1)["bindings"] if member in b["members"]]
+    assert seen[0]["role"].startswith(f"{role}_withcond_") and "condition" not in seen[0]
+    secret = f"https://secretmanager.googleapis.com/v1/projects/{project}/secrets"
+    who = "conditional@example.com"
+    assert api("GET", f"{secret}/open", as_=who).status_code == 404
+    assert api("GET", f"{secret}/closed", as_=who).status_code == 403
+    bad = with_binding(api, project, role=role, members=[member], condition={"title": "x", "expression": "a ="})
+    assert bad.status_code == 400
+    policy = policy_of(api, project) | {"version": 1}
+    assert api("POST", f"{V1}/projects/{project}:setIamPolicy", json={"policy": policy}).status_code == 400
+
+
+def test_roles_are_real(api: Api, project: str) -> None:
+    asked = {"permissions": ["resourcemanager.projects.get", "resourcemanager.projects.delete"]}
+    url = f"{V1}/projects/{project}:testIamPermissions"
+    assert api("POST", url, json=asked).json() == asked
+    assert with_binding(api, project, role="roles/browser", members=["user:reader@example.com"]).status_code == 200
+    assert api("POST", url, json=asked, as_="reader@example.com").json() == {"permissions": asked["permissions"][:1]}
+    assert api("POST", url, json=asked, as_="stranger@example.com").json() == {}
+
+
+def test_billing_of_a_new_project(api: Api, project: str) -> None:
+    url = f"https://cloudbilling.googleapis.com/v1/projects/{project}/billingInfo"
+    assert api("GET", url).json()["billingEnabled"] is False

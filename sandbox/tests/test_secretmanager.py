@@ -1,0 +1,110 @@
+"""Secrets, their versions and who reads them."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+Api = Callable[..., requests.Response]
+V1 = "https://secretmanager.googleapis.com/v1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def enabled(enable: Callable[..., None], project: str) -> None:
+    enable(project, "secretmanager.googleapis.com")
+
+
+@pytest.fixture
+def secret(api: Api, project: str) -> Iterator[str]:
+    """URL of a new secret."""
+    ident = f"s-{secrets.token_hex(4)}"
+    body = {"replication": {"automatic": {}}, "labels": {"a": "b"}}
+    answer = api("POST", f"{V1}/projects/{project}/secrets", params={"secretId": ident}, json=body)
+    assert answer.status_code == 200, answer.text
+    url = f"{V1}/projects/{project}/secrets/{ident}"
+    yield url
+    api("DELETE", url)
+
+
+def add(api: Api, secret: str, text: bytes) -> str:
+    """URL of a new version."""
+    answer = api("POST", f"{secret}:addVersion", json={"payload": {"data": base64.b64encode(text).decode()}})
+    return f"{V1}/{answer.json()['name']}"
+
+
+def test_versions_live_and_die(api: Api, secret: str) -> None:
+    missing = api("GET", f"{secret}/versions/latest:access").json()["error"]
+    assert missing["code"] == 404 and missing["message"].endswith("not found or has no versions.")
+    first, second = add(api, secret, b"one"), add(api, secret, b"two")
+    assert base64.b64decode(api("GET", f"{secret}/versions/latest:access").json()["payload"]["data"]) == b"two"
+    assert api("POST", f"{second}:disable").json()["state"] == "DISABLED"
+    refused = api("GET", f"{secret}/versions/latest:access").json()["error"]
+    assert refused["status"] == "FAILED_PRECONDITION" and refused["message"].endswith("is in DISABLED state.")
+    assert api("POST", f"{second}:enable").json()["state"] == "ENABLED"
+    destroyed = api("POST", f"{first}:destroy").json()
+    assert destroyed["state"] == "DESTROYED" and "destroyTime" in destroyed
+    assert api("POST", f"{first}:enable").json()["error"]["message"].endswith("is in DESTROYED state.")
+    listed = api("GET", f"{secret}/versions").json()
+    assert [v["state"] for v in listed["versions"]] == ["ENABLED", "DESTROYED"] and listed["totalSize"] == 2
+    only = api("GET", f"{secret}/versions", params={"filter": "state:ENABLED"}).json()["versions"]
+    assert len(only) == 1
+    assert api("GET", f"{secret}/versions/9").json()["error"]["message"].endswith("/versions/9] not found.")
+
+
+def test_update_needs_the_newest_etag_and_a_mask(api: Api, secret: str) -> None:
+    old = api("GET", secret).json()
+    new = api("PATCH", secret, params={"updateMask": "labels"}, json={"labels": {"x": "y"}, "etag": old["etag"]}).json()
+    assert new["labels"] == {"x": "y"} and new["etag"] != old["etag"]
+    stale = api("PATCH", secret, params={"updateMask": "labels"}, json={"labels": {}, "etag": old["etag"]})
+    assert stale.json()["error"]["status"] == "FAILED_PRECONDITION"
+    assert api("PATCH", secret, json={"labels": {}}).status_code == 400
+    place = {"replication": {"userManaged": {"replicas": [{"location": "us-central1"}]}}}
+    assert api("PATCH", secret, params={"updateMask": "replication"}, json=place).status_code == 400
+
+
+def test_aliases_annotations_and_expiry(api: Api, secret: str) -> None:
+    version = add(api, secret, b"one")
+    number = version.rpartition("/")[2]
+    body = {"versionAliases": {"prod": number}, "annotations": {"k": "V"}, "ttl": "3600s"}
+    answer = api("PATCH", secret, params={"updateMask": "versionAliases,annotations,ttl"}, json=body).json()
+    assert answer["versionAliases"] == {"prod": number} and "expireTime" in answer
+    assert api("GET", f"{secret}/versions/prod:access").status_code == 200
+    wrong = {"versionAliases": {"prod": "7"}}
+    assert api("PATCH", secret, params={"updateMask": "versionAliases"}, json=wrong).status_code == 400
+
+
+def test_names_and_payloads_are_checked(api: Api, project: str, secret: str) -> None:
+    ident = secret.rpartition("/")[2]
+    body = {"replication": {"automatic": {}}}
+    again = api("POST", f"{V1}/projects/{project}/secrets", params={"secretId": ident}, json=body)
+    assert again.status_code == 409 and again.json()["error"]["message"].endswith("already exists.")
+    assert api("POST", f"{V1}/projects/{project}/secrets", params={"secretId": "a b"}, json=body).status_code == 400
+    assert api("POST", f"{V1}/projects/{project}/secrets", params={"secretId": "none"}, json={}).status_code == 400
+    assert api("POST", f"{secret}:addVersion", json={"payload": {"data": ""}}).status_code == 400
+    large = base64.b64encode(b"x" * 65537).decode()
+    assert api("POST", f"{secret}:addVersion", json={"payload": {"data": large}}).status_code == 400
+    wrong = {"payload": {"data": "aGk=", "dataCrc32c": "1"}}
+    assert api("POST", f"{secret}:addVersion", json=wrong).status_code == 400
+
+
+def test_reader_needs_the_accessor_role(api: Api, secret: str) -> None:
+    add(api, secret, b"one")
+    reader, url = "reader@example.com", f"{secret}/versions/latest:access"
+    refused = api("GET", url, as_=reader).json()["error"]
+    assert refused["code"] == 403 and "'secretmanager.versions.access' denied" in refused["message"]
+    binding = {"role": "roles/secretmanager.secretAccessor", "members": [f"user:{reader}"]}
+    answer = api("POST", f"{secret}:setIamPolicy", json={"policy": {"bindings": [binding]}})
+    assert answer.json()["bindings"] == [binding]
+    assert api("GET", url, as_=reader).status_code == 200
+    assert api("GET", secret, as_=reader).status_code == 403
+    wrong = {"policy": {"bindings": [{"role": "roles/storage.admin", "members": [f"user:{reader}"]}]}}
+    assert api("POST", f"{secret}:setIamPolicy", json=wrong).status_code == 400
+
+
+def test_numbers_for_enums(api: Api, secret: str) -> None:
+    version = add(api, secret, b"one")
+    assert api("GET", version, params={"$alt": "json;enum-encoding=int"}).json()["state"] == 1
