@@ -459,6 +459,27 @@ def test_a_port_named_h2c_wants_http2(run):
     assert answer.status_code == 503 and "protocol error" in answer.text
 
 
+def test_sidecars_share_the_instance(run, api):
+    """A container that the first depends on is started before it, and is asked by its own port."""
+    side = {"name": "side", "image": HELLO, "env": [{"name": "PORT", "value": "8081"}],
+            "startupProbe": {"tcpSocket": {"port": 8081}, "periodSeconds": 1, "failureThreshold": 20}}  # fmt: skip
+    main = {"name": "main", "image": IMAGE, "ports": [{"containerPort": 8080}], "dependsOn": ["side"],
+            "volumeMounts": [{"name": "tmp", "mountPath": "/shared"}], "env": [{"name": "DIR", "value": "/shared"}]}  # fmt: skip
+    volumes = [{"name": "tmp", "emptyDir": {"medium": "MEMORY", "sizeLimit": "64Mi"}}]
+    assert "response" in run.deploy("pair", {"containers": [main, side], "volumes": volumes})
+    assert run.call("pair").json()["env"]["DIR"].endswith("/volumes/tmp")
+    doc = api("GET", f"{run.base}/services/pair").json()["template"]
+    assert doc["volumes"] == volumes and "ports" not in doc["containers"][1]
+
+
+def test_zero_values_are_not_kept(run, api):
+    run.deploy("zero", run.template(scaling={"minInstanceCount": 0, "maxInstanceCount": 2}, env={"EMPTY": ""}),
+               invokerIamDisabled=False)  # fmt: skip
+    doc = api("GET", f"{run.base}/services/zero").json()
+    assert doc["template"]["scaling"] == {"maxInstanceCount": 2} and "invokerIamDisabled" not in doc
+    assert doc["template"]["containers"][0]["env"] == [{"name": "EMPTY", "value": ""}]
+
+
 # -- jobs ------------------------------------------------------------------------
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gcp_sandbox.service import Call
 
 Doc = dict[str, Any]
-_ENV_RESERVED = {"PORT"}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)")
 _BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9, "": 1}
 _MINIMUM_PREFIX = 26
@@ -57,13 +56,14 @@ def template(kind: str, doc: Doc) -> None:
         raise invalid(f"{kind}.containers", f"{kind}.containers: must contain at least one container.")
     volumes = {volume.get("name", "") for volume in doc.get("volumes", ())}
     known = [c.get("name", "") for c in containers]
+    ingress = next((c for c in containers if c.get("ports")), containers[0] if len(containers) == 1 else None)
     for index, container in enumerate(containers):
         at = f"{kind}.containers[{index}]"
         if not container.get("image"):
             raise invalid(f"{at}.image", "Image is required.")
         seen: set[str] = set()
         for number, env in enumerate(container.get("env", ())):
-            _env(f"{at}.env[{number}]", env, seen)
+            _env(f"{at}.env[{number}]", env, seen, taken={"PORT"} if container is ingress else set())
         for number, mount in enumerate(container.get("volumeMounts", ())):
             if mount.get("name") not in volumes:
                 raise invalid(f"{at}.volumeMounts[{number}].name", f"Volume '{mount.get('name', '')}' not found.")
@@ -120,11 +120,11 @@ def service(doc: Doc) -> None:
                 raise invalid(key, f"{label} is a system key: the v2 API has a field for it.")
 
 
-def _env(at: str, env: Doc, seen: set[str]) -> None:
+def _env(at: str, env: Doc, seen: set[str], taken: set[str]) -> None:
     key = env.get("name", "")
     if not _ENV.fullmatch(key):
         raise invalid(f"{at}.name", f"'{key}' is not a valid name of an environment variable.")
-    if key in _ENV_RESERVED or key.startswith(("X_GOOGLE_", "K_SERVICE", "K_REVISION", "K_CONFIGURATION")):
+    if key in taken or key.startswith(("X_GOOGLE_", "K_SERVICE", "K_REVISION", "K_CONFIGURATION")):
         raise invalid(f"{at}.name", f"The following reserved env names were provided: {key}. These values are automatically "
                                     "set by the system.")  # fmt: skip
     if key in seen:

@@ -62,10 +62,8 @@ class Pool:
     """The instances of one revision."""
 
     def __init__(self, fleet: Fleet, key: str, revision: Doc) -> None:
-        scaling = revision.get("scaling", {})
         self.key, self.revision = key, revision
-        self.minimum = scaling.get("minInstanceCount", 0)
-        self.maximum = max(scaling.get("maxInstanceCount", 100) or 100, 1)
+        self.minimum, self.maximum = 0, max(revision.get("scaling", {}).get("maxInstanceCount") or 100, 1)
         self.concurrency = revision.get("maxInstanceRequestConcurrency") or 80
         self.instances: list[Instance] = []
         self.starting = 0
@@ -182,8 +180,13 @@ class Pool:
             self.instances.remove(instance)
             self._fleet.spawn(instance.stop())
 
-    async def ensure_minimum(self) -> None:
-        """Start what minInstanceCount asks for."""
+    async def ensure_minimum(self, service: Doc) -> None:
+        """Start as many instances as the revision and its service ask for at least."""
+        own, whole = self.revision.get("scaling", {}), service.get("scaling", {})
+        self.minimum = max(own.get("minInstanceCount", 0), whole.get("minInstanceCount", 0))
+        self.maximum = max(own.get("maxInstanceCount") or whole.get("maxInstanceCount") or 100, 1)
+        if whole.get("scalingMode") == "MANUAL":
+            self.minimum = self.maximum = whole.get("manualInstanceCount", 1)
         while not self.closed and len(self.instances) + self.starting < self.minimum:
             await self.launch()
 

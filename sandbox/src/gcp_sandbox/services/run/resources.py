@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Doc = dict[str, Any]
 SERVICE = Service("run", "v2")
 DONE, FAILED, PENDING = "CONDITION_SUCCEEDED", "CONDITION_FAILED", "CONDITION_PENDING"
+_MAPS = {"labels", "annotations", "limits", "nodeSelector"}
+# Fields of which Google knows that they were given, whatever their value.
+_PRESENT = _MAPS | {"value", "maxRetries", "manualInstanceCount"}
 # Only with latency none: how long the first answer waits, so that what is ready at once is answered ready.
 SETTLE_SECONDS = 2.0
 _SCHEMAS = {"services": "GoogleCloudRunV2Service", "jobs": "GoogleCloudRunV2Job"}
@@ -69,9 +72,20 @@ def listing(call: Call, kind: str, prefix: str) -> Doc:
 
 
 def declared(call: Call, collection: str, body: Doc) -> Doc:
-    """A body without what only Google writes."""
+    """A body without what only Google writes, and without zero values, which Google does not keep."""
     fields = call.method.api.schemas[_SCHEMAS[collection]]["properties"]
-    return {k: copy.deepcopy(v) for k, v in body.items() if not fields[k].get("readOnly") and k not in ("name", "etag")}
+    return _kept({k: v for k, v in body.items() if not fields[k].get("readOnly") and k not in ("name", "etag")})
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: v if k in _MAPS else _kept(v) for k, v in value.items() if k in _PRESENT or not _zero(v)}
+    return [_kept(v) for v in value] if isinstance(value, list) else value
+
+
+def _zero(value: Any) -> bool:
+    # An empty object is kept: that it is there says something (emptyDir).
+    return value in (False, 0, "", []) or isinstance(value, str) and value.endswith("_UNSPECIFIED")
 
 
 def merged(call: Call, collection: str, old: Doc, body: Doc) -> Doc:

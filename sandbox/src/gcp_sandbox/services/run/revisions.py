@@ -285,10 +285,11 @@ async def tidy(app: Sandbox, name: str) -> None:
     wanted = {route["revision"] for route in doc.get("_routes", ())} if doc else set()
     for key, revision in app.store.list("run.revisions", f"{name}/revisions/"):
         if key not in wanted:
-            await fleet(app).retire(key)
-        elif revision.get("scaling", {}).get("minInstanceCount"):
+            if revision["conditions"][0]["state"] != PENDING:  # one that is being started may be wanted soon
+                fleet(app).spawn(fleet(app).retire(key))
+        else:
             try:
-                await fleet(app).pool(key, revision).ensure_minimum()
+                await fleet(app).pool(key, revision).ensure_minimum(doc)
             except (StartError, OSError):
                 continue
 
