@@ -95,7 +95,9 @@ class Sandbox:
         """A discovery document, read when first asked for."""
         if (name, version) not in self._apis:
             service = self.services[name]
-            self._apis[name, version] = discovery.Api(name, version, service.family, service.lenient)
+            self._apis[name, version] = discovery.Api(
+                name, version, service.family, service.lenient, service.lenient_query
+            )
         return self._apis[name, version]
 
     def keep(self, task: asyncio.Task[Any]) -> None:

@@ -86,9 +86,7 @@ class Method:
                 camel = re.sub(r"_([a-z])", lambda m: m.group(1).upper(), name)
                 if camel in self.parameters and self.api.family != "legacy":
                     name, schema = camel, self.parameters[camel]
-                elif name in _ALWAYS or name in self.api.parameters:
-                    continue
-                elif self.api.lenient:
+                elif name in _ALWAYS or name in self.api.parameters or self.api.lenient or self.api.lenient_query:
                     continue
                 else:
                     text = (f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
@@ -128,11 +126,14 @@ class Api:
     """One discovery document.
 
     family: the shape of its errors (see errors.py). lenient: unknown query parameters and body fields are ignored,
-    as Cloud Storage does.
+    as Cloud Storage does.  lenient_query: only the former.
     """
 
-    def __init__(self, name: str, version: str, family: str, lenient: bool = False) -> None:
-        self.name, self.version, self.family, self.lenient = name, version, family, lenient
+    def __init__(
+        self, name: str, version: str, family: str, lenient: bool = False, lenient_query: bool = False
+    ) -> None:
+        self.name, self.version, self.family = name, version, family
+        self.lenient, self.lenient_query = lenient, lenient_query
         path = documents() / f"{name}.{version}.json"
         doc = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_prose)
         self.title: str = doc["title"]

@@ -74,7 +74,8 @@ class Service:
 
     name: of the discovery document ("run").  versions: those served ("v2").  host: "run.googleapis.com", which is also
     what a project enables.  family: "esf", "legacy" or "mixed" errors.  dialect: of its operations: "longrunning", "compute",
-    "sql".  lenient: unknown fields are ignored (Cloud Storage).  always_enabled: needs no enabling.  client_based: it
+    "sql".  lenient: unknown fields are ignored (Cloud Storage).  lenient_query: unknown
+    query parameters are (Cloud SQL).  always_enabled: needs no enabling.  client_based: it
     is enough when the caller's own project has it enabled (https://cloud.google.com/docs/quotas/quota-project).
     anonymous: callers without a credential come through, as ANONYMOUS, and the handlers decide.
     """
@@ -87,6 +88,7 @@ class Service:
         family: str = "esf",
         dialect: str = "longrunning",
         lenient: bool = False,
+        lenient_query: bool = False,
         always_enabled: bool = False,
         client_based: bool = False,
         anonymous: bool = False,
@@ -94,6 +96,7 @@ class Service:
         self.name, self.versions = name, versions
         self.host = host or f"{name}.googleapis.com"
         self.family, self.dialect, self.lenient, self.always_enabled = family, dialect, lenient, always_enabled
+        self.lenient_query = lenient_query
         self.client_based = client_based
         self.anonymous = anonymous
         self.handlers: dict[str, Handler] = {}

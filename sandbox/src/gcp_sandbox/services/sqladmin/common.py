@@ -10,7 +10,7 @@ from gcp_sandbox.service import Call, Service
 from gcp_sandbox.services.sqladmin import refusals
 from gcp_sandbox.services.sqladmin.plane import KIND
 
-SERVICE = Service("sqladmin", "v1", "v1beta4", family="legacy", dialect="sql")
+SERVICE = Service("sqladmin", "v1", "v1beta4", family="legacy", dialect="sql", lenient_query=True)
 Doc = dict[str, Any]
 
 
