@@ -313,7 +313,8 @@ def test_a_load_balancer_is_filled_in_as_google_does(compute: Compute, balancer:
 def test_everything_of_it_is_held_by_what_refers_to_it(compute: Compute, balancer: Doc) -> None:
     for path, user in (
         ("regions/europe-west2/networkEndpointGroups/neg", "backendServices/backend"),
-        ("global/backendServices/backend", "urlMaps/map"), ("global/urlMaps/map", "targetHttpsProxies/https"), ("global/targetHttpsProxies/https", "forwardingRules/rule"),
+        ("global/backendServices/backend", "urlMaps/map"), ("global/urlMaps/map", "targetHttpsProxies/https"),
+        ("global/targetHttpsProxies/https", "forwardingRules/rule"),
         ("global/sslCertificates/cert", "targetHttpsProxies/https"),
     ):  # fmt: skip
         code, reason, message = compute.refused("DELETE", path)
@@ -459,6 +460,32 @@ def test_quotas_are_shown_and_kept(compute: Compute) -> None:
     assert (code, reason) == (403, "quotaExceeded") and message.startswith("Quota 'NETWORKS' exceeded.")
     for name in made:
         compute.do("DELETE", f"global/networks/{name}")
+
+
+def test_what_is_under_way_is_not_ready(own: Any) -> None:
+    """In realistic time a resource can neither be referred to before it is there, nor changed while it goes."""
+    own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "slow")
+    session = own.session()
+    base = "https://compute.googleapis.com/compute/v1/projects/slow"
+
+    def wait(answer: requests.Response) -> Doc:
+        return session.post(f"{base}/global/operations/{answer.json()['name']}/wait").json()
+
+    session.post("https://serviceusage.googleapis.com/v1/projects/slow/services/compute.googleapis.com:enable")
+    for _ in range(200):
+        first = session.post(f"{base}/global/networks", json={"name": "n", "autoCreateSubnetworks": False})
+        if first.status_code == 200:
+            break
+        time.sleep(0.05)
+    rule = {"name": "f", "network": "global/networks/n", "allowed": [{"IPProtocol": "all"}]}
+    early = session.post(f"{base}/global/firewalls", json=rule).json()["error"]
+    assert early["errors"][0]["reason"] == "resourceNotReady"
+    assert wait(first)["status"] == "DONE"
+    going = session.delete(f"{base}/global/networks/n")
+    assert session.delete(f"{base}/global/networks/n").json()["error"]["errors"][0]["reason"] == "resourceNotReady"
+    late = session.post(f"{base}/global/firewalls", json=rule).json()["error"]
+    assert late["errors"][0]["reason"] == "resourceNotReady"
+    assert "error" not in wait(going) and session.get(f"{base}/global/networks/n").status_code == 404
 
 
 def test_what_was_answered_survives_a_kill(own: Any) -> None:

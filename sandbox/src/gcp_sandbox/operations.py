@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable
@@ -197,7 +198,7 @@ def _compute(op: Operation, host: str) -> dict[str, Any]:
     if done:
         out["endTime"] = op["endTime"]
     if "error" in op:
-        code = op["reason"].upper() if op["http"] != 400 else op.get("reason", "INVALID")
+        code = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", op["reason"]).upper()
         out["error"] = {"errors": [{"code": code, "message": op["error"]["message"]}]}
         out["httpErrorStatusCode"] = op["http"]
         out["httpErrorMessage"] = {400: "BAD REQUEST", 403: "FORBIDDEN", 404: "NOT FOUND", 409: "CONFLICT"}.get(

@@ -77,6 +77,11 @@ def not_found(key: str) -> ApiError:
     return ApiError(404, f"The resource '{key}' was not found", reason="notFound")
 
 
+def not_ready(key: str) -> ApiError:
+    """400 for a resource that an operation is still making, or taking away."""
+    return ApiError(400, f"The resource '{key}' is not ready", reason="resourceNotReady")
+
+
 def in_use(singular: str, key: str, user: str, number: str) -> ApiError:
     """400 for the deletion of what another resource refers to."""
     shown, by = key, user

@@ -38,7 +38,7 @@ declare(Kind(
 declare(Kind(
     "addresses", "address", {"globalAddresses": "global", "addresses": "regions"},
     verbs="aggregatedList setLabels testIamPermissions", refs={"network": ("networks",), "subnetwork": ("subnetworks",)},
-    output=("status",), labels="insert", quota="STATIC_ADDRESSES",
+    defaults={"description": "", "networkTier": "PREMIUM"}, output=("status",), labels="insert", quota="STATIC_ADDRESSES",
     prepare=vpc.prepare_address, computed=vpc.address_fields, guard=vpc.guard_address,
 ))  # fmt: skip
 declare(Kind(

@@ -35,6 +35,7 @@ from gcp_sandbox.services.compute.base import (
     link,
     missing,
     not_found,
+    not_ready,
     parse,
 )
 
@@ -175,6 +176,14 @@ def existing(kind: Kind, call: Call) -> tuple[str, Doc]:
     return key, doc
 
 
+def changing(kind: Kind, call: Call) -> tuple[str, Doc]:
+    """As existing, of a resource that is about to change.  Raises ApiError 400 where it is being deleted."""
+    key, doc = existing(kind, call)
+    if "_deleting" in doc:
+        raise not_ready(key)
+    return key, doc
+
+
 # -- reading ---------------------------------------------------------------
 
 
@@ -304,10 +313,12 @@ def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
     if key.rsplit("/", 2)[1] not in allowed:
         kinds = ", ".join(KINDS[f"compute.{c}"].singular for c in allowed if f"compute.{c}" in KINDS)
         raise invalid(where, value, f"Unexpected resource collection '{key.rsplit('/', 2)[1]}'. Expected {kinds}.")
-    if kind_of(key) in KINDS and find(draft.app, key) is None:
-        if draft.app.store.peek(PENDING, key) is not None:
-            raise ApiError(400, f"The resource '{key}' is not ready", reason="resourceNotReady")
-        raise not_found(key)
+    if kind_of(key) in KINDS:
+        doc = find(draft.app, key)
+        if doc is None and draft.app.store.peek(PENDING, key) is None:
+            raise not_found(key)
+        if doc is None or "_deleting" in doc and draft.old is None:
+            raise not_ready(key)
     return link(key)
 
 
@@ -456,7 +467,7 @@ def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> 
 
 async def patch(kind: Kind, call: Call) -> Operation:
     """JSON merge patch: null takes a field away."""
-    key, old = existing(kind, call)
+    key, old = changing(kind, call)
     raw = json.loads(await call.request.read() or b"{}")
     given = _accepted(kind, call.body) | {k: v for k, v in call.body.items() if k in ("fingerprint", "labelFingerprint")}
     doc = _merge(copy.deepcopy(old), _accepted(kind, call.body), raw)
@@ -479,7 +490,7 @@ def _merge(old: Doc, new_: Doc, raw: Any) -> Doc:
 
 def update(kind: Kind, call: Call) -> Operation:
     """Replace all that the client may write."""
-    key, old = existing(kind, call)
+    key, old = changing(kind, call)
     if kind.fingerprint and not call.body.get("fingerprint"):
         raise stale()
     kept = {k: v for k, v in old.items() if k in _KEPT or k.startswith("_") or k in kind.output}
@@ -494,7 +505,7 @@ def setter(kind: Kind, call: Call) -> Operation:
     """A method that sets one field; an absent value takes it away."""
     verb = call.method.id.rsplit(".", 1)[1]
     field, source = kind.setters[verb]
-    key, old = existing(kind, call)
+    key, old = changing(kind, call)
     doc = copy.deepcopy(old)
     value = call.body.get(source)
     if value in (None, "", []):
@@ -509,7 +520,7 @@ def setter(kind: Kind, call: Call) -> Operation:
 
 
 def set_labels(kind: Kind, call: Call) -> Operation:
-    key, old = existing(kind, call)
+    key, old = changing(kind, call)
     check_fingerprint(call.body, old, "labelFingerprint")
     doc = copy.deepcopy(old) | {"labels": call.body.get("labels", {})}
     if not doc["labels"]:
@@ -523,13 +534,14 @@ def set_labels(kind: Kind, call: Call) -> Operation:
 
 
 def delete(kind: Kind, call: Call) -> Operation:
-    key, doc = existing(kind, call)
+    key, doc = changing(kind, call)
     if kind.guard:
         kind.guard(call.app, key, doc)
     for user in users(call.app, key):
         other = call.app.store.peek(kind_of(user), user) or {}
         if not other.get("_implied"):
             raise in_use(kind.singular, key, user, call.project_number)
+    call.app.store.put(kind.store, key, doc | {"_deleting": True})
     return operate(call, kind, key, "delete", doc, action="compute.delete", args={"key": key})
 
 

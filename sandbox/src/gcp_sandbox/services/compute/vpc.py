@@ -343,7 +343,6 @@ def prepare_address(draft: Draft) -> None:
         for field in ("purpose", "network", "subnetwork", "prefixLength"):
             if doc.get(field) and not (field == "purpose" and doc[field] == "NAT_AUTO"):
                 raise invalid(field, doc[field], f"The {field} field can only be specified for INTERNAL addresses.")
-        doc.setdefault("networkTier", "PREMIUM")
         doc["address"] = doc.get("address") or external_address(draft.app, doc.get("ipVersion", "IPV4"))
     elif doc.get("purpose") == "VPC_PEERING":
         _peering_range(draft)
