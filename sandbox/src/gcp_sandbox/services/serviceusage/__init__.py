@@ -113,12 +113,14 @@ def batch_get(call: Call) -> Doc:
 # -- enabling --------------------------------------------------------------------
 
 
-def _start(call: Call, action: str, services: list[str], metadata: Doc, **args: Any) -> Operation:
+def _start(call: Call, action: str, services: list[str]) -> Operation:
     project = _project(call)
+    names = [f"projects/{project['projectNumber']}/services/{s}" for s in services]
+    metadata = {"@type": _TYPE + "OperationMetadata", "resourceNames": names}
     extra = {"prefix": f"acf.p2-{project['projectNumber']}-"}
     return call.operation(
         action, ",".join(services), action=f"serviceusage.{action}", metadata=metadata, extra=extra,
-        args={"services": services, **args}, latency=f"serviceusage.{action.removesuffix('Services').removesuffix('Service')}",
+        args={"services": services}, latency="serviceusage.disable" if action == "disableService" else "serviceusage.enable",
     )  # fmt: skip
 
 
@@ -127,18 +129,17 @@ def enable(call: Call) -> Operation:
     service = _service(call)
     _permit(call, "serviceusage.services.enable", f"enable service [{service}]")
     _known(service)
-    return _start(call, "enableService", [service], {"@type": "type.googleapis.com/google.protobuf.Empty", "value": {}})
+    return _start(call, "enableService", [service])
 
 
 @SERVICE.method("serviceusage.services.batchEnable")
 def batch_enable(call: Call) -> Operation:
-    services, project = call.body.get("serviceIds", []), _project(call)
+    services = call.body.get("serviceIds", [])
     _permit(call, "serviceusage.services.enable", f"enable services [{', '.join(services)}]")
     if not services or len(services) > BATCH_ENABLE:
         raise ApiError(400, f"Between 1 and {BATCH_ENABLE} services can be enabled in one batch, {len(services)} were given.")
     _known(*services)
-    names = [f"projects/{project['projectNumber']}/services/{s}" for s in services]
-    return _start(call, "enableServices", services, {"@type": _TYPE + "OperationMetadata", "resourceNames": names})
+    return _start(call, "enableServices", services)
 
 
 def _owner(app: Sandbox, op: dict[str, Any]) -> Doc:
@@ -181,7 +182,7 @@ def disable(call: Call) -> Operation:
     if not projects.enabled(call.app, project["projectId"], service):
         raise ApiError(400, f"The service {service} is not enabled for consumer projects/{project['projectNumber']}.",
                        status="FAILED_PRECONDITION")  # fmt: skip
-    return _start(call, "disableService", [service, *active], {"@type": "type.googleapis.com/google.protobuf.Empty", "value": {}})
+    return _start(call, "disableService", [service, *active])
 
 
 def _active_dependents(app: Sandbox, project: Doc, service: str) -> list[str]:
