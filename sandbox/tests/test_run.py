@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import re
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 import requests
@@ -28,6 +31,21 @@ import http.server, json, os, sys, threading, time, urllib.request
 MODE = os.environ.get("MODE", "")
 if MODE == "fail":
     sys.exit("I cannot start")
+if MODE == "websocket":
+    from aiohttp import web
+
+    async def echo(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data.upper())
+        print("closed", socket.close_code, flush=True)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/echo", echo)
+    web.run_app(app, host=os.environ["HOST"], port=int(os.environ["PORT"]))
+    sys.exit()
 if os.environ.get("CLOUD_RUN_JOB"):
     print("task", os.environ["CLOUD_RUN_TASK_INDEX"], sys.argv[1:], os.environ.get("SECRET"))
     sys.exit(1 if MODE == "fail-task" else 0)
@@ -44,6 +62,10 @@ class App(http.server.BaseHTTPRequestHandler):
         elif self.path == "/very-slow":
             time.sleep(5)
         elif self.path == "/exit":
+            os._exit(1)
+        elif self.path == "/broken":
+            self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nhalf")
+            self.wfile.flush()
             os._exit(1)
         elif self.path == "/status/204":
             status = 204
@@ -451,6 +473,30 @@ def test_an_instance_that_ends_is_replaced(run):
     first = run.call("crashing").json()["pid"]
     assert run.call("crashing", "/exit").status_code == 503
     assert run.call("crashing").json()["pid"] != first
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_whole(run):
+    run.deploy("broken")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        run.call("broken", "/broken")
+    assert run.call("broken").status_code == 200
+
+
+def test_websockets(run, api, sandbox):
+    run.deploy("sockets", run.template(env={"MODE": "websocket"}), invokerIamDisabled=True)
+    url = api("GET", f"{run.base}/services/sockets").json()["uri"]
+    env = sandbox.environment
+
+    async def talk() -> str:
+        context = ssl.create_default_context(cafile=env["SSL_CERT_FILE"])
+        session = aiohttp.ClientSession()
+        connected = session.ws_connect(f"{url}/echo", proxy=env["HTTPS_PROXY"], ssl=context)
+        async with session, connected as socket:
+            await socket.send_str("hello")
+            return await socket.receive_str(timeout=10)
+
+    assert asyncio.run(talk()) == "HELLO"
+    assert "closed 1000" in sandbox.command("logs", "sockets")
 
 
 def test_a_port_named_h2c_wants_http2(run):

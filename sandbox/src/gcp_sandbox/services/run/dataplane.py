@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Doc = dict[str, Any]
 LIMIT = 32 * 1024 * 1024
 _HOP_BY_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "trailers",
-               "transfer-encoding", "upgrade", "proxy-connection"}  # fmt: skip
+               "transfer-encoding", "upgrade", "proxy-connection", "expect"}  # fmt: skip
 _PAGE = """
 <html><head>
 <meta http-equiv="content-type" content="text/html;charset=utf-8">
@@ -233,6 +233,9 @@ async def _forward(
     headers = _request_headers(request, extra)
     data = _body(request, None if http2 else LIMIT) if request.can_read_body else None
     url = URL(f"http://{instance.address}:{instance.workload.port}{request.raw_path}", encoded=True)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     seconds = checks.duration(revision.get("timeout", "300s"))
     response: web.StreamResponse | None = None
     try:
