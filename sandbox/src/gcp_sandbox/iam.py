@@ -116,7 +116,6 @@ class Iam:
 
     def check(self, call: Call, resource: str, policy: Policy) -> None:
         """Refuse what Google refuses in a policy that a client sets.  Raises ApiError 400."""
-        seen: set[str] = set()
         service = resource.removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
         conditional = any(b.get("condition") for b in policy.get("bindings", ()))
         if policy.get("version", 0) not in (0, 1, 3):
@@ -138,10 +137,6 @@ class Iam:
                     raise ApiError(400, f"Condition expression compilation failed: {error}.") from None
             for member in binding.get("members", ()):
                 self._check_member(member, resource, condition is not None)
-                seen.add(member)
-        for member in seen:
-            if member.startswith("deleted:") and (live := member.removeprefix("deleted:").partition("?")[0]) in seen:
-                raise ApiError(400, f"Inconsistent representation of deleted member: '{member}' and '{live}'.")
 
     def _check_member(self, member: str, resource: str, conditional: bool) -> None:
         if member in _EVERYBODY:
