@@ -24,10 +24,13 @@ help: ## List the targets
 demo: setup ## Deploy MLflow into a local Google Cloud and verify it through the front door
 	@tools/step "starting the local Google Cloud in .gcp-sandbox" gcp-sandbox up --detach --project mlflow-demo
 	@gcp-sandbox image add $(IMAGE) image --python .venv-image/bin/python
-	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/site.yml
+	@rm -f .gcp-sandbox/site.log
+	@$(IN_SANDBOX) ANSIBLE_LOG_PATH=.gcp-sandbox/site.log ansible-playbook -i inventories/sandbox playbooks/site.yml
 	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/verify.yml
 	@echo
-	@echo "MLflow is deployed and verified. To open it in a browser, run:"
+	@echo "MLflow is deployed and verified:"
+	@sed -n '/TASK \[Say what was deployed\]/,/^$$/s/^        /  /p' .gcp-sandbox/site.log
+	@echo "To open it in a browser (sign in as one of mlflow_webapp_users):"
 	@gcp-sandbox browser $(URL) | sed 's/^/  /'
 	@echo "To stop everything: make demo-down"
 
