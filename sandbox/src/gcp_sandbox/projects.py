@@ -91,6 +91,7 @@ def enable(app: Sandbox, project_id: str, service: str) -> None:
     """Enable an API, with what Google then makes in the project (see Sandbox.when_enabled)."""
     if enabled(app, project_id, service):
         return
-    app.store.put("serviceusage.enabled", f"{project_id}/{service}", {"time": now()})
-    for hook in app.enable_hooks.get(service, ()):
-        hook(app, project_id)
+    with app.store.atomic():
+        app.store.put("serviceusage.enabled", f"{project_id}/{service}", {"time": now()})
+        for hook in app.enable_hooks.get(service, ()):
+            hook(app, project_id)

@@ -64,7 +64,10 @@ class Store:
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
-        """All writes of the block, or none of them (do not await inside)."""
+        """All writes of the block, or none of them (do not await inside); an inner block is part of the outer one."""
+        if self._db.in_transaction:
+            yield
+            return
         before = {kind: dict(docs) for kind, docs in self._docs.items()}
         self._db.execute("BEGIN IMMEDIATE")
         try:
