@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from gcp_sandbox import projects
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import compute_time
-from gcp_sandbox.services.compute import catalog, extras, places, vpc
+from gcp_sandbox.services.compute import catalog, extras, project, vpc
 from gcp_sandbox.services.compute.base import SERVICE, link
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
-__all__ = ["SERVICE", "catalog", "extras", "places", "setup"]
+__all__ = ["SERVICE", "catalog", "extras", "project", "setup"]
 # The rules that a default network starts with: https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
 _FIREWALLS = {
     "default-allow-icmp": ("Allow ICMP from anywhere", ["0.0.0.0/0"], [("icmp", [])]),
@@ -29,18 +29,18 @@ def setup(app: Sandbox) -> None:
     app.when_enabled(SERVICE.host, _enabled)
 
 
-def _enabled(app: Sandbox, project: str) -> None:
-    key = f"projects/{project}/global/networks/default"
-    if app.store.peek("compute.networks", key) is None and app.store.peek("compute.enabled", project) is None:
-        vpc.default_network(app, project)
+def _enabled(app: Sandbox, project_id: str) -> None:
+    key = f"projects/{project_id}/global/networks/default"
+    if app.store.peek("compute.networks", key) is None and app.store.peek("compute.enabled", project_id) is None:
+        vpc.default_network(app, project_id)
         network = link(key)
         for name, (description, sources, allowed) in _FIREWALLS.items():
-            vpc.new_resource(app, f"projects/{project}/global/firewalls/{name}", "firewall", {
+            vpc.new_resource(app, f"projects/{project_id}/global/firewalls/{name}", "firewall", {
                 "description": description, "network": network, "priority": 65534, "sourceRanges": sources,
                 "direction": "INGRESS", "disabled": False, "logConfig": {"enable": False},
                 "allowed": [{"IPProtocol": p} | ({"ports": ports} if ports else {}) for p, ports in allowed],
             })  # fmt: skip
-    app.store.put("compute.enabled", project, {"time": compute_time()})
-    number = (projects.find(app, project) or {})["projectNumber"]
+    app.store.put("compute.enabled", project_id, {"time": compute_time()})
+    number = (projects.find(app, project_id) or {})["projectNumber"]
     agent = f"serviceAccount:service-{number}@compute-system.iam.gserviceaccount.com"
-    app.iam.grant(project_resource(project), "roles/compute.serviceAgent", agent)
+    app.iam.grant(project_resource(project_id), "roles/compute.serviceAgent", agent)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, link, missing
+from gcp_sandbox.services.compute.kinds import KINDS
+from gcp_sandbox.services.compute.references import references, users
 from gcp_sandbox.services.compute.vpc import external_address, internal_address
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.engine import Draft
+    from gcp_sandbox.services.compute.kinds import Draft
 
 PROXIES = ("targetHttpProxies", "targetHttpsProxies", "targetGrpcProxies", "targetSslProxies", "targetTcpProxies")
 
@@ -174,8 +176,6 @@ def _backends(draft: Draft) -> None:
 
 def used_by(app: Sandbox, key: str, doc: Doc) -> Doc:
     """Who refers to a backend: URL maps, proxies, forwarding rules."""
-    from gcp_sandbox.services.compute.engine import users
-
     found = [{"reference": link(user)} for user in users(app, key)]
     return {"usedBy": found} if found else {}
 
@@ -227,8 +227,6 @@ def _redirects(value: Any) -> list[Doc]:
 
 def backends_of(app: Sandbox, url_map: Doc) -> list[Doc]:
     """Backend services and buckets that a URL map sends to."""
-    from gcp_sandbox.services.compute.engine import KINDS, references
-
     return [d for key in references(KINDS["compute.urlMaps"], url_map) if (d := find(app, key)) is not None]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gcp_sandbox.services.compute import balancing, certificates, vpc
-from gcp_sandbox.services.compute.engine import Kind, declare
+from gcp_sandbox.services.compute.engine import declare
+from gcp_sandbox.services.compute.kinds import Kind
 
 _BACKEND = ("backendServices", "backendBuckets")
 

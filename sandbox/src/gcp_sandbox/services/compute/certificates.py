@@ -19,7 +19,7 @@ from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, key_of, mis
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.engine import Draft
+    from gcp_sandbox.services.compute.kinds import Draft
 
 KIND = "compute.sslCertificates"
 _PUBLIC = serialization.PublicFormat.SubjectPublicKeyInfo

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import copy
-import dataclasses
 import hashlib
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.errors import ApiError
+from gcp_sandbox.iam import project_resource
 from gcp_sandbox.latency import SECONDS
 from gcp_sandbox.operations import Operation, compute_time
 from gcp_sandbox.service import Answer, Call
@@ -27,7 +27,6 @@ from gcp_sandbox.services.compute.base import (
     PENDING,
     SERVICE,
     Doc,
-    find,
     in_use,
     invalid,
     key_of,
@@ -36,8 +35,9 @@ from gcp_sandbox.services.compute.base import (
     missing,
     not_found,
     not_ready,
-    parse,
 )
+from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
+from gcp_sandbox.services.compute.references import resolve, users
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -48,88 +48,9 @@ _OUTPUT = frozenset({"kind", "id", "selfLink", "selfLinkWithId", "creationTimest
 _KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
 _PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list"}
 _ON_PROJECT = ("list", "aggregatedList")
-# Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
-_BUNDLES = ("all-apis", "vpc-sc")
 # Fields whose links a recorder of the beta API rewrote to v1 with the URLs of its requests (see --recorded-links).
 _REWRITTEN = ("items", "network", "networkProfile", "region", "selfLink", "selfLinkWithId", "subnetworks", "target",
               "targetLink", "zone")  # fmt: skip
-KINDS: dict[str, Kind] = {}
-
-
-@dataclasses.dataclass
-class Draft:
-    """A resource on its way into the store: doc is the new state, old the one it replaces (None: insert).
-
-    given: the body of the request.  scope: "global", "regions/r" or "zones/z".
-    """
-
-    app: Sandbox
-    call: Call
-    kind: Kind
-    key: str
-    scope: str
-    given: Doc
-    doc: Doc
-    old: Doc | None = None
-
-    @property
-    def project(self) -> str:
-        return self.call.project_id
-
-    @property
-    def region(self) -> str:
-        return self.scope.partition("/")[2] if self.scope.startswith("regions/") else ""
-
-    def changed(self, field: str) -> bool:
-        """Whether this request sets the field anew."""
-        return self.old is None or self.doc.get(field) != self.old.get(field)
-
-    def target(self, field: str) -> Doc | None:
-        """The resource that a top-level field refers to, for reading only."""
-        return find(self.app, key_of(self.doc[field])) if self.doc.get(field) else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """What is particular to one resource.
-
-    resources: discovery resource -> scope type, {"globalAddresses": "global", "addresses": "regions"}.
-    singular: as in "compute#address".  verbs: methods besides insert, get, list and delete.
-    refs: field -> collections it may refer to, at any depth.  output: further fields of the server alone.
-    required, immutable: fields.  defaults: filled in where absent.
-    setters: method -> (field of the resource, field of the request).
-    labels: "insert" (taken at creation), "later" (by setLabels only) or "".
-    prepare(draft): checks and derived fields.  computed(app, key, doc): fields made when answering.
-    after(app, key, event): consequences, when the operation is done; event is insert, change or delete.
-    guard(app, key, doc): raises where a deletion is refused for more than references.
-    types: method -> operationType where it is not the method's name; long_types: "compute.<resource>.<method>".
-    quota: metric that each one counts for.
-    """
-
-    collection: str
-    singular: str
-    resources: Mapping[str, str]
-    verbs: str = ""
-    refs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    output: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    immutable: tuple[str, ...] = ()
-    setters: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
-    labels: str = ""
-    fingerprint: bool = False
-    with_id: bool = False
-    prepare: Callable[[Draft], None] | None = None
-    computed: Callable[[Sandbox, str, Doc], Doc] | None = None
-    after: Callable[[Sandbox, str, str], None] | None = None
-    guard: Callable[[Sandbox, str, Doc], None] | None = None
-    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    long_types: tuple[str, ...] = ()
-    quota: str = ""
-
-    @property
-    def store(self) -> str:
-        return f"compute.{self.collection}"
 
 
 # -- registration ----------------------------------------------------------
@@ -253,79 +174,10 @@ def aggregated(kind: Kind, call: Call) -> Doc:
     return render(call, out | {"selfLink": link(path)})
 
 
-# -- references ------------------------------------------------------------
-
-
-def references(kind: Kind, doc: Any) -> Iterator[str]:
-    """Keys that a resource refers to."""
-    if isinstance(doc, list):
-        for item in doc:
-            yield from references(kind, item)
-    elif isinstance(doc, dict):
-        for field, value in doc.items():
-            if field in kind.refs and isinstance(value, str):
-                yield key_of(value)
-            elif field in kind.refs and isinstance(value, list) and all(isinstance(v, str) for v in value):
-                yield from map(key_of, value)
-            elif isinstance(value, list | dict):
-                yield from references(kind, value)
-
-
-def users(app: Sandbox, key: str) -> list[str]:
-    """Keys of the resources that refer to one, those on their way included."""
-    wanted = key.rsplit("/", 2)[1]
-    out = []
-    for kind in KINDS.values():
-        if any(wanted in allowed for allowed in kind.refs.values()):
-            out += [k for k, doc in app.store.list(kind.store) if key in references(kind, doc)]
-    for k, doc in app.store.list(PENDING):
-        if key in references(KINDS[kind_of(k)], doc):
-            out.append(k)
-    return out
-
-
-def _resolve(draft: Draft, value: Any, path: str) -> Any:
-    if isinstance(value, list):
-        return [_resolve(draft, item, f"{path}[{i}]") for i, item in enumerate(value)]
-    if not isinstance(value, dict):
-        return value
-    out = {}
-    for field, item in value.items():
-        where = f"{path}.{field}" if path else field
-        if field not in draft.kind.refs:
-            out[field] = _resolve(draft, item, where)
-        elif isinstance(item, list):
-            out[field] = [_reference(draft, field, v, f"{where}[{i}]") for i, v in enumerate(item)]
-        else:
-            out[field] = _reference(draft, field, item, where)
-    return out
-
-
-def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
-    if not isinstance(value, str):
-        return _resolve(draft, value, where)
-    if not value or value in _BUNDLES:
-        return value
-    key = parse(draft.app, value, draft.project)
-    if key is None:
-        raise invalid(where, value, "The URL is malformed.")
-    allowed = draft.kind.refs[field]
-    if key.rsplit("/", 2)[1] not in allowed:
-        kinds = ", ".join(KINDS[f"compute.{c}"].singular for c in allowed if f"compute.{c}" in KINDS)
-        raise invalid(where, value, f"Unexpected resource collection '{key.rsplit('/', 2)[1]}'. Expected {kinds}.")
-    if kind_of(key) in KINDS:
-        doc = find(draft.app, key)
-        if doc is None and draft.app.store.peek(PENDING, key) is None:
-            raise not_found(key)
-        if doc is None or "_deleting" in doc and draft.old is None:
-            raise not_ready(key)
-    return link(key)
-
-
 # -- writing ---------------------------------------------------------------
 
 
-def _fingerprint(value: Any) -> str:
+def fingerprint(value: Any) -> str:
     return base64.b64encode(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:8]).decode()
 
 
@@ -339,7 +191,7 @@ def _tidy(value: Any) -> Any:
 def _finish(draft: Draft) -> Doc:
     """Check and complete draft.doc (references, prepare, fingerprints)."""
     kind = draft.kind
-    doc = draft.doc = _resolve(draft, draft.doc, "")
+    doc = draft.doc = resolve(draft, draft.doc)
     for field, value in kind.defaults.items():
         doc.setdefault(field, copy.deepcopy(value))
     if draft.old is not None:
@@ -350,10 +202,10 @@ def _finish(draft: Draft) -> Doc:
         kind.prepare(draft)
     doc = draft.doc = _tidy(draft.doc)
     if kind.labels:
-        doc["labelFingerprint"] = _fingerprint(doc.get("labels", {}))
+        doc["labelFingerprint"] = fingerprint(doc.get("labels", {}))
     if kind.fingerprint:
         content = {k: v for k, v in doc.items() if k not in ("fingerprint", "labels", "labelFingerprint")}
-        doc["fingerprint"] = _fingerprint(content)
+        doc["fingerprint"] = fingerprint(content)
     return doc
 
 
@@ -577,7 +429,6 @@ def set_policy(kind: Kind, call: Call) -> Doc:
 
 
 def test_permissions(kind: Kind, call: Call) -> Doc:
-    name = _policy_name(kind, call)
-    project = f"//cloudresourcemanager.googleapis.com/projects/{call.project_id}"
+    name, project = _policy_name(kind, call), project_resource(call.project_id)
     held = [p for p in call.body.get("permissions", ()) if call.app.iam.allows(call.principal, p, project, name)]
     return {"permissions": held} if held else {}

@@ -12,8 +12,9 @@ from gcp_sandbox.operations import Operation, render
 from gcp_sandbox.service import Call
 from gcp_sandbox.services.compute import balancing, places
 from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, link, missing, not_found, parse
-from gcp_sandbox.services.compute.engine import KINDS, change, collection, existing, operate
+from gcp_sandbox.services.compute.engine import change, collection, existing, operate
 from gcp_sandbox.services.compute.engine import render as versioned
+from gcp_sandbox.services.compute.kinds import KINDS
 
 _NETWORKS = KINDS["compute.networks"]
 _SUBNETS = KINDS["compute.subnetworks"]

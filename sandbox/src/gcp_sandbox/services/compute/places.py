@@ -1,4 +1,4 @@
-"""Regions, zones, quotas, and the project as Compute Engine sees it.
+"""Regions, zones and quotas.
 
 https://cloud.google.com/compute/docs/regions-zones, https://cloud.google.com/vpc/docs/subnets#ip-ranges
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.service import Call
-from gcp_sandbox.services.compute.base import SERVICE, Doc, link, not_found
+from gcp_sandbox.services.compute.kinds import KINDS
 
 # Region -> second octet of its subnet in auto mode networks, 10.N.0.0/20 (None: not among them).
 REGIONS: dict[str, int | None] = {
@@ -22,7 +22,6 @@ REGIONS: dict[str, int | None] = {
     "us-west2": 168, "us-west3": 180, "us-west4": 182,
 }  # fmt: skip
 _ZONES = {"us-central1": "abcf", "us-east1": "bcd", "europe-west1": "bcd"}
-_CREATED = "1969-12-31T16:00:00.000-08:00"
 # Limits of a project that has grown a little: https://cloud.google.com/compute/resource-usage
 GLOBAL_QUOTAS = {
     "NETWORKS": 50, "SUBNETWORKS": 1000, "FIREWALLS": 500, "ROUTES": 1000, "STATIC_ADDRESSES": 200, "IN_USE_ADDRESSES": 200,
@@ -53,17 +52,16 @@ def scope(call: Call) -> str:
     return "global"
 
 
-def _used(call: Call, metric: str, scope_: str) -> int:
-    from gcp_sandbox.services.compute.engine import KINDS
-
+def used(call: Call, metric: str, scope_: str) -> int:
+    """How much of a quota is used, in one scope or (empty) all."""
     prefix = f"projects/{call.project_id}/"
-    used = 0
+    count = 0
     for kind in KINDS.values():
         if kind.quota == metric:
             keys = [k for k, _ in call.app.store.list(kind.store, prefix)]
             keys += [k for k, _ in call.app.store.list("compute.pending", prefix) if f"/{kind.collection}/" in k]
-            used += sum(scope_ == "" or k.startswith(f"{prefix}{scope_}/") for k in keys)
-    return used
+            count += sum(scope_ == "" or k.startswith(f"{prefix}{scope_}/") for k in keys)
+    return count
 
 
 def limit(call: Call, metric: str, region: str = "") -> int | None:
@@ -80,71 +78,6 @@ def check_quota(call: Call, metric: str, scope_: str, store_kind: str) -> None:
     region = scope_.partition("/")[2] if scope_.startswith("regions/") and metric in REGION_QUOTAS else ""
     allowed = limit(call, metric, region)
     where = f"regions/{region}" if region else ("global" if metric in ("STATIC_ADDRESSES",) else "")
-    if allowed is not None and _used(call, metric, where) >= allowed:
+    if allowed is not None and used(call, metric, where) >= allowed:
         text = f"in region {region}." if region else "globally."
         raise ApiError(403, f"Quota '{metric}' exceeded.  Limit: {float(allowed)} {text}", reason="quotaExceeded")
-
-
-def _quotas(call: Call, region: str = "") -> list[Doc]:
-    table = REGION_QUOTAS if region else GLOBAL_QUOTAS
-    where = f"regions/{region}" if region else ""
-    return [{"metric": m, "limit": float(limit(call, m, region) or 0), "usage": float(_used(call, m, where))} for m in table]
-
-
-def _region(call: Call, name: str) -> Doc:
-    path = f"projects/{call.project_id}/regions/{name}"
-    return {
-        "kind": "compute#region", "id": str(1000 + 10 * list(REGIONS).index(name)), "creationTimestamp": _CREATED, "name": name,
-        "description": name, "status": "UP", "zones": [link(f"projects/{call.project_id}/zones/{z}") for z in zones(name)],
-        "quotas": _quotas(call, name), "selfLink": link(path), "supportsPzs": False,
-    }  # fmt: skip
-
-
-def _zone(call: Call, name: str) -> Doc:
-    project = f"projects/{call.project_id}"
-    return {
-        "kind": "compute#zone", "id": str(2000 + zones().index(name)), "creationTimestamp": _CREATED, "name": name,
-        "description": name, "status": "UP", "region": link(f"{project}/regions/{name[:-2]}"),
-        "selfLink": link(f"{project}/zones/{name}"), "availableCpuPlatforms": ["Intel Broadwell", "Intel Skylake"],
-        "supportsPzs": False,
-    }  # fmt: skip
-
-
-@SERVICE.method("compute.regions.get", permission="compute.regions.get")
-def _get_region(call: Call) -> Doc:
-    if call.params["region"] not in REGIONS:
-        raise not_found(f"projects/{call.project_id}/regions/{call.params['region']}")
-    return _region(call, call.params["region"])
-
-
-@SERVICE.method("compute.zones.get", permission="compute.zones.get")
-def _get_zone(call: Call) -> Doc:
-    if call.params["zone"] not in zones():
-        raise not_found(f"projects/{call.project_id}/zones/{call.params['zone']}")
-    return _zone(call, call.params["zone"])
-
-
-@SERVICE.method("compute.regions.list", permission="compute.regions.list")
-def _list_regions(call: Call) -> Doc:
-    from gcp_sandbox.services.compute.engine import collection
-
-    return collection(call, "region", f"projects/{call.project_id}/regions", [_region(call, r) for r in REGIONS])
-
-
-@SERVICE.method("compute.zones.list", permission="compute.zones.list")
-def _list_zones(call: Call) -> Doc:
-    from gcp_sandbox.services.compute.engine import collection
-
-    return collection(call, "zone", f"projects/{call.project_id}/zones", [_zone(call, z) for z in zones()])
-
-
-@SERVICE.method("compute.projects.get", permission="compute.projects.get")
-def _get_project(call: Call) -> Doc:
-    name, number = call.project_id, call.project_number
-    return {
-        "kind": "compute#project", "id": number, "creationTimestamp": (call.project or {})["createTime"], "name": name,
-        "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "nSCzYVtHjUA="}, "quotas": _quotas(call),
-        "selfLink": link(f"projects/{name}"), "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
-        "defaultServiceAccount": f"{number}-compute@developer.gserviceaccount.com", "defaultNetworkTier": "PREMIUM",
-        "cloudArmorTier": "CA_STANDARD", "vmDnsSetting": "ZONAL_ONLY",
-    }  # fmt: skip

@@ -18,7 +18,7 @@ from gcp_sandbox.services.compute.places import REGIONS
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.engine import Draft
+    from gcp_sandbox.services.compute.kinds import Draft
 
 Net = ipaddress.IPv4Network
 AUTO_RANGE = ipaddress.ip_network("10.128.0.0/9")
@@ -95,12 +95,12 @@ def auto_subnet(app: Sandbox, network: str, region: str, cidr: str) -> None:
     """The subnet that an auto mode network has in a region."""
     project, name = network.split("/")[1], network.rsplit("/", 1)[1]
     key = f"projects/{project}/regions/{region}/subnetworks/{name}"
-    from gcp_sandbox.services.compute.engine import _fingerprint
+    from gcp_sandbox.services.compute.engine import fingerprint
 
     new_resource(app, key, "subnetwork", {
         "network": link(network), "ipCidrRange": cidr, "gatewayAddress": str(ipaddress.ip_network(cidr)[1]),
         "privateIpGoogleAccess": False, "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS", "purpose": "PRIVATE",
-        "stackType": "IPV4_ONLY", "state": "READY", "fingerprint": _fingerprint(cidr), "_implied": True,
+        "stackType": "IPV4_ONLY", "state": "READY", "fingerprint": fingerprint(cidr), "_implied": True,
     })  # fmt: skip
     after_subnet(app, key, "insert")
 

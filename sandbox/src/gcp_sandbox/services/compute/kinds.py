@@ -1,0 +1,91 @@
+"""What a resource's declaration says, and a resource on its way into the store."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.compute.base import Doc, find, key_of
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+KINDS: dict[str, Kind] = {}  # by the store's kind
+
+
+@dataclasses.dataclass
+class Draft:
+    """A resource on its way into the store: doc is the new state, old the one it replaces (None: insert).
+
+    given: the body of the request.  scope: "global", "regions/r" or "zones/z".
+    """
+
+    app: Sandbox
+    call: Call
+    kind: Kind
+    key: str
+    scope: str
+    given: Doc
+    doc: Doc
+    old: Doc | None = None
+
+    @property
+    def project(self) -> str:
+        return self.call.project_id
+
+    @property
+    def region(self) -> str:
+        return self.scope.partition("/")[2] if self.scope.startswith("regions/") else ""
+
+    def changed(self, field: str) -> bool:
+        """Whether this request sets the field anew."""
+        return self.old is None or self.doc.get(field) != self.old.get(field)
+
+    def target(self, field: str) -> Doc | None:
+        """The resource that a top-level field refers to, for reading only."""
+        return find(self.app, key_of(self.doc[field])) if self.doc.get(field) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What is particular to one resource.
+
+    resources: discovery resource -> scope type, {"globalAddresses": "global", "addresses": "regions"}.
+    singular: as in "compute#address".  verbs: methods besides insert, get, list and delete.
+    refs: field -> collections it may refer to, at any depth.  output: further fields of the server alone.
+    required, immutable: fields.  defaults: filled in where absent.
+    setters: method -> (field of the resource, field of the request).
+    labels: "insert" (taken at creation), "later" (by setLabels only) or "".
+    prepare(draft): checks and derived fields.  computed(app, key, doc): fields made when answering.
+    after(app, key, event): consequences, when the operation is done; event is insert, change or delete.
+    guard(app, key, doc): raises where a deletion is refused for more than references.
+    types: method -> operationType where it is not the method's name; long_types: "compute.<resource>.<method>".
+    quota: metric that each one counts for.
+    """
+
+    collection: str
+    singular: str
+    resources: Mapping[str, str]
+    verbs: str = ""
+    refs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    output: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    immutable: tuple[str, ...] = ()
+    setters: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    labels: str = ""
+    fingerprint: bool = False
+    with_id: bool = False
+    prepare: Callable[[Draft], None] | None = None
+    computed: Callable[[Sandbox, str, Doc], Doc] | None = None
+    after: Callable[[Sandbox, str, str], None] | None = None
+    guard: Callable[[Sandbox, str, Doc], None] | None = None
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    long_types: tuple[str, ...] = ()
+    quota: str = ""
+
+    @property
+    def store(self) -> str:
+        return f"compute.{self.collection}"

@@ -1,0 +1,92 @@
+"""References between resources: who refers to what, and links in the one form that Google stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.services.compute.base import (
+    PENDING,
+    find,
+    invalid,
+    key_of,
+    kind_of,
+    link,
+    not_found,
+    not_ready,
+    parse,
+)
+from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+# Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
+_BUNDLES = ("all-apis", "vpc-sc")
+
+
+def references(kind: Kind, doc: Any) -> Iterator[str]:
+    """Keys that a resource refers to."""
+    if isinstance(doc, list):
+        for item in doc:
+            yield from references(kind, item)
+    elif isinstance(doc, dict):
+        for field, value in doc.items():
+            if field in kind.refs and isinstance(value, str):
+                yield key_of(value)
+            elif field in kind.refs and isinstance(value, list) and all(isinstance(v, str) for v in value):
+                yield from map(key_of, value)
+            elif isinstance(value, list | dict):
+                yield from references(kind, value)
+
+
+def users(app: Sandbox, key: str) -> list[str]:
+    """Keys of the resources that refer to one, those on their way included."""
+    wanted = key.rsplit("/", 2)[1]
+    out = []
+    for kind in KINDS.values():
+        if any(wanted in allowed for allowed in kind.refs.values()):
+            out += [k for k, doc in app.store.list(kind.store) if key in references(kind, doc)]
+    for k, doc in app.store.list(PENDING):
+        if key in references(KINDS[kind_of(k)], doc):
+            out.append(k)
+    return out
+
+
+def resolve(draft: Draft, value: Any, path: str = "") -> Any:
+    """A value with its references as full links.  Raises ApiError for one that is malformed or leads nowhere."""
+    if isinstance(value, list):
+        return [resolve(draft, item, f"{path}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    out = {}
+    for field, item in value.items():
+        where = f"{path}.{field}" if path else field
+        if field not in draft.kind.refs:
+            out[field] = resolve(draft, item, where)
+        elif isinstance(item, list):
+            out[field] = [_reference(draft, field, v, f"{where}[{i}]") for i, v in enumerate(item)]
+        else:
+            out[field] = _reference(draft, field, item, where)
+    return out
+
+
+def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
+    if not isinstance(value, str):
+        return resolve(draft, value, where)
+    if not value or value in _BUNDLES:
+        return value
+    key = parse(draft.app, value, draft.project)
+    if key is None:
+        raise invalid(where, value, "The URL is malformed.")
+    allowed = draft.kind.refs[field]
+    if key.rsplit("/", 2)[1] not in allowed:
+        kinds = ", ".join(KINDS[f"compute.{c}"].singular for c in allowed if f"compute.{c}" in KINDS)
+        raise invalid(where, value, f"Unexpected resource collection '{key.rsplit('/', 2)[1]}'. Expected {kinds}.")
+    if kind_of(key) in KINDS:
+        doc = find(draft.app, key)
+        if doc is None and draft.app.store.peek(PENDING, key) is None:
+            raise not_found(key)
+        if doc is None or "_deleting" in doc and draft.old is None:
+            raise not_ready(key)
+    return link(key)
