@@ -3,7 +3,7 @@
 https://cloud.google.com/storage/docs/json_api, https://cloud.google.com/storage/docs/xml-api/overview
 """
 
-from gcp_sandbox.services.storage import access, buckets, methods, upload
+from gcp_sandbox.services.storage import access, buckets, methods, upload, xmlapi
 from gcp_sandbox.services.storage.common import SERVICE
 
-__all__ = ["SERVICE", "access", "buckets", "methods", "upload"]
+__all__ = ["SERVICE", "access", "buckets", "methods", "upload", "xmlapi"]

@@ -176,6 +176,8 @@ def guessed(name: str) -> str:
 
 async def _simple(call: Call) -> Doc:
     given = {"contentType": call.request.headers.get("Content-Type", "application/octet-stream")}
+    if "Content-Encoding" in call.request.headers:
+        given["contentEncoding"] = call.request.headers["Content-Encoding"]
     target = _target(call, given)
     blob = content.Blob(call.app)
     await _filled(blob, received(call.request))

@@ -1,0 +1,156 @@
+"""Signed URLs: who signed one, when its signature is right and it has not expired.
+
+https://cloud.google.com/storage/docs/authentication/signatures, https://cloud.google.com/storage/docs/access-control/signed-urls-v2
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, unquote
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from gcp_sandbox.auth import Principal
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+_ALGORITHM = "GOOG4-RSA-SHA256"
+_LONGEST = 7 * 24 * 3600
+_EARLY = 15 * 60
+
+
+class BadSignature(Exception):
+    """Status, code, message and details of the answer to a URL whose signature does not hold."""
+
+    def __init__(self, status: int, code: str, message: str, **details: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.details = status, code, message, details
+
+
+def signer(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal | None:
+    """The service account that signed a request's URL, or None where it is not signed.  Raises BadSignature.
+
+    resource: "/bucket/object", percent-encoded, which version 2 signs whatever the host.
+    """
+    query = request.rel_url.query
+    if "X-Goog-Signature" in query:
+        return _version_4(app, request)
+    if "Signature" in query and "GoogleAccessId" in query:
+        return _version_2(app, request, resource)
+    return None
+
+
+def _version_4(app: Sandbox, request: web.BaseRequest) -> Principal:
+    query = request.rel_url.query
+    missing = [k for k in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders") if f"X-Goog-{k}" not in query]
+    if missing:
+        raise _malformed(f"Missing query parameter X-Goog-{missing[0]}")
+    if query["X-Goog-Algorithm"] != _ALGORITHM:
+        raise _malformed(f"X-Goog-Algorithm {query['X-Goog-Algorithm']} is not supported")
+    found = re.fullmatch(r"(.+)/(\d{8})/([a-z0-9-]+)/storage/goog4_request", query["X-Goog-Credential"])
+    stamp = query["X-Goog-Date"]
+    if not found or not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or found[2] != stamp[:8]:
+        raise _malformed("Error parsing the X-Goog-Credential parameter; the Credential must match X-Goog-Date")
+    expires = query["X-Goog-Expires"]
+    if not expires.isdigit() or not 1 <= int(expires) <= _LONGEST:
+        raise _malformed("X-Goog-Expires must be a number of seconds between 1 and 604800")
+    begin = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    canonical = _canonical(request)
+    text = "\n".join([
+        _ALGORITHM, stamp, query["X-Goog-Credential"].partition("/")[2], hashlib.sha256(canonical.encode()).hexdigest(),
+    ])  # fmt: skip
+    try:
+        signature = binascii.unhexlify(query["X-Goog-Signature"])
+    except binascii.Error:
+        signature = b""
+    principal = _signed(app, found[1], text, signature, CanonicalRequest=canonical)
+    _in_time(begin, begin + int(expires))
+    return principal
+
+
+def _canonical(request: web.BaseRequest) -> str:
+    path, _, raw_query = request.raw_path.partition("?")
+    pairs = sorted(
+        (quote(k, safe="-_.~"), quote(v, safe="-_.~"))
+        for k, v in parse_qsl(raw_query, keep_blank_values=True) if k != "X-Goog-Signature"
+    )  # fmt: skip
+    names = request.rel_url.query["X-Goog-SignedHeaders"].lower().split(";")
+    lines = []
+    for name in names:
+        values = request.headers.getall(name, [])
+        if not values:
+            text = "Header was included in signedheaders, but not in the request."
+            message = "Your request has a malformed header."
+            raise BadSignature(400, "MalformedSecurityHeader", message, ParameterName=name, Details=text)
+        lines.append(f"{name}:{','.join(' '.join(v.split()) for v in values)}\n")
+    payload = request.headers["x-goog-content-sha256"] if "x-goog-content-sha256" in names else "UNSIGNED-PAYLOAD"
+    return "\n".join([
+        request.method, quote(unquote(path), safe="/-_.~"), "&".join(f"{k}={v}" for k, v in pairs), "".join(lines),
+        ";".join(names), payload,
+    ])  # fmt: skip
+
+
+def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal:
+    query = request.rel_url.query
+    expires = query.get("Expires", "")
+    if not expires.isdigit():
+        raise _malformed("Expires must be a number of seconds since 1970")
+    extra = sorted((k.lower(), " ".join(v.split())) for k, v in request.headers.items() if k.lower().startswith("x-goog-"))
+    lines = "".join(f"{k}:{v}\n" for k, v in extra)
+    for name in ("generation", "upload_id"):
+        if name in query:
+            resource += f"{'&' if '?' in resource else '?'}{name}={query[name]}"
+    head = [request.method, request.headers.get("Content-MD5", ""), request.headers.get("Content-Type", ""), expires]
+    text = "\n".join(head) + "\n" + lines + resource
+    try:
+        signature = base64.b64decode(query["Signature"])
+    except binascii.Error:
+        signature = b""
+    principal = _signed(app, query["GoogleAccessId"], text, signature)
+    _in_time(0, int(expires))
+    return principal
+
+
+def _signed(app: Sandbox, email: str, text: str, signature: bytes, **details: str) -> Principal:
+    from gcp_sandbox.services.iam import accounts
+
+    account = accounts.by_email(app, email)
+    if account and not account.get("disabled"):
+        for pem in accounts.certificates(app, account).values():
+            public = x509.load_pem_x509_certificate(pem.encode()).public_key()
+            assert isinstance(public, rsa.RSAPublicKey)
+            try:
+                public.verify(signature, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+            except InvalidSignature:
+                continue
+            return Principal(email)
+    raise BadSignature(
+        403, "SignatureDoesNotMatch", "Access denied.", StringToSign=text, **details,
+        Details="The request signature we calculated does not match the signature you provided. Check your Google secret "
+        "key and signing method.",
+    )  # fmt: skip
+
+
+def _in_time(begin: float, end: float) -> None:
+    now = time.time()
+    if now > end:
+        when = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+        text = f"Request signature expired at: {when}"
+        raise BadSignature(400, "ExpiredToken", "The provided token has expired.", Details=text)
+    if now < begin - _EARLY:
+        raise BadSignature(403, "AccessDenied", "Access denied.", Details="Request is not valid yet.")
+
+
+def _malformed(text: str) -> BadSignature:
+    return BadSignature(400, "AuthorizationQueryParametersError", "Invalid query authorization parameters.", Details=text)

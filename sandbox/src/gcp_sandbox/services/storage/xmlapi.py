@@ -1,0 +1,351 @@
+"""The XML API: objects and buckets by plain HTTP, for signed URLs and tools that speak S3.
+
+https://cloud.google.com/storage/docs/xml-api/reference-methods
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from aiohttp import web
+
+from gcp_sandbox.auth import Principal
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.services.storage import access, common, content, objects, parts, signed, upload
+from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+_HOST = "storage.googleapis.com"
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_CODES = {
+    400: ("InvalidArgument", "Invalid argument."), 401: ("AuthenticationRequired", "Authentication required."),
+    403: ("AccessDenied", "Access denied."), 404: ("NoSuchKey", "The specified key does not exist."),
+    412: ("PreconditionFailed", "At least one of the pre-conditions you specified did not hold."),
+    416: ("InvalidRange", "The requested range cannot be satisfied."), 501: ("NotImplemented", "Not implemented."),
+}  # fmt: skip
+# Headers that set an object's metadata.
+_FIELDS = {
+    "Cache-Control": "cacheControl", "Content-Disposition": "contentDisposition", "Content-Encoding": "contentEncoding",
+    "Content-Language": "contentLanguage", "Content-Type": "contentType", "x-goog-storage-class": "storageClass",
+    "x-goog-custom-time": "customTime",
+}  # fmt: skip
+_PRESETS = {
+    "private": "private", "public-read": "publicRead", "public-read-write": "publicReadWrite",
+    "authenticated-read": "authenticatedRead", "bucket-owner-read": "bucketOwnerRead", "project-private": "projectPrivate",
+    "bucket-owner-full-control": "bucketOwnerFullControl",
+}  # fmt: skip
+
+
+class XmlError(Exception):
+    """An error in the XML API's own words; details become further elements."""
+
+    def __init__(self, status: int, code: str, message: str, **details: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.details = status, code, message, details
+
+
+class Request:
+    """One request: its caller, bucket and object."""
+
+    def __init__(self, app: Sandbox, request: web.BaseRequest, bucket: str, name: str) -> None:
+        self.app, self.http, self.bucket_name, self.name = app, request, bucket, name
+        self.query = request.rel_url.query
+        resource = f"/{bucket}" + (f"/{quote(name, safe='/-_.~')}" if name else "")
+        try:
+            self.principal = signed.signer(app, request, resource) or self._bearer()
+        except signed.BadSignature as error:
+            raise XmlError(error.status, error.code, error.message, **error.details) from None
+
+    def _bearer(self) -> Principal:
+        try:
+            return self.app.authenticate(self.http, anonymous=True)
+        except ApiError as error:
+            raise XmlError(401, "AuthenticationRequired", "Authentication required.", Details=error.message) from None
+
+    @property
+    def bucket(self) -> Doc:
+        """The bucket's record.  Raises XmlError 404."""
+        try:
+            return bucket_of(self.app, self.bucket_name)
+        except ApiError:
+            raise XmlError(404, "NoSuchBucket", "The specified bucket does not exist.") from None
+
+    @property
+    def params(self) -> Doc:
+        """Preconditions and preset in the JSON API's names."""
+        out: Doc = {}
+        for word in ("generation-match", "metageneration-match"):
+            value = self.http.headers.get(f"x-goog-if-{word}")
+            if value is not None:
+                out["ifGenerationMatch" if word.startswith("gen") else "ifMetagenerationMatch"] = value
+        preset = self.http.headers.get("x-goog-acl")
+        if preset is not None:
+            if preset not in _PRESETS:
+                raise XmlError(400, "InvalidArgument", "Invalid argument.", Details=f"Invalid canned ACL {preset}")
+            out["predefinedAcl"] = _PRESETS[preset]
+        return out
+
+    @property
+    def given(self) -> Doc:
+        """What the headers set on an object."""
+        headers = self.http.headers
+        out: Doc = {field: headers[name] for name, field in _FIELDS.items() if name in headers}
+        out.setdefault("contentType", "application/octet-stream")
+        custom = {k[len("x-goog-meta-") :].lower(): v for k, v in headers.items() if k.lower().startswith("x-goog-meta-")}
+        return out | ({"metadata": custom} if custom else {})
+
+    def target(self) -> upload.Target:
+        """Where an upload goes, checked."""
+        _ = self.bucket
+        return upload.Target(self.app, self.principal, self.bucket_name, self.name, self.given, self.params)
+
+    def find(self, permission: str, name: str = "") -> Doc:
+        """The object's record.  Raises ApiError, XmlError."""
+        bucket, name = self.bucket, name or self.name
+        doc = objects.Objects(self.app, bucket).get(name, self.query.get("generation"))
+        require(self.app, self.principal, permission, bucket, None if access.uniform(bucket) else (doc or {}).get("acl", []))
+        if doc is None:
+            require(self.app, self.principal, "storage.objects.list", bucket)
+            text = f"No such object: {bucket['name']}/{name}"
+            raise XmlError(404, "NoSuchKey", "The specified key does not exist.", Details=text)
+        return doc
+
+
+# -- answers ---------------------------------------------------------------
+
+
+def xml(root: str, content_: str, status: int = 200, namespace: str = NAMESPACE) -> web.Response:
+    """An XML answer; content_: its inner elements."""
+    attribute = f" xmlns='{namespace}'" if namespace else ""
+    text = f"<?xml version='1.0' encoding='UTF-8'?><{root}{attribute}>{content_}</{root}>"
+    return web.Response(status=status, body=text.encode(), content_type="application/xml", charset="UTF-8",
+                        headers={"Server": "UploadServer"})  # fmt: skip
+
+
+def element(name: str, value: Any) -> str:
+    """One element."""
+    return f"<{name}>{escape(str(value))}</{name}>"
+
+
+def _error(error: XmlError) -> web.Response:
+    inner = element("Code", error.code) + element("Message", error.message)
+    inner += "".join(element(k, v) for k, v in error.details.items())
+    return xml("Error", inner, error.status, namespace="")
+
+
+def _from_api(error: ApiError) -> XmlError:
+    status = error.code
+    if status == 401 and "does not have" in error.message:
+        status = 403  # this API has no 401 for callers without a credential
+    code, message = _CODES.get(status, ("InternalError", "We encountered an internal error."))
+    special = {
+        "The bucket you tried to delete is not empty.": "BucketNotEmpty",
+        "Your previous request to create the named bucket succeeded and you already own it.": "BucketAlreadyOwnedByYou",
+    }.get(error.message)
+    if status == 409:
+        code, message = special or "BucketAlreadyExists", error.message
+        return XmlError(status, code, message)
+    if status == 400 and "doesn't match calculated" in error.message:
+        code, message = "BadDigest", "The Content-MD5 you specified did not match what we received."
+    return XmlError(status, code, message, Details=error.message)
+
+
+def _etag(doc: Doc) -> str:
+    return f'"{base64.b64decode(doc["md5Hash"]).hex()}"' if "md5Hash" in doc else f'"{doc["etag"]}"'
+
+
+def _headers(doc: Doc) -> dict[str, str]:
+    out = objects.headers(doc) | {"ETag": _etag(doc)}
+    return out | {f"x-goog-meta-{k}": v for k, v in doc.get("metadata", {}).items()}
+
+
+def _written(doc: Doc, status: int = 200) -> web.Response:
+    hashes = objects.headers(doc)["X-Goog-Hash"]
+    return web.Response(status=status, headers={
+        "ETag": _etag(doc), "X-Goog-Generation": doc["generation"], "X-Goog-Metageneration": doc["metageneration"],
+        "X-Goog-Hash": hashes, "X-Goog-Stored-Content-Length": doc["size"], "Server": "UploadServer",
+        "X-Goog-Stored-Content-Encoding": doc.get("contentEncoding", "identity"), "Content-Length": "0",
+    })  # fmt: skip
+
+
+# -- routes ----------------------------------------------------------------
+
+
+@SERVICE.raw(_HOST, "/")
+async def by_path(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """https://storage.googleapis.com/BUCKET/OBJECT"""
+    path = request.raw_path.partition("?")[0].removeprefix("/")
+    bucket, _, name = path.partition("/")
+    return await _serve(app, request, unquote(bucket), unquote(name))
+
+
+@SERVICE.raw(f"*.{_HOST}", "/")
+async def by_host(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    """https://BUCKET.storage.googleapis.com/OBJECT"""
+    bucket = (request.host or "").partition(":")[0].lower().removesuffix(f".{_HOST}")
+    name = request.raw_path.partition("?")[0].removeprefix("/")
+    return await _serve(app, request, bucket, unquote(name))
+
+
+async def _serve(app: Sandbox, request: web.BaseRequest, bucket: str, name: str) -> web.StreamResponse:
+    try:
+        if "upload_id" in request.rel_url.query and name:
+            return await _resume(app, request)
+        call = Request(app, request, bucket, name)
+        if not bucket:
+            raise XmlError(501, "NotImplemented", "Listing buckets is not supported by this method; use the JSON API.")
+        handler = (_OBJECT if name else _BUCKET).get(request.method)
+        if handler is None:
+            raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+        return await handler(call)
+    except XmlError as error:
+        return _error(error)
+    except common.NotModified:
+        return web.Response(status=304)
+    except ApiError as error:
+        answer = _error(_from_api(error))
+        answer.headers.update(error.headers)
+        return answer
+
+
+async def _resume(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+    answer = await upload.proceed(app, request, request.rel_url.query["upload_id"])
+    return _written(answer) if isinstance(answer, dict) else answer
+
+
+# -- objects ---------------------------------------------------------------
+
+
+async def _get(call: Request) -> web.StreamResponse:
+    if "uploadId" in call.query:
+        return await parts.listed(call)
+    doc = call.find("storage.objects.get")
+    common.check_generation(call.params, doc["generation"], doc["metageneration"])
+    if call.http.headers.get("If-None-Match") == _etag(doc):
+        return web.Response(status=304, headers={"ETag": _etag(doc)})
+    headers = _headers(doc)
+    for name, header in (("response-content-type", "Content-Type"), ("response-content-disposition", "Content-Disposition")):
+        if name in call.query:
+            headers[header] = call.query[name]
+    file = content.path_of(call.app, doc["_blob"])
+    head = call.http.method == "HEAD"
+    return await content.send(call.http, file, headers, encoding=doc.get("contentEncoding", ""), head=head)
+
+
+async def _put(call: Request) -> web.StreamResponse:
+    if "partNumber" in call.query or "uploadId" in call.query:
+        return await parts.put(call)
+    if "x-goog-copy-source" in call.http.headers:
+        return _copy(call)
+    target = call.target()
+    blob = content.Blob(call.app)
+    try:
+        await blob.fill(upload.received(call.http))
+    except BaseException:
+        blob.discard()
+        raise
+    return _written(target.finish(blob, upload.header_hashes(call.http)))
+
+
+def _copy(call: Request) -> web.StreamResponse:
+    bucket, _, name = unquote(call.http.headers["x-goog-copy-source"]).removeprefix("/").partition("/")
+    here = call.bucket_name
+    call.bucket_name = bucket
+    source = call.find("storage.objects.get", name)
+    call.bucket_name = here
+    given = call.given
+    if call.http.headers.get("x-goog-metadata-directive", "COPY").upper() == "COPY":
+        given = {k: v for k, v in source.items() if k in (*objects.EDITABLE, "storageClass") and k != "acl"}
+    target = upload.Target(call.app, call.principal, here, call.name, given, call.params)
+    doc = objects.record(
+        target.bucket, call.name, given, blob=content.link(call.app, source["_blob"]), size=int(source["size"]),
+        md5=source.get("md5Hash", ""), crc32c=source["crc32c"],
+    )  # fmt: skip
+    doc |= access.object_list(target.bucket, call.name, None, call.params.get("predefinedAcl", ""), call.principal)
+    doc = target.objects.add(doc)
+    return xml("CopyObjectResult", element("LastModified", doc["updated"]) + element("ETag", _etag(doc)))
+
+
+async def _post(call: Request) -> web.StreamResponse:
+    if "uploads" in call.query:
+        return parts.initiate(call)
+    if "uploadId" in call.query:
+        return await parts.complete(call)
+    if call.http.headers.get("x-goog-resumable") == "start":
+        target = call.target()
+        ident = upload.begin(call.app, target, call.params)
+        link = f"https://{call.http.host}{quote(call.http.path, safe='/-_.~')}?upload_id={ident}"
+        return web.Response(status=201, headers={"Location": link, "X-GUploader-UploadID": ident, "Content-Length": "0"})
+    raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+
+
+async def _delete(call: Request) -> web.StreamResponse:
+    if "uploadId" in call.query:
+        return parts.abort(call)
+    doc = call.find("storage.objects.delete")
+    common.guard(call.params, doc["generation"], doc["metageneration"])
+    upload.held(call.bucket, doc)
+    objects.Objects(call.app, call.bucket).delete(doc, by_generation="generation" in call.query)
+    return web.Response(status=204)
+
+
+# -- buckets ---------------------------------------------------------------
+
+
+async def _list(call: Request) -> web.StreamResponse:
+    bucket = call.bucket
+    if "uploads" in call.query:
+        return parts.uploads(call)
+    if call.http.method == "HEAD" or "location" in call.query:
+        require(call.app, call.principal, "storage.buckets.get", bucket)
+        if "location" in call.query:
+            return xml("LocationConstraint", escape(bucket["location"]), namespace="")
+        return web.Response(headers={"Content-Type": "application/xml; charset=UTF-8"})
+    require(call.app, call.principal, "storage.objects.list", bucket)
+    query = call.query
+    second = query.get("list-type") == "2"
+    token = query.get("continuation-token", "")
+    after = query.get("start-after", "") if second else query.get("marker", "")
+    params: Doc = {"prefix": query.get("prefix", ""), "delimiter": query.get("delimiter", ""), "pageToken": token}
+    if query.get("max-keys", "1000").isdigit():
+        params["maxResults"] = int(query.get("max-keys", "1000"))
+    if after and not token:
+        params["pageToken"] = base64.urlsafe_b64encode(f"{after}\0{10**20}".encode()).decode()
+    chosen, prefixes, following = objects.pages(objects.Objects(call.app, bucket).all(), params)
+    inner = element("Name", bucket["name"]) + element("Prefix", params["prefix"])
+    if params["delimiter"]:
+        inner += element("Delimiter", params["delimiter"])
+    inner += element("KeyCount", len(chosen) + len(prefixes)) if second else element("Marker", after)
+    inner += element("IsTruncated", "true" if following else "false")
+    if following:
+        last = max([d["name"] for d in chosen] + prefixes)
+        inner += element("NextContinuationToken", following) if second else element("NextMarker", last)
+    for doc in chosen:
+        values = (("Key", doc["name"]), ("Generation", doc["generation"]), ("MetaGeneration", doc["metageneration"]),
+                  ("LastModified", doc["updated"]), ("ETag", _etag(doc)), ("Size", doc["size"]))  # fmt: skip
+        inner += "<Contents>" + "".join(element(k, v) for k, v in values) + "</Contents>"
+    inner += "".join("<CommonPrefixes>" + element("Prefix", p) + "</CommonPrefixes>" for p in prefixes)
+    return xml("ListBucketResult", inner, namespace="http://doc.s3.amazonaws.com/2006-03-01")
+
+
+_OBJECT = {"GET": _get, "HEAD": _get, "PUT": _put, "POST": _post, "DELETE": _delete}
+_BUCKET = {"GET": _list, "HEAD": _list}
+
+
+def parsed(data: bytes) -> ElementTree.Element:
+    """A request's XML, without namespaces.  Raises XmlError 400."""
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise XmlError(400, "MalformedXML", "The XML you provided was not well-formed.", Details=str(error)) from None
+    for node in root.iter():
+        node.tag = node.tag.rpartition("}")[2]
+    return root
+
+
