@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib
 import inspect
 import json
@@ -56,8 +57,13 @@ class Sandbox:
         self._raw: list[tuple[str, str, RawHandler]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
-        self._tls = web.Server(self._handle_tls, request_factory=self._request)  # type: ignore[arg-type]
-        self._plain = web.Server(self._handle_plain, request_factory=self._request)  # type: ignore[arg-type]
+        # Bodies come as they were sent: objects keep their encoding, and so does what is passed on to Cloud Run.
+        self._tls = web.Server(  # type: ignore[arg-type]
+            self._handle_tls, request_factory=self._request, auto_decompress=False
+        )
+        self._plain = web.Server(  # type: ignore[arg-type]
+            self._handle_plain, request_factory=self._request, auto_decompress=False
+        )
         # Whether an account may use its tokens; IAM sets this.
         self.account_active: Callable[[str], bool] = lambda email: True
         # E-mail of the service account that signed a JWT itself for a host, used in place of an access token.
@@ -242,7 +248,10 @@ class Sandbox:
             pairs = list(request.rel_url.query.items())
             call.params |= method.query(pairs)
             if not media and method.request and request.can_read_body:
-                call.body = api.body(method, _parse(await request.read()))
+                data = await request.read()
+                if request.headers.get("Content-Encoding", "").lower() == "gzip":
+                    data = gzip.decompress(data)
+                call.body = api.body(method, _parse(data))
             if not media and ("alt", "media") in pairs:
                 call.media = "download"
             self._settle_project(service, call)
