@@ -8,6 +8,7 @@ google.longrunning: https://google.aip.dev/151, sql: https://cloud.google.com/sq
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
 import re
 import secrets
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 KIND = "operations"
+# Google forgets operations after weeks, this program all but the last of them.
+KEPT = 500
 _log = logging.getLogger("gcp_sandbox.operations")
 Action = Callable[["Sandbox", dict[str, Any]], Awaitable[dict[str, Any] | None]]
 
@@ -55,6 +58,8 @@ class Operations:
         self._app = app
         self._actions: dict[str, Action] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # Operations that are over, oldest first; None until the first one ends.
+        self._over: collections.deque[str] | None = None
 
     def action(self, name: str, action: Action) -> None:
         """Register what an operation does when its time has come: ``async (app, operation) -> response or None``.
@@ -178,6 +183,16 @@ class Operations:
         if "error" not in op:
             op["response"] = response
         self._app.store.put(KIND, op["id"], op)
+        self._forget_old(op["id"])
+
+    def _forget_old(self, latest: str) -> None:
+        if self._over is None:
+            done = [(doc["insertTime"], key) for key, doc in self._app.store.list(KIND) if doc["status"] == "DONE"]
+            self._over = collections.deque(key for _, key in sorted(done))
+        else:
+            self._over.append(latest)
+        while len(self._over) > KEPT:
+            self._app.store.delete(KIND, self._over.popleft())
 
 
 def render(op: Operation, host: str) -> dict[str, Any]:
