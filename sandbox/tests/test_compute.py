@@ -464,7 +464,7 @@ def test_quotas_are_shown_and_kept(compute: Compute) -> None:
 
 def test_what_is_under_way_is_not_ready(own: Any) -> None:
     """In realistic time a resource can neither be referred to before it is there, nor changed while it goes."""
-    own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "slow")
+    own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "slow", "--recorded-links")
     session = own.session()
     base = "https://compute.googleapis.com/compute/v1/projects/slow"
 
@@ -486,6 +486,8 @@ def test_what_is_under_way_is_not_ready(own: Any) -> None:
     late = session.post(f"{base}/global/firewalls", json=rule).json()["error"]
     assert late["errors"][0]["reason"] == "resourceNotReady"
     assert "error" not in wait(going) and session.get(f"{base}/global/networks/n").status_code == 404
+    route = session.get(f"{base}/global/routes?filter=destRange=0.0.0.0/0").json()["items"][0]
+    assert "/compute/beta/" in route["nextHopGateway"] and "/compute/v1/" in route["network"], "--recorded-links"
 
 
 def test_what_was_answered_survives_a_kill(own: Any) -> None:

@@ -94,6 +94,22 @@ def test_a_connection_is_deleted(make: Any) -> None:
     assert net.api("POST", url, json={"consumerNetwork": net.full}).status_code == 404
 
 
+def test_a_connection_that_an_instance_uses_stays(make: Any, enable: Any, project: str) -> None:
+    net = make("sql")
+    net.connect("sql-1")
+    enable(project, "sqladmin.googleapis.com")
+    url = f"https://sqladmin.googleapis.com/v1/projects/{project}/instances"
+    body = {"name": "db", "region": "europe-west2", "databaseVersion": "POSTGRES_17", "settings": {
+        "edition": "ENTERPRISE", "tier": "db-f1-micro",
+        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/sql"}}}  # fmt: skip
+    assert "error" not in net.done(net.api("POST", url, json=body))
+    delete = f"{SERVICE}/connections/servicenetworking-googleapis-com"
+    error = net.done(net.api("POST", delete, json={"consumerNetwork": net.full}))["error"]
+    assert error["code"] == 9 and "Producer services (e.g. CloudSQL" in error["message"]
+    net.done(net.api("DELETE", f"{url}/db"))
+    assert "error" not in net.done(net.api("POST", delete, json={"consumerNetwork": net.full}))
+
+
 def test_dns_domains_are_peered(make: Any) -> None:
     net = make("dns")
     assert net.api("GET", f"{net.inner}/peeredDnsDomains").status_code == 404
