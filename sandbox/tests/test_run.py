@@ -566,13 +566,17 @@ def test_an_execution_can_be_cancelled(run, api, done):
 
 
 def test_nothing_is_left_running_and_services_come_back(own, tmp_path):
-    own.command("up", "--detach")
+    own.command("up", "--detach", "--latency", "realistic:0.02")
     session = own.session()
     usage = "https://serviceusage.googleapis.com/v1/projects/sandbox-project/services:batchEnable"
     session.post(usage, json={"serviceIds": ["run.googleapis.com", "compute.googleapis.com"]})
     base = f"https://run.googleapis.com/v2/projects/sandbox-project/locations/{REGION}/services"
     spec = {"containers": [{"image": HELLO}], "scaling": {"minInstanceCount": 1}}
+    while "error" in session.get(base).json():
+        time.sleep(0.05)
     operation = session.post(f"{base}?serviceId=s", json={"template": spec, "invokerIamDisabled": True}).json()
+    assert operation["metadata"]["reconciling"] is True
+    assert operation["metadata"]["terminalCondition"]["state"] == "CONDITION_PENDING"
     while not operation.get("done"):
         operation = session.get(f"https://run.googleapis.com/v2/{operation['name']}").json()
     url = operation["response"]["uri"]

@@ -87,6 +87,8 @@ class Pool:
             await instance.stop(grace=0)
             raise StartError("The revision was deleted.")
         self.instances.append(instance)
+        instance.quiet_since = asyncio.get_running_loop().time()
+        self._shrink(instance)
         self._fleet.spawn(self._follow(instance))
         self._pump()
         return instance
@@ -118,15 +120,11 @@ class Pool:
         """The request of an acquire() is over."""
         instance.in_flight -= 1
         self._pump()
-        if instance.in_flight == 0 and not self.closed:
-            asyncio.get_running_loop().call_later(IDLE_SECONDS, self._idle, instance, instance.requests)
+        instance.quiet_since = asyncio.get_running_loop().time()
 
     def _best(self) -> Instance | None:
         room = [i for i in self.instances if i.ready and i.in_flight < self.concurrency]
-        best = min(room, key=lambda i: i.in_flight, default=None)
-        if best is not None:
-            best.requests += 1
-        return best
+        return min(room, key=lambda i: i.in_flight, default=None)
 
     def _grow(self) -> None:
         room = self.starting * self.concurrency
@@ -160,6 +158,8 @@ class Pool:
 
     async def _follow(self, instance: Instance) -> None:
         await instance.exited.wait()
+        if instance.timer:
+            instance.timer.cancel()
         if instance in self.instances:
             self.instances.remove(instance)
         await instance.stop(grace=0)
@@ -174,11 +174,17 @@ class Pool:
         elif self._waiting:
             self._grow()
 
-    def _idle(self, instance: Instance, requests: int) -> None:
-        quiet = instance.in_flight == 0 and instance.requests == requests and instance in self.instances
-        if quiet and len(self.instances) > self.minimum:
+    def _shrink(self, instance: Instance) -> None:
+        """Stop an instance that has had nothing to do for long; looks again when it may be time."""
+        if instance not in self.instances or self.closed:
+            return
+        loop = asyncio.get_running_loop()
+        left = IDLE_SECONDS if instance.in_flight else instance.quiet_since + IDLE_SECONDS - loop.time()
+        if left <= 0 and len(self.instances) > self.minimum:
             self.instances.remove(instance)
             self._fleet.spawn(instance.stop())
+        else:
+            instance.timer = loop.call_later(max(left, 1.0) if left > 0 else IDLE_SECONDS, self._shrink, instance)
 
     async def ensure_minimum(self, service: Doc) -> None:
         """Start as many instances as the revision and its service ask for at least."""

@@ -124,7 +124,8 @@ class Instance:
         self.workload = workload
         self.address = ""
         self.in_flight = 0
-        self.requests = 0
+        self.quiet_since = 0.0
+        self.timer: asyncio.TimerHandle | None = None
         self.ready = False
         self.stopping = False
         # Whether the container answers the protocol that its port is named after.
@@ -259,6 +260,10 @@ class Instance:
         if ok and main and self.workload.http2 and not await probes.speaks_http2(self.address, self.workload.port):
             self.answers = False
             self.log("The port is named h2c, but the container does not speak HTTP/2 on it.")
+        if ok and not _free(f"127.{self._app.settings.network}.255.254", self.workload.port):
+            self.log(
+                "The container listens on all addresses of this machine; one that minds HOST is reached by requests only."
+            )
         if ok:
             port = probes.port_of(probe, self.workload.port)
             self.log(f'STARTUP {label} probe succeeded for container "{name}" on port {port}.')
