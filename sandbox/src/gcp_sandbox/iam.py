@@ -225,17 +225,18 @@ class Iam:
         return False
 
     def allows(
-        self, principal: Principal | None, permission: str, *resources: str, context: dict[str, Any] | None = None
-    ) -> bool:
+        self, principal: Principal | None, permission: str, *resources: str, context: dict[str, Any] | None = None,
+        public: bool = True,
+    ) -> bool:  # fmt: skip
         """Whether a caller (None: nobody signed in) has a permission by the policy of any of the resources.
 
         context: further attributes of the request for conditions ("request.path", "request.host", a narrower
-        "resource.name").
+        "resource.name").  public: whether allUsers and allAuthenticatedUsers count.
         """
-        everyone = {"allUsers"}
+        everyone = {"allUsers"} if public else set()
         if principal is not None and principal.email:
             domain = principal.email.rsplit("@", 1)[-1]
-            everyone |= {"allAuthenticatedUsers", principal.member, f"domain:{domain}"}
+            everyone |= {principal.member, f"domain:{domain}"} | ({"allAuthenticatedUsers"} if public else set())
         for resource in self._with_parents(resources):
             doc = self._store.peek(KIND, resource)
             for binding in doc["bindings"] if doc else ():
@@ -286,6 +287,8 @@ class Iam:
                     f"{'object' if '.objects.' in permission else 'bucket'}. Permission '{permission}' denied on resource "
                     "(or it may not exist).")  # fmt: skip
             return ApiError(403, text, reason="forbidden")
+        if call.method.api.name == "sqladmin":
+            return ApiError(403, "The client is not authorized to make this request.", reason="notAuthorized")
         service = call.app.services[call.method.api.name].host
         if service == "cloudresourcemanager.googleapis.com":
             return ApiError(403, "The caller does not have permission")

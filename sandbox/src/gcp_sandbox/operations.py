@@ -162,6 +162,7 @@ class Operations:
             if op is None or op["status"] == "DONE":
                 return
         op["status"] = "RUNNING"
+        self._app.store.put(KIND, ident, op)
         response = op["response"]
         try:
             if op["action"]:

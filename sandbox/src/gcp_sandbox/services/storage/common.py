@@ -81,20 +81,30 @@ class NotModified(Exception):
 # -- permissions -----------------------------------------------------------
 
 
-def allows(app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None) -> bool:
-    """Whether a caller has a permission on a bucket; acl: of an object of a bucket without uniform access."""
+def allows(
+    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = ""
+) -> bool:
+    """Whether a caller has a permission on a bucket, or on an object of this name (for conditions).
+
+    acl: the object's, in a bucket without uniform access.
+    """
     from gcp_sandbox.services.storage import access
 
-    if app.iam.allows(principal, permission, project_resource(bucket["_project"]), full_name(bucket["name"])):
+    context = {}
+    if name:
+        context = {"resource.type": "storage.googleapis.com/Object",
+                   "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}"}  # fmt: skip
+    resources = (project_resource(bucket["_project"]), full_name(bucket["name"]))
+    if app.iam.allows(principal, permission, *resources, context=context, public=not access.prevented(bucket)):
         return True
     return acl is not None and access.acl_allows(app, principal, permission, bucket, acl)
 
 
 def require(
-    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None
+    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = ""
 ) -> None:
     """Raise the 401 or 403 unless allowed."""
-    if not allows(app, principal, permission, bucket, acl):
+    if not allows(app, principal, permission, bucket, acl, name):
         raise denied(principal, permission)
 
 

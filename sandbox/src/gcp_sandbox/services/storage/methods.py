@@ -28,7 +28,7 @@ def find(call: Call, permission: str, *, bucket: str = "", name: str = "", gener
     found = bucket_of(call.app, bucket or call.params["bucket"])
     name = name or call.params["object"]
     doc = Objects(call.app, found).get(name, generation)
-    require(call.app, call.principal, permission, found, acl_of(found, doc))
+    require(call.app, call.principal, permission, found, acl_of(found, doc), name)
     if doc is None:
         # Who may not list the bucket is not told what is not in it.
         require(call.app, call.principal, "storage.objects.list", found)

@@ -54,9 +54,9 @@ class Target:
         """Permissions and preconditions, as they are now.  Raises ApiError."""
         before = self.objects.get(self.name)
         acl = before.get("acl", []) if before and not access.uniform(self.bucket) else None
-        require(self.app, self.principal, "storage.objects.create", self.bucket)
+        require(self.app, self.principal, "storage.objects.create", self.bucket, name=self.name)
         if before:
-            require(self.app, self.principal, "storage.objects.delete", self.bucket, acl)
+            require(self.app, self.principal, "storage.objects.delete", self.bucket, acl, self.name)
             held(self.bucket, before)
         now = before or {"generation": None, "metageneration": None}
         common.guard(self.params, now["generation"], now["metageneration"])

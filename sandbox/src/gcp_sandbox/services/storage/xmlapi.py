@@ -109,7 +109,8 @@ class Request:
         """The object's record.  Raises ApiError, XmlError."""
         bucket, name = self.bucket, name or self.name
         doc = objects.Objects(self.app, bucket).get(name, self.query.get("generation"))
-        require(self.app, self.principal, permission, bucket, None if access.uniform(bucket) else (doc or {}).get("acl", []))
+        acl = None if access.uniform(bucket) else (doc or {}).get("acl", [])
+        require(self.app, self.principal, permission, bucket, acl, name)
         if doc is None:
             require(self.app, self.principal, "storage.objects.list", bucket)
             text = f"No such object: {bucket['name']}/{name}"
