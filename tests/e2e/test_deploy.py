@@ -42,16 +42,16 @@ def test_who_is_taken_off_the_list_loses_access(cloud, deployed):
     url = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/backendServices"
     (backend,) = cloud.api("GET", url)["items"]
     number = cloud.api("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
-    policy = f"iap.googleapis.com/v1/projects/{number}/iap_web/compute/services/{backend['name']}:getIamPolicy"
+    url = f"iap.googleapis.com/v1/projects/{number}/iap_web/compute/services/{backend['name']}"
 
-    def members() -> set[str]:
-        bindings = cloud.api("POST", policy, {"options": {"requestedPolicyVersion": 3}})["bindings"]
-        (binding,) = [entry for entry in bindings if entry["role"] == "roles/iap.httpsResourceAccessor"]
-        return set(binding["members"])
+    def policy() -> dict:
+        return cloud.api("POST", f"{url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
 
-    before = members()
-    play = cloud.playbook("site.yml", "--extra-vars", "mlflow_webapp_users=group:only-these@example.com")
-    assert play.status == 0, play.output
-    assert members() == {"group:only-these@example.com", f"serviceAccount:{LOGGER}"}
-    assert cloud.playbook("site.yml").status == 0
-    assert members() == before
+    before = policy()["bindings"]
+    try:
+        play = cloud.playbook("site.yml", "--extra-vars", "mlflow_webapp_users=group:only-these@example.com")
+        assert play.status == 0, play.output
+        (binding,) = [entry for entry in policy()["bindings"] if entry["role"] == "roles/iap.httpsResourceAccessor"]
+        assert set(binding["members"]) == {"group:only-these@example.com", f"serviceAccount:{LOGGER}"}
+    finally:
+        cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before, "version": 3}})
