@@ -85,15 +85,24 @@ def test_a_key_that_google_does_not_know(cloud, unchanged, tmp_path):
     assert_one_clear_line(play, "Invalid JWT Signature", key["client_email"])
 
 
+def by_token(token: str) -> dict[str, str | None]:
+    """The environment of somebody who has an access token and no key file."""
+    return {"GCP_AUTH_KIND": "accesstoken", "GCP_ACCESS_TOKEN": token, "GCP_SERVICE_ACCOUNT_FILE": None}
+
+
+def with_token(token: str) -> dict[str, str]:
+    return {"GCP_AUTH_KIND": "accesstoken", "GCP_ACCESS_TOKEN": token, "GCP_SERVICE_ACCOUNT_FILE": ""}
+
+
 def test_an_expired_token(cloud, unchanged):
     token = cloud.command("token", "--lifetime", "-1").strip()
-    play = cloud.playbook("site.yml", GCP_AUTH_KIND="accesstoken", GCP_ACCESS_TOKEN=token)
+    play = cloud.playbook("site.yml", **by_token(token))
     assert_one_clear_line(play, "401", "expired")
     assert token not in play.output
 
 
 def test_an_account_without_permission(cloud, unchanged):
     token = cloud.command("token", "--as", LOGGER).strip()
-    play = cloud.playbook("site.yml", GCP_AUTH_KIND="accesstoken", GCP_ACCESS_TOKEN=token)
+    play = cloud.playbook("site.yml", **by_token(token))
     assert_one_clear_line(play, "403", "serviceusage.services.")
     assert token not in play.output
