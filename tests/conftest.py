@@ -78,13 +78,13 @@ class Cloud:
         assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
-    def playbook(self, name: str, *arguments: str, inventory: Path = Path("inventories/sandbox"), **env: str) -> Play:
-        """Run playbooks/`name`."""
+    def playbook(self, name: str, *arguments: str, inventory: Path = Path("inventories/sandbox"), **env: str | None) -> Play:
+        """Run playbooks/`name` with further environment variables (None: without that one)."""
         start = time.monotonic()
         done = subprocess.run(
             [BIN / "ansible-playbook", "-i", inventory, f"playbooks/{name}", *arguments],
             cwd=ROOT,
-            env=self.env | env,
+            env={name: value for name, value in (self.env | env).items() if value is not None},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -281,7 +281,12 @@ def test_neg_to_a_service_that_is_not_there(stack, api, done, browser):
 
 def test_requests_are_logged(stack, sandbox, browser):
     browser.get(f"https://{DOMAIN}/logged", headers=_with(_jwt(stack)), timeout=10)
-    lines = (sandbox.state / "logs" / "load-balancer.jsonl").read_text().splitlines()
-    last = [json.loads(line) for line in lines if "/logged" in line][-1]
+    file = sandbox.state / "logs" / "load-balancer.jsonl"
+    for _ in range(500):  # the entry is written when the answer is out
+        found = [json.loads(line) for line in file.read_text().splitlines() if "/logged" in line]
+        if found:
+            break
+        time.sleep(0.01)
+    last = found[-1]
     assert last["httpRequest"]["status"] == 200
     assert last["resource"]["labels"]["backend_service_name"] == "backend"
