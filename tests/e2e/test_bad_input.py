@@ -90,10 +90,6 @@ def by_token(token: str) -> dict[str, str | None]:
     return {"GCP_AUTH_KIND": "accesstoken", "GCP_ACCESS_TOKEN": token, "GCP_SERVICE_ACCOUNT_FILE": None}
 
 
-def with_token(token: str) -> dict[str, str]:
-    return {"GCP_AUTH_KIND": "accesstoken", "GCP_ACCESS_TOKEN": token, "GCP_SERVICE_ACCOUNT_FILE": ""}
-
-
 def test_an_expired_token(cloud, unchanged):
     token = cloud.command("token", "--lifetime", "-1").strip()
     play = cloud.playbook("site.yml", **by_token(token))
