@@ -12,7 +12,7 @@ import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote
 
 from aiohttp import web
 from cryptography import x509
@@ -95,10 +95,9 @@ def _canonical(request: web.BaseRequest) -> str:
             raise BadSignature(400, "MalformedSecurityHeader", message, ParameterName=name, Details=text)
         lines.append(f"{name}:{','.join(' '.join(v.split()) for v in values)}\n")
     payload = request.headers["x-goog-content-sha256"] if "x-goog-content-sha256" in names else "UNSIGNED-PAYLOAD"
-    return "\n".join([
-        request.method, quote(unquote(path), safe="/-_.~"), "&".join(f"{k}={v}" for k, v in pairs), "".join(lines),
-        ";".join(names), payload,
-    ])  # fmt: skip
+    path = re.sub("%..", lambda found: found[0].upper(), path)
+    head = [request.method, path, "&".join(f"{k}={v}" for k, v in pairs), "".join(lines)]
+    return "\n".join([*head, ";".join(names), payload])
 
 
 def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal:
