@@ -313,3 +313,23 @@ def test_data_survive_a_kill(own):
         time.sleep(0.05)
     own.command("up", "--detach")
     assert psql(host, "postgres", "root", "SELECT x FROM t") == "5"
+
+
+def test_clones_and_replicas(api, project):
+    url = BASE.format(project) + "/instances"
+    settings = SETTINGS | {"ipConfiguration": OPEN, "backupConfiguration": {"enabled": True}}
+    body = {"name": "source", "databaseVersion": "POSTGRES_15", "rootPassword": "root", "settings": settings}
+    finish(api, api("POST", url, json=body))
+    psql(address(api, f"{url}/source"), "postgres", "root", "CREATE TABLE t AS SELECT 3 AS x")
+    context = {"cloneContext": {"destinationInstanceName": "copy"}}
+    assert "error" not in finish(api, api("POST", f"{url}/source/clone", json=context))
+    assert psql(address(api, f"{url}/copy"), "postgres", "root", "SELECT x FROM t") == "3"
+    replica = {"name": "replica", "masterInstanceName": "source", "settings": settings}
+    finish(api, api("POST", url, json=replica))
+    assert api("GET", f"{url}/source").json()["replicaNames"] == ["replica"]
+    assert api("GET", f"{url}/replica").json()["instanceType"] == "READ_REPLICA_INSTANCE"
+    refused(api("DELETE", f"{url}/source"), 400, "invalid")
+    assert "error" not in finish(api, api("POST", f"{url}/replica/promoteReplica"))
+    assert psql(address(api, f"{url}/replica"), "postgres", "root", "SELECT x FROM t") == "3"
+    for name in ("replica", "copy", "source"):
+        finish(api, api("DELETE", f"{url}/{name}"))

@@ -19,6 +19,7 @@ import google_crc32c
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
+from gcp_sandbox.services.storage import lifecycle
 
 JSON = "https://storage.googleapis.com/storage/v1"
 UPLOAD = "https://storage.googleapis.com/upload/storage/v1"
@@ -485,3 +486,21 @@ def test_an_upload_that_breaks_off_leaves_no_object(api, bucket):
     with contextlib.suppress(Exception):
         api("POST", f"{UPLOAD}/b/{bucket}/o?uploadType=media&name=broken", data=broken())
     assert api("GET", f"{JSON}/b/{bucket}/o/broken").status_code == 404
+
+
+def test_lifecycle_conditions():
+    now = datetime(2026, 3, 10, tzinfo=UTC)
+    live = {"name": "logs/a", "timeCreated": "2026-03-01T00:00:00.000Z", "storageClass": "STANDARD"}
+    old = live | {"timeDeleted": "2026-03-05T00:00:00.000Z"}
+    for condition, of_live, of_old in (
+        ({"age": 9}, True, True),
+        ({"age": 10}, False, False),
+        ({"age": 1, "isLive": False}, False, True),
+        ({"numNewerVersions": 1}, False, True),
+        ({"daysSinceNoncurrentTime": 5}, False, True),
+        ({"daysSinceNoncurrentTime": 6}, False, False),
+        ({"createdBefore": "2026-03-02", "matchesPrefix": ["logs/"]}, True, True),
+        ({"age": 1, "matchesSuffix": [".gz"]}, False, False),
+        ({"matchesStorageClass": ["NEARLINE"]}, False, False),
+    ):
+        assert (lifecycle.matches(condition, live, 0, now), lifecycle.matches(condition, old, 1, now)) == (of_live, of_old)

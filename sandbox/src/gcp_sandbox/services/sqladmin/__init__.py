@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gcp_sandbox.services.sqladmin import backups, contents, instances, others
+from gcp_sandbox.services.sqladmin import backups, contents, copies, instances, others
 from gcp_sandbox.services.sqladmin.common import SERVICE
 from gcp_sandbox.services.sqladmin.plane import plane
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
-__all__ = ["SERVICE", "backups", "contents", "instances", "others"]
+__all__ = ["SERVICE", "backups", "contents", "copies", "instances", "others"]
 
 
 @SERVICE.starts

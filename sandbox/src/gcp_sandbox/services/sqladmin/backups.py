@@ -66,8 +66,23 @@ async def back_up(app: Sandbox, op: Doc) -> None:
         except postgres.SqlError as error:
             app.store.put(RUNS, op["args"]["key"], doc | {"status": "FAILED"})
             raise ApiError(500, f"Backup failed: {error.message}", reason="INTERNAL_ERROR") from error
-    inside = {kind: dict(app.store.list(kind, f"{op['args']['instance']}/")) for kind in _INSIDE}
-    app.store.put(RUNS, op["args"]["key"], doc | {"status": "SUCCESSFUL", "endTime": now(digits=3), "_inside": inside})
+    done = {"status": "SUCCESSFUL", "endTime": now(digits=3), "_inside": inside(app, op["args"]["instance"])}
+    app.store.put(RUNS, op["args"]["key"], doc | done)
+
+
+def inside(app: Sandbox, key: str) -> dict[str, dict[str, Doc]]:
+    """Records of the users and databases of an instance."""
+    return {kind: dict(app.store.list(kind, f"{key}/")) for kind in _INSIDE}
+
+
+def put_inside(app: Sandbox, records: dict[str, dict[str, Doc]], source: str, key: str) -> None:
+    """Give an instance the records of users and databases of another (source)."""
+    with app.store.atomic():
+        for kind in _INSIDE:
+            for other, _ in app.store.list(kind, f"{key}/"):
+                app.store.delete(kind, other)
+            for other, doc in records[kind].items():
+                app.store.put(kind, other.replace(source, key, 1), doc)
 
 
 @SERVICE.method("sql.backupRuns.get", permission="cloudsql.backupRuns.get")
@@ -119,9 +134,4 @@ async def put_back(app: Sandbox, op: Doc) -> None:
     if served(instance):
         await plane(app).restore(key, _file(app, run["_uid"], run["id"]))
     source = op["args"]["run"].rpartition("/backupRuns/")[0]
-    with app.store.atomic():
-        for kind in _INSIDE:
-            for other, _ in app.store.list(kind, f"{key}/"):
-                app.store.delete(kind, other)
-            for other, doc in run["_inside"][kind].items():
-                app.store.put(kind, other.replace(source, key, 1), doc)
+    put_inside(app, run["_inside"], source, key)

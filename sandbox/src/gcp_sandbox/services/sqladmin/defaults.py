@@ -106,9 +106,11 @@ def instance(project: Doc, body: Doc) -> Doc:
         "selfLink": f"https://sqladmin.googleapis.com/sql/v1beta4/projects/{project_id}/instances/{name}",
         "settings": filled,
     }  # fmt: skip
-    for key in ("masterInstanceName", "replicaConfiguration", "diskEncryptionConfiguration", "maintenanceVersion"):
+    for key in ("masterInstanceName", "diskEncryptionConfiguration", "maintenanceVersion"):
         if key in body:
             doc[key] = body[key]
+    if replica:
+        doc["replicaConfiguration"] = body.get("replicaConfiguration", {}) | {"kind": "sql#replicaConfiguration"}
     return doc | of_version(version)
 
 
@@ -134,6 +136,9 @@ def settings(given: Doc, version: str, region: str, *, replica: bool = False) ->
         out["insightsConfig"] = {k: v for k, v in insights.items() if v is not False}
     if "maintenanceWindow" in given:
         out["maintenanceWindow"] = {"kind": "sql#maintenanceWindow", "hour": 0} | given["maintenanceWindow"]
+    for key in ("activeDirectoryConfig", "sqlServerAuditConfig"):
+        if key in given:
+            out[key] = given[key] | {"kind": f"sql#{key}"}
     if plus and engine(version) == "POSTGRES":
         out.setdefault("dataCacheConfig", {"dataCacheEnabled": True})
     return out

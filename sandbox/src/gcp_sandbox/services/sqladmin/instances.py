@@ -67,7 +67,7 @@ def insert(call: Call) -> Doc:
     name = body.get("name", "")
     refusals.name(call.project_id, name)
     key = f"projects/{call.project_id}/instances/{name}"
-    _free(call.app, key)
+    free(call.app, key)
     if "databaseVersion" not in body:
         body["databaseVersion"] = "MYSQL_5_7"
     assert call.project is not None
@@ -83,7 +83,7 @@ def insert(call: Call) -> Doc:
         "_uid": uid, "_caKey": ca_key, "_clientCa": client_ca, "_clientCaKey": client_key,
     }  # fmt: skip
     _placed(doc)
-    _stamped(doc, 1)
+    stamped(doc, 1)
     call.app.store.put(KIND, key, doc)
     root = body.get("rootPassword", "")
     verifier = postgres.verifier(root) if root and served(doc) else ""
@@ -93,7 +93,8 @@ def insert(call: Call) -> Doc:
     )  # fmt: skip
 
 
-def _free(app: Sandbox, key: str) -> None:
+def free(app: Sandbox, key: str) -> None:
+    """Check that a name is neither in use nor reserved.  Raises ApiError 409."""
     if app.store.peek(KIND, key):
         raise refusals.exists(reserved=False)
     deleted = app.store.peek(RESERVED, key)
@@ -128,7 +129,8 @@ def _placed(doc: Doc) -> None:
         doc["secondaryGceZone"] = location.get("secondaryZone") or others[0]
 
 
-def _stamped(doc: Doc, version: int) -> None:
+def stamped(doc: Doc, version: int) -> None:
+    """Set a record's settingsVersion, and with it a new etag."""
     doc["settings"]["settingsVersion"] = str(version)
     doc["etag"] = secrets.token_hex(32)
 
@@ -222,7 +224,7 @@ async def apply(app: Sandbox, op: Doc) -> None:
     new["ipAddresses"] = plane(app).addresses(new)
     _placed(new)
     if old["settings"]["settingsVersion"] == new["settings"]["settingsVersion"]:
-        _stamped(new, int(old["settings"]["settingsVersion"]) + 1)
+        stamped(new, int(old["settings"]["settingsVersion"]) + 1)
     restart = any(old["settings"].get(k) != new["settings"].get(k) for k in _RESTARTING)
     restart |= [a["ipAddress"] for a in old["ipAddresses"]] != [a["ipAddress"] for a in new["ipAddresses"]]
     moved = served(new) and postgres.installed(new["databaseVersion"]) != postgres.installed(old["databaseVersion"])

@@ -71,9 +71,13 @@ class Plane:
     # -- addresses ---------------------------------------------------------
 
     def address(self) -> str:
-        """A new private address: 127.N.192.0 to 127.N.255.255, N of this sandbox."""
-        number = self._app.store.counter("sqladmin.addresses", 2) % (1 << 14)
-        return str(ipaddress.ip_address(f"127.{self._app.settings.network}.192.0") + number)
+        """A new address of 127.N.192.0/19 or 127.N.224.0/20, N of this sandbox; the rest is Cloud Run's."""
+        used = {a["ipAddress"] for _, doc in self._app.store.list(KIND) for a in doc.get("ipAddresses", [])}
+        first = ipaddress.ip_address(f"127.{self._app.settings.network}.192.0")
+        while True:
+            address = str(first + self._app.store.counter("sqladmin.addresses", 2) % (48 * 256))
+            if address not in used:
+                return address
 
     def addresses(self, doc: dict[str, Any]) -> list[dict[str, str]]:
         """ipAddresses as the instance's settings ask for, keeping those it has."""
@@ -161,6 +165,19 @@ class Plane:
         dump.unlink()
         self._servers[doc["_uid"]] = new
         await old.stop()
+
+    async def copy(self, source: str, key: str) -> None:
+        """Make the server of an instance with the data of another's.  Raises SqlError."""
+        old, new = self._app.store.peek(KIND, source), self._app.store.peek(KIND, key)
+        assert old is not None and new is not None
+        if served(old) and served(new):
+            folder = self._app.folder / "sql" / new["_uid"]
+            dump = folder / "copy.sql"
+            await self.server(old).dump(dump)
+            folder.joinpath("admin.pgpass").write_bytes(self.server(old).folder.joinpath("admin.pgpass").read_bytes())
+            await self.server(new).restore(dump)
+            dump.unlink()
+            await self.up(key)
 
     async def restore(self, key: str, dump: Path) -> None:
         """Have an instance hold what a dump holds.  Raises SqlError."""

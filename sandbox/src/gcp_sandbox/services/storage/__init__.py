@@ -3,7 +3,7 @@
 https://cloud.google.com/storage/docs/json_api, https://cloud.google.com/storage/docs/xml-api/overview
 """
 
-from gcp_sandbox.services.storage import access, buckets, methods, upload, xmlapi
+from gcp_sandbox.services.storage import access, buckets, lifecycle, methods, upload, xmlapi
 from gcp_sandbox.services.storage.common import SERVICE
 
-__all__ = ["SERVICE", "access", "buckets", "methods", "upload", "xmlapi"]
+__all__ = ["SERVICE", "access", "buckets", "lifecycle", "methods", "upload", "xmlapi"]

@@ -211,6 +211,18 @@ def lock(call: Call) -> Doc:
     return _changed(call, doc, {})
 
 
+@SERVICE.method("storage.projects.serviceAccount.get")
+def service_agent(call: Call) -> Doc:
+    project = projects.find(call.app, call.params["projectId"])
+    if project is None:
+        raise common.invalid(f"Unknown project id: {call.params['projectId']}")
+    resource = project_resource(project["projectId"])
+    if not call.app.iam.allows(call.principal, "resourcemanager.projects.get", resource):
+        raise common.denied(call.principal, "resourcemanager.projects.get")
+    email = f"service-{project['projectNumber']}@gs-project-accounts.iam.gserviceaccount.com"
+    return {"kind": "storage#serviceAccount", "email_address": email}
+
+
 @SERVICE.method("storage.buckets.getStorageLayout")
 def layout(call: Call) -> Doc:
     doc = bucket_of(call.app, call.params["bucket"])

@@ -100,6 +100,10 @@ class Objects:
             return self._app.store.put(self._live, doc["name"], doc)
         return self._app.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc)
 
+    def reclass(self, doc: Doc, storage_class: str) -> None:
+        """Move an object to another storage class."""
+        self.change(doc | {"storageClass": storage_class, "timeStorageClassUpdated": moment()})
+
     def delete(self, doc: Doc, *, by_generation: bool) -> None:
         """Delete an object: without a generation, the live one becomes a version where the bucket keeps them."""
         live = self._app.store.peek(self._live, doc["name"])

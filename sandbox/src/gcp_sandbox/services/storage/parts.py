@@ -15,6 +15,7 @@ from gcp_sandbox.services.storage import content, objects, upload, xmlapi
 from gcp_sandbox.services.storage.common import Doc, require
 
 if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
     from gcp_sandbox.services.storage.xmlapi import Request
 
 UPLOADS, PARTS = "storage.multipartUploads", "storage.parts"
@@ -94,7 +95,7 @@ async def complete(call: Request) -> web.StreamResponse:
     for part in chosen:
         blob.append(content.path_of(call.app, part["blob"]))
     made = target.finish(blob, {}, md5=False)
-    _drop(call, ident)
+    drop(call.app, ident)
     inner = xmlapi.element("Location", f"http://{call.http.host}{call.http.path}")
     inner += xmlapi.element("Bucket", call.bucket_name) + xmlapi.element("Key", call.name)
     answer = xmlapi.xml("CompleteMultipartUploadResult", inner + xmlapi.element("ETag", f'"{made["etag"]}"'))
@@ -107,15 +108,16 @@ def abort(call: Request) -> web.StreamResponse:
     """DELETE ?uploadId=ID"""
     ident, _ = _upload(call)
     require(call.app, call.principal, "storage.multipartUploads.abort", call.bucket)
-    _drop(call, ident)
+    drop(call.app, ident)
     return web.Response(status=204)
 
 
-def _drop(call: Request, ident: str) -> None:
-    call.app.store.delete(UPLOADS, ident)
-    for key, part in call.app.store.list(PARTS, f"{ident}/"):
-        call.app.store.delete(PARTS, key)
-        content.remove(call.app, part["blob"])
+def drop(app: Sandbox, ident: str) -> None:
+    """Forget an upload and its parts."""
+    app.store.delete(UPLOADS, ident)
+    for key, part in app.store.list(PARTS, f"{ident}/"):
+        app.store.delete(PARTS, key)
+        content.remove(app, part["blob"])
 
 
 async def listed(call: Request) -> web.StreamResponse:

@@ -1,0 +1,114 @@
+"""Clones of instances, and replicas: a clone has the data, a replica is a record until it is promoted.
+
+https://cloud.google.com/sql/docs/postgres/clone-instance, https://cloud.google.com/sql/docs/postgres/replication
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from typing import TYPE_CHECKING
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.operations import now
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.sqladmin import backups, certificates, common, instances, postgres, refusals
+from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
+from gcp_sandbox.services.sqladmin.plane import KIND, plane, served
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+
+@SERVICE.method("sql.instances.clone", permission="cloudsql.instances.clone")
+def clone(call: Call) -> Doc:
+    source = common.runnable(call)
+    name = call.body.get("cloneContext", {}).get("destinationInstanceName", "")
+    refusals.name(call.project_id, name)
+    key = f"projects/{call.project_id}/instances/{name}"
+    instances.free(call.app, key)
+    if "masterInstanceName" in source:
+        raise refusals.invalid("A replica cannot be cloned.")
+    doc = copy.deepcopy(source)
+    ca, ca_key = certificates.authority("Server")
+    doc |= {
+        "name": name, "connectionName": f"{call.project_id}:{doc['region']}:{name}", "createTime": now(digits=3),
+        "selfLink": source["selfLink"].removesuffix(source["name"]) + name, "state": "PENDING_CREATE",
+        "serverCaCert": certificates.described(ca, name), "_caKey": ca_key, "_uid": secrets.token_hex(8),
+    }  # fmt: skip
+    for gone in ("ipAddresses", "replicaNames"):
+        doc.pop(gone, None)
+    instances.stamped(doc, 1)
+    call.app.store.put(KIND, key, doc)
+    return common.start(
+        call, "CLONE", name, "clone", args={"key": key, "source": common.instance_key(call)},
+        latency="sqladmin.instances.insert",
+    )  # fmt: skip
+
+
+@SERVICE.action("clone")
+async def cloned(app: Sandbox, op: Doc) -> None:
+    """The clone is made, with all that the source holds."""
+    key, source = op["args"]["key"], op["args"]["source"]
+    doc = app.store.get(KIND, key)
+    if doc is None or app.store.peek(KIND, source) is None:
+        return
+    doc["ipAddresses"] = plane(app).addresses(doc)
+    app.store.put(KIND, key, doc)
+    try:
+        await plane(app).copy(source, key)
+    except (OSError, RuntimeError, postgres.SqlError) as error:
+        app.store.put(KIND, key, doc | {"state": "FAILED"})
+        raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
+    backups.put_inside(app, backups.inside(app, source), source, key)
+    app.store.put(KIND, key, doc | {"state": "RUNNABLE"})
+
+
+def _replica(call: Call) -> Doc:
+    doc = common.runnable(call)
+    if "masterInstanceName" not in doc:
+        raise refusals.invalid("The instance is not a replica.")
+    return doc
+
+
+@SERVICE.method("sql.instances.startReplica", permission="cloudsql.instances.startReplica")
+def start_replica(call: Call) -> Doc:
+    return common.finished(call, "START_REPLICA", _replica(call)["name"])
+
+
+@SERVICE.method("sql.instances.stopReplica", permission="cloudsql.instances.stopReplica")
+def stop_replica(call: Call) -> Doc:
+    return common.finished(call, "STOP_REPLICA", _replica(call)["name"])
+
+
+@SERVICE.method("sql.instances.promoteReplica", permission="cloudsql.instances.promoteReplica")
+def promote(call: Call) -> Doc:
+    doc = _replica(call)
+    key = common.instance_key(call)
+    source = f"{key.rpartition('/')[0]}/{doc['masterInstanceName'].rpartition(':')[2]}"
+    return common.start(
+        call, "PROMOTE_REPLICA", doc["name"], "promote", args={"key": key, "source": source},
+        latency="sqladmin.instances.update",
+    )  # fmt: skip
+
+
+@SERVICE.action("promote")
+async def promoted(app: Sandbox, op: Doc) -> None:
+    """The replica becomes an instance of its own, with the primary's data of now."""
+    key, source = op["args"]["key"], op["args"]["source"]
+    doc = app.store.get(KIND, key)
+    if doc is None:
+        return
+    for gone in ("masterInstanceName", "replicaConfiguration"):
+        doc.pop(gone, None)
+    doc["instanceType"] = "CLOUD_SQL_INSTANCE"
+    doc["settings"]["replicationType"] = "SYNCHRONOUS"
+    app.store.put(KIND, key, doc)
+    primary = app.store.get(KIND, source)
+    if primary is None:
+        return
+    if served(primary):
+        await plane(app).copy(source, key)
+    backups.put_inside(app, backups.inside(app, source), source, key)
+    primary["replicaNames"] = [n for n in primary.get("replicaNames", []) if n != doc["name"]]
+    app.store.put(KIND, source, primary)

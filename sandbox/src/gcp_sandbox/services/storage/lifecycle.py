@@ -1,0 +1,102 @@
+"""What happens to objects by themselves: lifecycle rules, the end of soft delete, uploads that nobody finishes.
+
+https://cloud.google.com/storage/docs/lifecycle
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.services.storage import content, parts, upload
+from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc
+from gcp_sandbox.services.storage.objects import Objects
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+_log = logging.getLogger("gcp_sandbox.storage")
+_EVERY = 3600.0
+_SESSION_DAYS = 7
+
+
+@SERVICE.starts
+async def start(app: Sandbox) -> None:
+    """Look after all buckets, now and then every hour."""
+    app.keep(asyncio.get_running_loop().create_task(_run(app)))
+
+
+async def _run(app: Sandbox) -> None:
+    while True:
+        await asyncio.sleep(_EVERY)
+        try:
+            tend(app, datetime.now(UTC))
+        except Exception:
+            _log.exception("lifecycle")
+
+
+def tend(app: Sandbox, now: datetime) -> None:
+    """Apply all rules as of a time."""
+    for _, bucket in app.store.list(BUCKETS):
+        found = Objects(app, bucket)
+        found.purge()
+        for rule in bucket.get("lifecycle", {}).get("rule", ()):
+            _apply(app, found, rule, now)
+    for ident, session in app.store.list(upload.SESSIONS):
+        if _time(session["start"]) < now - timedelta(days=_SESSION_DAYS):
+            if "done" not in session:
+                content.remove(app, session["blob"])
+            app.store.delete(upload.SESSIONS, ident)
+
+
+def _apply(app: Sandbox, found: Objects, rule: Doc, now: datetime) -> None:
+    action, condition = rule["action"], rule["condition"]
+    if action["type"] == "AbortIncompleteMultipartUpload":
+        for ident, doc in app.store.list(parts.UPLOADS):
+            old = _time(doc["start"]) <= now - timedelta(days=condition.get("age", 0))
+            if doc["bucket"] == found.bucket["name"] and old and _named(condition, doc["name"]):
+                parts.drop(app, ident)
+        return
+    versions = found.all(versions=True)
+    newer: dict[str, int] = {}
+    for doc in reversed(versions):  # newest first
+        rank = newer.get(doc["name"], 0)
+        newer[doc["name"]] = rank + 1
+        if not matches(condition, doc, rank, now):
+            continue
+        if action["type"] == "Delete":
+            found.delete(dict(doc), by_generation="timeDeleted" in doc)
+        elif doc["storageClass"] != action["storageClass"]:
+            found.reclass(dict(doc), action["storageClass"])
+
+
+def matches(condition: Doc, doc: Doc, newer: int, now: datetime) -> bool:
+    """Whether an object meets every part of a rule's condition; newer: how many newer versions there are."""
+    live = "timeDeleted" not in doc
+    tests: dict[str, Any] = {
+        "age": lambda v: _time(doc["timeCreated"]) <= now - timedelta(days=v),
+        "createdBefore": lambda v: _time(doc["timeCreated"]) < _midnight(v),
+        "isLive": lambda v: live == v,
+        "numNewerVersions": lambda v: newer >= v,
+        "matchesStorageClass": lambda v: doc["storageClass"] in v,
+        "daysSinceNoncurrentTime": lambda v: not live and _time(doc["timeDeleted"]) <= now - timedelta(days=v),
+        "noncurrentTimeBefore": lambda v: not live and _time(doc["timeDeleted"]) < _midnight(v),
+        "daysSinceCustomTime": lambda v: "customTime" in doc and _time(doc["customTime"]) <= now - timedelta(days=v),
+        "customTimeBefore": lambda v: "customTime" in doc and _time(doc["customTime"]) < _midnight(v),
+    }
+    return _named(condition, doc["name"]) and all(test(condition[key]) for key, test in tests.items() if key in condition)
+
+
+def _named(condition: Doc, name: str) -> bool:
+    prefixes, suffixes = condition.get("matchesPrefix"), condition.get("matchesSuffix")
+    return (not prefixes or name.startswith(tuple(prefixes))) and (not suffixes or name.endswith(tuple(suffixes)))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _midnight(text: str) -> datetime:
+    return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
