@@ -24,6 +24,7 @@ from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
 from gcp_sandbox.iam import Iam
 from gcp_sandbox.latency import profile
 from gcp_sandbox.operations import Operation, Operations, render
+from gcp_sandbox.pretty import pretty
 from gcp_sandbox.proxy import ProxyProtocol
 from gcp_sandbox.service import Call, RawHandler, Service
 from gcp_sandbox.settings import Settings
@@ -59,10 +60,10 @@ class Sandbox:
         self._server: asyncio.Server | None = None
         # Bodies come as they were sent: objects keep their encoding, and so does what is passed on to Cloud Run.
         self._tls = web.Server(  # type: ignore[arg-type]
-            self._handle_tls, request_factory=self._request, auto_decompress=False
+            self._handle_tls, request_factory=self._request, auto_decompress=False, access_log=None
         )
         self._plain = web.Server(  # type: ignore[arg-type]
-            self._handle_plain, request_factory=self._request, auto_decompress=False
+            self._handle_plain, request_factory=self._request, auto_decompress=False, access_log=None
         )
         # Whether an account may use its tokens; IAM sets this.
         self.account_active: Callable[[str], bool] = lambda email: True
@@ -350,7 +351,7 @@ def _parse(data: bytes) -> Any:
 
 def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     response = web.Response(
-        status=status, body=json.dumps(body, indent=2).encode() + b"\n", content_type="application/json", charset="utf-8"
+        status=status, body=pretty(body).encode() + b"\n", content_type="application/json", charset="utf-8"
     )
     response.headers["Vary"] = "Origin, X-Origin, Referer"
     response.headers["Server"] = "ESF"

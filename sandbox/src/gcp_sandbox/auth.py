@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import hmac
 import json
@@ -89,6 +90,7 @@ class Tokens:
         self.kid: str = keys["google"]["kid"]
         self.private_key: str = keys["google"]["pem"]
         self.public_key = public_pem(self.private_key)
+        self._opened = functools.lru_cache(maxsize=1024)(self._open)
 
     def subject(self, email: str) -> str:
         """The unique id of an account."""
@@ -111,6 +113,9 @@ class Tokens:
     def _content(self, prefix: str, token: str) -> dict[str, Any] | None:
         if not token.startswith(prefix) or self._store.peek("oauth2.revoked", token) is not None:
             return None
+        return self._opened(prefix, token)
+
+    def _open(self, prefix: str, token: str) -> dict[str, Any] | None:
         body, _, mac = token.removeprefix(prefix).partition(".")
         if not hmac.compare_digest(mac.encode(), self._mac(body).encode()):
             return None

@@ -49,9 +49,13 @@ class Method:
         self.parameters: dict[str, Schema] = doc.get("parameters", {})
         self.request: str | None = doc.get("request", {}).get("$ref")
         self.response: str | None = doc.get("response", {}).get("$ref")
-        self.regex, self.weight = self._compile(api.base + self.path)
+        self.pattern, self.weight = self._parse(api.base + self.path)
 
-    def _compile(self, template: str) -> tuple[re.Pattern[str], int]:
+    @functools.cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)  # when first tried: a thousand methods take too long at once
+
+    def _parse(self, template: str) -> tuple[str, int]:
         out, at, literal = [], 0, 0
         names: list[str] = []
         for found in re.finditer(r"\{(\+?)([^}]+)\}", template):
@@ -70,11 +74,11 @@ class Method:
         text = template[at:]
         out.append(re.escape(text))
         self.names = names
-        return re.compile("".join(out)), literal + len(text)
+        return "".join(out), literal + len(text)
 
     def match(self, path: str) -> dict[str, str] | None:
         """The path parameters, percent-decoded, or None where the path is another method's."""
-        found = self.regex.fullmatch(path)
+        found = self._regex.fullmatch(path)
         return {n: unquote(v) for n, v in zip(self.names, found.groups(), strict=True)} if found else None
 
     def query(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
@@ -144,8 +148,9 @@ class Api:
         self.methods: dict[str, Method] = {m["id"]: Method(self, m) for m in self._walk(doc)}
         self._by_shape: dict[tuple[str, int], list[Method]] = {}
         self._open: list[Method] = []
+        self.find = functools.lru_cache(maxsize=4096)(self._find)
         for method in sorted(self.methods.values(), key=lambda m: -m.weight):
-            if re.search(r"\.\*|\.\+", method.regex.pattern):
+            if re.search(r"\.\*|\.\+", method.pattern):
                 self._open.append(method)
             else:
                 self._by_shape.setdefault((method.http, self._slashes(method)), []).append(method)
@@ -157,10 +162,10 @@ class Api:
 
     @staticmethod
     def _slashes(method: Method) -> int:
-        return re.sub(r"\[\^/\]", "", method.regex.pattern).count("/")
+        return re.sub(r"\[\^/\]", "", method.pattern).count("/")
 
-    def find(self, http: str, path: str) -> tuple[Method, dict[str, str]] | None:
-        """The method and path parameters of a request, or None."""
+    def _find(self, http: str, path: str) -> tuple[Method, dict[str, str]] | None:
+        """The method and path parameters (for reading) of a request, or None."""
         for method in (*self._by_shape.get((http, path.count("/")), ()), *self._open):
             if method.http == http and (params := method.match(path)) is not None:
                 return method, params

@@ -248,6 +248,7 @@ _COMPLETE = {"run", "secretmanager", "cloudsql", "iap", "storage", "serviceusage
 
 
 @functools.lru_cache(maxsize=20_000)
+@functools.lru_cache(maxsize=8192)
 def role_has(role: str, permission: str) -> bool:
     """Whether a predefined role contains a permission."""
     return matches(tuple(ROLES[role][1]), permission) if role in ROLES else False

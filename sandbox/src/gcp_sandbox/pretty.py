@@ -1,0 +1,20 @@
+"""JSON as Google answers it: indented by two blanks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_scalar = json.JSONEncoder().encode
+
+
+def pretty(value: Any, newline: str = "\n") -> str:
+    """What json.dumps(value, indent=2) returns, several times as fast (that one is not written in C)."""
+    if isinstance(value, dict) and value:
+        inner = newline + "  "
+        parts = [f"{_scalar(str(key))}: {pretty(item, inner)}" for key, item in value.items()]
+        return "{" + inner + ("," + inner).join(parts) + newline + "}"
+    if isinstance(value, list | tuple) and value:
+        inner = newline + "  "
+        return "[" + inner + ("," + inner).join([pretty(item, inner) for item in value]) + newline + "]"
+    return _scalar(value)
