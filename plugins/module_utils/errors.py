@@ -9,6 +9,15 @@ import json
 import re
 from collections.abc import Mapping
 
+DISABLED = frozenset({"SERVICE_DISABLED", "accessNotConfigured"})
+SPREADING = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
+    # Users and groups that do not exist never will by waiting.
+    r"service ?account\b.*(does not|doesn't|may not) exist",
+    r"unknown service account",
+    r"permission 'iam\.serviceaccounts\.actas' denied",
+    r"permission denied on secret",
+    r"take a few minutes to propagate",
+))
 PERMISSION = re.compile(r"[a-z][a-zA-Z]*(?:\.[a-z][a-zA-Z]*){2,3}(?![\w.])")
 
 
@@ -50,6 +59,19 @@ class ApiError(GcpError):
         text = f"Cannot {attempt}: {self.message}" + (f" ({symbols})" if symbols else "")
         super().__init__(f"{text}. {hint}" if hint else text)
 
+    @property
+    def disabled(self) -> bool:
+        """The API is not enabled in the project."""
+        return self.reason in DISABLED
+
+    @property
+    def spreading(self) -> bool:
+        """
+        An account or a grant made moments ago may not have reached all of Google yet; a lasting mistake looks the same.
+        https://cloud.google.com/iam/docs/access-change-propagation
+        """
+        return any(pattern.search(self.message) for pattern in SPREADING)
+
 
 def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
     """
@@ -71,7 +93,7 @@ def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
     details = [d for d in error.get("details") or () if isinstance(d, dict)]
     info = next((d for d in details if d.get("reason")), {})
     entries = [e for e in error.get("errors") or () if isinstance(e, dict)]
-    symbols = [info.get("reason"), error.get("status"), *(e.get("reason") for e in entries)]
+    symbols = [info.get("reason"), *(e.get("reason") for e in entries), error.get("status")]
     symbols = [str(symbol) for symbol in symbols if symbol]
     message = str(error.get("message") or (entries[0].get("message") if entries else "") or "no message")
     violations = [
@@ -85,7 +107,7 @@ def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
 def advice(status: int, text: str, principal: str) -> str:
     """What to do about the unsuccessful answer TEXT; "" where Google's own sentence says enough."""
     _, message, metadata, symbols = parse(text)
-    if symbols & {"SERVICE_DISABLED", "accessNotConfigured"}:
+    if symbols & DISABLED:
         api = metadata.get("service") or next(iter(re.findall(r"[a-z]+\.googleapis\.com", message)), "the API")
         return f"Enable {api} (module mlops.mlflow_gcp.project_services); just enabled, it takes a few minutes to work"
     if symbols & {"BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_OPEN"} or "billing" in message.lower():

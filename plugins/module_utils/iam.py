@@ -98,13 +98,13 @@ def with_members(policy: dict[str, Any], role: str, members: list[str]) -> dict[
 
 
 def change(
-    task: Task, target: PolicyOf, role: str, wish: Callable[[list[str]], list[str]], *, timeout: float = 60
+    task: Task, target: PolicyOf, role: str, wish: Callable[[list[str]], list[str]], *, timeout: float = 120
 ) -> tuple[list[str], list[str]]:
     """
     Members of ROLE before and after WISH (members it has -> members it shall have); writes unless in check mode.
 
-    Somebody else's write in between (409, 412) and a service account so new that IAM does not know it yet (400) make
-    it start over for up to TIMEOUT seconds.
+    Somebody else's write in between (409, 412) and a service account so new that IAM does not know it yet (400, 404)
+    make it start over for up to TIMEOUT seconds.
     """
 
     def once() -> tuple[list[str], list[str]]:
@@ -131,8 +131,4 @@ def _read(task: Task, target: PolicyOf) -> dict[str, Any]:
 
 
 def _passing(error: ApiError) -> bool:
-    if error.status in (409, 412):
-        return True
-    # Users and groups that do not exist never will by waiting.
-    message = error.message.lower()
-    return error.status == 400 and "service account" in message and "does not exist" in message
+    return error.status in (409, 412) or error.status in (400, 404) and error.spreading

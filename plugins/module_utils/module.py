@@ -83,7 +83,7 @@ class Task:
         if project not in self._numbers:
             url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
             answer = self.read(f"project {project}", lambda: self.client.get(url)) or {}
-            # In check mode the API may be off still; nothing is compared with 0.
+            # 0 in check mode, when the API is off still.
             self._numbers[project] = str(answer.get("projectNumber", 0))
         return self._numbers[project]
 
@@ -92,13 +92,15 @@ class Task:
         What CALL returns; its errors begin with "Cannot read WHAT".
 
         In check mode None where the API is not enabled: in a first --check of a whole deployment the real run
-        would have enabled it before it comes here.
+        would have enabled it before it comes here. So is what goes by a project's number that could not be read.
         """
+        if self.check_mode and "0" in self._numbers.values():
+            return None
         with self.client.attempt(f"read {what}"):
             try:
                 return call()
             except ApiError as error:
-                if not self.check_mode or error.reason not in ("SERVICE_DISABLED", "accessNotConfigured"):
+                if not self.check_mode or not error.disabled:
                     raise
                 self.warn(f"{error}; taken as absent in check mode")
                 return None

@@ -13,7 +13,7 @@ description:
   - Every other binding stays as it is, conditional ones of the same role included; this module only speaks of the
     binding without a condition.
   - The policy is read and written with its etag. When somebody else writes it in between, or when a service account
-    is so new that IAM does not know it yet, the module starts over for up to a minute.
+    is so new that IAM does not know it yet, the module starts over for up to two minutes.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:

@@ -144,7 +144,7 @@ def family(task: Task) -> list[dict[str, Any]]:
             entries = list(task.client.items(collection(task), "items"))
         except ApiError as error:
             # A first --check of a whole deployment: compute is not enabled yet.
-            if not task.check_mode or error.reason not in ("SERVICE_DISABLED", "accessNotConfigured"):
+            if not task.check_mode or not error.disabled:
                 raise
             return []
     return [

@@ -188,7 +188,7 @@ def sign(task: Task, email: str, url: str, patience: float) -> str:
     with task.client.attempt(f"sign in as {email} (needs roles/iam.serviceAccountTokenCreator on it)"):
         answer = task.client.patiently(
             lambda: task.client.post(call, {"payload": json.dumps(claims)}, safe=True),
-            lambda error: error.status in (403, 404) and error.reason not in ("SERVICE_DISABLED", "accessNotConfigured"),
+            lambda error: error.status in (403, 404) and not error.disabled,
             timeout=patience,
         )
     return answer["signedJwt"]

@@ -11,6 +11,8 @@ short_description: Enable Google Cloud APIs in a project
 description:
   - Enables those of the named APIs that are not enabled yet, up to twenty in one request.
   - Never disables an API, nor touches one that is not named.
+  - Just enabled, an API goes on to answer that it is not for up to some minutes. The module returns when those that
+    this collection calls no longer do.
   - C(google.cloud.gcp_serviceusage_service) enables one API a task, has no check mode, and stops with a traceback
     where a finished operation has no response.
 version_added: 0.1.0
@@ -28,7 +30,7 @@ options:
     required: true
   timeout:
     description:
-      - Seconds to wait for each request to be carried out.
+      - Seconds to wait for each request to be carried out, and again for the APIs to answer.
     type: int
     default: 600
 """
@@ -66,8 +68,24 @@ from collections.abc import Iterator
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import wait
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import poll, wait
 
+# A read of each API that this collection calls: as long as an API is not in place everywhere, some say that it is not
+# enabled. Any other answer, a refusal as well, comes from the API itself.
+READS = {
+    "artifactregistry": "v1/projects/{project}/locations?pageSize=1",
+    "cloudresourcemanager": "v1/projects/{project}",
+    "compute": "compute/v1/projects/{project}/global/networks?maxResults=1",
+    "iam": "v1/projects/{project}/serviceAccounts?pageSize=1",
+    "iap": "v1/projects/{project}/iap_web:iapSettings",
+    "run": "v2/projects/{project}/locations/us-central1/services?pageSize=1",
+    "secretmanager": "v1/projects/{project}/secrets?pageSize=1",
+    "servicenetworking":
+        "v1/services/servicenetworking.googleapis.com/connections?network=projects/{project}/global/networks/-",
+    "sqladmin": "v1/projects/{project}/instances?maxResults=1",
+    "storage": "storage/v1/b?project={project}&maxResults=1",
+    "vpcaccess": "v1/projects/{project}/locations?pageSize=1",
+}
 # Google's limits for one request.
 READ_AT_ONCE, ENABLE_AT_ONCE = 30, 20
 
@@ -105,6 +123,32 @@ def enable(task: Task, names: list[str]) -> None:
             raise ApiError(attempt, 0, "", reasons)
 
 
+def settle(task: Task, names: list[str]) -> None:
+    """Wait until all of Google knows that NAMES are enabled: twice in a row no API of them said otherwise."""
+    reads = {name: READS[short] for name in names if (short := name.removesuffix(".googleapis.com")) in READS}
+    if not reads:
+        return
+    clean = 0
+
+    def disabled() -> dict[str, str]:
+        nonlocal clean
+        found = {name: read for name, read in reads.items() if refuses(task, name, read)}
+        clean = 0 if found else clean + 1
+        return found
+
+    poll(disabled, lambda _found: clean == 2, timeout=task.params["timeout"],
+         attempt=f"wait for {', '.join(reads)} to answer, just enabled in project {task.project},")
+
+
+def refuses(task: Task, name: str, read: str) -> bool:
+    """API NAME says that it is not enabled."""
+    try:
+        task.client.get(f"https://{name}/{read.format(project=task.project)}")
+    except ApiError as error:
+        return error.disabled
+    return False
+
+
 def converge(task: Task) -> dict:
     names = list(dict.fromkeys(task.params["names"]))
     for name in names:
@@ -114,6 +158,7 @@ def converge(task: Task) -> dict:
     missing = [name for name in names if before[name] != "ENABLED"]
     if not task.check_mode:
         enable(task, missing)
+        settle(task, missing)
     after = {**before, **dict.fromkeys(missing, "ENABLED")}
     return task.result(changed=bool(missing), before=before, after=after, resource=after, enabled=missing)
 

@@ -276,6 +276,7 @@ resource:
 """
 
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -310,6 +311,8 @@ KEPT = (
     "invokerIamDisabled", "labels", "launchStage", "scaling",
 )
 FAILED = "CONDITION_FAILED"
+# Seconds for which a grant that Google says is missing may be on its way.
+PATIENCE = 120
 LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 
 
@@ -474,16 +477,25 @@ class Service(Resource):
 
     def differences(self, live: dict[str, Any]) -> list[str]:
         if (live.get("terminalCondition") or {}).get("state") == FAILED:
-            # An unchanged template would make no new revision.
-            number = int(live.get("generation") or 0) + 1
-            self.wanted["template"]["revision"] = f"{self.name}-{number:05d}-retry"
+            self.rename_revision(live)
         return super().differences(live)
 
+    def rename_revision(self, live: dict[str, Any]) -> None:
+        """An unchanged template would make no new revision."""
+        number = int(live.get("generation") or 0) + 1
+        self.wanted["template"]["revision"] = f"{self.name}-{number:05d}-retry"
+
     def create(self) -> dict[str, Any]:
-        return self.client.post(self.collection, self.body({}), params=self.create_params, safe=True)
+        return self.patiently(
+            lambda: self.client.post(self.collection, self.body({}), params=self.create_params, safe=True))
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        return self.client.request("PATCH", self.url, self.body(live))
+        return self.patiently(lambda: self.client.request("PATCH", self.url, self.body(live)))
+
+    def patiently(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What CALL returns, called again while the service account and its grants may be on their way."""
+        return self.client.patiently(
+            call, lambda error: error.spreading, timeout=min(self.timeout, PATIENCE), pause=5)
 
     def body(self, live: dict[str, Any]) -> dict[str, Any]:
         """The whole service: what is declared, and what is not ours of LIVE."""
@@ -497,16 +509,29 @@ class Service(Resource):
         return {key: live[key] for key in KEPT if key in live} | body
 
     def wait(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        if verb == "delete":
+            return super().wait(answer, url, verb)
+        first = [answer]
+        return self.patiently(lambda: self.rollout(first.pop() if first else self.retry(), url, verb))
+
+    def rollout(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        """The service once the operation ANSWER has ended well; raises ApiError with the condition that failed."""
         try:
             service = super().wait(answer, url, verb)
             reason = failure(service)
         except ApiError:
-            reason = failure(self.read() or {}) if verb != "delete" else ""
+            reason = failure(self.read() or {})
             if not reason:
                 raise
         if reason:
-            raise GcpError(f"Cannot {verb} {self.label}: {reason}")
+            raise ApiError(f"{verb} {self.label}", 0, "", reason)
         return service
+
+    def retry(self) -> dict[str, Any]:
+        """Google's answer to the same declaration as another revision."""
+        live = self.read() or {}
+        self.rename_revision(live)
+        return self.client.request("PATCH", self.url, self.body(live))
 
     def check_delete(self, live: dict[str, Any]) -> None:
         if self.params["deletion_protection"]:

@@ -107,6 +107,8 @@ class Connection(Resource):
         project = self.network.split("/")[1]
         if not project.isdigit():
             project = self.task.number_of(project)
+        if project == "0":
+            return None
         network = f"projects/{project}/global/networks/{self.name}"
         self.wanted["network"] = network
         service = f"services/{self.params['service']}"
@@ -124,7 +126,8 @@ class Connection(Resource):
         try:
             answer = self.client.post(self.collection, self.wanted, safe=True)
             self.wait(answer, self.collection, "create")
-            return {}
+            # Cloud SQL fails for good when it comes before the connection is in place.
+            return self.poll(bool, "wait for the creation")
         except ApiError as error:
             if "cannot modify allocated ranges" not in error.message.lower():
                 raise
@@ -169,7 +172,7 @@ class Connection(Resource):
                     instance.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork"))
             ]
         except ApiError as error:
-            if error.reason in ("SERVICE_DISABLED", "accessNotConfigured"):
+            if error.disabled:
                 return []
             raise
 

@@ -292,7 +292,7 @@ class Bucket(Resource):
         try:
             live = super().read()
         except ApiError as error:
-            if error.status == 403 and error.reason not in ("SERVICE_DISABLED", "accessNotConfigured") and self._elsewhere():
+            if error.status == 403 and not error.disabled and self._elsewhere():
                 raise self._taken() from None
             raise
         if live is not None and live.get("projectNumber") and not self._is_ours(live["projectNumber"]):
@@ -347,7 +347,7 @@ class Bucket(Resource):
 
     def _is_ours(self, number: Any) -> bool:
         try:
-            return str(number) == self.task.project_number
+            return self.task.project_number in (str(number), "0")
         except ApiError:
             # Not allowed to ask: the caller can read the bucket, take it for ours.
             return True

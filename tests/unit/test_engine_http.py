@@ -227,6 +227,8 @@ def test_enables_what_is_missing(google, services):
     google.expect("POST", ENABLE, {"name": "operations/acat.p2"}, body={"serviceIds": ["run.googleapis.com"]})
     google.expect("GET", "https://serviceusage.googleapis.com/v1/operations/acat.p2",
                   {"name": "operations/acat.p2", "done": True, "response": ENABLED})
+    for _ in range(2):
+        google.expect("GET", "https://run.googleapis.com/v2/projects/demo/locations/us-central1/services", {})
     result = services()
     assert (result["changed"], result["enabled"]) == (True, ["run.googleapis.com"])
     assert result["diff"] == {"before": {"run.googleapis.com": "DISABLED"}, "after": {"run.googleapis.com": "ENABLED"}}

@@ -51,7 +51,10 @@ SENT = {
     },
     "traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}],
 }
-FAILURE = "Revision 'mlflow-00001-abc' is not ready and cannot serve traffic. Permission denied on secret pw."
+FAILURE = "Revision 'mlflow-00001-abc' is not ready and cannot serve traffic. The container exited."
+NO_GRANT = ("Revision 'mlflow-00001-abc' is not ready and cannot serve traffic. spec.template.spec.containers[0].env: "
+            "Permission denied on secret: projects/1/secrets/pw/versions/1 for Revision service account x@y.")
+NO_ACCOUNT = f"Permission 'iam.serviceaccounts.actAs' denied on service account {SERVER} (or it may not exist)."
 
 
 def live(**more):
@@ -88,9 +91,9 @@ def changed(path, value):
     return body
 
 
-def failed(**more):
+def failed(message=FAILURE, **more):
     return live(
-        terminalCondition={"type": "Ready", "state": "CONDITION_FAILED", "message": FAILURE},
+        terminalCondition={"type": "Ready", "state": "CONDITION_FAILED", "message": message},
         conditions=[{"type": "RoutesReady", "state": "CONDITION_SUCCEEDED"}], **more)
 
 
@@ -181,8 +184,32 @@ def test_a_revision_that_fails(google, run_module, verb):
 
 def test_an_operation_that_ends_well_with_a_failed_revision(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed()))
-    with pytest.raises(Exception, match="Permission denied on secret pw"):
+    with pytest.raises(Exception, match="The container exited"):
         run_module("run_service", **OPTIONS)
+
+
+def test_waits_for_the_grant_on_the_secret(google, run_module, clock):
+    google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed(NO_GRANT)))
+    body = copy.deepcopy(SENT) | {"launchStage": "GA"}
+    body["template"]["revision"] = "mlflow-00002-retry"
+    google.expect("GET", URL, failed(NO_GRANT)).expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
+    assert run_module("run_service", **OPTIONS)["changed"] is True
+    assert 3 < sum(clock.slept) < 10
+
+
+def test_a_grant_that_never_comes(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed(NO_GRANT)))
+    google.expect("GET", URL, failed(NO_GRANT)).expect("PATCH", URL, done(response=failed(NO_GRANT)))
+    with pytest.raises(Exception) as caught:
+        run_module("run_service", timeout=12, **OPTIONS)
+    assert str(caught.value) == f"Cannot create Cloud Run service mlflow: {NO_GRANT}"
+
+
+def test_waits_for_a_service_account_just_made(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", SERVICES, google.error(403, "PERMISSION_DENIED", NO_ACCOUNT))
+    google.expect("POST", SERVICES, google.error(400, "FAILED_PRECONDITION", f"Service account {SERVER} does not exist."))
+    google.expect("POST", SERVICES, done()).expect("GET", URL, live())
+    assert run_module("run_service", **OPTIONS)["changed"] is True
 
 
 def test_a_failed_service_gets_a_new_revision(google, run_module):

@@ -50,6 +50,20 @@ def test_creates(google, run_module, live):
     assert (result["changed"], result["resource"]) == (True, connection("range-a"))
 
 
+def test_waits_until_a_new_connection_is_in_place(google, run_module, live):
+    live()
+    google.expect("POST", CONNECTIONS, done())
+    live(number=False)
+    live("range-a", number=False)
+    assert run_module("service_networking_connection", **OPTIONS)["resource"] == connection("range-a")
+
+
+def test_check_mode_before_the_first_api_is_enabled(google, run_module):
+    details = [{"reason": "SERVICE_DISABLED"}]
+    google.expect("GET", PROJECT, google.error(403, "PERMISSION_DENIED", "Disabled.", details=details))
+    assert run_module("service_networking_connection", check=True, **OPTIONS)["changed"] is True
+
+
 @pytest.mark.parametrize("network", ["net", "projects/demo/global/networks/net",
                                      "https://www.googleapis.com/compute/v1/projects/demo/global/networks/net"])
 def test_second_run_changes_nothing(google, run_module, live, network):

@@ -158,6 +158,12 @@ def test_name_taken_and_readable(google, run_module):
         run_module("storage_bucket", state="absent", force_destroy=True, name="artifacts")
 
 
+def test_check_mode_before_the_projects_number_can_be_read(google, run_module):
+    google.expect("GET", URL, LIVE)
+    google.expect("GET", PROJECT, google.error(403, "PERMISSION_DENIED", "Off.", details=[{"reason": "SERVICE_DISABLED"}]))
+    assert not run_module("storage_bucket", check=True, **OPTIONS)["changed"]
+
+
 def test_name_taken_when_creating(google, run_module):
     google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
     google.expect("POST", API, google.old_error(409, "conflict", "The requested bucket name is not available."))

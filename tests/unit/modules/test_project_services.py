@@ -1,0 +1,54 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module project_services: enabling, and waiting until all of Google knows."""
+
+from __future__ import annotations
+
+import pytest
+
+PARENT = "projects/demo/services"
+SERVICES = f"https://serviceusage.googleapis.com/v1/{PARENT}"
+RUN, SQL = "run.googleapis.com", "sqladmin.googleapis.com"
+READ_RUN = "https://run.googleapis.com/v2/projects/demo/locations/us-central1/services"
+READ_SQL = "https://sqladmin.googleapis.com/v1/projects/demo/instances"
+NAMES = [RUN, SQL, "cloudbuild.googleapis.com"]
+
+
+@pytest.fixture
+def enabled(google):
+    """Scripts that NAMES are disabled and that enabling them goes well."""
+    google.expect("GET", f"{SERVICES}:batchGet", {})
+    google.expect("POST", f"{SERVICES}:batchEnable", {"name": "operations/x", "done": True, "response": {}},
+                  body={"serviceIds": NAMES})
+
+
+def disabled(google, old=False):
+    message = "Cloud Run Admin API has not been used in project 1 before or it is disabled."
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "SERVICE_DISABLED"}]
+    if old:
+        return google.old_error(403, "accessNotConfigured", message)
+    return google.error(403, "PERMISSION_DENIED", message, details=details)
+
+
+def test_returns_when_no_api_says_any_more_that_it_is_disabled(google, run_module, enabled, clock):
+    denied = google.error(403, "PERMISSION_DENIED", "Permission 'run.services.list' denied.")
+    for run, sql in ((disabled(google), disabled(google, old=True)), (denied, {}), (disabled(google), {}), ({}, {}), ({}, {})):
+        google.expect("GET", READ_RUN, run).expect("GET", READ_SQL, sql)
+    result = run_module("project_services", names=NAMES)
+    assert (result["changed"], result["enabled"]) == (True, NAMES)
+    assert len(clock.slept) == 4
+
+
+def test_says_which_api_it_waited_for_in_vain(google, run_module, enabled, clock):
+    for _ in range(4):
+        google.expect("GET", READ_RUN, disabled(google)).expect("GET", READ_SQL)
+    with pytest.raises(Exception) as caught:
+        run_module("project_services", names=NAMES, timeout=1)
+    assert str(caught.value) == ("Cannot wait for run.googleapis.com, sqladmin.googleapis.com to answer, just enabled in "
+                                 "project demo, within 1 s; run again later")
+
+
+def test_does_not_ask_what_was_enabled_before(google, run_module):
+    google.expect("GET", f"{SERVICES}:batchGet", {"services": [{"name": f"{PARENT}/{RUN}", "state": "ENABLED"}]})
+    assert run_module("project_services", names=[RUN])["changed"] is False
