@@ -205,7 +205,8 @@ def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool) -> web.Resp
     code = codes.get(redirect.get("redirectResponseCode", ""), 301)
     url = f"{scheme}://{host}{path}{query}"
     text = (f'<HTML><HEAD><meta http-equiv="content-type" content="text/html;charset=utf-8">\n<TITLE>{code} Moved</TITLE>'
-            f'</HEAD><BODY>\n<H1>{code} Moved</H1>\nThe document has moved\n<A HREF="{url}">here</A>.\r\n</BODY></HTML>\r\n')  # fmt: skip
+            f'</HEAD><BODY>\n<H1>{code} Moved</H1>\nThe document has moved\n'
+            f'<A HREF="{url}">here</A>.\r\n</BODY></HTML>\r\n')  # fmt: skip
     return web.Response(status=code, text=text, content_type="text/html", headers={"Location": url})
 
 

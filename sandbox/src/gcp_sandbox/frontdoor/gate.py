@@ -75,7 +75,8 @@ def check(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Passed | web.
     agent = f"service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
     if app.store.peek(EMAILS, agent) is None:
         return _text(500, "The IAP service account is not provisioned. Please follow the instructions to create service "
-                          "account and rectify IAP and Cloud Run setup: https://cloud.google.com/iap/docs/enabling-cloud-run")  # fmt: skip
+                          "account and rectify IAP and Cloud Run setup: "
+                          "https://cloud.google.com/iap/docs/enabling-cloud-run")  # fmt: skip
     return Passed(_headers(app, principal, number, backend), Principal(agent))
 
 
