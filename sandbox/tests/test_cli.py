@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
+import re
 import signal
 import socket
+import ssl
 from typing import Any
 
 import psutil
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 def _pid(running: Any) -> int:
@@ -52,6 +58,20 @@ def test_kill_and_up_again_keeps_everything_answered(own):
     assert "none is running" in own.command("env", check=False)
     assert "ready" in own.command("up", "--detach")
     assert _state(own, url) == "ENABLED"
+
+
+def test_browser_names_a_key_of_the_chain_that_hosts_send(sandbox):
+    host, port = "accounts.google.com", int(sandbox.environment["HTTPS_PROXY"].rpartition(":")[2])
+    trust = ssl.create_default_context(cafile=sandbox.environment["SSL_CERT_FILE"])
+    with socket.create_connection(("127.0.0.1", port), 10) as plain:
+        plain.sendall(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode())
+        assert b" 200 " in plain.recv(4096)
+        with trust.wrap_socket(plain, server_hostname=host) as secure:
+            # Public only from Python 3.13 on.
+            chain = [x509.load_pem_x509_certificate(c.public_bytes().encode()) for c in secure._sslobj.get_unverified_chain()]
+    keys = [c.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for c in chain]
+    named = re.search(r"--ignore-certificate-errors-spki-list=(\S+)", sandbox.command("browser", f"https://{host}"))[1]
+    assert named in [base64.b64encode(hashlib.sha256(key).digest()).decode() for key in keys]
 
 
 def test_down_leaves_nothing_running(own):

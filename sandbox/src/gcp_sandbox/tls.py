@@ -34,7 +34,10 @@ class Authority:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.set_alpn_protocols(["http/1.1"])
             names = (name, name.removeprefix("*.")) if name.startswith("*.") else (name,)
-            self._ca.issue_cert(*names).configure_cert(context)
+            leaf = self._ca.issue_cert(*names).private_key_and_cert_chain_pem.bytes()
+            # A browser told to trust the authority by its key looks for that in the chain it is sent.
+            with trustme.Blob(leaf + self._ca.cert_pem.bytes()).tempfile() as path:
+                context.load_cert_chain(path)
             self._contexts[name] = context
         return self._contexts[name]
 
