@@ -10,7 +10,7 @@ module: service_networking_connection
 short_description: Peer a VPC network with Google's managed services
 description:
   - Private services access, the peering over which Cloud SQL gets a private address in a network of yours.
-  - The peering uses exactly the O(reserved_ranges); a range that is no longer named is taken out of it.
+  - Ranges that the peering has already stay in it, other users of the network live in them; see O(exclusive).
   - Deleting fails for a while after the last Cloud SQL instance is gone. The module retries, and at the end removes the
     peering from the network itself, unless a Cloud SQL instance of the project still uses that network.
   - C(google.cloud) has no module for this.
@@ -31,6 +31,11 @@ options:
       - Names of the network's global addresses with purpose C(VPC_PEERING); required for O(state=present).
     type: list
     elements: str
+  exclusive:
+    description:
+      - The peering uses exactly O(reserved_ranges); a range that is not named is taken out of it.
+    type: bool
+    default: false
   service:
     description:
       - The service to peer with.
@@ -120,7 +125,11 @@ class Connection(Resource):
             # In a first --check of a whole deployment the network is still to be made.
             self.task.warn(f"{error}; taken as absent in check mode")
             return None
-        return next((found for found in connections if found.get("service", service) == service), None)
+        live = next((found for found in connections if found.get("service", service) == service), None)
+        if live and self.params["state"] == "present" and not self.params["exclusive"]:
+            ranges = [*live.get("reservedPeeringRanges", ()), *self.params["reserved_ranges"]]
+            self.wanted["reservedPeeringRanges"] = list(dict.fromkeys(ranges))
+        return live
 
     def create(self) -> dict[str, Any]:
         try:
@@ -188,6 +197,7 @@ def main() -> None:
         argument_spec={
             "network": {"type": "str", "required": True},
             "reserved_ranges": {"type": "list", "elements": "str"},
+            "exclusive": {"type": "bool", "default": False},
             "service": {"type": "str", "default": "servicenetworking.googleapis.com"},
             "timeout": {"type": "int", "default": 600},
             **STATE_OPTION,

@@ -84,12 +84,22 @@ def test_ranges_left_behind_by_a_deleted_connection(google, run_module, live, as
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
 
 
+def test_the_ranges_of_others_stay(google, run_module, live):
+    live("theirs")
+    google.expect("PATCH", f"{CONNECTIONS}/-", done(), params={"force": "true", "updateMask": "reservedPeeringRanges"},
+                  body={"network": NETWORK, "reservedPeeringRanges": ["theirs", "range-a"]})
+    live("theirs", "range-a", number=False)
+    assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
+    live("theirs", "range-a")
+    assert run_module("service_networking_connection", **OPTIONS)["changed"] is False
+
+
 def test_a_range_no_longer_named_is_taken_out(google, run_module, live):
     live("range-a", "range-b")
     google.expect("PATCH", f"{CONNECTIONS}/-", done(), params={"force": "true", "updateMask": "reservedPeeringRanges"},
                   body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]})
     live("range-a", number=False)
-    result = run_module("service_networking_connection", **OPTIONS)
+    result = run_module("service_networking_connection", exclusive=True, **OPTIONS)
     assert result["diff"]["before"]["reservedPeeringRanges"] == ["range-a", "range-b"]
     assert result["diff"]["after"]["reservedPeeringRanges"] == ["range-a"]
 
