@@ -61,6 +61,13 @@ e2e: setup ## Run the end-to-end tests alone
 bench: setup ## Measure what has a target: start, memory, latency, second run
 	@python bench/bench.py
 
+# Where recorded exchanges with Google's APIs are (folders attested and other), and the program that replays them.
+RECORDINGS ?= ../shared/recorded
+REPLAY ?= ../shared/tools/replay.py
+.PHONY: fidelity
+fidelity: setup ## Replay recorded exchanges against the sandbox, score its answers per API (RECORDINGS=, REPLAY=)
+	@python bench/fidelity.py $(RECORDINGS) $(REPLAY)
+
 .PHONY: clean
 clean: demo-down ## Stop the demo and remove everything that make made
 	rm -rf .gcp-sandbox .venv .venv-image .collections .ansible .pytest_cache .ruff_cache

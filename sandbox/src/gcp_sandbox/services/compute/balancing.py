@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, link, missing
 from gcp_sandbox.services.compute.kinds import KINDS
-from gcp_sandbox.services.compute.references import references, users
+from gcp_sandbox.services.compute.references import references, shown_users
 from gcp_sandbox.services.compute.vpc import external_address, internal_address
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _backends(draft: Draft) -> None:
 
 def used_by(app: Sandbox, key: str, doc: Doc) -> Doc:
     """Who refers to a backend: URL maps, proxies, forwarding rules."""
-    found = [{"reference": link(user)} for user in users(app, key)]
+    found = [{"reference": link(user)} for user in shown_users(app, key)]
     return {"usedBy": found} if found else {}
 
 

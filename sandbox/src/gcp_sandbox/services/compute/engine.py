@@ -37,7 +37,7 @@ from gcp_sandbox.services.compute.base import (
     not_ready,
 )
 from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
-from gcp_sandbox.services.compute.references import resolve, users
+from gcp_sandbox.services.compute.references import part, resolve, users
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -406,6 +406,7 @@ def remove(app: Sandbox, key: str) -> None:
     """Take a resource out of the store, with its consequences."""
     kind = KINDS[kind_of(key)]
     with app.store.atomic():
+        part(app, key)
         if kind.after and app.store.peek(kind.store, key) is not None:
             kind.after(app, key, "delete")
         app.store.delete(kind.store, key)

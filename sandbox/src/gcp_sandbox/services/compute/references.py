@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
+PARTED = "compute.parted"  # what resources that were deleted lately referred to
+# Seconds for which a deleted resource is still shown as a user.
+_LAG = 1.0
 # Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
 _BUNDLES = ("all-apis", "vpc-sc")
 
@@ -51,6 +55,25 @@ def users(app: Sandbox, key: str) -> list[str]:
         if key in references(KINDS[kind_of(k)], doc):
             out.append(k)
     return out
+
+
+def part(app: Sandbox, key: str) -> None:
+    """Note what a resource refers to that is being removed, and forget older notes."""
+    doc = find(app, key)
+    now = time.time()
+    for other, note in app.store.list(PARTED):
+        if now - note["time"] > _LAG:
+            app.store.delete(PARTED, other)
+    if doc is not None and (keys := list(references(KINDS[kind_of(key)], doc))):
+        app.store.put(PARTED, key, {"keys": keys, "time": now})
+
+
+def shown_users(app: Sandbox, key: str) -> list[str]:
+    """As users, for display: Google shows a user for a moment longer than it is there (recorded)."""
+    out = users(app, key)
+    now = time.time()
+    return out + [k for k, note in app.store.list(PARTED)
+                  if key in note["keys"] and now - note["time"] <= _LAG and k not in out]  # fmt: skip
 
 
 def resolve(draft: Draft, value: Any, path: str = "") -> Any:

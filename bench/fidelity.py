@@ -1,0 +1,166 @@
+"""Replay recorded exchanges with Google's APIs against a sandbox of its own, and say how many it answers alike.
+
+fidelity.py RECORDINGS REPLAY [LOG...]: RECORDINGS holds the folders attested and other, REPLAY is the replayer; LOGs limit
+it to some.  Every log is replayed in a new project.  Exits 1 when a folder is below its aim.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+AIMS = {"attested": 98, "other": 95}  # percent
+# What somebody who makes such recordings has enabled.
+APIS = (
+    "artifactregistry", "cloudbilling", "cloudresourcemanager", "compute", "dns", "iam", "iamcredentials", "iap", "run",
+    "secretmanager", "servicenetworking", "sqladmin", "storage", "vpcaccess",
+)  # fmt: skip
+# The recordings were made before IAP's OAuth Admin API ended, and their recorder rewrote compute/beta in URLs, not in bodies.
+OPTIONS = ("--iap-oauth-admin-api", "--recorded-links")
+RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com/v1"
+SERVICE_USAGE = "https://serviceusage.googleapis.com/v1"
+
+
+class Sandbox:
+    """A running sandbox with a state of its own, used through its command and its public APIs."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.command("up", "--detach", *OPTIONS)
+        env = dict(line.removeprefix("export ").split("=", 1) for line in self.command("env").splitlines())
+        self.proxy, self.ca = env["HTTPS_PROXY"], env["SSL_CERT_FILE"]
+        self.token = self.command("token").strip()
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.proxies = {"https": self.proxy}
+        self.session.verify = self.ca
+        self.session.headers["Authorization"] = f"Bearer {self.token}"
+        self.organization = self._own()
+        # Some APIs have to be enabled in the caller's own project.
+        self.enable(self.call("GET", f"{RESOURCE_MANAGER}/projects")["projects"][0]["projectId"])
+
+    def command(self, *words: str) -> str:
+        """What gcp-sandbox prints; ends the program where it fails."""
+        command = [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"gcp-sandbox {' '.join(words)} failed with status {done.returncode}")
+        return done.stdout
+
+    def call(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A request's answer; an operation's when it is done."""
+        answer = self.session.request(method, url, json=body, timeout=60)
+        doc = answer.json()
+        if "name" in doc and "/operations/" in f"/{doc['name']}":
+            while not doc.get("done"):
+                time.sleep(0.02)
+                doc = self.session.get(f"{url.split('/v1/')[0]}/v1/{doc['name']}", timeout=60).json()
+        if answer.status_code >= 300 or "error" in doc:
+            sys.exit(f"{method} {url}: {answer.status_code} {json.dumps(doc)}")
+        return doc
+
+    def _own(self) -> str:
+        """Make the caller owner of the organization, for a recording may replace a project's policy; returns its id."""
+        name = self.call("POST", f"{RESOURCE_MANAGER}/organizations:search", {})["organizations"][0]["name"]
+        policy = self.call("POST", f"{RESOURCE_MANAGER}/{name}:getIamPolicy", {})
+        admin = next(b["members"] for b in policy["bindings"] if b["role"] == "roles/resourcemanager.organizationAdmin")
+        policy["bindings"].append({"role": "roles/owner", "members": admin})
+        self.call("POST", f"{RESOURCE_MANAGER}/{name}:setIamPolicy", {"policy": policy})
+        return name.rpartition("/")[2]
+
+    def enable(self, project: str) -> None:
+        """Enable everything in a project."""
+        services = [f"{api}.googleapis.com" for api in APIS]
+        self.call("POST", f"{SERVICE_USAGE}/projects/{project}/services:batchEnable", {"serviceIds": services})
+
+    def project(self, name: str) -> str:
+        """Create a project with everything enabled; returns its number."""
+        self.call("POST", f"{RESOURCE_MANAGER}/projects", {"projectId": name})
+        self.enable(name)
+        return self.call("GET", f"{RESOURCE_MANAGER}/projects/{name}")["projectNumber"]
+
+    def replay(self, replayer: Path, log: Path, project: str) -> list[dict[str, Any]]:
+        """The replayer's verdicts on a log, in a new project."""
+        out = self.state / "replay.json"
+        number = self.project(project)
+        command = [
+            sys.executable, str(replayer), str(log), "--quiet", "--json", str(out), "--proxy", self.proxy, "--ca", self.ca,
+            "--token", self.token, "--project", project, "--project-number", number,
+            *(word for pair in bindings(log, self.organization).items() for word in ("--bind", "=".join(pair))),
+        ]  # fmt: skip
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stdout}\n{replayer} {log} ended with status {done.returncode}")
+        return [r for r in json.loads(out.read_text())["files"][0]["results"] if r["verdict"] != "SKIP"]
+
+
+def bindings(log: Path, organization: str) -> dict[str, str]:
+    """What the replayer cannot learn from answers: the organization, and names whose URLs alone were made placeholders."""
+    out = {"uniqueId": "f" + secrets.token_hex(5), "organizationID": organization}
+    text = log.read_text(encoding="utf-8")
+    for collection, placeholder in dict.fromkeys(re.findall(r"/(\w+)/\$\{(\w+ID)\}", text)):
+        made = re.findall(rf"^POST \S+/{collection}(?:\?\S*)?$.*?^  \"name\": \"([^\"]+)\"", text, re.M | re.S)
+        if made and "${uniqueId}" in made[0] and f'"name": "${{{placeholder}}}"' not in text:
+            out[placeholder] = made[0].replace("${uniqueId}", out["uniqueId"])
+    return out
+
+
+def score(verdicts: list[bool]) -> str:
+    """How many of them are true, as a person reads it."""
+    return f"{sum(verdicts)}/{len(verdicts)} {100 * sum(verdicts) / len(verdicts):5.1f} %" if verdicts else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recordings", type=Path)
+    parser.add_argument("replayer", type=Path)
+    parser.add_argument("logs", nargs="*", type=Path)
+    args = parser.parse_args()
+    logs = {name: sorted((args.recordings / name).rglob("*.log")) for name in AIMS}
+    if args.logs:
+        wanted = {path.resolve() for path in args.logs}
+        logs = {name: [log for log in found if log.resolve() in wanted] for name, found in logs.items()}
+    if not args.replayer.is_file() or not any(logs.values()):
+        print(f"Nothing to replay: no recordings in {args.recordings}, or no replayer {args.replayer}.")
+        return
+    by_api: dict[str, dict[str, list[bool]]] = collections.defaultdict(lambda: {name: [] for name in AIMS})
+    number = 0
+    with tempfile.TemporaryDirectory(prefix="fidelity-") as folder:
+        sandbox = Sandbox(Path(folder) / "state")
+        try:
+            for name, found in logs.items():
+                for log in found:
+                    number += 1
+                    results = sandbox.replay(args.replayer, log, f"fidelity-{number}")
+                    for result in results:
+                        by_api[urlsplit(result["url"]).netloc][name].append(result["verdict"] == "OK")
+                        if result["verdict"] != "OK":
+                            print(f"{log.relative_to(args.recordings)}:{result['line']}: {result['method']} "
+                                  f"{urlsplit(result['url']).path}")  # fmt: skip
+                            print("".join(f"    {d['text']}\n" for d in result["differences"]), end="")
+        finally:
+            sandbox.command("down")
+    print(f"\n{'':36}" + "".join(f"{name:>20}" for name in AIMS))
+    for host, verdicts in sorted(by_api.items()):
+        print(f"{host:36}" + "".join(f"{score(v):>20}" for v in verdicts.values()))
+    totals = {name: [ok for verdicts in by_api.values() for ok in verdicts[name]] for name in AIMS}
+    print(f"{'all':36}" + "".join(f"{score(v):>20}" for v in totals.values()))
+    print(f"{'aim':36}" + "".join(f"{aim:>18} %" for aim in AIMS.values()))
+    if any(sum(v) * 100 < AIMS[name] * len(v) for name, v in totals.items()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
