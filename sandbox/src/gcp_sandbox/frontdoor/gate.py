@@ -85,13 +85,13 @@ def _text(status: int, text: str) -> web.Response:
 
 
 def _denied(principal: Principal) -> web.Response:
-    page = (
-        "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Access denied</title><h1>You don't have access</h1>"
-        f"<p>You are signed in as {html.escape(principal.email)}, which may not open this page. Ask its owner for access."
-        "<p>IAM: permission iap.webServiceVersions.accessViaIAP is missing."
-        "<p><a href='/_gcp_iap/clear_login_cookie'>Use another account</a>"
+    content = (
+        f"<p>You are signed in as <b>{html.escape(principal.email)}</b>, which may not open this page. Ask its owner "
+        "for access.</p>"
+        "<p>IAM: permission iap.webServiceVersions.accessViaIAP is missing.</p>"
+        "<p><a href='/_gcp_iap/clear_login_cookie'>Use another account</a></p>"
     )
-    return _text(403, page)
+    return signin.page("You don't have access", content, 403, _GENERATED)
 
 
 def _caller(app: Sandbox, request: web.BaseRequest, backend: Doc, project: Doc) -> Principal | None:

@@ -14,7 +14,7 @@ import json
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from aiohttp import web
 
@@ -92,13 +92,33 @@ async def chooser(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
         email = (form.get("other") or form.get("email") or "").strip().lower()
         if "@" in email:
             return _chosen(app, query["client_id"], query["redirect_uri"], query.get("state", ""), email)
-    page = importlib.resources.files(__package__).joinpath("chooser.html").read_text(encoding="utf-8")
-    buttons = "\n".join(
-        f'<li><button name="email" value="{html.escape(person)}"><b>{html.escape(person[0].upper())}</b>'
-        f"<span>{html.escape(person)}</span></button></li>"
+    state = _open(app, "state", query.get("state", ""))
+    back = html.escape(state["host"] if state else urlsplit(query["redirect_uri"]).hostname or "")
+    rows = "\n".join(
+        f'<li><button name="email" value="{html.escape(person)}"><i style="background: {_colour(person)}">'
+        f"{html.escape(person[0].upper())}</i><span>{html.escape(person)}</span></button></li>"
         for person in people(app)
     )
-    return web.Response(text=page.replace("{people}", buttons), content_type="text/html")
+    content = f"""<p>to continue to <b>{back}</b></p>
+<form method="post"><ul>
+{rows}
+</ul></form>
+<form method="post">
+<label for="other">Use another account</label>
+<div><input id="other" name="other" type="email" placeholder="name@example.com" required><button>Next</button></div>
+</form>"""
+    return page("Choose an account", content)
+
+
+def page(title: str, content: str, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A page in the look of all that a browser meets on its way in; content is HTML."""
+    frame = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    text = frame.replace("{title}", html.escape(title, quote=False)).replace("{content}", content)
+    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
+
+
+def _colour(person: str) -> str:
+    return f"hsl({hashlib.sha256(person.encode()).digest()[0] * 360 // 256} 45% 40%)"
 
 
 def people(app: Sandbox) -> list[str]:
@@ -116,12 +136,11 @@ def _form(data: bytes) -> dict[str, str]:
 
 def _chosen(app: Sandbox, client: str, redirect: str, state: str, email: str) -> web.Response:
     if client == _MANAGED_CLIENT and email.rsplit("@", 1)[-1] != app.settings.organization:
-        text = (
-            "<!DOCTYPE html><meta charset=utf-8><title>Access blocked</title><h1>Access blocked</h1><p>This app can only be "
-            f"used within its organization ({html.escape(app.settings.organization)}): IAP uses the Google-managed OAuth "
-            "client.<p>Error 403: org_internal"
+        content = (
+            f"<p>This app can only be used within its organization (<b>{html.escape(app.settings.organization)}</b>): IAP uses "
+            f"the Google-managed OAuth client. You chose <b>{html.escape(email)}</b>.</p><p>Error 403: org_internal</p>"
         )
-        return web.Response(status=403, text=text, content_type="text/html")
+        return page("Access blocked", content, status=403)
     code = _seal(app, "code", {"email": email, "client": client}, 600)
     return web.Response(status=302, headers={"Location": f"{redirect}?{urlencode({'state': state, 'code': code})}"})
 
