@@ -67,6 +67,8 @@ class Plane:
         self._app = app
         self._servers: dict[str, Server] = {}
         self._relays: dict[str, list[Relay]] = {}
+        # An operation that goes on after a restart, and the restart itself, must not both start a server.
+        self._locks: dict[str, asyncio.Lock] = {}
 
     # -- addresses ---------------------------------------------------------
 
@@ -104,9 +106,12 @@ class Plane:
         verifier: of the password of postgres, for a new instance.
         """
         doc = self._app.store.peek(KIND, key)
-        assert doc is not None
-        if not served(doc):
+        if doc is None or not served(doc):
             return
+        async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
+            await self._up(key, doc, verifier)
+
+    async def _up(self, key: str, doc: dict[str, Any], verifier: str) -> None:
         await self._close(doc["_uid"])
         if doc["settings"]["activationPolicy"] == "NEVER":
             await self.server(doc).stop()
@@ -154,17 +159,18 @@ class Plane:
         """Move an instance's data to the server of a newer database version."""
         doc = self._app.store.peek(KIND, key)
         assert doc is not None
-        await self._close(doc["_uid"])
-        old = self.server(doc)
-        if not old.running:
-            await old.up({}, [])
-        new = Server(self._app.folder, old.folder, installed(version))
-        dump = old.folder / "upgrade.sql"
-        await old.dump(dump)
-        await new.restore(dump)
-        dump.unlink()
-        self._servers[doc["_uid"]] = new
-        await old.stop()
+        async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
+            await self._close(doc["_uid"])
+            old = self.server(doc)
+            if not old.running:
+                await old.up({}, [])
+            new = Server(self._app.folder, old.folder, installed(version))
+            dump = old.folder / "upgrade.sql"
+            await old.dump(dump)
+            await new.restore(dump)
+            dump.unlink()
+            self._servers[doc["_uid"]] = new
+            await old.stop()
 
     async def copy(self, source: str, key: str) -> None:
         """Make the server of an instance with the data of another's.  Raises SqlError."""
@@ -183,8 +189,9 @@ class Plane:
         """Have an instance hold what a dump holds.  Raises SqlError."""
         doc = self._app.store.peek(KIND, key)
         assert doc is not None
-        await self._close(doc["_uid"])
-        await self.server(doc).restore(dump)
+        async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
+            await self._close(doc["_uid"])
+            await self.server(doc).restore(dump)
         await self.up(key)
 
     async def _close(self, uid: str) -> None:
@@ -193,10 +200,13 @@ class Plane:
 
     async def remove(self, doc: dict[str, Any]) -> None:
         """End an instance's server for good."""
-        await self._close(doc["_uid"])
-        if served(doc):
-            await self.server(doc).remove()
-            self._servers.pop(doc["_uid"], None)
+        uid = doc["_uid"]
+        async with self._locks.setdefault(uid, asyncio.Lock()):
+            await self._close(uid)
+            if served(doc):
+                await self.server(doc).remove()
+        self._servers.pop(uid, None)
+        self._locks.pop(uid, None)
 
     async def start(self) -> None:
         """Bring all instances up again, in the background: a client that comes early waits."""

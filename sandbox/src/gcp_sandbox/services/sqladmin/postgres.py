@@ -31,7 +31,8 @@ _SOCKET = ".s.PGSQL.5432"
 _FIXED = {
     "listen_addresses": "", "unix_socket_directories": ".", "port": "5432", "fsync": "off", "full_page_writes": "off",
     "shared_buffers": "32MB", "max_wal_size": "256MB", "wal_level": "replica", "password_encryption": "scram-sha-256",
-    "logging_collector": "off", "log_timezone": "UTC", "timezone": "UTC", "superuser_reserved_connections": "3",
+    "logging_collector": "off", "log_checkpoints": "off", "log_timezone": "UTC", "timezone": "UTC",
+    "superuser_reserved_connections": "3",
 }  # fmt: skip
 # Sized for a machine of Google's, or of no meaning without its disks: kept in the instance, not given to the server.
 _NOT_APPLIED = {"shared_buffers", "huge_pages", "temp_file_limit", "effective_io_concurrency"}
@@ -248,7 +249,10 @@ class Server:
         self.ready.clear()
         _log.warning("PostgreSQL in %s ended by itself; starting it again", self.folder)
         self._watcher = None
-        await self.start(self._settings)
+        try:
+            await self.start(self._settings)
+        except RuntimeError as error:
+            _log.error("%s", error)
 
     async def stop(self) -> None:
         """End the server, with its clients."""
@@ -276,6 +280,13 @@ class Server:
 
     # -- clients -----------------------------------------------------------
 
+    async def _wait(self) -> None:
+        """Wait until the server answers: it may be coming up again.  Raises SqlError."""
+        try:
+            await asyncio.wait_for(self.ready.wait(), 30)
+        except TimeoutError:
+            raise SqlError("the server is not running") from None
+
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the server.  Raises OSError."""
         # By the folder's descriptor, since the path of a Unix socket is limited to 107 bytes.
@@ -283,6 +294,7 @@ class Server:
 
     async def sql(self, statement: str, database: str = "postgres") -> list[list[str]]:
         """Rows that a statement of the administrator returns, as text.  Raises SqlError."""
+        await self._wait()
         argv = [
             str(binaries(self.major) / "psql"), "-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1",
             "-h", "/proc/self/cwd", "-U", ADMIN, "-d", database,
@@ -294,6 +306,7 @@ class Server:
 
     async def dump(self, file: Path) -> None:
         """Write all roles and databases to a file of SQL.  Raises SqlError."""
+        await self._wait()
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
         part.unlink(missing_ok=True)

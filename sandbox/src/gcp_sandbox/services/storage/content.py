@@ -14,7 +14,7 @@ import secrets
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import google_crc32c
 from aiohttp import web
@@ -54,7 +54,8 @@ class Blob:
             with self.path.open("rb") as file:
                 while data := file.read(CHUNK):
                     self._count(data)
-        self._file = self.path.open("ab")
+        self._file: BinaryIO | None = None
+        self.path.touch()
 
     def _count(self, data: bytes) -> None:
         self._md5.update(data)
@@ -63,6 +64,8 @@ class Blob:
 
     def write(self, data: bytes) -> None:
         """Append."""
+        if self._file is None:
+            self._file = self.path.open("ab")
         self._file.write(data)
         self._count(data)
 
@@ -72,7 +75,7 @@ class Blob:
             async for data in chunks:
                 self.write(data)
         finally:
-            self._file.flush()
+            self.close()
 
     def append(self, file: Path) -> None:
         """Append all of a file."""
@@ -81,8 +84,10 @@ class Blob:
                 self.write(data)
 
     def close(self) -> None:
-        """Write out."""
-        self._file.close()
+        """Write out; more may be written later."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def discard(self) -> None:
         """Delete the file."""

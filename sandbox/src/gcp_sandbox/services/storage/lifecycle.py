@@ -48,7 +48,7 @@ def tend(app: Sandbox, now: datetime) -> None:
         if _time(session["start"]) < now - timedelta(days=_SESSION_DAYS):
             if "done" not in session:
                 content.remove(app, session["blob"])
-            app.store.delete(upload.SESSIONS, ident)
+            upload.forget(app, ident)
 
 
 def _apply(app: Sandbox, found: Objects, rule: Doc, now: datetime) -> None:

@@ -277,7 +277,7 @@ async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.St
         raise ApiError(404, "The resumable upload session does not exist or has expired.", reason="notFound")
     if request.method == "DELETE":
         _blob(app, ident, session).discard()
-        _forget(app, ident)
+        forget(app, ident)
         return web.Response(status=499, headers={"Content-Length": "0"})
     if "done" in session:
         return dict(session["done"])
@@ -320,7 +320,8 @@ def _blob(app: Sandbox, ident: str, session: Doc) -> content.Blob:
     return blobs[ident]
 
 
-def _forget(app: Sandbox, ident: str) -> None:
+def forget(app: Sandbox, ident: str) -> None:
+    """Drop the record of an upload."""
     _open.setdefault(app, {}).pop(ident, None)
     app.store.delete(SESSIONS, ident)
 
@@ -339,7 +340,7 @@ def _finish(app: Sandbox, ident: str, session: Doc, blob: content.Blob, request:
         target = Target(app, principal, session["bucket"], session["name"], session["given"], session["params"])
         doc = target.finish(blob, session["given"] | header_hashes(request))
     except ApiError:
-        _forget(app, ident)
+        forget(app, ident)
         raise
     _open.setdefault(app, {}).pop(ident, None)
     # The client may not have got the answer and ask again.
