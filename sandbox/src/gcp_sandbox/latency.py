@@ -5,24 +5,41 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+# A row counts for all that has no longer one: "compute" for "compute.routes.insert".
 SECONDS = {
+    "cloudresourcemanager.projects.create": 10.0,
     "serviceusage.enable": 20.0,
     "serviceusage.disable": 10.0,
-    "compute.networks.insert": 20.0,
-    "compute.subnetworks.insert": 15.0,
+    "compute": 8.0,
     "compute.addresses": 3.0,
     "compute.backendServices": 15.0,
-    "compute.default": 8.0,
+    "compute.forwardingRules": 12.0,
+    "compute.networks.insert": 20.0,
+    "compute.sslCertificates": 3.0,
+    "compute.subnetworks.insert": 15.0,
+    # From the day a forwarding rule leads to a managed certificate until it is active; the insert does not wait for it.
+    "compute.certificate": 900.0,
     "servicenetworking.connections": 60.0,
+    "sqladmin": 3.0,
+    "sqladmin.backupRuns": 60.0,
     "sqladmin.instances.insert": 420.0,
     "sqladmin.instances.update": 60.0,
+    "sqladmin.instances.restart": 30.0,
+    "sqladmin.instances.restoreBackup": 180.0,
     "sqladmin.instances.delete": 60.0,
-    "sqladmin.default": 3.0,
     "run.services": 25.0,
     "run.jobs": 5.0,
     "vpcaccess.connectors": 120.0,
-    "compute.certificate": 900.0,
+    "artifactregistry.repositories": 8.0,
+    "": 2.0,
 }
+
+
+def base(row: str) -> float:
+    """The seconds of a row, or of the longest one above it."""
+    while row not in SECONDS:
+        row = row.rpartition(".")[0]
+    return SECONDS[row]
 
 
 def profile(text: str) -> Callable[[str], float]:
@@ -32,12 +49,8 @@ def profile(text: str) -> Callable[[str], float]:
         return lambda row: 0.0
     if name != "realistic":
         raise ValueError(f"latency {text!r}: allowed are none, realistic, realistic:SCALE")
-    factor = float(scale or 1)
-
-    def seconds(row: str) -> float:
-        base = SECONDS.get(row)
-        if base is None:
-            base = SECONDS.get(row.split(".")[0] + ".default", 2.0)
-        return base * factor * random.uniform(0.8, 1.2)
-
-    return seconds
+    try:
+        factor = float(scale or 1)
+    except ValueError:
+        raise ValueError(f"latency {text!r}: {scale!r} is not a number") from None
+    return lambda row: base(row) * factor * random.uniform(0.8, 1.2)

@@ -64,6 +64,7 @@ class Call:
         """Start an operation of this call's service, user and project (see Operations.start)."""
         service = self.app.services[self.method.api.name]
         kwargs.setdefault("dialect", service.dialect)
+        kwargs.setdefault("latency", f"{service.name}.{self.method.id.partition('.')[2]}")
         return self.app.operations.start(
             service=service.name, verb=verb, target=target, user=self.principal.email, project=self.project_id, **kwargs
         )

@@ -100,8 +100,7 @@ def create(call: Call) -> Operation:
     args = {"id": ident, "name": name, "parent": parent, "labels": body.get("labels"), "owner": call.principal.member,
             "version": call.method.api.version}  # fmt: skip
     # The id is taken from now on, even while the operation lasts.
-    return call.operation("create", ident, action="cloudresourcemanager.create", args=args, latency="projects.create",
-                          extra={"prefix": "cp."})  # fmt: skip
+    return call.operation("create", ident, action="cloudresourcemanager.create", args=args, extra={"prefix": "cp."})
 
 
 @SERVICE.action("create")
@@ -201,8 +200,7 @@ def _active(doc: Doc) -> Doc:
 def _operation(call: Call, verb: str, prefix: str, doc: Doc) -> Operation:
     metadata = {"@type": f"type.googleapis.com/google.cloud.resourcemanager.v3.{verb.capitalize()}ProjectMetadata"}
     response = {"@type": "type.googleapis.com/google.cloud.resourcemanager.v3.Project"} | _v3(doc)
-    return call.operation(verb, doc["projectId"], metadata=metadata, response=response, extra={"prefix": prefix},
-                          latency="projects.update")  # fmt: skip
+    return call.operation(verb, doc["projectId"], metadata=metadata, response=response, extra={"prefix": prefix})
 
 
 @SERVICE.method("cloudresourcemanager.projects.update")

@@ -123,7 +123,8 @@ def _wait(app: Sandbox, cert: str, due: float) -> None:
         return
 
     async def later() -> None:
-        await asyncio.sleep(due - time.time())
+        while (left := due - time.time()) > 0:
+            await asyncio.sleep(left)
         _activate(app, cert)
 
     app.keep(asyncio.get_running_loop().create_task(later()))

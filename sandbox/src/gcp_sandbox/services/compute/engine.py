@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import project_resource
-from gcp_sandbox.latency import SECONDS
 from gcp_sandbox.operations import Operation, compute_time
 from gcp_sandbox.service import Answer, Call
 from gcp_sandbox.services.compute import filters, places
@@ -213,18 +212,11 @@ def _accepted(kind: Kind, body: Doc) -> Doc:
     return {k: v for k, v in body.items() if k not in _OUTPUT and k not in kind.output}
 
 
-def _latency(kind: Kind, verb: str) -> str:
-    for row in (f"compute.{kind.collection}.{verb}", f"compute.{kind.collection}"):
-        if row in SECONDS:
-            return row
-    return "compute.default"
-
-
 def operate(call: Call, kind: Kind, key: str, verb: str, doc: Doc, **kwargs: Any) -> Operation:
     """The operation of a method on a resource; doc gives its targetId."""
     resource, method = call.method.id.split(".")[1:]
     text = f"compute.{resource}.{method}" if verb in kind.long_types else kind.types.get(verb, verb)
-    kwargs.setdefault("latency", _latency(kind, verb))
+    kwargs.setdefault("latency", f"{kind.store}.{verb}")
     scope = key.rsplit("/", 2)[0]
     return call.operation(text, link(key), scope=scope, extra={"targetId": doc["id"]}, **kwargs)
 
