@@ -69,6 +69,21 @@ def own(tmp_path: Path) -> Iterator[Running]:
     running.command("down", check=False)
 
 
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+    """``launch("--latency", "realistic:0.01", …)``: a sandbox of the module's own, started with these words of `up`."""
+    started: list[Running] = []
+
+    def call(*words: str) -> Running:
+        started.append(Running(tmp_path_factory.mktemp("launched")))
+        started[-1].command("up", "--detach", *words)
+        return started[-1]
+
+    yield call
+    for running in started:
+        running.command("down")
+
+
 @pytest.fixture(scope="session")
 def sessions(sandbox: Running) -> Callable[[str | None], requests.Session]:
     """HTTP clients by account, made once."""

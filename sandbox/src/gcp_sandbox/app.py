@@ -21,6 +21,7 @@ from gcp_sandbox import discovery, frontdoor, projects
 from gcp_sandbox import services as services_package
 from gcp_sandbox.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
+from gcp_sandbox.faults import Dropped, Faults, reset
 from gcp_sandbox.iam import Iam
 from gcp_sandbox.latency import profile
 from gcp_sandbox.operations import Operation, Operations, render
@@ -28,7 +29,7 @@ from gcp_sandbox.pretty import pretty
 from gcp_sandbox.proxy import ProxyProtocol
 from gcp_sandbox.service import Call, RawHandler, Service
 from gcp_sandbox.settings import Settings
-from gcp_sandbox.store import Store
+from gcp_sandbox.store import JOURNAL, Journal, Store
 from gcp_sandbox.tls import Authority
 
 _log = logging.getLogger("gcp_sandbox.app")
@@ -49,6 +50,8 @@ class Sandbox:
         self.iam = Iam(self.store)
         self.authority = Authority(self.folder)
         self.latency = profile(settings.latency)
+        self.faults = Faults(self.folder, self.store)
+        self.iam.delay, self.tokens.longest = self.faults.iam_delay, self.faults.token_lifetime
         self.operations = Operations(self)
         self.connections: set[asyncio.Transport] = set()
         self.enable_hooks: dict[str, list[Callable[[Sandbox, str], None]]] = {}
@@ -226,13 +229,23 @@ class Sandbox:
         path = request.raw_path.split("?", 1)[0]
         for pattern, prefix, handler in self._raw:
             if self._host_matches(pattern, host) and path.startswith(prefix):
-                try:
-                    return await handler(self, request)
-                except ApiError as error:
-                    return _json(error.body("esf"), error.code, error.headers)
+                return await self._struck(request, handler)
         if self.front_door is not None and not host.endswith(".googleapis.com"):
-            return await self.front_door(self, request)
+            return await self._struck(request, self.front_door)
         return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
+
+    async def _struck(self, request: web.BaseRequest, handler: RawHandler) -> web.StreamResponse:
+        """What a handler outside the documents answers, if no fault comes before."""
+        try:
+            lost = await self.faults.strike(request, (request.host or "").split(":")[0].lower())
+            answer = await handler(self, request)
+        except Dropped:
+            return web.Response()
+        except ApiError as error:
+            return _json(error.body("esf"), error.code, error.headers)
+        if lost:
+            reset(request)
+        return answer
 
     async def _api_request(
         self,
@@ -243,7 +256,13 @@ class Sandbox:
         params: dict[str, str],
         media: str,
     ) -> web.StreamResponse:
+        lost = False
+        journal = noted = None
         try:
+            lost = await self.faults.strike(request, (request.host or "").split(":")[0].lower(), method.id)
+            if self.faults.may_fail(method.id):
+                journal = Journal(method.id)
+                noted = JOURNAL.set(journal)
             principal = self.authenticate(request, anonymous=service.anonymous)
             call = Call(self, request, method, dict(params), {}, principal, None, media)
             pairs = list(request.rel_url.query.items())
@@ -265,8 +284,16 @@ class Sandbox:
             answer = handler(call)
             if inspect.isawaitable(answer):
                 answer = await answer
+        except Dropped:
+            return web.Response()
         except ApiError as error:
             return _json(error.body(service.family), error.code, error.headers)
+        finally:
+            if journal is not None and noted is not None:
+                journal.open = False
+                JOURNAL.reset(noted)
+            if lost:
+                reset(request)
         if isinstance(answer, web.StreamResponse):
             return answer
         if isinstance(answer, Operation):
@@ -315,7 +342,8 @@ class Sandbox:
         asked = [call.project["projectId"]]
         if service.client_based and (own := projects.of_account(self, call.principal.email)):
             asked.append(own["projectId"])
-        if not service.always_enabled and not any(projects.enabled(self, p, service.host) for p in asked):
+        late = self.faults.disabled_for(service.host)
+        if not service.always_enabled and not any(projects.enabled(self, p, service.host, late) for p in asked):
             api = self.api(service.name, service.versions[0])
             raise service_disabled(service.host, api.title, call.project["projectNumber"])
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import psutil
 
 from gcp_sandbox import __version__
+from gcp_sandbox.faults import Book, FaultError, read
 from gcp_sandbox.latency import profile
 from gcp_sandbox.settings import Settings, default_state
 
@@ -127,6 +128,17 @@ def up(args: argparse.Namespace) -> None:
         state.chmod(0o700)
     except OSError as error:
         fail(f"the state folder {state} cannot be used: {error.strerror}")
+    if args.faults:
+        try:
+            rules = read(args.faults)
+        except FaultError as error:
+            fail(str(error))
+        except OSError as error:
+            fail(f"{args.faults}: {error.strerror}")
+        book = Book(state)
+        book.clear()
+        for words in rules:
+            book.add(words)
     if args.detach:
         _detach(state)
         return
@@ -271,6 +283,30 @@ def image_add(args: argparse.Namespace) -> None:
     print(f"{args.reference} -> {args.folder}")
 
 
+def fault_add(args: argparse.Namespace) -> None:
+    """Add a rule by which calls fail; it holds from the next call on, and over restarts."""
+    args.state.mkdir(parents=True, exist_ok=True)
+    try:
+        rule = Book(args.state).add([args.call, args.fault, *args.options])
+    except FaultError as error:
+        fail(str(error))
+    print(f"{rule.ident}: {rule.text}")
+
+
+def fault_list(args: argparse.Namespace) -> None:
+    """Show the rules, how often each was met and how often it struck."""
+    from gcp_sandbox.faults import counts
+
+    for rule in Book(args.state).rules():
+        met, struck = counts(args.state, rule)
+        print(f"{rule.ident}: {rule.text}" + (f"  (met {met}, struck {struck})" if met else ""))
+
+
+def fault_clear(args: argparse.Namespace) -> None:
+    """Take rules away: those named, or all."""
+    print(f"{Book(args.state).clear(*args.ids)} rules taken away")
+
+
 def logs(args: argparse.Namespace) -> None:
     """Print what the containers of a Cloud Run service or job wrote."""
     files = {path.stem.rsplit(".", 1)[-1]: path for path in sorted((args.state / "logs" / "run").glob("*.log"))}
@@ -310,6 +346,7 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always that)")
     sub.add_argument("--project", help="id of the first project")
     sub.add_argument("--latency", help="none (default) or realistic[:SCALE]")
+    sub.add_argument("--faults", type=Path, metavar="FILE", help="rules by which calls fail, in place of those there were")
     sub.add_argument("--iap-oauth-admin-api", action=argparse.BooleanOptionalAction, default=None,
                      help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026")  # fmt: skip
     sub.add_argument("--recorded-links", action=argparse.BooleanOptionalAction, default=None,
@@ -335,6 +372,18 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("reference", help="for example europe-docker.pkg.dev/p/r/name:tag")
     sub.add_argument("folder", type=Path, help="folder of the Containerfile")
     sub.add_argument("--python", type=Path, help="interpreter that stands for the image's python")
+    faults = commands.add_parser("fault", help="rules by which calls fail").add_subparsers(required=True, metavar="COMMAND")
+    sub = faults.add_parser("add", parents=[common], help=fault_add.__doc__)
+    sub.set_defaults(run=fault_add)
+    sub.add_argument("call", help="glob of what it is about: compute.*.insert, storage.googleapis.com/upload/*, …")
+    sub.add_argument("fault", help="an HTTP status, reset, lost, slow, operation-error, token-lifetime, "
+                     "service-disabled or iam-delay")  # fmt: skip
+    sub.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="every=3, first=2, probability=0.1, seconds=5, …")
+    sub = faults.add_parser("list", parents=[common], help=fault_list.__doc__)
+    sub.set_defaults(run=fault_list)
+    sub = faults.add_parser("clear", parents=[common], help=fault_clear.__doc__)
+    sub.set_defaults(run=fault_clear)
+    sub.add_argument("ids", nargs="*", type=int, metavar="NUMBER")
     args = parser.parse_args(argv)
     args.state = (args.state or default_state()).absolute()
     args.run(args)

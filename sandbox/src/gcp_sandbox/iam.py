@@ -13,6 +13,8 @@ import base64
 import hashlib
 import json
 import re
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,30 @@ class Iam:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # For how many seconds calls are still judged by the policy that a resource (full name) had before; faults set this.
+        self.delay: Callable[[str], float] = lambda resource: 0
+        self._before: dict[str, list[tuple[float, Policy | None]]] = {}
+
+    def _put(self, resource: str, doc: Policy | None) -> None:
+        old, seconds = self._store.peek(KIND, resource), self.delay(resource)
+        if doc is None:
+            self._store.delete(KIND, resource)
+            self._before.pop(resource, None)
+            return
+        self._store.put(KIND, resource, doc)
+        if seconds and (old is not None or not resource.startswith(_PROJECTS)):  # who makes a project owns it at once
+            self._before.setdefault(resource, []).append((time.time() + seconds, old))
+
+    def _in_force(self, resource: str) -> list[dict[str, Any]]:
+        """The bindings by which calls are judged now."""
+        doc = self._store.peek(KIND, resource)
+        if resource in self._before:
+            kept = [entry for entry in self._before[resource] if entry[0] > time.time()]
+            if kept:
+                self._before[resource], doc = kept, kept[0][1]
+            else:
+                del self._before[resource]
+        return doc["bindings"] if doc else []
 
     def policy(self, resource: str) -> Policy:
         """The policy of a resource: {version, bindings?, etag}."""
@@ -98,7 +124,7 @@ class Iam:
         doc = {"version": version, "bindings": bindings, "serial": serial}
         if policy.get("auditConfigs"):
             doc["auditConfigs"] = policy["auditConfigs"]
-        self._store.put(KIND, resource, doc)
+        self._put(resource, doc)
         return self.policy(resource)
 
     @staticmethod
@@ -175,7 +201,7 @@ class Iam:
         for key, doc in self._store.list(KIND):
             if any(old in b["members"] for b in doc["bindings"]):
                 bindings = [b | {"members": sorted(new if m == old else m for m in b["members"])} for b in doc["bindings"]]
-                self._store.put(KIND, key, doc | {"bindings": bindings})
+                self._put(key, doc | {"bindings": bindings})
 
     @staticmethod
     def hidden_role(binding: dict[str, Any]) -> str:
@@ -187,7 +213,7 @@ class Iam:
 
     def drop(self, resource: str) -> None:
         """Forget the policy of a resource that is gone."""
-        self._store.delete(KIND, resource)
+        self._put(resource, None)
 
     def grant(self, resource: str, role: str, member: str) -> None:
         """Add one member to one role."""
@@ -238,8 +264,7 @@ class Iam:
             domain = principal.email.rsplit("@", 1)[-1]
             everyone |= {principal.member, f"domain:{domain}"} | ({"allAuthenticatedUsers"} if public else set())
         for resource in self._with_parents(resources):
-            doc = self._store.peek(KIND, resource)
-            for binding in doc["bindings"] if doc else ():
+            for binding in self._in_force(resource):
                 if (
                     self._role_has(binding["role"], permission)
                     and self._among(everyone, binding["members"])
@@ -255,8 +280,7 @@ class Iam:
         for member in members:
             kind, _, project = member.partition(":")
             if kind in _CONVENIENCE:
-                doc = self._store.peek(KIND, project_resource(project))
-                for binding in doc["bindings"] if doc else ():
+                for binding in self._in_force(project_resource(project)):
                     if binding["role"] == _CONVENIENCE[kind] and not everyone.isdisjoint(binding["members"]):
                         return True
         return False

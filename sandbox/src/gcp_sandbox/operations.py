@@ -12,12 +12,15 @@ import collections
 import logging
 import re
 import secrets
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.errors import ApiError
+from gcp_sandbox.faults import operation_error
+from gcp_sandbox.store import JOURNAL
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 KIND = "operations"
 # Google forgets operations after weeks, this program all but the last of them.
 KEPT = 500
+# Kinds of documents that a failed operation leaves as they are.
+_NOT_UNDONE = (KIND, "counters", "faults")
 _log = logging.getLogger("gcp_sandbox.operations")
 Action = Callable[["Sandbox", dict[str, Any]], Awaitable[dict[str, Any] | None]]
 
@@ -47,7 +52,8 @@ class Operation(dict[str, Any]):
     """An operation's record; a handler returns it, the dispatcher renders it in the service's dialect.
 
     Keys: id, service, dialect, scope, verb, target, user, project, status (PENDING, RUNNING, DONE), insertTime, startTime,
-    endTime, metadata, response, error, http (status of a failed compute operation), action, args, latency.
+    endTime, metadata, response, error, http (status of a failed compute operation), action, args, latency,
+    due (Unix time when its action is to run), fault (how it is made to fail), undo (what it then takes back).
     """
 
 
@@ -104,6 +110,10 @@ class Operations:
             metadata=metadata or {}, response=response, latency=latency, extra=extra or {},
             status="PENDING" if dialect == "sql" else "RUNNING", insertTime=stamp, startTime=stamp,
         )  # fmt: skip
+        op["due"] = time.time() + self._app.latency(latency)
+        journal = JOURNAL.get()
+        if journal is not None and (fault := self._app.faults.failure(journal.method)):
+            op["fault"], op["undo"] = fault, [w for w in journal if w[0] not in _NOT_UNDONE]
         self._app.store.put(KIND, ident, op)
         self._spawn(ident)
         return op
@@ -112,6 +122,9 @@ class Operations:
         """An operation that is over when it is answered (as some of Google's are)."""
         response = kwargs.pop("response", None)
         op = self.start(**kwargs)
+        if "fault" in op:
+            self._undo(op)
+            self._fail(op, operation_error(op["fault"]))
         self._end(op, response)
         return op
 
@@ -155,8 +168,11 @@ class Operations:
         op = self.get(ident)
         if op is None or op["status"] == "DONE":
             return
-        delay = self._app.latency(op["latency"])
-        if delay:
+        journal = JOURNAL.get()
+        JOURNAL.set(None)
+        # After a restart what is left of it, and nothing where the sandbox is quick now.
+        delay = min(op.get("due", 0) - time.time(), self._app.latency(op["latency"]) * 1.5)
+        if delay > 0:
             await asyncio.sleep(delay)
             op = self.get(ident)
             if op is None or op["status"] == "DONE":
@@ -165,18 +181,30 @@ class Operations:
         self._app.store.put(KIND, ident, op)
         response = op["response"]
         try:
+            if "fault" in op:
+                self._undo(op, journal)
+                raise operation_error(op["fault"])
             if op["action"]:
                 response = await self._actions[op["action"]](self._app, op) or response
         except ApiError as error:
-            op["error"] = error.rpc()
-            op["http"] = error.code
-            op["reason"] = error.reason
+            self._fail(op, error)
         except Exception as error:  # a bug here must not leave a client polling for ever
             _log.exception("operation %s (%s)", ident, op["action"])
             op["error"] = {"code": 13, "message": f"Internal error of gcp-sandbox: {error!r}"}
             op["http"] = 500
             op["reason"] = "internalError"
         self._end(op, response)
+
+    @staticmethod
+    def _fail(op: Operation, error: ApiError) -> None:
+        op["error"] = error.rpc()
+        op["http"] = error.code
+        op["reason"] = error.reason
+
+    def _undo(self, op: Operation, journal: list[Any] | None = None) -> None:
+        """Leave all as it was before the request; journal: has also what the request wrote after it had started this."""
+        self._app.store.undo(op.pop("undo") if journal is None else [w for w in journal if w[0] not in _NOT_UNDONE])
+        op.pop("undo", None)
 
     def _end(self, op: Operation, response: dict[str, Any] | None) -> None:
         op["status"] = "DONE"

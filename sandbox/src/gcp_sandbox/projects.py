@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.iam import ORGANIZATION, project_resource
@@ -82,9 +83,12 @@ def create(
     return doc
 
 
-def enabled(app: Sandbox, project_id: str, service: str) -> bool:
-    """Whether the project has the API enabled."""
-    return app.store.peek("serviceusage.enabled", f"{project_id}/{service}") is not None
+def enabled(app: Sandbox, project_id: str, service: str, seconds: float = 0) -> bool:
+    """Whether the project has the API enabled, for some seconds already."""
+    doc = app.store.peek("serviceusage.enabled", f"{project_id}/{service}")
+    if doc is None or not seconds:
+        return doc is not None
+    return datetime.now(UTC) - datetime.fromisoformat(doc["time"]) >= timedelta(seconds=seconds)
 
 
 def enable(app: Sandbox, project_id: str, service: str) -> None:

@@ -11,7 +11,7 @@ from gcp_sandbox.images import Images
 from gcp_sandbox.store import Store
 
 # Kinds that say nothing to a person.
-_INTERNAL = {"counters", "sandbox", "operations", "iam.policies", "serviceusage.enabled"}
+_INTERNAL = {"counters", "sandbox", "operations", "iam.policies", "serviceusage.enabled", "faults"}
 
 
 def collect(state: Path, process: dict[str, Any] | None) -> dict[str, Any]:

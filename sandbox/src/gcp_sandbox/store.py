@@ -6,6 +6,7 @@ A write is on disk when the call returns, so that killing the process at any mom
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import json
 import sqlite3
@@ -14,6 +15,22 @@ from pathlib import Path
 from typing import Any
 
 Doc = dict[str, Any]
+
+
+class Journal(list[tuple[str, str, Doc | None]]):
+    """(kind, key, document before) of each write that a request makes, by which it can be undone.
+
+    method: discovery id of the request.  open: whether it is still being handled; later writes are not its own.
+    """
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+        self.open = True
+
+
+# The journal of the request that is being handled, where one is kept.
+JOURNAL: contextvars.ContextVar[Journal | None] = contextvars.ContextVar("journal", default=None)
 
 
 class Store:
@@ -42,16 +59,32 @@ class Store:
     def put(self, kind: str, key: str, doc: Doc) -> Doc:
         """Write a document; returns a copy of it."""
         body = json.dumps(doc, separators=(",", ":"))
+        self._note(kind, key)
         self._db.execute("INSERT OR REPLACE INTO docs VALUES (?, ?, ?)", (kind, key, body))
         self._docs.setdefault(kind, {})[key] = json.loads(body)
         return json.loads(body)
 
     def delete(self, kind: str, key: str) -> Doc | None:
         """Remove a document; returns it, or None where there was none."""
+        self._note(kind, key)
         doc = self._docs.get(kind, {}).pop(key, None)
         if doc is not None:
             self._db.execute("DELETE FROM docs WHERE kind = ? AND key = ?", (kind, key))
         return doc
+
+    def _note(self, kind: str, key: str) -> None:
+        journal = JOURNAL.get()
+        if journal is not None and journal.open:
+            journal.append((kind, key, self._docs.get(kind, {}).get(key)))
+
+    def undo(self, writes: list[tuple[str, str, Doc | None]]) -> None:
+        """Put back what was before the writes of a journal."""
+        with self.atomic():
+            for kind, key, before in reversed(writes):
+                if before is None:
+                    self.delete(kind, key)
+                else:
+                    self.put(kind, key, before)
 
     def list(self, kind: str, prefix: str = "") -> list[tuple[str, Doc]]:
         """(key, document) pairs whose key starts with prefix, by key; documents are for reading only."""

@@ -1,0 +1,275 @@
+"""Faults by configuration: rules that make calls fail, wait or see the world of a moment ago.
+
+A rule is words: CALL FAULT [OPTION=VALUE …], see README.md.  The rules are in the state folder, where the command
+changes them under a running sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import fnmatch
+import json
+import os
+import random
+import shlex
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gcp_sandbox.errors import STATUS_NAMES, ApiError, error_info, unauthenticated
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gcp_sandbox.store import Store
+
+KIND = "faults"
+_WHEN = {"every": int, "first": int, "probability": float}
+# Fault -> its options besides those of _WHEN; an HTTP status is "status".
+_OPTIONS: dict[str, dict[str, type]] = {
+    "status": {"retry-after": int, "message": str, "reason": str},
+    "reset": {}, "lost": {}, "slow": {"seconds": float}, "operation-error": {"code": str, "message": str},
+    "token-lifetime": {"seconds": float}, "service-disabled": {"seconds": float}, "iam-delay": {"seconds": float},
+}  # fmt: skip
+# Those that hold all the time, not for single calls.
+_STANDING = {"token-lifetime", "service-disabled", "iam-delay"}
+_MESSAGES = {
+    429: "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute'.",
+    500: "Internal error encountered.", 503: "The service is currently unavailable.",
+    504: "The request timed out.",
+}  # fmt: skip
+
+
+class Dropped(Exception):
+    """The connection of a request is no more: nothing is to be answered."""
+
+
+class FaultError(ValueError):
+    """A rule that cannot be understood; the message says why."""
+
+
+@dataclasses.dataclass
+class Rule:
+    """One rule.  call: glob of what it is about; fault: a key of _OPTIONS; status: HTTP status of "status"."""
+
+    ident: int
+    text: str
+    call: str
+    fault: str
+    status: int
+    options: dict[str, Any]
+
+    def about(self, *names: str) -> bool:
+        """Whether one of the names (method id, host/path, …) is meant."""
+        return any(fnmatch.fnmatchcase(name, self.call) for name in names)
+
+
+def parse(words: list[str], ident: int = 0) -> Rule:
+    """A rule from its words.  Raises FaultError."""
+    if len(words) < 2:
+        raise FaultError("a rule has at least two words: CALL FAULT [OPTION=VALUE …]")
+    call, fault, *rest = words
+    status = int(fault) if fault.isdigit() else 0
+    if status and not 400 <= status <= 599:
+        raise FaultError(f"status {status}: allowed are 400 to 599")
+    name = "status" if status else fault
+    if name not in _OPTIONS or fault == "status":
+        raise FaultError(f"unknown fault {fault!r}: allowed are an HTTP status and {', '.join(list(_OPTIONS)[1:])}")
+    allowed = _OPTIONS[name] | ({} if name in _STANDING else _WHEN)
+    options: dict[str, Any] = {}
+    for word in rest:
+        key, equals, value = word.partition("=")
+        if key not in allowed or not equals:
+            raise FaultError(f"{word!r}: options of {fault} are {', '.join(f'{k}=' for k in allowed)}")
+        try:
+            options[key] = allowed[key](value)
+        except ValueError:
+            raise FaultError(f"{word!r}: {value!r} is not a number") from None
+        if not isinstance(options[key], str) and options[key] < 0 or key == "every" and not options[key]:
+            raise FaultError(f"{word!r}: too small")
+    if "seconds" in allowed and "seconds" not in options:
+        raise FaultError(f"{fault} needs seconds=N")
+    return Rule(ident, shlex.join(words), call, name, status, options)
+
+
+def read(path: Path) -> list[list[str]]:
+    """The rules of a file, one a line, # begins a comment.  Raises FaultError, OSError."""
+    out = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            if words := shlex.split(line, comments=True):
+                parse(words)
+                out.append(words)
+        except ValueError as error:
+            raise FaultError(f"{path}:{number}: {error}") from None
+    return out
+
+
+class Book:
+    """The rules on disk, in a state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.path = state / "faults.json"
+
+    def rules(self) -> list[Rule]:
+        """All rules, oldest first."""
+        return [parse(words, int(ident)) for ident, words in self._read()["rules"].items()]
+
+    def _read(self) -> dict[str, Any]:
+        if not self.path.exists():
+            return {"last": 0, "rules": {}}
+        return json.loads(self.path.read_text(encoding="utf-8"))
+
+    def add(self, words: list[str]) -> Rule:
+        """One more rule.  Raises FaultError."""
+        doc = self._read()
+        doc["last"] += 1  # no number comes twice, because the counts go by it
+        rule = parse(words, doc["last"])
+        doc["rules"][rule.ident] = words
+        self._write(doc)
+        return rule
+
+    def clear(self, *idents: int) -> int:
+        """Take rules away, all of them where none is named; how many there were."""
+        doc = self._read()
+        before = len(doc["rules"])
+        doc["rules"] = {i: words for i, words in doc["rules"].items() if idents and int(i) not in idents}
+        self._write(doc)
+        return before - len(doc["rules"])
+
+    def _write(self, doc: dict[str, Any]) -> None:
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(doc, indent=2) + "\n", encoding="utf-8")
+        part.replace(self.path)
+
+
+class Faults:
+    """The rules of a running sandbox.  How often each was met and has struck is counted in the store."""
+
+    def __init__(self, state: Path, store: Store) -> None:
+        self._book = Book(state)
+        self._store = store
+        self._stamp: tuple[int, int] | None = None
+        self._rules: list[Rule] = []
+
+    def _current(self) -> list[Rule]:
+        try:
+            found = os.stat(self._book.path)
+            stamp = found.st_mtime_ns, found.st_ino
+        except FileNotFoundError:
+            stamp = None
+        if stamp != self._stamp:
+            self._stamp, self._rules = stamp, self._book.rules()
+            for key, _ in self._store.list(KIND):
+                if int(key) not in {r.ident for r in self._rules}:
+                    self._store.delete(KIND, key)
+        return self._rules
+
+    def _about(self, fault: str, *names: str) -> Iterator[Rule]:
+        return (r for r in self._current() if r.fault == fault and r.about(*names))
+
+    def _strikes(self, rule: Rule) -> bool:
+        count = self._store.get(KIND, str(rule.ident)) or {"met": 0, "struck": 0}
+        count["met"] += 1
+        when = rule.options
+        out = (
+            count["met"] % when.get("every", 1) == 0
+            and count["struck"] < when.get("first", count["met"])
+            and random.random() < when.get("probability", 1)
+        )
+        count["struck"] += out
+        self._store.put(KIND, str(rule.ident), count)
+        return out
+
+    async def strike(self, request: web.BaseRequest, host: str, method: str = "") -> bool:
+        """Let what is to happen to a request happen; whether its answer is to get lost.  Raises ApiError, Dropped.
+
+        method: discovery id, where it is a call of an API.
+        """
+        rules = self._current()
+        if not rules:
+            return False
+        names = (host + request.raw_path.split("?", 1)[0], *([method] if method else []))
+        lost = False
+        for rule in rules:
+            if rule.fault not in ("status", "reset", "lost", "slow") or not rule.about(*names) or not self._strikes(rule):
+                continue
+            if rule.fault == "slow":
+                await asyncio.sleep(rule.options["seconds"])
+            elif rule.fault == "status":
+                raise _refusal(rule, host)
+            elif rule.fault == "reset":
+                reset(request)
+                raise Dropped
+            else:
+                lost = True
+        return lost
+
+    def may_fail(self, method: str) -> bool:
+        """Whether some rule is about operations of a method."""
+        return any(self._about("operation-error", method))
+
+    def failure(self, method: str) -> dict[str, Any] | None:
+        """How the operation that a method starts now is to end, {code, message}, or None: well."""
+        for rule in self._about("operation-error", method):
+            if self._strikes(rule):
+                code = rule.options.get("code", "INTERNAL")
+                return {"code": code, "message": rule.options.get("message", "An internal error has occurred.")}
+        return None
+
+    def _seconds(self, fault: str, name: str, default: float) -> float:
+        return next((r.options["seconds"] for r in self._about(fault, name)), default)
+
+    def token_lifetime(self, email: str) -> float:
+        """The most seconds that an access token of an account lives."""
+        return self._seconds("token-lifetime", email, float("inf"))
+
+    def disabled_for(self, host: str) -> float:
+        """For how many seconds an API that was enabled refuses nevertheless."""
+        return self._seconds("service-disabled", host, 0)
+
+    def iam_delay(self, resource: str) -> float:
+        """For how many seconds a changed policy of a resource (full name) is not seen."""
+        return self._seconds("iam-delay", resource, 0)
+
+
+def _refusal(rule: Rule, host: str) -> ApiError:
+    if rule.status == 401 and "message" not in rule.options:
+        return unauthenticated(missing=False)
+    text = rule.options.get("message", _MESSAGES.get(rule.status, STATUS_NAMES.get(rule.status, "Error").capitalize()))
+    details = [error_info("RATE_LIMIT_EXCEEDED", "googleapis.com", service=host)] if rule.status == 429 else []
+    headers = {"Retry-After": str(rule.options["retry-after"])} if "retry-after" in rule.options else {}
+    return ApiError(rule.status, text, reason=rule.options.get("reason"), details=details, headers=headers)
+
+
+def operation_error(fault: dict[str, Any]) -> ApiError:
+    """The error of an operation that is to fail; code: a google.rpc.Code, or one of the API's own."""
+    code = fault["code"]
+    http = next((number for number, name in STATUS_NAMES.items() if name == code), 500)
+    return ApiError(http, fault["message"], reason=code, status=code if http != 500 else "INTERNAL")
+
+
+def reset(request: web.BaseRequest) -> None:
+    """End the connection of a request at once, with a TCP reset."""
+    transport = request.transport
+    if transport is None:
+        return
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def counts(state: Path, rule: Rule) -> tuple[int, int]:
+    """How often a rule was met, and how often it struck."""
+    from gcp_sandbox.store import Store
+
+    if not (state / "state.sqlite").exists():
+        return 0, 0
+    store = Store(state / "state.sqlite")
+    doc = store.get(KIND, str(rule.ident)) or {"met": 0, "struck": 0}
+    store.close()
+    return doc["met"], doc["struck"]
