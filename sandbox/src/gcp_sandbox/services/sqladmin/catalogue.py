@@ -14,10 +14,21 @@ from gcp_sandbox.services.sqladmin import defaults
 # By name: type (Boolean, Integer, Float, String), min and max, values, and whether a change restarts the server.
 FLAGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("flags.json").read_text(encoding="utf-8"))
 _TYPES = {"B": "BOOLEAN", "I": "INTEGER", "F": "FLOAT", "S": "STRING"}
+# Extensions whose flags are many and not listed one by one.
+_EXTENSIONS = frozenset([
+    "anon", "auto_explain", "cloudsql", "cron", "google_columnar_engine", "pg_bigm", "pg_hint_plan", "pg_partman_bgw",
+    "pg_stat_statements", "pg_wait_sampling", "pgaudit", "pglogical", "pgtle", "plv8", "squeeze",
+])  # fmt: skip
 _GB = 1 << 30
 _SHARED = {"db-f1-micro": 643825664, "db-g1-small": 1825361100}
 _OPTIMIZED = (2, 4, 8, 16, 32, 48, 64, 80, 96, 128)
 _STANDARD = (1, 2, 4, 8, 16, 32, 64, 96)
+
+
+def find(name: str) -> dict[str, Any] | None:
+    """What is known of a flag, or None where there is none of that name."""
+    known = FLAGS.get(name)
+    return {"type": "S"} if known is None and name.partition(".")[0] in _EXTENSIONS and "." in name else known
 
 
 def accepts(flag: dict[str, Any], value: str) -> bool:

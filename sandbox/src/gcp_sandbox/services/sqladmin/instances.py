@@ -176,6 +176,13 @@ async def patch(call: Call) -> Doc:
     body = {k: v for k, v in call.body.items() if k not in _OUTPUT_ONLY}
     raw = await common.raw_body(call)
     _current(old, body)
+    given = body.get("settings", {}).get("ipConfiguration", {})
+    config = old["settings"]["ipConfiguration"]
+    # Two fields say one thing: the one that is given decides.
+    if "requireSsl" in given and "sslMode" not in given:
+        del config["sslMode"]
+    elif "sslMode" in given and "requireSsl" not in given:
+        config["requireSsl"] = given["sslMode"] == "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"
     return _update(call, old, common.merged(old, body, raw))
 
 

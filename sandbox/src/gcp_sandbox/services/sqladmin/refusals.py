@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Doc = dict[str, Any]
 _LEARN = "Learn more at https://cloud.google.com/sql/docs/{}/create-instance#machine-types."
+_PRIVATE = tuple(ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _SHARED = ("db-f1-micro", "db-g1-small")
 
 
@@ -151,8 +152,6 @@ def _backups(version: str, settings: Doc) -> None:
     recovery = config.get("pointInTimeRecoveryEnabled")
     if recovery and not config["enabled"]:
         raise invalid("Point in time recovery cannot be enabled when backup is disabled.")
-    if recovery and retained < config["transactionLogRetentionDays"]:
-        raise invalid("The number of retained backups must not be less than the transaction log retention days.")
     if config.get("binaryLogEnabled") and defaults.engine(version) != "MYSQL":
         raise invalid("Binary log can only be enabled for MySQL instances.")
     if settings["availabilityType"] == "REGIONAL" and not config["enabled"] and defaults.engine(version) == "MYSQL":
@@ -163,7 +162,7 @@ def _flags(version: str, settings: Doc) -> None:
     if defaults.engine(version) != "POSTGRES":
         return
     for flag in settings.get("databaseFlags", []):
-        known = catalogue.FLAGS.get(flag.get("name", ""))
+        known = catalogue.find(flag.get("name", ""))
         if known is None:
             raise ApiError(400, "Flag requested cannot be set.", reason="invalidFlagName")
         if not catalogue.accepts(known, flag.get("value", "")):
@@ -177,9 +176,8 @@ def _addresses(app: Sandbox, doc: Doc) -> None:
             network = ipaddress.ip_network(entry.get("value", ""), strict=False)
         except ValueError:
             raise invalid(f"Invalid ip range for authorized network: {entry.get('value', '')}.") from None
-        if network.version != 4 or network.is_private and network.prefixlen:
-            text = f"Non-routable or private authorized network ({entry['value']})."
-            raise invalid(text)
+        if network.version != 4 or any(network.subnet_of(own) for own in _PRIVATE):
+            raise invalid(f"Non-routable or private authorized network ({entry['value']}).")
     if config["requireSsl"] and config["sslMode"] == "ALLOW_UNENCRYPTED_AND_ENCRYPTED":
         raise invalid("The values of requireSsl and sslMode conflict.")
     link = config.get("privateNetwork")
