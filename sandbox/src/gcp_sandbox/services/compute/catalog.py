@@ -23,7 +23,6 @@ declare(Kind(
     output=("gatewayAddress", "state"), required=("network", "ipCidrRange"),
     immutable=("network", "ipCidrRange", "purpose"), fingerprint=True, quota="SUBNETWORKS",
     setters={"setPrivateIpGoogleAccess": ("privateIpGoogleAccess", "privateIpGoogleAccess")},
-    long_types=("patch", "setPrivateIpGoogleAccess", "expandIpCidrRange"),
     prepare=vpc.prepare_subnet, computed=vpc.subnet_fields, after=vpc.after_subnet, guard=vpc.guard_subnet,
 ))  # fmt: skip
 declare(Kind(
@@ -71,7 +70,7 @@ declare(Kind(
     "backendBuckets", "backendBucket", {"backendBuckets": "global", "regionBackendBuckets": "regions"},
     verbs="patch update aggregatedList getIamPolicy setIamPolicy testIamPermissions",
     refs={"edgeSecurityPolicy": ("securityPolicies",)},
-    defaults={"enableCdn": False}, required=("bucketName",), quota="BACKEND_BUCKETS",
+    defaults={"enableCdn": False, "description": ""}, required=("bucketName",), quota="BACKEND_BUCKETS",
     setters={"setEdgeSecurityPolicy": ("edgeSecurityPolicy", "securityPolicy")}, computed=balancing.used_by,
 ))  # fmt: skip
 declare(Kind(
@@ -93,7 +92,7 @@ declare(Kind(
 declare(Kind(
     "targetHttpProxies", "targetHttpProxy", {"targetHttpProxies": "global", "regionTargetHttpProxies": "regions"},
     verbs="patch aggregatedList", refs={"urlMap": ("urlMaps",)}, required=("urlMap",), fingerprint=True,
-    setters={"setUrlMap": ("urlMap", "urlMap")}, types={"setUrlMap": "SetUrlMap"}, long_types=("patch",),
+    setters={"setUrlMap": ("urlMap", "urlMap")}, types={"setUrlMap": "SetUrlMap"},
     quota="TARGET_HTTP_PROXIES",
 ))  # fmt: skip
 declare(Kind(
@@ -105,7 +104,7 @@ declare(Kind(
              "setSslPolicy": ("sslPolicy", "sslPolicy"), "setQuicOverride": ("quicOverride", "quicOverride"),
              "setCertificateMap": ("certificateMap", "certificateMap")},
     types={"setUrlMap": "SetUrlMap", "setSslCertificates": "SetSslCertificates"},
-    long_types=("patch", "setQuicOverride", "setSslPolicy", "setCertificateMap"), quota="TARGET_HTTPS_PROXIES",
+    long_types=("setQuicOverride", "setSslPolicy", "setCertificateMap"), quota="TARGET_HTTPS_PROXIES",
     prepare=balancing.prepare_https_proxy, after=certificates.review,
 ))  # fmt: skip
 declare(Kind(
@@ -151,8 +150,8 @@ _RULE = {"target": (*balancing.PROXIES, "targetInstances", "targetPools", "servi
 declare(Kind(
     "forwardingRules", "forwardingRule", {"globalForwardingRules": "global", "forwardingRules": "regions"},
     verbs="patch aggregatedList setLabels", refs=_RULE, labels="later", fingerprint=True,
-    defaults={"IPProtocol": "TCP", "networkTier": "PREMIUM"},
-    setters={"setTarget": ("target", "target")}, types={"setTarget": "SetTarget"}, long_types=("patch",),
+    defaults={"IPProtocol": "TCP", "networkTier": "PREMIUM", "description": ""},
+    setters={"setTarget": ("target", "target")}, types={"setTarget": "SetTarget"},
     immutable=("IPAddress", "portRange", "IPProtocol", "network", "subnetwork"), quota="FORWARDING_RULES",
     prepare=balancing.prepare_rule, after=certificates.review,
 ))  # fmt: skip

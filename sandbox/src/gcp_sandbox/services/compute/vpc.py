@@ -149,7 +149,7 @@ def ranges(app: Sandbox, network: str, *, besides: str = "") -> Iterator[tuple[N
                 yield ipaddress.IPv4Network(secondary["ipCidrRange"]), owner
     for key, doc in [*app.store.list("compute.addresses", mine), *[p for p in pending if "/addresses/" in p[0]]]:
         if doc.get("network") == network and doc.get("prefixLength") and key != besides:
-            net = ipaddress.IPv4Network(f"{doc['address']}/{doc['prefixLength']}")
+            net = ipaddress.IPv4Network(f"{doc['address']}/{doc['prefixLength']}", strict=False)
             yield net, f"existing allocated IP range '{doc['name']}'"
 
 
@@ -371,9 +371,9 @@ def _peering_range(draft: Draft) -> None:
         doc["address"] = str(_free_range(draft, length)[0])
         return
     try:
-        net = ipaddress.IPv4Network(f"{doc['address']}/{length}")
+        net = ipaddress.IPv4Network(f"{doc['address']}/{length}", strict=False)
     except ValueError:
-        raise invalid("address", doc["address"], f"It is not the first address of a range of prefix length {length}.") from None
+        raise invalid("address", doc["address"], "It is not an IPv4 address.") from None
     for other, owner in ranges(draft.app, doc["network"], besides=draft.key):
         if net.overlaps(other):
             raise invalid("address", doc["address"], f"Invalid IPCidrRange: {net} conflicts with {owner}.")
