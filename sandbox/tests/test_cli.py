@@ -10,11 +10,13 @@ import re
 import signal
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from gcp_sandbox.supported import written
 
 
 def _pid(running: Any) -> int:
@@ -135,6 +137,27 @@ def test_status(own):
     assert doc["running"] is True
     assert "projects" in doc["resources"]
     assert "sandbox-project" in own.command("status")
+
+
+def test_status_for_a_person(own):
+    own.command("up", "--detach", "--latency", "realistic:10")
+    own.command("fault", "add", "x", "503")
+    session = own.session()
+    for name in ("dns", "run"):
+        session.post(f"https://serviceusage.googleapis.com/v1/projects/sandbox-project/services/{name}.googleapis.com:enable")
+    session.post("https://storage.googleapis.com/storage/v1/b?project=sandbox-project", json={"name": "some-bucket"})
+    session.post("https://storage.googleapis.com/upload/storage/v1/b/some-bucket/o?uploadType=media&name=o", data=b"12345")
+    text = own.command("status")
+    assert "running for " in text
+    assert "gs://some-bucket  us  1 object  5 B" in text
+    assert "fault    1: x 503" in text
+    assert text.count("s left") == 2
+
+
+def test_table_of_the_readme_is_current():
+    readme = Path(__file__).parents[1] / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    assert written(text) == text, f"run: gcp-sandbox supported --write {readme}"
 
 
 def test_listens_on_loopback_only(own):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import importlib
 import inspect
 import json
 import logging
-import pkgutil
 import re
 import ssl
 from collections.abc import Callable
@@ -17,8 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox import discovery, frontdoor, projects
-from gcp_sandbox import services as services_package
+from gcp_sandbox import discovery, frontdoor, projects, services
 from gcp_sandbox.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
 from gcp_sandbox.faults import Dropped, Faults, reset
@@ -80,8 +77,7 @@ class Sandbox:
     # -- services ----------------------------------------------------------
 
     def _load_services(self) -> None:
-        for found in pkgutil.iter_modules(services_package.__path__):
-            module = importlib.import_module(f"{services_package.__name__}.{found.name}")
+        for module in services.load():
             self.services[module.SERVICE.name] = module.SERVICE
             setup = getattr(module, "setup", None)
             if setup:

@@ -320,6 +320,19 @@ def logs(args: argparse.Namespace) -> None:
             time.sleep(0.5)
 
 
+def supported(args: argparse.Namespace) -> None:
+    """Print, as Markdown, which methods of each API behave and which are only checked (501)."""
+    from gcp_sandbox.supported import table, write
+
+    if args.write is None:
+        print(table(), end="")
+        return
+    try:
+        write(args.write)
+    except (OSError, ValueError) as error:
+        fail(f"{args.write}: {error}")
+
+
 def status(args: argparse.Namespace) -> None:
     """What runs, and what it holds."""
     from gcp_sandbox.report import collect, show
@@ -358,6 +371,8 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("--lifetime", type=int, default=3600, help="seconds (3600)")
     sub = command("status", status, "show what runs and what it holds")
     sub.add_argument("--json", action="store_true")
+    sub = command("supported", supported, supported.__doc__ or "")
+    sub.add_argument("--write", type=Path, metavar="FILE", help="put it between the markers of this file instead")
     sub = command("logs", logs, logs.__doc__ or "")
     sub.add_argument("service", help="name of the service or job")
     sub.add_argument("--lines", type=int, default=100, help="how many of the last lines (100)")

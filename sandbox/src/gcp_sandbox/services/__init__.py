@@ -1,1 +1,12 @@
-"""One folder a Google API; each has a module-level SERVICE and, where it needs the sandbox itself, setup(app)."""
+"""The services that are played, one folder each, named as their discovery document."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def load() -> list[ModuleType]:
+    """The modules of all services, each with its SERVICE."""
+    return [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]

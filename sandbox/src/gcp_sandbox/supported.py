@@ -1,0 +1,69 @@
+"""`gcp-sandbox supported`: which methods behave and which are only checked, by the code itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gcp_sandbox import discovery, services
+from gcp_sandbox.service import Service
+
+BEGIN, END = "<!-- begin: gcp-sandbox supported -->", "<!-- end: gcp-sandbox supported -->"
+
+
+def _resource(method: str) -> tuple[str, str]:
+    """run.projects.locations.services.create -> ("services", "create")."""
+    *path, verb = method.split(".")[1:]
+    while len(path) > 1 and path[0] in ("projects", "locations"):
+        del path[0]
+    return ".".join(path), verb
+
+
+def _rows(service: Service) -> list[str]:
+    """A line for every resource of which something behaves, and one for all others."""
+    apis = [
+        discovery.Api(service.name, version, service.family, service.lenient, service.lenient_query)
+        for version in service.versions
+    ]
+    behave: dict[str, set[str]] = {}
+    checked: dict[str, set[str]] = {}
+    for method in {m for api in apis for m in api.methods}:
+        resource, verb = _resource(method)
+        (behave if method in service.handlers else checked).setdefault(resource, set()).add(verb)
+    head = f"{apis[0].title.removesuffix(' API')} ({', '.join(service.versions)})"
+    out = []
+    for resource in sorted(behave):
+        only = checked.pop(resource, set()) - behave[resource]
+        left, right = ", ".join(sorted(behave[resource])), ", ".join(sorted(only))
+        out.append(f"| {head} | {resource or '(of the API itself)'} | {left} | {right} |")
+        head = ""
+    if checked:
+        methods = sum(len(verbs) for verbs in checked.values())
+        named = sorted(f"{resource}.{verb}" for resource, verbs in checked.items() for verb in verbs)
+        other = f"{len(checked)} other resource{'s' if len(checked) > 1 else ''}"
+        out.append(f"| {head} | {other} |  | {', '.join(named) if methods < 4 else f'all {methods} methods'} |")
+    raw = sorted({f"`{host}{prefix}`" for host, prefix, _ in service.raw_routes})
+    if raw:
+        out.append(f"|  | outside the document | {', '.join(raw)} |  |")
+    return out
+
+
+def table() -> str:
+    """The table, Markdown."""
+    lines = ["| API | resource | methods that behave | only checked, then 501 |", "|---|---|---|---|"]
+    for module in services.load():
+        lines += _rows(module.SERVICE)
+    return "\n".join(lines) + "\n"
+
+
+def written(text: str) -> str:
+    """A document with the table between its two markers.  Raises ValueError where they are missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the markers are missing: {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table()}{END}{after}"
+
+
+def write(path: Path) -> None:
+    """Bring the table in a file up to date.  Raises OSError, ValueError."""
+    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
