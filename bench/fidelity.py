@@ -110,10 +110,15 @@ def bindings(log: Path, organization: str) -> dict[str, str]:
     """What the replayer cannot learn from answers: the organization, and names whose URLs alone were made placeholders."""
     out = {"uniqueId": "f" + secrets.token_hex(5), "organizationID": organization}
     text = log.read_text(encoding="utf-8")
-    for collection, placeholder in dict.fromkeys(re.findall(r"/(\w+)/\$\{(\w+ID)\}", text)):
-        made = re.findall(rf"^POST \S+/{collection}(?:\?\S*)?$.*?^  \"name\": \"([^\"]+)\"", text, re.M | re.S)
-        if made and "${uniqueId}" in made[0] and f'"name": "${{{placeholder}}}"' not in text:
-            out[placeholder] = made[0].replace("${uniqueId}", out["uniqueId"])
+    requests_ = [re.split(r"^[1-5]\d\d ", exchange, maxsplit=1, flags=re.M)[0] for exchange in text.split("\n---\n")]
+    made: dict[str, str] = {}  # collection -> name of what is first created in it
+    for request in requests_:
+        found = re.match(r'\s*POST \S+/(\w+)(?:\?\S*)?$.*^  "name": "([^"]+)"', request, re.M | re.S)
+        if found:
+            made.setdefault(*found.groups())
+    for collection, placeholder in re.findall(r"/(\w+)/\$\{(\w+ID)\}", "".join(requests_)):
+        if "${uniqueId}" in made.get(collection, "") and f'"name": "${{{placeholder}}}"' not in text:
+            out[placeholder] = made[collection].replace("${uniqueId}", out["uniqueId"])
     return out
 
 
