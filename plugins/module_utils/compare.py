@@ -125,7 +125,8 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
         gone = set(_surplus(wanted, live, rules, path))
         merged = {key: copy.deepcopy(value) for key, value in live.items() if key not in gone}
         for key, value in wanted.items():
-            if value is not None:
+            # What is as good as missing, such as false and [], stays missing.
+            if value is not None and (key in live or differences(value, None, rules, _join(path, key))):
                 merged[key] = overlay(live.get(key), value, rules, _join(path, key))
         return merged
     if isinstance(wanted, (list, tuple)):

@@ -126,7 +126,7 @@ def _read(task: Task, target: PolicyOf) -> dict[str, Any]:
         if error.status != 404 or not task.check_mode:
             raise
         # In a first --check of a whole deployment the resource is still to be made.
-        task.warn(f"{error}; taken as a policy without members in check mode")
+        task.warn(f"Check mode takes the IAM policy of {target.label} as empty: it is not there yet")
         return {}
 
 

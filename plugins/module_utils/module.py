@@ -102,7 +102,7 @@ class Task:
             except ApiError as error:
                 if not self.check_mode or not error.disabled:
                     raise
-                self.warn(f"{error}; taken as absent in check mode")
+                self.warn(f"Check mode takes {what} as absent: the API is not enabled yet")
                 return None
 
     def warn(self, warning: str) -> None:

@@ -198,6 +198,19 @@ class Certificate(Resource):
         }
 
 
+def delete(task: Task, url: str, attempt: str) -> None:
+    """Delete one certificate and wait; patient with what still has it."""
+    def once() -> None:
+        operations.wait(task.client, task.client.request("DELETE", url), url, timeout=600, attempt=attempt)
+
+    task.client.patiently(once, in_use, timeout=60)
+
+
+def in_use(error: ApiError) -> bool:
+    """A proxy has it, perhaps still: google.cloud does not wait until the one that was attached in its place is."""
+    return error.reason in ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
+
+
 def absent(task: Task) -> dict[str, Any]:
     """Delete the family, except what option keep names."""
     keep = {link.rsplit("/", 1)[-1] for link in task.params["keep"]}
@@ -206,7 +219,7 @@ def absent(task: Task) -> dict[str, Any]:
     for name in () if task.check_mode else gone:
         attempt, url = f"delete certificate {name}", f"{collection(task)}/{name}"
         with task.client.attempt(attempt):
-            operations.wait(task.client, task.client.request("DELETE", url), url, timeout=600, attempt=attempt)
+            delete(task, url, attempt)
     return task.result(
         changed=bool(gone),
         before={"certificates": names},

@@ -123,7 +123,7 @@ class Connection(Resource):
             if not self.task.check_mode or "not exist" not in error.message:
                 raise
             # In a first --check of a whole deployment the network is still to be made.
-            self.task.warn(f"{error}; taken as absent in check mode")
+            self.task.warn(f"Check mode takes {self.label} as absent: the network is not there yet")
             return None
         live = next((found for found in connections if found.get("service", service) == service), None)
         if live and self.params["state"] == "present" and not self.params["exclusive"]:

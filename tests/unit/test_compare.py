@@ -75,6 +75,13 @@ def test_an_optional_object_declared_empty_is_to_go():
     assert differences({"probe": {}}, {}, rules) == []
 
 
+def test_what_is_as_good_as_missing_does_not_show_in_a_diff():
+    wanted = {"containers": [{"args": [], "boost": False, "probe": {}, "image": "2", "new": {"on": False, "path": "/"}}]}
+    rules = Rules(optional=frozenset({"containers.probe"}))
+    assert overlay({"containers": [{"image": "1"}]}, wanted, rules) == {
+        "containers": [{"image": "2", "new": {"path": "/"}}]}
+
+
 def test_links():
     assert same_link(LINK, "projects/demo/global/networks/n")
     assert not same_link(LINK, "projects/demo/global/networks/m")

@@ -75,7 +75,7 @@ def test_check_mode_before_the_resource_is_there(google, grant):
     google.expect("GET", "https://storage.googleapis.com/storage/v1/b/b1/iam",
                   google.old_error(404, "notFound", "The specified bucket does not exist."))
     result = grant(resource_type="bucket", resource="b1", check=True)
-    assert result["changed"] is True and "taken as a policy without members" in str(result["warnings"])
+    assert result["changed"] is True and "Check mode takes the IAM policy of" in str(result["warnings"])
 
 
 @pytest.mark.parametrize("conflict", [(409, "ABORTED"), (412, "conditionNotMet")])

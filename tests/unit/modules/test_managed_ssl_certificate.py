@@ -97,15 +97,27 @@ def test_nothing_to_delete(google, run_module):
     assert not run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
 
 
+def in_use(google):
+    return google.old_error(400, "resourceInUseByAnotherResource", "already being used by 'proxy'")
+
+
+def test_one_that_is_being_taken_off(google, run_module):
+    failed = {**DONE, "error": {"errors": [{"code": "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "message": "in use"}]}}
+    google.expect("GET", CERTS, {"items": [live()]}).expect("DELETE", f"{CERTS}/{NAME}", in_use(google))
+    google.expect("DELETE", f"{CERTS}/{NAME}", failed).expect("DELETE", f"{CERTS}/{NAME}", DONE)
+    assert run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
+
+
 def test_one_still_attached(google, run_module):
-    google.expect("GET", CERTS, {"items": [live()]})
-    google.expect(
-        "DELETE",
-        f"{CERTS}/{NAME}",
-        google.old_error(400, "resourceInUseByAnotherResource", "already being used by 'proxy'"),
-    )
+    def refuse(_request):
+        google.expect("DELETE", f"{CERTS}/{NAME}", refuse)
+        return in_use(google)
+
+    google.expect("GET", CERTS, {"items": [live()]}).expect("DELETE", f"{CERTS}/{NAME}", refuse)
     with pytest.raises(Exception, match=f"^Cannot delete certificate {NAME}: already being used by 'proxy'"):
         run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")
+    google.script.clear()
+
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_check_mode_before_the_network_is_there(google, run_module):
     google.expect("GET", PROJECT, {"projectNumber": "123456789012"}).expect("GET", CONNECTIONS, google.error(
         403, "PERMISSION_DENIED", f"Permission denied to get network '{NETWORK}', or it does not exist."))
     result = run_module("service_networking_connection", check=True, **OPTIONS)
-    assert result["changed"] is True and "taken as absent in check mode" in str(result["warnings"])
+    assert result["changed"] is True and "takes service networking connection of network net as absent" in str(result["warnings"])
 
 
 def test_absent(google, run_module, live):
