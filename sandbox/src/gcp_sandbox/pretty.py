@@ -6,13 +6,16 @@ import json
 from typing import Any
 
 _scalar = json.JSONEncoder().encode
+_text = json.encoder.encode_basestring_ascii
 
 
 def pretty(value: Any, newline: str = "\n") -> str:
     """What json.dumps(value, indent=2) returns, several times as fast (that one is not written in C)."""
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, dict) and value:
         inner = newline + "  "
-        parts = [f"{_scalar(str(key))}: {pretty(item, inner)}" for key, item in value.items()]
+        parts = [f"{_text(str(key))}: {pretty(item, inner)}" for key, item in value.items()]
         return "{" + inner + ("," + inner).join(parts) + newline + "}"
     if isinstance(value, list | tuple) and value:
         inner = newline + "  "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import copy
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -33,6 +32,12 @@ class Journal(list[tuple[str, str, Doc | None]]):
 JOURNAL: contextvars.ContextVar[Journal | None] = contextvars.ContextVar("journal", default=None)
 
 
+def _copy(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if type(value) is list else value
+
+
 class Store:
     """Documents by kind ("compute.networks") and key ("projects/p/global/networks/n")."""
 
@@ -50,7 +55,7 @@ class Store:
     def get(self, kind: str, key: str) -> Doc | None:
         """A copy of a document, or None."""
         doc = self._docs.get(kind, {}).get(key)
-        return copy.deepcopy(doc) if doc is not None else None
+        return _copy(doc) if doc is not None else None
 
     def peek(self, kind: str, key: str) -> Doc | None:
         """The document itself, for reading only."""
@@ -61,8 +66,8 @@ class Store:
         body = json.dumps(doc, separators=(",", ":"))
         self._note(kind, key)
         self._db.execute("INSERT OR REPLACE INTO docs VALUES (?, ?, ?)", (kind, key, body))
-        self._docs.setdefault(kind, {})[key] = json.loads(body)
-        return json.loads(body)
+        kept = self._docs.setdefault(kind, {})[key] = json.loads(body)
+        return _copy(kept)
 
     def delete(self, kind: str, key: str) -> Doc | None:
         """Remove a document; returns it, or None where there was none."""
