@@ -128,7 +128,7 @@ declare(Kind(
 declare(Kind(
     "instanceGroups", "instanceGroup", {"instanceGroups": "zones"}, verbs="aggregatedList",
     refs={"network": ("networks",), "subnetwork": ("subnetworks",)}, defaults={"size": 0, "description": ""},
-    output=("size",), fingerprint=True,
+    output=("size",), fingerprint=True, long_types=("insert", "delete"),
 ))  # fmt: skip
 declare(Kind(
     "targetPools", "targetPool", {"targetPools": "regions"}, verbs="aggregatedList",
@@ -139,7 +139,7 @@ for _name, _port in (("Http", 80), ("Https", 443)):
         f"{_name.lower()}HealthChecks", f"{_name.lower()}HealthCheck", {f"{_name.lower()}HealthChecks": "global"},
         verbs="patch update testIamPermissions",
         defaults={"checkIntervalSec": 5, "timeoutSec": 5, "healthyThreshold": 2, "unhealthyThreshold": 2, "requestPath": "/",
-                  "port": _port},
+                  "port": _port, "host": "", "description": ""},
     ))  # fmt: skip
 declare(Kind(
     "routers", "router", {"routers": "regions"}, verbs="patch update aggregatedList", refs={"network": ("networks",)},

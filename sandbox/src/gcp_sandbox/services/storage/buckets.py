@@ -122,7 +122,9 @@ def insert(call: Call) -> Doc:
         "timeCreated": stamp, "updated": stamp, "_project": project["projectId"], "_uid": secrets.token_hex(8),
         "softDeletePolicy": {"retentionDurationSeconds": str(_DEFAULT_SOFT_DELETE), "effectiveTime": stamp},
     }  # fmt: skip
-    if place.kind != "region":
+    if place.kind == "region":
+        doc["satisfiesPZI"] = True
+    else:
         doc["rpo"] = "DEFAULT"
     if place.regions and call.body.get("customPlacementConfig"):
         doc["customPlacementConfig"] = {"dataLocations": list(place.regions)}
