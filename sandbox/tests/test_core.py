@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -71,6 +73,23 @@ def test_unknown_path_is_an_html_404(api, project):
     answer = api("GET", f"https://compute.googleapis.com/compute/v1/projects/{project}/global/nonsense/x/y/z")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/html")
+
+
+def test_several_calls_in_one_request(api, project):
+    path = f"/v1/projects/{project}/secrets"
+    create = json.dumps({"replication": {"automatic": {}}})
+    calls = [f"POST {path}?secretId=batched HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{create}",
+             f"GET https://secretmanager.googleapis.com{path}/batched HTTP/1.1\r\n\r\n",
+             f"GET {path}/missing"]  # fmt: skip
+    parts = [f"--b\r\nContent-Type: application/http\r\nContent-ID: <id + {n}>\r\n\r\n{c}\r\n" for n, c in enumerate(calls)]
+    headers = {"Content-Type": 'multipart/mixed; boundary="b"'}
+    answer = api("POST", "https://secretmanager.googleapis.com/batch", data="".join(parts) + "--b--", headers=headers)
+    assert answer.status_code == 200
+    boundary = answer.headers["Content-Type"].partition("boundary=")[2]
+    answers = answer.text.split(f"--{boundary}")[1:-1]
+    assert [re.search(r"HTTP/1.1 (\d+)", one)[1] for one in answers] == ["200", "200", "404"]
+    assert [re.search(r"Content-ID: (.*)\r", one)[1] for one in answers] == [f"<response-id + {n}>" for n in range(3)]
+    assert json.loads(answers[1].split("\r\n\r\n")[2])["name"].endswith("/secrets/batched")
 
 
 def test_method_that_is_not_played_says_so(api, project):

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox import discovery, frontdoor, projects, services
+from gcp_sandbox import batch, discovery, frontdoor, projects, services
 from gcp_sandbox.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
 from gcp_sandbox.faults import Dropped, Faults, reset
@@ -188,6 +188,8 @@ class Sandbox:
         host = (request.host or "").split(":")[0].lower()
         if not host.endswith(".googleapis.com"):
             return await self._elsewhere(request)
+        if batch.is_batch(request):
+            return await batch.serve(request, self._handle_tls)
         path = request.raw_path.split("?", 1)[0]
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
