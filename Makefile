@@ -58,8 +58,8 @@ e2e: setup ## Run the end-to-end tests alone
 	@pytest tests/e2e
 
 .PHONY: bench
-bench: setup ## Measure what has a target: start, memory, latency, second run
-	@python bench/bench.py
+bench: setup ## Measure what has a target: the sandbox (start, speed, memory, growth), the demo, a second run
+	@python bench/sandbox.py; python bench/bench.py
 
 # Where recorded exchanges with Google's APIs are (folders attested and other), and the program that replays them.
 RECORDINGS ?= ../shared/recorded
