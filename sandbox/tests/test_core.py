@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import requests
+from gcp_sandbox.pretty import pretty
 
 NETWORKS = "https://compute.googleapis.com/compute/v1/projects/{}/global/networks"
 SECRETS = "https://secretmanager.googleapis.com/v1/projects/{}/secrets"
@@ -110,3 +111,10 @@ def test_permission_denied(api, project):
     answer = api("GET", SECRETS.format(project), as_="mallory@example.net")
     assert answer.status_code == 403
     assert "secretmanager.secrets.list" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("value", [
+    {}, [], "x", 3, {"a": [], "b": {}, "c": None}, [[], [1], [[{}]]], {"é\"\n": [1.5, "x", True, {"b": [{"c": -1}, "y"]}]},
+])  # fmt: skip
+def test_json_is_written_as_the_library_does(value):
+    assert pretty(value) == json.dumps(value, indent=2)

@@ -15,11 +15,14 @@ def pretty(value: Any, newline: str = "\n") -> str:
         return _text(value)
     if isinstance(value, dict) and value:
         inner = newline + "  "
-        parts = [f"{_text(str(key))}: {pretty(item, inner)}" for key, item in value.items()]
+        parts = [
+            f"{_text(str(key))}: {_text(item) if type(item) is str else pretty(item, inner)}" for key, item in value.items()
+        ]
         return "{" + inner + ("," + inner).join(parts) + newline + "}"
     if isinstance(value, list | tuple) and value:
         inner = newline + "  "
-        return "[" + inner + ("," + inner).join([pretty(item, inner) for item in value]) + newline + "]"
+        items = [_text(item) if type(item) is str else pretty(item, inner) for item in value]
+        return "[" + inner + ("," + inner).join(items) + newline + "]"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return _scalar(value)
