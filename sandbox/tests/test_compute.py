@@ -287,6 +287,11 @@ def test_allocated_ranges_are_free_ones(compute: Compute, network: Doc) -> None:
     body = {"purpose": "VPC_PEERING", "addressType": "INTERNAL", "network": network["selfLink"]}
     chosen = compute.make("global/addresses", name="range", prefixLength=16, **body)
     assert chosen["address"].startswith("10.") and chosen["address"].endswith(".0.0") and chosen["network"] == network["selfLink"]
+    within = compute.make("global/addresses", name="within", prefixLength=16, address="172.20.1.1", **body)
+    assert within["address"] == "172.20.1.1"
+    taken = body | {"name": "again", "prefixLength": 24, "address": "172.20.9.0"}
+    assert "conflicts with existing allocated IP range 'within'" in compute.refused("POST", "global/addresses", taken)[2]
+    compute.do("DELETE", "global/addresses/within")
     taken = body | {"name": "again", "prefixLength": 16, "address": chosen["address"]}
     assert "conflicts with existing allocated IP range 'range'" in compute.refused("POST", "global/addresses", taken)[2]
     subnet = {"name": "s", "network": network["selfLink"], "ipCidrRange": f"{chosen['address']}/24"}
@@ -309,6 +314,14 @@ def test_a_load_balancer_is_filled_in_as_google_does(compute: Compute, balancer:
     assert balancer["proxy"]["quicOverride"] == "NONE" and balancer["proxy"]["tlsEarlyData"] == "DISABLED"
     assert balancer["rule"]["portRange"] == "443-443" and balancer["rule"]["networkTier"] == "PREMIUM"
 
+
+
+def test_a_deleted_user_is_shown_for_a_moment(compute: Compute, balancer: Doc) -> None:
+    compute.make("global/urlMaps", name="passing", defaultService=balancer["backend"]["selfLink"])
+    compute.do("DELETE", "global/urlMaps/passing")
+    assert len(compute.get("global/backendServices/backend")["usedBy"]) == 2
+    time.sleep(1)
+    assert len(compute.get("global/backendServices/backend")["usedBy"]) == 1
 
 def test_everything_of_it_is_held_by_what_refers_to_it(compute: Compute, balancer: Doc) -> None:
     for path, user in (

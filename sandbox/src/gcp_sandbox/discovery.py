@@ -24,6 +24,11 @@ _ALWAYS = {"alt", "key", "fields", "prettyPrint", "quotaUser", "userIp", "access
            "returnPartialSuccess",  # of every list of Compute Engine, whatever the document says (gcloud sends it)
            "uploadType", "upload_protocol", "$.xgafv", "upload_id", "$alt"}  # fmt: skip
 
+# Numbers of enums that are not 0, 1, 2, …, by their first value.
+# https://github.com/googleapis/googleapis: google/api/launch_stage.proto, google/cloud/run/v2/condition.proto
+_NUMBERS = {"LAUNCH_STAGE_UNSPECIFIED": (0, 6, 7, 1, 2, 3, 4, 5),
+            "COMMON_REASON_UNDEFINED": (0, 1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)}  # fmt: skip
+
 
 def documents() -> Path:
     """The folder of the discovery documents."""
@@ -286,8 +291,12 @@ class Api:
             return {k: self._numbered(known.get(k, other), v) for k, v in value.items()}
         if isinstance(value, list):
             return [self._numbered(schema.get("items", {}), v) for v in value]
-        # Discovery documents list the values in the order of their numbers.
-        return schema["enum"].index(value) if value in schema.get("enum", ()) else value
+        if value not in schema.get("enum", ()):
+            return value
+        # Discovery documents list the values as they are declared, which is in the order of their numbers but for these.
+        at = schema["enum"].index(value)
+        numbers = _NUMBERS.get(schema["enum"][0], ())
+        return numbers[at] if at < len(numbers) else at
 
     def _wrong(self, where: str, kind: str, value: Any) -> ApiError:
         return self._invalid(where, f"Invalid value at '{_snake(where)}' (TYPE_{kind}), {json.dumps(value)}")
