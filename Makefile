@@ -59,7 +59,7 @@ e2e: setup ## Run the end-to-end tests alone
 
 .PHONY: bench
 bench: setup ## Measure what has a target: the sandbox (start, speed, memory, growth), the demo, a second run
-	@python bench/sandbox.py; python bench/bench.py
+	@status=0; for one in sandbox bench; do python bench/$$one.py || status=1; done; exit $$status
 
 # Where recorded exchanges with Google's APIs are (folders attested and other), and the program that replays them.
 RECORDINGS ?= ../shared/recorded
