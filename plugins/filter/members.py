@@ -44,7 +44,7 @@ from ansible.errors import AnsibleFilterError
 ALLOWED = "user:, group:, serviceAccount: or domain: and the address, as in user:jane@example.com"
 DOMAIN = r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
 EMAIL = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{DOMAIN}"
-MEMBER = re.compile(rf"(?:(?:user|group|serviceAccount):{EMAIL}|domain:{DOMAIN})\Z")
+MEMBER = re.compile(rf"(?:(?:user|group|serviceAccount):{EMAIL}|domain:{DOMAIN}|principal(?:Set)?://\S+)\Z")
 
 
 def members(value: str | Iterable[str]) -> list[str]:

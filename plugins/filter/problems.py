@@ -145,6 +145,8 @@ def labels(value: Any) -> str | None:
 
 def no_members(value: Any) -> str | None:
     """What the filter members refuses, if anything."""
+    if value is None:
+        return "not set; give a list of members such as user:jane@example.com, or [] for nobody"
     try:
         members(value)
     except AnsibleFilterError as error:

@@ -57,7 +57,7 @@ class ApiError(GcpError):
         self.message, self.hint, self.retried = one_line(message), hint, retried
         symbols = " ".join(str(part) for part in (status or "", reason) if part)
         text = f"Cannot {attempt}: {self.message}" + (f" ({symbols})" if symbols else "")
-        super().__init__(f"{text}. {hint}" if hint else text)
+        super().__init__(f"{text.rstrip('.')}. {hint}" if hint else text)
 
     @property
     def disabled(self) -> bool:

@@ -520,11 +520,13 @@ class Service(Resource):
             service = super().wait(answer, url, verb)
             reason = failure(service)
         except ApiError:
-            reason = failure(self.read() or {})
+            service = self.read() or {}
+            reason = failure(service)
             if not reason:
                 raise
         if reason:
-            raise ApiError(f"{verb} {self.label}", 0, "", reason)
+            serving = self.returns(service)["latest_ready_revision"]
+            raise ApiError(f"{verb} {self.label}", 0, "", reason, hint=f"{serving} goes on serving" if serving else "")
         return service
 
     def retry(self) -> dict[str, Any]:

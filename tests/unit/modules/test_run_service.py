@@ -94,7 +94,7 @@ def changed(path, value):
 def failed(message=FAILURE, **more):
     return live(
         terminalCondition={"type": "Ready", "state": "CONDITION_FAILED", "message": message},
-        conditions=[{"type": "RoutesReady", "state": "CONDITION_SUCCEEDED"}], **more)
+        conditions=[{"type": "RoutesReady", "state": "CONDITION_SUCCEEDED"}], **{"latestReadyRevision": "", **more})
 
 
 def absent(google):
@@ -176,10 +176,12 @@ def test_a_revision_that_fails(google, run_module, verb):
     else:
         google.expect("GET", URL, changed("0.image", "old")).expect("PATCH", URL, {"name": OPERATION})
     google.expect("GET", f"{HOST}/{OPERATION}", {"name": OPERATION, "done": True, "error": {"code": 9, "message": "Failed."}})
-    google.expect("GET", URL, failed())
+    serving = f"{PARENT}/services/mlflow/revisions/mlflow-00007-xyz" if verb == "update" else ""
+    google.expect("GET", URL, failed(latestReadyRevision=serving))
     with pytest.raises(Exception) as caught:
         run_module("run_service", **OPTIONS)
-    assert str(caught.value) == f"Cannot {verb} Cloud Run service mlflow: {FAILURE}"
+    told = " mlflow-00007-xyz goes on serving" if serving else ""
+    assert str(caught.value) == f"Cannot {verb} Cloud Run service mlflow: {FAILURE}{told}"
 
 
 def test_an_operation_that_ends_well_with_a_failed_revision(google, run_module):

@@ -8,6 +8,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.mlops.mlflow_gcp.plugins.filter.members import members
 
+POOL = "iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/ci"
 JANE, TEAM = "user:jane@example.com", "group:ml-team@example.com"
 
 
@@ -21,6 +22,8 @@ JANE, TEAM = "user:jane@example.com", "group:ml-team@example.com"
         ("", []),
         ([], []),
         ("domain:example.com", ["domain:example.com"]),
+        # Workload and workforce identity federation, for CI without keys.
+        ([f"principalSet://{POOL}/*", f"principal://{POOL}/subject/x"], [f"principalSet://{POOL}/*", f"principal://{POOL}/subject/x"]),
         ("serviceAccount:ci@p.iam.gserviceaccount.com", ["serviceAccount:ci@p.iam.gserviceaccount.com"]),
     ],
 )
