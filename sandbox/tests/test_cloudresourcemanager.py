@@ -78,6 +78,15 @@ def test_unknown_account_of_the_project_is_refused(api: Api, project: str) -> No
     assert answer.json()["error"]["message"] == f"Service account {member.partition(':')[2]} does not exist."
 
 
+def test_google_s_own_agent_edits_a_project_with_compute(api: Api, project: str, enable: Callable[..., None]) -> None:
+    enable(project, "compute.googleapis.com")
+    policy = policy_of(api, project)
+    editors = next(b["members"] for b in policy["bindings"] if b["role"] == "roles/editor")
+    number = api("GET", f"{V1}/projects/{project}").json()["projectNumber"]
+    assert editors == [f"serviceAccount:{number}@cloudservices.gserviceaccount.com"]
+    assert api("POST", f"{V1}/projects/{project}:setIamPolicy", json={"policy": policy}).status_code == 200
+
+
 def test_conditions_decide_and_older_clients_do_not_see_them(api: Api, project: str) -> None:
     condition = {"title": "one", "expression": f'resource.name.endsWith("projects/{project}/secrets/open")'}
     role = "roles/secretmanager.viewer"

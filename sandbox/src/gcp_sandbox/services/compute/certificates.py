@@ -10,6 +10,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -88,7 +89,7 @@ def _self_managed(doc: Doc) -> None:
 
 
 def _stamp(when: datetime) -> str:
-    return when.astimezone(UTC).isoformat(timespec="milliseconds")
+    return when.astimezone(ZoneInfo("America/Los_Angeles")).isoformat(timespec="milliseconds")
 
 
 def reached(app: Sandbox) -> set[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gcp_sandbox import policies, projects
 from gcp_sandbox.auth import EMAILS
 from gcp_sandbox.errors import ApiError
+from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import now
 from gcp_sandbox.paging import page
 from gcp_sandbox.service import Call, Service
@@ -75,6 +76,11 @@ def setup(app: Sandbox) -> None:
         email = f"{project['projectNumber']}-compute@developer.gserviceaccount.com"
         if accounts.by_email(app, email) is None:
             accounts.create(app, project, email, displayName="Compute Engine default service account")
+        # The Google APIs Service Agent: https://cloud.google.com/iam/docs/service-agents#google-apis-service-agent
+        agent = f"{project['projectNumber']}@cloudservices.gserviceaccount.com"
+        if not app.iam.known(agent):
+            accounts.agent(app, agent)
+            app.iam.grant(project_resource(project_id), "roles/editor", f"serviceAccount:{agent}")
 
     def active(email: str) -> bool:
         if not email.endswith(".gserviceaccount.com"):
