@@ -225,6 +225,8 @@ def test_multipart_upload(api, bucket):
     message = refused(api("POST", url, **multipart({"name": "m", "crc32c": crc(b"other")}, data)), 400, "invalid")
     assert "doesn't match calculated CRC32C" in message
     assert api("GET", f"{JSON}/b/{bucket}/o/m").json()["generation"] == doc["generation"]
+    as_gcloud = multipart({"name": "m"}, data) | {"headers": {"Content-Type": "multipart/related; boundary='B'"}}
+    assert api("POST", url, **as_gcloud).json()["md5Hash"] == md5(data)
 
 
 def test_resumable_upload(api, bucket):

@@ -197,7 +197,9 @@ async def _multipart(call: Call) -> Doc:
     if not kind.startswith("multipart/"):
         raise common.invalid("Multipart upload requests need the content type multipart/related.")
     try:
-        reader = MultipartReader(call.request.headers, call.request.content)
+        # gcloud and gsutil put the boundary between single quotes.
+        kind = re.sub(r"boundary='([^']*)'", r'boundary="\1"', kind)
+        reader = MultipartReader({"Content-Type": kind}, call.request.content)
         first = await reader.next()
         given = json.loads(await first.read() or b"{}") if first is not None else {}  # type: ignore[union-attr,arg-type]
         second: Any = await reader.next()
