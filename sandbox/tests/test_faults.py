@@ -136,6 +136,16 @@ def test_failed_operation_leaves_all_as_it_was(faulty):
     assert "error" not in faulty.wait(faulty("DELETE", f"{COMPUTE}/networks/net"))
 
 
+def test_failed_operation_that_is_answered_done_has_done_its_work(faulty):
+    faulty.wait(faulty("POST", f"{COMPUTE}/addresses", json={"name": "labelled"}))
+    url = f"{COMPUTE}/addresses/labelled"
+    faulty.add("compute.globalAddresses.setLabels", "operation-error")
+    mark = faulty("GET", url).json()["labelFingerprint"]
+    answer = faulty("POST", f"{url}/setLabels", json={"labels": {"a": "b"}, "labelFingerprint": mark}).json()
+    assert answer["status"] == "DONE" and "error" in answer
+    assert faulty("GET", url).json()["labels"] == {"a": "b"}
+
+
 def test_failed_operation_of_another_dialect(faulty):
     faulty.add("serviceusage.services.enable", "operation-error", "code=UNAVAILABLE", "message=Try later.")
     operation = faulty.wait(faulty("POST", f"{USAGE}/dns.googleapis.com:enable", json={}))

@@ -123,7 +123,7 @@ class Operations:
         response = kwargs.pop("response", None)
         op = self.start(**kwargs)
         if "fault" in op:
-            self._undo(op)
+            del op["undo"]  # its work is done, and not in the store alone
             self._fail(op, operation_error(op["fault"]))
         self._end(op, response)
         return op
@@ -201,7 +201,7 @@ class Operations:
         op["http"] = error.code
         op["reason"] = error.reason
 
-    def _undo(self, op: Operation, journal: list[Any] | None = None) -> None:
+    def _undo(self, op: Operation, journal: list[Any] | None) -> None:
         """Leave all as it was before the request; journal: has also what the request wrote after it had started this."""
         self._app.store.undo(op.pop("undo") if journal is None else [w for w in journal if w[0] not in _NOT_UNDONE])
         op.pop("undo", None)
