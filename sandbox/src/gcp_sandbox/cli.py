@@ -86,6 +86,8 @@ def _sweep(state: Path) -> None:
 
 
 async def _serve(settings: Settings, announce: Callable[[], None]) -> None:
+    # Nothing here trusts the system's authorities, which aiohttp would load twice (150 ms).
+    os.environ["SSL_CERT_FILE"] = str(settings.state / "ca.pem")
     from gcp_sandbox.app import Sandbox
 
     app = Sandbox(settings)
@@ -364,7 +366,7 @@ def main(argv: list[str] | None = None) -> None:
                      help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026")  # fmt: skip
     sub.add_argument("--recorded-links", action=argparse.BooleanOptionalAction, default=None,
                      help="links inside Compute Engine's resources are those of compute/beta, as in recordings that were made "
-                     "with the beta API and had their URLs rewritten to v1")  # fmt: skip
+                     "with the beta API and had their URLs rewritten to v1; clients of v1 may not know them for their own")  # fmt: skip
     command("env", env, "print export lines for clients")
     sub = command("token", token, "print an access token")
     sub.add_argument("--as", dest="email", help="of this account instead of the deployer")
