@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
-PARTED = "compute.parted"  # what resources that were deleted lately referred to
-# Seconds for which a deleted resource is still shown as a user.
+# What resources that were deleted lately referred to, and when that was; for _LAG seconds they are still shown as users.
+_parted: weakref.WeakKeyDictionary[Sandbox, dict[str, tuple[list[str], float]]] = weakref.WeakKeyDictionary()
 _LAG = 1.0
 # Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
 _BUNDLES = ("all-apis", "vpc-sc")
@@ -59,21 +60,18 @@ def users(app: Sandbox, key: str) -> list[str]:
 
 def part(app: Sandbox, key: str) -> None:
     """Note what a resource refers to that is being removed, and forget older notes."""
+    now = time.monotonic()
+    notes = {k: note for k, note in _parted.get(app, {}).items() if now - note[1] <= _LAG}
     doc = find(app, key)
-    now = time.time()
-    for other, note in app.store.list(PARTED):
-        if now - note["time"] > _LAG:
-            app.store.delete(PARTED, other)
-    if doc is not None and (keys := list(references(KINDS[kind_of(key)], doc))):
-        app.store.put(PARTED, key, {"keys": keys, "time": now})
+    _parted[app] = notes | ({key: (list(references(KINDS[kind_of(key)], doc)), now)} if doc else {})
 
 
 def shown_users(app: Sandbox, key: str) -> list[str]:
     """As users, for display: Google shows a user for a moment longer than it is there (recorded)."""
     out = users(app, key)
-    now = time.time()
-    return out + [k for k, note in app.store.list(PARTED)
-                  if key in note["keys"] and now - note["time"] <= _LAG and k not in out]  # fmt: skip
+    now = time.monotonic()
+    return out + [k for k, (keys, when) in _parted.get(app, {}).items()
+                  if key in keys and now - when <= _LAG and k not in out]  # fmt: skip
 
 
 def resolve(draft: Draft, value: Any, path: str = "") -> Any:
