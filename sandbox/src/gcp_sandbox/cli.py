@@ -366,7 +366,8 @@ def main(argv: list[str] | None = None) -> None:
                      help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026")  # fmt: skip
     sub.add_argument("--recorded-links", action=argparse.BooleanOptionalAction, default=None,
                      help="links inside Compute Engine's resources are those of compute/beta, as in recordings that were made "
-                     "with the beta API and had their URLs rewritten to v1; clients of v1 may not know them for their own")  # fmt: skip
+                     "with the beta API and had their URLs rewritten to v1; Google answers v1 (the default), and clients "
+                     "compare links as text")  # fmt: skip
     command("env", env, "print export lines for clients")
     sub = command("token", token, "print an access token")
     sub.add_argument("--as", dest="email", help="of this account instead of the deployer")
