@@ -87,7 +87,8 @@ READS = {
     "vpcaccess": "v1/projects/{project}/locations?pageSize=1",
 }
 # Google's limits for one request.
-READ_AT_ONCE, ENABLE_AT_ONCE = 30, 20
+READ_AT_ONCE = 30
+ENABLE_AT_ONCE = 20
 
 
 def batches(names: list[str], size: int) -> Iterator[list[str]]:

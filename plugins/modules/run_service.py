@@ -13,6 +13,8 @@ description:
   - What the options do not speak of stays as it is or as Google fills it in, and is no change.
   - A revision that fails ends the module with Google's own reason. Running again with nothing else changed makes a new
     revision, since what was missing (a role, a secret) may be there now.
+  - Where Google says that a service account or a grant is missing, the module tries again for two minutes; just made,
+    they are not known everywhere at once.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
