@@ -141,7 +141,7 @@ _ROWS: dict[str, Callable[[Store, str, Doc], Iterator[Row]]] = {
     ),
 }  # fmt: skip
 # Shown with what they belong to, or of no interest to a person.
-_WITHIN = {"sqladmin.databases", "sqladmin.users", "sqladmin.reserved", "secretmanager.versions", "run.revisions", "iam.emails",
+_WITHIN = {"sqladmin.databases", "sqladmin.users", "secretmanager.versions", "run.revisions", "iam.emails",
            "compute.routes", "compute.enabled", "compute.pending", "iam.serviceAccountKeys"}  # fmt: skip
 
 
