@@ -38,6 +38,9 @@ class Sandbox:
 
     def __init__(self, state: Path) -> None:
         self.state = state
+
+    def start(self) -> None:
+        """Start it and make the caller owner of all."""
         self.command("up", "--detach", *OPTIONS)
         env = dict(line.removeprefix("export ").split("=", 1) for line in self.command("env").splitlines())
         self.proxy, self.ca = env["HTTPS_PROXY"], env["SSL_CERT_FILE"]
@@ -145,6 +148,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fidelity-") as folder:
         sandbox = Sandbox(Path(folder) / "state")
         try:
+            sandbox.start()
             for name, found in logs.items():
                 for log in found:
                     number += 1
