@@ -29,8 +29,8 @@ from urllib.parse import quote
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 CONNECT_SECONDS = 30.0
-# Cloud Run kills an instance 10 seconds after SIGTERM.
-GRACE_SECONDS = 7
+# Cloud Run kills an instance 10 seconds after SIGTERM; some of them go to ending the process itself.
+GRACE_SECONDS = 5
 # "mlflow" in ASCII: whoever starts the server takes this PostgreSQL advisory lock first.
 SCHEMA_LOCK = 0x6D6C666C6F77
 
