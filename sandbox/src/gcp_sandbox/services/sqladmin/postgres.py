@@ -134,6 +134,8 @@ class Server:
                 # nobody may not walk to its own files (say, below /root): let it pass, and nothing more
                 caps = "-all,+dac_override"
                 prefix += [f"--inh-caps={caps}", f"--ambient-caps={caps}", f"--bounding-set={caps}"]
+                # PostgreSQL asks access(2) for its own program, which counts a capability only with this bit
+                prefix.append("--securebits=+no_setuid_fixup")
         return [*prefix, "--", str(binary), *words]
 
     def _environment(self) -> dict[str, str]:
