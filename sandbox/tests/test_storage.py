@@ -225,8 +225,11 @@ def test_multipart_upload(api, bucket):
     message = refused(api("POST", url, **multipart({"name": "m", "crc32c": crc(b"other")}, data)), 400, "invalid")
     assert "doesn't match calculated CRC32C" in message
     assert api("GET", f"{JSON}/b/{bucket}/o/m").json()["generation"] == doc["generation"]
-    as_gcloud = multipart({"name": "m"}, data) | {"headers": {"Content-Type": "multipart/related; boundary='B'"}}
+    body = b'--=B==\nContent-Type: application/json\n\n{"name": "m"}\n--=B==\nMIME-Version: 1.0\n\n' + data + b"\n--=B==--"
+    as_gcloud = {"data": body, "headers": {"Content-Type": "multipart/related; boundary='=B=='"}}
     assert api("POST", url, **as_gcloud).json()["md5Hash"] == md5(data)
+    cut = as_gcloud | {"data": body.removesuffix(b"--=B==--")}
+    assert "Malformed multipart body" in refused(api("POST", url, **cut), 400, "invalid")
 
 
 def test_resumable_upload(api, bucket):

@@ -14,10 +14,10 @@ import secrets
 import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from aiohttp import MultipartReader, web
+from aiohttp import StreamReader, web
 
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
@@ -192,33 +192,76 @@ async def _filled(blob: content.Blob, chunks: content.Chunks) -> None:
         raise
 
 
+class _Related:
+    """A multipart body as it comes in.  gcloud and gsutil end its lines by LF alone, and quote its boundary by '.
+
+    Methods raise ValueError where it is malformed.
+    """
+
+    def __init__(self, stream: StreamReader, kind: str) -> None:
+        found = re.search(r"""boundary=(['"]?)([^'";]+)\1""", kind)
+        self._stream, self._rest = stream, b""
+        self._first = b"--" + found.group(2).encode() if found else b""
+        self._mark = b""
+
+    async def _more(self) -> None:
+        data = await self._stream.readany()
+        if not data:
+            raise ValueError("it ends before its last boundary")
+        self._rest += data
+
+    async def _line(self) -> bytes:
+        while b"\n" not in self._rest:
+            await self._more()
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    async def head(self) -> dict[str, str]:
+        """Go on to the next part; its headers, with names in lower case."""
+        line = await self._line()
+        if not self._mark:
+            if not self._first or line.rstrip(b"\r") != self._first:
+                raise ValueError("it does not begin with its boundary")
+            self._mark = (b"\r\n" if line.endswith(b"\r") else b"\n") + self._first
+        headers = {}
+        while line := (await self._line()).rstrip(b"\r"):
+            name, _, value = line.decode("utf-8", "replace").partition(":")
+            headers[name.strip().lower()] = value.strip()
+        return headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What the part holds."""
+        keep = len(self._mark) - 1
+        while (at := self._rest.find(self._mark)) < 0:
+            if len(self._rest) > keep:
+                yield self._rest[:-keep]
+                self._rest = self._rest[-keep:]
+            await self._more()
+        if at:
+            yield self._rest[:at]
+        self._rest = self._rest[at + len(self._mark) :]
+
+
 async def _multipart(call: Call) -> Doc:
     kind = call.request.headers.get("Content-Type", "")
     if not kind.startswith("multipart/"):
         raise common.invalid("Multipart upload requests need the content type multipart/related.")
+    body = _Related(call.request.content, kind)
     try:
-        # gcloud and gsutil put the boundary between single quotes.
-        kind = re.sub(r"boundary='([^']*)'", r'boundary="\1"', kind)
-        reader = MultipartReader({"Content-Type": kind}, call.request.content)
-        first = await reader.next()
-        given = json.loads(await first.read() or b"{}") if first is not None else {}  # type: ignore[union-attr,arg-type]
-        second: Any = await reader.next()
+        await body.head()
+        given = json.loads(b"".join([data async for data in body.chunks()]) or b"{}")
+        kind = (await body.head()).get("content-type", "")
     except ValueError as error:
         raise common.invalid(f"Malformed multipart body: {error}.") from None
-    if second is None:
-        raise common.invalid("Malformed multipart body.")
-    kind = second.headers.get("Content-Type", "")
     if "name" not in given and call.params.get("name"):
         given["name"] = call.params["name"]
     given.setdefault("contentType", kind or guessed(given.get("name", "")))
     target = _target(call, given)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        while data := await second.read_chunk(content.CHUNK):
-            yield data
-
     blob = content.Blob(call.app)
-    await _filled(blob, chunks())
+    try:
+        await _filled(blob, body.chunks())
+    except ValueError as error:
+        raise common.invalid(f"Malformed multipart body: {error}.") from None
     return _shown(call, target.finish(blob, given), given)
 
 
