@@ -39,7 +39,7 @@ demo-down: ## Stop what `make demo` started (its state stays, `make demo` takes 
 	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down; else echo "Nothing was started here."; fi
 
 .PHONY: test
-test: lint ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
+test: lint clients ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
 	@pytest
 
 .PHONY: lint
@@ -76,6 +76,11 @@ clean: demo-down ## Stop the demo and remove everything that make made
 setup: .collections/ansible_collections/mlops/mlflow_gcp
 	@$(MAKE) -s -j2 .venv/.stamp .venv-image/.stamp
 
+# What only the tests with clients written by others need: `make demo` does not wait for it.
+.PHONY: clients
+clients: setup
+	@$(MAKE) -s .venv/.stamp-clients
+
 # The checkout, under the name by which Ansible finds a collection.
 .collections/ansible_collections/mlops/mlflow_gcp:
 	@mkdir -p $(@D)
@@ -84,6 +89,10 @@ setup: .collections/ansible_collections/mlops/mlflow_gcp
 .venv/.stamp: requirements-dev.txt sandbox/pyproject.toml
 	@$(call make_venv,.venv)
 	@tools/step "installing Ansible, the sandbox and the test tools into .venv" .venv/bin/pip install --quiet -r requirements-dev.txt -e ./sandbox
+	@touch $@
+
+.venv/.stamp-clients: tests/clients/requirements.txt .venv/.stamp
+	@tools/step "installing Google's libraries and the browser's driver into .venv" .venv/bin/pip install --quiet -r $<
 	@touch $@
 
 .venv-image/.stamp: image/requirements.txt

@@ -1,0 +1,63 @@
+"""The gcloud command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from .conftest import BACKEND, BUCKET, INSTANCE, PROJECT, SECRET
+
+pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is no gcloud on this machine")
+
+
+@pytest.fixture(scope="module")
+def gcloud(cloud, deployed, tmp_path_factory):
+    """Run gcloud with a configuration of its own, signed in with the service account's file; its JSON output."""
+    settings = {
+        "CLOUDSDK_CONFIG": str(tmp_path_factory.mktemp("gcloud")),
+        "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+        "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "true",
+    }
+
+    def run(*words: str, form: str = "json"):
+        command = ["gcloud", *words, *([f"--format={form}"] if form else [])]
+        done = subprocess.run(command, env=cloud.env | settings, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return json.loads(done.stdout) if form == "json" else done.stdout
+
+    run("auth", "activate-service-account", "--key-file", cloud.env["GOOGLE_APPLICATION_CREDENTIALS"], form="")
+    return run
+
+
+def test_storage(gcloud, tmp_path):
+    (tmp_path / "sent").write_bytes(os.urandom(100_000))
+    gcloud("storage", "cp", str(tmp_path / "sent"), f"gs://{BUCKET}/gcloud/file", form="")
+    gcloud("storage", "cp", f"gs://{BUCKET}/gcloud/file", str(tmp_path / "received"), form="")
+    gcloud("storage", "rm", f"gs://{BUCKET}/gcloud/file", form="")
+    assert (tmp_path / "received").read_bytes() == (tmp_path / "sent").read_bytes()
+
+
+def test_secrets(gcloud):
+    assert SECRET in [secret["name"].split("/")[-1] for secret in gcloud("secrets", "list")]
+    password = gcloud("secrets", "versions", "access", "latest", "--secret", SECRET, form="")
+    assert len(password) >= 20
+
+
+def test_sql(gcloud):
+    gcloud("sql", "databases", "create", "gcloud", "--instance", INSTANCE, form="")
+    try:
+        assert {"gcloud", "mlflow"} <= {each["name"] for each in gcloud("sql", "databases", "list", "--instance", INSTANCE)}
+    finally:
+        gcloud("sql", "databases", "delete", "gcloud", "--instance", INSTANCE, form="")
+
+
+def test_load_balancer_and_iap(gcloud):
+    assert BACKEND in [backend["name"] for backend in gcloud("compute", "backend-services", "list")]
+    policy = gcloud("iap", "web", "get-iam-policy", "--resource-type=backend-services", f"--service={BACKEND}")
+    assert "user:jane@example.com" in policy["bindings"][0]["members"]
+    assert gcloud("projects", "describe", PROJECT)["lifecycleState"] == "ACTIVE"
