@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import ssl
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ class Sandbox:
         self.faults = Faults(self.folder, self.store)
         self.iam.delay, self.tokens.longest = self.faults.iam_delay, self.faults.token_lifetime
         self.operations = Operations(self)
-        self.connections: set[asyncio.Transport] = set()
+        # Weak: a connection that was handed on ends without telling the proxy.
+        self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self.enable_hooks: dict[str, list[Callable[[Sandbox, str], None]]] = {}
         self.hosts: list[Callable[[Sandbox, str], ssl.SSLContext | None | bool]] = []
         self.services: dict[str, Service] = {}

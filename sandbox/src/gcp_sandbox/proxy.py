@@ -38,10 +38,6 @@ class ProxyProtocol(asyncio.Protocol):
         self._transport = transport
         self._app.connections.add(transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport:
-            self._app.connections.discard(self._transport)
-
     def data_received(self, data: bytes) -> None:
         assert self._transport
         self._head += data

@@ -54,11 +54,6 @@ def find(app: Sandbox, key: str) -> Doc | None:
     return app.store.peek(kind_of(key), key)
 
 
-def region_of(key: str) -> str:
-    """The region's name in a regional key, or ""."""
-    found = re.search(r"/regions/([^/]+)/", key)
-    return found.group(1) if found else ""
-
 
 def invalid(field: str, value: Any, why: str, *, reason: str = "invalid") -> ApiError:
     """400 for one field of the resource."""
