@@ -535,6 +535,8 @@ def test_a_job_runs_its_tasks(run, api, done, sandbox):
     assert job["template"]["template"]["maxRetries"] == 3 and job["template"]["template"]["timeout"] == "600s"
     numbered = api("GET", f"{run.base}/jobs/batch", params={"$alt": "json;enum-encoding=int"}).json()
     assert (numbered["launchStage"], numbered["terminalCondition"]["state"]) == (4, 4)  # GA, CONDITION_SUCCEEDED
+    again = api("PATCH", f"{run.base}/jobs/batch", json=body | {"launchStage": 3, "labels": {"a": "b"}})  # BETA
+    assert done(again)["response"]["launchStage"] == "BETA"
     execution = done(api("POST", f"{run.base}/jobs/batch:run", json={}))["response"]
     assert execution["succeededCount"] == 3 and execution["conditions"][0]["state"] == "CONDITION_SUCCEEDED"
     tasks = api("GET", f"https://run.googleapis.com/v2/{execution['name']}/tasks").json()["tasks"]

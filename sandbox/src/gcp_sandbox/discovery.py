@@ -247,8 +247,8 @@ class Api:
                 if isinstance(value, int) and not isinstance(value, bool) or re.fullmatch(r"-?\d+", str(value)):
                     return str(value)
                 raise self._wrong(where, form.upper(), value)
-            if "enum" in schema and type(value) is int and 0 <= value < len(schema["enum"]):
-                return schema["enum"][value]
+            if "enum" in schema and type(value) is int and value in (numbers := _numbers(schema["enum"])):
+                return schema["enum"][numbers.index(value)]
             if isinstance(value, bool | int | float | dict | list):
                 if self.family == "legacy" and isinstance(value, bool | int | float):
                     return json.dumps(value)
@@ -293,10 +293,7 @@ class Api:
             return [self._numbered(schema.get("items", {}), v) for v in value]
         if value not in schema.get("enum", ()):
             return value
-        # Discovery documents list the values as they are declared, which is in the order of their numbers but for these.
-        at = schema["enum"].index(value)
-        numbers = _NUMBERS.get(schema["enum"][0], ())
-        return numbers[at] if at < len(numbers) else at
+        return _numbers(schema["enum"])[schema["enum"].index(value)]
 
     def _wrong(self, where: str, kind: str, value: Any) -> ApiError:
         return self._invalid(where, f"Invalid value at '{_snake(where)}' (TYPE_{kind}), {json.dumps(value)}")
@@ -310,6 +307,15 @@ class Api:
     def _invalid(self, where: str, text: str) -> ApiError:
         return ApiError(400, text, reason="badRequest", status="INVALID_ARGUMENT",
                         details=[bad_request(_snake(where), text)])  # fmt: skip
+
+
+def _numbers(values: list[str]) -> tuple[int, ...]:
+    """The number of each value of an enum.
+
+    Discovery documents list the values as they are declared, which is in the order of their numbers but for _NUMBERS.
+    """
+    known = _NUMBERS.get(values[0], ())[: len(values)]
+    return (*known, *range(len(known), len(values)))
 
 
 def _snake(text: str) -> str:
