@@ -64,7 +64,8 @@ CATALOGUE: dict[str, dict[str, str]] = {
     },
     "dns": {
         "changes": "create get list", "dnsKeys": _READ, "managedZoneOperations": _READ, "managedZones": _CRUD + _IAM,
-        "networks": "bindPrivateDNSPolicy bindPrivateDNSZone targetWithPeeringZone", "policies": _CRUD, "projects": "get",
+        "networks": "bindDNSResponsePolicy bindPrivateDNSPolicy bindPrivateDNSZone targetWithPeeringZone", "policies": _CRUD,
+        "projects": "get",
         "resourceRecordSets": _CRUD, "responsePolicies": _CRUD, "responsePolicyRules": _CRUD,
     },
     "iam": {

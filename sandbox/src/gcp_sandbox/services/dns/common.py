@@ -1,0 +1,111 @@
+"""What all of Cloud DNS shares: the shape of messages, pages, errors, and references to networks."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Any
+
+from gcp_sandbox import projects
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.iam import project_resource
+from gcp_sandbox.service import Call, Service
+
+Doc = dict[str, Any]
+SERVICE = Service("dns", "v1", "v1beta2", family="legacy")
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def number() -> str:
+    """A new resource's id."""
+    return str(secrets.randbelow(9 * 10**18) + 10**18)
+
+
+def with_kinds(call: Call, schema: str, value: Doc) -> Doc:
+    """A message whose objects all have their ``kind``, as this API answers them."""
+    properties = call.method.api.schemas[schema].get("properties", {})
+    out = {"kind": properties["kind"]["default"]} if "kind" in properties else {}
+    for key, item in value.items():
+        field = properties.get(key, {})
+        if isinstance(item, dict) and "$ref" in field:
+            item = with_kinds(call, field["$ref"], item)
+        elif isinstance(item, list) and "$ref" in field.get("items", {}):
+            item = [with_kinds(call, field["items"]["$ref"], i) for i in item]
+        out[key] = item
+    return out
+
+
+def listed(call: Call, kind: str, field: str, found: list[Doc]) -> Doc:
+    """One page of a list; the token is the number of what was already shown.  Raises ApiError 400.
+
+    kind: "" for the lists that have none.
+    """
+    token = call.params.get("pageToken") or "0"
+    if not token.isdigit():
+        raise invalid("parameters.pageToken", token)
+    start = int(token)
+    end = start + min(call.params.get("maxResults") or 100, 1000)
+    out: Doc = ({"kind": kind} if kind else {}) | {field: found[start:end]}
+    return out | ({"nextPageToken": str(end)} if end < len(found) else {})
+
+
+def merge(old: Doc, new: Doc) -> Doc:
+    """JSON merge patch."""
+    out = dict(old)
+    for key, value in new.items():
+        if value is None:
+            out.pop(key, None)
+        else:
+            out[key] = merge(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value
+    return out
+
+
+async def patched(call: Call, old: Doc) -> Doc:
+    """A document with the call's patch applied, in which null removes a field."""
+    raw = json.loads(await call.request.read() or b"{}")
+    return merge(old, call.body | {key: None for key, value in raw.items() if value is None})
+
+
+# -- errors ----------------------------------------------------------------
+
+
+def missing(parameter: str, name: str) -> ApiError:
+    """404."""
+    return ApiError(404, f"The '{parameter}' resource named '{name}' does not exist.")
+
+
+def invalid(parameter: str, value: Any) -> ApiError:
+    """400."""
+    return ApiError(400, f"Invalid value for '{parameter}': '{value}'")
+
+
+def required(parameter: str) -> ApiError:
+    """400 for something left out."""
+    return ApiError(400, f"The '{parameter}' parameter is required but was missing.", reason="required")
+
+
+def exists(parameter: str, name: str) -> ApiError:
+    """409."""
+    return ApiError(409, f"The resource '{parameter}' named '{name}' already exists")
+
+
+# -- networks --------------------------------------------------------------
+
+
+def check_networks(call: Call, networks: list[Doc], permission: str) -> None:
+    """Refuse networks that are not there or that the caller may not use so: the API tells neither from the other.
+
+    permission: on the project of each network.  Raises ApiError 403.
+    """
+    for network in networks:
+        found = re.search(r"projects/([^/]+)/global/networks/([^/]+)$", network.get("networkUrl", ""))
+        project = projects.find(call.app, found[1]) if found else None
+        allowed = False
+        if found and project:
+            key = f"projects/{project['projectId']}/global/networks/{found[2]}"
+            allowed = call.app.store.peek("compute.networks", key) is not None and call.app.iam.allows(
+                call.principal, permission, project_resource(project["projectId"])
+            )
+        if not allowed:
+            raise ApiError(403, "Forbidden")
