@@ -14,7 +14,9 @@ URL = "https://serviceusage.googleapis.com/v1"
 def test_enable_disable_and_what_depends(api: Api, project: str, done: Callable[..., dict[str, Any]]) -> None:
     one = f"{URL}/projects/{project}/services/container.googleapis.com"
     assert api("GET", one).json()["state"] == "DISABLED"
-    assert done(api("POST", f"{one}:enable"))["response"]["service"]["state"] == "ENABLED"
+    operation = done(api("POST", f"{one}:enable"))
+    assert operation["response"]["service"]["state"] == "ENABLED"
+    assert operation["metadata"] == {"@type": "type.googleapis.com/google.protobuf.Empty"}
     compute = f"{URL}/projects/{project}/services/compute.googleapis.com"
     assert api("GET", compute).json()["state"] == "ENABLED"
     refused = api("POST", f"{compute}:disable", json={})
@@ -41,6 +43,13 @@ def test_batches_and_lists(api: Api, project: str, enable: Callable[..., None]) 
     assert "run.googleapis.com" in seen and "iap.googleapis.com" not in seen
     many = {"serviceIds": [f"s{n}.googleapis.com" for n in range(21)]}
     assert api("POST", f"{URL}/projects/{project}/services:batchEnable", json=many).status_code == 400
+
+
+def test_a_batch_tells_its_services(api: Api, project: str) -> None:
+    body = {"serviceIds": ["storage.googleapis.com"]}
+    metadata = api("POST", f"{URL}/projects/{project}/services:batchEnable", json=body).json()["metadata"]
+    assert metadata["@type"].endswith("google.api.serviceusage.v1.OperationMetadata")
+    assert metadata["resourceNames"][0].startswith("services/storage.googleapis.com/projectSettings/")
 
 
 def test_unknown_service_and_stranger(api: Api, project: str) -> None:

@@ -22,6 +22,8 @@ Doc = dict[str, Any]
 SERVICE = Service("serviceusage", "v1", "v1beta1", always_enabled=True)
 BATCH_ENABLE, BATCH_GET = 20, 30
 _TYPE = "type.googleapis.com/google.api.serviceusage.v1."
+# What an operation on one API tells of itself; only batches tell which APIs they are about.
+_NOTHING = {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 
 def _permit(call: Call, permission: str, what: str) -> None:
@@ -114,10 +116,11 @@ def batch_get(call: Call) -> Doc:
 
 
 def _start(call: Call, action: str, services: list[str]) -> Operation:
-    project = _project(call)
-    names = [f"projects/{project['projectNumber']}/services/{s}" for s in services]
-    metadata = {"@type": _TYPE + "OperationMetadata", "resourceNames": names}
-    extra = {"prefix": f"acf.p2-{project['projectNumber']}-"}
+    number = _project(call)["projectNumber"]
+    names = [f"services/{s}/projectSettings/{number}" for s in services]
+    batch = {"@type": _TYPE + "OperationMetadata", "resourceNames": names}
+    metadata = batch if action == "enableServices" else _NOTHING
+    extra = {"prefix": f"acf.p2-{number}-"}
     return call.operation(
         action, ",".join(services), action=f"serviceusage.{action}", metadata=metadata, extra=extra,
         args={"services": services}, latency="serviceusage.disable" if action == "disableService" else "serviceusage.enable",
