@@ -148,6 +148,18 @@ def test_predefined_and_custom_roles(api: Api, project: str) -> None:
     assert api("DELETE", f"{IAM}/{made['name']}").json()["deleted"] is True
 
 
+def test_credentials_of_a_person(api: Api, sandbox: Any) -> None:
+    credentials = json.loads(sandbox.command("token", "--as", "jane@example.com", "--credentials"))
+    assert credentials.pop("type") == "authorized_user"
+    form = credentials | {"grant_type": "refresh_token"}
+    answer = api("POST", TOKEN, data=form).json()
+    info = api("GET", "https://oauth2.googleapis.com/tokeninfo", params={"access_token": answer["access_token"]}).json()
+    assert info["email"] == "jane@example.com"
+    assert api("POST", "https://oauth2.googleapis.com/revoke", data={"token": form["refresh_token"]}).status_code == 200
+    assert api("POST", TOKEN, data=form).json()["error"] == "invalid_grant"
+    assert "is a service account" in sandbox.command("token", "--credentials", check=False)
+
+
 def test_refresh_token_and_token_info(api: Api) -> None:
     refused = api("POST", TOKEN, data={"grant_type": "refresh_token", "refresh_token": "1//no", "client_id": "x"})
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")

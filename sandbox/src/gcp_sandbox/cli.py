@@ -248,14 +248,21 @@ def env(args: argparse.Namespace) -> None:
 
 
 def token(args: argparse.Namespace) -> None:
-    """Print an access token of the deployer, or of another account."""
-    from gcp_sandbox.auth import Tokens
+    """Print an access token of the deployer, or of another account, or a person's credentials file."""
+    from gcp_sandbox.auth import Principal, Tokens
     from gcp_sandbox.store import Store
 
     doc = _running(args.state)
-    store = Store(args.state / "state.sqlite")
     email = args.email or f"deployer@{doc['project']}.iam.gserviceaccount.com"
-    print(Tokens(store).access_token(email, lifetime=args.lifetime))
+    if args.credentials and Principal(email).is_service_account:
+        fail(f"{email} is a service account, which has key files: name a person with --as")
+    store = Store(args.state / "state.sqlite")
+    tokens = Tokens(store)
+    if args.credentials:
+        client = {"client_id": "gcp-sandbox.apps.googleusercontent.com", "client_secret": "gcp-sandbox"}
+        print(json.dumps(client | {"refresh_token": tokens.refresh_token(email), "type": "authorized_user"}, indent=2))
+    else:
+        print(tokens.access_token(email, lifetime=args.lifetime))
     store.close()
 
 
@@ -372,6 +379,8 @@ def main(argv: list[str] | None = None) -> None:
     sub = command("token", token, "print an access token")
     sub.add_argument("--as", dest="email", help="of this account instead of the deployer")
     sub.add_argument("--lifetime", type=int, default=3600, help="seconds (3600)")
+    sub.add_argument("--credentials", action="store_true", help="a person's credentials file with a refresh token instead, "
+                     "as `gcloud auth application-default login` writes one")  # fmt: skip
     sub = command("status", status, "show what runs and what it holds")
     sub.add_argument("--json", action="store_true")
     sub = command("supported", supported, supported.__doc__ or "")
