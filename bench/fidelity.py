@@ -10,7 +10,6 @@ import argparse
 import collections
 import json
 import re
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -96,12 +95,13 @@ class Sandbox:
 
     def replay(self, replayer: Path, log: Path, project: str) -> list[dict[str, Any]]:
         """The replayer's verdicts on a log, in a new project."""
-        out = self.state / "replay.json"
+        out, copy = self.state / "replay.json", self.state / "replay.log"
+        copy.write_text(named(log.read_text(encoding="utf-8")), encoding="utf-8")
         number = self.project(project)
         command = [
-            sys.executable, str(replayer), str(log), "--quiet", "--json", str(out), "--proxy", self.proxy, "--ca", self.ca,
+            sys.executable, str(replayer), str(copy), "--quiet", "--json", str(out), "--proxy", self.proxy, "--ca", self.ca,
             "--token", self.token, "--project", project, "--project-number", number,
-            *(word for pair in bindings(log, self.organization).items() for word in ("--bind", "=".join(pair))),
+            "--bind", f"organizationID={self.organization}",
         ]  # fmt: skip
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
@@ -109,20 +109,25 @@ class Sandbox:
         return [r for r in json.loads(out.read_text())["files"][0]["results"] if r["verdict"] != "SKIP"]
 
 
-def bindings(log: Path, organization: str) -> dict[str, str]:
-    """What the replayer cannot learn from answers: the organization, and names whose URLs alone were made placeholders."""
-    out = {"uniqueId": "f" + secrets.token_hex(5), "organizationID": organization}
-    text = log.read_text(encoding="utf-8")
-    requests_ = [re.split(r"^[1-5]\d\d ", exchange, maxsplit=1, flags=re.M)[0] for exchange in text.split("\n---\n")]
-    made: dict[str, str] = {}  # collection -> name of what is first created in it
-    for request in requests_:
-        found = re.match(r'\s*POST \S+/(\w+)(?:\?\S*)?$.*^  "name": "([^"]+)"', request, re.M | re.S)
-        if found:
-            made.setdefault(*found.groups())
-    for collection, placeholder in re.findall(r"/(\w+)/\$\{(\w+ID)\}", "".join(requests_)):
-        if "${uniqueId}" in made.get(collection, "") and f'"name": "${{{placeholder}}}"' not in text:
-            out[placeholder] = made[collection].replace("${uniqueId}", out["uniqueId"])
-    return out
+def named(text: str) -> str:
+    """A log whose URLs name what its answers name: the recorder wrote one placeholder there for all names of a collection."""
+    last: dict[str, str] = {}  # placeholder -> name it stood for last
+    out = []
+    for exchange in text.split("\n---\n"):
+        lead, line, rest = re.fullmatch(r"(\s*)([^\n]*)(.*)", exchange, re.S).groups()
+        answer = re.split(r"^[1-5]\d\d ", rest, maxsplit=1, flags=re.M)[-1]
+
+        def name(match: re.Match[str], answer: str = answer) -> str:
+            collection, placeholder = match.groups()
+            if f'"name": "${{{placeholder}}}"' not in text:
+                if found := re.search(rf"/{collection}/([\w.-]*\$\{{uniqueId\}}[\w.-]*)", answer):
+                    last[placeholder] = found[1]
+                if placeholder in last:
+                    return f"/{collection}/{last[placeholder]}"
+            return match[0]
+
+        out.append(lead + re.sub(r"/(\w+)/\$\{(\w+ID)\}", name, line) + rest)
+    return "\n---\n".join(out)
 
 
 def score(verdicts: list[bool]) -> str:
