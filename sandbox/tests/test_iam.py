@@ -7,11 +7,16 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
 Api = Callable[..., requests.Response]
 IAM = "https://iam.googleapis.com/v1"
@@ -126,6 +131,29 @@ def test_keys_are_listed_published_limited_and_deleted(api: Api, account: dict[s
     assert api("DELETE", one).json() == {}
     assert api("GET", one).status_code == 404
     assert grant(api, assertion(key)).json()["error_description"] == "Invalid JWT Signature."
+
+
+def certificate_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, days: int) -> str:
+    """The base64 of a certificate (PEM) that ends in so many days."""
+    when, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "me")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, when - timedelta(days=9), when + timedelta(days=days))
+    return base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def test_key_of_one_s_own_is_uploaded_and_signs(api: Api, account: dict[str, Any]) -> None:
+    mine, url = rsa.generate_private_key(65537, 2048), f"{IAM}/{account['name']}/keys:upload"
+    pem = mine.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    made = api("POST", url, json={"publicKeyData": certificate_of(mine, 9)}).json()
+    assert (made["keyOrigin"], made["keyType"], made["keyAlgorithm"]) == ("USER_PROVIDED", "USER_MANAGED", "KEY_ALG_RSA_2048")
+    raw = api("GET", f"{IAM}/{made['name']}", params={"publicKeyType": "TYPE_RAW_PUBLIC_KEY"}).json()["publicKeyData"]
+    assert base64.b64decode(raw).startswith(b"-----BEGIN PUBLIC KEY-----")
+    key = {"client_email": account["email"], "private_key": pem, "private_key_id": made["name"].rpartition("/")[2]}
+    assert "access_token" in grant(api, assertion(key)).json()
+    old = api("POST", url, json={"publicKeyData": certificate_of(mine, -1)}).json()
+    ended = grant(api, assertion(key | {"private_key_id": old["name"].rpartition("/")[2]}))
+    assert ended.json()["error_description"] == "Invalid JWT Signature."
+    for wrong in (base64.b64encode(b"x").decode(), certificate_of(ec.generate_private_key(ec.SECP256R1()), 9)):
+        assert api("POST", url, json={"publicKeyData": wrong}).json()["error"]["status"] == "INVALID_ARGUMENT"
 
 
 def test_unknown_field_and_type_are_refused(api: Api, project: str) -> None:

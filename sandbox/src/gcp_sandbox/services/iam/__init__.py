@@ -280,17 +280,32 @@ def _owner(call: Call) -> Doc:
 _KEYS = "iam.projects.serviceAccounts.keys."
 
 
+def _may_have_more(call: Call) -> Doc:
+    """The account that a key is to be made for.  Raises ApiError 404, and 400 where it has as many as it may."""
+    account = _owner(call)
+    if sum(k["keyType"] == "USER_MANAGED" for k in accounts.keys(call.app, account)) >= KEYS_MAX:
+        raise ApiError(400, "Precondition check failed.", reason="failedPrecondition", status="FAILED_PRECONDITION")
+    return account
+
+
 @SERVICE.method(_KEYS + "create", permission="iam.serviceAccountKeys.create", resource=full_name)
 def create_key(call: Call) -> Doc:
-    account = _owner(call)
-    mine = [k for k in accounts.keys(call.app, account) if k["keyType"] == "USER_MANAGED"]
-    if len(mine) >= KEYS_MAX:
-        raise ApiError(400, "Precondition check failed.", reason="failedPrecondition", status="FAILED_PRECONDITION")
+    account = _may_have_more(call)
     if call.body.get("privateKeyType") == "TYPE_PKCS12_FILE":
         raise ApiError(501, "gcp-sandbox makes no PKCS 12 key files; ask for TYPE_GOOGLE_CREDENTIALS_FILE.")
     bits = 1024 if call.body.get("keyAlgorithm") == "KEY_ALG_RSA_1024" else 2048
     key = accounts.create_key(call.app, account, bits=bits)
     return _shown(key, private=json.dumps(accounts.credentials_file(account, key), indent=2) + "\n")
+
+
+@SERVICE.method(_KEYS + "upload", permission="iam.serviceAccountKeys.create", resource=full_name)
+def upload_key(call: Call) -> Doc:
+    account = _may_have_more(call)
+    try:
+        return _shown(accounts.upload_key(call.app, account, base64.b64decode(call.body.get("publicKeyData", ""))))
+    except ValueError:
+        raise ApiError(400, "The public key must be an RSA public key wrapped in an X.509 v3 certificate.",
+                       reason="badRequest") from None  # fmt: skip
 
 
 @SERVICE.method(_KEYS + "get", permission="iam.serviceAccountKeys.get", resource=full_name)

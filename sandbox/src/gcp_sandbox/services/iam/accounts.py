@@ -88,6 +88,23 @@ def create_key(app: Sandbox, account: Doc, *, system: bool = False, bits: int = 
     return app.store.put(KEYS, doc["name"], doc)
 
 
+def upload_key(app: Sandbox, account: Doc, certificate: bytes) -> Doc:
+    """A key whose private part its owner keeps, by its certificate (PEM).  Raises ValueError where it is not one of RSA."""
+    found = x509.load_pem_x509_certificate(certificate)
+    public = found.public_key()
+    if not isinstance(public, rsa.RSAPublicKey):
+        raise ValueError("not an RSA key")
+    known = {1024: "KEY_ALG_RSA_1024", 2048: "KEY_ALG_RSA_2048"}
+    doc = {
+        "name": f"{account['name']}/keys/{secrets.token_hex(20)}",
+        "validAfterTime": found.not_valid_before_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "validBeforeTime": found.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "keyAlgorithm": known.get(public.key_size, "KEY_ALG_UNSPECIFIED"), "keyOrigin": "USER_PROVIDED",
+        "keyType": "USER_MANAGED", "_cert": found.public_bytes(serialization.Encoding.PEM).decode(),
+    }  # fmt: skip
+    return app.store.put(KEYS, doc["name"], doc)
+
+
 def _small_key(bits: int) -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     return key.private_bytes(
@@ -115,8 +132,9 @@ def keys(app: Sandbox, account: Doc) -> list[Doc]:
 
 
 def system_key(app: Sandbox, account: Doc) -> Doc:
-    """The key that Google holds for an account, made when first needed."""
-    found = next((k for k in keys(app, account) if k["keyType"] == "SYSTEM_MANAGED"), None)
+    """The key that Google holds for an account, made when first needed, and again when that has ended."""
+    mine = (k for k in keys(app, account) if k["keyType"] == "SYSTEM_MANAGED")
+    found = next((k for k in mine if k["validBeforeTime"] > now()), None)
     return found or create_key(app, account, system=True)
 
 
@@ -140,7 +158,7 @@ def credentials_file(account: Doc, key: Doc) -> Doc:
 
 def certificates(app: Sandbox, account: Doc) -> dict[str, str]:
     """key id -> certificate (PEM) of an account's usable keys."""
-    return {key_id(k): k["_cert"] for k in keys(app, account) if not k.get("disabled")}
+    return {key_id(k): k["_cert"] for k in keys(app, account) if not k.get("disabled") and k["validBeforeTime"] > now()}
 
 
 def jwks(app: Sandbox, account: Doc) -> Doc:
@@ -169,7 +187,10 @@ def sign_blob(app: Sandbox, account: Doc, data: bytes) -> tuple[str, str]:
 
 def public_key(key: Doc) -> str:
     """The public key (PEM) of a key's document."""
-    return public_pem(key["_pem"])
+    if "_pem" in key:
+        return public_pem(key["_pem"])
+    public = x509.load_pem_x509_certificate(key["_cert"].encode()).public_key()
+    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def self_signed(app: Sandbox, token: str, host: str) -> str | None:

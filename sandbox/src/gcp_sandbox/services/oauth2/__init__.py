@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
+from gcp_sandbox.operations import now
 from gcp_sandbox.service import Call, Service
 from gcp_sandbox.services.iam import accounts
 
@@ -103,7 +104,7 @@ def _assertion(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
     account = accounts.by_email(app, email)
     if account is None or account.get("disabled"):
         raise _Refused("invalid_grant", "Invalid grant: account not found")
-    mine = accounts.keys(app, account)
+    mine = [k for k in accounts.keys(app, account) if k["validBeforeTime"] > now()]
     if header.get("kid"):
         mine = [k for k in mine if accounts.key_id(k) == header["kid"]]
     key = next((k for k in mine if _signed(assertion, k["_cert"])), None)
