@@ -228,6 +228,8 @@ class Api:
             if name not in properties and "_" in name:
                 name = re.sub(r"_([a-z0-9])", lambda m: m.group(1).upper(), name)
             inner = f"{where}.{name}" if where else name
+            if item == "" and self.name == "compute" and "enum" in properties.get(name, {}):
+                continue  # unset, as endpoints of Private Service Connect have their loadBalancingScheme
             if name in properties:
                 out[name] = self._object(properties[name], item, inner)
             elif extra is not None:
