@@ -499,8 +499,10 @@ def test_what_is_under_way_is_not_ready(own: Any) -> None:
     late = session.post(f"{base}/global/firewalls", json=rule).json()["error"]
     assert late["errors"][0]["reason"] == "resourceNotReady"
     assert "error" not in wait(going) and session.get(f"{base}/global/networks/n").status_code == 404
-    route = session.get(f"{base}/global/routes?filter=destRange=0.0.0.0/0").json()["items"][0]
+    routes = f"{base}/global/routes?filter=destRange=0.0.0.0/0"
+    route = session.get(f"{routes}&alt=json").json()["items"][0]
     assert "/compute/beta/" in route["nextHopGateway"] and "/compute/v1/" in route["network"], "--recorded-links"
+    assert "/compute/v1/" in session.get(routes).json()["items"][0]["nextHopGateway"], "the client is one of v1"
 
 
 def test_what_was_answered_survives_a_kill(own: Any) -> None:

@@ -9,8 +9,10 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
+from gcp_sandbox import projects
 from gcp_sandbox.errors import ApiError
-from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, link, missing
+from gcp_sandbox.services.compute import private_service_connect
+from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, kind_of, link, missing
 from gcp_sandbox.services.compute.kinds import KINDS
 from gcp_sandbox.services.compute.references import references, shown_users
 from gcp_sandbox.services.compute.vpc import external_address, internal_address
@@ -57,15 +59,12 @@ def _secret_hash(secret: str) -> str:
 def prepare_backend(draft: Draft) -> None:
     doc = draft.doc
     scheme = doc["loadBalancingScheme"]
-    if scheme == "INTERNAL":
-        doc.setdefault("protocol", "TCP")
-    else:
-        doc.setdefault("protocol", "HTTP")
-        doc.setdefault("timeoutSec", 30)
-        if doc["protocol"] not in ("TCP", "SSL") or scheme == "EXTERNAL":
-            doc.setdefault("portName", "http")
-            doc.setdefault("port", 80)
-    if scheme == "EXTERNAL_MANAGED" and not draft.region:
+    doc.setdefault("protocol", "TCP" if scheme == "INTERNAL" else "HTTP")
+    doc.setdefault("timeoutSec", 30)
+    if scheme == "EXTERNAL" or scheme != "INTERNAL" and doc["protocol"] not in ("TCP", "SSL"):
+        doc.setdefault("portName", "http")
+        doc.setdefault("port", 80)
+    if scheme in ("EXTERNAL", "EXTERNAL_MANAGED") and not draft.region:
         doc.setdefault("enableCDN", False)
     if doc.get("enableCDN"):
         _cdn(doc)
@@ -74,6 +73,9 @@ def prepare_backend(draft: Draft) -> None:
         raise invalid("loadBalancingScheme", scheme, "Load balancing scheme cannot be changed from "
                       f"{old_scheme} to {scheme}.")  # fmt: skip
     _iap(draft)
+    tls = doc.get("securitySettings", {})
+    if tls.get("clientTlsPolicy"):
+        tls["clientTlsPolicy"] = _numbered(draft, tls["clientTlsPolicy"])
     log = doc.get("logConfig")
     if log and log.get("enable"):
         log.setdefault("sampleRate", 1.0)
@@ -81,6 +83,13 @@ def prepare_backend(draft: Draft) -> None:
         if not 0 <= log["sampleRate"] <= 1:
             raise invalid("logConfig.sampleRate", log["sampleRate"], "It must be between 0 and 1.")
     _backends(draft)
+
+
+def _numbered(draft: Draft, name: str) -> str:
+    """The full name of another service's resource as Google stores it: by the project's number."""
+    before, part, after = name.partition("/projects/")
+    project = projects.find(draft.app, after.partition("/")[0])
+    return f"{before}{part}{project['projectNumber']}/{after.partition('/')[2]}" if project else name
 
 
 def _cdn(doc: Doc) -> None:
@@ -254,6 +263,8 @@ def url_map_of(app: Sandbox, rule: Doc) -> str:
 
 def prepare_https_proxy(draft: Draft) -> None:
     doc = draft.doc
+    if not draft.region:
+        doc.setdefault("quicOverride", "NONE")
     certificates = doc.get("sslCertificates", [])
     if not certificates and not doc.get("certificateMap") and not doc.get("serverTlsPolicy"):
         raise ApiError(400, "At least 1 SSL certificate must be specified for setting SSL certificates in "
@@ -269,7 +280,7 @@ def prepare_rule(draft: Draft) -> None:
     if draft.old is None and not doc.get("target") and not doc.get("backendService"):
         raise missing("resource.target")
     if "/" not in doc.get("target", "/") or "/serviceAttachments/" in doc.get("target", ""):
-        _private_service_connect(draft)
+        private_service_connect.prepare_endpoint(draft)
         return
     scheme = doc.setdefault("loadBalancingScheme", "EXTERNAL")
     if scheme == "INTERNAL" and draft.region:
@@ -282,7 +293,7 @@ def prepare_rule(draft: Draft) -> None:
             raise invalid("portRange", ports, "Ports may only be specified as an integer or a range of integers.")
         doc["portRange"] = f"{low}-{high}"
     target = draft.target("target")
-    if target and target["kind"].startswith("compute#target"):
+    if target and kind_of(key_of(doc["target"])).removeprefix("compute.") in PROXIES:
         if not ports and not doc.get("ports"):
             raise missing("resource.portRange")
         _ports(draft, target)
@@ -292,16 +303,10 @@ def prepare_rule(draft: Draft) -> None:
     _schemes(draft)
 
 
-def _private_service_connect(draft: Draft) -> None:
-    """An endpoint for Google's APIs or a published service has neither ports nor a scheme."""
-    doc = draft.doc
-    if not doc.get("IPAddress"):
-        raise missing("resource.IPAddress")
-    if "/" in doc["IPAddress"]:
-        doc["IPAddress"] = (find(draft.app, key_of(doc["IPAddress"])) or {"address": doc["IPAddress"]})["address"]
-    doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
-    doc.setdefault("pscConnectionId", doc["id"])
-    doc.setdefault("pscConnectionStatus", "ACCEPTED")
+def gateway_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+    """The forwarding rules of a Classic VPN gateway."""
+    rules = [link(user) for user in shown_users(app, key)]
+    return {"forwardingRules": rules} if rules else {}
 
 
 def _internal(draft: Draft) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gcp_sandbox.services.compute import balancing, certificates, vpc
+from gcp_sandbox.services.compute import balancing, certificates, private_service_connect, vpc
 from gcp_sandbox.services.compute.engine import declare
 from gcp_sandbox.services.compute.kinds import Kind
 
@@ -99,7 +99,7 @@ declare(Kind(
     "targetHttpsProxies", "targetHttpsProxy", {"targetHttpsProxies": "global", "regionTargetHttpsProxies": "regions"},
     verbs="patch aggregatedList",
     refs={"urlMap": ("urlMaps",), "sslCertificates": ("sslCertificates",), "sslPolicy": ("sslPolicies",)},
-    required=("urlMap",), defaults={"quicOverride": "NONE", "tlsEarlyData": "DISABLED"}, fingerprint=True,
+    required=("urlMap",), defaults={"tlsEarlyData": "DISABLED"}, fingerprint=True,
     setters={"setUrlMap": ("urlMap", "urlMap"), "setSslCertificates": ("sslCertificates", "sslCertificates"),
              "setSslPolicy": ("sslPolicy", "sslPolicy"), "setQuicOverride": ("quicOverride", "quicOverride"),
              "setCertificateMap": ("certificateMap", "certificateMap")},
@@ -145,13 +145,29 @@ declare(Kind(
     "routers", "router", {"routers": "regions"}, verbs="patch update aggregatedList", refs={"network": ("networks",)},
     required=("network",), immutable=("network",), types={"patch": "patch"}, quota="ROUTERS",
 ))  # fmt: skip
-_RULE = {"target": (*balancing.PROXIES, "targetInstances", "targetPools", "serviceAttachments"),
+declare(Kind(
+    "targetVpnGateways", "targetVpnGateway", {"targetVpnGateways": "regions"}, verbs="aggregatedList setLabels",
+    refs={"network": ("networks",)}, required=("network",), defaults={"status": "READY"}, labels="insert",
+    output=("forwardingRules", "status", "tunnels"), computed=balancing.gateway_fields,
+))  # fmt: skip
+declare(Kind(
+    "serviceAttachments", "serviceAttachment", {"serviceAttachments": "regions"},
+    verbs="patch aggregatedList getIamPolicy setIamPolicy testIamPermissions",
+    refs={"natSubnets": ("subnetworks",), "producerForwardingRule": ("forwardingRules",), "targetService": ("forwardingRules",)},
+    required=("natSubnets", "connectionPreference"), defaults={"enableProxyProtocol": False, "reconcileConnections": False},
+    output=("connectedEndpoints", "pscServiceAttachmentId"), immutable=("targetService", "producerForwardingRule"),
+    fingerprint=True, long_types=("insert", "delete", "patch"),
+    prepare=private_service_connect.prepare_attachment, computed=private_service_connect.attachment_fields,
+))  # fmt: skip
+_RULE = {"target": (*balancing.PROXIES, "targetInstances", "targetPools", "targetVpnGateways", "serviceAttachments"),
          "backendService": ("backendServices",), "network": ("networks",), "subnetwork": ("subnetworks",)}  # fmt: skip
 declare(Kind(
     "forwardingRules", "forwardingRule", {"globalForwardingRules": "global", "forwardingRules": "regions"},
     verbs="patch aggregatedList setLabels", refs=_RULE, labels="later", fingerprint=True,
     defaults={"IPProtocol": "TCP", "networkTier": "PREMIUM", "description": ""},
-    setters={"setTarget": ("target", "target")}, types={"setTarget": "SetTarget"},
+    setters={"setTarget": ("target", "target")},
+    types={"setTarget": "SetTarget", "insert": private_service_connect.rule_operation("createPSCServiceEndpoint"),
+           "delete": private_service_connect.rule_operation("deletePscForwardingRule")},
     immutable=("IPAddress", "portRange", "IPProtocol", "network", "subnetwork"), quota="FORWARDING_RULES",
     prepare=balancing.prepare_rule, after=certificates.review,
 ))  # fmt: skip

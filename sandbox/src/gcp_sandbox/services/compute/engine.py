@@ -47,7 +47,8 @@ _OUTPUT = frozenset({"kind", "id", "selfLink", "selfLinkWithId", "creationTimest
 _KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
 _PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list"}
 _ON_PROJECT = ("list", "aggregatedList")
-# Fields whose links a recorder of the beta API rewrote to v1 with the URLs of its requests (see --recorded-links).
+# Fields whose links a recorder of the beta API rewrote to v1 with the URLs of its requests (see --recorded-links);
+# its clients of v1 itself, for whom nothing was rewritten, are those that do not ask for alt=json.
 _REWRITTEN = ("items", "network", "networkProfile", "region", "selfLink", "selfLinkWithId", "subnetworks", "target",
               "targetLink", "zone")  # fmt: skip
 
@@ -120,7 +121,7 @@ def render(call: Call, out: Doc) -> Doc:
     version = call.method.api.version
     if version != "v1":
         return _relinked(out, version)
-    if call.app.settings.recorded_links:
+    if call.app.settings.recorded_links and "alt" in call.request.query:
         return {k: v if k in _REWRITTEN else _relinked(v, "beta") for k, v in out.items()}
     return out
 
@@ -215,7 +216,11 @@ def _accepted(kind: Kind, body: Doc) -> Doc:
 def operate(call: Call, kind: Kind, key: str, verb: str, doc: Doc, **kwargs: Any) -> Operation:
     """The operation of a method on a resource; doc gives its targetId."""
     resource, method = call.method.id.split(".")[1:]
-    text = f"compute.{resource}.{method}" if verb in kind.long_types else kind.types.get(verb, verb)
+    text = kind.types.get(verb, verb)
+    if verb in kind.long_types:
+        text = f"compute.{resource}.{method}"
+    elif callable(text):
+        text = text(doc)
     kwargs.setdefault("latency", f"{kind.store}.{verb}")
     scope = key.rsplit("/", 2)[0]
     return call.operation(text, link(key), scope=scope, extra={"targetId": doc["id"]}, **kwargs)
@@ -372,7 +377,7 @@ def set_labels(kind: Kind, call: Call) -> Operation:
     done = change(call, kind, key, old, doc, {})
     # Google answers this one when it is done (recorded).
     return call.app.operations.finished(
-        service="compute", dialect="compute", verb=kind.types.get("setLabels", "setLabels"), target=link(key),
+        service="compute", dialect="compute", verb="setLabels", target=link(key),
         user=call.principal.email, project=call.project_id, scope=key.rsplit("/", 2)[0], extra={"targetId": done["id"]},
     )  # fmt: skip
 

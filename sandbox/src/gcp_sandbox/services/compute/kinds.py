@@ -61,7 +61,8 @@ class Kind:
     prepare(draft): checks and derived fields.  computed(app, key, doc): fields made when answering.
     after(app, key, event): consequences, when the operation is done; event is insert, change or delete.
     guard(app, key, doc): raises where a deletion is refused for more than references.
-    types: method -> operationType where it is not the method's name; long_types: "compute.<resource>.<method>".
+    types: method -> operationType where it is not the method's name, or function of the resource that gives it;
+    long_types: "compute.<resource>.<method>".
     quota: metric that each one counts for.
     """
 
@@ -82,7 +83,7 @@ class Kind:
     computed: Callable[[Sandbox, str, Doc], Doc] | None = None
     after: Callable[[Sandbox, str, str], None] | None = None
     guard: Callable[[Sandbox, str, Doc], None] | None = None
-    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    types: Mapping[str, str | Callable[[Doc], str]] = dataclasses.field(default_factory=dict)
     long_types: tuple[str, ...] = ()
     quota: str = ""
 

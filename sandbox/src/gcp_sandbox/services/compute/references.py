@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import weakref
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ _parted: weakref.WeakKeyDictionary[Sandbox, dict[str, tuple[list[str], float]]] 
 _LAG = 1.0
 # Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
 _BUNDLES = ("all-apis", "vpc-sc")
+# What belongs to another service and is kept as it comes: a certificate of Certificate Manager, …
+_FOREIGN = re.compile(r"(https:)?//(?!www\.|compute\.|content\.)[a-z]+\.googleapis\.com/.+")
 
 
 def references(kind: Kind, doc: Any) -> Iterator[str]:
@@ -95,7 +98,7 @@ def resolve(draft: Draft, value: Any, path: str = "") -> Any:
 def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
     if not isinstance(value, str):
         return resolve(draft, value, where)
-    if not value or value in _BUNDLES:
+    if not value or value in _BUNDLES or _FOREIGN.fullmatch(value):
         return value
     key = parse(draft.app, value, draft.project)
     if key is None:

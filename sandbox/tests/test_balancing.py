@@ -1,0 +1,138 @@
+"""Load balancing of Compute Engine beyond the one global balancer of test_compute: its variants and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+Doc = dict[str, Any]
+REGION = "regions/us-central1"
+
+
+class Client:
+    """The API of one project: paths are relative to it."""
+
+    def __init__(self, api: Callable[..., requests.Response], done: Callable[..., Doc], project: str) -> None:
+        self.api, self.done, self.project = api, done, project
+
+    def link(self, path: str) -> str:
+        return f"https://www.googleapis.com/compute/v1/projects/{self.project}/{path}"
+
+    def call(self, method: str, path: str, body: Doc | None = None) -> requests.Response:
+        return self.api(method, self.link(path).replace("www.", "compute.").rstrip("/"), json=body)
+
+    def do(self, method: str, path: str, body: Doc | None = None) -> Doc:
+        operation = self.done(self.call(method, path, body))
+        assert "error" not in operation, operation
+        return operation
+
+    def get(self, path: str) -> Doc:
+        answer = self.call("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def make(self, path: str, **body: Any) -> Doc:
+        """Create a resource in a collection, wait, and read it."""
+        self.do("POST", path, body)
+        return self.get(f"{path}/{body['name']}")
+
+    def refused(self, method: str, path: str, body: Doc | None = None) -> str:
+        """The message of a 400."""
+        answer = self.call(method, path, body)
+        assert answer.status_code == 400, answer.text
+        return answer.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def client(api: Any, done: Any, enable: Any, project: str) -> Client:
+    enable(project, "compute.googleapis.com")
+    return Client(api, done, project)
+
+
+# -- backend services ------------------------------------------------------
+
+
+def test_backend_services_of_every_scheme_are_filled_in(client: Client) -> None:
+    classic = client.make("global/backendServices", name="classic", timeoutSec=10)
+    assert {"enableCDN": False, "timeoutSec": 10, "protocol": "HTTP", "port": 80}.items() <= classic.items()
+    internal = client.make(f"{REGION}/backendServices", name="internal", loadBalancingScheme="INTERNAL")
+    assert {"protocol": "TCP", "timeoutSec": 30}.items() <= internal.items()
+    assert not {"enableCDN", "port", "portName"} & internal.keys()
+
+
+def test_a_tls_policy_is_kept_by_the_projects_number(client: Client) -> None:
+    number = client.get("")["defaultServiceAccount"].split("-")[0]
+    policy = "//networksecurity.googleapis.com/projects/{}/locations/global/clientTlsPolicies/x"
+    settings = {"clientTlsPolicy": policy.format(client.project), "subjectAltNames": ["spiffe://a/ns/b/sa/c"]}
+    made = client.make("global/backendServices", name="mesh", loadBalancingScheme="INTERNAL_SELF_MANAGED",
+                       securitySettings=settings)  # fmt: skip
+    assert made["securitySettings"]["clientTlsPolicy"] == policy.format(number)
+
+
+# -- proxies ---------------------------------------------------------------
+
+
+def test_proxies_take_certificates_of_certificate_manager(client: Client) -> None:
+    backend = client.make(f"{REGION}/backendServices", name="regional", loadBalancingScheme="EXTERNAL_MANAGED")
+    url_map = client.make(f"{REGION}/urlMaps", name="regional", defaultService=backend["selfLink"])
+    certificate = f"//certificatemanager.googleapis.com/projects/{client.project}/locations/us-central1/certificates/c"
+    proxy = client.make(f"{REGION}/targetHttpsProxies", name="regional", urlMap=url_map["selfLink"],
+                        sslCertificates=[certificate])  # fmt: skip
+    assert proxy["sslCertificates"] == [certificate] and proxy["tlsEarlyData"] == "DISABLED"
+    assert "quicOverride" not in proxy, "only global proxies speak QUIC"
+
+
+# -- Private Service Connect -----------------------------------------------
+
+
+def test_an_endpoint_for_googles_apis(client: Client) -> None:
+    body = {"name": "apis", "IPAddress": "10.3.0.5", "loadBalancingScheme": "", "target": "all-apis"}
+    assert client.do("POST", "global/forwardingRules", body)["operationType"] == "createPSCServiceEndpoint"
+    rule, network = client.get("global/forwardingRules/apis"), client.get("global/networks/default")
+    assert "loadBalancingScheme" not in rule and "portRange" not in rule and rule["network"] == network["selfLink"]
+    assert rule["serviceDirectoryRegistrations"] == [
+        {"namespace": f"goog-psc-default-{network['id']}", "serviceDirectoryRegion": "us-central1"}
+    ]
+    assert client.do("DELETE", "global/forwardingRules/apis")["operationType"] == "deletePscForwardingRule"
+
+
+def test_a_published_service_and_an_endpoint_for_it(client: Client) -> None:
+    backend = client.make(f"{REGION}/backendServices", name="published", loadBalancingScheme="INTERNAL")
+    rule = client.make(f"{REGION}/forwardingRules", name="published", loadBalancingScheme="INTERNAL", allPorts=True,
+                       backendService=backend["selfLink"])  # fmt: skip
+    body = {"name": "service", "connectionPreference": "ACCEPT_MANUAL", "targetService": rule["selfLink"],
+            "natSubnets": [client.link(f"{REGION}/subnetworks/default")],
+            "consumerAcceptLists": [{"projectIdOrNum": "somebody", "connectionLimit": 1}]}  # fmt: skip
+    assert "must be PRIVATE_SERVICE_CONNECT" in client.refused("POST", f"{REGION}/serviceAttachments", body)
+    subnet = client.make(f"{REGION}/subnetworks", name="nat", ipCidrRange="10.77.0.0/24", purpose="PRIVATE_SERVICE_CONNECT",
+                         network=client.link("global/networks/default"))  # fmt: skip
+    operation = client.do("POST", f"{REGION}/serviceAttachments", body | {"natSubnets": [subnet["selfLink"]]})
+    assert operation["operationType"] == "compute.serviceAttachments.insert"
+    service = client.get(f"{REGION}/serviceAttachments/service")
+    assert service["enableProxyProtocol"] is False and "connectedEndpoints" not in service
+    endpoint = client.make(f"{REGION}/forwardingRules", name="endpoint", IPAddress="10.128.0.77", target=service["selfLink"])
+    assert endpoint["pscConnectionStatus"] == "PENDING", "this project is not on the list of those it accepts"
+    connected = client.get(f"{REGION}/serviceAttachments/service")["connectedEndpoints"]
+    assert [(e["endpoint"], e["status"]) for e in connected] == [(endpoint["selfLink"], "PENDING")]
+    assert "already being used" in client.refused("DELETE", f"{REGION}/serviceAttachments/service")
+    assert client.do("DELETE", f"{REGION}/forwardingRules/endpoint")["operationType"] == "delete"
+    assert client.do("DELETE", f"{REGION}/serviceAttachments/service")["operationType"] == "compute.serviceAttachments.delete"
+
+
+def test_a_vpn_gateway_takes_protocols_without_ports(client: Client) -> None:
+    gateway = client.make(f"{REGION}/targetVpnGateways", name="vpn", network=client.link("global/networks/default"))
+    assert gateway["status"] == "READY"
+    rule = client.make(f"{REGION}/forwardingRules", name="esp", IPProtocol="ESP", target=gateway["selfLink"])
+    assert "portRange" not in rule and rule["IPProtocol"] == "ESP"
+    assert client.get(f"{REGION}/targetVpnGateways/vpn")["forwardingRules"] == [rule["selfLink"]]
+
+
+# -- other hosts of the API ------------------------------------------------
+
+
+def test_the_api_answers_clients_with_device_certificates(client: Client) -> None:
+    url = client.link("global/networks/default").replace("www.", "compute.mtls.")
+    assert client.api("GET", url).json()["selfLink"] == client.link("global/networks/default")
