@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import requests
 
 Api = Callable[..., requests.Response]
+Done = Callable[..., dict[str, Any]]
 
 
-
-def test_repository(api: Api, project: str, enable: Callable[..., None], done: Callable[..., dict[str, Any]]) -> None:
+@pytest.fixture(scope="module")
+def url(project: str, enable: Callable[..., None]) -> str:
     enable(project, "artifactregistry.googleapis.com")
-    url = f"https://artifactregistry.googleapis.com/v1/projects/{project}/locations/europe-west2/repositories"
-    made = done(api("POST", url, params={"repositoryId": "images"}, json={"format": "DOCKER"}))["response"]
+    return f"https://artifactregistry.googleapis.com/v1/projects/{project}/locations/europe-west2/repositories"
+
+
+@pytest.fixture(scope="module")
+def make(api: Api, url: str, done: Done) -> Callable[..., dict[str, Any]]:
+    """``make(name, **fields)``: a new repository."""
+
+    def call(name: str, **fields: Any) -> dict[str, Any]:
+        return done(api("POST", url, params={"repositoryId": name}, json={"format": "DOCKER"} | fields))["response"]
+
+    return call
+
+
+def test_repository(api: Api, project: str, url: str, make: Callable[..., dict[str, Any]], done: Done) -> None:
+    made = make("images")
     assert made["mode"] == "STANDARD_REPOSITORY"
     assert made["registryUri"] == f"europe-west2-docker.pkg.dev/{project}/images"
     assert api("POST", url, params={"repositoryId": "images"}, json={"format": "DOCKER"}).status_code == 409
@@ -25,3 +40,43 @@ def test_repository(api: Api, project: str, enable: Callable[..., None], done: C
     assert [r["name"].rpartition("/")[2] for r in api("GET", url).json()["repositories"]] == ["images"]
     done(api("DELETE", one))
     assert api("GET", one).status_code == 404
+
+
+def test_cleanup_policies_have_their_name_as_id(api: Api, url: str, make: Callable[..., dict[str, Any]]) -> None:
+    # So does gcloud write what stands in a policy file.
+    policy = {"action": "Delete", "condition": {"tagState": "any", "olderThan": "2592000.0s"}}
+    assert make("clean", cleanupPolicies={"old": policy})["cleanupPolicies"] == {
+        "old": {"id": "old", "action": "DELETE", "condition": {"tagState": "ANY", "olderThan": "2592000s"}}
+    }
+    assert "cleanupPolicies" not in api("PATCH", f"{url}/clean", json={"cleanupPolicies": {}}).json()
+
+
+def test_kinds_of_repositories(api: Api, url: str, make: Callable[..., dict[str, Any]]) -> None:
+    policy = {"id": "a", "priority": 1, "repository": "projects/p/locations/europe-west2/repositories/r"}
+    virtual = make("virtual", mode="VIRTUAL_REPOSITORY", virtualRepositoryConfig={"upstreamPolicies": [policy]})
+    assert virtual["vulnerabilityScanningConfig"]["enablementStateReason"] == (
+        "Repository mode VIRTUAL_REPOSITORY is not supported."
+    )
+    hub = {"dockerRepository": {"publicRepository": "DOCKER_HUB"}}
+    assert make("hub", mode="REMOTE_REPOSITORY", remoteRepositoryConfig=hub)["remoteRepositoryConfig"] == hub
+    maven = make("maven", format="MAVEN", mavenConfig={"versionPolicy": "RELEASE"})
+    assert maven["registryUri"].startswith("europe-west2-maven.pkg.dev/")
+    for wrong in (
+        {"mode": "REMOTE_REPOSITORY"},
+        {"remoteRepositoryConfig": hub},
+        {"format": "NPM", "mode": "REMOTE_REPOSITORY", "remoteRepositoryConfig": hub},
+        {"mavenConfig": {"versionPolicy": "RELEASE"}},
+        {"disallowUnspecifiedMode": True},
+    ):
+        answer = api("POST", url, params={"repositoryId": "wrong"}, json={"format": "DOCKER"} | wrong)
+        assert answer.status_code == 400, wrong
+
+
+def test_the_beta_version_knows_less(api: Api, url: str, done: Done) -> None:
+    beta = url.replace("/v1/", "/v1beta2/")
+    operation = done(api("POST", beta, params={"repositoryId": "beta"}, json={"format": "DOCKER", "labels": {"a": "b"}}))
+    assert operation["metadata"]["@type"] == "type.googleapis.com/google.devtools.artifactregistry.v1beta2.OperationMetadata"
+    assert api("GET", f"{url}/beta").json()["mode"] == "STANDARD_REPOSITORY"
+    seen = api("GET", f"{beta}/beta").json()
+    assert seen["labels"] == {"a": "b"} and not seen.keys() & {"mode", "registryUri", "vulnerabilityScanningConfig"}
+    assert "europe-west2" in [place["locationId"] for place in api("GET", beta.rpartition("/europe")[0]).json()["locations"]]

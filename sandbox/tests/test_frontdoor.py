@@ -220,6 +220,20 @@ def test_account_off_the_list_is_403(stack, api, browser):
         _policy(api, stack.iap, both)
 
 
+def test_conditions_on_path_and_host(stack, api, browser):
+    expression = f'request.path.startsWith("/open/") && request.host == "{DOMAIN}"'
+    accessor = {"role": "roles/iap.httpsResourceAccessor", "members": ["user:alice@example.com"]}
+    mine = accessor | {"members": [f"serviceAccount:{stack.account}"]}
+    condition = {"title": "open", "expression": expression}
+    policy = {"version": 3, "bindings": [accessor, mine | {"condition": condition}]}
+    assert api("POST", f"{stack.iap}:setIamPolicy", json={"policy": policy}).status_code == 200
+    try:
+        assert browser.get(f"https://{DOMAIN}/open/door", headers=_with(_jwt(stack)), timeout=10).status_code == 200
+        assert browser.get(f"https://{DOMAIN}/shut", headers=_with(_jwt(stack)), timeout=10).status_code == 403
+    finally:
+        _policy(api, stack.iap, [accessor | {"members": [*accessor["members"], *mine["members"]]}])
+
+
 def test_agent_without_the_invoker_role_is_403(stack, api, browser):
     _policy(api, stack.run, [])
     try:

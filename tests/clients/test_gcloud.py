@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from .conftest import BACKEND, BUCKET, INSTANCE, PROJECT, SECRET
+from .conftest import BACKEND, BUCKET, INSTANCE, PROJECT, REGION, SECRET
 
 pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is no gcloud on this machine")
 
@@ -61,3 +61,15 @@ def test_load_balancer_and_iap(gcloud):
     policy = gcloud("iap", "web", "get-iam-policy", "--resource-type=backend-services", f"--service={BACKEND}")
     assert "user:jane@example.com" in policy["bindings"][0]["members"]
     assert gcloud("projects", "describe", PROJECT)["lifecycleState"] == "ACTIVE"
+
+
+def test_artifact_registry(gcloud):
+    place = f"--location={REGION}"
+    gcloud("artifacts", "repositories", "create", "gcloud", "--repository-format=docker", place, form="")
+    try:
+        made = gcloud("artifacts", "repositories", "describe", "gcloud", place)
+        assert made["registryUri"] == f"{REGION}-docker.pkg.dev/{PROJECT}/gcloud"
+        # Without a place, gcloud asks for the places first, and each of them then.
+        assert made["name"] in [each["name"] for each in gcloud("artifacts", "repositories", "list")]
+    finally:
+        gcloud("artifacts", "repositories", "delete", "gcloud", place, form="")

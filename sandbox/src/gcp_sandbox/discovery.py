@@ -255,8 +255,16 @@ class Api:
                 if self.family == "legacy" and isinstance(value, bool | int | float):
                     return json.dumps(value)
                 raise self._wrong(where, "STRING", value)
+            if "enum" in schema and value not in schema["enum"] and self.family != "legacy":
+                folded = value.upper().replace("-", "_")  # as gcloud sends what stands in files of cleanup policies
+                value = folded if folded in schema["enum"] else value
             if "enum" in schema and value not in schema["enum"] and not self.lenient and not schema.get("readOnly"):
                 raise self._enum(schema, where, value)
+            if form == "google-duration" and (found := re.fullmatch(r"(-?\d+)\.(\d{1,9})s", value)):
+                digits = found[2].ljust(9, "0")  # written with none, 3, 6 or 9 decimals
+                while digits.endswith("000"):
+                    digits = digits[:-3]
+                return f"{found[1]}.{digits}s" if digits else f"{found[1]}s"
             return value
         if kind == "boolean":
             if isinstance(value, bool):

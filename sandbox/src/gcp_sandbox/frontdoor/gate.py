@@ -70,7 +70,8 @@ def check(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Passed | web.
     base = f"//iap.googleapis.com/projects/{number}/iap_web"
     resources = (f"{base}/compute/services/{name}", f"{base}/compute/services/{backend['id']}", f"{base}/compute", base,
                  project_resource(project["projectId"]))  # fmt: skip
-    if not app.iam.allows(principal, ACCESS, *resources):
+    where = {"request.path": path, "request.host": (request.host or "").split(":")[0]}
+    if not app.iam.allows(principal, ACCESS, *resources, context=where):
         return _denied(principal)
     agent = f"service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
     if app.store.peek(EMAILS, agent) is None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
-SERVICE = Service("artifactregistry", "v1")
+SERVICE = Service("artifactregistry", "v1", "v1beta2")
 KIND = "artifactregistry.repositories"
-_TYPE = "type.googleapis.com/google.devtools.artifactregistry.v1."
+_TYPE = "type.googleapis.com/google.devtools.artifactregistry."
 _R = "artifactregistry.projects.locations.repositories."
 # https://cloud.google.com/artifact-registry/docs/repositories/repo-locations
 LOCATIONS = (
@@ -32,7 +32,13 @@ LOCATIONS = (
     "southamerica-east1", "southamerica-west1", "us", "us-central1", "us-east1", "us-east4", "us-east5", "us-south1",
     "us-west1", "us-west2", "us-west3", "us-west4",
 )  # fmt: skip
-_OUTPUT = {"name", "createTime", "updateTime", "sizeBytes", "satisfiesPzi", "satisfiesPzs", "registryUri"}
+_OUTPUT = {"name", "createTime", "updateTime", "sizeBytes", "satisfiesPzi", "satisfiesPzs", "registryUri",
+           "disallowUnspecifiedMode"}  # fmt: skip
+# https://cloud.google.com/artifact-analysis/docs/scanning-types
+_SCANNED = {"DOCKER"}
+# The remote repositories that are made for one format of packages.
+_UPSTREAMS = {"dockerRepository": "DOCKER", "mavenRepository": "MAVEN", "npmRepository": "NPM", "pythonRepository": "PYTHON",
+              "aptRepository": "APT", "yumRepository": "YUM"}  # fmt: skip
 _MUTABLE = {"description", "labels", "cleanupPolicies", "cleanupPolicyDryRun", "dockerConfig", "mavenConfig",
             "vulnerabilityScanningConfig", "virtualRepositoryConfig", "remoteRepositoryConfig", "platformLogsConfig"}  # fmt: skip
 
@@ -59,9 +65,12 @@ def _shown(app: Sandbox, doc: Doc) -> Doc:
     _, project, _, place, _, name = doc["name"].split("/")
     out = doc | {"registryUri": f"{place}-{doc['format'].lower()}.pkg.dev/{project}/{name}", "satisfiesPzi": True}
     scan = dict(doc.get("vulnerabilityScanningConfig", {}))
-    if doc["format"] != "DOCKER" or doc["mode"] == "VIRTUAL_REPOSITORY":
+    if doc["mode"] == "VIRTUAL_REPOSITORY":
         scan["enablementState"] = "SCANNING_UNSUPPORTED"
-        scan["enablementStateReason"] = "Vulnerability scanning is not supported for this repository."
+        scan["enablementStateReason"] = "Repository mode VIRTUAL_REPOSITORY is not supported."
+    elif doc["format"] not in _SCANNED:
+        scan["enablementState"] = "SCANNING_UNSUPPORTED"
+        scan["enablementStateReason"] = f"Repository format {doc['format']} is not supported."
     elif scan.get("enablementConfig") == "DISABLED":
         scan["enablementState"] = "SCANNING_DISABLED"
         scan["enablementStateReason"] = "Vulnerability scanning is disabled in the repository's configuration."
@@ -74,7 +83,22 @@ def _shown(app: Sandbox, doc: Doc) -> Doc:
     return out
 
 
+def _answer(call: Call, doc: Doc) -> Doc:
+    """A repository as the version of the API that is called knows it."""
+    known = call.method.api.schemas["Repository"]["properties"]
+    return {k: v for k, v in _shown(call.app, doc).items() if k in known}
+
+
+def _operation(call: Call, verb: str, name: str, args: Doc) -> Operation:
+    kind = f"{_TYPE}{call.method.api.version}."
+    return call.operation(
+        verb, name, scope=name.rpartition("/repositories/")[0], action=f"artifactregistry.{verb}", args=args | {"type": kind},
+        metadata={"@type": f"{kind}OperationMetadata"}, latency="artifactregistry.repositories",
+    )  # fmt: skip
+
+
 def _checked(doc: Doc) -> Doc:
+    """A repository, refused or completed."""
     for label, value in doc.get("labels", {}).items():
         if not re.fullmatch(r"[a-z][-a-z0-9_]{0,62}", label) or not re.fullmatch(r"[-a-z0-9_]{0,63}", value):
             raise ApiError(400, f"invalid label {label}: {value}")
@@ -83,7 +107,18 @@ def _checked(doc: Doc) -> Doc:
             raise ApiError(400, f"{field} can only be set on a repository of mode {mode}")
     if doc["mode"] == "REMOTE_REPOSITORY" and "remoteRepositoryConfig" not in doc:
         raise ApiError(400, "remote_repository_config is required for remote repositories")
-    return doc
+    for field, format_ in _UPSTREAMS.items():
+        if field in doc.get("remoteRepositoryConfig", {}) and doc["format"] != format_:
+            raise ApiError(400, f"{field} does not fit a repository of format {doc['format']}")
+    if "mavenConfig" in doc and doc["format"] != "MAVEN":
+        raise ApiError(400, "maven_config can only be set on a repository of format MAVEN")
+    if "vulnerabilityScanningConfig" in doc:
+        doc["vulnerabilityScanningConfig"] = {
+            k: v for k, v in doc["vulnerabilityScanningConfig"].items() if k == "enablementConfig"
+        }
+    if not doc.get("cleanupPolicies"):
+        return {k: v for k, v in doc.items() if k != "cleanupPolicies"}
+    return doc | {"cleanupPolicies": {name: policy | {"id": name} for name, policy in doc["cleanupPolicies"].items()}}
 
 
 @SERVICE.method(_R + "create", permission="artifactregistry.repositories.create")
@@ -99,10 +134,12 @@ def create(call: Call) -> Operation:
     name = f"{parent}/repositories/{ident}"
     if call.app.store.peek(KIND, name) is not None:
         raise ApiError(409, "the repository already exists")
-    mode = body.get("mode", "MODE_UNSPECIFIED").replace("MODE_UNSPECIFIED", "STANDARD_REPOSITORY")
+    mode = body.get("mode", "MODE_UNSPECIFIED")
+    if mode == "MODE_UNSPECIFIED" and body.get("disallowUnspecifiedMode"):
+        raise ApiError(400, "repository mode is required")
+    mode = mode.replace("MODE_UNSPECIFIED", "STANDARD_REPOSITORY")
     doc = _checked({k: v for k, v in body.items() if k not in _OUTPUT} | {"name": name, "mode": mode})
-    return call.operation("create", name, scope=parent, action="artifactregistry.create", args={"doc": doc},
-                          metadata={"@type": _TYPE + "OperationMetadata"}, latency="artifactregistry.repositories")  # fmt: skip
+    return _operation(call, "create", name, {"doc": doc})
 
 
 @SERVICE.action("create")
@@ -112,12 +149,12 @@ async def _create(app: Sandbox, op: Doc) -> Doc:
     if known is None:
         when = now()
         known = app.store.put(KIND, doc["name"], doc | {"createTime": when, "updateTime": when})
-    return {"@type": _TYPE + "Repository"} | _shown(app, known)
+    return {"@type": f"{op['args']['type']}Repository"} | _shown(app, known)
 
 
 @SERVICE.method(_R + "get", permission="artifactregistry.repositories.get", resource=full_name)
 def get(call: Call) -> Doc:
-    return _shown(call.app, _repository(call))
+    return _answer(call, _repository(call))
 
 
 @SERVICE.method(_R + "list", permission="artifactregistry.repositories.list")
@@ -125,7 +162,7 @@ def list_(call: Call) -> Doc:
     prefix = _key(call) + "/repositories/"
     if prefix.split("/")[3] == "-":
         prefix = f"projects/{call.project_id}/"
-    return page(call, "repositories", [_shown(call.app, d) for _, d in call.app.store.list(KIND, prefix)])
+    return page(call, "repositories", [_answer(call, d) for _, d in call.app.store.list(KIND, prefix)])
 
 
 @SERVICE.method(_R + "patch", permission="artifactregistry.repositories.update", resource=full_name)
@@ -139,15 +176,13 @@ def patch(call: Call) -> Doc:
         doc.pop(field, None)
         if field in call.body:
             doc[field] = call.body[field]
-    return _shown(call.app, call.app.store.put(KIND, doc["name"], _checked(doc) | {"updateTime": now()}))
+    return _answer(call, call.app.store.put(KIND, doc["name"], _checked(doc) | {"updateTime": now()}))
 
 
 @SERVICE.method(_R + "delete", permission="artifactregistry.repositories.delete", resource=full_name)
 def delete(call: Call) -> Operation:
     doc = _repository(call)
-    return call.operation("delete", doc["name"], scope=doc["name"].rpartition("/repositories/")[0],
-                          action="artifactregistry.delete", args={"name": doc["name"]},
-                          metadata={"@type": _TYPE + "OperationMetadata"}, latency="artifactregistry.repositories")  # fmt: skip
+    return _operation(call, "delete", doc["name"], {"name": doc["name"]})
 
 
 @SERVICE.action("delete")
