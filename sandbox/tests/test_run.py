@@ -192,8 +192,12 @@ def test_a_service_gets_ready_and_says_what_it_is(run, api):
 
 
 def test_reading_back_and_sending_again_changes_nothing(run, api, done):
-    run.deploy("same")
+    first = api("POST", f"{run.base}/services?serviceId=same", json={"template": run.template()})
+    done(first)
     before = api("GET", f"{run.base}/services/same").json()
+    assert before["etag"] == first.json()["metadata"]["etag"]  # reconciling is not a change of the user's
+    stamp, name = (base64.urlsafe_b64decode(part + "==") for part in before["etag"].strip('"').split("/"))
+    assert stamp[:1] == b"\x08" and name.decode() == before["name"]
     done(api("PATCH", f"{run.base}/services/same", json=before))
     after = api("GET", f"{run.base}/services/same").json()
     assert (after["generation"], after["latestCreatedRevision"]) == (
@@ -235,6 +239,46 @@ def test_deleting(run, api, done):
     [
         ({"template": {}}, 400, "at least one container"),
         (
+            {"template": {"containers": [{"image": "https://x"}]}},
+            400,
+            "Violation in CreateServiceRequest.service.template.containers[0].image: must be a container image path",
+        ),
+        (
+            {"template": {"containers": [{"image": HELLO, "ports": [{"containerPort": 1}, {"containerPort": 2}]}]}},
+            400,
+            "Violation in CreateServiceRequest.service.template.containers[0].ports: ports should contain 0 or 1 port.",
+        ),
+        (
+            {"template": {"containers": [{"image": HELLO}], "timeout": "7200s"}},
+            400,
+            "Violation in CreateServiceRequest.service.template.timeout: maximum allowed time is one hour.",
+        ),
+        (
+            {"template": {"containers": [{"image": HELLO, "resources": {"limits": {"memory": "8Gi"}}}]}},
+            400,
+            "Invalid value specified for container memory. For 1.0 CPU, memory must be between 128Mi and 4Gi inclusive.",
+        ),
+        (
+            {
+                "template": {
+                    "containers": [{"image": HELLO, "resources": {"limits": {"memory": "256Mi"}, "cpuIdle": True}}],
+                    "executionEnvironment": "EXECUTION_ENVIRONMENT_GEN2",
+                }
+            },
+            400,
+            "Total memory < 512 Mi is not supported with gen2 execution environment.",
+        ),
+        (
+            {
+                "template": {
+                    "containers": [{"image": HELLO, "resources": {"limits": {"cpu": "500m"}}}],
+                    "maxInstanceRequestConcurrency": 2,
+                }
+            },
+            400,
+            "Total cpu < 1 is not supported with concurrency > 1.",
+        ),
+        (
             {"template": {"containers": [{"image": HELLO, "env": [{"name": "PORT", "value": "1"}]}]}},
             400,
             "reserved env names",
@@ -264,6 +308,7 @@ def test_what_is_refused_at_once(run, api, body, status, words):
 def test_names_regions_and_doubles(run, api):
     body = {"template": run.template(HELLO)}
     assert api("POST", f"{run.base}/services?serviceId=No_Name", json=body).status_code == 400
+    assert api("GET", f"{run.base.replace(REGION, '-')}/services").status_code == 400
     elsewhere = run.base.replace(REGION, "mars-north1")
     assert api("POST", f"{elsewhere}/services?serviceId=x", json=body).status_code == 403
     run.deploy("twice", run.template(HELLO))
@@ -553,6 +598,27 @@ def test_a_job_runs_its_tasks(run, api, done, sandbox):
     assert job["executionCount"] == 2 and job["latestCreatedExecution"]["completionStatus"] == "EXECUTION_FAILED"
     done(api("DELETE", f"{run.base}/jobs/batch"))
     assert api("GET", f"https://run.googleapis.com/v2/{execution['name']}").status_code == 404
+
+
+def test_a_jobs_containers_get_their_defaults(run, api, done):
+    """Recorded: containers of a job with several have half the memory, and a probe asks 8080 where no port is named."""
+    probe = {"startupProbe": {"httpGet": {"path": "/"}}}
+    containers = [{"name": n, "image": HELLO, **probe} for n in ("first", "second")] + [{"name": "third", "image": HELLO}]
+    containers[2]["dependsOn"] = ["first"]
+    body = {"template": {"template": {"containers": containers}}}
+    operation = done(api("POST", f"{run.base}/jobs?jobId=several", json=body))
+    job = api("GET", f"{run.base}/jobs/several").json()
+    assert "conditions" not in job and job["etag"] == operation["metadata"]["etag"]
+    first, _, third = job["template"]["template"]["containers"]
+    assert first["resources"]["limits"] == {"cpu": "1000m", "memory": "256Mi"} and "startupProbe" not in third
+    assert first["startupProbe"] == {
+        "httpGet": {"path": "/", "port": 8080}, "timeoutSeconds": 1, "periodSeconds": 10, "failureThreshold": 3,
+    }  # fmt: skip
+    done(api("PATCH", f"{run.base}/jobs/several", json=body))
+    assert api("GET", f"{run.base}/jobs/several").json()["generation"] == "1"
+    small = {"containers": [{"image": HELLO, "resources": {"limits": {"memory": "256Mi"}}}]}
+    answer = api("POST", f"{run.base}/jobs?jobId=small", json={"template": {"template": small}})
+    assert "Total memory < 512 Mi is not supported with gen2 execution environment with cpu always" in answer.text
 
 
 def test_an_execution_can_be_cancelled(run, api, done):

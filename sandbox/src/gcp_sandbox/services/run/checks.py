@@ -17,17 +17,31 @@ if TYPE_CHECKING:
     from gcp_sandbox.service import Call
 
 Doc = dict[str, Any]
+_CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)")
 _BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9, "": 1}
 _MINIMUM_PREFIX = 26
 _SYSTEM = re.compile(r"(.*\.)?((run|cloud)\.googleapis\.com|(serving|autoscaling)\.knative\.dev)/")
 _ENV = re.compile(r"[A-Za-z_][\w.-]*")
+_IMAGE = re.compile(
+    r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+# CPUs up to which -> least and most memory.  https://cloud.google.com/run/docs/configuring/services/memory-limits
+_MEMORY_OF = (
+    (0.499, "128Mi", "512Mi"), (0.999, "128Mi", "1Gi"), (1, "128Mi", "4Gi"), (2, "128Mi", "8Gi"), (4, "2Gi", "16Gi"),
+    (6, "4Gi", "24Gi"), (8, "4Gi", "32Gi"),
+)  # fmt: skip
 
 
 def invalid(field: str, text: str) -> ApiError:
-    """400 about a field."""
-    return ApiError(400, f"Violation in {field}: {text}" if field else text, status="INVALID_ARGUMENT",
+    """400 about a field's value."""
+    return ApiError(400, f"{field}: {text}" if field else text, status="INVALID_ARGUMENT",
                     details=[bad_request(field, text)])  # fmt: skip
+
+
+def violation(field: str, text: str) -> ApiError:
+    """400 about a request that is not well formed; field: from the request on ("CreateServiceRequest.service.template")."""
+    return invalid(f"Violation in {field}", text)
 
 
 def region(name: str) -> None:
@@ -49,42 +63,49 @@ def name(field: str, value: str, limit: int) -> None:
         )  # fmt: skip
 
 
-def template(kind: str, doc: Doc) -> None:
-    """A template of a service ("template") or of a job's tasks ("template.template").  Raises ApiError 400."""
+def template(kind: str, doc: Doc, within: str) -> None:
+    """A template of a service ("template") or of a job's tasks ("template.template"), within a request's message.
+
+    Raises ApiError 400.
+    """
     containers = doc.get("containers", [])
     if not containers:
-        raise invalid(f"{kind}.containers", f"{kind}.containers: must contain at least one container.")
+        raise invalid(f"{kind}.containers", "must contain at least one container.")
     volumes = {volume.get("name", "") for volume in doc.get("volumes", ())}
     known = [c.get("name", "") for c in containers]
     ingress = next((c for c in containers if c.get("ports")), containers[0] if len(containers) == 1 else None)
     for index, container in enumerate(containers):
         at = f"{kind}.containers[{index}]"
-        if not container.get("image"):
-            raise invalid(f"{at}.image", "Image is required.")
+        if not _IMAGE.fullmatch(container.get("image", "")):
+            raise violation(f"{within}.{at}.image", "must be a container image path in the form [hostname/]repo-path[:tag "
+                                                    "and/or @digest]")  # fmt: skip
+        if len(container.get("ports", ())) > 1:
+            raise violation(f"{within}.{at}.ports", "ports should contain 0 or 1 port.")
         seen: set[str] = set()
         for number, env in enumerate(container.get("env", ())):
-            _env(f"{at}.env[{number}]", env, seen, taken={"PORT"} if container is ingress else set())
+            _env(f"{at}.env", number, env, seen, taken={"PORT"} if container is ingress else set())
         for number, mount in enumerate(container.get("volumeMounts", ())):
             if mount.get("name") not in volumes:
-                raise invalid(f"{at}.volumeMounts[{number}].name", f"Volume '{mount.get('name', '')}' not found.")
+                raise invalid(f"{at}.volume_mounts[{number}].name", f"Volume '{mount.get('name', '')}' not found.")
             if not mount.get("mountPath", "").startswith("/"):
-                raise invalid(f"{at}.volumeMounts[{number}].mountPath", "should be a valid absolute unix path.")
+                raise invalid(f"{at}.volume_mounts[{number}].mount_path", "should be a valid absolute unix path.")
         for other in container.get("dependsOn", ()):
             if other not in known:
-                raise invalid(f"{at}.dependsOn", f"container '{other}' does not exist.")
+                raise invalid(f"{at}.depends_on", f"container '{other}' does not exist.")
         _limits(at, container)
         for probe in ("startupProbe", "livenessProbe"):
             if probe in container:
                 _probe(f"{at}.{probe}", container[probe])
+    _total(f"{kind}.containers.resources.limits", doc)
     _vpc_shape(kind, doc.get("vpcAccess"))
     if len(set(filter(None, known))) != len([n for n in known if n]):
         raise invalid(f"{kind}.containers", "container names must be unique.")
 
 
-def service(doc: Doc) -> None:
-    """What holds for a service only.  Raises ApiError 400."""
+def service(doc: Doc, within: str) -> None:
+    """A service, within a request's message.  Raises ApiError 400."""
     spec = doc["template"]
-    template("template", spec)
+    template("template", spec, within)
     with_ports = [c for c in spec["containers"] if c.get("ports")]
     if len(spec["containers"]) > 1 and len(with_ports) != 1:
         raise invalid(
@@ -92,16 +113,23 @@ def service(doc: Doc) -> None:
         )
     for container in with_ports:
         ports = container["ports"]
-        if len(ports) > 1 or not 1 <= int(ports[0].get("containerPort", 8080)) <= 65535:
-            raise invalid("template.containers[0].ports", "expects exactly one port between 1 and 65535.")
+        if not 1 <= int(ports[0].get("containerPort", 8080)) <= 65535:
+            raise invalid("template.containers[0].ports[0].container_port", "must be between 1 and 65535.")
         if ports[0].get("name", "http1") not in ("http1", "h2c"):
             raise invalid("template.containers[0].ports[0].name", "port name must be 'http1' or 'h2c'.")
     seconds = duration(spec.get("timeout", "300s"))
-    if not 0 < seconds <= 3600:
-        raise invalid("template.timeout", "must be between 1s and 3600s.")
+    if seconds > 3600:
+        raise violation(f"{within}.template.timeout", "maximum allowed time is one hour.")
+    if seconds <= 0:
+        raise invalid("template.timeout", "must be at least 1s.")
     concurrency = spec.get("maxInstanceRequestConcurrency", 80)
     if not 0 <= concurrency <= 1000:
-        raise invalid("template.maxInstanceRequestConcurrency", "must be between 1 and 1000.")
+        raise invalid("template.max_instance_request_concurrency", "must be between 1 and 1000.")
+    if concurrency > 1 and sum(map(cpus, spec["containers"])) < 1:
+        raise invalid(
+            "template.containers.resources.limits.cpu",
+            "Invalid value specified for cpu. Total cpu < 1 is not supported with concurrency > 1.",
+        )
     scaling = spec.get("scaling", {})
     low, high = scaling.get("minInstanceCount", 0), scaling.get("maxInstanceCount", 100)
     if low < 0 or high < 0 or (high and low > high):
@@ -120,44 +148,79 @@ def service(doc: Doc) -> None:
                 raise invalid(key, f"{label} is a system key: the v2 API has a field for it.")
 
 
-def _env(at: str, env: Doc, seen: set[str], taken: set[str]) -> None:
+def _env(at: str, number: int, env: Doc, seen: set[str], taken: set[str]) -> None:
     key = env.get("name", "")
     if not _ENV.fullmatch(key):
-        raise invalid(f"{at}.name", f"'{key}' is not a valid name of an environment variable.")
+        raise invalid(f"{at}[{number}].name", f"'{key}' is not a valid name of an environment variable.")
     if key in taken or key.startswith(("X_GOOGLE_", "K_SERVICE", "K_REVISION", "K_CONFIGURATION")):
-        raise invalid(f"{at}.name", f"The following reserved env names were provided: {key}. These values are automatically "
-                                    "set by the system.")  # fmt: skip
+        raise invalid(at, f"The following reserved env names were provided: {key}. These values are automatically set by "
+                          "the system.")  # fmt: skip
     if key in seen:
-        raise invalid(f"{at}.name", f"Duplicate environment variable name '{key}'.")
+        raise invalid(f"{at}[{number}].name", f"Duplicate environment variable name '{key}'.")
     seen.add(key)
     if ref := env.get("valueSource", {}).get("secretKeyRef"):
+        field = f"{at}[{number}].value_source.secret_key_ref"
         if not re.fullmatch(r"(projects/[^/]+/secrets/)?[\w-]{1,255}", ref.get("secret", "")):
-            raise invalid(f"{at}.valueSource.secretKeyRef.secret", "must be the name of a secret.")
+            raise invalid(f"{field}.secret", "must be the name of a secret.")
         if not re.fullmatch(r"latest|[1-9]\d*|[a-z][\w-]*|", ref.get("version", "")):
-            raise invalid(f"{at}.valueSource.secretKeyRef.version", "must be a version number or 'latest'.")
+            raise invalid(f"{field}.version", "must be a version number or 'latest'.")
 
 
 def _limits(at: str, container: Doc) -> None:
     limits = container.get("resources", {}).get("limits", {})
-    memory, cpu = limits.get("memory"), limits.get("cpu")
-    if memory:
-        found = _MEMORY.fullmatch(memory)
-        if not found:
-            raise invalid(f"{at}.resources.limits.memory", f"Invalid quantity '{memory}'.")
-        size = float(found.group(1)) * _BYTES[found.group(2)]
-        if not 128 * 10**6 <= size <= 32 * 2**30:
-            text = f"Invalid value specified for container memory: {memory}. It must be between 128Mi and 32Gi."
-            raise invalid(f"{at}.resources.limits.memory", text)
-    if cpu and (not re.fullmatch(r"\d+(\.\d+)?|\d+m", cpu) or _cpu(cpu) > 8 or _cpu(cpu) < 0.08
-                or _cpu(cpu) > 1 and _cpu(cpu) not in (2, 4, 6, 8)):  # fmt: skip
+    size, cpu = limits.get("memory", "512Mi"), limits.get("cpu", "1")
+    if not 0.08 <= _cpu(cpu) <= 1 and _cpu(cpu) not in (2, 4, 6, 8):
         text = (
             f"Invalid value specified for cpu: {cpu}. Total cpu must be one of 1, 2, 4, 6 or 8, or between .08 and 1."
         )
         raise invalid(f"{at}.resources.limits.cpu", text)
+    if not _MEMORY.fullmatch(size):
+        raise invalid(f"{at}.resources.limits.memory", f"Invalid quantity '{size}'.")
+    least, most = next((least, most) for count, least, most in _MEMORY_OF if _cpu(cpu) <= count)
+    if not _size(least) <= _size(size) <= _size(most):
+        text = (
+            f"Invalid value specified for container memory. For {_cpu(cpu):.4} CPU, memory must be between {least} and {most} "
+            "inclusive."
+        )
+        raise invalid(f"{at}.resources.limits.memory", text)
+
+
+def _total(field: str, doc: Doc) -> None:
+    """What the second generation of the execution environment needs at least."""
+    if doc.get("executionEnvironment") != "EXECUTION_ENVIRONMENT_GEN2":
+        return
+    always = not all(c.get("resources", {}).get("cpuIdle") for c in doc["containers"])
+    where = "gen2 execution environment" + (" with cpu always allocated (unthrottled)" if always else "")
+    if sum(map(memory, doc["containers"])) < _size("512Mi"):
+        text = f"Invalid value specified for memory. Total memory < 512 Mi is not supported with {where}."
+        raise invalid(f"{field}.memory", text)
+    if always and sum(map(cpus, doc["containers"])) < 1:
+        raise invalid(f"{field}.cpu", f"Invalid value specified for cpu. Total cpu < 1 is not supported with {where}.")
+
+
+def suits_second_generation(containers: list[Doc]) -> bool:
+    """Whether containers have what the second generation of the execution environment needs at least."""
+    return sum(map(memory, containers)) >= _size("512Mi") and sum(map(cpus, containers)) >= 1
+
+
+def cpus(container: Doc) -> float:
+    """A container's CPUs."""
+    return _cpu(container.get("resources", {}).get("limits", {}).get("cpu", "1"))
+
+
+def memory(container: Doc) -> float:
+    """A container's memory in bytes."""
+    return _size(container.get("resources", {}).get("limits", {}).get("memory", "512Mi"))
 
 
 def _cpu(text: str) -> float:
-    return int(text[:-1]) / 1000 if text.endswith("m") else float(text)
+    found = _CPU.fullmatch(text)
+    return float(found.group(1)) / (1000 if found.group(2) else 1) if found else 0
+
+
+def _size(text: str) -> float:
+    found = _MEMORY.fullmatch(text)
+    return float(found.group(1)) * _BYTES[found.group(2)] if found else 0
 
 
 def _probe(at: str, probe: Doc) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from gcp_sandbox.services.run import probes
+from gcp_sandbox.services.run import checks, probes
 
 Doc = dict[str, Any]
 LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
@@ -33,6 +33,9 @@ def service(body: Doc, number: str) -> Doc:
     _common(template, number)
     for container in template.get("containers", ()):
         _resources(container, serves=True)
+        _probes(container)
+    generation = 2 if checks.suits_second_generation(template.get("containers", ())) else 1
+    template.setdefault("executionEnvironment", f"EXECUTION_ENVIRONMENT_GEN{generation}")
     template.setdefault("timeout", "300s")
     scaling = template.setdefault("scaling", {})
     if not doc.get("scaling", {}).get("maxInstanceCount"):
@@ -44,12 +47,7 @@ def service(body: Doc, number: str) -> Doc:
         port.setdefault("name", "http1")
         port.setdefault("containerPort", 8080)
         ingress.setdefault("startupProbe", probes.default(port["containerPort"]))
-        for container in containers:
-            for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
-                if kind in container:
-                    _probe(container[kind], port["containerPort"] if container is ingress else 0)
-        limit = _milli(ingress["resources"]["limits"]["cpu"])
-        template.setdefault("maxInstanceRequestConcurrency", 80 if limit >= 1000 else 1)
+        template.setdefault("maxInstanceRequestConcurrency", 80 if sum(map(checks.cpus, containers)) >= 1 else 1)
     return doc
 
 
@@ -62,8 +60,11 @@ def job(body: Doc, number: str) -> Doc:
     execution.setdefault("taskCount", 1)
     template = execution.setdefault("template", {})
     _common(template, number)
-    for container in template.get("containers", ()):
-        _resources(container, serves=False)
+    containers = template.get("containers", ())
+    for container in containers:
+        _resources(container, serves=False, memory="512Mi" if len(containers) == 1 else "256Mi")
+        _probes(container)
+    template.setdefault("executionEnvironment", "EXECUTION_ENVIRONMENT_GEN2")
     template.setdefault("maxRetries", 3)
     template.setdefault("timeout", "600s")
     return doc
@@ -71,35 +72,31 @@ def job(body: Doc, number: str) -> Doc:
 
 def _common(template: Doc, number: str) -> None:
     template.setdefault("serviceAccount", default_account(number))
-    if template.get("executionEnvironment", "EXECUTION_ENVIRONMENT_UNSPECIFIED").endswith("UNSPECIFIED"):
-        template["executionEnvironment"] = "EXECUTION_ENVIRONMENT_GEN2"
     access = template.get("vpcAccess")
     if access and access.get("egress", "VPC_EGRESS_UNSPECIFIED") == "VPC_EGRESS_UNSPECIFIED":
         access["egress"] = "PRIVATE_RANGES_ONLY"
 
 
-def _resources(container: Doc, *, serves: bool) -> None:
+def _resources(container: Doc, *, serves: bool, memory: str = "512Mi") -> None:
     resources = container.setdefault("resources", {"cpuIdle": True, "startupCpuBoost": True} if serves else {})
     limits = resources.setdefault("limits", {})
     limits.setdefault("cpu", "1000m")
-    limits.setdefault("memory", "512Mi")
+    limits.setdefault("memory", memory)
 
 
-def _milli(text: str) -> int:
-    try:
-        return int(text[:-1]) if text.endswith("m") else int(float(text) * 1000)
-    except ValueError:
-        return 1000
-
-
-def _probe(probe: Doc, port: int) -> None:
-    probe.setdefault("timeoutSeconds", 1)
-    probe.setdefault("periodSeconds", 10)
-    probe.setdefault("failureThreshold", 3)
-    if not any(kind in probe for kind in ("httpGet", "tcpSocket", "grpc")):
-        probe["tcpSocket"] = {}
-    for kind in ("httpGet", "tcpSocket", "grpc"):
-        if kind in probe and port:
-            probe[kind].setdefault("port", port)
-    if "httpGet" in probe:
-        probe["httpGet"].setdefault("path", "/")
+def _probes(container: Doc) -> None:
+    port = (container.get("ports") or [{}])[0].get("containerPort", 8080)
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        if kind not in container:
+            continue
+        probe = container[kind]
+        probe.setdefault("timeoutSeconds", 1)
+        probe.setdefault("periodSeconds", 10)
+        probe.setdefault("failureThreshold", 3)
+        if not any(check in probe for check in ("httpGet", "tcpSocket", "grpc")):
+            probe["tcpSocket"] = {}
+        for check in ("httpGet", "tcpSocket", "grpc"):
+            if check in probe:
+                probe[check].setdefault("port", port)
+        if "httpGet" in probe:
+            probe["httpGet"].setdefault("path", "/")

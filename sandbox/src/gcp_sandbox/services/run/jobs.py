@@ -58,7 +58,7 @@ def _create(call: Call, name: str) -> Operation:
 def _spec(call: Call, body: Doc) -> Doc:
     spec = defaults.job(body, call.project_number)
     execution = spec["template"]
-    checks.template("template.template", execution["template"])
+    checks.template("template.template", execution["template"], common.message(call, "Job"))
     if not 1 <= execution["taskCount"] <= 10000:
         raise checks.invalid("template.task_count", "must be between 1 and 10000.")
     if not 0 <= execution["template"]["maxRetries"] <= 10:
@@ -91,6 +91,11 @@ def patch(call: Call) -> Operation:
     call.require("run.jobs.update", f"//run.googleapis.com/{name}")
     common.check_etag(name, old, call.body.get("etag", ""))
     spec = _spec(call, common.merged(call, "jobs", old, call.body))
+    before = common.declared(call, "jobs", {k: v for k, v in old.items() if not k.startswith("_")})
+    if spec == before and old["terminalCondition"]["state"] != FAILED:
+        if call.params.get("validateOnly"):
+            return common.validated(call, old, "Job")
+        return common.operation(call, old, "Job", "run.unchanged", {"name": name, "kind": "Job"}, "")
     doc = common.changed(call, old, spec, _OUTPUT)
     doc["terminalCondition"]["lastTransitionTime"] = old["terminalCondition"]["lastTransitionTime"]
     return _change(call, doc)
@@ -113,11 +118,11 @@ async def reconcile(app: Sandbox, op: Doc) -> Doc | None:
         doc["observedGeneration"] = doc["generation"]
         if error is None:
             doc["terminalCondition"] = condition("Ready", DONE)
-            doc["conditions"] = [condition("ResourcesAvailable", DONE)]
+            doc.pop("conditions", None)
         else:
             doc["terminalCondition"] = condition("Ready", FAILED, str(error), **error.reason)
             doc["conditions"] = [condition("ResourcesAvailable", FAILED, str(error), **error.reason)]
-        doc["updateTime"], doc["etag"] = now(), names.etag(name)
+        doc["updateTime"] = now()
         app.store.put("run.jobs", name, doc)
     op["metadata"] = names.public(doc, "Job")
     if error is not None:

@@ -54,9 +54,22 @@ def tagged(url: str, tag: str) -> str:
 
 
 def etag(key: str) -> str:
-    """A new etag of a resource."""
-    stamp = base64.b64encode(time.time_ns().to_bytes(9, "big")).decode()
-    return f'"{stamp}/{base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")}"'
+    """A new etag of a resource: the time (a google.protobuf.Timestamp) and the resource's name."""
+    seconds, nanos = divmod(time.time_ns(), 10**9)
+    stamp = b"\x08" + _varint(seconds) + b"\x10" + _varint(nanos)
+    return f'"{_base64(stamp)}/{_base64(key.encode())}"'
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*out, value))
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def public(doc: dict[str, Any], kind: str = "") -> dict[str, Any]:

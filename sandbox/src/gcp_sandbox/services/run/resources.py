@@ -88,6 +88,11 @@ def _zero(value: Any) -> bool:
     return value in (False, 0, "", []) or isinstance(value, str) and value.endswith("_UNSPECIFIED")
 
 
+def message(call: Call, kind: str) -> str:
+    """Where in the request's message a resource of a kind ("Service") is, as violations name it."""
+    return f"{'Create' if call.method.http == 'POST' else 'Update'}{kind}Request.{kind.lower()}"
+
+
 def merged(call: Call, collection: str, old: Doc, body: Doc) -> Doc:
     """The declaration after an update: the whole body, or with an updateMask only its fields."""
     mask = call.params.get("updateMask", "")

@@ -68,7 +68,7 @@ async def _create(call: Call, name: str) -> Operation | Doc:
 
 def _spec(call: Call, body: Doc) -> Doc:
     spec = defaults.service(body, call.project_number)
-    checks.service(spec)
+    checks.service(spec, common.message(call, "Service"))
     checks.account(call, spec["template"]["serviceAccount"])
     return spec
 
@@ -199,7 +199,6 @@ def _settle(doc: Doc, error: StartError | None) -> None:
             condition("ConfigurationsReady", FAILED, str(error), reason="REVISION_FAILED"),
         ]
     doc["updateTime"] = now()
-    doc["etag"] = names.etag(doc["name"])
 
 
 async def _make_ready(app: Sandbox, key: str) -> None:
@@ -303,7 +302,10 @@ def get(call: Call) -> Doc:
 @SERVICE.method(f"{_BASE}.list", permission="run.services.list")
 def list_(call: Call) -> Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/list"""
-    return common.listing(call, "services", common.parent(call)[0] + "/services")
+    parent, location = common.parent(call)
+    if location == "-":
+        raise checks.invalid("parent", "Location must be a valid Google Cloud region, and cannot be the '-' wildcard.")
+    return common.listing(call, "services", f"{parent}/services")
 
 
 @SERVICE.method(f"{_BASE}.delete", permission="run.services.delete", resource=_full)
@@ -378,9 +380,7 @@ def delete_revision(call: Call) -> Operation:
     owner = call.app.store.peek("run.services", name.rpartition("/revisions/")[0]) or {}
     short = name.rsplit("/", 1)[-1]
     if name == owner.get("latestCreatedRevision") or any(r["revision"] == name for r in owner.get("_routes", ())):
-        text = (
-            f"Revision '{short}' is actively serving traffic or is the latest created revision and cannot be deleted."
-        )
+        text = f'Revision "{short}" cannot be directly deleted because it is actively serving.'
         raise ApiError(400, text, status="FAILED_PRECONDITION")
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Revision")
