@@ -203,6 +203,8 @@ class Sandbox:
                 path, media = path[len(prefix) - 1 :], kind
         for service, version in self._candidates(host, path):
             api = self.api(service.name, version)
+            if host.endswith(f"-{service.host}") and host not in api.regional:
+                continue
             found = api.find(request.method, path)
             if found is None and media == "upload" and "upload_id" in request.rel_url.query:
                 found = api.find("POST", path)  # a resumable upload goes on by PUT at the URL it was started at
@@ -221,7 +223,7 @@ class Sandbox:
             service = self.services.get(name)
             return [(service, v) for v in service.versions if v in path] if service else []
         for service in self.services.values():
-            if service.host == host:
+            if service.host == host or host.endswith(f"-{service.host}"):
                 return [(service, v) for v in service.versions if f"/{v}/" in path]
         return []
 
@@ -276,11 +278,12 @@ class Sandbox:
             if not media and ("alt", "media") in pairs:
                 call.media = "download"
             self._settle_project(service, call)
-            handler = service.handlers.get(method.id)
+            key = service.key(method)
+            handler = service.handlers.get(key)
             if handler is None:
                 raise discovery.unsupported(method)
-            if method.id in service.permissions:
-                permission, resource = service.permissions[method.id]
+            if key in service.permissions:
+                permission, resource = service.permissions[key]
                 call.require(permission, resource(call) if resource else "")
             answer = handler(call)
             if inspect.isawaitable(answer):
@@ -364,6 +367,8 @@ def _project_name(params: dict[str, Any]) -> str | None:
     for key in ("name", "parent", "resource", "projectId", "resourceName"):
         value = params.get(key)
         if isinstance(value, str) and (found := re.match(r"(?:.*/)?projects/([^/:]+)", value)):
+            return found.group(1)
+        if isinstance(value, str) and (found := re.match(r"namespaces/([^/:]+)", value)):
             return found.group(1)
     return None
 

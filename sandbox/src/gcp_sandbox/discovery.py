@@ -148,6 +148,8 @@ class Api:
         self.title: str = doc["title"]
         self.host: str = doc["rootUrl"].removeprefix("https://").rstrip("/")
         self.base = "/" + doc["servicePath"]
+        # Hosts of single regions ("europe-west2-run.googleapis.com"), where the API has them.
+        self.regional = frozenset(e["endpointUrl"].removeprefix("https://").rstrip("/") for e in doc.get("endpoints", ()))
         self.parameters: dict[str, Schema] = doc.get("parameters", {})
         self.schemas: dict[str, Schema] = doc["schemas"]
         self.methods: dict[str, Method] = {m["id"]: Method(self, m) for m in self._walk(doc)}

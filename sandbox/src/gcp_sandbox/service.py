@@ -109,22 +109,29 @@ class Service:
         self.project_of: Callable[[Call], str | None] | None = None
 
     def method(
-        self, *ids: str, permission: str = "", resource: Resource | None = None
+        self, *ids: str, permission: str = "", resource: Resource | None = None, version: str = ""
     ) -> Callable[[Handler], Handler]:
         """Register a handler (sync or async) for methods by their discovery ids.
 
         It returns the answer's JSON, an Operation, None (204, or {} for the esf family) or a web response.
         permission is required on the project, or on what resource(call) names, before the handler runs.
+        version: the only one of the API it is for, where two versions mean different things by one id.
         """
 
         def register(handler: Handler) -> Handler:
             for ident in ids:
-                self.handlers[ident] = handler
+                key = f"{version}:{ident}" if version else ident
+                self.handlers[key] = handler
                 if permission:
-                    self.permissions[ident] = (permission, resource)
+                    self.permissions[key] = (permission, resource)
             return handler
 
         return register
+
+    def key(self, method: Method) -> str:
+        """What the handler of a method is registered as: for its version of the API, else for all."""
+        own = f"{method.api.version}:{method.id}"
+        return own if own in self.handlers else method.id
 
     def raw(self, host: str, path_prefix: str = "/") -> Callable[[RawHandler], RawHandler]:
         """Register a handler for what no discovery document describes (token endpoints, sign-in pages, XML API).

@@ -26,9 +26,9 @@ def _rows(service: Service) -> list[str]:
     ]
     behave: dict[str, set[str]] = {}
     checked: dict[str, set[str]] = {}
-    for method in {m for api in apis for m in api.methods}:
-        resource, verb = _resource(method)
-        (behave if method in service.handlers else checked).setdefault(resource, set()).add(verb)
+    for method in (m for api in apis for m in api.methods.values()):
+        resource, verb = _resource(method.id)
+        (behave if service.key(method) in service.handlers else checked).setdefault(resource, set()).add(verb)
     head = f"{apis[0].title.removesuffix(' API')} ({', '.join(service.versions)})"
     out = []
     for resource in sorted(behave):
