@@ -286,7 +286,67 @@ def test_mysql_is_a_record_only(api, project):
     url = BASE.format(project) + "/instances"
     finish(api, api("POST", url, json={"name": "my", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}}))
     assert [u["name"] for u in api("GET", f"{url}/my/users").json()["items"]] == ["root"]
+    upgrades = [v["name"] for v in api("GET", f"{url}/my").json()["upgradableDatabaseVersions"]]
+    assert "MYSQL_8_0_40" in upgrades and "MYSQL_8_0_41" not in upgrades and upgrades[-1] == "MYSQL_8_4"
+    log = {"settings": {"backupConfiguration": {"binaryLogEnabled": True}}}
+    assert "Binary log must be disabled" in refused(api("PATCH", f"{url}/my", json=log), 400, "invalid")
+    regional = {"settings": {"availabilityType": "REGIONAL"}}
+    assert "binary logging" in refused(api("PATCH", f"{url}/my", json=regional), 400, "invalid")
     finish(api, api("DELETE", f"{url}/my"))
+
+
+def test_password_policies(api, project):
+    url = BASE.format(project) + "/instances"
+    finish(api, api("POST", url, json={"name": "rules", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}}))
+    policy = {"allowedFailedAttempts": 10, "passwordExpirationDuration": "2592000s"}
+    body = {"name": "jane", "host": "%", "password": "secret", "passwordPolicy": policy}
+    assert finish(api, api("POST", f"{url}/rules/users", json=body))["operationType"] == "CREATE_USER"
+    jane = api("GET", f"{url}/rules/users/jane").json()
+    assert jane["host"] == "%" and policy.items() <= jane["passwordPolicy"].items()
+    assert jane["passwordPolicy"]["status"]["passwordExpirationTime"].endswith("Z")
+    finish(api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"passwordPolicy": {"allowedFailedAttempts": 3}}))
+    assert api("GET", f"{url}/rules/users/jane").json()["passwordPolicy"] == {"allowedFailedAttempts": 3, "status": {}}
+    finish(api, api("DELETE", f"{url}/rules"))
+
+
+def test_an_edition_has_its_own_defaults(api, project):
+    url = BASE.format(project) + "/instances"
+    plus = {"edition": "ENTERPRISE_PLUS", "tier": "db-perf-optimized-N-2"}
+    finish(api, api("POST", url, json={"name": "plus", "databaseVersion": "MYSQL_8_0", "settings": plus}))
+    settings = api("GET", f"{url}/plus").json()["settings"]
+    backup = settings["backupConfiguration"]
+    assert (backup["enabled"], backup["binaryLogEnabled"], backup["transactionLogRetentionDays"]) == (True, True, 14)
+    assert settings["dataCacheConfig"] == {"dataCacheEnabled": True}
+    finish(api, api("PATCH", f"{url}/plus", json={"settings": {"edition": "ENTERPRISE", "tier": "db-custom-2-7680"}}))
+    settings = api("GET", f"{url}/plus").json()["settings"]
+    backup = settings["backupConfiguration"]
+    assert (backup["enabled"], backup["backupRetentionSettings"]["retainedBackups"]) == (True, 7)
+    assert backup["transactionLogRetentionDays"] == 7 and "dataCacheConfig" not in settings
+    # A full update needs not repeat the version of the settings.
+    backup = {"enabled": True, "binaryLogEnabled": True}
+    body = {"settings": {"tier": "db-custom-2-7680", "availabilityType": "REGIONAL", "backupConfiguration": backup}}
+    assert "error" not in finish(api, api("PUT", f"{url}/plus", json=body))
+    assert api("GET", f"{url}/plus").json()["failoverReplica"] == {"available": True}
+    finish(api, api("DELETE", f"{url}/plus"))
+
+
+def test_sql_server_and_maintenance_versions(api, project):
+    url = BASE.format(project) + "/instances"
+    body = {"name": "ms", "databaseVersion": "SQLSERVER_2019_EXPRESS", "settings": SETTINGS | {"tier": "db-custom-1-3840"}}
+    refusal = refused(api("POST", url, json=body | {"maintenanceVersion": "X"}), 400, "invalid")
+    assert refusal == "Invalid request: Maintenance version (X) must not be set."
+    finish(api, api("POST", url, json=body))
+    doc = api("GET", f"{url}/ms").json()
+    assert doc["maintenanceVersion"].startswith("SQLSERVER_2019_EXPRESS_CU26.R")
+    assert "geminiConfig" not in doc
+    assert [v["name"] for v in doc["upgradableDatabaseVersions"]][:3] == [
+        "SQLSERVER_2019_STANDARD", "SQLSERVER_2019_ENTERPRISE", "SQLSERVER_2019_WEB"]  # fmt: skip
+    users = {u["name"]: u["sqlserverUserDetails"] for u in api("GET", f"{url}/ms/users").json()["items"]}
+    assert users["sqlserver"] == {"serverRoles": ["CustomerDbRootRole"]} and len(users) == 3
+    finish(api, api("PATCH", f"{url}/ms", json={"maintenanceVersion": "SQLSERVER_2019_EXPRESS_CU32.R20260301.00_01"}))
+    assert api("GET", f"{url}/ms").json()["databaseInstalledVersion"] == "SQLSERVER_2019_EXPRESS_CU32"
+    assert "is not one of" in refused(api("PATCH", f"{url}/ms", json={"maintenanceVersion": "POSTGRES_15_1.R1"}), 400, "invalid")
+    finish(api, api("DELETE", f"{url}/ms"))
 
 
 def test_data_survive_a_kill(own):
@@ -325,9 +385,16 @@ def test_clones_and_replicas(api, project):
     assert "error" not in finish(api, api("POST", f"{url}/source/clone", json=context))
     assert psql(address(api, f"{url}/copy"), "postgres", "root", "SELECT x FROM t") == "3"
     replica = {"name": "replica", "masterInstanceName": "source", "settings": settings}
-    finish(api, api("POST", url, json=replica))
+    made = api("POST", url, json=replica)
+    assert (made.json()["operationType"], made.json()["targetId"]) == ("CREATE_REPLICA", "source")
+    finish(api, made)
     assert api("GET", f"{url}/source").json()["replicaNames"] == ["replica"]
-    assert api("GET", f"{url}/replica").json()["instanceType"] == "READ_REPLICA_INSTANCE"
+    doc = api("GET", f"{url}/replica").json()
+    assert doc["instanceType"] == "READ_REPLICA_INSTANCE"
+    assert doc["replicaConfiguration"] == {"kind": "sql#replicaConfiguration", "failoverTarget": False}
+    assert doc["settings"]["databaseReplicationEnabled"]
+    assert [u["name"] for u in api("GET", f"{url}/replica/users").json()["items"]] == ["postgres"]
+    refused(api("POST", f"{url}/replica/users", json={"name": "jane"}), 400, "invalid")
     refused(api("DELETE", f"{url}/source"), 400, "invalid")
     assert "error" not in finish(api, api("POST", f"{url}/replica/promoteReplica"))
     assert psql(address(api, f"{url}/replica"), "postgres", "root", "SELECT x FROM t") == "3"

@@ -30,9 +30,15 @@ def instance(call: Call) -> Doc:
 def idle(call: Call) -> Doc:
     """The same, for a change.  Raises ApiError 404, and 409 while an operation is under way."""
     doc = instance(call)
-    if call.app.operations.unfinished(service=SERVICE.name, project=call.project_id, target=doc["name"]):
-        raise refusals.busy()
+    check_idle(call, doc)
     return doc
+
+
+def check_idle(call: Call, doc: Doc) -> None:
+    """Check that no operation of an instance is under way.  Raises ApiError 409."""
+    working = call.app.operations.unfinished(service=SERVICE.name, project=call.project_id, target=doc["name"])
+    if working or doc["state"] == "PENDING_CREATE":
+        raise refusals.busy()
 
 
 def runnable(call: Call) -> Doc:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gcp_sandbox.errors import ApiError
@@ -19,6 +21,21 @@ _COLLATIONS = {"utf8": "utf8_general_ci", "utf8mb3": "utf8_general_ci", "utf8mb4
 _PASSWORDLESS = ("CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT", "CLOUD_IAM_GROUP")
 
 
+def _inside(call: Call) -> str:
+    """Store key of the instance whose databases and users an instance shows: a replica has its primary's."""
+    doc = common.instance(call)
+    name = doc.get("masterInstanceName", doc["name"]).rpartition(":")[2]
+    return f"projects/{call.project_id}/instances/{name}"
+
+
+def _writable(call: Call) -> Doc:
+    """The instance, for a change inside the database.  Raises ApiError 400 for a replica."""
+    doc = common.runnable(call)
+    if "masterInstanceName" in doc:
+        raise refusals.invalid("This operation is not valid for a read replica.")
+    return doc
+
+
 async def _sql(call: Call, doc: Doc, statement: str) -> None:
     """Run a statement on the instance's server, where it has one.  Raises SqlError."""
     if served(doc):
@@ -29,11 +46,10 @@ async def _sql(call: Call, doc: Doc, statement: str) -> None:
 
 
 def _database_key(call: Call) -> str:
-    return f"{common.instance_key(call)}/databases/{call.params['database']}"
+    return f"{_inside(call)}/databases/{call.params['database']}"
 
 
 def _database(call: Call) -> Doc:
-    common.instance(call)
     doc = call.app.store.get(DATABASES, _database_key(call))
     if doc is None:
         raise ApiError(404, "Not Found", reason="notFound", status="NOT_FOUND")
@@ -60,15 +76,14 @@ def get_database(call: Call) -> Doc:
 
 @SERVICE.method("sql.databases.list", permission="cloudsql.databases.list")
 def list_databases(call: Call) -> Doc:
-    common.instance(call)
-    found = call.app.store.list(DATABASES, f"{common.instance_key(call)}/databases/")
+    found = call.app.store.list(DATABASES, f"{_inside(call)}/databases/")
     out: Doc = {"kind": "sql#databasesList"}
     return out | ({"items": [_shown_database(call, doc) for _, doc in found]} if found else {})
 
 
 @SERVICE.method("sql.databases.insert", permission="cloudsql.databases.create")
 async def insert_database(call: Call) -> Doc:
-    instance = common.runnable(call)
+    instance = _writable(call)
     name = call.body.get("name", "")
     if not name or "\0" in name:
         raise refusals.invalid("Missing parameter: database name.")
@@ -94,7 +109,7 @@ async def insert_database(call: Call) -> Doc:
 
 @SERVICE.method("sql.databases.patch", "sql.databases.update", permission="cloudsql.databases.update")
 def update_database(call: Call) -> Doc:
-    instance = common.runnable(call)
+    instance = _writable(call)
     doc = _database(call)
     if served(instance):
         changed = {k for k in ("charset", "collation") if call.body.get(k, doc[k]) != doc[k]}
@@ -112,7 +127,7 @@ def update_database(call: Call) -> Doc:
 
 @SERVICE.method("sql.databases.delete", permission="cloudsql.databases.delete")
 async def delete_database(call: Call) -> Doc:
-    instance = common.runnable(call)
+    instance = _writable(call)
     doc = _database(call)
     name = doc["name"]
     await _unused(call, instance, name)
@@ -160,13 +175,22 @@ async def change_database(app: Sandbox, op: Doc) -> None:
 
 
 def _shown_user(call: Call, doc: Doc) -> Doc:
-    out = {
+    out: Doc = {
         "kind": "sql#user", "etag": hashlib.sha256(repr(sorted(doc.items())).encode()).hexdigest(),
         "instance": call.params["instance"], "project": call.project_id, "iamStatus": "IAM_STATUS_UNSPECIFIED",
     }  # fmt: skip
     if doc.get("type", "BUILT_IN") not in _PASSWORDLESS:
-        out["passwordPolicy"] = {"status": {}}  # type: ignore[assignment]
+        out["passwordPolicy"] = {"status": {}}
     return out | {k: v for k, v in doc.items() if not k.startswith("_")}
+
+
+def _policy(given: Doc) -> Doc:
+    """A user's password rules, with the time when the password that is set now expires."""
+    status = {k: v for k, v in given.get("status", {}).items() if k == "locked"}
+    if given.get("passwordExpirationDuration"):
+        ends = time.time() + float(given["passwordExpirationDuration"].removesuffix("s"))
+        status["passwordExpirationTime"] = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return given | {"status": status}
 
 
 def _user_key(call: Call, name: str, host: str) -> str:
@@ -176,7 +200,7 @@ def _user_key(call: Call, name: str, host: str) -> str:
 def _find_user(call: Call, instance: Doc, name: str, host: str | None) -> tuple[str, Doc] | None:
     """A user by name, and by host where the database knows hosts (MySQL)."""
     found = [
-        (key, doc) for key, doc in call.app.store.list(USERS, f"{common.instance_key(call)}/users/{name}@")
+        (key, doc) for key, doc in call.app.store.list(USERS, f"{_inside(call)}/users/{name}@")
         if doc["name"] == name
     ]  # fmt: skip
     exact = [pair for pair in found if pair[1]["host"] == (host or "")]
@@ -185,8 +209,7 @@ def _find_user(call: Call, instance: Doc, name: str, host: str | None) -> tuple[
 
 @SERVICE.method("sql.users.list", permission="cloudsql.users.list")
 def list_users(call: Call) -> Doc:
-    common.instance(call)
-    found = call.app.store.list(USERS, f"{common.instance_key(call)}/users/")
+    found = call.app.store.list(USERS, f"{_inside(call)}/users/")
     out: Doc = {"kind": "sql#usersList"}
     return out | ({"items": [_shown_user(call, doc) for _, doc in found]} if found else {})
 
@@ -202,7 +225,7 @@ def get_user(call: Call) -> Doc:
 
 @SERVICE.method("sql.users.insert", permission="cloudsql.users.create")
 async def insert_user(call: Call) -> Doc:
-    instance = common.runnable(call)
+    instance = _writable(call)
     body = call.body
     name, kind = body.get("name", ""), body.get("type", "BUILT_IN")
     postgresql = defaults.engine(instance["databaseVersion"]) == "POSTGRES"
@@ -216,6 +239,8 @@ async def insert_user(call: Call) -> Doc:
             raise refusals.invalid("IAM users cannot have a password.")
     host = "" if postgresql else body.get("host", "")
     doc: Doc = {"name": name, "host": host} | ({"type": kind} if kind != "BUILT_IN" else {})
+    if "passwordPolicy" in body:
+        doc["passwordPolicy"] = _policy(body["passwordPolicy"])
     verifier = postgres.verifier(body["password"]) if body.get("password") else ""
     try:
         await _sql(call, instance, users.create(name, verifier, superuser=kind == "BUILT_IN"))
@@ -236,7 +261,7 @@ def _check_name(name: str, postgresql: bool, kind: str) -> None:
 
 @SERVICE.method("sql.users.update", permission="cloudsql.users.update")
 async def update_user(call: Call) -> Doc:
-    instance = common.runnable(call)
+    instance = _writable(call)
     name = call.params.get("name") or call.body.get("name", "")
     found = _find_user(call, instance, name, call.params.get("host", call.body.get("host")))
     if found is None:
@@ -246,12 +271,14 @@ async def update_user(call: Call) -> Doc:
             await _sql(call, instance, users.password(name, postgres.verifier(call.body["password"])))
         except postgres.SqlError as error:
             raise refusals.invalid(f"failed to update user {name}: {error.message}.") from error
+    if "passwordPolicy" in call.body:
+        call.app.store.put(USERS, found[0], found[1] | {"passwordPolicy": _policy(call.body["passwordPolicy"])})
     return common.finished(call, "UPDATE_USER", instance["name"])
 
 
 @SERVICE.method("sql.users.delete", permission="cloudsql.users.delete")
 async def delete_user(call: Call) -> Doc:
-    instance = common.runnable(call)
+    instance = _writable(call)
     name = call.params.get("name", "")
     found = _find_user(call, instance, name, call.params.get("host"))
     if found is None:

@@ -103,6 +103,8 @@ async def promoted(app: Sandbox, op: Doc) -> None:
         doc.pop(gone, None)
     doc["instanceType"] = "CLOUD_SQL_INSTANCE"
     doc["settings"]["replicationType"] = "SYNCHRONOUS"
+    for gone in ("databaseReplicationEnabled", "crashSafeReplicationEnabled"):
+        doc["settings"].pop(gone, None)
     app.store.put(KIND, key, doc)
     primary = app.store.get(KIND, source)
     if primary is None:

@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
 RESERVED = "sqladmin.reservedNames"
 _WEEK = 7 * 24 * 3600
+_UNSPECIFIED = "SQL_DATABASE_VERSION_UNSPECIFIED"
+_KEPT = ("tier", "edition", "dataDiskType", "dataDiskSizeGb", "locationPreference", "settingsVersion")
 _RESTARTING = ("tier", "databaseFlags", "activationPolicy", "availabilityType")
+_FIRST_USERS: dict[str, dict[str, Doc]] = {
+    "POSTGRES": {"postgres": {}}, "MYSQL": {"root": {}},
+    "SQLSERVER": {
+        "##MS_PolicyEventProcessingLogin##": {"sqlserverUserDetails": {"disabled": True}},
+        "##MS_PolicyTsqlExecutionLogin##": {"sqlserverUserDetails": {"disabled": True}},
+        "sqlserver": {"sqlserverUserDetails": {"serverRoles": ["CustomerDbRootRole"]}},
+    },
+}  # fmt: skip
 _OUTPUT_ONLY = (
     "kind", "state", "backendType", "connectionName", "project", "selfLink", "serverCaCert", "ipAddresses", "etag",
     "serviceAccountEmailAddress", "gceZone", "secondaryGceZone", "databaseInstalledVersion", "createTime",
     "upgradableDatabaseVersions", "sqlNetworkArchitecture", "satisfiesPzi", "geminiConfig", "currentDiskSize",
-    "replicaNames", "name",
+    "failoverReplica", "replicaNames", "name",
 )  # fmt: skip
 
 
@@ -68,7 +78,9 @@ def insert(call: Call) -> Doc:
     refusals.name(call.project_id, name)
     key = f"projects/{call.project_id}/instances/{name}"
     free(call.app, key)
-    if "databaseVersion" not in body:
+    if "maintenanceVersion" in body:
+        raise refusals.invalid(f"Maintenance version ({body['maintenanceVersion']}) must not be set.")
+    if body.get("databaseVersion", _UNSPECIFIED) == _UNSPECIFIED:
         body["databaseVersion"] = "MYSQL_5_7"
     assert call.project is not None
     primary = _primary(call, body)
@@ -87,9 +99,10 @@ def insert(call: Call) -> Doc:
     call.app.store.put(KIND, key, doc)
     root = body.get("rootPassword", "")
     verifier = postgres.verifier(root) if root and served(doc) else ""
+    # A replica is made by an operation of its primary.
+    verb, target = ("CREATE_REPLICA", primary["name"]) if primary else ("CREATE", name)
     return common.start(
-        call, "CREATE_REPLICA" if primary else "CREATE", name, "create", args={"key": key, "verifier": verifier},
-        latency="sqladmin.instances.insert",
+        call, verb, target, "create", args={"key": key, "verifier": verifier}, latency="sqladmin.instances.insert",
     )  # fmt: skip
 
 
@@ -110,6 +123,7 @@ def _primary(call: Call, body: Doc) -> Doc | None:
     primary = call.app.store.get(KIND, f"projects/{call.project_id}/instances/{name}")
     if primary is None:
         raise refusals.missing()
+    common.check_idle(call, primary)
     config = primary["settings"]["backupConfiguration"]
     if not config["enabled"] or defaults.engine(primary["databaseVersion"]) == "MYSQL" and not config.get("binaryLogEnabled"):
         raise refusals.invalid("The primary instance must have backups and, for MySQL, binary logs enabled.")
@@ -123,10 +137,12 @@ def _placed(doc: Doc) -> None:
     """Zones, by the settings."""
     location = doc["settings"]["locationPreference"]
     doc["gceZone"] = location["zone"]
-    doc.pop("secondaryGceZone", None)
+    for gone in ("secondaryGceZone", "failoverReplica"):
+        doc.pop(gone, None)
     if doc["settings"]["availabilityType"] == "REGIONAL":
         others = [z for z in defaults.zones(doc["region"]) if z != location["zone"]]
         doc["secondaryGceZone"] = location.get("secondaryZone") or others[0]
+        doc["failoverReplica"] = {"available": True}
 
 
 def stamped(doc: Doc, version: int) -> None:
@@ -151,7 +167,6 @@ async def create(app: Sandbox, op: Doc) -> None:
         raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
     doc["state"] = "RUNNABLE"
     kind = defaults.engine(doc["databaseVersion"])
-    first = {"POSTGRES": "postgres", "MYSQL": "root", "SQLSERVER": "sqlserver"}[kind]
     with app.store.atomic():
         app.store.put(KIND, key, doc)
         if "masterInstanceName" in doc:
@@ -161,7 +176,8 @@ async def create(app: Sandbox, op: Doc) -> None:
                 primary["replicaNames"] = [*primary.get("replicaNames", []), doc["name"]]
                 app.store.put(KIND, primary_key, primary)
         else:
-            app.store.put("sqladmin.users", f"{key}/users/{first}@", {"name": first, "host": ""})
+            for name, more in _FIRST_USERS[kind].items():
+                app.store.put("sqladmin.users", f"{key}/users/{name}@", {"name": name, "host": "", **more})
         if kind == "POSTGRES":
             app.store.put("sqladmin.databases", f"{key}/databases/postgres", {
                 "name": "postgres", "charset": "UTF8", "collation": "en_US.UTF8"})  # fmt: skip
@@ -183,6 +199,11 @@ async def patch(call: Call) -> Doc:
         del config["sslMode"]
     elif "sslMode" in given and "requireSsl" not in given:
         config["requireSsl"] = given["sslMode"] == "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"
+    if body.get("settings", {}).get("edition", old["settings"]["edition"]) != old["settings"]["edition"]:
+        # Another edition has other defaults.
+        old["settings"].pop("dataCacheConfig", None)
+        for key in ("backupRetentionSettings", "transactionLogRetentionDays"):
+            del old["settings"]["backupConfiguration"][key]
     return _update(call, old, common.merged(old, body, raw))
 
 
@@ -193,8 +214,7 @@ def update(call: Call) -> Doc:
     _current(old, body)
     if "settings" in body:
         # What a full update may leave out without losing it.
-        kept = {k: old["settings"][k] for k in ("tier", "edition", "dataDiskType", "dataDiskSizeGb", "locationPreference")}
-        body["settings"] = kept | body["settings"]
+        body["settings"] = {k: old["settings"][k] for k in _KEPT} | body["settings"]
     return _update(call, old, old | body)
 
 
@@ -213,6 +233,8 @@ def _update(call: Call, old: Doc, new: Doc) -> Doc:
         new |= {"upgradableDatabaseVersions": []} | defaults.of_version(new["databaseVersion"])
         if not new["upgradableDatabaseVersions"]:
             del new["upgradableDatabaseVersions"]
+    else:
+        new["databaseInstalledVersion"] = new["maintenanceVersion"].partition(".")[0]
     return common.start(
         call, "UPDATE", old["name"], "update", args={"key": common.instance_key(call), "new": new},
         latency="sqladmin.instances.update",

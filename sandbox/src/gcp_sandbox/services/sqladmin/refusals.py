@@ -76,7 +76,7 @@ def instance(app: Sandbox, doc: Doc) -> None:
         raise invalid("The primary and secondary zones must be different.")
     tier(doc["databaseVersion"], settings)
     _disk(settings)
-    _backups(doc["databaseVersion"], settings)
+    _backups(doc["databaseVersion"], settings, replica="masterInstanceName" in doc)
     _flags(doc["databaseVersion"], settings)
     _addresses(app, doc)
     insights = settings.get("insightsConfig", {})
@@ -139,7 +139,7 @@ def _disk(settings: Doc) -> None:
         raise invalid("PD_HDD disk type is not supported for Enterprise Plus Edition: PD_HDD.")
 
 
-def _backups(version: str, settings: Doc) -> None:
+def _backups(version: str, settings: Doc, *, replica: bool) -> None:
     config = settings["backupConfiguration"]
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", config["startTime"]):
         raise invalid(f"Invalid backup start time: {config['startTime']}.")
@@ -154,8 +154,21 @@ def _backups(version: str, settings: Doc) -> None:
         raise invalid("Point in time recovery cannot be enabled when backup is disabled.")
     if config.get("binaryLogEnabled") and defaults.engine(version) != "MYSQL":
         raise invalid("Binary log can only be enabled for MySQL instances.")
-    if settings["availabilityType"] == "REGIONAL" and not config["enabled"] and defaults.engine(version) == "MYSQL":
-        raise invalid("Backups and binary log must be enabled for regional availability.")
+    if defaults.engine(version) == "MYSQL" and not replica:
+        logged = config.get("binaryLogEnabled")
+        if logged and not config["enabled"]:
+            raise ApiError(
+                400,
+                "Binary log must be disabled when backup is disabled or the instance must be a replica instance with a "
+                "MySQL 5.7 or above version.",
+                reason="invalid",
+            )
+        if settings["availabilityType"] == "REGIONAL" and not logged:
+            raise ApiError(
+                400,
+                "Invalid flag for instance role: MySQL HA non-replica instances need to have binary logging enabled.",
+                reason="invalid",
+            )
 
 
 def _flags(version: str, settings: Doc) -> None:
@@ -223,6 +236,8 @@ def change(old: Doc, new: Doc) -> None:
         allowed = [v["name"] for v in old.get("upgradableDatabaseVersions", [])]
         if new["databaseVersion"] not in allowed:
             raise invalid(f"Database version {new['databaseVersion']} is not an upgrade of {old['databaseVersion']}.")
+    elif not new["maintenanceVersion"].startswith(new["databaseVersion"]):
+        raise invalid(f"Maintenance version ({new['maintenanceVersion']}) is not one of {new['databaseVersion']}.")
 
 
 def protected() -> ApiError:
