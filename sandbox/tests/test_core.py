@@ -99,6 +99,19 @@ def test_method_that_is_not_played_says_so(api, project):
     assert "compute.licenses.list" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("logging.googleapis.com/v2/projects/p/logs", "logging.projects.logs.list (v2)"),
+        ("secretmanager.googleapis.com/v1beta1/projects/p/secrets", "secretmanager.projects.secrets.list (v1beta1)"),
+    ],
+)
+def test_api_or_version_that_is_not_played_says_so(api, path, method):
+    answer = api("GET", f"https://{path}")
+    assert answer.status_code == 501
+    assert method in answer.json()["error"]["message"]
+
+
 def test_api_not_enabled(api, project):
     answer = api("GET", f"https://run.googleapis.com/v2/projects/{project}/locations/europe-west2/services")
     assert answer.status_code == 403

@@ -235,6 +235,8 @@ class Sandbox:
                 return await self._struck(request, handler)
         if self.front_door is not None and not host.endswith(".googleapis.com"):
             return await self._struck(request, self.front_door)
+        if method := discovery.elsewhere(host, request.method, path):
+            return _json(discovery.unsupported(method).body("esf"), 501)
         return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
 
     async def _struck(self, request: web.BaseRequest, handler: RawHandler) -> web.StreamResponse:

@@ -345,7 +345,8 @@ def not_found_page(path: str) -> str:
 
 def unsupported(method: Method) -> ApiError:
     """501 for a method that Google has and this program has not."""
-    text = f"gcp-sandbox does not behave for {method.id} yet: it knows the method and its parameters, but not what it does."
+    text = (f"gcp-sandbox does not behave for {method.id} ({method.api.version}) yet: it knows the method and its parameters, "
+            "but not what it does.")  # fmt: skip
     return ApiError(501, text, reason="notImplemented",
                     details=[error_info("METHOD_NOT_SUPPORTED", "gcp-sandbox", method=method.id)])  # fmt: skip
 
@@ -358,3 +359,17 @@ def _available() -> frozenset[str]:
 def exists(name: str, version: str) -> bool:
     """Whether Google publishes a document of this API and version."""
     return f"{name}.{version}" in _available()
+
+
+@functools.lru_cache(maxsize=8)
+def _unplayed(name: str, version: str) -> Api:
+    return Api(name, version, "esf")
+
+
+def elsewhere(host: str, http: str, path: str) -> Method | None:
+    """The method that a request means at Google, of an API or a version of one that no service here plays."""
+    name = path.split("/")[1] if host == "www.googleapis.com" else host.removesuffix(".googleapis.com")
+    for version in path.split("/")[1:3]:
+        if exists(name, version) and (found := _unplayed(name, version).find(http, path)):
+            return found[0]
+    return None
