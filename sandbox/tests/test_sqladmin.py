@@ -288,6 +288,12 @@ def test_mysql_is_a_record_only(api, project):
     assert [u["name"] for u in api("GET", f"{url}/my/users").json()["items"]] == ["root"]
     upgrades = [v["name"] for v in api("GET", f"{url}/my").json()["upgradableDatabaseVersions"]]
     assert "MYSQL_8_0_40" in upgrades and "MYSQL_8_0_41" not in upgrades and upgrades[-1] == "MYSQL_8_4"
+    finish(api, api("POST", f"{url}/my/databases", json={"name": "d", "charset": "utf8"}))
+    finish(api, api("PATCH", f"{url}/my/databases/d", json={"charset": "utf8mb4"}))
+    database = api("GET", f"{url}/my/databases/d").json()
+    assert (database["charset"], database["collation"]) == ("utf8mb4", "utf8mb4_0900_ai_ci")
+    finish(api, api("PUT", f"{url}/my/databases/d", json={"collation": "latin1_bin"}))
+    assert api("GET", f"{url}/my/databases/d").json()["charset"] == "latin1"
     log = {"settings": {"backupConfiguration": {"binaryLogEnabled": True}}}
     assert "Binary log must be disabled" in refused(api("PATCH", f"{url}/my", json=log), 400, "invalid")
     regional = {"settings": {"availabilityType": "REGIONAL"}}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 DATABASES, USERS = "sqladmin.databases", "sqladmin.users"
-_COLLATIONS = {"utf8": "utf8_general_ci", "utf8mb3": "utf8_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci"}
+# MySQL's defaults that are not "<charset>_general_ci".
+_COLLATIONS = {"latin1": "latin1_swedish_ci", "utf8mb3": "utf8_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci"}
 _PASSWORDLESS = ("CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT", "CLOUD_IAM_GROUP")
 
 
@@ -96,7 +97,7 @@ async def insert_database(call: Call) -> Doc:
             raise refusals.invalid(f"Charset {charset} is not supported for PostgreSQL: it must be UTF8.")
     else:
         charset = call.body.get("charset", "utf8")
-        collation = call.body.get("collation", _COLLATIONS.get(charset, f"{charset}_general_ci"))
+        collation = call.body.get("collation") or _collation(instance, charset)
     if call.app.store.peek(DATABASES, key):
         raise refusals.invalid(f'failed to create database {name}. Detail: pq: database "{name}" already exists.')
     try:
@@ -107,6 +108,13 @@ async def insert_database(call: Call) -> Doc:
     return common.finished(call, "CREATE_DATABASE", instance["name"], extra=_link(call, name))
 
 
+def _collation(instance: Doc, charset: str) -> str:
+    """MySQL's default collation of a character set."""
+    if charset in _COLLATIONS and not (charset == "utf8mb4" and instance["databaseVersion"].startswith("MYSQL_5")):
+        return _COLLATIONS[charset]
+    return f"{charset}_general_ci"
+
+
 @SERVICE.method("sql.databases.patch", "sql.databases.update", permission="cloudsql.databases.update")
 def update_database(call: Call) -> Doc:
     instance = _writable(call)
@@ -115,10 +123,12 @@ def update_database(call: Call) -> Doc:
         changed = {k for k in ("charset", "collation") if call.body.get(k, doc[k]) != doc[k]}
         if changed:
             raise refusals.invalid("The charset and collation of a PostgreSQL database cannot be changed.")
-    # MySQL has several names for one character set; the API answers the family.
     new = {k: call.body[k] for k in ("charset", "collation") if k in call.body}
-    if new.get("charset", "").startswith("utf8mb"):
-        new["charset"] = "utf8"
+    # One of the two brings the other along.
+    if "collation" in new:
+        new.setdefault("charset", new["collation"].partition("_")[0])
+    elif "charset" in new and new["charset"] != doc["charset"]:
+        new["collation"] = _collation(instance, new["charset"])
     return common.start(
         call, "UPDATE_DATABASE", instance["name"], "database", extra=_link(call, doc["name"]),
         args={"key": _database_key(call), "instance": common.instance_key(call), "new": doc | new},
