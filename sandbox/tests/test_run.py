@@ -583,16 +583,21 @@ def test_a_job_runs_its_tasks(run, api, done, sandbox):
     again = api("PATCH", f"{run.base}/jobs/batch", json=body | {"launchStage": 3, "labels": {"a": "b"}})  # BETA
     assert done(again)["response"]["launchStage"] == "BETA"
     execution = done(api("POST", f"{run.base}/jobs/batch:run", json={}))["response"]
-    assert execution["succeededCount"] == 3 and execution["conditions"][0]["state"] == "CONDITION_SUCCEEDED"
+    assert execution["succeededCount"] == 3
+    assert [(c["type"], c["state"]) for c in execution["conditions"]] == [
+        (kind, "CONDITION_SUCCEEDED") for kind in ("Completed", "ResourcesAvailable", "Started", "ContainerReady")
+    ]
+    assert re.fullmatch(r"Execution completed successfully in [\d.]+s\.", execution["conditions"][0]["message"])
     tasks = api("GET", f"https://run.googleapis.com/v2/{execution['name']}/tasks").json()["tasks"]
-    assert [t.get("index", 0) for t in tasks] == [0, 1, 2]
+    assert [t.get("index", 0) for t in tasks] == [0, 1, 2] and tasks[0]["lastAttemptResult"] == {"status": {}}
     assert "task 2 ['default'] None" in sandbox.command("logs", "batch")
     overrides = {
         "taskCount": 1,
         "containerOverrides": [{"args": ["a"], "env": [{"name": "MODE", "value": "fail-task"}]}],
     }
     operation = done(api("POST", f"{run.base}/jobs/batch:run", json={"overrides": overrides}))
-    assert "failed with message: The container exited with an error." in error(operation)
+    assert "task0 failed with exit code: 1 and message: The container exited with an error." in error(operation)
+    assert operation["error"]["code"] == 10  # ABORTED
     assert operation["metadata"]["retriedCount"] == 3
     job = api("GET", f"{run.base}/jobs/batch").json()
     assert job["executionCount"] == 2 and job["latestCreatedExecution"]["completionStatus"] == "EXECUTION_FAILED"
@@ -629,7 +634,10 @@ def test_an_execution_can_be_cancelled(run, api, done):
     while api("GET", f"https://run.googleapis.com/v2/{name}").json().get("runningCount") != 1:
         time.sleep(0.05)
     execution = done(api("POST", f"https://run.googleapis.com/v2/{name}:cancel", json={}))["response"]
-    assert execution["cancelledCount"] == 1
+    assert execution["cancelledCount"] == 1 and execution["conditions"][0]["message"] == "Cancelled by user."
+    assert "response" in done(api("GET", f"https://run.googleapis.com/v2/{started['name']}"))
+    answer = api("POST", f"https://run.googleapis.com/v2/{name}:cancel", json={})
+    assert "cannot be cancelled because it is not running" in answer.json()["error"]["message"]
 
 
 # -- the program -------------------------------------------------------------------

@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import copy
 import uuid
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.errors import RPC_CODES, ApiError
 from gcp_sandbox.operations import Operation, now
 from gcp_sandbox.services.run import checks, defaults, names
 from gcp_sandbox.services.run import resources as common
 from gcp_sandbox.services.run.fleet import fleet, log_file
 from gcp_sandbox.services.run.instance import Instance, StartError, Workload
-from gcp_sandbox.services.run.resources import DONE, FAILED, PENDING, SERVICE, condition
+from gcp_sandbox.services.run.resources import DONE, FAILED, PENDING, RECONCILING, SERVICE, condition
 from gcp_sandbox.services.run.revisions import removal
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Doc = dict[str, Any]
 _BASE = "run.projects.locations.jobs"
 _ROW = "run.jobs"
+_CANCELLED = "Cancelled by user."
+_TIMEOUT = "The configured timeout was reached."
 _OUTPUT = ("conditions", "observedGeneration", "latestCreatedExecution", "executionCount")
 
 
@@ -254,9 +257,18 @@ async def execute(app: Sandbox, op: Doc) -> Doc | None:
     if doc is None:
         raise ApiError(404, "The execution was deleted.")
     if "completionTime" not in doc:
+        begun = now()
+        took = _elapsed(doc["createTime"], begun)
+        conditions = [
+            condition("Completed", RECONCILING, "Waiting for execution to complete."),
+            condition("ResourcesAvailable", DONE, "Provisioned imported containers."),
+            condition("Started", DONE, f"Started deployed execution in {took}."),
+            condition("ContainerReady", DONE, f"Imported container image in {took}."),
+        ]
         _note(
-            app, key, startTime=now(), runningCount=0, succeededCount=0, failedCount=0, cancelledCount=0, retriedCount=0
-        )
+            app, key, startTime=begun, conditions=conditions, runningCount=0, succeededCount=0, failedCount=0,
+            cancelledCount=0, retriedCount=0,
+        )  # fmt: skip
         limit = asyncio.Semaphore(doc["parallelism"])
 
         async def one(index: int) -> str:
@@ -270,8 +282,9 @@ async def execute(app: Sandbox, op: Doc) -> Doc | None:
             raise ApiError(404, "The execution was deleted.")
         _finish(app, doc, failures)
     op["metadata"] = names.public(doc, "Execution")
-    if doc["conditions"][0]["state"] == FAILED:
-        raise ApiError(400, doc["conditions"][0]["message"], status="FAILED_PRECONDITION")
+    if doc["conditions"][0]["state"] == FAILED and not doc.get("_cancel"):
+        late = doc["conditions"][0]["message"].endswith(_TIMEOUT)
+        raise ApiError(400, doc["conditions"][0]["message"], status="DEADLINE_EXCEEDED" if late else "ABORTED")
     return op["metadata"]
 
 
@@ -292,13 +305,13 @@ def _finish(app: Sandbox, doc: Doc, failures: list[str]) -> None:
     doc["observedGeneration"], doc["runningCount"] = doc["generation"], 0
     cancelled = bool(doc.get("_cancel"))
     if cancelled:
-        done = condition("Completed", FAILED, "Execution was cancelled.", executionReason="CANCELLED")
+        done = condition("Completed", FAILED, _CANCELLED, executionReason="CANCELLED")
     elif failures:
         done = condition("Completed", FAILED, failures[0], executionReason="NON_ZERO_EXIT_CODE")
     else:
-        done = condition("Completed", DONE, f"Execution completed successfully in {_elapsed(doc)}.")
-    others = [condition(kind, DONE) for kind in ("ResourcesAvailable", "Started", "ContainerReady")]
-    doc["conditions"] = [done, *others]
+        took = _elapsed(doc["startTime"], doc["completionTime"])
+        done = condition("Completed", DONE, f"Execution completed successfully in {took}.")
+    doc["conditions"] = [done, *doc["conditions"][1:]]
     for count in ("runningCount", "succeededCount", "failedCount", "cancelledCount", "retriedCount"):
         if not doc.get(count):
             doc.pop(count, None)
@@ -311,18 +324,16 @@ def _finish(app: Sandbox, doc: Doc, failures: list[str]) -> None:
         app.store.put("run.jobs", name, job)
 
 
-def _elapsed(doc: Doc) -> str:
-    from datetime import datetime
-
-    start, end = (datetime.fromisoformat(doc[k].replace("Z", "+00:00")) for k in ("startTime", "completionTime"))
-    return f"{(end - start).total_seconds():.2f}s"
+def _elapsed(start: str, end: str) -> str:
+    seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    return (f"{int(seconds // 60)}m" if seconds >= 60 else "") + f"{seconds % 60:.2f}s"
 
 
 async def _task(app: Sandbox, key: str, index: int) -> str:
     """Run one task to its end; returns why it failed, or ""."""
     execution = app.store.get("run.executions", key)
     if execution is None or execution.get("_cancel"):
-        return "Execution was cancelled."
+        return _CANCELLED
     short = f"{key.rsplit('/', 1)[-1]}-task{index}"
     name = f"{key}/tasks/{short}"
     stamp = now()
@@ -343,7 +354,7 @@ async def _task(app: Sandbox, key: str, index: int) -> str:
             task["retried"] = attempt
             _note(app, key, retriedCount="+1")
         failure, status = await _attempt(app, key, execution, index, attempt)
-        task["lastAttemptResult"] = {"exitCode": status} if status else {}
+        task["lastAttemptResult"] = _result(failure, status)
         current = app.store.peek("run.executions", key)
         if not failure or current is None or current.get("_cancel"):
             break
@@ -353,13 +364,20 @@ async def _task(app: Sandbox, key: str, index: int) -> str:
     _note(app, key, runningCount="-1", **{count: "+1"})
     task.pop("reconciling", None)
     task |= {"completionTime": now(), "updateTime": now(), "observedGeneration": "1"}
-    text = f"Task {short} failed with message: {failure}" if failure else ""
-    task["conditions"] = [
-        condition("Completed", FAILED if failure else DONE, failure, executionReason="NON_ZERO_EXIT_CODE")
-    ]
+    reason = "CANCELLED" if cancelled else "NON_ZERO_EXIT_CODE"
+    task["conditions"] = [condition("Completed", FAILED if failure else DONE, failure, executionReason=reason)]
     if current is not None:
         app.store.put("run.tasks", name, task)
-    return text
+    return f"Task {short} failed with exit code: {status} and message: {failure}" if failure else ""
+
+
+def _result(failure: str, status: int) -> Doc:
+    """A TaskAttemptResult."""
+    if not failure:
+        return {"status": {}}
+    code = {_CANCELLED: "CANCELLED", _TIMEOUT: "DEADLINE_EXCEEDED"}.get(failure, "ABORTED")
+    out: Doc = {"status": {"code": RPC_CODES[code], "message": failure}}
+    return out | ({"exitCode": status} if status else {})
 
 
 async def _attempt(app: Sandbox, key: str, execution: Doc, index: int, attempt: int) -> tuple[str, int]:
@@ -388,10 +406,10 @@ async def _attempt(app: Sandbox, key: str, execution: Doc, index: int, attempt: 
         while not instance.exited.is_set():
             current = app.store.peek("run.executions", key)
             if current is None or current.get("_cancel"):
-                return "Execution was cancelled.", 0
+                return _CANCELLED, 0
             if asyncio.get_running_loop().time() >= end:
                 instance.log("Terminating task because it has reached the maximum timeout.")
-                return "The configured timeout was reached.", 0
+                return _TIMEOUT, 0
             try:
                 async with asyncio.timeout(0.25):
                     await instance.exited.wait()
@@ -423,7 +441,7 @@ def cancel(call: Call) -> Operation:
     doc = common.existing(call, name)
     common.check_etag(name, doc, call.body.get("etag", ""))
     if doc.get("completionTime"):
-        text = f"Execution '{name.rsplit('/', 1)[-1]}' has already completed and cannot be cancelled."
+        text = f"Execution '{name.rsplit('/', 1)[-1]}' cannot be cancelled because it is not running."
         raise ApiError(400, text, status="FAILED_PRECONDITION")
     if call.body.get("validateOnly"):
         return common.validated(call, doc, "Execution")

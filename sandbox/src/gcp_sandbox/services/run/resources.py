@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Doc = dict[str, Any]
 SERVICE = Service("run", "v2")
 DONE, FAILED, PENDING = "CONDITION_SUCCEEDED", "CONDITION_FAILED", "CONDITION_PENDING"
+RECONCILING = "CONDITION_RECONCILING"
 _MAPS = {"labels", "annotations", "limits", "nodeSelector"}
 # Fields of which Google knows that they were given, whatever their value.
 _PRESENT = _MAPS | {"value", "maxRetries", "manualInstanceCount"}

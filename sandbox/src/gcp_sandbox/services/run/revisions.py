@@ -266,7 +266,7 @@ def _route(app: Sandbox, doc: Doc) -> None:
             if found is None or found["conditions"][0]["state"] != DONE:
                 raise StartError(
                     f"Revision '{short}' does not exist or is deleted. Update all traffic to route to currently available "
-                    "revisions.", status="FAILED_PRECONDITION",
+                    "revisions.", status="INTERNAL",
                 )  # fmt: skip
         route: Doc = {"revision": key, "percent": target.get("percent", 0)}
         status = {k: target[k] for k in ("type", "revision", "percent", "tag") if target.get(k)}
