@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -222,6 +223,76 @@ def test_a_subnet_grows_and_changes_by_fingerprint(compute: Compute, network: Do
     compute.do("DELETE", f"{path}/grow")
 
 
+def test_a_subnet_has_secondary_ranges_and_a_route_for_each(compute: Compute, network: Doc) -> None:
+    path = "regions/us-west2/subnetworks"
+    second = [{"rangeName": "pods", "ipCidrRange": "10.5.16.0/24"}]
+    body = {"name": "two", "network": network["selfLink"], "ipCidrRange": "10.5.0.0/24", "logConfig": {"enable": False}}
+    subnet = compute.make(path, **body, secondaryIpRanges=second)
+    assert subnet["secondaryIpRanges"] == second
+    assert (subnet["enableFlowLogs"], subnet["allowSubnetCidrRoutesOverlap"]) == (False, False)
+    routes = {r["destRange"] for r in compute.get("global/routes")["items"] if r["network"] == network["selfLink"]}
+    assert {"10.5.0.0/24", "10.5.16.0/24"} <= routes
+    change = {"fingerprint": subnet["fingerprint"], "secondaryIpRanges": [], "logConfig": {"enable": True}}
+    assert compute.do("PATCH", f"{path}/two", change)["operationType"] == "compute.subnetworks.patch"
+    subnet = compute.get(f"{path}/two")
+    assert "secondaryIpRanges" not in subnet and subnet["enableFlowLogs"] is True
+    assert "10.5.16.0/24" not in {route["destRange"] for route in compute.get("global/routes")["items"]}
+    twice = body | {"name": "x", "ipCidrRange": "10.6.0.0/24", "secondaryIpRanges": second + second}
+    assert compute.refused("POST", path, twice)[:2] == (400, "invalid")
+    assert compute.refused("POST", path, {"name": "x", "network": network["selfLink"]})[:2] == (400, "required")
+    compute.do("DELETE", f"{path}/two")
+
+
+def test_subnets_of_ipv6(compute: Compute) -> None:
+    network = compute.make("global/networks", name="six", autoCreateSubnetworks=False)
+    assert "mtu" not in network
+    path, body = "regions/us-west2/subnetworks", {"name": "only", "network": network["selfLink"], "stackType": "IPV6_ONLY"}
+    assert compute.refused("POST", path, body)[:2] == (400, "invalid")  # no range of its own
+    subnet = compute.make(path, **body, ipv6AccessType="EXTERNAL")
+    assert subnet["ipv6CidrRange"] == subnet["externalIpv6Prefix"] and not {"ipCidrRange", "gatewayAddress"} & subnet.keys()
+    fixed = {"fingerprint": subnet["fingerprint"], "ipv6AccessType": "INTERNAL"}
+    assert compute.refused("PATCH", f"{path}/only", fixed)[:2] == (400, "invalid")
+    compute.do("PATCH", "global/networks/six", {"enableUlaInternalIpv6": True})
+    ula = compute.get("global/networks/six")["internalIpv6Range"]
+    dual = {"name": "dual", "network": network["selfLink"], "ipCidrRange": "10.0.0.0/24", "stackType": "IPV4_IPV6"}
+    subnet = compute.make(path, **dual)
+    assert subnet["internalIpv6Prefix"].split(":")[:3] == ula.split(":")[:3] and subnet["ipv6AccessType"] == "INTERNAL"
+    compute.do("PATCH", f"{path}/dual", {"fingerprint": subnet["fingerprint"], "stackType": "IPV4_ONLY"})
+    assert not {"internalIpv6Prefix", "ipv6CidrRange"} & compute.get(f"{path}/dual").keys()
+    six = {"name": "six", "ipVersion": "IPV6"}
+    assert compute.refused("POST", "regions/us-west2/addresses", six)[:2] == (400, "required")
+    address = compute.make("regions/us-west2/addresses", **six, subnetwork="regions/us-west2/subnetworks/only")
+    assert (address["addressType"], address["prefixLength"], address["ipv6EndpointType"]) == ("EXTERNAL", 96, "NETLB")
+
+
+def test_a_router_translates_addresses(compute: Compute, network: Doc) -> None:
+    region = "regions/us-west3"
+    subnet = compute.make(f"{region}/subnetworks", name="nat", network=network["selfLink"], ipCidrRange="10.7.0.0/24")
+    address = compute.make(f"{region}/addresses", name="nat")
+    router = compute.make(f"{region}/routers", name="r", network="global/networks/net", bgp={"asn": 64514})
+    assert router["bgp"] == {"asn": 64514, "advertiseMode": "DEFAULT", "keepaliveInterval": 20}
+    assert (router["network"], router["encryptedInterconnectRouter"]) == (network["selfLink"], False)
+    nat = {"name": "n", "natIpAllocateOption": "MANUAL_ONLY", "natIps": [f"{region}/addresses/nat"],
+           "sourceSubnetworkIpRangesToNat": "LIST_OF_SUBNETWORKS",
+           "subnetworks": [{"name": f"{region}/subnetworks/nat", "sourceIpRangesToNat": ["ALL_IP_RANGES"]}]}  # fmt: skip
+    for wrong in ({"natIps": []}, {"natIpAllocateOption": "AUTO_ONLY"}, {"subnetworks": []}, {"name": "N"},
+                  {"type": "PRIVATE"}, {"subnetworks": [{"name": "regions/us-west2/subnetworks/nat"}]}):  # fmt: skip
+        assert compute.refused("PATCH", f"{region}/routers/r", {"nats": [nat | wrong]})[0] in (400, 404), wrong
+    assert compute.do("PATCH", f"{region}/routers/r", {"nats": [nat]})["operationType"] == "patch"
+    shown = compute.get(f"{region}/routers/r")["nats"][0]
+    assert (shown["type"], shown["autoNetworkTier"], shown["endpointTypes"]) == ("PUBLIC", "PREMIUM", ["ENDPOINT_TYPE_VM"])
+    assert (shown["effectiveTcpTimeWaitTimeoutSec"], shown["enableEndpointIndependentMapping"]) == (120, False)
+    assert shown["natIps"] == [address["selfLink"]] and shown["subnetworks"][0]["name"] == subnet["selfLink"]
+    used = compute.get(f"{region}/addresses/nat")
+    assert (used["status"], used["users"]) == ("IN_USE", [router["selfLink"]])
+    for held in ("addresses/nat", "subnetworks/nat"):
+        assert compute.refused("DELETE", f"{region}/{held}")[:2] == (400, "resourceInUseByAnotherResource")
+    compute.do("PATCH", f"{region}/routers/r", {"nats": []})
+    assert "nats" not in compute.get(f"{region}/routers/r")
+    for path in ("routers/r", "addresses/nat", "subnetworks/nat"):
+        compute.do("DELETE", f"{region}/{path}")
+
+
 def test_a_network_in_use_stays(compute: Compute) -> None:
     network = compute.make("global/networks", name="used", autoCreateSubnetworks=False)
     compute.make("regions/us-east1/subnetworks", name="user", network=network["selfLink"], ipCidrRange="10.0.0.0/24")
@@ -250,10 +321,12 @@ def test_networks_peer_when_both_sides_say_so(compute: Compute) -> None:
     one, two = (compute.make("global/networks", name=n, autoCreateSubnetworks=False) for n in ("peer-a", "peer-b"))
     for name, other in (("peer-a", two), ("peer-b", one)):
         body = {"networkPeering": {"name": "to", "network": other["selfLink"], "exchangeSubnetRoutes": True}}
-        compute.do("POST", f"global/networks/{name}/addPeering", body)
+        assert compute.do("POST", f"global/networks/{name}/addPeering", body)["operationType"] == "addPeering"
         states = [compute.get(f"global/networks/{n}").get("peerings", [{}])[0].get("state") for n in ("peer-a", "peer-b")]
         assert states == (["INACTIVE", None] if name == "peer-a" else ["ACTIVE", "ACTIVE"])
-    compute.do("POST", "global/networks/peer-a/removePeering", {"name": "to"})
+    peering = compute.get("global/networks/peer-a")["peerings"][0]
+    assert peering["updateStrategy"] == "INDEPENDENT" and re.fullmatch(r"\[20\S+\]: Connected\.", peering["stateDetails"])
+    assert compute.do("POST", "global/networks/peer-a/removePeering", {"name": "to"})["operationType"] == "removePeering"
     assert compute.get("global/networks/peer-b")["peerings"][0]["state"] == "INACTIVE"
     assert compute.refused("POST", "global/networks/peer-a/removePeering", {"name": "to"})[0] == 400
 
@@ -262,7 +335,10 @@ def test_firewalls_get_their_defaults(compute: Compute, network: Doc) -> None:
     body = {"name": "fw", "network": network["selfLink"], "allowed": [{"IPProtocol": "tcp", "ports": ["80", "1000-2000"]}]}
     firewall = compute.make("global/firewalls", **body)
     assert (firewall["direction"], firewall["priority"], firewall["sourceRanges"]) == ("INGRESS", 1000, ["0.0.0.0/0"])
-    assert compute.do("PATCH", "global/firewalls/fw", {"disabled": True})["operationType"] == "compute.firewalls.patch"
+    assert firewall["description"] == "" and "enableLogging" not in firewall
+    beta = compute.api("GET", firewall["selfLink"].replace("/v1/", "/beta/")).json()
+    assert beta["enableLogging"] is False
+    assert compute.do("PATCH", "global/firewalls/fw", {"disabled": True})["operationType"] == "patch"
     assert compute.get("global/firewalls/fw")["disabled"] is True
     assert compute.refused("POST", "global/firewalls", body | {"name": "x", "denied": [{"IPProtocol": "all"}]})[0] == 400
     bad = body | {"name": "x", "allowed": [{"IPProtocol": "tcp", "ports": ["99999"]}]}
@@ -499,10 +575,10 @@ def test_what_is_under_way_is_not_ready(own: Any) -> None:
     late = session.post(f"{base}/global/firewalls", json=rule).json()["error"]
     assert late["errors"][0]["reason"] == "resourceNotReady"
     assert "error" not in wait(going) and session.get(f"{base}/global/networks/n").status_code == 404
-    routes = f"{base}/global/routes?filter=destRange=0.0.0.0/0"
+    routes = f"{base}/global/routes?filter=destRange=10.128.0.0/20"
     route = session.get(f"{routes}&alt=json").json()["items"][0]
-    assert "/compute/beta/" in route["nextHopGateway"] and "/compute/v1/" in route["network"], "--recorded-links"
-    assert "/compute/v1/" in session.get(routes).json()["items"][0]["nextHopGateway"], "the client is one of v1"
+    assert "/compute/beta/" in route["nextHopNetwork"] and "/compute/v1/" in route["network"], "--recorded-links"
+    assert "/compute/v1/" in session.get(routes).json()["items"][0]["nextHopNetwork"], "the client is one of v1"
 
 
 def test_what_was_answered_survives_a_kill(own: Any) -> None:

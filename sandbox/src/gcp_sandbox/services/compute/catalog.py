@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gcp_sandbox.services.compute import balancing, certificates, private_service_connect, vpc
+from gcp_sandbox.services.compute import balancing, certificates, private_service_connect, routers, vpc
 from gcp_sandbox.services.compute.engine import declare
 from gcp_sandbox.services.compute.kinds import Kind
 
@@ -11,7 +11,7 @@ _BACKEND = ("backendServices", "backendBuckets")
 declare(Kind(
     "networks", "network", {"networks": "global"}, verbs="patch",
     output=("subnetworks", "peerings", "gatewayIPv4"), immutable=("autoCreateSubnetworks", "description"),
-    defaults={"networkFirewallPolicyEnforcementOrder": "AFTER_CLASSIC_FIREWALL", "mtu": 1460},
+    defaults={"networkFirewallPolicyEnforcementOrder": "AFTER_CLASSIC_FIREWALL"},
     with_id=True, types={"patch": "updateNetwork"}, quota="NETWORKS",
     prepare=vpc.prepare_network, computed=vpc.network_fields, after=vpc.after_network, guard=vpc.guard_network,
 ))  # fmt: skip
@@ -19,9 +19,9 @@ declare(Kind(
     "subnetworks", "subnetwork", {"subnetworks": "regions"},
     verbs="patch aggregatedList getIamPolicy setIamPolicy testIamPermissions", refs={"network": ("networks",)},
     defaults={"privateIpGoogleAccess": False, "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS", "purpose": "PRIVATE",
-              "stackType": "IPV4_ONLY", "state": "READY"},
-    output=("gatewayAddress", "state"), required=("network", "ipCidrRange"),
-    immutable=("network", "ipCidrRange", "purpose"), fingerprint=True, quota="SUBNETWORKS",
+              "stackType": "IPV4_ONLY", "state": "READY", "allowSubnetCidrRoutesOverlap": False},
+    output=("gatewayAddress", "state", "ipv6CidrRange"), required=("network",),
+    immutable=("network", "ipCidrRange", "purpose"), fingerprint=True, long_types=("patch",), quota="SUBNETWORKS",
     setters={"setPrivateIpGoogleAccess": ("privateIpGoogleAccess", "privateIpGoogleAccess")},
     prepare=vpc.prepare_subnet, computed=vpc.subnet_fields, after=vpc.after_subnet, guard=vpc.guard_subnet,
 ))  # fmt: skip
@@ -32,8 +32,9 @@ declare(Kind(
 ))  # fmt: skip
 declare(Kind(
     "firewalls", "firewall", {"firewalls": "global"}, verbs="patch update testIamPermissions", refs={"network": ("networks",)},
-    defaults={"direction": "INGRESS", "priority": 1000, "disabled": False, "logConfig": {"enable": False}},
-    immutable=("network", "direction"), long_types=("patch", "update"), quota="FIREWALLS", prepare=vpc.prepare_firewall,
+    defaults={"direction": "INGRESS", "priority": 1000, "disabled": False, "logConfig": {"enable": False}, "description": ""},
+    immutable=("network", "direction"), quota="FIREWALLS", prepare=vpc.prepare_firewall, computed=vpc.firewall_fields,
+    beta=("enableLogging",),
 ))  # fmt: skip
 declare(Kind(
     "addresses", "address", {"globalAddresses": "global", "addresses": "regions"},
@@ -142,8 +143,11 @@ for _name, _port in (("Http", 80), ("Https", 443)):
                   "port": _port, "host": "", "description": ""},
     ))  # fmt: skip
 declare(Kind(
-    "routers", "router", {"routers": "regions"}, verbs="patch update aggregatedList", refs={"network": ("networks",)},
-    required=("network",), immutable=("network",), types={"patch": "patch"}, quota="ROUTERS",
+    "routers", "router", {"routers": "regions"}, verbs="patch update aggregatedList",
+    refs={"network": ("networks",), **dict.fromkeys(("natIps", "drainNatIps", "sourceNatActiveIps", "sourceNatDrainIps"),
+                                                    ("addresses",))},
+    defaults={"encryptedInterconnectRouter": False}, required=("network",), immutable=("network",), quota="ROUTERS",
+    prepare=routers.prepare,
 ))  # fmt: skip
 declare(Kind(
     "targetVpnGateways", "targetVpnGateway", {"targetVpnGateways": "regions"}, verbs="aggregatedList setLabels",

@@ -50,7 +50,7 @@ _ON_PROJECT = ("list", "aggregatedList")
 # Fields whose links a recorder of the beta API rewrote to v1 with the URLs of its requests (see --recorded-links);
 # its clients of v1 itself, for whom nothing was rewritten, are those that do not ask for alt=json.
 _REWRITTEN = ("items", "network", "networkProfile", "region", "selfLink", "selfLinkWithId", "subnetworks", "target",
-              "targetLink", "zone")  # fmt: skip
+              "targetLink", "zone", "nextHopGateway")  # fmt: skip
 
 
 # -- registration ----------------------------------------------------------
@@ -113,6 +113,8 @@ def show(call: Call, kind: Kind, key: str, doc: Doc) -> Doc:
     out = {k: v for k, v in doc.items() if not k.startswith("_")}
     if kind.computed:
         out |= kind.computed(call.app, key, doc)
+    if kind.beta and call.method.api.version == "v1" and not call.app.settings.recorded_links:
+        out = {k: v for k, v in out.items() if k not in kind.beta}
     return render(call, out)
 
 

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, render
+from gcp_sandbox.operations import Operation, compute_time, render
 from gcp_sandbox.service import Call
-from gcp_sandbox.services.compute import balancing, places
+from gcp_sandbox.services.compute import balancing, places, vpc
 from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, link, missing, not_found, parse
 from gcp_sandbox.services.compute.engine import change, collection, existing, operate
 from gcp_sandbox.services.compute.engine import render as versioned
@@ -94,7 +94,7 @@ def _add_peering(call: Call) -> Operation:
     defaults = {
         "name": name, "network": link(peer), "autoCreateRoutes": True, "exchangeSubnetRoutes": True,
         "exportCustomRoutes": False, "importCustomRoutes": False, "exportSubnetRoutesWithPublicIp": True,
-        "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY",
+        "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY", "updateStrategy": "INDEPENDENT",
     }  # fmt: skip
     peerings.append(defaults | _writable(wanted) | _state(bool(back)))
     _store_network(call, key, doc)
@@ -102,7 +102,7 @@ def _add_peering(call: Call) -> Operation:
         peering |= _state(True)
     if other and back:
         _store_network(call, peer, other)
-    return operate(call, _NETWORKS, key, "compute.networks.addPeering", doc)
+    return operate(call, _NETWORKS, key, "addPeering", doc)
 
 
 def _writable(peering: Doc) -> Doc:
@@ -111,8 +111,12 @@ def _writable(peering: Doc) -> Doc:
 
 def _state(connected: bool) -> Doc:
     if connected:
-        return {"state": "ACTIVE", "stateDetails": "Connected."}
-    return {"state": "INACTIVE", "stateDetails": "Waiting for peer network to connect."}
+        return {"state": "ACTIVE", "stateDetails": _dated("Connected.")}
+    return {"state": "INACTIVE", "stateDetails": _dated("Waiting for peer network to connect.")}
+
+
+def _dated(text: str) -> str:
+    return f"[{compute_time()}]: {text}"
 
 
 @SERVICE.method("compute.networks.updatePeering", permission="compute.networks.updatePeering")
@@ -144,9 +148,10 @@ def _remove_peering(call: Call) -> Operation:
     if other:
         for peering in other.get("peerings", ()):
             if peering["network"] == link(key):
-                peering |= {"state": "INACTIVE", "stateDetails": "Peer network's connection has been removed."}
+                gone_away = _dated("Peer network's connection has been removed.")
+                peering |= {"state": "INACTIVE", "stateDetails": gone_away}
         _store_network(call, peer, other)
-    return operate(call, _NETWORKS, key, "compute.networks.removePeering", doc)
+    return operate(call, _NETWORKS, key, "removePeering", doc)
 
 
 def _no_peering(name: str, key: str) -> ApiError:
@@ -164,10 +169,10 @@ def _peering_routes(call: Call) -> Doc:
             source = link(key) if direction == "OUTGOING" else peering["network"]
             for _, subnet in call.app.store.list("compute.subnetworks"):
                 if subnet["network"] == source:
-                    items.append({
-                        "destRange": subnet["ipCidrRange"], "type": "SUBNET_PEERING_ROUTE", "priority": 0,
+                    items += [{
+                        "destRange": text, "type": "SUBNET_PEERING_ROUTE", "priority": 0,
                         "nextHopRegion": subnet["region"].rsplit("/", 1)[1], "imported": region is not None,
-                    })  # fmt: skip
+                    } for text in vpc.ipv4_ranges(subnet)]  # fmt: skip
     return {k: v for k, v in collection(call, "exchangedPeeringRoutes", key, items).items() if k != "id"}
 
 
@@ -200,11 +205,16 @@ def _expand(call: Call) -> Operation:
     return operate(call, _SUBNETS, key, "expandIpCidrRange", change(call, _SUBNETS, key, old, doc, {}))
 
 
+def _secondary(doc: Doc) -> Doc:
+    found = [{"rangeName": s["rangeName"], "ipCidrRange": s["ipCidrRange"]} for s in doc.get("secondaryIpRanges", ())]
+    return {"secondaryIpRanges": found} if found else {}
+
+
 @SERVICE.method("compute.subnetworks.listUsable", permission="compute.subnetworks.list")
 def _usable(call: Call) -> Doc:
     items = [
-        {"subnetwork": doc["selfLink"], "network": doc["network"], "ipCidrRange": doc["ipCidrRange"],
-         "purpose": doc["purpose"], "stackType": doc["stackType"]}
+        {k: doc[k] for k in ("network", "ipCidrRange", "purpose", "role", "stackType", "ipv6AccessType") if k in doc}
+        | {"subnetwork": doc["selfLink"]} | _secondary(doc)
         for _, doc in call.app.store.list("compute.subnetworks", f"projects/{call.project_id}/")
     ]  # fmt: skip
     return collection(call, "usableSubnetworksAggregated", f"projects/{call.project_id}/aggregated/subnetworks", items)

@@ -63,7 +63,7 @@ class Kind:
     guard(app, key, doc): raises where a deletion is refused for more than references.
     types: method -> operationType where it is not the method's name, or function of the resource that gives it;
     long_types: "compute.<resource>.<method>".
-    quota: metric that each one counts for.
+    beta: fields that the beta API alone shows.  quota: metric that each one counts for.
     """
 
     collection: str
@@ -85,6 +85,7 @@ class Kind:
     guard: Callable[[Sandbox, str, Doc], None] | None = None
     types: Mapping[str, str | Callable[[Doc], str]] = dataclasses.field(default_factory=dict)
     long_types: tuple[str, ...] = ()
+    beta: tuple[str, ...] = ()
     quota: str = ""
 
     @property

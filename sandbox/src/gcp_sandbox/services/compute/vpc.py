@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.operations import compute_time
+from gcp_sandbox.services.compute import routers
 from gcp_sandbox.services.compute.base import PENDING, Doc, find, in_use, invalid, key_of, link, missing
 from gcp_sandbox.services.compute.places import REGIONS
 
@@ -100,7 +101,8 @@ def auto_subnet(app: Sandbox, network: str, region: str, cidr: str) -> None:
     new_resource(app, key, "subnetwork", {
         "network": link(network), "ipCidrRange": cidr, "gatewayAddress": str(ipaddress.ip_network(cidr)[1]),
         "privateIpGoogleAccess": False, "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS", "purpose": "PRIVATE",
-        "stackType": "IPV4_ONLY", "state": "READY", "fingerprint": fingerprint(cidr), "_implied": True,
+        "stackType": "IPV4_ONLY", "state": "READY", "allowSubnetCidrRoutesOverlap": False,
+        "fingerprint": fingerprint(cidr), "_implied": True,
     })  # fmt: skip
     after_subnet(app, key, "insert")
 
@@ -137,6 +139,12 @@ def parse_range(field: str, text: Any) -> Net:
     return net
 
 
+def ipv4_ranges(subnet: Doc) -> list[str]:
+    """The primary range of a subnet, if it has one, and its secondary ones."""
+    primary = [subnet["ipCidrRange"]] if subnet.get("ipCidrRange") else []
+    return primary + [secondary["ipCidrRange"] for secondary in subnet.get("secondaryIpRanges", ())]
+
+
 def ranges(app: Sandbox, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
     """Ranges taken in a network (a link), each with the words that Google names its owner by; not those of besides."""
     pending = app.store.list(PENDING)
@@ -144,9 +152,8 @@ def ranges(app: Sandbox, network: str, *, besides: str = "") -> Iterator[tuple[N
     for key, doc in [*app.store.list("compute.subnetworks", mine), *[p for p in pending if "/subnetworks/" in p[0]]]:
         if doc["network"] == network and key != besides:
             owner = f"existing subnetwork '{doc['name']}' in region '{key.split('/')[3]}'"
-            yield ipaddress.IPv4Network(doc["ipCidrRange"]), owner
-            for secondary in doc.get("secondaryIpRanges", ()):
-                yield ipaddress.IPv4Network(secondary["ipCidrRange"]), owner
+            for text in ipv4_ranges(doc):
+                yield ipaddress.IPv4Network(text), owner
     for key, doc in [*app.store.list("compute.addresses", mine), *[p for p in pending if "/addresses/" in p[0]]]:
         if doc.get("network") == network and doc.get("prefixLength") and key != besides:
             net = ipaddress.IPv4Network(f"{doc['address']}/{doc['prefixLength']}", strict=False)
@@ -157,35 +164,12 @@ def prepare_subnet(draft: Draft) -> None:
     doc = draft.doc
     if draft.given.get("purpose") in ("REGIONAL_MANAGED_PROXY", "GLOBAL_MANAGED_PROXY"):
         doc.setdefault("role", "ACTIVE")
-    primary = parse_range("ipCidrRange", doc["ipCidrRange"])
-    if draft.old is not None and not ipaddress.IPv4Network(draft.old["ipCidrRange"]).subnet_of(primary):
-        raise invalid("ipCidrRange", doc["ipCidrRange"], "New IP CIDR range must contain the old one, "
-                      f"{draft.old['ipCidrRange']}.")  # fmt: skip
-    network = draft.target("network") or {}
-    if draft.old is None and network.get("autoCreateSubnetworks") and primary.overlaps(AUTO_RANGE):
-        raise invalid("ipCidrRange", doc["ipCidrRange"],
-                      "Extended subnetworks in auto subnet mode networks cannot overlap with 10.128.0.0/9.")  # fmt: skip
-    mine = [("ipCidrRange", doc["ipCidrRange"], primary)]
-    for i, secondary in enumerate(doc.get("secondaryIpRanges", ())):
-        field = f"secondaryIpRanges[{i}].ipCidrRange"
-        mine.append((field, secondary["ipCidrRange"], parse_range(field, secondary["ipCidrRange"])))
-    for at, (field, text, net) in enumerate(mine):
-        for other, owner in ranges(draft.app, doc["network"], besides=draft.key):
-            if net.overlaps(other):
-                raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with {owner}.")
-        for _, _, other in mine[:at]:
-            if net.overlaps(other):
-                raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with existing subnetwork "
-                              f"'{doc['name']}' in region '{draft.region}'.")  # fmt: skip
-    doc["gatewayAddress"] = str(primary[1])
-    if doc.get("stackType") == "IPV4_IPV6":
-        number = f"{secrets.randbelow(0x10000):x}"
-        if doc.get("ipv6AccessType") == "EXTERNAL":
-            doc.setdefault("externalIpv6Prefix", f"2001:db8:1:{number}:0:0:0:0/64")
-        else:
-            doc.setdefault("ipv6AccessType", "INTERNAL")
-            doc.setdefault("internalIpv6Prefix", f"fd20:0:1:{number}:0:0:0:0/64")
-        doc.setdefault("ipv6CidrRange", doc.get("externalIpv6Prefix") or doc["internalIpv6Prefix"])
+    _ipv4(draft)
+    if doc["stackType"] == "IPV4_ONLY":
+        for field in ("ipv6AccessType", "ipv6CidrRange", "externalIpv6Prefix", "internalIpv6Prefix"):
+            doc.pop(field, None)
+    else:
+        _ipv6(draft)
     log = doc.get("logConfig")
     if doc.pop("enableFlowLogs", None) and log is None:
         log = doc["logConfig"] = {"enable": True}
@@ -194,24 +178,80 @@ def prepare_subnet(draft: Draft) -> None:
                             "metadata": "INCLUDE_ALL_METADATA", "filterExpr": "true"} | log  # fmt: skip
 
 
+def _ipv4(draft: Draft) -> None:
+    """Check the ranges of a subnet; one of IPv6 alone has none."""
+    doc = draft.doc
+    if doc["stackType"] == "IPV6_ONLY":
+        if doc.get("ipCidrRange"):
+            raise invalid("ipCidrRange", doc["ipCidrRange"], "It cannot be specified for an IPV6_ONLY subnetwork.")
+    elif not doc.get("ipCidrRange"):
+        raise missing("resource.ipCidrRange")
+    mine: list[tuple[str, str, Net]] = []
+    if doc.get("ipCidrRange"):
+        primary = parse_range("ipCidrRange", doc["ipCidrRange"])
+        before = (draft.old or {}).get("ipCidrRange")
+        if before and not ipaddress.IPv4Network(before).subnet_of(primary):
+            raise invalid("ipCidrRange", doc["ipCidrRange"], f"New IP CIDR range must contain the old one, {before}.")
+        network = draft.target("network") or {}
+        if draft.old is None and network.get("autoCreateSubnetworks") and primary.overlaps(AUTO_RANGE):
+            raise invalid("ipCidrRange", doc["ipCidrRange"],
+                          "Extended subnetworks in auto subnet mode networks cannot overlap with 10.128.0.0/9.")  # fmt: skip
+        mine.append(("ipCidrRange", doc["ipCidrRange"], primary))
+        doc["gatewayAddress"] = str(primary[1])
+    names: set[str] = set()
+    for i, secondary in enumerate(doc.get("secondaryIpRanges", ())):
+        where, name = f"secondaryIpRanges[{i}]", secondary.get("rangeName", "")
+        if not name or name in names:
+            raise invalid(f"{where}.rangeName", name, "Secondary range names must be given and unique within a subnetwork.")
+        names.add(name)
+        text = secondary.get("ipCidrRange", "")
+        mine.append((f"{where}.ipCidrRange", text, parse_range(f"{where}.ipCidrRange", text)))
+    for at, (field, text, net) in enumerate(mine):
+        for other, owner in ranges(draft.app, doc["network"], besides=draft.key):
+            if net.overlaps(other):
+                raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with {owner}.")
+        for _, _, other in mine[:at]:
+            if net.overlaps(other):
+                raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with existing subnetwork "
+                              f"'{doc['name']}' in region '{draft.region}'.")  # fmt: skip
+
+
+def _ipv6(draft: Draft) -> None:
+    """Give a subnet its IPv6 prefix; an internal one is of the network's own range."""
+    doc, number = draft.doc, f"{secrets.randbelow(0x10000):x}"
+    access = doc.setdefault("ipv6AccessType", "INTERNAL")
+    if (draft.old or {}).get("ipv6AccessType", access) != access:
+        raise invalid("ipv6AccessType", access, "The field is immutable and cannot be changed.")
+    if access == "EXTERNAL":
+        doc.setdefault("externalIpv6Prefix", f"2001:db8:1:{number}:0:0:0:0/64")
+    elif "internalIpv6Prefix" not in doc:
+        whole = (draft.target("network") or {}).get("internalIpv6Range")
+        if not whole:
+            raise invalid("ipv6AccessType", access, "The network has no ULA internal IPv6 range: enable it first.")
+        doc["internalIpv6Prefix"] = ":".join([*whole.split(":")[:3], number]) + ":0:0:0:0/64"
+    doc.setdefault("ipv6CidrRange", doc.get("externalIpv6Prefix") or doc["internalIpv6Prefix"])
+
+
 def subnet_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
-    return {"enableFlowLogs": True} if doc.get("logConfig", {}).get("enable") else {}
+    enabled = doc.get("logConfig", {}).get("enable")
+    return {} if enabled is None else {"enableFlowLogs": enabled}
 
 
 def after_subnet(app: Sandbox, key: str, event: str) -> None:
-    """A subnet's route comes, changes and goes with it."""
+    """A route for each range of a subnet comes and goes with it."""
     project = key.split("/")[1]
     doc = find(app, key) or {}
+    wanted = [] if event == "delete" else [*ipv4_ranges(doc), *([doc["ipv6CidrRange"]] if "ipv6CidrRange" in doc else [])]
     for other, route in app.store.list("compute.routes", f"projects/{project}/"):
-        if event != "insert" and route.get("_subnet") == key:
-            if event == "change":
-                app.store.put("compute.routes", other, dict(route) | {"destRange": doc["ipCidrRange"]})
+        if route.get("_subnet") == key:
+            if route["destRange"] in wanted:
+                wanted.remove(route["destRange"])
             else:
                 app.store.delete("compute.routes", other)
-    if event == "insert":
+    for text in wanted:
         new_resource(app, f"projects/{project}/global/routes/default-route-r-{secrets.token_hex(8)}", "route", {
-            "description": f"Default local route to the subnetwork {doc['ipCidrRange']}.", "network": doc["network"],
-            "destRange": doc["ipCidrRange"], "priority": 0, "nextHopNetwork": doc["network"], "_implied": True,
+            "description": f"Default local route to the subnetwork {text}.", "network": doc["network"],
+            "destRange": text, "priority": 0, "nextHopNetwork": doc["network"], "_implied": True,
             "_subnet": key,
         })  # fmt: skip
 
@@ -224,6 +264,8 @@ def guard_subnet(app: Sandbox, key: str, doc: Doc) -> None:
         if network.get("autoCreateSubnetworks"):
             text = f"Cannot delete auto subnetwork from an auto subnet mode network '{key_of(doc['network'])}'."
             raise ApiError(400, text, reason="invalid")
+    for user in routers.users_of_subnet(app, key):
+        raise in_use("subnetwork", key, user, "")
     for kind in ("run.services", "run.jobs"):
         for path, resource in app.store.list(kind, f"projects/{project}/locations/{region}/"):
             template = resource.get("template", {})
@@ -285,6 +327,10 @@ def prepare_firewall(draft: Draft) -> None:
                                   "range 0-65535 or a range of them.")  # fmt: skip
 
 
+def firewall_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+    return {"enableLogging": doc["logConfig"].get("enable", False)}
+
+
 # -- addresses -------------------------------------------------------------
 
 
@@ -308,10 +354,16 @@ def external_address(app: Sandbox, version: str = "IPV4") -> str:
 def internal_address(app: Sandbox, subnet: Doc) -> str:
     """A free address of a subnet; the first two and the last two are not given out."""
     taken = _taken(app)
-    for address in itertools.islice(ipaddress.IPv4Network(subnet["ipCidrRange"]).hosts(), 1, 1 << 16):
+    for address in itertools.islice(_ipv4_of(subnet).hosts(), 1, 1 << 16):
         if str(address) not in taken:
             return str(address)
     raise ApiError(400, f"IP space of '{key_of(subnet['selfLink'])}' is exhausted.", reason="IP_SPACE_EXHAUSTED")
+
+
+def _ipv4_of(subnet: Doc) -> Net:
+    if "ipCidrRange" not in subnet:
+        raise invalid("subnetwork", subnet["selfLink"], "The subnetwork has no IPv4 range.")
+    return ipaddress.IPv4Network(subnet["ipCidrRange"])
 
 
 def _free_range(draft: Draft, length: int) -> Net:
@@ -337,13 +389,12 @@ def prepare_address(draft: Draft) -> None:
     if draft.old is not None:
         return
     is_global = draft.scope == "global"
-    inside = doc.get("subnetwork") or doc.get("purpose") == "VPC_PEERING"
+    inside = doc.get("subnetwork") and doc.get("ipVersion") != "IPV6" or doc.get("purpose") == "VPC_PEERING"
     kind = doc.setdefault("addressType", "INTERNAL" if inside else "EXTERNAL")
+    if doc["networkTier"] == "STANDARD" and (is_global or kind == "INTERNAL"):
+        raise invalid("networkTier", "STANDARD", "Global and internal addresses are of the PREMIUM tier.")
     if kind == "EXTERNAL":
-        for field in ("purpose", "network", "subnetwork", "prefixLength"):
-            if doc.get(field) and not (field == "purpose" and doc[field] == "NAT_AUTO"):
-                raise invalid(field, doc[field], f"The {field} field can only be specified for INTERNAL addresses.")
-        doc["address"] = doc.get("address") or external_address(draft.app, doc.get("ipVersion", "IPV4"))
+        _external(draft, is_global)
     elif doc.get("purpose") == "VPC_PEERING":
         _peering_range(draft)
     elif is_global:
@@ -356,6 +407,23 @@ def prepare_address(draft: Draft) -> None:
             doc["address"] = str(_free_range(draft, 30)[1])
     else:
         _regional_internal(draft)
+
+
+def _external(draft: Draft, is_global: bool) -> None:
+    """An address of the Internet; a regional one of IPv6 is a range of a subnet."""
+    doc = draft.doc
+    of_subnet = doc.get("ipVersion") == "IPV6" and not is_global
+    for field in ("purpose", "network", "prefixLength", *(() if of_subnet else ("subnetwork",))):
+        if doc.get(field) and not (field == "purpose" and doc[field] == "NAT_AUTO"):
+            raise invalid(field, doc[field], f"The {field} field can only be specified for INTERNAL addresses.")
+    if of_subnet:
+        if not doc.get("subnetwork"):
+            raise missing("resource.subnetwork")
+        if (draft.target("subnetwork") or {}).get("ipv6AccessType") != "EXTERNAL":
+            raise invalid("subnetwork", doc["subnetwork"], "The subnetwork has no external IPv6 range.")
+        doc.setdefault("ipv6EndpointType", "NETLB")
+        doc["prefixLength"] = 96
+    doc["address"] = doc.get("address") or external_address(draft.app, doc.get("ipVersion", "IPV4"))
 
 
 def _peering_range(draft: Draft) -> None:
@@ -387,7 +455,7 @@ def _regional_internal(draft: Draft) -> None:
     subnet = draft.target("subnetwork")
     if subnet is None:
         raise ApiError(404, f"The resource '{key_of(doc['subnetwork'])}' was not found", reason="notFound")
-    net = ipaddress.IPv4Network(subnet["ipCidrRange"])
+    net = _ipv4_of(subnet)
     if not doc.get("address"):
         doc["address"] = internal_address(draft.app, subnet)
     elif ipaddress.ip_address(doc["address"]) not in net:
@@ -396,11 +464,12 @@ def _regional_internal(draft: Draft) -> None:
 
 
 def address_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
-    """Status and users of an address: the forwarding rules that listen on it."""
+    """Status and users of an address: the forwarding rules that listen on it, the routers whose NAT it is."""
     scope = key.rsplit("/", 2)[0]
-    rules = [d["selfLink"] for _, d in app.store.list("compute.forwardingRules", f"{scope}/")
+    users = [d["selfLink"] for _, d in app.store.list("compute.forwardingRules", f"{scope}/")
              if d.get("IPAddress") == doc["address"]]  # fmt: skip
-    return {"status": "IN_USE", "users": rules} if rules else {"status": "RESERVED"}
+    users += map(link, routers.users_of_address(app, key))
+    return {"status": "IN_USE", "users": users} if users else {"status": "RESERVED"}
 
 
 def guard_address(app: Sandbox, key: str, doc: Doc) -> None:
