@@ -55,6 +55,7 @@ def test_a_connection_is_a_peering_of_the_network(make: Any) -> None:
     assert operation["response"].items() >= shown.items()
     assert net.connections() == [shown]
     assert [(p["name"], p["state"]) for p in net.peerings()] == [("servicenetworking-googleapis-com", "ACTIVE")]
+    assert net.peerings()[0]["stateDetails"].endswith("]: Connected.")
     answer = net.api("DELETE", f"{net.compute}/global/networks/psa")
     assert answer.json()["error"]["errors"][0]["reason"] == "resourceInUseByAnotherResource"
     config = net.api("GET", net.inner).json()

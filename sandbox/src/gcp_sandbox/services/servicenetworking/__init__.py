@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox import projects
 from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, render
+from gcp_sandbox.operations import Operation, compute_time, render
 from gcp_sandbox.service import Call, Service
 
 if TYPE_CHECKING:
@@ -168,7 +168,8 @@ def _connect(app: Sandbox, op: Doc) -> Doc:
         tenant = f"projects/{secrets.token_hex(8)}p-tp/global/networks/servicenetworking"
         others = [p for p in network.get("peerings", ()) if p["name"] != PEERING]
         network["peerings"] = [*others, {
-            "name": PEERING, "network": _BASE + tenant, "state": "ACTIVE", "stateDetails": "Connected.",
+            "name": PEERING, "network": _BASE + tenant, "state": "ACTIVE",
+            "stateDetails": f"[{compute_time()}]: Connected.", "updateStrategy": "INDEPENDENT",
             "autoCreateRoutes": True, "exchangeSubnetRoutes": True, "exportCustomRoutes": False, "importCustomRoutes": False,
             "exportSubnetRoutesWithPublicIp": False, "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY",
         }]  # fmt: skip
