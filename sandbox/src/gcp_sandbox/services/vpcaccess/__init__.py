@@ -87,7 +87,7 @@ def _place(call: Call, name: str, body: Doc) -> None:
             raise _invalid(
                 "subnet.name", f"Subnet projects/{project}/regions/{region}/subnetworks/{subnet} is not found."
             )
-        cidr = found["ipCidrRange"]
+        cidr = found.get("ipCidrRange", "")
     else:
         body.setdefault("network", "default")
         network = body["network"].rsplit("/", 1)[-1]
@@ -103,18 +103,15 @@ def _place(call: Call, name: str, body: Doc) -> None:
 
 
 def _sized(body: Doc) -> Doc:
-    """Fill in machines and throughput, each from the other."""
+    """Fill in machines and throughput, each from the other: an e2-micro is counted as 100 Mbps."""
     doc = {"machineType": "e2-micro", **body}
-    for bound, throughput, instances in (("min", 200, 2), ("max", 300, 10)):
-        if f"{bound}Instances" in doc:
-            doc.setdefault(f"{bound}Throughput", doc[f"{bound}Instances"] * 100)
-        elif f"{bound}Throughput" in doc:
-            doc[f"{bound}Instances"] = doc[f"{bound}Throughput"] // 100 + 1
-        else:
-            doc[f"{bound}Instances"], doc[f"{bound}Throughput"] = (
-                instances,
-                throughput if bound == "min" else instances * 100,
-            )
+    for bound, default in (("min", 2), ("max", 10)):
+        instances, throughput = f"{bound}Instances", f"{bound}Throughput"
+        if instances not in doc:
+            if doc.get(throughput, 0) % 100:
+                raise _invalid(throughput, "Throughput must be a multiple of 100 Mbps.")
+            doc[instances] = doc[throughput] // 100 if throughput in doc else default
+        doc.setdefault(throughput, doc[instances] * 100)
     if doc["minInstances"] < 2 or doc["maxInstances"] > 10 or doc["minInstances"] >= doc["maxInstances"]:
         raise _invalid("min_instances", "A connector has from 2 to 10 instances, and more at most than at least.")
     return doc
