@@ -187,7 +187,9 @@ def test_a_service_gets_ready_and_says_what_it_is(run, api):
     assert container["resources"]["limits"] == {"cpu": "1000m", "memory": "512Mi"}
     assert doc["template"]["timeout"] == "300s" and doc["template"]["maxInstanceRequestConcurrency"] == 80
     revisions = api("GET", f"{run.base}/services/hello/revisions").json()["revisions"]
-    assert [r["name"] for r in revisions] == [doc["latestReadyRevision"]]
+    assert [r["name"] for r in revisions] == [doc["latestReadyRevision"]] and "name" not in container
+    assert [c["name"] for c in revisions[0]["containers"]] == ["hello-1"]
+    assert re.fullmatch(rf"{HELLO}@sha256:\w{{64}}", revisions[0]["containerStatuses"][0]["imageDigest"])
     assert "It's running!" in run.call("hello").text
 
 

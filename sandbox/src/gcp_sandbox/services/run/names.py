@@ -39,6 +39,11 @@ def suffix(length: int) -> str:
     return "".join(secrets.choice(_CONSONANTS) for _ in range(length))
 
 
+def image(reference: str) -> str:
+    """The last part of an image's name, without tag and digest: a container without a name is called after it."""
+    return reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
+
+
 def urls(service_key: str, number: str) -> list[str]:
     """The URLs of a service: the deterministic one, and the older one with a hash of the project and region."""
     name = parts(service_key)

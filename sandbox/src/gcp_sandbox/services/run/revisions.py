@@ -137,6 +137,10 @@ def _revision(call: Call, doc: Doc, key: str) -> Doc:
         "launchStage": doc["launchStage"], "service": part["services"], "reconciling": True,
         "conditions": [condition("Ready", PENDING)], "creator": call.principal.email,
         "logUri": "https://console.cloud.google.com/logs/viewer?project=" + part["projects"]
+    taken["containers"] = [
+        {"name": f"{names.image(container['image'])}-{number}"} | container
+        for number, container in enumerate(taken["containers"], 1)
+    ]
         + f"&resource=cloud_run_revision/service_name/{part['services']}/revision_name/{part['revisions']}",
         "etag": names.etag(key),
     }  # fmt: skip
@@ -244,12 +248,9 @@ def _statuses(app: Sandbox, revision: Doc) -> list[Doc]:
     out = []
     for container in revision["containers"]:
         image = fleet(app).instances.images.lookup(container["image"])
-        name = container["image"].rpartition("@")[0] or container["image"]
-        last = name.rsplit("/", 1)[-1]
-        status = {
-            "imageDigest": (name.rpartition(":")[0] if ":" in last else name) + "@" + (image.digest if image else "")
-        }
-        out.append({"name": container["name"], **status} if container.get("name") else status)
+        repository = container["image"].partition("@")[0]
+        repository = repository.removesuffix(":" + repository.rpartition("/")[2].partition(":")[2])
+        out.append({"name": container["name"], "imageDigest": f"{repository}@{image.digest if image else ''}"})
     return out
 
 
