@@ -58,6 +58,8 @@ def client(api: Any, done: Any, enable: Any, project: str) -> Client:
 def test_backend_services_of_every_scheme_are_filled_in(client: Client) -> None:
     classic = client.make("global/backendServices", name="classic", timeoutSec=10)
     assert {"enableCDN": False, "timeoutSec": 10, "protocol": "HTTP", "port": 80}.items() <= classic.items()
+    passthrough = client.make(f"{REGION}/backendServices", name="passthrough", loadBalancingScheme="EXTERNAL", protocol="TCP")
+    assert {"enableCDN": False, "port": 80, "portName": "http"}.items() <= passthrough.items()
     internal = client.make(f"{REGION}/backendServices", name="internal", loadBalancingScheme="INTERNAL")
     assert {"protocol": "TCP", "timeoutSec": 30}.items() <= internal.items()
     assert not {"enableCDN", "port", "portName"} & internal.keys()
@@ -70,6 +72,23 @@ def test_a_tls_policy_is_kept_by_the_projects_number(client: Client) -> None:
     made = client.make("global/backendServices", name="mesh", loadBalancingScheme="INTERNAL_SELF_MANAGED",
                        securitySettings=settings)  # fmt: skip
     assert made["securitySettings"]["clientTlsPolicy"] == policy.format(number)
+
+
+def test_a_bucket_behind_a_cdn_caches_as_google_would(client: Client) -> None:
+    plain = client.make("global/backendBuckets", name="assets", bucketName="assets")
+    assert plain["enableCdn"] is False and "cdnPolicy" not in plain
+    client.do("PUT", "global/backendBuckets/assets", {"name": "assets", "bucketName": "assets", "enableCdn": True})
+    policy = client.get("global/backendBuckets/assets")["cdnPolicy"]
+    assert {"cacheMode": "CACHE_ALL_STATIC", "clientTtl": 3600, "maxTtl": 86400}.items() <= policy.items()
+    assert "cacheKeyPolicy" not in policy, "that is of backend services"
+
+
+def test_rules_of_a_security_policy_are_filled_in(client: Client) -> None:
+    match = {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["10.0.0.0/8"]}}
+    rule = {"action": "deny(403)", "priority": 1000, "match": match}
+    policy = client.make("global/securityPolicies", name="armor", rules=[rule])
+    assert [r["priority"] for r in policy["rules"]] == [1000, 2147483647]
+    assert {"description": "", "preview": False, "kind": "compute#securityPolicyRule"}.items() <= policy["rules"][0].items()
 
 
 # -- proxies ---------------------------------------------------------------

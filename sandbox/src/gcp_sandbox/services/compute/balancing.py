@@ -64,10 +64,11 @@ def prepare_backend(draft: Draft) -> None:
     if scheme == "EXTERNAL" or scheme != "INTERNAL" and doc["protocol"] not in ("TCP", "SSL"):
         doc.setdefault("portName", "http")
         doc.setdefault("port", 80)
-    if scheme in ("EXTERNAL", "EXTERNAL_MANAGED") and not draft.region:
+    if scheme.startswith("EXTERNAL"):
         doc.setdefault("enableCDN", False)
     if doc.get("enableCDN"):
         _cdn(doc)
+        doc["cdnPolicy"].setdefault("cacheKeyPolicy", {"includeHost": True, "includeProtocol": True, "includeQueryString": True})
     old_scheme = (draft.old or doc)["loadBalancingScheme"]
     if old_scheme != scheme and (draft.old or {}).get("externalManagedMigrationState") != "TEST_ALL_TRAFFIC":
         raise invalid("loadBalancingScheme", scheme, "Load balancing scheme cannot be changed from "
@@ -95,7 +96,6 @@ def _numbered(draft: Draft, name: str) -> str:
 def _cdn(doc: Doc) -> None:
     policy = doc.setdefault("cdnPolicy", {})
     mode = policy.setdefault("cacheMode", "CACHE_ALL_STATIC")
-    policy.setdefault("cacheKeyPolicy", {"includeHost": True, "includeProtocol": True, "includeQueryString": True})
     for field, value in {"negativeCaching": False, "requestCoalescing": True, "serveWhileStale": 0,
                          "signedUrlCacheMaxAgeSec": "0"}.items():  # fmt: skip
         policy.setdefault(field, value)
@@ -104,6 +104,11 @@ def _cdn(doc: Doc) -> None:
         policy.setdefault("defaultTtl", 3600)
     if mode == "CACHE_ALL_STATIC":
         policy.setdefault("maxTtl", 86400)
+
+
+def prepare_bucket(draft: Draft) -> None:
+    if draft.doc["enableCdn"]:
+        _cdn(draft.doc)
 
 
 def _iap(draft: Draft) -> None:
@@ -435,6 +440,7 @@ def prepare_security_policy(draft: Draft) -> None:
     for rule in rules:
         rule["kind"] = "compute#securityPolicyRule"
         rule.setdefault("preview", False)
+        rule.setdefault("description", "")
     priorities = [rule.get("priority") for rule in rules]
     for i, priority in enumerate(priorities):
         if priorities.count(priority) > 1:

@@ -72,7 +72,8 @@ declare(Kind(
     verbs="patch update aggregatedList getIamPolicy setIamPolicy testIamPermissions",
     refs={"edgeSecurityPolicy": ("securityPolicies",)},
     defaults={"enableCdn": False, "description": ""}, required=("bucketName",), quota="BACKEND_BUCKETS",
-    setters={"setEdgeSecurityPolicy": ("edgeSecurityPolicy", "securityPolicy")}, computed=balancing.used_by,
+    setters={"setEdgeSecurityPolicy": ("edgeSecurityPolicy", "securityPolicy")},
+    prepare=balancing.prepare_bucket, computed=balancing.used_by,
 ))  # fmt: skip
 declare(Kind(
     "urlMaps", "urlMap", {"urlMaps": "global", "regionUrlMaps": "regions"}, verbs="patch update aggregatedList",
