@@ -203,7 +203,7 @@ class Sandbox:
                 path, media = path[len(prefix) - 1 :], kind
         for service, version in self._candidates(host, path):
             api = self.api(service.name, version)
-            if host.endswith(f"-{service.host}") and host not in api.regional:
+            if host.endswith((f"-{service.host}", ".rep.googleapis.com")) and host not in api.regional:
                 continue
             found = api.find(request.method, path)
             if found is None and media == "upload" and "upload_id" in request.rel_url.query:
@@ -222,6 +222,7 @@ class Sandbox:
             name = {"sql": "sqladmin"}.get(parts[1], parts[1])
             service = self.services.get(name)
             return [(service, v) for v in service.versions if v in path] if service else []
+        host = re.sub(r"\.[a-z0-9-]+\.rep\.googleapis\.com$", ".googleapis.com", host)
         for service in self.services.values():
             if service.host == host or host.endswith(f"-{service.host}"):
                 return [(service, v) for v in service.versions if f"/{v}/" in path]
