@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -103,6 +104,54 @@ def test_reader_needs_the_accessor_role(api: Api, secret: str) -> None:
     assert api("GET", secret, as_=reader).status_code == 403
     wrong = {"policy": {"bindings": [{"role": "roles/storage.admin", "members": [f"user:{reader}"]}]}}
     assert api("POST", f"{secret}:setIamPolicy", json=wrong).status_code == 400
+
+
+def test_secret_of_one_region(api: Api, project: str) -> None:
+    place = f"projects/{project}/locations/europe-west1"
+    url = f"https://secretmanager.europe-west1.rep.googleapis.com/v1/{place}/secrets"
+    assert api("GET", f"{url}/near").json()["error"]["message"].endswith("/locations/europe-west1/secrets/near] not found.")
+    automatic = {"replication": {"automatic": {}}}
+    assert api("POST", url, params={"secretId": "near"}, json=automatic).status_code == 400
+    made = api("POST", url, params={"secretId": "near"}, json={"annotations": {"a": "b"}}).json()
+    assert "/locations/europe-west1/secrets/near" in made["name"] and "replication" not in made
+    version = add(api, f"{url}/near", b"one")
+    assert "replicationStatus" not in api("GET", version).json()
+    assert base64.b64decode(api("GET", f"{version}:access").json()["payload"]["data"]) == b"one"
+    assert api("GET", f"{url}/near:getIamPolicy").json() == {"etag": "ACAB"}
+    everywhere = api("GET", f"{V1}/projects/{project}/secrets").json().get("secrets", [])
+    assert made["name"] not in [s["name"] for s in everywhere]
+    assert [s["name"] for s in api("GET", url).json()["secrets"]] == [made["name"]]
+    assert api("DELETE", f"{url}/near").json() == {}
+    assert api("GET", url.replace("europe-west1.rep", "nowhere1.rep")).status_code == 404
+
+
+def test_keys_of_cloud_kms(api: Api, project: str) -> None:
+    def create(ident: str, replication: dict[str, Any]) -> requests.Response:
+        return api("POST", f"{V1}/projects/{project}/secrets", params={"secretId": ident}, json={"replication": replication})
+
+    def key(place: str) -> dict[str, Any]:
+        name = f"projects/{project}/locations/{place}/keyRings/r/cryptoKeys/k"
+        return {"customerManagedEncryption": {"kmsKeyName": name}}
+
+    made = create("locked", {"userManaged": {"replicas": [{"location": "us-east1"} | key("us-east1")]}})
+    assert made.status_code == 200
+    url = f"{V1}/projects/{project}/secrets/locked"
+    replica = api("GET", add(api, url, b"x")).json()["replicationStatus"]["userManaged"]["replicas"][0]
+    assert replica["customerManagedEncryption"]["kmsKeyVersionName"].endswith("/cryptoKeys/k/cryptoKeyVersions/1")
+    api("DELETE", url)
+    one, other = {"location": "us-east1"} | key("us-east1"), {"location": "us-west1"}
+    for wrong in ({"automatic": key("us-east1")}, {"userManaged": {"replicas": [other | key("us-east1")]}},
+                  {"userManaged": {"replicas": [one, other]}},
+                  {"automatic": {"customerManagedEncryption": {"kmsKeyName": "k"}}}):  # fmt: skip
+        assert create("locked", wrong).json()["error"]["status"] == "INVALID_ARGUMENT"
+
+
+def test_locations_have_names(api: Api, project: str) -> None:
+    url = f"{V1}/projects/{project}/locations"
+    one = api("GET", f"{url}/europe-west2").json()
+    assert (one["displayName"], one["locationId"]) == ("London", "europe-west2")
+    assert one in api("GET", url).json()["locations"]
+    assert api("GET", f"{url}/nowhere1").status_code == 404
 
 
 def test_numbers_for_enums(api: Api, secret: str) -> None:

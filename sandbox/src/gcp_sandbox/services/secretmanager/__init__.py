@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from gcp_sandbox.errors import ApiError, error_info
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import now
 from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.service import Call, Handler, Service
+from gcp_sandbox.services.secretmanager import replication
 from gcp_sandbox.services.secretmanager.checksum import crc32c
+from gcp_sandbox.services.secretmanager.locations import LOCATIONS
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -28,17 +31,23 @@ Doc = dict[str, Any]
 SERVICE = Service("secretmanager", "v1")
 SECRETS, VERSIONS = "secretmanager.secrets", "secretmanager.versions"
 PAYLOAD_MAX = 64 * 1024
-_S, _V = "secretmanager.projects.secrets.", "secretmanager.projects.secrets.versions."
 _MUTABLE = {"labels", "annotations", "topics", "expireTime", "ttl", "rotation", "versionAliases", "versionDestroyTtl",
-            "replication", "etag", "tags"}  # fmt: skip
+            "replication", "customerManagedEncryption", "etag", "tags"}  # fmt: skip
+
+
+def _method(name: str, permission: str = "") -> Callable[[Handler], Handler]:
+    """Register a method of secrets, which those of one region have too."""
+    ids = (f"secretmanager.projects.{where}secrets.{name}" for where in ("", "locations."))
+    return SERVICE.method(*ids, permission=permission)
 
 
 # -- names ---------------------------------------------------------------------
 
 
 def _key(call: Call, name: str) -> str:
-    """Store key of a secret: with the project's id, whatever the request has."""
-    return f"projects/{call.project_id}/secrets/{name.split('/')[3]}"
+    """Store key of a secret, or of what secrets are in: with the project's id, whatever the request has."""
+    found = re.match(r"projects/[^/]+((?:/locations/[^/]+)?(?:/secrets/[^/]+)?)", name)
+    return f"projects/{call.project_id}" + (found.group(1) if found else "")
 
 
 def full_name(call: Call) -> str:
@@ -143,37 +152,23 @@ def _settled(call: Call, key: str, doc: Doc) -> Doc:
     return doc
 
 
-def _check_replication(doc: Doc) -> None:
-    replication = doc.get("replication", {})
-    if len(replication) != 1:
-        raise ApiError(400, "Secret.replication must be specified: automatic or user_managed.")
-    if "userManaged" in replication:
-        places = [r.get("location", "") for r in replication["userManaged"].get("replicas", [])]
-        if not places:
-            raise ApiError(400, "At least one replica must be specified for user managed replication.")
-        for place in places:
-            if not re.fullmatch(r"[a-z]+(-[a-z]+)+\d+", place):
-                raise ApiError(400, f"Invalid location [{place}].")
-        if len(set(places)) != len(places):
-            raise ApiError(400, "Replica locations must be unique.")
-
-
-@SERVICE.method(_S + "create", permission="secretmanager.secrets.create")
+@_method("create", permission="secretmanager.secrets.create")
 def create(call: Call) -> Doc:
     assert call.project is not None
     ident = call.params.get("secretId", "")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", ident):
         raise ApiError(400, f"The provided Secret ID [{ident}] does not match the expected format [[a-zA-Z_0-9-]{{1,255}}].")
-    key = f"projects/{call.project_id}/secrets/{ident}"
+    parent = _key(call, call.params["parent"])
+    key = f"{parent}/secrets/{ident}"
     body = {k: v for k, v in call.body.items() if k not in ("name", "etag", "createTime")}
-    _check_replication(body)
+    replication.check(body, parent.partition("/locations/")[2])
     if call.app.store.peek(SECRETS, key) is not None:
         raise ApiError(409, f"Secret [{_public(call.project, key)}] already exists.")
     doc = _settled(call, key, body) | {"createTime": now()}
     return _shown(call.project, key, call.app.store.put(SECRETS, key, doc))
 
 
-@SERVICE.method(_S + "get")
+@_method("get")
 def get(call: Call) -> Doc:
     _permit(call, "secretmanager.secrets.get")
     key, doc = _secret(call)
@@ -202,16 +197,17 @@ def _meets(doc: Doc, term: str) -> bool:
     return str(found) == value if sign == "=" else value == "*" or value.lower() in str(found).lower()
 
 
-@SERVICE.method(_S + "list", permission="secretmanager.secrets.list")
+@_method("list", permission="secretmanager.secrets.list")
 def list_(call: Call) -> Doc:
     assert call.project is not None
-    found = [_shown(call.project, k, d) for k, d in call.app.store.list(SECRETS, f"projects/{call.project_id}/")]
+    prefix = _key(call, call.params["parent"]) + "/secrets/"
+    found = [_shown(call.project, k, d) for k, d in call.app.store.list(SECRETS, prefix)]
     found.sort(key=lambda d: d["createTime"], reverse=True)
     out = page(call, "secrets", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True)
     return out
 
 
-@SERVICE.method(_S + "patch")
+@_method("patch")
 def patch(call: Call) -> Doc:
     _permit(call, "secretmanager.secrets.update")
     key, found = _secret(call)
@@ -227,7 +223,7 @@ def patch(call: Call) -> Doc:
             raise ApiError(400, f"Invalid update mask path [{path}].")
         if field == "etag":
             continue
-        if field == "replication" and not _same_places(doc["replication"], body.get("replication", {})):
+        if field == "replication" and not replication.same_places(doc.get(field, {}), body.get(field, {})):
             raise ApiError(400, "Secret.replication is immutable.")
         if rest and field in ("labels", "annotations", "versionAliases"):
             values = {k: v for k, v in doc.get(field, {}).items() if k != rest}
@@ -243,16 +239,7 @@ def patch(call: Call) -> Doc:
     return _shown(call.project, key, call.app.store.put(SECRETS, key, _settled(call, key, doc)))  # type: ignore[arg-type]
 
 
-def _same_places(left: Doc, right: Doc) -> bool:
-    def places(replication: Doc) -> list[str] | None:
-        if "automatic" in replication:
-            return None
-        return sorted(r.get("location", "") for r in replication.get("userManaged", {}).get("replicas", []))
-
-    return places(left) == places(right)
-
-
-@SERVICE.method(_S + "delete")
+@_method("delete")
 def delete(call: Call) -> None:
     _permit(call, "secretmanager.secrets.delete")
     key, doc = _secret(call)
@@ -260,7 +247,8 @@ def delete(call: Call) -> None:
     _forget(call.app, key)
 
 
-policies.serve(SERVICE, "secretmanager.projects.secrets", full_name, "secretmanager.secrets", exists=_secret)
+for _collection in ("secretmanager.projects.secrets", "secretmanager.projects.locations.secrets"):
+    policies.serve(SERVICE, _collection, full_name, "secretmanager.secrets", exists=_secret)
 
 
 # -- versions --------------------------------------------------------------------
@@ -273,8 +261,8 @@ def _versions(app: Sandbox, key: str) -> list[tuple[str, Doc]]:
 
 def _find(app: Sandbox, project: Doc, name: str) -> tuple[str, Doc]:
     """Store key and document (for reading) of a version by number, alias or latest.  Raises ApiError 404."""
-    _, _, _, secret, _, version = name.split("/")
-    key = f"projects/{project['projectId']}/secrets/{secret}"
+    secret, _, version = name.partition("/versions/")
+    key = re.sub("^projects/[^/]+", f"projects/{project['projectId']}", secret)
     doc = _read(app, project, key)
     if version == "latest":
         newest = next(iter(_versions(app, key)), None)
@@ -293,7 +281,7 @@ def _version(call: Call) -> tuple[str, Doc]:
     return _find(call.app, call.project, call.params["name"])
 
 
-@SERVICE.method(_S + "addVersion")
+@_method("addVersion")
 def add(call: Call) -> Doc:
     assert call.project is not None
     _permit(call, "secretmanager.versions.add")
@@ -311,12 +299,8 @@ def add(call: Call) -> Doc:
     if "dataCrc32c" in payload and int(payload["dataCrc32c"]) != crc32c(data):
         raise ApiError(400, "The provided data_crc32c does not match the checksum of the payload.")
     number = int(secret.get("_last", 0)) + 1
-    status: Doc = {"automatic": {}}
-    if "userManaged" in secret["replication"]:
-        places = [{"location": r["location"]} for r in secret["replication"]["userManaged"]["replicas"]]
-        status = {"userManaged": {"replicas": places}}
-    doc = {"createTime": now(), "state": "ENABLED", "replicationStatus": status, "etag": _etag(),
-           "_data": base64.b64encode(data).decode()}  # fmt: skip
+    doc = {"createTime": now(), "state": "ENABLED", "etag": _etag(), "_data": base64.b64encode(data).decode()}
+    doc |= replication.of_version(secret)
     if "dataCrc32c" in payload:
         doc["clientSpecifiedPayloadChecksum"] = True
     with call.app.store.atomic():
@@ -325,13 +309,13 @@ def add(call: Call) -> Doc:
     return _shown(call.project, f"{key}/versions/{number}", doc)
 
 
-@SERVICE.method(_V + "get")
+@_method("versions.get")
 def get_version(call: Call) -> Doc:
     _permit(call, "secretmanager.versions.get")
     return _shown(call.project, *_version(call))  # type: ignore[arg-type]
 
 
-@SERVICE.method(_V + "list")
+@_method("versions.list")
 def list_versions(call: Call) -> Doc:
     assert call.project is not None
     _permit(call, "secretmanager.versions.list")
@@ -347,7 +331,7 @@ def _content(app: Sandbox, project: Doc, name: str) -> tuple[str, bytes]:
     return _public(project, key), base64.b64decode(doc["_data"])
 
 
-@SERVICE.method(_V + "access")
+@_method("versions.access")
 def access_method(call: Call) -> Doc:
     assert call.project is not None
     _permit(call, "secretmanager.versions.access")
@@ -357,9 +341,9 @@ def access_method(call: Call) -> Doc:
 
 def access(app: Sandbox, principal: Principal, name: str) -> bytes:
     """Content of ``projects/P/secrets/s/versions/V`` as an account reads it.  Raises ApiError as the API answers it."""
-    found = re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)/versions/[^/]+", name)
+    found = re.fullmatch(r"projects/([^/]+)((?:/locations/[^/]+)?/secrets/[^/]+)/versions/[^/]+", name)
     project = projects.find(app, found.group(1)) if found else None
-    resource = f"projects/{project['projectId']}/secrets/{found.group(2)}" if found and project else name
+    resource = f"projects/{project['projectId']}{found.group(2)}" if found and project else name
     permission = "secretmanager.versions.access"
     allowed = project and app.iam.allows(principal, permission, project_resource(project["projectId"]),
                                          f"//secretmanager.googleapis.com/{resource}")  # fmt: skip
@@ -381,19 +365,19 @@ def _change(call: Call, state: str) -> Doc:
     return _shown(call.project, key, call.app.store.put(VERSIONS, key, doc))
 
 
-@SERVICE.method(_V + "enable")
+@_method("versions.enable")
 def enable(call: Call) -> Doc:
     _permit(call, "secretmanager.versions.enable")
     return _change(call, "ENABLED")
 
 
-@SERVICE.method(_V + "disable")
+@_method("versions.disable")
 def disable(call: Call) -> Doc:
     _permit(call, "secretmanager.versions.disable")
     return _change(call, "DISABLED")
 
 
-@SERVICE.method(_V + "destroy")
+@_method("versions.destroy")
 def destroy(call: Call) -> Doc:
     assert call.project is not None
     _permit(call, "secretmanager.versions.destroy")
@@ -413,18 +397,19 @@ def destroy(call: Call) -> Doc:
 
 # -- locations --------------------------------------------------------------------
 
-_LOCATIONS = ("asia-east1", "asia-northeast1", "asia-southeast1", "australia-southeast1", "europe-north1", "europe-west1",
-              "europe-west2", "europe-west3", "europe-west4", "us-central1", "us-east1", "us-east4", "us-west1")  # fmt: skip
+
+def _location(call: Call, name: str) -> Doc:
+    return {"name": f"projects/{call.project_number}/locations/{name}", "locationId": name, "displayName": LOCATIONS[name]}
 
 
 @SERVICE.method("secretmanager.projects.locations.list", permission="secretmanager.locations.list")
 def locations(call: Call) -> Doc:
-    return {"locations": [{"name": f"projects/{call.project_id}/locations/{n}", "locationId": n} for n in _LOCATIONS]}
+    return page(call, "locations", [_location(call, name) for name in LOCATIONS])
 
 
 @SERVICE.method("secretmanager.projects.locations.get", permission="secretmanager.locations.get")
 def location(call: Call) -> Doc:
     name = call.params["name"].rpartition("/")[2]
-    if name not in _LOCATIONS:
+    if name not in LOCATIONS:
         raise ApiError(404, f"Location [{name}] not found.")
-    return {"name": f"projects/{call.project_id}/locations/{name}", "locationId": name}
+    return _location(call, name)
