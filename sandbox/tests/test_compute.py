@@ -278,6 +278,9 @@ def test_a_router_translates_addresses(compute: Compute, network: Doc) -> None:
     for wrong in ({"natIps": []}, {"natIpAllocateOption": "AUTO_ONLY"}, {"subnetworks": []}, {"name": "N"},
                   {"type": "PRIVATE"}, {"subnetworks": [{"name": "regions/us-west2/subnetworks/nat"}]}):  # fmt: skip
         assert compute.refused("PATCH", f"{region}/routers/r", {"nats": [nat | wrong]})[0] in (400, 404), wrong
+    private = {"name": "n", "type": "PRIVATE", "sourceSubnetworkIpRangesToNat": "ALL_SUBNETWORKS_ALL_IP_RANGES",
+               "rules": [{"ruleNumber": 100, "match": "true", "action": {}}]}  # fmt: skip
+    assert "At least one source active range" in compute.refused("PATCH", f"{region}/routers/r", {"nats": [private]})[2]
     assert compute.do("PATCH", f"{region}/routers/r", {"nats": [nat]})["operationType"] == "patch"
     shown = compute.get(f"{region}/routers/r")["nats"][0]
     assert (shown["type"], shown["autoNetworkTier"], shown["endpointTypes"]) == ("PUBLIC", "PREMIUM", ["ENDPOINT_TYPE_VM"])

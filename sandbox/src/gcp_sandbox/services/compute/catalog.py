@@ -145,8 +145,9 @@ for _name, _port in (("Http", 80), ("Https", 443)):
     ))  # fmt: skip
 declare(Kind(
     "routers", "router", {"routers": "regions"}, verbs="patch update aggregatedList",
-    refs={"network": ("networks",), **dict.fromkeys(("natIps", "drainNatIps", "sourceNatActiveIps", "sourceNatDrainIps"),
-                                                    ("addresses",))},
+    refs={"network": ("networks",),
+          **dict.fromkeys(("natIps", "drainNatIps", "sourceNatActiveIps", "sourceNatDrainIps"), ("addresses",)),
+          **dict.fromkeys(("sourceNatActiveRanges", "sourceNatDrainRanges"), ("subnetworks",))},
     defaults={"encryptedInterconnectRouter": False}, required=("network",), immutable=("network",), quota="ROUTERS",
     prepare=routers.prepare,
 ))  # fmt: skip

@@ -53,8 +53,13 @@ def _nat(draft: Draft, where: str, nat: Doc) -> None:
             raise invalid(f"{where}.natIps", nat["natIps"][0], "NAT IPs cannot be specified with AUTO_ONLY.")
         if option == "MANUAL_ONLY" and not nat.get("natIps"):
             raise invalid(f"{where}.natIps", "", "At least one NAT IP must be specified with MANUAL_ONLY.")
-    elif nat.get("natIpAllocateOption") or nat.get("natIps"):
-        raise invalid(f"{where}.type", nat["type"], "NAT IPs belong to a public NAT.")
+    else:
+        if nat.get("natIpAllocateOption") or nat.get("natIps"):
+            raise invalid(f"{where}.type", nat["type"], "NAT IPs belong to a public NAT.")
+        for j, rule in enumerate(nat.get("rules", ())):
+            if not rule.get("action", {}).get("sourceNatActiveRanges"):
+                raise invalid(f"{where}.rules[{j}].action.sourceNatActiveRanges", "",
+                              "At least one source active range needs to be defined for private NAT")  # fmt: skip
     if nat["enableEndpointIndependentMapping"] and nat.get("enableDynamicPortAllocation"):
         raise invalid(f"{where}.enableEndpointIndependentMapping", True,
                       "Dynamic Port Allocation and Endpoint Independent Mapping exclude each other.")  # fmt: skip
