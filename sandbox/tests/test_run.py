@@ -239,6 +239,7 @@ def test_deleting(run, api, done):
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
+        ({"labels": {"a": "b"}}, 400, "Violation in CreateServiceRequest.service.template: required field not present."),
         ({"template": {}}, 400, "at least one container"),
         (
             {"template": {"containers": [{"image": "https://x"}]}},

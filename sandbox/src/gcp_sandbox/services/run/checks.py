@@ -63,6 +63,12 @@ def name(field: str, value: str, limit: int) -> None:
         )  # fmt: skip
 
 
+def required(body: Doc, within: str) -> None:
+    """What a service or job has to have, within a request's message.  Raises ApiError 400."""
+    if "template" not in body:
+        raise violation(f"{within}.template", "required field not present.")
+
+
 def template(kind: str, doc: Doc, within: str) -> None:
     """A template of a service ("template") or of a job's tasks ("template.template"), within a request's message.
 

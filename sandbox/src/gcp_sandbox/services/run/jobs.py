@@ -59,9 +59,11 @@ def _create(call: Call, name: str) -> Operation:
 
 
 def _spec(call: Call, body: Doc) -> Doc:
+    within = common.message(call, "Job")
+    checks.required(body, within)
     spec = defaults.job(body, call.project_number)
     execution = spec["template"]
-    checks.template("template.template", execution["template"], common.message(call, "Job"))
+    checks.template("template.template", execution["template"], within)
     if not 1 <= execution["taskCount"] <= 10000:
         raise checks.invalid("template.task_count", "must be between 1 and 10000.")
     if not 0 <= execution["template"]["maxRetries"] <= 10:
@@ -245,7 +247,7 @@ def _execution(call: Call, job: Doc, overrides: Doc) -> Doc:
         "reconciling": True, "conditions": [condition("Completed", PENDING)], "creator": call.principal.email,
         "logUri": "https://console.cloud.google.com/logs/viewer?project=" + part["projects"]
         + f"&resource=cloud_run_job/job_name/{part['jobs']}/location/{part['locations']}",
-        "etag": names.etag(short),
+        "etag": names.etag(f"{job['name']}/executions/{short}"),
     }  # fmt: skip
 
 

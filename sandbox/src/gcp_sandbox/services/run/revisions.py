@@ -68,7 +68,9 @@ async def _create(call: Call, name: str) -> Operation | Doc:
 
 def _spec(call: Call, body: Doc) -> Doc:
     spec = defaults.service(body, call.project_number)
-    checks.service(spec, common.message(call, "Service"))
+    within = common.message(call, "Service")
+    checks.required(body, within)
+    checks.service(spec, within)
     checks.account(call, spec["template"]["serviceAccount"])
     return spec
 
