@@ -250,6 +250,14 @@ def test_resumable_upload(api, bucket):
     assert api("PUT", f"{session}x", data=b"").status_code == 404
 
 
+@pytest.mark.parametrize("size", [0, 5, 256 * 1024])
+def test_resumable_upload_of_a_stream_ends_with_its_request(api, bucket, size):
+    session = api("POST", f"{UPLOAD}/b/{bucket}/o?uploadType=resumable&name=stream", json={}).headers["Location"]
+    data = secrets.token_bytes(size)
+    done = api("PUT", session, headers={"Content-Range": "bytes 0-*/*"}, data=iter([data]))
+    assert (done.status_code, done.json()["md5Hash"]) == (200, md5(data))
+
+
 def test_resumable_upload_survives_a_restart(own):
     own.command("up", "--detach", "--project", "restarted")
     session = own.session()

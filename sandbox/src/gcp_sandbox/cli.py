@@ -235,6 +235,7 @@ def environment(state: Path, doc: dict[str, Any]) -> dict[str, str]:
     return {
         "HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": "", "no_proxy": "",
         "REQUESTS_CA_BUNDLE": ca, "SSL_CERT_FILE": ca, "CURL_CA_BUNDLE": ca, "HTTPLIB2_CA_CERTS": ca,
+        "NODE_EXTRA_CA_CERTS": ca,
         "GCP_AUTH_KIND": "serviceaccount", "GCP_SERVICE_ACCOUNT_FILE": key, "GOOGLE_APPLICATION_CREDENTIALS": key,
         "GCP_PROJECT": doc["project"], "GOOGLE_CLOUD_PROJECT": doc["project"],
         "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": ca, "CLOUDSDK_CORE_PROJECT": doc["project"],

@@ -328,7 +328,7 @@ async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.St
         return dict(session["done"])
     blob = _blob(app, ident, session)
     header = request.headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", header)
+    found = re.fullmatch(r"bytes (?:(\d+)-(\d+|\*)|\*)/(\d+|\*)", header)
     if header and not found:
         raise common.invalid(f"Invalid Content-Range: {header}.")
     whole = int(found[3]) if found and found[3] != "*" else None
@@ -342,7 +342,9 @@ async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.St
     skip = blob.size - begin_at  # what is here already is not taken again
     chunks = _without(received(request), skip) if skip else received(request)
     await blob.fill(chunks)
-    if found and whole is None and (int(found[2]) + 1 - begin_at) % _UNIT == 0 or whole is not None and blob.size < whole:
+    # A piece of whole units is followed by another; an end that is not told (bytes 0-*/*) is that of the request.
+    more = found and found[2] != "*" and (int(found[2]) + 1 - begin_at) % _UNIT == 0 if whole is None else blob.size < whole
+    if more:
         return _incomplete(ident, blob)
     if whole is not None and blob.size > whole:
         raise common.invalid("More bytes than Content-Range says.")
