@@ -239,7 +239,11 @@ def test_deleting(run, api, done):
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ({"labels": {"a": "b"}}, 400, "Violation in CreateServiceRequest.service.template: required field not present."),
+        (
+            {"labels": {"a": "b"}},
+            400,
+            "Violation in CreateServiceRequest.service.template: required field not present.",
+        ),
         ({"template": {}}, 400, "at least one container"),
         (
             {"template": {"containers": [{"image": "https://x"}]}},
@@ -611,7 +615,9 @@ def test_a_job_runs_its_tasks(run, api, done, sandbox):
 def test_a_jobs_containers_get_their_defaults(run, api, done):
     """Recorded: containers of a job with several have half the memory, and a probe asks 8080 where no port is named."""
     probe = {"startupProbe": {"httpGet": {"path": "/"}}}
-    containers = [{"name": n, "image": HELLO, **probe} for n in ("first", "second")] + [{"name": "third", "image": HELLO}]
+    containers = [{"name": n, "image": HELLO, **probe} for n in ("first", "second")] + [
+        {"name": "third", "image": HELLO}
+    ]
     containers[2]["dependsOn"] = ["first"]
     body = {"template": {"template": {"containers": containers}}}
     operation = done(api("POST", f"{run.base}/jobs?jobId=several", json=body))
