@@ -334,6 +334,16 @@ def test_networks_peer_when_both_sides_say_so(compute: Compute) -> None:
     assert compute.refused("POST", "global/networks/peer-a/removePeering", {"name": "to"})[0] == 400
 
 
+def test_routes_lead_somewhere(compute: Compute, network: Doc) -> None:
+    body = {"name": "route", "network": "global/networks/net", "destRange": "192.168.7.0/24", "nextHopIp": "10.1.0.9"}
+    route = compute.make("global/routes", **body, priority=100)
+    assert (route["network"], route["priority"]) == (network["selfLink"], 100)
+    gateway = {"nextHopGateway": "global/gateways/default-internet-gateway"}
+    for wrong in ({"destRange": "x"}, {"nextHopIp": "x"}, {"priority": 70000}, gateway):
+        assert compute.refused("POST", "global/routes", body | {"name": "x"} | wrong)[:2] == (400, "invalid"), wrong
+    compute.do("DELETE", "global/routes/route")
+
+
 def test_firewalls_get_their_defaults(compute: Compute, network: Doc) -> None:
     body = {"name": "fw", "network": network["selfLink"], "allowed": [{"IPProtocol": "tcp", "ports": ["80", "1000-2000"]}]}
     firewall = compute.make("global/firewalls", **body)

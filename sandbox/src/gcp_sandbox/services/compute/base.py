@@ -19,7 +19,7 @@ Doc = dict[str, Any]
 SERVICE = Service("compute", "v1", "beta", family="legacy", dialect="compute")
 BASE = "https://www.googleapis.com/compute/v1/"
 PENDING = "compute.pending"  # resources whose insert operation is under way, by key
-NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+NAME = re.compile(r"(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)")
 _URL = re.compile(r"(?:https?://(?:www|compute|content)\.googleapis\.com/compute/[^/]+/)?(?:projects/([^/]+)/)?(.+)")
 _PATH = re.compile(r"(?:global|(?:regions|zones)/[^/]+)/[A-Za-z]+/[^/]+")
 

@@ -283,6 +283,14 @@ def prepare_route(draft: Draft) -> None:
     hops = [f for f in draft.doc if f.startswith("nextHop")]
     if len(hops) != 1:
         raise ApiError(400, "Exactly one next hop must be specified.", reason="invalid")
+    for field, check in (("destRange", ipaddress.ip_network), ("nextHopIp", ipaddress.ip_address)):
+        try:
+            check(draft.doc.get(field, "0.0.0.0"))
+        except ValueError:
+            what = "a CIDR address range" if field == "destRange" else "an IP address"
+            raise invalid(field, draft.doc[field], f"Must be {what}.") from None
+    if not 0 <= draft.doc["priority"] <= 65535:
+        raise invalid("priority", draft.doc["priority"], "Must be between 0 and 65535.")
     gateway = draft.doc.get("nextHopGateway")
     if gateway:
         draft.doc["nextHopGateway"] = link(f"projects/{draft.project}/global/gateways/{gateway.rsplit('/', 1)[1]}")
