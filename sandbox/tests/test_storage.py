@@ -242,6 +242,8 @@ def test_resumable_upload(api, bucket):
     assert (first.status_code, first.headers["Range"]) == (308, f"bytes=0-{unit - 1}")
     asked = api("PUT", session, headers={"Content-Range": "bytes */*", "Content-Length": "0"})
     assert (asked.status_code, asked.headers["Range"]) == (308, f"bytes=0-{unit - 1}")
+    of_go = api("PUT", session, headers={"Content-Range": "bytes */*", "Content-Length": "0", "X-GUploader-No-308": "yes"})
+    assert (of_go.status_code, of_go.headers["X-Http-Status-Code-Override"]) == (200, "308")
     overlap = {"Content-Range": f"bytes {unit - 10}-{len(data) - 1}/{len(data)}"}
     last = api("PUT", session, headers=overlap, data=data[unit - 10 :])
     assert (last.status_code, last.json()["md5Hash"], last.json()["contentType"]) == (200, md5(data), "a/b")

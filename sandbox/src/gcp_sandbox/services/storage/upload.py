@@ -335,17 +335,17 @@ async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.St
     if found and found[1] is None:  # a question, or the end of an upload whose size was not known
         if whole is not None and whole == blob.size and (whole or request.headers.get("Content-Length") == "0"):
             return _finish(app, ident, session, blob, request)
-        return _incomplete(ident, blob)
+        return _incomplete(request, ident, blob)
     begin_at = int(found[1]) if found else 0
     if begin_at > blob.size:
-        return _incomplete(ident, blob, status=503)
+        return _incomplete(request, ident, blob, status=503)
     skip = blob.size - begin_at  # what is here already is not taken again
     chunks = _without(received(request), skip) if skip else received(request)
     await blob.fill(chunks)
     # A piece of whole units is followed by another; an end that is not told (bytes 0-*/*) is that of the request.
     more = found and found[2] != "*" and (int(found[2]) + 1 - begin_at) % _UNIT == 0 if whole is None else blob.size < whole
     if more:
-        return _incomplete(ident, blob)
+        return _incomplete(request, ident, blob)
     if whole is not None and blob.size > whole:
         raise common.invalid("More bytes than Content-Range says.")
     return _finish(app, ident, session, blob, request)
@@ -373,11 +373,14 @@ def forget(app: Sandbox, ident: str) -> None:
     app.store.delete(SESSIONS, ident)
 
 
-def _incomplete(ident: str, blob: content.Blob, status: int = 308) -> web.Response:
+def _incomplete(request: web.BaseRequest, ident: str, blob: content.Blob, status: int = 308) -> web.Response:
     headers = {"X-GUploader-UploadID": ident, "Server": "UploadServer", "Content-Length": "0"}
     if blob.size:
         headers["Range"] = f"bytes=0-{blob.size - 1}"
         headers["X-Range-MD5"] = base64.b64decode(blob.md5).hex()
+    # Google's library for Go asks for this, because its HTTP client would follow a 308.
+    if status == 308 and request.headers.get("X-GUploader-No-308") == "yes":
+        headers["X-Http-Status-Code-Override"], status = "308", 200
     return web.Response(status=status, headers=headers)
 
 
