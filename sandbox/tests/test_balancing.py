@@ -81,14 +81,27 @@ def test_a_bucket_behind_a_cdn_caches_as_google_would(client: Client) -> None:
     policy = client.get("global/backendBuckets/assets")["cdnPolicy"]
     assert {"cacheMode": "CACHE_ALL_STATIC", "clientTtl": 3600, "maxTtl": 86400}.items() <= policy.items()
     assert "cacheKeyPolicy" not in policy, "that is of backend services"
+    for name in ("one", "two", "three"):
+        key = {"keyName": name, "keyValue": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        client.do("POST", "global/backendBuckets/assets/addSignedUrlKey", key)
+    assert "At most 3" in client.refused("POST", "global/backendBuckets/assets/addSignedUrlKey", key | {"keyName": "four"})
+    client.do("POST", "global/backendBuckets/assets/deleteSignedUrlKey?keyName=two")
+    usable = client.get("global/backendBuckets/listUsable")
+    assert usable["kind"] == "compute#usableBackendBucketList"
+    assert usable["items"][0]["cdnPolicy"]["signedUrlKeyNames"] == ["one", "three"]
 
 
-def test_rules_of_a_security_policy_are_filled_in(client: Client) -> None:
+@pytest.mark.parametrize("scope", ["global", REGION])
+def test_rules_of_a_security_policy_are_filled_in(client: Client, scope: str) -> None:
     match = {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["10.0.0.0/8"]}}
     rule = {"action": "deny(403)", "priority": 1000, "match": match}
-    policy = client.make("global/securityPolicies", name="armor", rules=[rule])
+    policy = client.make(f"{scope}/securityPolicies", name="armor", rules=[rule])
     assert [r["priority"] for r in policy["rules"]] == [1000, 2147483647]
     assert {"description": "", "preview": False, "kind": "compute#securityPolicyRule"}.items() <= policy["rules"][0].items()
+    client.do("POST", f"{scope}/securityPolicies/armor/addRule", rule | {"priority": 500, "preview": True})
+    client.do("POST", f"{scope}/securityPolicies/armor/removeRule?priority=1000")
+    assert [r["priority"] for r in client.get(f"{scope}/securityPolicies/armor")["rules"]] == [500, 2147483647]
+    assert client.get(f"{scope}/securityPolicies/armor/getRule?priority=500")["preview"] is True
 
 
 # -- proxies ---------------------------------------------------------------

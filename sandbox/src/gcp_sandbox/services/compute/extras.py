@@ -12,9 +12,9 @@ from gcp_sandbox.operations import Operation, compute_time, render
 from gcp_sandbox.service import Call
 from gcp_sandbox.services.compute import balancing, places, vpc
 from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, link, missing, not_found, parse
-from gcp_sandbox.services.compute.engine import change, collection, existing, operate
+from gcp_sandbox.services.compute.engine import change, collection, existing, operate, show
 from gcp_sandbox.services.compute.engine import render as versioned
-from gcp_sandbox.services.compute.kinds import KINDS
+from gcp_sandbox.services.compute.kinds import KINDS, Kind
 
 _NETWORKS = KINDS["compute.networks"]
 _SUBNETS = KINDS["compute.subnetworks"]
@@ -239,6 +239,16 @@ def _invalidate(call: Call) -> Operation:
     return operate(call, kind, key, "invalidateCache", doc)
 
 
+_BACKENDS = (KINDS["compute.backendServices"], KINDS["compute.backendBuckets"])
+for _kind, _resource in ((kind, resource) for kind in _BACKENDS for resource in kind.resources):
+
+    @SERVICE.method(f"compute.{_resource}.listUsable", permission=f"compute.{_resource}.list")
+    def _usable_backends(call: Call, kind: Kind = _kind) -> Doc:
+        path = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}"
+        items = [show(call, kind, key, doc) for key, doc in call.app.store.list(kind.store, path + "/")]
+        return collection(call, f"usable{kind.singular[0].upper()}{kind.singular[1:]}", path, items)
+
+
 @SERVICE.method("compute.backendServices.getHealth", permission="compute.backendServices.get")
 @SERVICE.method("compute.regionBackendServices.getHealth", permission="compute.regionBackendServices.get")
 def _health(call: Call) -> Doc:
@@ -305,22 +315,21 @@ def _at(call: Call, rules: list[Doc]) -> int:
     raise ApiError(400, f"Invalid value for field 'priority': '{priority}'. The rule priority does not exist.", reason="invalid")
 
 
-@SERVICE.method("compute.securityPolicies.addRule", permission="compute.securityPolicies.update")
-def _add_rule(call: Call) -> Operation:
-    return _rule_change(call, lambda rules: rules.append(dict(call.body)))
+for _resource in _POLICIES.resources:
 
+    @SERVICE.method(f"compute.{_resource}.addRule", permission=f"compute.{_resource}.update")
+    def _add_rule(call: Call) -> Operation:
+        return _rule_change(call, lambda rules: rules.append(dict(call.body)))
 
-@SERVICE.method("compute.securityPolicies.removeRule", permission="compute.securityPolicies.update")
-def _remove_rule(call: Call) -> Operation:
-    return _rule_change(call, lambda rules: rules.pop(_at(call, rules)))
+    @SERVICE.method(f"compute.{_resource}.removeRule", permission=f"compute.{_resource}.update")
+    def _remove_rule(call: Call) -> Operation:
+        return _rule_change(call, lambda rules: rules.pop(_at(call, rules)))
 
+    @SERVICE.method(f"compute.{_resource}.patchRule", permission=f"compute.{_resource}.update")
+    def _patch_rule(call: Call) -> Operation:
+        return _rule_change(call, lambda rules: rules[_at(call, rules)].update(call.body))
 
-@SERVICE.method("compute.securityPolicies.patchRule", permission="compute.securityPolicies.update")
-def _patch_rule(call: Call) -> Operation:
-    return _rule_change(call, lambda rules: rules[_at(call, rules)].update(call.body))
-
-
-@SERVICE.method("compute.securityPolicies.getRule", permission="compute.securityPolicies.get")
-def _get_rule(call: Call) -> Doc:
-    _, doc = existing(_POLICIES, call)
-    return doc["rules"][_at(call, doc["rules"])]
+    @SERVICE.method(f"compute.{_resource}.getRule", permission=f"compute.{_resource}.get")
+    def _get_rule(call: Call) -> Doc:
+        _, doc = existing(_POLICIES, call)
+        return doc["rules"][_at(call, doc["rules"])]
