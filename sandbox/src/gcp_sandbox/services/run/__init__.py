@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gcp_sandbox.services.run import dataplane, jobs, revisions
+from gcp_sandbox.services.run import dataplane, jobs, revisions, v1, v1_jobs
 from gcp_sandbox.services.run.dataplane import serve
 from gcp_sandbox.services.run.fleet import fleet
 from gcp_sandbox.services.run.resources import SERVICE
@@ -15,7 +15,7 @@ from gcp_sandbox.services.run.resources import SERVICE
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
-__all__ = ["SERVICE", "jobs", "revisions", "serve", "setup"]
+__all__ = ["SERVICE", "jobs", "revisions", "serve", "setup", "v1", "v1_jobs"]
 
 
 def setup(app: Sandbox) -> None:

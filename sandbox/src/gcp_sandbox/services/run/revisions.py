@@ -55,21 +55,22 @@ async def create(call: Call) -> Operation | Doc:
     parent, _ = common.parent(call)
     short = call.params.get("serviceId", "")
     checks.name("service_id", short, 49)
-    return await _create(call, f"{parent}/services/{short}")
+    return await common.settled(call, begin(call, f"{parent}/services/{short}"), _ROW)
 
 
-async def _create(call: Call, name: str) -> Operation | Doc:
+def begin(call: Call, name: str) -> Operation:
+    """Create a service of this resource name from the call's body."""
     if call.app.store.peek("run.services", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
     spec = _spec(call, common.declared(call, "services", call.body))
     doc = common.born(call, name, spec)
-    return await _deploy(call, doc, new_revision=True)
+    return _deploy(call, doc, new_revision=True)
 
 
 def _spec(call: Call, body: Doc) -> Doc:
-    spec = defaults.service(body, call.project_number)
     within = common.message(call, "Service")
     checks.required(body, within)
+    spec = defaults.service(body, call.project_number)
     checks.service(spec, within)
     checks.account(call, spec["template"]["serviceAccount"])
     return spec
@@ -78,6 +79,11 @@ def _spec(call: Call, body: Doc) -> Doc:
 @SERVICE.method(f"{_BASE}.patch")
 async def patch(call: Call) -> Operation | Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/patch"""
+    return await common.settled(call, update(call), _ROW)
+
+
+def update(call: Call) -> Operation:
+    """Bring the service that a call names to the declaration in its body."""
     name = common.key(call)
     old = call.app.store.get("run.services", name)
     if old is None:
@@ -86,7 +92,7 @@ async def patch(call: Call) -> Operation | Doc:
             raise common.missing(name)
         call.require("run.services.create")
         checks.name("service.name", name.rsplit("/", 1)[-1], 49)
-        return await _create(call, name)
+        return begin(call, name)
     call.require("run.services.update", f"//run.googleapis.com/{name}")
     common.check_etag(name, old, call.body.get("etag", ""))
     spec = _spec(call, common.merged(call, "services", old, call.body))
@@ -95,10 +101,10 @@ async def patch(call: Call) -> Operation | Doc:
     renew = spec["template"] != before["template"] or failed or bool(call.params.get("forceNewRevision"))
     if spec == before and not renew:
         return common.operation(call, old, "Service", "run.unchanged", {"name": name, "kind": "Service"}, "")
-    return await _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)
+    return _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)
 
 
-async def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation | Doc:
+def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation:
     name = doc["name"]
     revision_key = doc.get("latestCreatedRevision", "")
     doc["urls"] = names.urls(name, call.project_number)
@@ -114,8 +120,7 @@ async def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation | Do
         doc["latestCreatedRevision"] = revision_key
         store.put("run.services", name, doc)
     args = {"name": name, "revision": revision_key, "generation": doc["generation"]}
-    op = common.operation(call, doc, "Service", "run.reconcile", args, _ROW)
-    return await common.settled(call, op, _ROW)
+    return common.operation(call, doc, "Service", "run.reconcile", args, _ROW)
 
 
 def _revision_name(call: Call, doc: Doc) -> str:
@@ -134,17 +139,17 @@ def _revision(call: Call, doc: Doc, key: str) -> Doc:
     stamp = now()
     part = names.parts(key)
     taken = {k: doc["template"][k] for k in _FROM_TEMPLATE if k in doc["template"]}
+    taken["containers"] = [
+        {"name": f"{names.image(container['image'])}-{number}"} | container
+        for number, container in enumerate(taken["containers"], 1)
+    ]
     return {
         "name": key, "uid": str(uuid.uuid4()), "generation": "1", **taken, "createTime": stamp, "updateTime": stamp,
         "launchStage": doc["launchStage"], "service": part["services"], "reconciling": True,
         "conditions": [condition("Ready", PENDING)], "creator": call.principal.email,
         "logUri": "https://console.cloud.google.com/logs/viewer?project=" + part["projects"]
-    taken["containers"] = [
-        {"name": f"{names.image(container['image'])}-{number}"} | container
-        for number, container in enumerate(taken["containers"], 1)
-    ]
         + f"&resource=cloud_run_revision/service_name/{part['services']}/revision_name/{part['revisions']}",
-        "etag": names.etag(key),
+        "etag": names.etag(key), "_configuration": doc["generation"], **{k: doc[k] for k in ("_v1",) if k in doc},
     }  # fmt: skip
 
 
