@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import requests
 
 Api = Callable[..., requests.Response]
+BILLING = "https://cloudbilling.googleapis.com/v1"
+DEPLOYER = "deployer@sandbox-project.iam.gserviceaccount.com"
 V1, V3 = "https://cloudresourcemanager.googleapis.com/v1", "https://cloudresourcemanager.googleapis.com/v3"
 
 
@@ -115,5 +117,84 @@ def test_roles_are_real(api: Api, project: str) -> None:
 
 
 def test_billing_of_a_new_project(api: Api, project: str) -> None:
-    url = f"https://cloudbilling.googleapis.com/v1/projects/{project}/billingInfo"
+    url = f"{BILLING}/projects/{project}/billingInfo"
     assert api("GET", url).json()["billingEnabled"] is False
+    account = api("GET", f"{BILLING}/billingAccounts").json()["billingAccounts"][0]["name"]
+    asked = {"permissions": ["billing.resourceAssociations.create"]}
+    assert api("POST", f"{BILLING}/{account}:testIamPermissions", json=asked).json() == asked
+    assert api("PUT", url, json={"billingAccountName": account}).json()["billingEnabled"] is True
+    assert api("PUT", url, json={"billingAccountName": "billingAccounts/mine"}).status_code == 403
+    assert api("PUT", url, json={"billingAccountName": ""}).json()["billingEnabled"] is False
+
+
+def test_policy_of_a_billing_account(api: Api) -> None:
+    url, viewer = f"{BILLING}/billingAccounts/000000-111111-AAAAAA", "payer@example.com"
+    assert api("GET", url, as_=viewer).status_code == 403
+    binding = {"role": "roles/billing.viewer", "members": [f"user:{viewer}"]}
+    assert api("POST", f"{url}:setIamPolicy", json={"policy": {"bindings": [binding]}}).json()["bindings"] == [binding]
+    assert api("GET", url, as_=viewer).json()["open"] is True
+    assert api("POST", f"{url}:setIamPolicy", json={"policy": {}}, as_=viewer).status_code == 403
+    assert api("GET", f"{url}:getIamPolicy", as_=viewer).json()["bindings"] == [binding]
+
+
+@pytest.fixture
+def organization(sandbox: Any, api: Api) -> Iterator[str]:
+    """Name of the organization, of whose folders the deployer is the administrator."""
+    name = api("GET", f"{V3}/organizations:search").json()["organizations"][0]["name"]
+    policy = api("POST", f"{V3}/{name}:getIamPolicy").json()
+    more = {"role": "roles/resourcemanager.folderAdmin", "members": [f"serviceAccount:{DEPLOYER}"]}
+    api("POST", f"{V3}/{name}:setIamPolicy", json={"policy": {"bindings": [*policy["bindings"], more]}})
+    yield name
+    api("POST", f"{V3}/{name}:setIamPolicy", json={"policy": {"bindings": policy["bindings"]}})
+
+
+def folder(api: Api, done: Callable[..., dict[str, Any]], name: str, parent: str) -> dict[str, Any]:
+    return done(api("POST", f"{V3}/folders", json={"displayName": name, "parent": parent}))
+
+
+def test_folders(api: Api, done: Callable[..., dict[str, Any]], organization: str) -> None:
+    suffix = secrets.token_hex(4)
+    made = folder(api, done, f"One {suffix}", organization)
+    assert made["metadata"]["@type"].endswith("v3.CreateFolderMetadata")
+    one = made["response"]["name"]
+    assert api("GET", f"{V3}/{one}").json()["parent"] == organization
+    assert api("GET", f"{V3}/{one}", params={"$alt": "json;enum-encoding=int"}).json()["state"] == 1
+    again = folder(api, done, f"One {suffix}", organization)
+    assert again["error"]["code"] == 9 and "display name uniqueness" in again["error"]["message"]
+    two = folder(api, done, "Two", one)["response"]["name"]
+    query = {"query": f'state=ACTIVE AND parent={one} AND displayName="Two"'}
+    assert [f["name"] for f in api("GET", f"{V3}/folders:search", params=query).json()["folders"]] == [two]
+    assert "cycle" in done(api("POST", f"{V3}/{one}:move", json={"destinationParent": two}))["error"]["message"]
+    renamed = done(api("PATCH", f"{V3}/{two}", params={"updateMask": "displayName"}, json={"displayName": "Three"}))
+    assert renamed["response"]["displayName"] == "Three"
+    assert api("DELETE", f"{V3}/{one}").json()["error"]["status"] == "FAILED_PRECONDITION"
+    assert api("DELETE", f"{V3}/{two}").json()["response"]["state"] == "DELETE_REQUESTED"
+    assert "folders" not in api("GET", f"{V3}/folders", params={"parent": one}).json()
+    assert done(api("POST", f"{V3}/{two}:undelete"))["response"]["state"] == "ACTIVE"
+    assert api("GET", f"{V3}/{one}", as_="stranger@example.com").status_code == 403
+    assert api("GET", f"{V3}/folders/1").status_code == 403
+    bad = {"displayName": " x", "parent": organization}
+    assert api("POST", f"{V3}/folders", json=bad).json()["error"]["details"][0]["fieldViolations"][0]["field"] == "display_name"
+
+
+def test_policy_of_a_folder_holds_below(
+    api: Api, done: Callable[..., dict[str, Any]], enable: Callable[..., None], organization: str
+) -> None:
+    top = folder(api, done, f"Top {secrets.token_hex(4)}", organization)["response"]["name"]
+    inner = folder(api, done, "Inner", top)["response"]["name"]
+    name = f"below-{secrets.token_hex(4)}"
+    done(api("POST", f"{V3}/projects", json={"projectId": name, "parent": inner}))
+    enable(name, "cloudresourcemanager.googleapis.com")
+    ancestors = [a["resourceId"]["type"] for a in api("POST", f"{V1}/projects/{name}:getAncestry").json()["ancestor"]]
+    assert ancestors == ["project", "folder", "folder", "organization"]
+    who = "manager@example.com"
+    assert api("GET", f"{V1}/projects/{name}", as_=who).status_code == 403
+    roles = ("roles/iap.settingsAdmin", "roles/resourcemanager.folderViewer")
+    policy = {"bindings": [{"role": role, "members": [f"user:{who}"]} for role in roles]}
+    assert api("POST", f"{V3}/{top}:setIamPolicy", json={"policy": policy}).status_code == 200
+    assert api("GET", f"{V1}/projects/{name}", as_=who).status_code == 200
+    assert api("GET", f"{V3}/{inner}", as_=who).status_code == 200
+    assert api("DELETE", f"{V3}/{inner}").json()["error"]["status"] == "FAILED_PRECONDITION"
+    settings = f"https://iap.googleapis.com/v1/{top}:iapSettings"
+    assert api("GET", settings, as_="stranger@example.com").status_code == 403
+    assert api("GET", settings, as_=who).json() == {"name": top}

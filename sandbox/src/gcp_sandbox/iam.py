@@ -44,6 +44,8 @@ _TYPES = {
     "sqladmin.googleapis.com": "sqladmin.googleapis.com/Instance", "iap.googleapis.com": "iap.googleapis.com/WebService",
 }  # fmt: skip
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
+_FOLDERS = "//cloudresourcemanager.googleapis.com/folders/"
+FOLDERS = "folders"  # the kind of their documents
 # What a policy's etag looks like; a resource's own etag, sent in its place, counts as none.
 _ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
@@ -61,6 +63,11 @@ _OWN_ACCOUNT = re.compile(
 def project_resource(project_id: str) -> str:
     """Full name of a project."""
     return f"//cloudresourcemanager.googleapis.com/projects/{project_id}"
+
+
+def folder_resource(ident: str) -> str:
+    """Full name of a folder."""
+    return _FOLDERS + ident
 
 
 class Iam:
@@ -286,10 +293,20 @@ class Iam:
         return False
 
     def _with_parents(self, resources: tuple[str, ...]) -> list[str]:
+        """Resources and what they are in: folders and the organization."""
         out = list(resources)
         for resource in resources:
             if resource.startswith(_PROJECTS):
-                out.append(ORGANIZATION)
+                parent = (self._store.peek("projects", resource.removeprefix(_PROJECTS)) or {}).get("parent", {})
+                name = f"{parent.get('type')}s/{parent.get('id')}"
+            elif resource.startswith(_FOLDERS):
+                name = "folders/" + resource.removeprefix(_FOLDERS)
+            else:
+                continue
+            while name.startswith("folders/") and (full := folder_resource(name.removeprefix("folders/"))) not in out[1:]:
+                out.append(full)
+                name = (self._store.peek(FOLDERS, name.removeprefix("folders/")) or {}).get("parent", "")
+            out.append(ORGANIZATION)
         return out
 
     def require(self, call: Call, permission: str, resource: str = "", *, shown: str = "") -> None:

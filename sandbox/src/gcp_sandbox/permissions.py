@@ -18,6 +18,10 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "dockerimages": _READ, "files": "get list delete update", "locations": _READ, "packages": "get list delete update",
         "tags": _CRUD, "versions": "get list delete update", "projectsettings": "get update",
     },
+    "billing": {
+        "accounts": "close create get getIamPolicy list move redeemPromotion reopen setIamPolicy update",
+        "resourceAssociations": "create delete list", "subscriptions": _CRUD,
+    },
     "clientauthconfig": {
         "brands": _CRUD, "clients": "create createSecret delete get getWithSecret list listWithSecrets undelete update",
     },
@@ -75,6 +79,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "signJwt undelete",
     },
     "iap": {
+        "folders": "getSettings updateSettings", "organizations": "getSettings updateSettings",
         "projects": "getSettings updateSettings", "tunnel": "getIamPolicy setIamPolicy",
         "tunnelDestGroups": _CRUD + _IAM + " accessViaIAP", "tunnelInstances": "accessViaIAP getIamPolicy setIamPolicy",
         "web": "getIamPolicy getSettings setIamPolicy updateSettings",

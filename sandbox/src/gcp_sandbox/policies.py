@@ -78,11 +78,11 @@ def replace(call: Call, full: str) -> Policy:
     return call.app.iam.set_policy(full, given)
 
 
-def granted(call: Call, full: str) -> dict[str, Any]:
-    """Those of the permissions asked about that the caller has."""
+def granted(call: Call, full: str, *above: str) -> dict[str, Any]:
+    """Those of the permissions asked about that the caller has on a resource; above: what it is in, but for its project."""
     asked = call.body.get("permissions", [])
     if any("*" in p for p in asked):
         raise ApiError(400, "Permissions with wildcards (such as '*' or 'storage.*') are not allowed.")
-    resources = [full] + ([project_resource(call.project_id)] if call.project else [])
+    resources = [full, *above] + ([project_resource(call.project_id)] if call.project else [])
     out = [p for p in asked if call.app.iam.allows(call.principal, p, *resources)]
     return {"permissions": out} if out else {}

@@ -53,8 +53,9 @@ def organization(app: Sandbox) -> str:
     doc = app.store.peek("sandbox", "organization")
     if doc is None:
         doc = app.store.put("sandbox", "organization", {"id": str(secrets.randbelow(9 * 10**11) + 10**11)})
-        for role in ("organizationAdmin", "projectCreator", "projectDeleter"):
-            app.iam.grant(ORGANIZATION, f"roles/resourcemanager.{role}", f"serviceAccount:{app.settings.deployer}")
+        for role in ("resourcemanager.organizationAdmin", "resourcemanager.projectCreator", "resourcemanager.projectDeleter",
+                     "billing.admin"):  # fmt: skip
+            app.iam.grant(ORGANIZATION, f"roles/{role}", f"serviceAccount:{app.settings.deployer}")
     return doc["id"]
 
 

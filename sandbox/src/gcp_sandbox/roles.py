@@ -177,7 +177,30 @@ ROLES: dict[str, tuple[str, list[str]]] = {
     "roles/resourcemanager.organizationAdmin": ("Organization Administrator", [
         "resourcemanager.organizations.*", "resourcemanager.folders.*", *_PROJECT, "resourcemanager.projects.getIamPolicy",
         "resourcemanager.projects.setIamPolicy", "orgpolicy.policy.get"]),
+    "roles/resourcemanager.folderAdmin": ("Folder Admin", [
+        "resourcemanager.folders.*", *_PROJECT, "resourcemanager.projects.getIamPolicy", "resourcemanager.projects.move",
+        "resourcemanager.projects.setIamPolicy", "orgpolicy.policy.get"]),
+    "roles/resourcemanager.folderCreator": ("Folder Creator", [
+        "resourcemanager.folders.create", "resourcemanager.folders.get", "resourcemanager.folders.list", *_PROJECT]),
+    "roles/resourcemanager.folderEditor": ("Folder Editor", [
+        "resourcemanager.folders.delete", "resourcemanager.folders.get", "resourcemanager.folders.list",
+        "resourcemanager.folders.undelete", "resourcemanager.folders.update", *_PROJECT]),
+    "roles/resourcemanager.folderIamAdmin": ("Folder IAM Admin", [
+        "resourcemanager.folders.get", "resourcemanager.folders.getIamPolicy", "resourcemanager.folders.setIamPolicy"]),
+    "roles/resourcemanager.folderMover": ("Folder Mover", [
+        "resourcemanager.folders.get", "resourcemanager.folders.list", "resourcemanager.folders.move", *_PROJECT]),
+    "roles/resourcemanager.folderViewer": ("Folder Viewer", ["resourcemanager.folders.get", "resourcemanager.folders.list",
+                                                             *_PROJECT]),
     "roles/resourcemanager.organizationViewer": ("Organization Viewer", ["resourcemanager.organizations.get"]),
+    "roles/billing.admin": ("Billing Account Administrator", [
+        "billing.*", "!billing.accounts.create", "resourcemanager.projects.createBillingAssignment",
+        "resourcemanager.projects.deleteBillingAssignment"]),
+    "roles/billing.creator": ("Billing Account Creator", ["billing.accounts.create", "resourcemanager.organizations.get"]),
+    "roles/billing.projectManager": ("Project Billing Manager", [
+        "resourcemanager.projects.createBillingAssignment", "resourcemanager.projects.deleteBillingAssignment"]),
+    "roles/billing.user": ("Billing Account User", [
+        "billing.accounts.get", "billing.accounts.getIamPolicy", "billing.accounts.list", "billing.resourceAssociations.*"]),
+    "roles/billing.viewer": ("Billing Account Viewer", ["billing.*.get", "billing.*.getIamPolicy", "billing.*.list"]),
     "roles/iam.securityAdmin": ("Security Admin", ["*.list", "*.getIamPolicy", "*.setIamPolicy", "iam.roles.get", *_PROJECT]),
     "roles/iam.securityReviewer": ("Security Reviewer", ["*.list", "*.getIamPolicy", "iam.roles.get", *_PROJECT]),
     "roles/iam.roleAdmin": ("Role Administrator", ["iam.roles.*", *_PROJECT, "resourcemanager.projects.getIamPolicy"]),

@@ -1,12 +1,16 @@
-"""Cloud Billing: which billing account a project is linked to.
+"""Cloud Billing: which billing account a project is linked to, and who may link projects to it.
+
+There is one account; any other that is well named is taken to be one more of the organization's.
 
 https://cloud.google.com/billing/docs/reference/rest
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from gcp_sandbox import policies
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import ORGANIZATION, project_resource
 from gcp_sandbox.service import Call, Service
@@ -14,20 +18,25 @@ from gcp_sandbox.service import Call, Service
 Doc = dict[str, Any]
 SERVICE = Service("cloudbilling", "v1", always_enabled=True)
 KIND = "cloudbilling.links"
+_NAME = re.compile(r"billingAccounts/[0-9A-F]{6}(-[0-9A-F]{6}){2}")
 
 
-def _account(call: Call) -> Doc:
+def _own(call: Call) -> str:
+    """Name of the account that there is."""
     known = call.app.store.peek("sandbox", "organization")
     number = int(known["id"]) if known else 0
-    ident = f"01{number % 16**4:04X}-{number // 7 % 16**6:06X}-{number // 11 % 16**6:06X}"
-    return {"name": f"billingAccounts/{ident}", "open": True, "displayName": "My Billing Account", "masterBillingAccount": "",
+    return f"billingAccounts/01{number % 16**4:04X}-{number // 7 % 16**6:06X}-{number // 11 % 16**6:06X}"
+
+
+def _account(name: str) -> Doc:
+    return {"name": name, "open": True, "displayName": "My Billing Account", "masterBillingAccount": "",
             "currencyCode": "USD"}  # fmt: skip
 
 
 def _info(call: Call) -> Doc:
     account = (call.app.store.peek(KIND, call.project_id) or {}).get("account")
     if account is None:  # the project that the sandbox was started with is paid for
-        account = _account(call)["name"] if call.project_id == call.app.settings.project else ""
+        account = _own(call) if call.project_id == call.app.settings.project else ""
     return {"name": f"projects/{call.project_id}/billingInfo", "projectId": call.project_id,
             "billingAccountName": account, "billingEnabled": bool(account)}  # fmt: skip
 
@@ -45,19 +54,55 @@ def get(call: Call) -> Doc:
 
 @SERVICE.method("cloudbilling.projects.updateBillingInfo")
 def update(call: Call) -> Doc:
-    _permit(call, "resourcemanager.projects.createBillingAssignment")
-    call.app.store.put(KIND, call.project_id, {"account": call.body.get("billingAccountName", "")})
+    account = call.body.get("billingAccountName", "")
+    verb = "create" if account else "delete"
+    _permit(call, f"resourcemanager.projects.{verb}BillingAssignment")
+    if account:
+        _check(call, account, "billing.resourceAssociations.create")
+    call.app.store.put(KIND, call.project_id, {"account": account})
     return _info(call)
+
+
+# -- accounts --------------------------------------------------------------------
+
+
+def full_name(call: Call) -> str:
+    """Full resource name, for policies."""
+    return "//cloudbilling.googleapis.com/" + call.params["resource"]
+
+
+def _check(call: Call, name: str, permission: str) -> None:
+    """Refuse an account that is not well named, and a caller without a permission on it."""
+    resources = ("//cloudbilling.googleapis.com/" + name, ORGANIZATION)
+    if not _NAME.fullmatch(name) or not call.app.iam.allows(call.principal, permission, *resources):
+        raise ApiError(403, "The caller does not have permission")
 
 
 @SERVICE.method("cloudbilling.billingAccounts.list")
 def accounts(call: Call) -> Doc:
-    visible = call.app.iam.allows(call.principal, "resourcemanager.organizations.get", ORGANIZATION)
-    return {"billingAccounts": [_account(call)]} if visible else {}
+    resources = ("//cloudbilling.googleapis.com/" + _own(call), ORGANIZATION)
+    visible = call.app.iam.allows(call.principal, "billing.accounts.get", *resources)
+    return {"billingAccounts": [_account(_own(call))]} if visible else {}
 
 
 @SERVICE.method("cloudbilling.billingAccounts.get")
 def account(call: Call) -> Doc:
-    if call.params["name"] != _account(call)["name"]:
-        raise ApiError(403, "The caller does not have permission")
-    return _account(call)
+    _check(call, call.params["name"], "billing.accounts.get")
+    return _account(call.params["name"])
+
+
+@SERVICE.method("cloudbilling.billingAccounts.getIamPolicy")
+def get_policy(call: Call) -> Doc:
+    _check(call, call.params["resource"], "billing.accounts.getIamPolicy")
+    return policies.shown(call, call.app.iam.policy(full_name(call)), policies.requested_version(call))
+
+
+@SERVICE.method("cloudbilling.billingAccounts.setIamPolicy")
+def set_policy(call: Call) -> Doc:
+    _check(call, call.params["resource"], "billing.accounts.setIamPolicy")
+    return policies.shown(call, policies.replace(call, full_name(call)), 3)
+
+
+@SERVICE.method("cloudbilling.billingAccounts.testIamPermissions")
+def test_permissions(call: Call) -> Doc:
+    return policies.granted(call, full_name(call), ORGANIZATION)

@@ -1,4 +1,4 @@
-"""Resource Manager, v1 and v3: projects and their policies, and the one organization they are in.
+"""Resource Manager, v1 and v3: projects and their policies, folders, and the one organization that all are in.
 
 https://cloud.google.com/resource-manager/reference/rest
 """
@@ -17,6 +17,7 @@ from gcp_sandbox.iam import ORGANIZATION, project_resource
 from gcp_sandbox.operations import Operation, now, render
 from gcp_sandbox.paging import page
 from gcp_sandbox.service import Call, Service
+from gcp_sandbox.services.cloudresourcemanager import folders
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -31,6 +32,7 @@ def _name(call: Call) -> str:
 
 
 SERVICE = Service("cloudresourcemanager", "v1", "v3", client_based=True)
+folders.register(SERVICE)
 SERVICE.project_of = lambda call: _name(call) if call.method.id.startswith("cloudresourcemanager.projects.") else None
 
 
@@ -83,20 +85,27 @@ def _check(ident: str, name: str, labels: dict[str, str]) -> None:
             raise _invalid("labels", f"label {key}={value} is not valid")
 
 
+def _check_parent(call: Call, parent: Doc | None, permission: str) -> None:
+    """Refuse a caller who may not put a project below {type, id} (None: the organization)."""
+    if parent and parent.get("type") == "folder":
+        folders.check_parent(call, f"folders/{parent.get('id')}", permission)
+    elif not call.app.iam.allows(call.principal, f"resourcemanager.{permission}", ORGANIZATION):
+        raise ApiError(403, "The caller does not have permission")
+
+
 @SERVICE.method("cloudresourcemanager.projects.create")
 def create(call: Call) -> Operation:
     body = call.body
     ident = body.get("projectId", "")
     name = body.get("displayName") or body.get("name") or ident
     _check(ident, name, body.get("labels", {}))
-    if not call.app.iam.allows(call.principal, "resourcemanager.projects.create", ORGANIZATION):
-        raise ApiError(403, "The caller does not have permission")
-    if projects.find(call.app, ident) is not None:
-        raise ApiError(409, "Requested entity already exists")
     parent = body.get("parent")
     if isinstance(parent, str):
         kind, _, number = parent.partition("/")
         parent = {"type": kind.removesuffix("s"), "id": number}
+    _check_parent(call, parent, "projects.create")
+    if projects.find(call.app, ident) is not None:
+        raise ApiError(409, "Requested entity already exists")
     args = {"id": ident, "name": name, "parent": parent, "labels": body.get("labels"), "owner": call.principal.member,
             "version": call.method.api.version}  # fmt: skip
     # The id is taken from now on, even while the operation lasts.
@@ -123,7 +132,7 @@ def _finished(op: Doc, version: str, verb: str, doc: Doc) -> Doc:
 
 @SERVICE.method("cloudresourcemanager.operations.get")
 def operation(call: Call) -> Doc:
-    op = call.app.operations.get(re.sub(r"^operations/(cp|dp|up|pp)\.", "", call.params["name"]))
+    op = call.app.operations.get(re.sub(r"^operations/[a-z]+\.", "", call.params["name"]))
     if op is None or op["service"] != "cloudresourcemanager":
         raise ApiError(403, "The caller does not have permission")
     return render(op, SERVICE.host)
@@ -180,8 +189,11 @@ def search(call: Call) -> Doc:
 @SERVICE.method("cloudresourcemanager.projects.getAncestry")
 def ancestry(call: Call) -> Doc:
     doc = _project(call, "resourcemanager.projects.get")
-    chain = [{"type": "project", "id": doc["projectId"]}, doc.get("parent")]
-    return {"ancestor": [{"resourceId": entry} for entry in chain if entry]}
+    chain = [{"type": "project", "id": doc["projectId"]}]
+    if parent := doc.get("parent"):
+        names = (name.partition("/") for name in folders.above(call.app, f"folders/{parent['id']}"))
+        chain += [parent, *({"type": kind.removesuffix("s"), "id": ident} for kind, _, ident in names)]
+    return {"ancestor": [{"resourceId": entry} for entry in chain]}
 
 
 # -- changing ------------------------------------------------------------------
@@ -253,7 +265,9 @@ def move(call: Call) -> Operation:
     kind, _, number = call.body.get("destinationParent", "").partition("/")
     if kind not in ("organizations", "folders") or not number:
         raise ApiError(400, "Request contains an invalid argument.")
-    return _operation(call, "move", "pp.", _save(call, doc | {"parent": {"type": kind[:-1], "id": number}}))
+    parent = {"type": kind[:-1], "id": number}
+    _check_parent(call, parent, "projects.move")
+    return _operation(call, "move", "pp.", _save(call, doc | {"parent": parent}))
 
 
 # -- policies --------------------------------------------------------------------

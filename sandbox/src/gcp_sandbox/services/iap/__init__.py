@@ -9,8 +9,9 @@ import re
 import secrets
 from typing import Any
 
-from gcp_sandbox import policies
+from gcp_sandbox import policies, projects
 from gcp_sandbox.errors import ApiError
+from gcp_sandbox.iam import ORGANIZATION, folder_resource
 from gcp_sandbox.paging import page
 from gcp_sandbox.service import Call, Service
 
@@ -74,15 +75,28 @@ def _level(call: Call) -> str:
     return "webServices" if found["service"] else "webTypes" if found["type"] else "web"
 
 
+def _require(call: Call, verb: str) -> None:
+    """Refuse a caller without a permission of IAP on the resource, or on what it is in."""
+    name = _resource(call)
+    kind, _, ident = name.partition("/")
+    if kind == "projects":
+        call.require(f"iap.{_level(call)}.{verb}", "//iap.googleapis.com/" + name)
+        return
+    where = folder_resource(ident) if kind == "folders" else ORGANIZATION
+    ours = kind == "folders" or ident == projects.organization(call.app)
+    if not ours or not call.app.iam.allows(call.principal, f"iap.{kind}.{verb}", where):
+        raise call.app.iam.denied(call, f"iap.{kind}.{verb}", name)
+
+
 @SERVICE.method("iap.getIamPolicy")
 def get_policy(call: Call) -> Doc:
-    call.require(f"iap.{_level(call)}.getIamPolicy", full_name(call))
+    _require(call, "getIamPolicy")
     return policies.shown(call, call.app.iam.policy(full_name(call)), policies.requested_version(call))
 
 
 @SERVICE.method("iap.setIamPolicy")
 def set_policy(call: Call) -> Doc:
-    call.require(f"iap.{_level(call)}.setIamPolicy", full_name(call))
+    _require(call, "setIamPolicy")
     return policies.shown(call, policies.replace(call, full_name(call)), 3)
 
 
@@ -97,14 +111,14 @@ def test_permissions(call: Call) -> Doc:
 @SERVICE.method("iap.getIapSettings")
 def get_settings(call: Call) -> Doc:
     name = _resource(call)
-    call.require(f"iap.{_level(call)}.getSettings", full_name(call))
+    _require(call, "getSettings")
     return {"name": name} | (call.app.store.peek(SETTINGS, name) or {})
 
 
 @SERVICE.method("iap.updateIapSettings")
 def update_settings(call: Call) -> Doc:
     name = _resource(call)
-    call.require(f"iap.{_level(call)}.updateSettings", full_name(call))
+    _require(call, "updateSettings")
     body = {k: v for k, v in call.body.items() if k != "name"}
     paths = [p.strip() for p in call.params.get("updateMask", "").split(",") if p.strip()]
     if paths:
@@ -151,7 +165,7 @@ def _check_settings(doc: Doc) -> None:
 
 @SERVICE.method("iap.validateAttributeExpression")
 def validate_expression(call: Call) -> None:
-    call.require(f"iap.{_level(call)}.updateSettings", full_name(call))
+    _require(call, "updateSettings")
     if not call.params["expression"].strip().startswith("attributes."):
         raise ApiError(400, "Request contains an invalid argument.")
 
