@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from .conftest import BACKEND, BUCKET, INSTANCE, PROJECT, REGION, SECRET
+from .conftest import BACKEND, BUCKET, INSTANCE, PROJECT, REGION, SECRET, SERVICE
 
 pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is no gcloud on this machine")
 
@@ -73,3 +73,27 @@ def test_artifact_registry(gcloud):
         assert made["name"] in [each["name"] for each in gcloud("artifacts", "repositories", "list")]
     finally:
         gcloud("artifacts", "repositories", "delete", "gcloud", place, form="")
+
+
+def test_cloud_run(gcloud):
+    place = f"--region={REGION}"
+    server = gcloud("run", "services", "describe", SERVICE, place)
+    ready = server["status"]["latestReadyRevisionName"]
+    assert [(t["revisionName"], t["percent"]) for t in server["status"]["traffic"]] == [(ready, 100)]
+    assert SERVICE in [each["metadata"]["name"] for each in gcloud("run", "services", "list")]
+    revisions = gcloud("run", "revisions", "list", f"--service={SERVICE}", place)
+    assert revisions[0]["metadata"]["name"] == ready
+    variables = {env["name"]: env for env in revisions[0]["spec"]["containers"][0]["env"]}
+    assert variables["MLFLOW_DB_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == SECRET
+    roles = [binding["role"] for binding in gcloud("run", "services", "get-iam-policy", SERVICE, place)["bindings"]]
+    assert "roles/run.invoker" in roles
+
+    container = revisions[0]["spec"]["containers"][0]
+    account = f"--service-account={revisions[0]['spec']['serviceAccountName']}"
+    gcloud("run", "jobs", "create", "gcloud", f"--image={container['image']}", "--command=python", "--args=-c,print(6*7)",
+           account, place, form="")  # fmt: skip
+    try:
+        execution = gcloud("run", "jobs", "execute", "gcloud", "--wait", place)
+        assert execution["status"]["succeededCount"] == 1
+    finally:
+        gcloud("run", "jobs", "delete", "gcloud", place, form="")
