@@ -177,6 +177,20 @@ def test_folders(api: Api, done: Callable[..., dict[str, Any]], organization: st
     assert api("POST", f"{V3}/folders", json=bad).json()["error"]["details"][0]["fieldViolations"][0]["field"] == "display_name"
 
 
+def test_folders_of_version_2(api: Api, organization: str) -> None:
+    old = V1.replace("/v1", "/v2")
+    body = {"displayName": f"Old {secrets.token_hex(4)}"}
+    made = api("POST", f"{old}/folders", params={"parent": organization}, json=body).json()
+    while not made.get("done"):
+        made = api("GET", f"{V1}/{made['name']}").json()
+    assert made["metadata"]["operationType"] == "CREATE" and made["response"]["lifecycleState"] == "ACTIVE"
+    name = made["response"]["name"]
+    query = {"query": f'lifecycleState=ACTIVE AND displayName="{body["displayName"]}"'}
+    assert [f["name"] for f in api("POST", f"{old}/folders:search", json=query).json()["folders"]] == [name]
+    assert api("PATCH", f"{old}/{name}", json={"displayName": "New"}).json()["displayName"] == "New"
+    assert api("DELETE", f"{old}/{name}").json()["lifecycleState"] == "DELETE_REQUESTED"
+
+
 def test_policy_of_a_folder_holds_below(
     api: Api, done: Callable[..., dict[str, Any]], enable: Callable[..., None], organization: str
 ) -> None:

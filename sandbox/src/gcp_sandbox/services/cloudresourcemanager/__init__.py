@@ -1,4 +1,4 @@
-"""Resource Manager, v1 and v3: projects and their policies, folders, and the one organization that all are in.
+"""Resource Manager: projects and their policies, folders, and the one organization that all are in.
 
 https://cloud.google.com/resource-manager/reference/rest
 """
@@ -31,7 +31,7 @@ def _name(call: Call) -> str:
     return (params.get("projectId") or params.get("resource") or params.get("name") or "").removeprefix("projects/")
 
 
-SERVICE = Service("cloudresourcemanager", "v1", "v3", client_based=True)
+SERVICE = Service("cloudresourcemanager", "v1", "v2", "v3", client_based=True)
 folders.register(SERVICE)
 SERVICE.project_of = lambda call: _name(call) if call.method.id.startswith("cloudresourcemanager.projects.") else None
 

@@ -1,5 +1,6 @@
 """Folders: what an organization's projects are sorted into, with policies that hold for all below.
 
+Version 2 of the API has them too, with a lifecycleState, and changes names without an operation.
 https://cloud.google.com/resource-manager/reference/rest/v3/folders
 """
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Doc = dict[str, Any]
 DEPTH = 10
-_TYPE = "type.googleapis.com/google.cloud.resourcemanager.v3."
+_TYPE = "type.googleapis.com/google.cloud.resourcemanager."
 _NAME = re.compile(r"[^\W_]([\w -]{0,28}[^\W_])?")
 
 
@@ -128,14 +129,32 @@ def _save(app: Sandbox, doc: Doc) -> Doc:
 # -- methods -------------------------------------------------------------------
 
 
+def _shown(version: str, doc: Doc) -> Doc:
+    """A folder as a version of the API shows it."""
+    if version == "v3":
+        return doc
+    known = ("name", "parent", "displayName", "createTime")
+    return {k: doc[k] for k in known if k in doc} | {"lifecycleState": doc["state"]}
+
+
 def _start(call: Call, verb: str, doc: Doc, **metadata: str) -> Operation:
-    kind = {"@type": f"{_TYPE}{verb}FolderMetadata"}
-    return call.operation(verb, doc["name"], action=f"cloudresourcemanager.{verb}Folder", args={"folder": doc},
-                          metadata=kind | metadata, extra={"prefix": f"f{verb[0].lower()}."})  # fmt: skip
+    version = call.method.api.version
+    kind = {"@type": f"{_TYPE}v3.{verb}FolderMetadata"}
+    if version == "v2":
+        kind = {"@type": f"{_TYPE}v2.FolderOperation", "operationType": verb.upper()}
+    return call.operation(
+        verb, doc["name"], action=f"cloudresourcemanager.{verb}Folder", args={"folder": doc, "version": version},
+        metadata=kind | metadata, extra={"prefix": f"f{verb[0].lower()}."},
+    )  # fmt: skip
+
+
+def _response(op: Doc, doc: Doc) -> Doc:
+    version = op["args"]["version"]
+    return {"@type": f"{_TYPE}{version}.Folder"} | _shown(version, doc)
 
 
 def create(call: Call) -> Operation:
-    name, parent = call.body.get("displayName", ""), call.body.get("parent", "")
+    name, parent = call.body.get("displayName", ""), call.params.get("parent") or call.body.get("parent", "")
     if not _NAME.fullmatch(name):
         raise _invalid("display_name", "display_name must be 1 to 30 letters, digits, spaces, hyphens and underscores")
     check_parent(call, parent, "folders.create")
@@ -152,25 +171,25 @@ async def _create(app: Sandbox, op: Doc) -> Doc:
         doc = _save(app, doc | {"createTime": now()})
         for role in ("folderAdmin", "folderEditor"):
             app.iam.grant(folder_resource(_ident(doc["name"])), f"roles/resourcemanager.{role}", creator)
-    return {"@type": f"{_TYPE}Folder"} | (app.store.get(FOLDERS, _ident(doc["name"])) or doc)
+    return _response(op, app.store.get(FOLDERS, _ident(doc["name"])) or doc)
 
 
 async def _update(app: Sandbox, op: Doc) -> Doc:
     doc = op["args"]["folder"]
     _fit(app, doc)
-    return {"@type": f"{_TYPE}Folder"} | _save(app, doc)
+    return _response(op, _save(app, doc))
 
 
 def get(call: Call) -> Doc:
     _permit(call, "folders.get", call.params["name"])
-    return _named(call)
+    return _shown(call.method.api.version, _named(call))
 
 
 def list_(call: Call) -> Doc:
     parent = call.params.get("parent", "")
     check_parent(call, parent, "folders.list")
     found = [d for d in _within(call.app, parent) if call.params.get("showDeleted") or d["state"] == "ACTIVE"]
-    return page(call, "folders", found)
+    return page(call, "folders", [_shown(call.method.api.version, d) for d in found])
 
 
 def _matches(doc: Doc, text: str) -> bool:
@@ -187,8 +206,9 @@ def search(call: Call) -> Doc:
         resource = folder_resource(_ident(doc["name"]))
         return call.app.iam.allows(call.principal, "resourcemanager.folders.get", resource)
 
-    found = [d for _, d in call.app.store.list(FOLDERS) if _matches(d, call.params.get("query", "")) and may(d)]
-    return page(call, "folders", found)
+    query = call.params.get("query", call.body.get("query", ""))
+    found = [d for _, d in call.app.store.list(FOLDERS) if _matches(d, query) and may(d)]
+    return page(call, "folders", [_shown(call.method.api.version, d) for d in found])
 
 
 def _active(call: Call, permission: str) -> Doc:
@@ -199,7 +219,15 @@ def _active(call: Call, permission: str) -> Doc:
     return doc
 
 
-def patch(call: Call) -> Operation:
+def _changed(call: Call, verb: str, doc: Doc) -> Doc | Operation:
+    """A folder's change as an operation, in version 2 at once."""
+    if call.method.api.version == "v3":
+        return _start(call, verb, doc)
+    _fit(call.app, doc)
+    return _shown("v2", _save(call.app, doc))
+
+
+def patch(call: Call) -> Doc | Operation:
     doc = _active(call, "folders.update")
     mask = {re.sub("display_name", "displayName", f) for f in call.params.get("updateMask", "displayName").split(",")}
     if mask != {"displayName"}:
@@ -207,7 +235,7 @@ def patch(call: Call) -> Operation:
     name = call.body.get("displayName", "")
     if not _NAME.fullmatch(name):
         raise _invalid("display_name", "display_name must be 1 to 30 letters, digits, spaces, hyphens and underscores")
-    return _start(call, "Update", doc | {"displayName": name})
+    return _changed(call, "Update", doc | {"displayName": name})
 
 
 def move(call: Call) -> Operation:
@@ -217,7 +245,7 @@ def move(call: Call) -> Operation:
                   destinationParent=target)  # fmt: skip
 
 
-def delete(call: Call) -> Operation:
+def delete(call: Call) -> Doc | Operation:
     doc = _active(call, "folders.delete")
     parent = {"type": "folder", "id": _ident(doc["name"])}
     held = [d for d in _within(call.app, doc["name"]) if d["state"] == "ACTIVE"]
@@ -225,16 +253,19 @@ def delete(call: Call) -> Operation:
     if held:
         raise ApiError(400, "Precondition check failed.", status="FAILED_PRECONDITION")
     gone = _save(call.app, doc | {"state": "DELETE_REQUESTED", "deleteTime": now()})
+    if call.method.api.version == "v2":
+        return _shown("v2", gone)
     return call.app.operations.finished(
         service="cloudresourcemanager", dialect="longrunning", verb="Delete", target=doc["name"], user=call.principal.email,
-        metadata={"@type": f"{_TYPE}DeleteFolderMetadata"}, response={"@type": f"{_TYPE}Folder"} | gone, extra={"prefix": "fd."},
+        metadata={"@type": f"{_TYPE}v3.DeleteFolderMetadata"}, response={"@type": f"{_TYPE}v3.Folder"} | gone,
+        extra={"prefix": "fd."},
     )  # fmt: skip
 
 
-def undelete(call: Call) -> Operation:
+def undelete(call: Call) -> Doc | Operation:
     _permit(call, "folders.undelete", call.params["name"])
     doc = _named(call)
     if doc["state"] != "DELETE_REQUESTED":
         raise ApiError(400, "Precondition check failed.", status="FAILED_PRECONDITION")
     del doc["deleteTime"]
-    return _start(call, "Undelete", doc | {"state": "ACTIVE"})
+    return _changed(call, "Undelete", doc | {"state": "ACTIVE"})
