@@ -400,10 +400,13 @@ def test_a_network_must_be_there_and_its_subnet_large_enough(run, api, done):
     assert "does not exist" in error(run.deploy("attached", attached("nowhere", "nowhere")))
     compute = f"https://compute.googleapis.com/compute/v1/projects/{run.project}"
     done(api("POST", f"{compute}/global/networks", json={"name": "own", "autoCreateSubnetworks": False}))
-    for name, cidr in (("small", "10.1.0.0/27"), ("large", "10.2.0.0/26")):
-        body = {"name": name, "network": f"projects/{run.project}/global/networks/own", "ipCidrRange": cidr}
+    ranges = {"small": {"ipCidrRange": "10.1.0.0/27"}, "large": {"ipCidrRange": "10.2.0.0/26"},
+              "newer": {"stackType": "IPV6_ONLY", "ipv6AccessType": "EXTERNAL"}}  # fmt: skip
+    for name, own in ranges.items():
+        body = {"name": name, "network": f"projects/{run.project}/global/networks/own"} | own
         done(api("POST", f"{compute}/regions/{REGION}/subnetworks", json=body))
     assert "/26" in error(run.deploy("attached", attached("own", "small")))
+    assert "IPv4" in error(run.deploy("attached", attached("own", "newer")))
     assert "response" in run.deploy("attached", attached("own", "large"))
     both = {"connector": "c", "networkInterfaces": [{"network": "own"}]}
     answer = api("POST", f"{run.base}/services?serviceId=x", json={"template": run.template(vpcAccess=both)})

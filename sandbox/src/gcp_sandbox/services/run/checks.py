@@ -296,6 +296,9 @@ def networks(app: Sandbox, project_id: str, location: str, access: Doc | None) -
         raise StartError(
             f"VPC subnetwork {subnet} is not of the network {network}.", {"reason": "VPC_NETWORK_NOT_FOUND"}
         )
+    if "ipCidrRange" not in found:
+        raise StartError(f"The subnetwork {subnet} has no IPv4 range, which direct VPC egress needs.",
+                         {"reason": "VPC_NETWORK_NOT_FOUND"})  # fmt: skip
     size = ipaddress.ip_network(found["ipCidrRange"]).prefixlen
     if size > _MINIMUM_PREFIX:
         raise StartError(
