@@ -614,3 +614,26 @@ def test_what_was_answered_survives_a_kill(own: Any) -> None:
     session = own.session()
     done = session.post(f"{base}/operations/{operation['name']}/wait").json()
     assert done["status"] == "DONE" and session.get(f"{base}/networks/n").json()["name"] == "n"
+
+
+def test_policy_of_a_subnet(compute: Compute) -> None:
+    subnet = "regions/us-central1/subnetworks/default"
+    user, condition = "jane@example.com", {"title": "t", "expression": "request.time < timestamp('2100-01-01T00:00:00Z')"}
+    binding = {"role": "roles/compute.networkUser", "members": [f"user:{user}"]}
+    policy = {"version": 3, "bindings": [binding | {"condition": condition}]}
+    given = compute.call("POST", f"{subnet}/setIamPolicy", {"policy": policy}).json()
+    assert (given["version"], given["bindings"]) == (3, policy["bindings"])
+    assert compute.get(f"{subnet}/getIamPolicy")["bindings"][0]["role"].startswith("roles/compute.networkUser_withcond_")
+    assert compute.get(f"{subnet}/getIamPolicy?optionsRequestedPolicyVersion=3") == given
+    asked = {"permissions": ["compute.subnetworks.use", "compute.subnetworks.delete"]}
+    held = compute.call("POST", f"{subnet}/testIamPermissions", asked, as_=user).json()
+    assert held == {"permissions": ["compute.subnetworks.use"]}
+    for verb in ("getIamPolicy", "setIamPolicy"):
+        method, body = ("GET", None) if verb == "getIamPolicy" else ("POST", {"policy": {}})
+        code, reason, message = compute.refused(method, f"{subnet}/{verb}", body, as_=user)
+        assert (code, reason) == (403, "forbidden") and f"'compute.subnetworks.{verb}'" in message
+    stale = {"policy": {"etag": "BwXJ8MrdKXo=", "bindings": []}}
+    assert compute.refused("POST", f"{subnet}/setIamPolicy", stale)[0] == 412
+    for wrong in ({"role": "roles/viewer", "members": ["jane"]}, {"role": "viewer", "members": [f"user:{user}"]}):
+        assert compute.refused("POST", f"{subnet}/setIamPolicy", {"policy": {"bindings": [wrong]}})[0] == 400
+    assert "bindings" not in compute.call("POST", f"{subnet}/setIamPolicy", {"bindings": []}).json()

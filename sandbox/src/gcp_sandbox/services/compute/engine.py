@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gcp_sandbox import policies
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import Operation, compute_time
@@ -420,12 +421,15 @@ def _policy_name(kind: Kind, call: Call) -> str:
 
 
 def get_policy(kind: Kind, call: Call) -> Doc:
-    return call.app.iam.policy(_policy_name(kind, call))
+    policy = call.app.iam.policy(_policy_name(kind, call))
+    return policies.shown(call, policy, call.params.get("optionsRequestedPolicyVersion", 0))
 
 
 def set_policy(kind: Kind, call: Call) -> Doc:
-    policy = call.body.get("policy") or {k: v for k, v in call.body.items() if k in ("bindings", "etag", "version")}
-    return call.app.iam.set_policy(_policy_name(kind, call), policy, conflict=412)
+    name = _policy_name(kind, call)
+    policy = call.body.get("policy") or {k: v for k, v in call.body.items() if k in ("bindings", "etag")}
+    call.app.iam.check(call, name, policy)
+    return call.app.iam.set_policy(name, policy, conflict=412)
 
 
 def test_permissions(kind: Kind, call: Call) -> Doc:
