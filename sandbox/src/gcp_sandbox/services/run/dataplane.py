@@ -10,6 +10,7 @@ import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -232,16 +233,13 @@ async def _forward(
 ) -> web.StreamResponse:
     headers = _request_headers(request, extra)
     data = _body(request, None if http2 else LIMIT) if request.can_read_body else None
-    url = URL(f"http://{instance.address}:{instance.workload.port}{request.raw_path}", encoded=True)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     seconds = checks.duration(revision.get("timeout", "300s"))
     response: web.StreamResponse | None = None
     try:
-        async with asyncio.timeout(seconds), fleet(app).session.request(
-            request.method, url, headers=headers, data=data, allow_redirects=False
-        ) as upstream:  # fmt: skip
+        async with asyncio.timeout(seconds), _ask(app, request, instance, headers, data, http2) as upstream:
             if not http2 and (upstream.content_length or 0) > LIMIT and request.method != "HEAD":
                 instance.log("Response size was too large. Please consider reducing response size.")
                 return page(500, "Server Error", "The server encountered an error and could not complete your request."
@@ -271,6 +269,20 @@ async def _forward(
     with contextlib.suppress(ConnectionError):
         await response.write_eof()
     return response
+
+
+def _ask(
+    app: Sandbox, request: web.BaseRequest, instance: Instance, headers: CIMultiDict[str],
+    data: AsyncIterator[bytes] | None, http2: bool,
+) -> AbstractAsyncContextManager[Any]:  # fmt: skip
+    """The container's answer, in the protocol that its port is named after."""
+    port, path = instance.workload.port, request.raw_path
+    if http2:
+        from gcp_sandbox.services.run import h2c  # few containers want it
+
+        return h2c.request(request.method, instance.address, port, path, headers, data)
+    url = URL(f"http://{instance.address}:{port}{path}", encoded=True)
+    return fleet(app).session.request(request.method, url, headers=headers, data=data, allow_redirects=False)
 
 
 async def _websocket(
@@ -309,7 +321,7 @@ async def _pump(source: Any, target: Any) -> None:
             await target.send_bytes(message.data)
 
 
-def _begin(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+def _begin(upstream: Any) -> web.StreamResponse:
     named = {n.strip().lower() for n in upstream.headers.get("Connection", "").split(",")}
     response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
     for name, value in upstream.headers.items():
