@@ -72,3 +72,5 @@ def test_service_agent(api: Api, project: str) -> None:
     first, second = (api("POST", url).json()["response"] for _ in range(2))
     assert first == second
     assert first["email"].endswith("@gcp-sa-iap.iam.gserviceaccount.com")
+    storage = api("POST", url.replace("/iap.", "/storage.")).json()
+    assert storage["done"] is True and "email" not in storage["response"]

@@ -210,7 +210,8 @@ def generate(call: Call) -> Doc:
     _permit(call, "serviceusage.services.enable", f"generate service identity of [{service}]")
     _known(service)
     kind = "type.googleapis.com/google.api.serviceusage.v1beta1.ServiceIdentity"
-    response = {"@type": kind} | catalog.identity(call.app, project, service)
+    agent = catalog.identity(call.app, project, service)
+    response = {"@type": kind} | ({} if service in catalog.WITHOUT_PRIMARY else agent)
     return {"name": "operations/finished.DONE_OPERATION", "done": True, "response": response}
 
 

@@ -40,6 +40,8 @@ _DOMAINS = {
     "file": "cloud-filer", "tpu": "cloud-tpu", "containerregistry": "containerregistry", "redis": "cloud-redis",
     "cloudscheduler": "gcp-sa-cloudscheduler", "storage": "gs-project-accounts", "workflows": "gcp-sa-workflows",
 }  # fmt: skip
+# APIs none of whose agents is the primary one, so that Service Usage does not tell its e-mail.
+WITHOUT_PRIMARY = ("logging.googleapis.com", "storage.googleapis.com")
 # API -> role that its agent gets on the project when the API is enabled; agents of other APIs come when asked for.
 _AGENT_ROLES = {
     "compute": "roles/compute.serviceAgent", "run": "roles/run.serviceAgent", "container": "roles/container.serviceAgent",
