@@ -209,6 +209,18 @@ def test_a_revision_that_fails_says_why(run, api, done):
     assert ended["error"]["message"] == condition["message"] and ended["metadata"]["kind"] == "Service"
 
 
+def test_traffic_is_rolled_back_after_a_failure(run, api):
+    url = f"{run.serving}/services/back"
+    good = run.ready(api("POST", f"{run.serving}/services", json=run.service("back")))["status"]["latestReadyRevisionName"]
+    doc = run.ready(api("PUT", url, json=run.service("back", image="nowhere.example/none")))
+    bad = doc["status"]["latestCreatedRevisionName"]
+    assert doc["status"]["traffic"] == [{"revisionName": good, "percent": 100, "latestRevision": True}]
+    doc["spec"]["traffic"] = [{"revisionName": good, "percent": 100}]
+    doc = run.ready(api("PUT", url, json=doc))
+    assert doc["status"]["traffic"] == doc["spec"]["traffic"] and doc["status"]["latestCreatedRevisionName"] == bad
+    assert states(doc) == {"Ready": "False", "ConfigurationsReady": "False", "RoutesReady": "True"}
+
+
 def test_refusals(run, api, web):
     services = f"{run.serving}/services"
 

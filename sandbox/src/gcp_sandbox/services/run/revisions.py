@@ -98,7 +98,8 @@ def update(call: Call) -> Operation:
     spec = _spec(call, common.merged(call, "services", old, call.body))
     before = common.declared(call, "services", {k: v for k, v in old.items() if not k.startswith("_")})
     failed = old["terminalCondition"]["state"] == FAILED
-    renew = spec["template"] != before["template"] or failed or bool(call.params.get("forceNewRevision"))
+    again = failed and spec["traffic"] == before["traffic"]  # else it is a roll back
+    renew = spec["template"] != before["template"] or again or bool(call.params.get("forceNewRevision"))
     if spec == before and not renew:
         return common.operation(call, old, "Service", "run.unchanged", {"name": name, "kind": "Service"}, "")
     return _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)
@@ -180,10 +181,11 @@ async def reconcile(app: Sandbox, op: Doc) -> Doc | None:
             raise ApiError(404, f"Resource '{args['name'].rsplit('/', 1)[-1]}' was deleted.")
         if error is None:
             doc["latestReadyRevision"] = args["revision"]
+        if "latestReadyRevision" in doc:  # what is ready serves, whatever the newest revision does
             try:
                 _route(app, doc)
             except StartError as failure:
-                error = failure
+                error = error or failure
         if doc["generation"] == args["generation"] and "deleteTime" not in doc:
             _settle(doc, error)
         app.store.put("run.services", doc["name"], doc)
