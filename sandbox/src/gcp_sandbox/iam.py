@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox import conditions
+from gcp_sandbox import conditions, denials
 from gcp_sandbox.auth import EMAILS, Principal
 from gcp_sandbox.errors import ApiError, error_info
 from gcp_sandbox.roles import BASIC, exists, fits, role_has
@@ -45,7 +45,7 @@ _TYPES = {
 }  # fmt: skip
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
 _FOLDERS = "//cloudresourcemanager.googleapis.com/folders/"
-FOLDERS = "folders"  # the kind of their documents
+FOLDERS, DENIALS = "folders", "iam.denyPolicies"  # kinds of documents
 # What a policy's etag looks like; a resource's own etag, sent in its place, counts as none.
 _ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
@@ -270,7 +270,11 @@ class Iam:
         if principal is not None and principal.email:
             domain = principal.email.rsplit("@", 1)[-1]
             everyone |= {principal.member, f"domain:{domain}"} | ({"allAuthenticatedUsers"} if public else set())
-        for resource in self._with_parents(resources):
+        places = self._with_parents(resources)
+        if any(denials.denies(policy, principal, permission, {"request.time": datetime.now(UTC)} | (context or {}))
+               for place in places for _, policy in self._store.list(DENIALS, f"{place}/denypolicies/")):  # fmt: skip
+            return False
+        for resource in places:
             for binding in self._in_force(resource):
                 if (
                     self._role_has(binding["role"], permission)

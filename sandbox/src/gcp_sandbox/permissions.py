@@ -73,6 +73,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "resourceRecordSets": _CRUD, "responsePolicies": _CRUD, "responsePolicyRules": _CRUD,
     },
     "iam": {
+        "denypolicies": _CRUD,
         "roles": "create delete get list undelete update",
         "serviceAccountKeys": "create delete disable enable get list",
         "serviceAccounts": _CRUD + _IAM + " actAs disable enable getAccessToken getOpenIdToken implicitDelegation signBlob "

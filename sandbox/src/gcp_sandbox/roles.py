@@ -201,6 +201,8 @@ ROLES: dict[str, tuple[str, list[str]]] = {
     "roles/billing.user": ("Billing Account User", [
         "billing.accounts.get", "billing.accounts.getIamPolicy", "billing.accounts.list", "billing.resourceAssociations.*"]),
     "roles/billing.viewer": ("Billing Account Viewer", ["billing.*.get", "billing.*.getIamPolicy", "billing.*.list"]),
+    "roles/iam.denyAdmin": ("Deny Admin", ["iam.denypolicies.*", "iam.operations.get"]),
+    "roles/iam.denyReviewer": ("Deny Reviewer", ["iam.denypolicies.get", "iam.denypolicies.list"]),
     "roles/iam.securityAdmin": ("Security Admin", ["*.list", "*.getIamPolicy", "*.setIamPolicy", "iam.roles.get", *_PROJECT]),
     "roles/iam.securityReviewer": ("Security Reviewer", ["*.list", "*.getIamPolicy", "iam.roles.get", *_PROJECT]),
     "roles/iam.roleAdmin": ("Role Administrator", ["iam.roles.*", *_PROJECT, "resourcemanager.projects.getIamPolicy"]),
