@@ -430,20 +430,23 @@ def key(api: Callable[..., Any], project: str, bucket: str) -> dict[str, Any]:
     return json.loads(base64.b64decode(answer["privateKeyData"]))
 
 
-def signed(key: dict[str, Any], method: str, path: str, *, seconds: int = 60, ago: int = 0, **query: str) -> str:
-    """A V4 signed URL."""
+def signed(
+    key: dict[str, Any], method: str, path: str, *, seconds: int = 60, ago: int = 0, lower: bool = False, **query: str
+) -> str:
+    """A V4 signed URL; lower: with the names of its parameters in small letters, as gcloud writes them."""
     stamp = datetime.fromtimestamp(time.time() - ago, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/auto/storage/goog4_request"
     pairs = query | {
         "X-Goog-Algorithm": "GOOG4-RSA-SHA256", "X-Goog-Credential": f"{key['client_email']}/{scope}",
         "X-Goog-Date": stamp, "X-Goog-Expires": str(seconds), "X-Goog-SignedHeaders": "host",
     }  # fmt: skip
+    pairs = {k.lower() if lower else k: v for k, v in pairs.items()}
     text = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in sorted(pairs.items()))
     canonical = f"{method}\n{path}\n{text}\nhost:storage.googleapis.com\n\nhost\nUNSIGNED-PAYLOAD"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     private: Any = serialization.load_pem_private_key(key["private_key"].encode(), None)
     signature = private.sign(f"GOOG4-RSA-SHA256\n{stamp}\n{scope}\n{digest}".encode(), padding.PKCS1v15(), hashes.SHA256())
-    return f"{XML}{path}?{text}&X-Goog-Signature={signature.hex()}"
+    return f"{XML}{path}?{text}&{'x-goog-signature' if lower else 'X-Goog-Signature'}={signature.hex()}"
 
 
 def test_signed_urls(api, bucket, key):
@@ -451,6 +454,7 @@ def test_signed_urls(api, bucket, key):
     assert api("PUT", signed(key, "PUT", path), data=b"data", headers=NOBODY).status_code == 200
     url = signed(key, "GET", path)
     assert api("GET", url, headers=NOBODY).content == b"data"
+    assert api("GET", signed(key, "GET", path, lower=True), headers=NOBODY).content == b"data"
     xml_error(api("DELETE", url, headers=NOBODY), 403, "SignatureDoesNotMatch")
     xml_error(api("GET", url.replace("o%C3%BC", "other"), headers=NOBODY), 403, "SignatureDoesNotMatch")
     xml_error(api("GET", signed(key, "GET", path, ago=120), headers=NOBODY), 400, "ExpiredToken")

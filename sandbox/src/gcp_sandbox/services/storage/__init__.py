@@ -3,7 +3,21 @@
 https://cloud.google.com/storage/docs/json_api, https://cloud.google.com/storage/docs/xml-api/overview
 """
 
-from gcp_sandbox.services.storage import access, buckets, lifecycle, methods, upload, xmlapi
+from gcp_sandbox.services.storage import (
+    access,
+    buckets,
+    folders,
+    hmackeys,
+    lifecycle,
+    methods,
+    notifications,
+    objectacl,
+    upload,
+    xmlapi,
+)  # fmt: skip
 from gcp_sandbox.services.storage.common import SERVICE
 
-__all__ = ["SERVICE", "access", "buckets", "lifecycle", "methods", "upload", "xmlapi"]
+__all__ = [
+    "SERVICE", "access", "buckets", "folders", "hmackeys", "lifecycle", "methods", "notifications", "objectacl", "upload",
+    "xmlapi",
+]  # fmt: skip

@@ -8,20 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
+from gcp_sandbox.iam import KIND as POLICIES
 from gcp_sandbox.policies import shown as policy_shown
 from gcp_sandbox.roles import role_has
 from gcp_sandbox.service import Call
-from gcp_sandbox.services.storage import common
+from gcp_sandbox.services.storage import common, objects
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name, require
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
-_TEAMS = {"owners": "projectOwner", "editors": "projectEditor", "viewers": "projectViewer"}
-_OBJECT_ROLES = {"OWNER": "roles/storage.legacyObjectOwner", "READER": "roles/storage.legacyObjectReader"}
+TEAMS = {"owners": "projectOwner", "editors": "projectEditor", "viewers": "projectViewer"}
+OBJECT_ROLES = {"OWNER": "roles/storage.legacyObjectOwner", "READER": "roles/storage.legacyObjectReader"}
 _BUCKET_ROLES = {
     "OWNER": "roles/storage.legacyBucketOwner", "WRITER": "roles/storage.legacyBucketWriter",
     "READER": "roles/storage.legacyBucketReader",
@@ -70,7 +72,7 @@ def switched(app: Sandbox, bucket: Doc) -> None:
     """Uniform access was switched: the default list of objects turns into bindings, or back."""
     policy = app.iam.policy(full_name(bucket["name"]))
     bindings = policy.get("bindings", [])
-    roles = set(_OBJECT_ROLES.values())
+    roles = set(OBJECT_ROLES.values())
     if uniform(bucket):
         extra = [b for b in first_bindings(bucket) if b["role"] in roles]
         bindings = [*bindings, *extra]
@@ -81,23 +83,30 @@ def switched(app: Sandbox, bucket: Doc) -> None:
         first_lists(bucket, {}, None)
 
 
-def _policy(call: Call, bucket: Doc, version: int) -> Doc:
-    policy = policy_shown(call, call.app.iam.policy(full_name(bucket["name"])), version)
-    return {"kind": "storage#policy", "resourceId": f"projects/_/buckets/{bucket['name']}"} | policy
+def current_policy(call: Call, name: str, version: int) -> Doc:
+    """The policy of a bucket or managed folder (full name) as this API answers it."""
+    policy = policy_shown(call, call.app.iam.policy(name), version)
+    policy["etag"] = objects.counted((call.app.store.peek(POLICIES, name) or {}).get("serial", 0))
+    return {"kind": "storage#policy", "resourceId": name.replace("//storage.googleapis.com/", "projects/_/")} | policy
 
 
 @SERVICE.method("storage.buckets.getIamPolicy")
 def get_policy(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.buckets.getIamPolicy", bucket)
-    return _policy(call, bucket, call.params.get("optionsRequestedPolicyVersion", 1))
+    return current_policy(call, full_name(bucket["name"]), call.params.get("optionsRequestedPolicyVersion", 1))
 
 
 @SERVICE.method("storage.buckets.setIamPolicy")
 def set_policy(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.buckets.setIamPolicy", bucket)
-    policy = {k: v for k, v in call.body.items() if k in ("bindings", "etag", "version")}
+    return replace_policy(call, bucket, full_name(bucket["name"]))
+
+
+def replace_policy(call: Call, bucket: Doc, name: str) -> Doc:
+    """Set the policy of a call's body on a bucket or managed folder (full name).  Raises ApiError 400, 412."""
+    policy = {k: v for k, v in call.body.items() if k in ("bindings", "version")}
     for binding in policy.get("bindings", []):
         if not _accepted(binding.get("role", "")):
             raise common.invalid(f"Role {binding.get('role', '')} is not supported for this resource.")
@@ -110,11 +119,12 @@ def set_policy(call: Call) -> Doc:
         call.app.iam.check(call, full_name(bucket["name"]), policy)
     except ApiError as error:
         raise common.invalid(error.message) from None
-    current = call.app.iam.policy(full_name(bucket["name"]))
-    if policy.get("etag") and policy["etag"] != current["etag"]:
+    # Some clients write base64 with the letters for URLs.
+    given = call.body.get("etag", "").replace("-", "+").replace("_", "/")
+    if given and given != current_policy(call, name, 3)["etag"]:
         raise common.unmet()
-    call.app.iam.set_policy(full_name(bucket["name"]), policy)
-    return _policy(call, bucket, 3)
+    call.app.iam.set_policy(name, policy)
+    return current_policy(call, name, 3)
 
 
 def _accepted(role: str) -> bool:
@@ -147,16 +157,19 @@ def test_permissions(call: Call) -> Doc:
 
 
 def _entry(bucket: Doc, entity: str, role: str, *, of: str, where: str = "") -> Doc:
-    """One entry of a list; of: "bucket", "object" or "default"."""
+    """One entry of a list; of: "bucket", "object" or "default"; where: the object's name."""
     kind = "bucketAccessControl" if of == "bucket" else "objectAccessControl"
     out: Doc = {"kind": f"storage#{kind}", "entity": entity, "role": role}
     out["etag"] = hashlib.sha256(json.dumps([entity, role]).encode()).hexdigest()[:8]
     if of != "default":
         place = bucket["name"] + (f"/{where}" if where else "")
         out |= {"bucket": bucket["name"], "id": f"{place}/{entity}"}
-        path = f"b/{bucket['name']}/acl/{entity}" if of == "bucket" else f"b/{bucket['name']}/o/{where}/acl/{entity}"
+        inner = "" if of == "bucket" else f"/o/{quote(where, safe='')}"
+        path = f"b/{bucket['name']}{inner}/acl/{entity}"
+        if of == "object":
+            out["object"] = where
         out["selfLink"] = f"https://www.googleapis.com/storage/v1/{path}"
-    for team in _TEAMS:
+    for team in TEAMS:
         if entity.startswith(f"project-{team}-"):
             out["projectTeam"] = {"projectNumber": entity.rpartition("-")[2], "team": team}
     for kind in ("user", "group"):
@@ -229,10 +242,29 @@ def object_list(bucket: Doc, name: str, given: list[Doc] | None, preset: str, ow
     return {"acl": acl, "owner": {"entity": f"user-{owner.email}"}}
 
 
+def relisted(bucket: Doc, doc: Doc, entries: list[Doc] | None, preset: str = "") -> Doc:
+    """An object with another list, given or predefined; its owner stays, and so does what the owner may.  Raises ApiError."""
+    owner = doc.get("owner", {}).get("entity", "").removeprefix("user-")
+    out = doc | object_list(bucket, doc["name"], entries, preset, Principal(owner))
+    return out if owner else {k: v for k, v in out.items() if k != "owner"}
+
+
+def list_of(bucket: Doc, doc: Doc | None) -> list[Doc] | None:
+    """The list that counts for an object, or None where policies alone decide.
+
+    Objects that were made while access was uniform have the bucket's default list.
+    """
+    if uniform(bucket):
+        return None
+    if doc is None or "acl" in doc:
+        return doc["acl"] if doc else []
+    return [_entry(bucket, e["entity"], e["role"], of="object", where=doc["name"]) for e in bucket["defaultObjectAcl"]]
+
+
 def acl_allows(app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc]) -> bool:
     """Whether an object's list gives a caller a permission."""
     return any(
-        role_has(_OBJECT_ROLES.get(entry["role"], ""), permission) and _is(app, principal, bucket, entry["entity"])
+        role_has(OBJECT_ROLES.get(entry["role"], ""), permission) and _is(app, principal, bucket, entry["entity"])
         for entry in acl
     )
 
@@ -274,10 +306,10 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
         for entry in doc[field]:
             if entry["entity"] == call.params["entity"]:
                 return entry
-        raise ApiError(404, "The specified ACL entry does not exist.", reason="notFound")
+        raise common.no_key()
 
     def put(call: Call, doc: Doc, entity: str, role: str) -> Doc:
-        if role not in (_BUCKET_ROLES if of == "bucket" else _OBJECT_ROLES):
+        if role not in (_BUCKET_ROLES if of == "bucket" else OBJECT_ROLES):
             raise common.invalid(f"Invalid role: {role}.")
         if entity in _EVERYBODY and prevented(doc):
             raise public_refused()
@@ -323,7 +355,7 @@ def _synchronise(app: Sandbox, bucket: Doc) -> None:
     """A bucket's list and the legacy roles of its policy are one thing seen two ways."""
     members: dict[str, list[str]] = {}
     for entry in bucket["acl"]:
-        members.setdefault(_BUCKET_ROLES[entry["role"]], []).append(_member(bucket, entry["entity"]))
+        members.setdefault(_BUCKET_ROLES[entry["role"]], []).append(member(bucket, entry["entity"]))
     name = full_name(bucket["name"])
     kept: list[dict[str, Any]] = [
         b for b in app.iam.policy(name).get("bindings", []) if b["role"] not in _BUCKET_ROLES.values()
@@ -331,10 +363,10 @@ def _synchronise(app: Sandbox, bucket: Doc) -> None:
     app.iam.set_policy(name, {"bindings": kept + [{"role": r, "members": m} for r, m in members.items()]})
 
 
-def _member(bucket: Doc, entity: str) -> str:
+def member(bucket: Doc, entity: str) -> str:
     kind, _, rest = entity.partition("-")
     if kind == "project":
-        return f"{_TEAMS[rest.partition('-')[0]]}:{bucket['_project']}"
+        return f"{TEAMS[rest.partition('-')[0]]}:{bucket['_project']}"
     if kind == "user" and rest.endswith(".gserviceaccount.com"):
         return f"serviceAccount:{rest}"
     return f"{kind}:{rest}" if rest else entity

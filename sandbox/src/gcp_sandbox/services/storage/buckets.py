@@ -16,7 +16,7 @@ from gcp_sandbox import projects
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.service import Call
-from gcp_sandbox.services.storage import access, common, locations
+from gcp_sandbox.services.storage import access, common, deleted, folders, locations, notifications
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name, require
 from gcp_sandbox.services.storage.objects import Objects, etag, generation, moment
 
@@ -51,6 +51,8 @@ def _answer(call: Call, doc: Doc, *, full: bool) -> Doc:
 
 @SERVICE.method("storage.buckets.get")
 def get(call: Call) -> Doc | web.Response:
+    if call.params.get("softDeleted"):
+        return _answer(call, deleted.found(call, "storage.buckets.get"), full=False)
     doc = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.buckets.get", doc)
     try:
@@ -75,7 +77,8 @@ def list_(call: Call) -> Doc:
         if doc["_project"] == project["projectId"] and name > after
     ]  # fmt: skip
     if call.params.get("softDeleted"):
-        found = []
+        gone = deleted.of_project(call.app, project["projectId"])
+        found = [doc for doc in gone if after < doc["name"] and doc["name"].startswith(prefix)]
     out: Doc = {"kind": "storage#buckets"}
     if found:
         out["items"] = [_answer(call, doc, full=False) for doc in found[:most]]
@@ -126,6 +129,8 @@ def insert(call: Call) -> Doc:
         doc["satisfiesPZI"] = True
     else:
         doc["rpo"] = "DEFAULT"
+    if call.params.get("enableObjectRetention"):
+        doc["objectRetention"] = {"mode": "Enabled"}
     if place.regions and call.body.get("customPlacementConfig"):
         doc["customPlacementConfig"] = {"dataLocations": list(place.regions)}
     given = {k: v for k, v in call.body.items() if k in _SETTABLE and k != "customPlacementConfig"}
@@ -141,6 +146,8 @@ def insert(call: Call) -> Doc:
 async def patch(call: Call) -> Doc:
     doc = _changing(call)
     raw = json.loads(await call.request.read() or b"{}")
+    if not raw:
+        return _answer(call, doc, full=True)
     _refuse_immutable(doc, call.body)
     given = {k: v for k, v in call.body.items() if k in _SETTABLE}
     laid = {k: _merged(doc.get(k), v, raw.get(k)) for k, v in given.items()}
@@ -195,11 +202,16 @@ def delete(call: Call) -> None:
     require(call.app, call.principal, "storage.buckets.delete", doc)
     common.guard(call.params, doc["generation"], doc["metageneration"])
     objects = Objects(call.app, doc)
-    if not objects.empty():
+    if not objects.empty() or not folders.empty(call.app, doc):
         raise common.conflict("The bucket you tried to delete is not empty.")
-    objects.purge(everything=True)
-    call.app.store.delete(BUCKETS, doc["name"])
-    call.app.iam.drop(full_name(doc["name"]))
+    with call.app.store.atomic():
+        notifications.forget(call, doc)
+        folders.forget(call, doc)
+        call.app.store.delete(BUCKETS, doc["name"])
+        kept = deleted.bury(call.app, doc)
+        call.app.iam.drop(full_name(doc["name"]))
+    if not kept:
+        objects.purge(everything=True)
 
 
 @SERVICE.method("storage.buckets.lockRetentionPolicy")
@@ -211,6 +223,11 @@ def lock(call: Call) -> Doc:
         raise common.invalid("Bucket has no retention policy to lock.")
     doc["retentionPolicy"]["isLocked"] = True
     return _changed(call, doc, {})
+
+
+@SERVICE.method("storage.buckets.restore")
+def restore(call: Call) -> Doc:
+    return _answer(call, deleted.restored(call), full=True)
 
 
 @SERVICE.method("storage.projects.serviceAccount.get")
@@ -269,6 +286,8 @@ def _lay(call: Call, doc: Doc, given: Doc) -> None:
     for key, value in given.items():
         setter = _SETTERS.get(key)
         if value is None or value in ({}, []):
+            if key == "retentionPolicy" and doc.get(key, {}).get("isLocked"):
+                raise _locked(doc)
             if key not in ("softDeletePolicy", "iamConfiguration", "storageClass", "acl", "defaultObjectAcl"):
                 doc.pop(key, None)
             elif key == "softDeletePolicy":
@@ -297,6 +316,10 @@ def _complete(call: Call, doc: Doc) -> None:
     config["uniformBucketLevelAccess"] = config["bucketPolicyOnly"] = uniform
     if doc.get("hierarchicalNamespace", {}).get("enabled") and not uniform["enabled"]:
         raise common.invalid("Hierarchical namespace buckets must use uniform bucket-level access.")
+    if "logging" in doc:
+        doc["logging"].setdefault("logObjectPrefix", doc["name"])
+    if doc.get("autoclass", {}).get("enabled"):
+        doc["storageClass"] = "STANDARD"  # that of new objects; Autoclass moves them on
     if doc.get("versioning", {}).get("enabled") and doc.get("hierarchicalNamespace", {}).get("enabled"):
         raise common.invalid("Hierarchical namespace buckets do not support object versioning.")
 
@@ -364,12 +387,16 @@ def _lifecycle(doc: Doc, value: Doc) -> None:
     doc["lifecycle"] = {"rule": rules}
 
 
+def _locked(doc: Doc) -> ApiError:
+    text = f"Cannot reduce the retention duration of a locked Retention Policy for bucket '{doc['name']}'."
+    return ApiError(403, text, reason="forbidden")
+
+
 def _retention(doc: Doc, value: Doc) -> None:
     seconds = int(value.get("retentionPeriod", 0))
     old = doc.get("retentionPolicy", {})
     if old.get("isLocked") and seconds < int(old["retentionPeriod"]):
-        text = "Cannot reduce the retention duration of a locked Retention Policy for bucket '" + doc["name"] + "'."
-        raise ApiError(403, text, reason="forbidden")
+        raise _locked(doc)
     if not 0 < seconds <= 3155760000:
         raise common.invalid("Retention period must be between 1 and 3155760000 seconds.")
     same = old.get("retentionPeriod") == str(seconds)

@@ -25,13 +25,35 @@ def _project_of(call: Call) -> str | None:
     bucket = call.params.get("bucket") or call.params.get("destinationBucket") or call.params.get("sourceBucket")
     if bucket:
         doc = call.app.store.peek(BUCKETS, bucket)
+        if doc:
+            who_pays(call.app, call.principal, doc, call.params.get("userProject"))
         return doc["_project"] if doc else None
-    name = call.params.get("project", "")
+    name = call.params.get("project") or call.params.get("projectId", "")
     return name if projects.find(call.app, name) else None
 
 
 SERVICE = Service("storage", "v1", family="legacy", lenient=True, anonymous=True)
 SERVICE.project_of = _project_of
+
+
+def who_pays(app: Sandbox, principal: Principal, bucket: Doc, payer: str | None) -> None:
+    """Refuse a request to a bucket whose requesters pay, unless it names who does or its own project may be billed.
+
+    https://cloud.google.com/storage/docs/requester-pays#requirements
+    """
+    if not bucket.get("billing", {}).get("requesterPays"):
+        return
+    if payer is None:
+        own = project_resource(bucket["_project"])
+        if not app.iam.allows(principal, "resourcemanager.projects.createBillingAssignment", own):
+            text = "Bucket is a requester pays bucket but no user project provided."
+            raise ApiError(400, text, reason="required")
+        return
+    project = projects.find(app, payer)
+    allowed = project and app.iam.allows(principal, "serviceusage.services.use", project_resource(project["projectId"]))
+    if not allowed:
+        text = f"{principal.email or 'Anonymous caller'} does not have serviceusage.services.use access."
+        raise ApiError(403, text, reason="forbidden")
 
 
 def full_name(bucket: str) -> str:
@@ -63,6 +85,11 @@ def no_object(bucket: str, name: str, generation: str = "") -> ApiError:
     return ApiError(404, f"No such object: {bucket}/{name}{suffix}", reason="notFound")
 
 
+def no_key() -> ApiError:
+    """404 for what belongs to a bucket or object: an entry of its list, a notification, an HMAC key."""
+    return ApiError(404, "The specified key does not exist.", reason="notFound")
+
+
 def conflict(text: str) -> ApiError:
     """409."""
     return ApiError(409, text, reason="conflict")
@@ -82,29 +109,33 @@ class NotModified(Exception):
 
 
 def allows(
-    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = ""
+    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = "",
+    below: str = "",
 ) -> bool:
-    """Whether a caller has a permission on a bucket, or on an object of this name (for conditions).
+    """Whether a caller has a permission on a bucket, or on an object of this name (for conditions and managed folders).
 
-    acl: the object's, in a bucket without uniform access.
-    """
-    from gcp_sandbox.services.storage import access
+    acl: the object's, in a bucket without uniform access.  below: prefix of the names that are asked for, whose managed
+    folders may allow it too.
+    """  # fmt: skip
+    from gcp_sandbox.services.storage import access, folders
 
     context = {}
     if name:
         context = {"resource.type": "storage.googleapis.com/Object",
                    "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}"}  # fmt: skip
-    resources = (project_resource(bucket["_project"]), full_name(bucket["name"]))
+    above = folders.managed_above(app, bucket, name or below)
+    resources = (project_resource(bucket["_project"]), full_name(bucket["name"]), *above)
     if app.iam.allows(principal, permission, *resources, context=context, public=not access.prevented(bucket)):
         return True
     return acl is not None and access.acl_allows(app, principal, permission, bucket, acl)
 
 
 def require(
-    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = ""
+    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = "",
+    below: str = "",
 ) -> None:
     """Raise the 401 or 403 unless allowed."""
-    if not allows(app, principal, permission, bucket, acl, name):
+    if not allows(app, principal, permission, bucket, acl, name, below):
         raise denied(principal, permission)
 
 

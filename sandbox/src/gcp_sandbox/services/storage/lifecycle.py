@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox.services.storage import content, parts, upload
+from gcp_sandbox.services.storage import content, deleted, parts, upload
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc
 from gcp_sandbox.services.storage.objects import Objects
 
@@ -44,6 +44,7 @@ def tend(app: Sandbox, now: datetime) -> None:
         found.purge()
         for rule in bucket.get("lifecycle", {}).get("rule", ()):
             _apply(app, found, rule, now)
+    deleted.purge(app)
     for ident, session in app.store.list(upload.SESSIONS):
         if _time(session["start"]) < now - timedelta(days=_SESSION_DAYS):
             if "done" not in session:

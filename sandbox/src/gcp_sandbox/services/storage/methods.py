@@ -10,17 +10,11 @@ from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox.errors import ApiError
 from gcp_sandbox.service import Call
-from gcp_sandbox.services.storage import access, common, content, objects
+from gcp_sandbox.services.storage import access, common, content, folders, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc, allows, bucket_of, require
 from gcp_sandbox.services.storage.objects import EDITABLE, Objects, shown
 from gcp_sandbox.services.storage.upload import Target, held
-
-
-def acl_of(bucket: Doc, doc: Doc | None) -> list[Doc] | None:
-    """The list that counts for an object, or None where policies alone decide."""
-    return None if access.uniform(bucket) else (doc or {}).get("acl", [])
 
 
 def find(call: Call, permission: str, *, bucket: str = "", name: str = "", generation: Any = None) -> tuple[Doc, Doc]:
@@ -28,7 +22,8 @@ def find(call: Call, permission: str, *, bucket: str = "", name: str = "", gener
     found = bucket_of(call.app, bucket or call.params["bucket"])
     name = name or call.params["object"]
     doc = Objects(call.app, found).get(name, generation)
-    require(call.app, call.principal, permission, found, acl_of(found, doc), name)
+    if doc or access.uniform(found):  # else there is no list that could allow it
+        require(call.app, call.principal, permission, found, access.list_of(found, doc), name)
     if doc is None:
         # Who may not list the bucket is not told what is not in it.
         require(call.app, call.principal, "storage.objects.list", found)
@@ -37,7 +32,10 @@ def find(call: Call, permission: str, *, bucket: str = "", name: str = "", gener
 
 
 def _projected(call: Call, doc: Doc, default: str = "noAcl") -> Doc:
-    return shown(doc, full=call.params.get("projection", default) == "full")
+    full = call.params.get("projection", default) == "full"
+    acl = access.list_of(bucket_of(call.app, doc["bucket"]), doc) if full else None
+    out = shown(doc, full=acl is not None)
+    return out if acl is None else out | {"acl": acl}
 
 
 @SERVICE.method("storage.objects.get")
@@ -71,7 +69,7 @@ def _get_deleted(call: Call) -> Doc:
 @SERVICE.method("storage.objects.list")
 def list_(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.objects.list", bucket)
+    require(call.app, call.principal, "storage.objects.list", bucket, below=call.params.get("prefix", ""))
     if call.params.get("softDeleted") and call.params.get("versions"):
         raise common.invalid("softDeleted and versions cannot both be true.")
     found = Objects(call.app, bucket).all(
@@ -81,6 +79,8 @@ def list_(call: Call) -> Doc:
         chosen, prefixes, token = objects.pages(found, call.params)
     except ValueError:
         raise common.invalid("Invalid page token.") from None
+    if call.params.get("includeFoldersAsPrefixes") and call.params.get("delimiter") == "/" and not call.params.get("pageToken"):
+        prefixes = sorted({*prefixes, *folders.prefixes(call.app, bucket, call.params.get("prefix", ""))})
     out: Doc = {"kind": "storage#objects"}
     if token:
         out["nextPageToken"] = token
@@ -106,7 +106,7 @@ async def patch(call: Call) -> Doc:
             merged = doc.get("metadata", {}) | value
             value = {k: v for k, v in merged.items() if raw["metadata"].get(k, "") is not None}
         _put(call, bucket, doc, key, value)
-    return _projected(call, Objects(call.app, bucket).change(doc), "full")
+    return _changed(call, bucket, doc)
 
 
 @SERVICE.method("storage.objects.update")
@@ -115,6 +115,12 @@ def update(call: Call) -> Doc:
     for key in EDITABLE:
         if key != "acl" or key in call.body:
             _put(call, bucket, doc, key, call.body.get(key))
+    return _changed(call, bucket, doc)
+
+
+def _changed(call: Call, bucket: Doc, doc: Doc) -> Doc:
+    if call.params.get("predefinedAcl"):
+        doc = access.relisted(bucket, doc, None, call.params["predefinedAcl"])
     return _projected(call, Objects(call.app, bucket).change(doc), "full")
 
 
@@ -131,7 +137,7 @@ def _guard(call: Call, doc: Doc, prefix: str = "if") -> None:
 def _put(call: Call, bucket: Doc, doc: Doc, key: str, value: Any) -> None:
     if key == "acl":
         if value is not None:
-            doc |= access.object_list(bucket, doc["name"], value, "", call.principal)
+            doc |= access.relisted(bucket, doc, value)
     elif key == "customTime" and doc.get("customTime") and (not value or value < doc["customTime"]):
         raise common.invalid("Once set, an object's customTime cannot be removed or moved to the past.")
     elif value in (None, "", {}):
@@ -159,12 +165,29 @@ def restore(call: Call) -> Doc:
         raise common.no_object(bucket["name"], call.params["object"], str(call.params.get("generation", "")))
     live = found.get(doc["name"])
     _guard(call, live or {"generation": "0", "metageneration": "0"})
+    return _projected(call, found.add(_revived(call, doc)))
+
+
+def _revived(call: Call, doc: Doc) -> Doc:
     new = {k: v for k, v in doc.items() if k not in ("softDeleteTime", "hardDeleteTime", "timeDeleted")}
     stamp = objects.moment()
     new |= {"generation": objects.generation(), "metageneration": "1", "timeCreated": stamp, "updated": stamp}
-    new["etag"] = objects.etag(new)
-    new["_blob"] = content.link(call.app, doc["_blob"])
-    return _projected(call, found.add(new))
+    return new | {"etag": objects.etag(new), "_blob": content.link(call.app, doc["_blob"])}
+
+
+@SERVICE.method("storage.objects.bulkRestore")
+def bulk_restore(call: Call) -> Doc:
+    bucket = bucket_of(call.app, call.params["bucket"])
+    require(call.app, call.principal, "storage.objects.restore", bucket)
+    require(call.app, call.principal, "storage.objects.create", bucket)
+    found, given = Objects(call.app, bucket), call.body
+    globs = [objects.glob(pattern) for pattern in given.get("matchGlobs", [])]
+    for doc in found.all(deleted=True):
+        taken = found.get(doc["name"]) is not None and not given.get("allowOverwrite")
+        after, before = given.get("softDeletedAfterTime", ""), given.get("softDeletedBeforeTime", "~")
+        if not taken and after < doc["softDeleteTime"] < before and (not globs or any(g.fullmatch(doc["name"]) for g in globs)):
+            found.add(_revived(call, doc))
+    return folders.started(call, bucket, "BulkRestoreObjects", {}, "google.protobuf.Empty", {})
 
 
 # -- copies ----------------------------------------------------------------
@@ -216,7 +239,7 @@ def rewrite(call: Call) -> Doc:
 def move(call: Call) -> Doc:
     bucket, source = find(call, "storage.objects.get", name=call.params["sourceObject"])
     if not (allows(call.app, call.principal, "storage.objects.move", bucket)
-            or allows(call.app, call.principal, "storage.objects.delete", bucket, acl_of(bucket, source))):  # fmt: skip
+            or allows(call.app, call.principal, "storage.objects.delete", bucket, access.list_of(bucket, source))):  # fmt: skip
         raise common.denied(call.principal, "storage.objects.move")
     _guard(call, source, "ifSource")
     held(bucket, source)
@@ -257,13 +280,5 @@ async def compose(call: Call) -> Doc:
 def test_permissions(call: Call) -> Doc:
     bucket, doc = find(call, "storage.objects.get")
     asked = call.params.get("permissions", [])
-    have = [p for p in asked if allows(call.app, call.principal, p, bucket, acl_of(bucket, doc))]
+    have = [p for p in asked if allows(call.app, call.principal, p, bucket, access.list_of(bucket, doc), doc["name"])]
     return {"kind": "storage#testIamPermissionsResponse"} | ({"permissions": have} if have else {})
-
-
-@SERVICE.method("storage.objects.getIamPolicy", "storage.objects.setIamPolicy")
-def policy(call: Call) -> Doc:
-    bucket, _ = find(call, "storage.objects.get")
-    if access.uniform(bucket):
-        raise common.invalid("Object policies are disabled in buckets with uniform bucket-level access.")
-    raise ApiError(501, "gcp-sandbox keeps access control lists of objects, not policies.", reason="notImplemented")

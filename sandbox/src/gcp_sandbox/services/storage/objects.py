@@ -75,6 +75,14 @@ class Objects:
         found = [doc for kind in kinds for _, doc in self._app.store.list(kind)]
         return found if kinds == [self._live] else sorted(found, key=lambda d: (d["name"], int(d["generation"])))
 
+    def below(self, prefix: str) -> list[Doc]:
+        """Live objects whose name begins so; for reading only."""
+        return [doc for _, doc in self._app.store.list(self._live, prefix)]
+
+    def last_hard_delete(self) -> str:
+        """When the last of the softly deleted objects goes for good; "" where there are none."""
+        return max((doc["hardDeleteTime"] for _, doc in self._app.store.list(self._gone)), default="")
+
     def empty(self) -> bool:
         """Whether there is no live object and no older version."""
         return not self._app.store.list(self._live) and not self._app.store.list(self._old)
@@ -83,7 +91,10 @@ class Objects:
 
     def add(self, doc: Doc) -> Doc:
         """Make a record the live object of its name; what it replaces becomes a version, or is softly deleted."""
+        from gcp_sandbox.services.storage import folders
+
         with self._app.store.atomic():
+            folders.ensure(self._app, self.bucket, doc["name"])
             before = self._app.store.get(self._live, doc["name"])
             unused = self._retire(before) if before else None
             out = self._app.store.put(self._live, doc["name"], doc)
@@ -99,6 +110,13 @@ class Objects:
         if live and live["generation"] == doc["generation"]:
             return self._app.store.put(self._live, doc["name"], doc)
         return self._app.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give objects whose name begins with old one that begins with new."""
+        for key, doc in self._app.store.list(self._live, old):
+            self._app.store.delete(self._live, key)
+            moved = doc | {"name": new + key.removeprefix(old), "metageneration": str(int(doc["metageneration"]) + 1)}
+            self._app.store.put(self._live, moved["name"], moved | {"etag": etag(moved)})
 
     def reclass(self, doc: Doc, storage_class: str) -> None:
         """Move an object to another storage class."""
@@ -153,6 +171,8 @@ def record(bucket: Doc, name: str, given: Doc, *, blob: str, size: int, md5: str
     """A new object's record; given: what the client set."""
     stamp, number = moment(), generation()
     storage_class = given.get("storageClass") or bucket["storageClass"]
+    if bucket.get("autoclass", {}).get("enabled"):
+        storage_class = "STANDARD"  # whatever the client asks for
     doc: Doc = {
         "kind": "storage#object", "name": name, "bucket": bucket["name"], "generation": number, "metageneration": "1",
         "storageClass": storage_class, "size": str(size), "md5Hash": md5, "crc32c": crc32c, "timeCreated": stamp,
@@ -163,14 +183,30 @@ def record(bucket: Doc, name: str, given: Doc, *, blob: str, size: int, md5: str
     doc |= {key: given[key] for key in EDITABLE if given.get(key) not in (None, "", {}) and key != "acl"}
     if bucket.get("defaultEventBasedHold"):
         doc.setdefault("eventBasedHold", True)
+    key = given.get("kmsKeyName") or bucket.get("encryption", {}).get("defaultKmsKeyName")
+    if key:
+        doc["kmsKeyName"] = key if "/cryptoKeyVersions/" in key else f"{key}/cryptoKeyVersions/1"
     doc["etag"] = etag(doc)
     return doc
 
 
 def etag(doc: Doc) -> str:
-    """The etag of an object's or bucket's generation and metageneration."""
-    text = f"{doc.get('generation', '')}/{doc['metageneration']}"
-    return base64.b64encode(b"\x08" + text.encode()).decode()
+    """The etag of an object's generation and metageneration, or of a bucket's metageneration."""
+    if doc["kind"] == "storage#bucket":
+        return counted(int(doc["metageneration"]))
+    return counted(int(doc["generation"]), int(doc["metageneration"]))
+
+
+def counted(*numbers: int) -> str:
+    """An etag of numbers: a protocol buffer of them, in base64 ("CAE=" of 1)."""
+    out = bytearray()
+    for field, value in enumerate(numbers, 1):
+        out.append(field << 3)
+        while value > 0x7F:
+            out.append(value & 0x7F | 0x80)
+            value >>= 7
+        out.append(value)
+    return base64.b64encode(out).decode()
 
 
 def shown(doc: Doc, *, full: bool = False) -> Doc:
@@ -212,7 +248,7 @@ def pages(found: Iterator[Doc] | list[Doc], params: Doc) -> tuple[list[Doc], lis
     begin, end = params.get("startOffset", ""), params.get("endOffset", "")
     most = min(params.get("maxResults") or 1000, 1000)
     after = base64.urlsafe_b64decode(params["pageToken"]).decode() if params.get("pageToken") else ""
-    matches = _glob(params["matchGlob"]) if params.get("matchGlob") else None
+    matches = glob(params["matchGlob"]) if params.get("matchGlob") else None
     chosen: list[Doc] = []
     prefixes: list[str] = []
     last = ""
@@ -243,7 +279,7 @@ def pages(found: Iterator[Doc] | list[Doc], params: Doc) -> tuple[list[Doc], lis
     return chosen, prefixes, ""
 
 
-def _glob(pattern: str) -> Any:
+def glob(pattern: str) -> Any:
     """A regular expression of matchGlob: * within a folder, ** over folders, ?, [a-z], {a,b}."""
     out, depth = "", 0
     for part in re.findall(r"\*\*/?|\*|\?|\[[^]]*\]|\{|\}|,|.", pattern, re.S):

@@ -1,15 +1,19 @@
-"""Signed URLs: who signed one, when its signature is right and it has not expired.
+"""Signed requests: who signed a URL or a request's headers, when the signature is right and it has not expired.
 
-https://cloud.google.com/storage/docs/authentication/signatures, https://cloud.google.com/storage/docs/access-control/signed-urls-v2
+https://cloud.google.com/storage/docs/authentication/signatures, https://cloud.google.com/storage/docs/access-control/signed-urls-v2,
+https://cloud.google.com/storage/docs/migrating
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import hashlib
+import hmac
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
@@ -21,13 +25,32 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from gcp_sandbox.auth import Principal
+from gcp_sandbox.services.storage import hmackeys
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
-_ALGORITHM = "GOOG4-RSA-SHA256"
 _LONGEST = 7 * 24 * 3600
 _EARLY = 15 * 60
+_FIELDS = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scheme:
+    """One family of version 4: prefix of its parameters and headers, and what ends and begins its derived keys."""
+
+    prefix: str
+    service: str
+    ending: str
+    secret: str
+
+
+# By algorithm.  Clients that speak S3 use the last one.
+_SCHEMES = {
+    "GOOG4-RSA-SHA256": _Scheme("x-goog", "storage", "goog4_request", ""),
+    "GOOG4-HMAC-SHA256": _Scheme("x-goog", "storage", "goog4_request", "GOOG4"),
+    "AWS4-HMAC-SHA256": _Scheme("x-amz", "s3", "aws4_request", "AWS4"),
+}
 
 
 class BadSignature(Exception):
@@ -39,53 +62,88 @@ class BadSignature(Exception):
 
 
 def signer(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal | None:
-    """The service account that signed a request's URL, or None where it is not signed.  Raises BadSignature.
+    """The service account that signed a request or its URL, or None where it is not signed.  Raises BadSignature.
 
     resource: "/bucket/object", percent-encoded, which version 2 signs whatever the host.
     """
-    query = request.rel_url.query
-    if "X-Goog-Signature" in query:
-        return _version_4(app, request)
-    if "Signature" in query and "GoogleAccessId" in query:
+    query = {name.lower(): value for name, value in request.rel_url.query.items()}
+    for prefix in ("x-goog", "x-amz"):
+        if f"{prefix}-signature" in query:
+            return _url(app, request, prefix, query)
+    if "signature" in query and "googleaccessid" in query:
         return _version_2(app, request, resource)
+    header = request.headers.get("Authorization", "")
+    if header.partition(" ")[0] in _SCHEMES:
+        return _header(app, request, header)
     return None
 
 
-def _version_4(app: Sandbox, request: web.BaseRequest) -> Principal:
-    query = request.rel_url.query
-    missing = [k for k in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders") if f"X-Goog-{k}" not in query]
+def _url(app: Sandbox, request: web.BaseRequest, prefix: str, query: dict[str, str]) -> Principal:
+    missing = [name for name in _FIELDS if f"{prefix}-{name.lower()}" not in query]
     if missing:
-        raise _malformed(f"Missing query parameter X-Goog-{missing[0]}")
-    if query["X-Goog-Algorithm"] != _ALGORITHM:
-        raise _malformed(f"X-Goog-Algorithm {query['X-Goog-Algorithm']} is not supported")
-    found = re.fullmatch(r"(.+)/(\d{8})/([a-z0-9-]+)/storage/goog4_request", query["X-Goog-Credential"])
-    stamp = query["X-Goog-Date"]
-    if not found or not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or found[2] != stamp[:8]:
-        raise _malformed("Error parsing the X-Goog-Credential parameter; the Credential must match X-Goog-Date")
-    expires = query["X-Goog-Expires"]
+        raise _malformed(f"Missing query parameter {prefix.title()}-{missing[0]}")
+    algorithm, credential, stamp, expires, names = (query[f"{prefix}-{name.lower()}"] for name in _FIELDS)
+    if algorithm not in _SCHEMES or _SCHEMES[algorithm].prefix != prefix:
+        raise _malformed(f"{prefix.title()}-Algorithm {algorithm} is not supported")
     if not expires.isdigit() or not 1 <= int(expires) <= _LONGEST:
-        raise _malformed("X-Goog-Expires must be a number of seconds between 1 and 604800")
-    begin = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    canonical = _canonical(request)
-    text = "\n".join([
-        _ALGORITHM, stamp, query["X-Goog-Credential"].partition("/")[2], hashlib.sha256(canonical.encode()).hexdigest(),
-    ])  # fmt: skip
-    try:
-        signature = binascii.unhexlify(query["X-Goog-Signature"])
-    except binascii.Error:
-        signature = b""
-    principal = _signed(app, found[1], text, signature, CanonicalRequest=canonical)
+        raise _malformed(f"{prefix.title()}-Expires must be a number of seconds between 1 and 604800")
+    principal = _version_4(app, request, algorithm, credential, stamp, names, query[f"{prefix}-signature"])
+    begin = _moment(stamp)
     _in_time(begin, begin + int(expires))
     return principal
 
 
-def _canonical(request: web.BaseRequest) -> str:
+def _header(app: Sandbox, request: web.BaseRequest, header: str) -> Principal:
+    algorithm, _, rest = header.partition(" ")
+    fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+    if not {"Credential", "SignedHeaders", "Signature"} <= fields.keys():
+        raise _malformed("The Authorization header needs Credential, SignedHeaders and Signature")
+    stamp = request.headers.get(f"{_SCHEMES[algorithm].prefix}-date", "")
+    names, signature = fields["SignedHeaders"], fields["Signature"]
+    principal = _version_4(app, request, algorithm, fields["Credential"], stamp, names, signature)
+    if abs(time.time() - _moment(stamp)) > _EARLY:
+        text = "The difference between the request time and the current time is too large."
+        raise BadSignature(403, "RequestTimeTooSkewed", text)
+    return principal
+
+
+def _moment(stamp: str) -> float:
+    return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _version_4(
+    app: Sandbox, request: web.BaseRequest, algorithm: str, credential: str, stamp: str, names: str, signature: str
+) -> Principal:
+    scheme = _SCHEMES[algorithm]
+    found = re.fullmatch(rf"(.+)/(\d{{8}})/([a-z0-9-]+)/{scheme.service}/{scheme.ending}", credential)
+    if not found or not re.fullmatch(r"\d{8}T\d{6}Z", stamp) or found[2] != stamp[:8]:
+        raise _malformed("Error parsing the Credential; it must match the date of the request")
+    canonical = _canonical(request, scheme.prefix, names)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = "\n".join([algorithm, stamp, credential.partition("/")[2], digest])
+    try:
+        given = binascii.unhexlify(signature)
+    except binascii.Error:
+        given = b""
+    if not scheme.secret:
+        return _signed(app, found[1], text, given, CanonicalRequest=canonical)
+
+    def right(secret: str) -> bool:
+        key = (scheme.secret + secret).encode()
+        for part in (found[2], found[3], scheme.service, scheme.ending):
+            key = hmac.digest(key, part.encode(), "sha256")
+        return hmac.compare_digest(hmac.digest(key, text.encode(), "sha256"), given)
+
+    return _keyed(app, found[1], right, StringToSign=text, CanonicalRequest=canonical)
+
+
+def _canonical(request: web.BaseRequest, prefix: str, signed_names: str) -> str:
     path, _, raw_query = request.raw_path.partition("?")
     pairs = sorted(
         (quote(k, safe="-_.~"), quote(v, safe="-_.~"))
-        for k, v in parse_qsl(raw_query, keep_blank_values=True) if k != "X-Goog-Signature"
+        for k, v in parse_qsl(raw_query, keep_blank_values=True) if k.lower() != f"{prefix}-signature"
     )  # fmt: skip
-    names = request.rel_url.query["X-Goog-SignedHeaders"].lower().split(";")
+    names = signed_names.lower().split(";")
     lines = []
     for name in names:
         values = request.headers.getall(name, [])
@@ -94,10 +152,24 @@ def _canonical(request: web.BaseRequest) -> str:
             message = "Your request has a malformed header."
             raise BadSignature(400, "MalformedSecurityHeader", message, ParameterName=name, Details=text)
         lines.append(f"{name}:{','.join(' '.join(v.split()) for v in values)}\n")
-    payload = request.headers["x-goog-content-sha256"] if "x-goog-content-sha256" in names else "UNSIGNED-PAYLOAD"
+    payload = request.headers.get(f"{prefix}-content-sha256", "UNSIGNED-PAYLOAD")
     path = re.sub("%..", lambda found: found[0].upper(), path)
     head = [request.method, path, "&".join(f"{k}={v}" for k, v in pairs), "".join(lines)]
     return "\n".join([*head, ";".join(names), payload])
+
+
+def _keyed(app: Sandbox, ident: str, right: Callable[[str], bool], **details: str) -> Principal:
+    """The account whose HMAC key it is, if right(its secret).  Raises BadSignature."""
+    from gcp_sandbox.services.iam import accounts
+
+    key = hmackeys.active(app, ident)
+    if key is None:
+        text = "The Google Cloud Storage access key you provided does not exist in our records."
+        raise BadSignature(403, "InvalidAccessKeyId", text)
+    account = accounts.by_email(app, key["serviceAccountEmail"])
+    if account and not account.get("disabled") and right(key["_secret"]):
+        return Principal(key["serviceAccountEmail"])
+    raise _mismatch(**details)
 
 
 def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal:
@@ -116,7 +188,13 @@ def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Princip
         signature = base64.b64decode(query["Signature"])
     except binascii.Error:
         signature = b""
-    principal = _signed(app, query["GoogleAccessId"], text, signature)
+    if query["GoogleAccessId"].startswith("GOOG"):
+        def right(secret: str) -> bool:
+            return hmac.compare_digest(hmac.digest(secret.encode(), text.encode(), "sha1"), signature)
+
+        principal = _keyed(app, query["GoogleAccessId"], right, StringToSign=text)
+    else:
+        principal = _signed(app, query["GoogleAccessId"], text, signature)
     _in_time(0, int(expires))
     return principal
 
@@ -134,11 +212,15 @@ def _signed(app: Sandbox, email: str, text: str, signature: bytes, **details: st
             except InvalidSignature:
                 continue
             return Principal(email)
-    raise BadSignature(
-        403, "SignatureDoesNotMatch", "Access denied.", StringToSign=text, **details,
-        Details="The request signature we calculated does not match the signature you provided. Check your Google secret "
-        "key and signing method.",
-    )  # fmt: skip
+    raise _mismatch(StringToSign=text, **details)
+
+
+def _mismatch(**details: str) -> BadSignature:
+    text = (
+        "The request signature we calculated does not match the signature you provided. Check your Google secret key and "
+        "signing method."
+    )
+    return BadSignature(403, "SignatureDoesNotMatch", "Access denied.", **details, Details=text)
 
 
 def _in_time(begin: float, end: float) -> None:

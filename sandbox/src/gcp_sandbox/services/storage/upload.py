@@ -53,9 +53,9 @@ class Target:
     def check(self) -> None:
         """Permissions and preconditions, as they are now.  Raises ApiError."""
         before = self.objects.get(self.name)
-        acl = before.get("acl", []) if before and not access.uniform(self.bucket) else None
         require(self.app, self.principal, "storage.objects.create", self.bucket, name=self.name)
         if before:
+            acl = access.list_of(self.bucket, before)
             require(self.app, self.principal, "storage.objects.delete", self.bucket, acl, self.name)
             held(self.bucket, before)
         now = before or {"generation": None, "metageneration": None}

@@ -1,4 +1,4 @@
-"""The XML API: objects and buckets by plain HTTP, for signed URLs and tools that speak S3.
+"""The XML API: objects and buckets by plain HTTP, for signed URLs and tools that speak S3 (whose headers begin with x-amz).
 
 https://cloud.google.com/storage/docs/xml-api/reference-methods
 """
@@ -13,8 +13,10 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
+from gcp_sandbox import projects
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
+from gcp_sandbox.iam import project_resource
 from gcp_sandbox.services.storage import access, common, content, objects, parts, signed, upload
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 _HOST = "storage.googleapis.com"
+_LISTS = "http://doc.s3.amazonaws.com/2006-03-01"
+# What else can be asked of a bucket.
+_SUBRESOURCES = {"acl", "billing", "cors", "encryption", "lifecycle", "logging", "policy", "storageClass", "tagging", "versions",
+                 "website"}  # fmt: skip
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CODES = {
     400: ("InvalidArgument", "Invalid argument."), 401: ("AuthenticationRequired", "Authentication required."),
@@ -32,8 +38,7 @@ _CODES = {
 # Headers that set an object's metadata.
 _FIELDS = {
     "Cache-Control": "cacheControl", "Content-Disposition": "contentDisposition", "Content-Encoding": "contentEncoding",
-    "Content-Language": "contentLanguage", "Content-Type": "contentType", "x-goog-storage-class": "storageClass",
-    "x-goog-custom-time": "customTime",
+    "Content-Language": "contentLanguage", "Content-Type": "contentType", "x-goog-custom-time": "customTime",
 }  # fmt: skip
 _PRESETS = {
     "private": "private", "public-read": "publicRead", "public-read-write": "publicReadWrite",
@@ -56,11 +61,18 @@ class Request:
     def __init__(self, app: Sandbox, request: web.BaseRequest, bucket: str, name: str) -> None:
         self.app, self.http, self.bucket_name, self.name = app, request, bucket, name
         self.query = request.rel_url.query
+        self.prefix = "x-amz" if any(name.lower().startswith("x-amz-") for name in request.headers) else "x-goog"
         resource = f"/{bucket}" + (f"/{quote(name, safe='/-_.~')}" if name else "")
         try:
             self.principal = signed.signer(app, request, resource) or self._bearer()
         except signed.BadSignature as error:
             raise XmlError(error.status, error.code, error.message, **error.details) from None
+        if self.extension("content-sha256").startswith("STREAMING-"):
+            raise _unknown("Chunks that are signed one by one")
+
+    def extension(self, name: str) -> str:
+        """The value of an extension header, x-goog-NAME or x-amz-NAME ("": none)."""
+        return self.http.headers.get(f"x-goog-{name}") or self.http.headers.get(f"x-amz-{name}", "")
 
     def _bearer(self) -> Principal:
         try:
@@ -70,11 +82,17 @@ class Request:
 
     @property
     def bucket(self) -> Doc:
-        """The bucket's record.  Raises XmlError 404."""
+        """The bucket's record.  Raises XmlError 404, and 400 where nobody is named who pays."""
         try:
-            return bucket_of(self.app, self.bucket_name)
+            doc = bucket_of(self.app, self.bucket_name)
         except ApiError:
             raise XmlError(404, "NoSuchBucket", "The specified bucket does not exist.") from None
+        payer = self.query.get("userProject") or self.http.headers.get("x-goog-user-project")
+        try:
+            common.who_pays(self.app, self.principal, doc, payer)
+        except ApiError as error:
+            raise XmlError(error.code, "UserProjectMissing" if error.code == 400 else "AccessDenied", error.message) from None
+        return doc
 
     @property
     def params(self) -> Doc:
@@ -84,8 +102,8 @@ class Request:
             value = self.http.headers.get(f"x-goog-if-{word}")
             if value is not None:
                 out["ifGenerationMatch" if word.startswith("gen") else "ifMetagenerationMatch"] = value
-        preset = self.http.headers.get("x-goog-acl")
-        if preset is not None:
+        preset = self.extension("acl")
+        if preset:
             if preset not in _PRESETS:
                 raise XmlError(400, "InvalidArgument", "Invalid argument.", Details=f"Invalid canned ACL {preset}")
             out["predefinedAcl"] = _PRESETS[preset]
@@ -97,7 +115,10 @@ class Request:
         headers = self.http.headers
         out: Doc = {field: headers[name] for name, field in _FIELDS.items() if name in headers}
         out.setdefault("contentType", "application/octet-stream")
-        custom = {k[len("x-goog-meta-") :].lower(): v for k, v in headers.items() if k.lower().startswith("x-goog-meta-")}
+        if self.extension("storage-class"):
+            out["storageClass"] = self.extension("storage-class")
+        begin = f"{self.prefix}-meta-"
+        custom = {k[len(begin) :].lower(): v for k, v in headers.items() if k.lower().startswith(begin)}
         return out | ({"metadata": custom} if custom else {})
 
     def target(self) -> upload.Target:
@@ -109,8 +130,8 @@ class Request:
         """The object's record.  Raises ApiError, XmlError."""
         bucket, name = self.bucket, name or self.name
         doc = objects.Objects(self.app, bucket).get(name, self.query.get("generation"))
-        acl = None if access.uniform(bucket) else (doc or {}).get("acl", [])
-        require(self.app, self.principal, permission, bucket, acl, name)
+        if doc or access.uniform(bucket):  # else there is no list that could allow it
+            require(self.app, self.principal, permission, bucket, access.list_of(bucket, doc), name)
         if doc is None:
             require(self.app, self.principal, "storage.objects.list", bucket)
             text = f"No such object: {bucket['name']}/{name}"
@@ -161,9 +182,14 @@ def _etag(doc: Doc) -> str:
     return f'"{base64.b64decode(doc["md5Hash"]).hex()}"' if "md5Hash" in doc else f'"{doc["etag"]}"'
 
 
-def _headers(doc: Doc) -> dict[str, str]:
+def _unknown(what: str) -> XmlError:
+    text = "A header or query you provided requested a function that is not implemented."
+    return XmlError(501, "NotImplemented", text, Details=f"{what}: not in gcp-sandbox.")
+
+
+def _headers(call: Request, doc: Doc) -> dict[str, str]:
     out = objects.headers(doc) | {"ETag": _etag(doc)}
-    return out | {f"x-goog-meta-{k}": v for k, v in doc.get("metadata", {}).items()}
+    return out | {f"{call.prefix}-meta-{k}": v for k, v in doc.get("metadata", {}).items()}
 
 
 def _written(doc: Doc, status: int = 200) -> web.Response:
@@ -199,9 +225,7 @@ async def _serve(app: Sandbox, request: web.BaseRequest, bucket: str, name: str)
         if "upload_id" in request.rel_url.query and name:
             return await _resume(app, request)
         call = Request(app, request, bucket, name)
-        if not bucket:
-            raise XmlError(501, "NotImplemented", "Listing buckets is not supported by this method; use the JSON API.")
-        handler = (_OBJECT if name else _BUCKET).get(request.method)
+        handler = (_OBJECT if name else _BUCKET if bucket else _SERVICE).get(request.method)
         if handler is None:
             raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
         return await handler(call)
@@ -230,7 +254,7 @@ async def _get(call: Request) -> web.StreamResponse:
     common.check_generation(call.params, doc["generation"], doc["metageneration"])
     if call.http.headers.get("If-None-Match") == _etag(doc):
         return web.Response(status=304, headers={"ETag": _etag(doc)})
-    headers = _headers(doc)
+    headers = _headers(call, doc)
     for name, header in (("response-content-type", "Content-Type"), ("response-content-disposition", "Content-Disposition")):
         if name in call.query:
             headers[header] = call.query[name]
@@ -242,7 +266,7 @@ async def _get(call: Request) -> web.StreamResponse:
 async def _put(call: Request) -> web.StreamResponse:
     if "partNumber" in call.query or "uploadId" in call.query:
         return await parts.put(call)
-    if "x-goog-copy-source" in call.http.headers:
+    if call.extension("copy-source"):
         return _copy(call)
     target = call.target()
     blob = content.Blob(call.app)
@@ -255,13 +279,13 @@ async def _put(call: Request) -> web.StreamResponse:
 
 
 def _copy(call: Request) -> web.StreamResponse:
-    bucket, _, name = unquote(call.http.headers["x-goog-copy-source"]).removeprefix("/").partition("/")
+    bucket, _, name = unquote(call.extension("copy-source")).removeprefix("/").partition("/")
     here = call.bucket_name
     call.bucket_name = bucket
     source = call.find("storage.objects.get", name)
     call.bucket_name = here
     given = call.given
-    if call.http.headers.get("x-goog-metadata-directive", "COPY").upper() == "COPY":
+    if (call.extension("metadata-directive") or "COPY").upper() == "COPY":
         given = {k: v for k, v in source.items() if k in (*objects.EDITABLE, "storageClass") and k != "acl"}
     target = upload.Target(call.app, call.principal, here, call.name, given, call.params)
     doc = objects.record(
@@ -299,6 +323,46 @@ async def _delete(call: Request) -> web.StreamResponse:
 # -- buckets ---------------------------------------------------------------
 
 
+async def _buckets(call: Request) -> web.StreamResponse:
+    """GET / : the buckets of the project that is named, or of the account's own."""
+    named = call.extension("project-id")
+    project = projects.find(call.app, named) if named else projects.of_account(call.app, call.principal.email)
+    if project is None:
+        raise XmlError(400, "MissingSecurityHeader", "Your request was missing a required header.", Details="x-goog-project-id")
+    if not call.app.iam.allows(call.principal, "storage.buckets.list", project_resource(project["projectId"])):
+        raise common.denied(call.principal, "storage.buckets.list")
+    inner = "".join(
+        "<Bucket>" + element("Name", doc["name"]) + element("CreationDate", doc["timeCreated"]) + "</Bucket>"
+        for _, doc in call.app.store.list(common.BUCKETS) if doc["_project"] == project["projectId"]
+    )  # fmt: skip
+    owner = "<Owner>" + element("ID", project["projectNumber"]) + "</Owner>"
+    return xml("ListAllMyBucketsResult", f"{owner}<Buckets>{inner}</Buckets>", namespace=_LISTS)
+
+
+async def _delete_many(call: Request) -> web.StreamResponse:
+    """POST ?delete : the objects that the body names."""
+    if "delete" not in call.query:
+        raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+    root = parsed(await call.http.read())
+    inner = ""
+    for node in root.iter("Object"):
+        name, version = node.findtext("Key", ""), node.findtext("VersionId")
+        try:
+            found = objects.Objects(call.app, call.bucket)
+            doc = found.get(name, version)
+            require(call.app, call.principal, "storage.objects.delete", call.bucket, access.list_of(call.bucket, doc), name)
+            if doc is not None:  # one that is not there counts as deleted
+                upload.held(call.bucket, doc)
+                found.delete(doc, by_generation=version is not None)
+        except ApiError as error:
+            why = _from_api(error)
+            inner += f"<Error>{element('Key', name)}{element('Code', why.code)}{element('Message', why.message)}</Error>"
+            continue
+        if root.findtext("Quiet") != "true":
+            inner += f"<Deleted>{element('Key', name)}</Deleted>"
+    return xml("DeleteResult", inner)
+
+
 async def _list(call: Request) -> web.StreamResponse:
     bucket = call.bucket
     if "uploads" in call.query:
@@ -308,7 +372,13 @@ async def _list(call: Request) -> web.StreamResponse:
         if "location" in call.query:
             return xml("LocationConstraint", escape(bucket["location"]), namespace="")
         return web.Response(headers={"Content-Type": "application/xml; charset=UTF-8"})
-    require(call.app, call.principal, "storage.objects.list", bucket)
+    if "versioning" in call.query:
+        require(call.app, call.principal, "storage.buckets.get", bucket)
+        enabled = bucket.get("versioning", {}).get("enabled")
+        return xml("VersioningConfiguration", element("Status", "Enabled") if enabled else "")
+    for name in _SUBRESOURCES & call.query.keys():
+        raise _unknown(f"?{name}")
+    require(call.app, call.principal, "storage.objects.list", bucket, below=call.query.get("prefix", ""))
     query = call.query
     second = query.get("list-type") == "2"
     token = query.get("continuation-token", "")
@@ -332,11 +402,12 @@ async def _list(call: Request) -> web.StreamResponse:
                   ("LastModified", doc["updated"]), ("ETag", _etag(doc)), ("Size", doc["size"]))  # fmt: skip
         inner += "<Contents>" + "".join(element(k, v) for k, v in values) + "</Contents>"
     inner += "".join("<CommonPrefixes>" + element("Prefix", p) + "</CommonPrefixes>" for p in prefixes)
-    return xml("ListBucketResult", inner, namespace="http://doc.s3.amazonaws.com/2006-03-01")
+    return xml("ListBucketResult", inner, namespace=_LISTS)
 
 
 _OBJECT = {"GET": _get, "HEAD": _get, "PUT": _put, "POST": _post, "DELETE": _delete}
-_BUCKET = {"GET": _list, "HEAD": _list}
+_BUCKET = {"GET": _list, "HEAD": _list, "POST": _delete_many}
+_SERVICE = {"GET": _buckets}
 
 
 def parsed(data: bytes) -> ElementTree.Element:

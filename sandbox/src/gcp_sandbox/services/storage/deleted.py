@@ -1,0 +1,71 @@
+"""Buckets that were softly deleted: kept, with their objects, until their time is up.
+
+https://cloud.google.com/storage/docs/use-soft-deleted-buckets
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gcp_sandbox.iam import project_resource
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.storage import common
+from gcp_sandbox.services.storage.common import BUCKETS, Doc, full_name
+from gcp_sandbox.services.storage.objects import Objects, moment
+
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
+KIND = "storage.softDeletedBuckets"
+
+
+def bury(app: Sandbox, bucket: Doc) -> bool:
+    """Keep a bucket that is being deleted; False where it has no soft delete policy."""
+    seconds = int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
+    if seconds:
+        until = max(moment(seconds), Objects(app, bucket).last_hard_delete())
+        times = {"softDeleteTime": moment(), "hardDeleteTime": until}
+        kept = bucket | times | {"_policy": app.iam.policy(full_name(bucket["name"]))}
+        app.store.put(KIND, f"{bucket['name']}#{bucket['generation']}", kept)
+    return bool(seconds)
+
+
+def of_project(app: Sandbox, project: str) -> list[Doc]:
+    """The softly deleted buckets of a project, by name; for reading only."""
+    return [doc for _, doc in app.store.list(KIND) if doc["_project"] == project and doc["hardDeleteTime"] > moment()]
+
+
+def found(call: Call, permission: str) -> Doc:
+    """The softly deleted bucket that a call names by its generation (a copy).  Raises ApiError 400, 403, 404."""
+    if "generation" not in call.params:
+        raise common.required("Soft-deleted buckets are found by generation.")
+    doc = call.app.store.get(KIND, f"{call.params['bucket']}#{call.params['generation']}")
+    if doc is None or doc["hardDeleteTime"] <= moment():
+        raise common.no_bucket()
+    if not call.app.iam.allows(call.principal, permission, project_resource(doc["_project"])):
+        raise common.denied(call.principal, permission)
+    return doc
+
+
+def restored(call: Call) -> Doc:
+    """Bring the bucket that a call names back, with its policy and without its objects.  Raises ApiError."""
+    doc = found(call, "storage.buckets.restore")
+    store, name = call.app.store, doc["name"]
+    if store.peek(BUCKETS, name) is not None:
+        raise common.conflict("A live bucket of this name exists: a soft-deleted bucket cannot be restored beside it.")
+    policy = doc.pop("_policy")
+    for key in ("softDeleteTime", "hardDeleteTime"):
+        del doc[key]
+    with store.atomic():
+        store.delete(KIND, f"{name}#{doc['generation']}")
+        store.put(BUCKETS, name, doc)
+        call.app.iam.set_policy(full_name(name), {"bindings": policy.get("bindings", [])})
+    return doc
+
+
+def purge(app: Sandbox) -> None:
+    """Delete for good what was softly deleted long enough ago."""
+    for key, doc in app.store.list(KIND):
+        if doc["hardDeleteTime"] <= moment():
+            Objects(app, doc).purge(everything=True)
+            app.store.delete(KIND, key)
