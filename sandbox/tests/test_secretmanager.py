@@ -78,6 +78,24 @@ def test_aliases_annotations_and_expiry(api: Api, secret: str) -> None:
     assert api("PATCH", secret, params={"updateMask": "versionAliases"}, json=wrong).status_code == 400
 
 
+def test_rotation_by_parts_and_durations(api: Api, project: str, secret: str) -> None:
+    def patch(mask: str, **body: Any) -> requests.Response:
+        return api("PATCH", secret, params={"updateMask": mask}, json=body)
+
+    rotation = {"nextRotationTime": "2090-01-01T00:00:00Z", "rotationPeriod": "7200s"}
+    assert patch("rotation", rotation=rotation).status_code == 400  # no topic
+    topics = [{"name": f"projects/{project}/topics/t"}]
+    assert patch("rotation,topics", rotation=rotation, topics=topics).json()["rotation"] == rotation
+    new = {"nextRotationTime": "2091-01-01T00:00:00Z"}
+    assert patch("rotation.nextRotationTime", rotation=new).json()["rotation"] == rotation | new
+    assert patch("rotation.rotation_period").json()["rotation"] == new
+    assert "rotation" not in patch("rotation,topics").json()
+    assert patch("rotation,topics", rotation=rotation | {"rotationPeriod": "60s"}, topics=topics).status_code == 400
+    assert patch("versionDestroyTtl", versionDestroyTtl="3600s").status_code == 400
+    both = patch("ttl,expireTime", ttl="60s", expireTime="2090-01-01T00:00:00Z").json()["error"]["message"]
+    assert "oneof field 'expiration' is already set" in both
+
+
 def test_names_and_payloads_are_checked(api: Api, project: str, secret: str) -> None:
     ident = secret.rpartition("/")[2]
     body = {"replication": {"automatic": {}}}

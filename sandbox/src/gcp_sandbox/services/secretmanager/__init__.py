@@ -31,6 +31,7 @@ Doc = dict[str, Any]
 SERVICE = Service("secretmanager", "v1")
 SECRETS, VERSIONS = "secretmanager.secrets", "secretmanager.versions"
 PAYLOAD_MAX = 64 * 1024
+_CENTURY = 100 * 365 * 24 * 3600  # seconds
 _MUTABLE = {"labels", "annotations", "topics", "expireTime", "ttl", "rotation", "versionAliases", "versionDestroyTtl",
             "replication", "customerManagedEncryption", "etag", "tags"}  # fmt: skip
 
@@ -118,9 +119,22 @@ def _forget(app: Sandbox, key: str) -> None:
         app.iam.drop("//secretmanager.googleapis.com/" + key)
 
 
+def _camel(name: str) -> str:
+    return re.sub(r"_(.)", lambda m: m.group(1).upper(), name)
+
+
+def _seconds(doc: Doc, field: str, least: int, most: int) -> int:
+    """A duration of a secret.  Raises ApiError 400 where it is none, or too short or long."""
+    found = re.fullmatch(r"(\d+)(\.\d+)?s", doc[field])
+    if not found or not least <= int(found.group(1)) <= most:
+        text = f"Invalid {re.sub('[A-Z]', lambda m: '_' + m.group().lower(), field)} [{doc[field]}]"
+        raise ApiError(400, f"{text}: it must be between {least}s and {most}s.")
+    return int(found.group(1))
+
+
 def _settled(call: Call, key: str, doc: Doc) -> Doc:
     """A secret's document after a change: checked, and with what the server works out."""
-    for name in ("labels", "annotations", "topics", "versionAliases", "tags"):
+    for name in ("labels", "annotations", "topics", "versionAliases", "tags", "rotation"):
         if name in doc and not doc[name]:
             del doc[name]
     for label, value in doc.get("labels", {}).items():
@@ -131,11 +145,13 @@ def _settled(call: Call, key: str, doc: Doc) -> Doc:
         if not re.fullmatch(r"projects/[^/]+/topics/[^/]+", topic.get("name", "")):
             raise ApiError(400, f"Invalid topic name [{topic.get('name', '')}].")
     if "ttl" in doc:
-        seconds = re.fullmatch(r"(\d+)(\.\d+)?s", doc.pop("ttl"))
-        if not seconds:
-            raise ApiError(400, "Invalid ttl.")
-        when = datetime.now(UTC) + timedelta(seconds=int(seconds.group(1)))
+        if "expireTime" in doc:
+            raise ApiError(400, "Invalid value at 'secret' (oneof), oneof field 'expiration' is already set. Cannot set 'ttl'")
+        when = datetime.now(UTC) + timedelta(seconds=_seconds(doc, "ttl", 1, _CENTURY))
         doc["expireTime"] = when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        del doc["ttl"]
+    if "versionDestroyTtl" in doc:
+        _seconds(doc, "versionDestroyTtl", 24 * 3600, 1000 * 24 * 3600)
     if "expireTime" in doc and _time(doc["expireTime"], "expire_time") <= datetime.now(UTC):
         raise ApiError(400, "Secret.expire_time must be in the future.")
     if doc.get("rotation"):
@@ -143,6 +159,8 @@ def _settled(call: Call, key: str, doc: Doc) -> Doc:
             raise ApiError(400, "At least one topic is required to set a rotation policy on a Secret.")
         if "nextRotationTime" not in doc["rotation"]:
             raise ApiError(400, "rotation.next_rotation_time must be set if rotation.rotation_period is set.")
+        if "rotationPeriod" in doc["rotation"]:
+            _seconds(doc["rotation"], "rotationPeriod", 3600, _CENTURY)
     for alias, number in doc.get("versionAliases", {}).items():
         if not re.fullmatch(r"[A-Za-z][-\w]{0,62}", alias) or alias == "latest":
             raise ApiError(400, f"Invalid version alias [{alias}].")
@@ -187,8 +205,7 @@ def _meets(doc: Doc, term: str) -> bool:
         return field.strip('"') in doc["name"]
     found: Any = doc
     for part in field.split("."):
-        camel = re.sub(r"_(.)", lambda m: m.group(1).upper(), part)
-        found = found.get(camel, found.get(part)) if isinstance(found, dict) else None
+        found = found.get(_camel(part), found.get(part)) if isinstance(found, dict) else None
     value = value.strip('"')
     if isinstance(found, dict):
         return value == "*" or value in found
@@ -218,17 +235,18 @@ def patch(call: Call) -> Doc:
     _same_etag(doc, body.get("etag"))
     for path in paths:
         first, _, rest = path.partition(".")
-        field = re.sub(r"_(.)", lambda m: m.group(1).upper(), first)
+        field = _camel(first)
         if field not in _MUTABLE:
             raise ApiError(400, f"Invalid update mask path [{path}].")
         if field == "etag":
             continue
         if field == "replication" and not replication.same_places(doc.get(field, {}), body.get(field, {})):
             raise ApiError(400, "Secret.replication is immutable.")
-        if rest and field in ("labels", "annotations", "versionAliases"):
-            values = {k: v for k, v in doc.get(field, {}).items() if k != rest}
-            if rest in body.get(field, {}):
-                values[rest] = body[field][rest]
+        if rest and field in ("labels", "annotations", "versionAliases", "rotation"):
+            name = _camel(rest) if field == "rotation" else rest
+            values = {k: v for k, v in doc.get(field, {}).items() if k != name}
+            if name in body.get(field, {}):
+                values[name] = body[field][name]
             doc[field] = values
             continue
         if field in ("ttl", "expireTime"):
