@@ -17,6 +17,9 @@ def test_enable_disable_and_what_depends(api: Api, project: str, done: Callable[
     operation = done(api("POST", f"{one}:enable"))
     assert operation["response"]["service"]["state"] == "ENABLED"
     assert operation["metadata"] == {"@type": "type.googleapis.com/google.protobuf.Empty"}
+    again = api("POST", f"{one}:enable").json()
+    assert (again["name"], again["done"]) == ("operations/noop.DONE_OPERATION", True)
+    assert again["response"] == operation["response"]
     compute = f"{URL}/projects/{project}/services/compute.googleapis.com"
     assert api("GET", compute).json()["state"] == "ENABLED"
     refused = api("POST", f"{compute}:disable", json={})

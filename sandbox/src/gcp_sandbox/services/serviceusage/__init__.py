@@ -128,10 +128,13 @@ def _start(call: Call, action: str, services: list[str]) -> Operation:
 
 
 @SERVICE.method("serviceusage.services.enable")
-def enable(call: Call) -> Operation:
-    service = _service(call)
+def enable(call: Call) -> Doc | Operation:
+    service, project = _service(call), _project(call)
     _permit(call, "serviceusage.services.enable", f"enable service [{service}]")
     _known(service)
+    if projects.enabled(call.app, project["projectId"], service):
+        response = {"@type": _TYPE + "EnableServiceResponse", "service": _shown(call.app, project, service)}
+        return {"name": "operations/noop.DONE_OPERATION", "done": True, "response": response}
     return _start(call, "enableService", [service])
 
 
@@ -221,8 +224,8 @@ def generate(call: Call) -> Doc:
 @SERVICE.method("serviceusage.operations.get")
 def operation(call: Call) -> Doc:
     name = call.params["name"].removeprefix("operations/")
-    if name == "finished.DONE_OPERATION":
-        return {"name": "operations/finished.DONE_OPERATION", "done": True}
+    if name in ("finished.DONE_OPERATION", "noop.DONE_OPERATION"):
+        return {"name": f"operations/{name}", "done": True}
     op = call.app.operations.get(re.sub(r"^acf\.p2-\d+-", "", name))
     if op is None or op["service"] != "serviceusage":
         raise ApiError(403, "Permission denied to get operation, or the operation does not exist.")
