@@ -139,7 +139,7 @@ def test_what_v1_declares_v2_shows_and_the_other_way_round(run, api):
     assert spec["spec"]["containers"][0]["env"] == [container["env"][0], container["env"][1]]
     assert spec["spec"]["volumes"] == volumes
 
-    v2 = api("GET", f"{run.v2}/services/wide").json()
+    v2 = api("GET", f"{run.v2}/services/wide".replace("://run", f"://{REGION}-run")).json()
     assert (v2["ingress"], v2["launchStage"]) == ("INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER", "BETA")
     assert (v2["labels"], v2["annotations"], v2["client"]) == ({"team": "a"}, {"mine": "1"}, "tester")
     assert (v2["scaling"], v2["invokerIamDisabled"]) == ({"minInstanceCount": 1}, True)
@@ -215,6 +215,7 @@ def test_traffic_is_rolled_back_after_a_failure(run, api):
     doc = run.ready(api("PUT", url, json=run.service("back", image="nowhere.example/none")))
     bad = doc["status"]["latestCreatedRevisionName"]
     assert doc["status"]["traffic"] == [{"revisionName": good, "percent": 100, "latestRevision": True}]
+    assert run.ready(api("PUT", url, json=doc))["metadata"]["generation"] == 2  # what failed is not tried again by itself
     doc["spec"]["traffic"] = [{"revisionName": good, "percent": 100}]
     doc = run.ready(api("PUT", url, json=doc))
     assert doc["status"]["traffic"] == doc["spec"]["traffic"] and doc["status"]["latestCreatedRevisionName"] == bad
@@ -301,8 +302,10 @@ def test_lists_by_label_and_in_pages(run, api, web):
 def test_revisions_configurations_and_routes(run, api):
     url = f"{run.serving}/services/parts"
     old = run.ready(api("POST", f"{run.serving}/services", json=run.service("parts")))["status"]["latestReadyRevisionName"]
-    doc = run.ready(api("PUT", url, json=run.service("parts", timeoutSeconds=99)))
+    said = {f"{RUN}/cpu-throttling": "true", f"{RUN}/startup-cpu-boost": "false"}
+    doc = run.ready(api("PUT", url, json=run.service("parts", (), said, timeoutSeconds=99)))
     new = doc["status"]["latestReadyRevisionName"]
+    assert doc["spec"]["template"]["metadata"]["annotations"].items() >= said.items()
     selector = {"labelSelector": f"{SERVING}/service = parts"}
     revisions = api("GET", f"{run.serving}/revisions", params=selector).json()["items"]
     assert [r["metadata"]["name"] for r in revisions] == [new, old]

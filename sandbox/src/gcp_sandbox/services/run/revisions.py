@@ -82,8 +82,8 @@ async def patch(call: Call) -> Operation | Doc:
     return await common.settled(call, update(call), _ROW)
 
 
-def update(call: Call) -> Operation:
-    """Bring the service that a call names to the declaration in its body."""
+def update(call: Call, *, retry: bool = True) -> Operation:
+    """Bring the service that a call names to the declaration in its body; retry: what failed, though it is the same."""
     name = common.key(call)
     old = call.app.store.get("run.services", name)
     if old is None:
@@ -99,7 +99,7 @@ def update(call: Call) -> Operation:
     before = common.declared(call, "services", {k: v for k, v in old.items() if not k.startswith("_")})
     failed = old["terminalCondition"]["state"] == FAILED
     again = failed and spec["traffic"] == before["traffic"]  # else it is a roll back
-    renew = spec["template"] != before["template"] or again or bool(call.params.get("forceNewRevision"))
+    renew = spec["template"] != before["template"] or retry and again or bool(call.params.get("forceNewRevision"))
     if spec == before and not renew:
         return common.operation(call, old, "Service", "run.unchanged", {"name": name, "kind": "Service"}, "")
     return _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)

@@ -44,7 +44,7 @@ def replace(call: Call) -> Doc:
     before, _ = v1_fields.service(v1.shown(call, "Service", old))
     v2 = v1.as_v2(call, "services.patch", {"name": old["name"]}, v1_fields.untouched(body, old, before))
     with call.app.store.atomic():
-        op = v1.translated(False, lambda: revisions.update(v2))
+        op = v1.translated(False, lambda: revisions.update(v2, retry=False))
         return v1.remembered(call, "Service", op, kept)
 
 

@@ -112,8 +112,8 @@ REVISION = _ANY | _TASKS | {
 }  # fmt: skip
 EXECUTION = _ANY
 TASK = _TASKS
-# What is understood without being one field of its own; all else that is accepted is kept as it is.
-_BY_HAND = {CLOUDSQL, SECRETS, THROTTLING, BOOST, DEPENDENCIES, BINAUTHZ}
+# What is understood without being one field of its own.
+_BY_HAND = {CLOUDSQL, DEPENDENCIES, BINAUTHZ}
 Table = dict[str, tuple[str, _Codec]]
 
 
@@ -179,6 +179,6 @@ def plain(labels: Doc, annotations: Doc) -> Doc:
 
 
 def unread(annotations: Doc, *tables: Table) -> Doc:
-    """System annotations that have no field: they are kept beside the resource."""
-    known = _BY_HAND.union(*tables) - {SECRETS}
+    """System annotations that are kept beside the resource: they have no field, or one that does not tell all."""
+    known = _BY_HAND.union(*tables)
     return {name: value for name, value in annotations.items() if _SYSTEM.match(name) and name not in known}

@@ -228,10 +228,9 @@ def template_notes(template: Doc, kept: Doc, own: frozenset[str]) -> Doc:
     containers = template.get("containers", [])
     main = next((c for c in containers if c.get("ports")), containers[0] if containers else {})
     resources = main.get("resources", {})
-    if not resources.get("cpuIdle"):
-        out[notes.THROTTLING] = "false"
-    if resources.get("startupCpuBoost"):
-        out[notes.BOOST] = "true"
+    for name, value, default in ((notes.THROTTLING, "cpuIdle", True), (notes.BOOST, "startupCpuBoost", False)):
+        if name in kept or resources.get(value, False) is not default:
+            out[name] = "true" if resources.get(value) else "false"
     if needs := {c["name"]: c["dependsOn"] for c in containers if c.get("dependsOn")}:
         out[notes.DEPENDENCIES] = json.dumps(needs, separators=(",", ":"))
     return out | _shared_notes(template, kept, own)
