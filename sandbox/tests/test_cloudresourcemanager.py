@@ -119,7 +119,9 @@ def test_roles_are_real(api: Api, project: str) -> None:
 def test_billing_of_a_new_project(api: Api, project: str) -> None:
     url = f"{BILLING}/projects/{project}/billingInfo"
     assert api("GET", url).json()["billingEnabled"] is False
-    account = api("GET", f"{BILLING}/billingAccounts").json()["billingAccounts"][0]["name"]
+    found = api("GET", f"{BILLING}/billingAccounts").json()
+    account = found["billingAccounts"][0]["name"]
+    assert found["billingAccounts"][0]["parent"].startswith("organizations/") and found["nextPageToken"] == ""
     asked = {"permissions": ["billing.resourceAssociations.create"]}
     assert api("POST", f"{BILLING}/{account}:testIamPermissions", json=asked).json() == asked
     assert api("PUT", url, json={"billingAccountName": account}).json()["billingEnabled"] is True

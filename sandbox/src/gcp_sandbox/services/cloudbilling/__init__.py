@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gcp_sandbox import policies
+from gcp_sandbox import policies, projects
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import ORGANIZATION, project_resource
 from gcp_sandbox.service import Call, Service
@@ -23,14 +23,13 @@ _NAME = re.compile(r"billingAccounts/[0-9A-F]{6}(-[0-9A-F]{6}){2}")
 
 def _own(call: Call) -> str:
     """Name of the account that there is."""
-    known = call.app.store.peek("sandbox", "organization")
-    number = int(known["id"]) if known else 0
+    number = int(projects.organization(call.app))
     return f"billingAccounts/01{number % 16**4:04X}-{number // 7 % 16**6:06X}-{number // 11 % 16**6:06X}"
 
 
-def _account(name: str) -> Doc:
+def _account(call: Call, name: str) -> Doc:
     return {"name": name, "open": True, "displayName": "My Billing Account", "masterBillingAccount": "",
-            "currencyCode": "USD"}  # fmt: skip
+            "parent": f"organizations/{projects.organization(call.app)}", "currencyCode": "USD"}  # fmt: skip
 
 
 def _info(call: Call) -> Doc:
@@ -82,13 +81,14 @@ def _check(call: Call, name: str, permission: str) -> None:
 def accounts(call: Call) -> Doc:
     resources = ("//cloudbilling.googleapis.com/" + _own(call), ORGANIZATION)
     visible = call.app.iam.allows(call.principal, "billing.accounts.get", *resources)
-    return {"billingAccounts": [_account(_own(call))]} if visible else {}
+    found = {"billingAccounts": [_account(call, _own(call))]} if visible else {}
+    return found | {"nextPageToken": ""}  # this API writes empty fields
 
 
 @SERVICE.method("cloudbilling.billingAccounts.get")
 def account(call: Call) -> Doc:
     _check(call, call.params["name"], "billing.accounts.get")
-    return _account(call.params["name"])
+    return _account(call, call.params["name"])
 
 
 @SERVICE.method("cloudbilling.billingAccounts.getIamPolicy")
