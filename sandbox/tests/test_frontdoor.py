@@ -252,11 +252,13 @@ def test_openid_token_needs_an_allowed_client(stack, api, browser):
     token = api("POST", url, json={"audience": client, "includeEmail": True}, as_="alice@example.com").json()["token"]
     assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 401
     settings = {"accessSettings": {"oauthSettings": {"programmaticClients": [client]}}}
-    api("PATCH", f"{stack.iap}:iapSettings", json=settings)
-    try:
-        assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 200
-    finally:
-        api("PATCH", f"{stack.iap}:iapSettings", json={"accessSettings": {"oauthSettings": {"programmaticClients": []}}})
+    for name in (stack.iap, stack.iap.partition("/iap_web")[0]):  # settings of the project hold for its services
+        api("PATCH", f"{name}:iapSettings", json=settings)
+        try:
+            assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 200
+        finally:
+            api("PATCH", f"{name}:iapSettings", json={"accessSettings": {"oauthSettings": {"programmaticClients": []}}})
+        assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 401
 
 
 def test_what_the_service_is_told(stack, sandbox, browser):

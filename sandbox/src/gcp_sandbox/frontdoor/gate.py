@@ -24,6 +24,7 @@ from gcp_sandbox import projects
 from gcp_sandbox.auth import EMAILS, Principal, subject_id
 from gcp_sandbox.frontdoor import signin
 from gcp_sandbox.iam import project_resource
+from gcp_sandbox.services.cloudresourcemanager import folders
 from gcp_sandbox.services.iam import accounts, service_account
 
 if TYPE_CHECKING:
@@ -136,12 +137,14 @@ def _openid(app: Sandbox, backend: Doc, project: Doc, token: str) -> Principal:
 
 
 def programmatic_clients(app: Sandbox, backend: Doc, project: Doc) -> list[str]:
-    """OAuth clients that the IAP settings of the service, or of the project's web services, allow."""
-    number = project["projectNumber"]
+    """OAuth clients that the IAP settings of the service, or of what it is in, allow."""
+    number, parent = project["projectNumber"], project.get("parent", {})
+    above = f"{parent.get('type')}s/{parent.get('id')}"
     out: list[str] = []
     for name in (f"projects/{number}/iap_web/compute/services/{backend['name']}",
                  f"projects/{number}/iap_web/compute/services/{backend['id']}",
-                 f"projects/{number}/iap_web/compute", f"projects/{number}/iap_web"):  # fmt: skip
+                 f"projects/{number}/iap_web/compute", f"projects/{number}/iap_web", f"projects/{number}",
+                 above, *folders.above(app, above)):  # fmt: skip
         settings = app.store.peek("iap.settings", name) or {}
         oauth = settings.get("accessSettings", {}).get("oauthSettings", {})
         out += oauth.get("programmaticClients", [])
