@@ -203,7 +203,7 @@ def test_a_grant_that_never_comes(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed(NO_GRANT)))
     google.expect("GET", URL, failed(NO_GRANT)).expect("PATCH", URL, done(response=failed(NO_GRANT)))
     with pytest.raises(Exception) as caught:
-        run_module("run_service", timeout=12, **OPTIONS)
+        run_module("run_service", timeout=8, **OPTIONS)
     assert str(caught.value) == f"Cannot create Cloud Run service mlflow: {NO_GRANT}"
 
 
