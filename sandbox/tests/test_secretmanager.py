@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jwt
 import pytest
 import requests
 
@@ -124,7 +127,7 @@ def test_reader_needs_the_accessor_role(api: Api, secret: str) -> None:
     assert api("POST", f"{secret}:setIamPolicy", json=wrong).status_code == 400
 
 
-def test_secret_of_one_region(api: Api, project: str) -> None:
+def test_secret_of_one_region(api: Api, project: str, sandbox: Any) -> None:
     place = f"projects/{project}/locations/europe-west1"
     url = f"https://secretmanager.europe-west1.rep.googleapis.com/v1/{place}/secrets"
     assert api("GET", f"{url}/near").json()["error"]["message"].endswith("/locations/europe-west1/secrets/near] not found.")
@@ -139,6 +142,11 @@ def test_secret_of_one_region(api: Api, project: str) -> None:
     everywhere = api("GET", f"{V1}/projects/{project}/secrets").json().get("secrets", [])
     assert made["name"] not in [s["name"] for s in everywhere]
     assert [s["name"] for s in api("GET", url).json()["secrets"]] == [made["name"]]
+    key, when = json.loads((sandbox.state / "deployer.json").read_text()), int(time.time())
+    claims = {"iss": key["client_email"], "sub": key["client_email"], "iat": when, "exp": when + 600,
+              "aud": "https://secretmanager.googleapis.com/"}  # fmt: skip
+    token = jwt.encode(claims, key["private_key"], algorithm="RS256", headers={"kid": key["private_key_id"]})
+    assert api("GET", url, headers={"Authorization": f"Bearer {token}"}).status_code == 200  # as Google's libraries sign
     assert api("DELETE", f"{url}/near").json() == {}
     assert api("GET", url.replace("europe-west1.rep", "nowhere1.rep")).status_code == 404
 

@@ -222,7 +222,7 @@ class Sandbox:
             name = {"sql": "sqladmin"}.get(parts[1], parts[1])
             service = self.services.get(name)
             return [(service, v) for v in service.versions if v in path] if service else []
-        host = re.sub(r"\.[a-z0-9-]+\.rep\.googleapis\.com$", ".googleapis.com", host)
+        host = _global(host)
         for service in self.services.values():
             if service.host == host or host.endswith(f"-{service.host}"):
                 return [(service, v) for v in service.versions if f"/{v}/" in path]
@@ -321,8 +321,10 @@ class Sandbox:
                 return ANONYMOUS
             raise unauthenticated(missing=True)
         principal = self.tokens.principal(token)
-        if principal is None and (email := self.self_signed(token, (request.host or "").split(":")[0])):
-            principal = Principal(email)
+        if principal is None:
+            host = (request.host or "").split(":")[0].lower()
+            email = self.self_signed(token, host) or self.self_signed(token, _global(host))
+            principal = Principal(email) if email else None
         if principal is None:
             raise unauthenticated(missing=False)
         if not self.account_active(principal.email):
@@ -362,6 +364,12 @@ def _consumer_invalid(name: str, host: str) -> list[dict[str, Any]]:
         {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "CONSUMER_INVALID", "domain": "googleapis.com",
          "metadata": {"consumer": f"projects/{name}", "service": host}},
     ]  # fmt: skip
+
+
+def _global(host: str) -> str:
+    """The host of an API that a host of one region, or one for clients with a device certificate, is of."""
+    host = re.sub(r"(\.[a-z0-9-]+\.rep|\.mtls)\.googleapis\.com$", ".googleapis.com", host)
+    return re.sub(r"^[a-z]+(-[a-z]+)+\d+-(?=[a-z]+\.googleapis\.com$)", "", host)
 
 
 def _project_name(params: dict[str, Any]) -> str | None:
