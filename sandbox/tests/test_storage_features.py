@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -339,3 +340,33 @@ def test_hmac_keys(api, project, key):
     assert "items" not in api("GET", url).json()
     assert [k["state"] for k in api("GET", f"{url}?showDeletedKeys=true").json()["items"]] == ["DELETED"]
     refused(api("PUT", key["url"], json={"state": "ACTIVE"}), 400, "invalid")
+
+
+# -- keys of customers -----------------------------------------------------
+
+
+def test_objects_under_a_key_of_the_customers_own(api, make):
+    name = make()
+
+    def key(letter: bytes, prefix: str = "x-goog-encryption") -> dict[str, str]:
+        raw = letter * 32
+        return {f"{prefix}-algorithm": "AES256", f"{prefix}-key": base64.b64encode(raw).decode(),
+                f"{prefix}-key-sha256": base64.b64encode(hashlib.sha256(raw).digest()).decode()}  # fmt: skip
+
+    upload = f"{HOST}/upload/storage/v1/b/{name}/o?uploadType=media&name=locked"
+    refused(api("POST", upload, headers=key(b"a") | {"x-goog-encryption-key": "short"}, data=b"x"), 400,
+            "customerEncryptionKeyFormatIsInvalid")  # fmt: skip
+    made = api("POST", upload, headers=key(b"a"), data=b"secret").json()
+    assert made["customerEncryption"] == {"encryptionAlgorithm": "AES256", "keySha256": key(b"a")["x-goog-encryption-key-sha256"]}
+    url = f"{JSON}/b/{name}/o/locked"
+    assert "crc32c" not in api("GET", url).json() and "crc32c" in api("GET", url, headers=key(b"a")).json()
+    refused(api("GET", f"{url}?alt=media"), 400, "resourceIsEncryptedWithCustomerEncryptionKey")
+    refused(api("GET", f"{url}?alt=media", headers=key(b"b")), 400, "customerEncryptionKeyIsIncorrect")
+    assert api("GET", f"{url}?alt=media", headers=key(b"a")).content == b"secret"
+    assert api("GET", f"{HOST}/{name}/locked").status_code == 400
+    rewrite = f"{url}/rewriteTo/b/{name}/o/open"
+    refused(api("POST", rewrite, json={}), 400, "resourceIsEncryptedWithCustomerEncryptionKey")
+    assert api("POST", rewrite, json={}, headers=key(b"a", "x-goog-copy-source-encryption")).json()["done"] is True
+    assert api("GET", f"{JSON}/b/{name}/o/open?alt=media").content == b"secret"
+    refused(api("GET", f"{JSON}/b/{name}/o/open?alt=media", headers=key(b"a")), 400,
+            "resourceNotEncryptedWithCustomerEncryptionKey")  # fmt: skip

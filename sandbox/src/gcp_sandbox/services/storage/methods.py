@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gcp_sandbox.service import Call
-from gcp_sandbox.services.storage import access, common, content, folders, objects
+from gcp_sandbox.services.storage import access, common, content, encryption, folders, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc, allows, bucket_of, require
 from gcp_sandbox.services.storage.objects import EDITABLE, Objects, shown
 from gcp_sandbox.services.storage.upload import Target, held
@@ -50,7 +50,8 @@ async def get(call: Call) -> Doc | web.StreamResponse:
     if call.request.headers.get("If-None-Match") == doc["etag"]:
         return web.Response(status=304, headers={"ETag": doc["etag"]})
     if call.media != "download":
-        return _projected(call, doc)
+        return _projected(call, encryption.hidden(doc, call.request.headers))
+    encryption.unlock(doc, call.request.headers)
     file = content.path_of(call.app, doc["_blob"])
     return await content.send(call.request, file, objects.headers(doc), encoding=doc.get("contentEncoding", ""))
 
@@ -196,6 +197,9 @@ def bulk_restore(call: Call) -> Doc:
 def copied(call: Call, source: Doc, given: Doc, *, whole: bool) -> Doc:
     """A copy of an object under the call's destination; given: metadata set anew, all of it or beside the old."""
     kept = {} if whole else {k: v for k, v in source.items() if k in (*EDITABLE, "storageClass") and k != "acl"}
+    given = {k: v for k, v in given.items() if k != "customerEncryption"} | encryption.supplied(call.request.headers)
+    if call.method.id == "storage.objects.move" and "customerEncryption" in source:
+        given["customerEncryption"] = source["customerEncryption"]
     kept.setdefault("contentType", source.get("contentType", "application/octet-stream"))
     name = given.get("name") or call.params["destinationObject"]
     params = dict(call.params) | {"predefinedAcl": call.params.get("destinationPredefinedAcl", "")}
@@ -217,6 +221,7 @@ def _source(call: Call) -> Doc:
         generation=call.params.get("sourceGeneration"),
     )  # fmt: skip
     _guard(call, source, "ifSource")
+    encryption.unlock(source, call.request.headers, encryption.SOURCE)
     return source
 
 
@@ -263,7 +268,9 @@ async def compose(call: Call) -> Doc:
         wanted = part.get("objectPreconditions", {}).get("ifGenerationMatch")
         if wanted is not None and str(wanted) != doc["generation"]:
             raise common.unmet()
+        encryption.unlock(doc, call.request.headers)
         found.append(doc)
+    given = {k: v for k, v in given.items() if k != "customerEncryption"} | encryption.supplied(call.request.headers)
     given.setdefault("contentType", found[0].get("contentType", "application/octet-stream"))
     target = Target(call.app, call.principal, bucket, call.params["destinationObject"], given, params)
     blob = content.Blob(call.app)

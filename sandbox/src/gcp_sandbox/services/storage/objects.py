@@ -183,8 +183,10 @@ def record(bucket: Doc, name: str, given: Doc, *, blob: str, size: int, md5: str
     doc |= {key: given[key] for key in EDITABLE if given.get(key) not in (None, "", {}) and key != "acl"}
     if bucket.get("defaultEventBasedHold"):
         doc.setdefault("eventBasedHold", True)
+    if given.get("customerEncryption"):
+        doc["customerEncryption"] = given["customerEncryption"]
     key = given.get("kmsKeyName") or bucket.get("encryption", {}).get("defaultKmsKeyName")
-    if key:
+    if key and "customerEncryption" not in doc:
         doc["kmsKeyName"] = key if "/cryptoKeyVersions/" in key else f"{key}/cryptoKeyVersions/1"
     doc["etag"] = etag(doc)
     return doc

@@ -17,7 +17,7 @@ from gcp_sandbox import projects
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import project_resource
-from gcp_sandbox.services.storage import access, common, content, objects, parts, signed, upload
+from gcp_sandbox.services.storage import access, common, content, encryption, objects, parts, signed, upload
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Request:
         out.setdefault("contentType", "application/octet-stream")
         if self.extension("storage-class"):
             out["storageClass"] = self.extension("storage-class")
+        out |= encryption.supplied(headers)
         begin = f"{self.prefix}-meta-"
         custom = {k[len(begin) :].lower(): v for k, v in headers.items() if k.lower().startswith(begin)}
         return out | ({"metadata": custom} if custom else {})
@@ -254,6 +255,7 @@ async def _get(call: Request) -> web.StreamResponse:
     common.check_generation(call.params, doc["generation"], doc["metageneration"])
     if call.http.headers.get("If-None-Match") == _etag(doc):
         return web.Response(status=304, headers={"ETag": _etag(doc)})
+    encryption.unlock(doc, call.http.headers)
     headers = _headers(call, doc)
     for name, header in (("response-content-type", "Content-Type"), ("response-content-disposition", "Content-Disposition")):
         if name in call.query:
@@ -284,9 +286,11 @@ def _copy(call: Request) -> web.StreamResponse:
     call.bucket_name = bucket
     source = call.find("storage.objects.get", name)
     call.bucket_name = here
+    encryption.unlock(source, call.http.headers, encryption.SOURCE)
     given = call.given
     if (call.extension("metadata-directive") or "COPY").upper() == "COPY":
         given = {k: v for k, v in source.items() if k in (*objects.EDITABLE, "storageClass") and k != "acl"}
+        given |= encryption.supplied(call.http.headers)
     target = upload.Target(call.app, call.principal, here, call.name, given, call.params)
     doc = objects.record(
         target.bucket, call.name, given, blob=content.link(call.app, source["_blob"]), size=int(source["size"]),
