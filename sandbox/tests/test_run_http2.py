@@ -21,7 +21,7 @@ from h2.connection import H2Connection
 
 class App(asyncio.Protocol):
     def connection_made(self, transport):
-        self.transport, self.size, self.room = transport, 0, asyncio.Event()
+        self.transport, self.size, self.body, self.room = transport, 0, b"", asyncio.Event()
         self.http = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
         self.http.initiate_connection()
         self.flush()
@@ -40,6 +40,7 @@ class App(asyncio.Protocol):
                     self.http.reset_stream(event.stream_id, 0)
             elif isinstance(event, events.DataReceived):
                 self.size += len(event.data)
+                self.body += event.data[:64]
                 self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, events.StreamEnded):
                 asyncio.get_running_loop().create_task(self.answer(event.stream_id))
@@ -49,6 +50,12 @@ class App(asyncio.Protocol):
 
     async def answer(self, stream):
         path = self.headers[":path"]
+        if path == "/grpc.health.v1.Health/Check":
+            good = self.body == b"\\0\\0\\0\\0\\x07\\n\\x05ready" and self.headers["te"] == "trailers"
+            self.http.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+            self.http.send_data(stream, b"\\0\\0\\0\\0\\x02\\x08" + (b"\\1" if good else b"\\2"))
+            self.http.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+            return self.flush()
         size = int(path.removeprefix("/big/")) if path.startswith("/big/") else 0
         body = memoryview(bytes(size) or json.dumps({"headers": self.headers, "size": self.size}).encode())
         self.http.send_headers(stream, [(":status", "201"), ("x-twice", "a"), ("x-twice", "b")])
@@ -74,17 +81,27 @@ asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
-def ask(api, enable, done, project, sandbox, tmp_path_factory) -> Callable[..., requests.Response]:
-    """Ask the container with a path by any method."""
+def deploy(api, enable, done, project, sandbox, tmp_path_factory) -> Callable[..., dict[str, Any]]:
+    """Make a service of the container; its operation when it is done."""
     folder = tmp_path_factory.mktemp("http2")
     (folder / "app.py").write_text(APP)
     (folder / "Containerfile").write_text('FROM python:3\nCOPY app.py /app.py\nENTRYPOINT ["python", "/app.py"]\n')
     sandbox.command("image", "add", IMAGE, str(folder), "--python", sys.executable)
     enable(project, "run.googleapis.com", "compute.googleapis.com")
     url = f"https://run.googleapis.com/v2/projects/{project}/locations/europe-west2/services"
-    container = {"image": IMAGE, "ports": [{"name": "h2c", "containerPort": 8080}]}
-    body = {"template": {"containers": [container]}, "invokerIamDisabled": True}
-    service = done(api("POST", f"{url}?serviceId=http2", json=body))["response"]
+
+    def make(name: str, **more: Any) -> dict[str, Any]:
+        container = {"image": IMAGE, "ports": [{"name": "h2c", "containerPort": 8080}]} | more
+        body = {"template": {"containers": [container]}, "invokerIamDisabled": True}
+        return done(api("POST", f"{url}?serviceId={name}", json=body))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def ask(deploy, sandbox) -> Callable[..., requests.Response]:
+    """Ask the container with a path by any method."""
+    service = deploy("http2")["response"]
     client = sandbox.session()
     del client.headers["Authorization"]
 
@@ -119,3 +136,10 @@ def test_a_stream_that_the_container_ends(ask):
     assert ask("/reset").status_code == 503
     assert ask("/enough", "POST", data=bytes(1 << 22)).status_code == 413
     assert ask("/").status_code == 201
+
+
+def test_a_grpc_probe_believes_what_the_container_says(deploy):
+    ready = {"grpc": {"service": "ready"}, "periodSeconds": 1, "failureThreshold": 20}
+    assert "response" in deploy("healthy", startupProbe=ready)
+    sick = deploy("sick", startupProbe={"grpc": {"service": "other"}, "periodSeconds": 1, "failureThreshold": 1})
+    assert "failed the configured startup probe checks" in sick["error"]["message"]

@@ -142,7 +142,8 @@ async def request(
         response = Response(reader, writer)
         head = [(":method", method), (":scheme", "http"), (":authority", headers.get("Host", f"{address}:{port}")),
                 (":path", path)]  # fmt: skip
-        head += [(name.lower(), value) for name, value in headers.items() if name.lower() not in _LEFT_OUT]
+        head += [(name.lower(), value) for name, value in headers.items()
+                 if name.lower() not in _LEFT_OUT or (name.lower(), value) == ("te", "trailers")]  # fmt: skip
         await response.begin(head, body=body is not None)
         if body is not None:
             sender = asyncio.create_task(response.send(body))

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
+
+import aiohttp
 
 Probe = dict[str, Any]
 _STEP = 0.05
@@ -48,8 +51,11 @@ async def until_ready(probe: Probe, address: str, port: int) -> bool:
 async def ask(probe: Probe, address: str, port: int, *, limit: float = 3600) -> bool:
     """Whether one attempt succeeds; limit in seconds."""
     seconds = min(probe.get("timeoutSeconds", 1), limit)
-    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, ValueError, IndexError):
+    errors = (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError, IndexError, aiohttp.ClientError)
+    with contextlib.suppress(*errors):
         async with asyncio.timeout(seconds):
+            if "grpc" in probe:
+                return await _serving(address, port_of(probe, port), probe["grpc"].get("service", ""))
             reader, writer = await asyncio.open_connection(address, port_of(probe, port))
             try:
                 if "httpGet" not in probe:
@@ -64,6 +70,22 @@ async def ask(probe: Probe, address: str, port: int, *, limit: float = 3600) -> 
             finally:
                 writer.close()
     return False
+
+
+async def _serving(address: str, port: int, service: str) -> bool:
+    """What the container says of a service by https://github.com/grpc/grpc/blob/master/doc/health-checking.md."""
+    from gcp_sandbox.services.run import h2c  # when first needed: it takes longer to import than the rest
+
+    name = service.encode()
+    message = b"\n" + bytes([len(name)]) + name if name else b""  # HealthCheckRequest.service, up to 127 bytes
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"\0" + len(message).to_bytes(4, "big") + message
+
+    headers = {"User-Agent": "GoogleHC/1.0", "Content-Type": "application/grpc", "TE": "trailers"}
+    async with h2c.request("POST", address, port, "/grpc.health.v1.Health/Check", headers, body()) as response:
+        answer = b"".join([part async for part in response.iter_chunked(1024)])
+    return answer[5:] == b"\x08\x01"  # HealthCheckResponse.status is SERVING
 
 
 async def speaks_http2(address: str, port: int) -> bool:
