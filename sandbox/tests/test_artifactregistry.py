@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +81,20 @@ def test_the_beta_version_knows_less(api: Api, url: str, done: Done) -> None:
     seen = api("GET", f"{beta}/beta").json()
     assert seen["labels"] == {"a": "b"} and not seen.keys() & {"mode", "registryUri", "vulnerabilityScanningConfig"}
     assert "europe-west2" in [place["locationId"] for place in api("GET", beta.rpartition("/europe")[0]).json()["locations"]]
+
+
+def test_images_that_were_added(api: Api, project: str, url: str, make: Callable[..., Any], sandbox: Any, tmp_path: Path) -> None:
+    make("docker")
+    (tmp_path / "Containerfile").write_text('FROM scratch\nENTRYPOINT ["true"]\n')
+    for name in ("app:1", "app:latest", "team/app:2"):
+        sandbox.command("image", "add", f"europe-west2-docker.pkg.dev/{project}/docker/{name}", str(tmp_path))
+    found = api("GET", f"{url}/docker/dockerImages").json()["dockerImages"]
+    assert [image["tags"] for image in found] == [["1"], ["latest"], ["2"]]
+    assert found[-1]["uri"].startswith(f"europe-west2-docker.pkg.dev/{project}/docker/team/app@sha256:")
+    assert found[-1] == api("GET", f"{url}/{found[-1]['name'].partition('/repositories/')[2]}").json()
+    packages = api("GET", f"{url}/docker/packages").json()["packages"]
+    assert [package["name"].rpartition("/")[2] for package in packages] == ["app", "team%2Fapp"]
+    tag = api("GET", f"{url}/docker/packages/team%2Fapp/tags/2").json()
+    (version,) = api("GET", f"{url}/docker/packages/team%2Fapp/versions").json()["versions"]
+    assert tag["version"] == version["name"]
+    assert api("GET", f"{url}/docker/packages/app/tags/none").status_code == 404

@@ -1,0 +1,145 @@
+"""What is in Docker repositories: the images that were registered by `gcp-sandbox image add`, to look at.
+
+https://cloud.google.com/artifact-registry/docs/reference/rest/v1/projects.locations.repositories.dockerImages
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote
+
+from gcp_sandbox.errors import ApiError
+from gcp_sandbox.images import ImageError, Images
+from gcp_sandbox.paging import page
+from gcp_sandbox.service import Call
+from gcp_sandbox.services.artifactregistry.repositories import SERVICE, Doc, full_name, repository
+
+_R = "artifactregistry.projects.locations.repositories."
+_MEDIA = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def _found(call: Call) -> dict[tuple[str, str], list[str]]:
+    """(image, digest) -> tags, of the repository that a call names."""
+    doc = repository(call)
+    _, project, _, place, _, name = doc["name"].split("/")
+    begin = f"{place}-docker.pkg.dev/{project}/{name}/"
+    out: dict[tuple[str, str], list[str]] = {}
+    images = Images(call.app.folder)
+    for reference in sorted(images.all()):
+        if not reference.startswith(begin):
+            continue
+        try:
+            image = images.lookup(reference)
+        except ImageError:
+            continue  # its folder is gone
+        path, _, tag = reference.removeprefix(begin).rpartition(":")
+        if image:
+            out.setdefault((path, image.digest), []).append(tag)
+    return out
+
+
+def _base(call: Call) -> str:
+    return repository(call)["name"]
+
+
+def _moment(call: Call) -> str:
+    file = call.app.folder / "images.json"
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _one(call: Call, docs: list[Doc]) -> Doc:
+    """That of the documents which a call names."""
+    wanted = unquote(call.params["name"]).rpartition("/repositories/")[2].partition("/")[2]
+    for doc in docs:
+        if unquote(doc["name"]).rpartition("/repositories/")[2].partition("/")[2] == wanted:
+            return doc
+    raise ApiError(404, "Requested entity was not found.")
+
+
+def _package(call: Call) -> str:
+    """The package that a call is about."""
+    name = call.params.get("parent") or call.params["name"]
+    return re.sub("/(tags|versions)/[^/]*$", "", unquote(name.partition("/packages/")[2]))
+
+
+# -- images ----------------------------------------------------------------
+
+
+def _images(call: Call) -> list[Doc]:
+    base, stamp = _base(call), _moment(call) if _found(call) else ""
+    _, project, _, place, _, repo = base.split("/")
+    return [
+        {"name": f"{base}/dockerImages/{quote(path, safe='')}@{digest}", "tags": tags, "mediaType": _MEDIA,
+         "uri": f"{place}-docker.pkg.dev/{project}/{repo}/{path}@{digest}", "uploadTime": stamp, "updateTime": stamp}
+        for (path, digest), tags in _found(call).items()
+    ]  # fmt: skip
+
+
+@SERVICE.method(_R + "dockerImages.list", permission="artifactregistry.dockerimages.list", resource=full_name)
+def list_images(call: Call) -> Doc:
+    return page(call, "dockerImages", _images(call))
+
+
+@SERVICE.method(_R + "dockerImages.get", permission="artifactregistry.dockerimages.get", resource=full_name)
+def get_image(call: Call) -> Doc:
+    return _one(call, _images(call))
+
+
+# -- packages, versions and tags -------------------------------------------
+
+
+def _packages(call: Call) -> list[Doc]:
+    stamp = {"createTime": _moment(call), "updateTime": _moment(call)} if _found(call) else {}
+    names = sorted({path for path, _ in _found(call)})
+    return [{"name": f"{_base(call)}/packages/{quote(path, safe='')}"} | stamp for path in names]
+
+
+def _versions(call: Call) -> list[Doc]:
+    package, base, stamp = _package(call), _base(call), _moment(call) if _found(call) else ""
+    return [
+        {"name": f"{base}/packages/{quote(path, safe='')}/versions/{digest}", "createTime": stamp, "updateTime": stamp,
+         "relatedTags": [_tag(base, path, digest, tag) for tag in tags]}
+        for (path, digest), tags in _found(call).items() if path == package
+    ]  # fmt: skip
+
+
+def _tag(base: str, path: str, digest: str, tag: str) -> Doc:
+    inner = f"{base}/packages/{quote(path, safe='')}"
+    return {"name": f"{inner}/tags/{tag}", "version": f"{inner}/versions/{digest}"}
+
+
+def _tags(call: Call) -> list[Doc]:
+    package, base = _package(call), _base(call)
+    found = _found(call).items()
+    return [_tag(base, path, digest, tag) for (path, digest), tags in found if path == package for tag in tags]
+
+
+@SERVICE.method(_R + "packages.list", permission="artifactregistry.packages.list", resource=full_name)
+def list_packages(call: Call) -> Doc:
+    return page(call, "packages", _packages(call))
+
+
+@SERVICE.method(_R + "packages.get", permission="artifactregistry.packages.get", resource=full_name)
+def get_package(call: Call) -> Doc:
+    return _one(call, _packages(call))
+
+
+@SERVICE.method(_R + "packages.versions.list", permission="artifactregistry.versions.list", resource=full_name)
+def list_versions(call: Call) -> Doc:
+    return page(call, "versions", _versions(call))
+
+
+@SERVICE.method(_R + "packages.versions.get", permission="artifactregistry.versions.get", resource=full_name)
+def get_version(call: Call) -> Doc:
+    return _one(call, _versions(call))
+
+
+@SERVICE.method(_R + "packages.tags.list", permission="artifactregistry.tags.list", resource=full_name)
+def list_tags(call: Call) -> Doc:
+    return page(call, "tags", _tags(call))
+
+
+@SERVICE.method(_R + "packages.tags.get", permission="artifactregistry.tags.get", resource=full_name)
+def get_tag(call: Call) -> Doc:
+    return _one(call, _tags(call))
