@@ -204,14 +204,14 @@ def delete(call: Call) -> None:
     objects = Objects(call.app, doc)
     if not objects.empty() or not folders.empty(call.app, doc):
         raise common.conflict("The bucket you tried to delete is not empty.")
+    if not deleted.kept_for(doc):
+        objects.purge(everything=True)
     with call.app.store.atomic():
         notifications.forget(call, doc)
         folders.forget(call, doc)
         call.app.store.delete(BUCKETS, doc["name"])
-        kept = deleted.bury(call.app, doc)
+        deleted.bury(call.app, doc)
         call.app.iam.drop(full_name(doc["name"]))
-    if not kept:
-        objects.purge(everything=True)
 
 
 @SERVICE.method("storage.buckets.lockRetentionPolicy")

@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 KIND = "storage.softDeletedBuckets"
 
 
-def bury(app: Sandbox, bucket: Doc) -> bool:
-    """Keep a bucket that is being deleted; False where it has no soft delete policy."""
-    seconds = int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
+def kept_for(bucket: Doc) -> int:
+    """For how many seconds a bucket is kept that is deleted now."""
+    return int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
+
+
+def bury(app: Sandbox, bucket: Doc) -> None:
+    """Keep a bucket that is being deleted, where it has a soft delete policy."""
+    seconds = kept_for(bucket)
     if seconds:
         until = max(moment(seconds), Objects(app, bucket).last_hard_delete())
         times = {"softDeleteTime": moment(), "hardDeleteTime": until}
         kept = bucket | times | {"_policy": app.iam.policy(full_name(bucket["name"]))}
         app.store.put(KIND, f"{bucket['name']}#{bucket['generation']}", kept)
-    return bool(seconds)
 
 
 def of_project(app: Sandbox, project: str) -> list[Doc]:

@@ -121,12 +121,31 @@ def _version_4(
     canonical = _canonical(request, scheme.prefix, names)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     text = "\n".join([algorithm, stamp, credential.partition("/")[2], digest])
+    return _proved(app, scheme, found, text, signature, CanonicalRequest=canonical)
+
+
+def form(app: Sandbox, fields: dict[str, str]) -> Principal:
+    """The service account that signed the policy of a form, whose fields have names in small letters.  Raises BadSignature."""
+    for algorithm, scheme in _SCHEMES.items():
+        if fields.get(f"{scheme.prefix}-algorithm") == algorithm:
+            pattern = rf"(.+)/(\d{{8}})/([a-z0-9-]+)/{scheme.service}/{scheme.ending}"
+            found = re.fullmatch(pattern, fields.get(f"{scheme.prefix}-credential", ""))
+            if not found:
+                raise _malformed("Error parsing the Credential")
+            return _proved(app, scheme, found, fields["policy"], fields.get(f"{scheme.prefix}-signature", ""))
+    raise _malformed("The form's algorithm is missing or not supported")
+
+
+def _proved(
+    app: Sandbox, scheme: _Scheme, found: re.Match[str], text: str, signature: str, **details: str
+) -> Principal:
+    """Whose signature of a text it is, by the parts of a credential.  Raises BadSignature."""
     try:
         given = binascii.unhexlify(signature)
     except binascii.Error:
         given = b""
     if not scheme.secret:
-        return _signed(app, found[1], text, given, CanonicalRequest=canonical)
+        return _signed(app, found[1], text, given, **details)
 
     def right(secret: str) -> bool:
         key = (scheme.secret + secret).encode()
@@ -134,7 +153,7 @@ def _version_4(
             key = hmac.digest(key, part.encode(), "sha256")
         return hmac.compare_digest(hmac.digest(key, text.encode(), "sha256"), given)
 
-    return _keyed(app, found[1], right, StringToSign=text, CanonicalRequest=canonical)
+    return _keyed(app, found[1], right, StringToSign=text, **details)
 
 
 def _canonical(request: web.BaseRequest, prefix: str, signed_names: str) -> str:

@@ -17,7 +17,7 @@ from gcp_sandbox import projects
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import project_resource
-from gcp_sandbox.services.storage import access, common, content, encryption, objects, parts, signed, upload
+from gcp_sandbox.services.storage import access, common, content, encryption, forms, objects, parts, signed, upload
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
 
 if TYPE_CHECKING:
@@ -343,8 +343,10 @@ async def _buckets(call: Request) -> web.StreamResponse:
     return xml("ListAllMyBucketsResult", f"{owner}<Buckets>{inner}</Buckets>", namespace=_LISTS)
 
 
-async def _delete_many(call: Request) -> web.StreamResponse:
-    """POST ?delete : the objects that the body names."""
+async def _post_bucket(call: Request) -> web.StreamResponse:
+    """POST of a form, or ?delete : the objects that the body names."""
+    if call.http.headers.get("Content-Type", "").startswith("multipart/form-data"):
+        return await forms.post(call)
     if "delete" not in call.query:
         raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
     root = parsed(await call.http.read())
@@ -410,7 +412,7 @@ async def _list(call: Request) -> web.StreamResponse:
 
 
 _OBJECT = {"GET": _get, "HEAD": _get, "PUT": _put, "POST": _post, "DELETE": _delete}
-_BUCKET = {"GET": _list, "HEAD": _list, "POST": _delete_many}
+_BUCKET = {"GET": _list, "HEAD": _list, "POST": _post_bucket}
 _SERVICE = {"GET": _buckets}
 
 
