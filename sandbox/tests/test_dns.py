@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_private_zones_belong_to_networks_that_are_there(api: Api, base: str, ne
     assert api("GET", f"{url}/inside").json().keys() & {"peeringConfig", "forwardingConfig"} == {"peeringConfig"}
 
 
-def test_a_signed_zone_has_keys(api: Api, base: str) -> None:
+def test_a_signed_zone_has_keys(api: Api, base: str, sandbox: Any) -> None:
     url = f"{base}/managedZones"
     body = {"name": "signed", "dnsName": "signed.test.", "description": "", "dnssecConfig": {"state": "on"}}
     assert api("POST", url, json=body).json()["dnssecConfig"]["nonExistence"] == "nsec3"
@@ -112,6 +113,7 @@ def test_a_signed_zone_has_keys(api: Api, base: str) -> None:
     assert [k["type"] for k in keys] == ["keySigning", "zoneSigning"]
     assert [d["type"] for d in keys[0]["digests"]] == ["sha256", "sha1"] and len(keys[0]["digests"][0]["digest"]) == 64
     one = api("GET", f"{url}/signed/dnsKeys/0?digestType=sha1").json()
+    assert re.search(r"zone +signed +signed\.test\. +public +2 record sets", sandbox.command("status"))
     assert one["keyTag"] == keys[0]["keyTag"] and [d["type"] for d in one["digests"]] == ["sha1"]
 
 

@@ -126,6 +126,10 @@ _ROWS: dict[str, Callable[[Store, str, Doc], Iterator[Row]]] = {
     "run.jobs": lambda store, key, doc: iter([("job", _last(key), _scope(key), _ready(doc))]),
     "sqladmin.instances": _sql,
     "storage.buckets": _bucket,
+    "dns.managedZones": lambda store, key, doc: iter(
+        [("zone", doc["name"], doc["dnsName"], doc["visibility"],
+          _count(len(store.list("dns.resourceRecordSets", f"{key}/rrsets/")), "record set"))]
+    ),
     "secretmanager.secrets": _secret,
     "compute.addresses": lambda store, key, doc: iter(
         [("address", doc["name"], _scope(key), doc.get("address", ""), doc.get("purpose") or doc["addressType"])]
@@ -142,7 +146,9 @@ _ROWS: dict[str, Callable[[Store, str, Doc], Iterator[Row]]] = {
 }  # fmt: skip
 # Shown with what they belong to, or of no interest to a person.
 _WITHIN = {"sqladmin.databases", "sqladmin.users", "secretmanager.versions", "run.revisions", "iam.emails",
-           "compute.routes", "compute.enabled", "compute.pending", "iam.serviceAccountKeys"}  # fmt: skip
+           "compute.routes", "compute.enabled", "compute.pending", "iam.serviceAccountKeys", "dns.resourceRecordSets",
+           "dns.changes", "dns.dnsKeys", "dns.managedZoneOperations", "dns.responsePolicyRules", "storage.uploads",
+           "storage.multipartUploads", "storage.parts"}  # fmt: skip
 
 
 def _overview(store: Store) -> dict[str, list[Row]]:
