@@ -370,3 +370,29 @@ def test_objects_under_a_key_of_the_customers_own(api, make):
     assert api("GET", f"{JSON}/b/{name}/o/open?alt=media").content == b"secret"
     refused(api("GET", f"{JSON}/b/{name}/o/open?alt=media", headers=key(b"a")), 400,
             "resourceNotEncryptedWithCustomerEncryptionKey")  # fmt: skip
+
+
+# -- retention of single objects -------------------------------------------
+
+
+def test_retention_of_an_object(api, make, put, project):
+    name = f"f-{secrets.token_hex(6)}"
+    api("POST", f"{JSON}/b?project={project}&enableObjectRetention=true", json={"name": name} | UNIFORM)
+    policy = api("GET", f"{JSON}/b/{name}/iam").json()
+    deployer = policy["bindings"][0]["members"]
+    policy["bindings"].append({"role": "roles/storage.admin", "members": deployer})
+    assert api("PUT", f"{JSON}/b/{name}/iam", json=policy).status_code == 200
+    put(name, "o")
+    url = f"{JSON}/b/{name}/o/o"
+    late, later = ({"mode": "Unlocked", "retainUntilTime": f"2{year}-01-01T00:00:00Z"} for year in ("098", "099"))
+    assert api("PATCH", url, json={"retention": late}).json()["retentionExpirationTime"] == "2098-01-01T00:00:00.000Z"
+    refused(api("DELETE", url), 403, "retentionPolicyNotMet")
+    assert api("PATCH", url, json={"retention": later}).status_code == 200
+    refused(api("PATCH", url, json={"retention": late}), 403, "forbidden")
+    assert api("PATCH", f"{url}?overrideUnlockedRetention=true", json={"retention": None}).status_code == 200
+    assert api("PATCH", url, json={"retention": late | {"mode": "Locked"}}).status_code == 200
+    refused(api("PATCH", f"{url}?overrideUnlockedRetention=true", json={"retention": None}), 403, "forbidden")
+    other = make(retentionPolicy={"retentionPeriod": "60"})
+    assert put(other, "o")["retentionExpirationTime"] > datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    refused(api("PATCH", f"{JSON}/b/{other}/o/o", json={"retention": late}), 400, "invalid")
+    assert api("PUT", f"{JSON}/b/{other}/o/o", json={"contentType": "a/b"}).json()["contentType"] == "a/b"

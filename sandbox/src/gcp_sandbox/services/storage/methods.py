@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gcp_sandbox.errors import ApiError
 from gcp_sandbox.service import Call
 from gcp_sandbox.services.storage import access, common, content, encryption, folders, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc, allows, bucket_of, require
@@ -33,8 +34,9 @@ def find(call: Call, permission: str, *, bucket: str = "", name: str = "", gener
 
 def _projected(call: Call, doc: Doc, default: str = "noAcl") -> Doc:
     full = call.params.get("projection", default) == "full"
-    acl = access.list_of(bucket_of(call.app, doc["bucket"]), doc) if full else None
-    out = shown(doc, full=acl is not None)
+    bucket = bucket_of(call.app, doc["bucket"])
+    acl = access.list_of(bucket, doc) if full else None
+    out = shown(objects.dated(bucket, doc), full=acl is not None)
     return out if acl is None else out | {"acl": acl}
 
 
@@ -139,12 +141,36 @@ def _put(call: Call, bucket: Doc, doc: Doc, key: str, value: Any) -> None:
     if key == "acl":
         if value is not None:
             doc |= access.relisted(bucket, doc, value)
+    elif key == "retention":
+        if value or key in doc:
+            _retain(call, bucket, doc, value)
     elif key == "customTime" and doc.get("customTime") and (not value or value < doc["customTime"]):
         raise common.invalid("Once set, an object's customTime cannot be removed or moved to the past.")
     elif value in (None, "", {}):
         doc.pop(key, None)
     else:
         doc[key] = value
+
+
+def _retain(call: Call, bucket: Doc, doc: Doc, value: Doc | None) -> None:
+    """Set or remove an object's own retention.  https://cloud.google.com/storage/docs/object-lock"""
+    require(call.app, call.principal, "storage.objects.setRetention", bucket, access.list_of(bucket, doc), doc["name"])
+    if "objectRetention" not in bucket:
+        raise common.invalid("Object retention can only be set on objects of a bucket that has object retention enabled.")
+    old, new = doc.get("retention", {}), value or {}
+    if new and (new.get("mode") not in ("Locked", "Unlocked") or not new.get("retainUntilTime")):
+        raise common.invalid("Object retention needs a mode, Locked or Unlocked, and a time to retain until.")
+    less = bool(old) and (
+        new.get("retainUntilTime", "") < old["retainUntilTime"] or (old["mode"], new.get("mode")) == ("Locked", "Unlocked")
+    )
+    text = f"Object '{doc['bucket']}/{doc['name']}' is subject to object retention, which cannot be removed or shortened."
+    if less and (old["mode"] == "Locked" or not call.params.get("overrideUnlockedRetention")):
+        raise ApiError(403, text, reason="forbidden")
+    if less:
+        require(call.app, call.principal, "storage.objects.overrideUnlockedRetention", bucket, name=doc["name"])
+    doc.pop("retention", None)
+    if new:
+        doc["retention"] = new
 
 
 @SERVICE.method("storage.objects.delete")

@@ -211,6 +211,25 @@ def counted(*numbers: int) -> str:
     return base64.b64encode(out).decode()
 
 
+def kept_until(bucket: Doc, doc: Doc) -> datetime | None:
+    """Until when an object cannot be deleted, by its bucket's policy or its own retention."""
+    times = []
+    if "retentionPolicy" in bucket:
+        period = timedelta(seconds=int(bucket["retentionPolicy"]["retentionPeriod"]))
+        times.append(datetime.fromisoformat(doc["timeCreated"]) + period)
+    if doc.get("retention", {}).get("retainUntilTime"):
+        times.append(datetime.fromisoformat(doc["retention"]["retainUntilTime"]))
+    return max(times, default=None)
+
+
+def dated(bucket: Doc, doc: Doc) -> Doc:
+    """A record with when its retention ends, where that is known: not while an event is awaited."""
+    until = None if doc.get("eventBasedHold") else kept_until(bucket, doc)
+    if until is None:
+        return doc
+    return doc | {"retentionExpirationTime": until.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+
+
 def shown(doc: Doc, *, full: bool = False) -> Doc:
     """An object as the JSON API answers it; full: with its access control list."""
     place = f"b/{doc['bucket']}/o/{quote(doc['name'], safe='')}"

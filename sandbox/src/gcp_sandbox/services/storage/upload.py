@@ -13,7 +13,7 @@ import re
 import secrets
 import weakref
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -100,15 +100,13 @@ def held(bucket: Doc, doc: Doc) -> None:
                 "archived until hold is removed."
             )
             raise ApiError(403, text, reason="forbidden")
-    policy = bucket.get("retentionPolicy")
-    if policy:
-        until = datetime.fromisoformat(doc["timeCreated"]) + timedelta(seconds=int(policy["retentionPeriod"]))
-        if until > datetime.now(UTC):
-            text = (
-                f"Object '{doc['bucket']}/{doc['name']}' is subject to bucket's retention policy or object retention and "
-                f"cannot be deleted or overwritten until {until.isoformat()}"
-            )
-            raise ApiError(403, text, reason="retentionPolicyNotMet")
+    until = objects.kept_until(bucket, doc)
+    if until and until > datetime.now(UTC):
+        text = (
+            f"Object '{doc['bucket']}/{doc['name']}' is subject to bucket's retention policy or object retention and "
+            f"cannot be deleted or overwritten until {until.isoformat()}"
+        )
+        raise ApiError(403, text, reason="retentionPolicyNotMet")
 
 
 def check_hashes(blob: content.Blob, expected: Doc) -> None:
@@ -167,7 +165,7 @@ def _target(call: Call, given: Doc) -> Target:
 
 def _shown(call: Call, doc: Doc, given: Doc) -> Doc:
     full = call.params.get("projection", "full" if "acl" in given else "noAcl") == "full"
-    return objects.shown(doc, full=full)
+    return objects.shown(objects.dated(bucket_of(call.app, doc["bucket"]), doc), full=full)
 
 
 def guessed(name: str) -> str:
