@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from gcp_sandbox.images import Image, ImageError, Images
-from gcp_sandbox.operations import now
 from gcp_sandbox.services.run import probes, secrets
 from gcp_sandbox.services.run.metadata import MetadataServer
+from gcp_sandbox.services.run.output import Output
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -134,6 +134,7 @@ class Instance:
         self.status: int | None = None
         self._instances = instances
         self._app = instances.app
+        self._output = Output(workload.log, workload.name, workload.env)
         self._processes: list[asyncio.subprocess.Process] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
@@ -143,10 +144,9 @@ class Instance:
         """Processes of its containers (session leaders)."""
         return [process.pid for process in self._processes]
 
-    def log(self, text: str) -> None:
+    def log(self, text: str, severity: str = "INFO") -> None:
         """Write a line of Cloud Run's own to the log."""
-        with contextlib.suppress(OSError), self.workload.log.open("a", encoding="utf-8") as out:
-            out.write(f"{now()} [{self.workload.name}] {text}\n")
+        self._output.system(text, severity)
 
     async def start(self, *, serves: bool = True) -> None:
         """Start the containers in order and wait until their startup probes succeed.
@@ -169,6 +169,7 @@ class Instance:
         self._stack.callback(shutil.rmtree, home, ignore_errors=True)
         mounts = secrets.write_volumes(self._app, load, home / "volumes")
         metadata = MetadataServer(self._app, load.account, load.project, load.region)
+        self._output.facts["instance"] = metadata.instance_id
         endpoint = await metadata.start(self.address)
         self._stack.push_async_callback(metadata.stop)
         for container in _ordered(load.template["containers"]):
@@ -222,14 +223,18 @@ class Instance:
         program = shutil.which(argv[0], path=env["PATH"])
         if program is None:
             text = f"The container failed to start: exec: {argv[0]!r}: no such program in the container."
-            self.log(text)
+            self.log(text, "ERROR")
             raise StartError(self._failed(text), {"revisionReason": "HEALTH_CHECK_CONTAINER_ERROR"})
-        with load.log.open("ab") as out:
+        out, err = (self._output.pipe(stream, container.get("name", "")) for stream in ("stdout", "stderr"))
+        try:
             process = await asyncio.create_subprocess_exec(
                 program, *argv[1:], env=env, cwd=image.folder(container.get("workingDir", "")) or home,
-                stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
                 preexec_fn=_die_with_parent,
             )  # fmt: skip
+        finally:
+            os.close(out)
+            os.close(err)
         self._processes.append(process)
         self._instances.sessions[process.pid] = self
         return process
@@ -237,10 +242,11 @@ class Instance:
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         self.status = await process.wait()
         self.ready = False
+        self._output.drain()
         self.exited.set()
         if not self.stopping:
             text = f"exit({self.status})" if self.status >= 0 else f"signal({-self.status})"
-            self.log(f"Container called {text}.")
+            self.log(f"Container called {text}.", "WARNING" if self.status else "INFO")
 
     async def _probe(
         self, container: dict[str, Any], process: asyncio.subprocess.Process, probe: dict[str, Any], main: bool
@@ -268,7 +274,7 @@ class Instance:
             port = probes.port_of(probe, self.workload.port)
             self.log(f'STARTUP {label} probe succeeded for container "{name}" on port {port}.')
             return
-        self.log(f'STARTUP {label} probe failed for container "{name}".')
+        self.log(f'STARTUP {label} probe failed for container "{name}".', "ERROR")
         if gone or not container.get("startupProbe") or label == "TCP":
             text = (
                 "The user-provided container failed to start and listen on the port defined provided by the "
@@ -301,7 +307,8 @@ class Instance:
             await asyncio.sleep(probe.get("periodSeconds", 10))
             failures = 0 if await probes.ask(probe, self.address, self.workload.port) else failures + 1
         self.log(
-            f"LIVENESS {probes.label(probe)} probe failed {failures} times consecutively; the container is terminated."
+            f"LIVENESS {probes.label(probe)} probe failed {failures} times consecutively; the container is terminated.",
+            "ERROR",
         )
         self.ready = False
         self._signal(signal.SIGKILL)
@@ -317,6 +324,7 @@ class Instance:
                 await asyncio.wait_for(asyncio.gather(*(p.wait() for p in self._processes)), grace)
         self._signal(signal.SIGKILL)
         await asyncio.gather(*(process.wait() for process in self._processes))
+        self._output.close()
         for process in self._processes:
             self._instances.sessions.pop(process.pid, None)
         for task in self._tasks:
