@@ -102,7 +102,7 @@ def test_method_that_is_not_played_says_so(api, project):
 @pytest.mark.parametrize(
     ("path", "method"),
     [
-        ("logging.googleapis.com/v2/projects/p/logs", "logging.projects.logs.list (v2)"),
+        ("monitoring.googleapis.com/v3/projects/p/alertPolicies", "monitoring.projects.alertPolicies.list (v3)"),
         ("secretmanager.googleapis.com/v1beta1/projects/p/secrets", "secretmanager.projects.secrets.list (v1beta1)"),
     ],
 )

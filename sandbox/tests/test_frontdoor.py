@@ -295,7 +295,7 @@ def test_neg_to_a_service_that_is_not_there(stack, api, done, browser):
         done(api("PATCH", stack.backend, json={"backends": [{"group": stack.neg}]}))
 
 
-def test_requests_are_logged(stack, sandbox, browser):
+def test_requests_are_logged(stack, sandbox, browser, api):
     browser.get(f"https://{DOMAIN}/logged", headers=_with(_jwt(stack)), timeout=10)
     file = sandbox.state / "logs" / "load-balancer.jsonl"
     for _ in range(500):  # the entry is written when the answer is out
@@ -306,3 +306,16 @@ def test_requests_are_logged(stack, sandbox, browser):
     last = found[-1]
     assert last["httpRequest"]["status"] == 200
     assert last["resource"]["labels"]["backend_service_name"] == "backend"
+    body = {"resourceNames": [f"projects/{stack.project}"], "orderBy": "timestamp desc",
+            "filter": 'resource.type="http_load_balancer" AND httpRequest.requestUrl:"/logged"'}  # fmt: skip
+    entry = api("POST", "https://logging.googleapis.com/v2/entries:list", json=body).json()["entries"][0]
+    assert entry["logName"] == f"projects/{stack.project}/logs/requests" and entry["severity"] == "INFO"
+    assert entry["resource"]["labels"] == {
+        "project_id": stack.project, "zone": "global", "forwarding_rule_name": "rule", "target_proxy_name": "proxy",
+        "url_map_name": "map", "backend_service_name": "backend",
+    }  # fmt: skip
+    assert entry["jsonPayload"]["@type"].endswith(".LoadBalancerLogEntry")
+    assert entry["jsonPayload"]["statusDetails"] == "response_sent_by_backend"
+    body["filter"] = 'jsonPayload.statusDetails="handled_by_identity_aware_proxy"'
+    browser.get(f"https://{DOMAIN}/stranger", timeout=10, allow_redirects=False)
+    assert "entries" in api("POST", "https://logging.googleapis.com/v2/entries:list", json=body).json()

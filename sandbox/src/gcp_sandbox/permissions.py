@@ -89,7 +89,8 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "webTypes": "getIamPolicy getSettings setIamPolicy updateSettings",
     },
     "logging": {
-        "logEntries": "create download list route", "logs": "delete list", "views": "access get list", "buckets": _CRUD,
+        "logEntries": "create download list route", "logs": "delete list", "buckets": _CRUD,
+        "views": "access get list listLogs listResourceKeys listResourceValues",
         "sinks": _CRUD, "privateLogEntries": "list", "logServices": "list", "logMetrics": _CRUD,
     },
     "monitoring": {

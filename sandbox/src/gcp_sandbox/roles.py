@@ -261,6 +261,11 @@ ROLES: dict[str, tuple[str, list[str]]] = {
     # Logging and monitoring
     "roles/logging.logWriter": ("Logs Writer", ["logging.logEntries.create", "logging.logEntries.route"]),
     "roles/logging.viewer": ("Logs Viewer", ["logging.*.get", "logging.*.list", "!logging.privateLogEntries.list", *_PROJECT]),
+    "roles/logging.privateLogViewer": ("Private Logs Viewer", [
+        "logging.*.get", "logging.*.list", "logging.views.access", *_PROJECT]),
+    "roles/logging.viewAccessor": ("Logs View Accessor", ["logging.logEntries.download", "logging.views.access",
+                                                          "logging.views.listLogs", "logging.views.listResourceKeys",
+                                                          "logging.views.listResourceValues"]),
     "roles/logging.admin": ("Logging Admin", ["logging.*", *_PROJECT]),
     "roles/monitoring.metricWriter": ("Monitoring Metric Writer", [
         "monitoring.metricDescriptors.create", "monitoring.metricDescriptors.get", "monitoring.metricDescriptors.list",

@@ -142,6 +142,7 @@ async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=502)
     began = time.monotonic()
     backend: Doc | None = None
+    details = "response_sent_by_backend"
     try:
         step = _route(app, listener, host, request.path)
         if isinstance(step, web.Response) or step is None:
@@ -150,15 +151,15 @@ async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
             response = _redirect(request, step["redirect"], secure)
         else:
             backend = step["backend"]
-            response = await _to_backend(app, request, listener, backend)
+            response, details = await _to_backend(app, request, listener, backend)
     except ConnectionResetError:
         raise
     except OSError as error:
         _log.warning("backend of %s: %s", host, error)
-        response = error_page(502, "Server Error", "The server encountered a temporary error and could not complete your "
-                                                   "request.<p>Please try again in 30 seconds.")  # fmt: skip
+        details = "failed_to_connect_to_backend"
+        response = _try_again()
     if backend is not None and backend.get("logConfig", {}).get("enable"):
-        _write_log(app, request, listener, backend, response, time.monotonic() - began)
+        _write_log(app, request, listener, backend, response, time.monotonic() - began, details)
     return response
 
 
@@ -166,6 +167,11 @@ def error_page(code: int, title: str, text: str) -> web.Response:
     """An error page in the load balancer's own words."""
     body = _ERROR_PAGE.format(code=code, title=title, text=text)
     return web.Response(status=code, text=body, content_type="text/html", charset="UTF-8")
+
+
+def _try_again() -> web.Response:
+    return error_page(502, "Server Error", "The server encountered a temporary error and could not complete your "
+                                           "request.<p>Please try again in 30 seconds.")  # fmt: skip
 
 
 def _route(app: Sandbox, listener: Listener, host: str, path: str) -> Doc | None:
@@ -210,7 +216,10 @@ def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool) -> web.Resp
     return web.Response(status=code, text=text, content_type="text/html", headers={"Location": url})
 
 
-async def _to_backend(app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc) -> web.StreamResponse:
+async def _to_backend(
+    app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc
+) -> tuple[web.StreamResponse, str]:
+    """The answer, and who gave it, in the words of the log's statusDetails."""
     key = _run_service(app, backend)
     address = listener.rule.get("IPAddress", "")
     headers = {
@@ -224,13 +233,13 @@ async def _to_backend(app: Sandbox, request: web.BaseRequest, listener: Listener
     if backend.get("iap", {}).get("enabled"):
         passed = gate.check(app, request, backend)
         if isinstance(passed, web.Response):
-            return passed
+            return passed, "handled_by_identity_aware_proxy"
         headers |= passed.headers
         caller = passed.agent
     if key is None:
-        return error_page(502, "Server Error", "The server encountered a temporary error and could not complete your "
-                                               "request.<p>Please try again in 30 seconds.")  # fmt: skip
-    return await dataplane.serve(app, request, key, caller=caller, via="load-balancer", headers=headers)
+        return _try_again(), "failed_to_pick_backend"
+    answer = await dataplane.serve(app, request, key, caller=caller, via="load-balancer", headers=headers)
+    return answer, "response_sent_by_backend"
 
 
 def _run_service(app: Sandbox, backend: Doc) -> str | None:
@@ -248,10 +257,16 @@ def _run_service(app: Sandbox, backend: Doc) -> str | None:
     return None
 
 
+def _project(rule: Doc) -> str:
+    """Id of the project that a forwarding rule is in."""
+    return key_of(rule.get("selfLink", "")).partition("/")[2].partition("/")[0]
+
+
 def _write_log(
-    app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc, response: web.StreamResponse, seconds: float
-) -> None:
-    entry = {
+    app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc, response: web.StreamResponse, seconds: float,
+    details: str,
+) -> None:  # fmt: skip
+    entry: Doc = {
         "timestamp": now(), "severity": "INFO" if response.status < 400 else "WARNING",
         "httpRequest": {
             "requestMethod": request.method, "requestUrl": f"https://{request.host}{request.raw_path}",
@@ -259,10 +274,14 @@ def _write_log(
             "remoteIp": request.remote, "latency": f"{seconds:.6f}s",
         },
         "resource": {"type": "http_load_balancer", "labels": {
+            "project_id": _project(listener.rule), "zone": "global",
             "forwarding_rule_name": listener.rule["name"], "target_proxy_name": listener.proxy["name"],
             "url_map_name": listener.proxy.get("urlMap", "").rsplit("/", 1)[-1], "backend_service_name": backend["name"],
         }},
+        "jsonPayload": {"statusDetails": details, "remoteIp": request.remote},
     }  # fmt: skip
+    if referer := request.headers.get("Referer"):
+        entry["httpRequest"]["referer"] = referer
     folder = app.folder / "logs"
     folder.mkdir(exist_ok=True)
     with (folder / "load-balancer.jsonl").open("a", encoding="utf-8") as file:

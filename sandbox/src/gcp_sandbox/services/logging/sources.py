@@ -1,0 +1,93 @@
+"""Which files hold the entries of a project, and which of them a filter can mean."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from gcp_sandbox.services.logging import entries, filters
+from gcp_sandbox.services.logging.reading import Source
+from gcp_sandbox.services.logging.values import moment
+
+Doc = dict[str, Any]
+# How much of either end of a file is looked through for the logs that are in it.
+_ENDS = 1 << 18
+_KNOWN = {("resource", "type"), ("resource", "labels", "project_id"), ("resource", "labels", "location"),
+          ("resource", "labels", "service_name"), ("resource", "labels", "configuration_name"),
+          ("resource", "labels", "job_name")}  # fmt: skip
+
+
+def _runs(folder: Path, project: str) -> list[tuple[Path, str, str]]:
+    """(file, location, name) of the project's Cloud Run services and jobs that have written something."""
+    out = []
+    for file in sorted((folder / "run").glob(f"{project}.*.jsonl")):
+        owner, location, name = file.stem.rsplit(".", 2)
+        if owner == project:
+            out.append((file, location, name))
+    return out
+
+
+def _balancer(folder: Path) -> Path:
+    return folder / "load-balancer.jsonl"
+
+
+def chosen(folder: Path, projects: list[str], tree: filters.Node) -> list[Source]:
+    """The files to read for a filter, by what it asks of the resource."""
+    parts = [p for p in filters.conjuncts(tree) if isinstance(p, filters.Compare) and p.path in _KNOWN]
+
+    def meant(kind: str, **labels: str) -> bool:
+        return all(part.match({"resource": {"type": kind, "labels": labels}}) for part in parts)
+
+    out = []
+    for project in projects:
+        for file, location, name in _runs(folder, project):
+            where = {"project_id": project, "location": location}
+            if meant("cloud_run_revision", service_name=name, configuration_name=name, **where) or meant(
+                "cloud_run_job", job_name=name, **where
+            ):
+                out.append(Source(file, functools.partial(_run_entry, project, location)))
+        if meant("http_load_balancer", project_id=project):
+            out.append(Source(_balancer(folder), functools.partial(_balancer_entry, project)))
+    return out
+
+
+def _run_entry(project: str, location: str, ident: str, line: Doc) -> Doc:
+    return entries.of_run(project, location, ident, line)
+
+
+def _balancer_entry(project: str, ident: str, line: Doc) -> Doc | None:
+    if line["resource"]["labels"].get("project_id") != project:
+        return None
+    return entries.of_balancer(project, ident, line)
+
+
+def earliest(tree: filters.Node) -> str:
+    """The time before which a filter means nothing, or ""."""
+    found = [entries.written(moment(part.text)) for part in filters.conjuncts(tree)
+             if isinstance(part, filters.Compare) and part.path == ("timestamp",) and part.op in (">", ">=", "=")]  # fmt: skip
+    return max(found, default="")
+
+
+def logs(folder: Path, project: str) -> set[str]:
+    """Ids of the logs that a project has entries in, by the beginning and the end of each file."""
+    out = set()
+    for file, _, _ in _runs(folder, project):
+        data = _ends(file)
+        out |= {name for stream, name in entries.LOGS.items() if f'","stream":"{stream}"'.encode() in data}
+    if f'"project_id":"{project}"'.encode() in _ends(_balancer(folder)):
+        out.add(entries.REQUESTS)
+    return out
+
+
+def _ends(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_ENDS)
+            size = stream.seek(0, 2)
+            if size > _ENDS:
+                stream.seek(max(_ENDS, size - _ENDS))
+                data += stream.read()
+            return data
+    except OSError:
+        return b""
