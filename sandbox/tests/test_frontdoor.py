@@ -87,6 +87,7 @@ def stack(api, enable, done, project, sandbox, tmp_path_factory):
         key=json.loads(base64.b64decode(key["privateKeyData"])), backend=backend, neg=neg,
         iap=f"https://iap.googleapis.com/v1/projects/{number}/iap_web/compute/services/backend",
     )  # fmt: skip
+    out.backend_id = api("GET", backend).json()["id"]
     _policy(api, out.iap, [{"role": "roles/iap.httpsResourceAccessor",
                             "members": ["user:alice@example.com", f"serviceAccount:{account}"]}])  # fmt: skip
     return out
@@ -106,10 +107,11 @@ def browser(sessions):
     return session
 
 
-def _jwt(stack, audience: str = f"https://{DOMAIN}/*", *, email: str = "", lifetime: int = 600, key: str = "") -> str:
+def _jwt(stack, audience=f"https://{DOMAIN}/*", *, email: str = "", lifetime: int | None = 600, key: str = "") -> str:
     when = int(time.time())
-    claims = {"iss": email or stack.account, "sub": email or stack.account, "aud": audience, "iat": when,
-              "exp": when + lifetime}  # fmt: skip
+    claims = {"iss": email or stack.account, "sub": email or stack.account, "aud": audience, "iat": when}
+    if lifetime is not None:
+        claims["exp"] = when + lifetime
     return jwt.encode(claims, key or stack.key["private_key"], algorithm="RS256", headers={"kid": stack.key["private_key_id"]})
 
 
@@ -130,9 +132,85 @@ def test_without_a_token_to_the_sign_in_page(stack, browser):
     assert answer.headers["X-Goog-IAP-Generated-Response"] == "true"
 
 
-def test_ajax_without_a_token_is_401(stack, browser):
-    answer = browser.get(f"https://{DOMAIN}/", headers={"X-Requested-With": "XMLHttpRequest"}, timeout=10)
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [("GET", {"X-Requested-With": "XMLHttpRequest"}), ("GET", {"Accept": "application/json"}), ("POST", {}), ("OPTIONS", {})],
+)
+def test_who_does_not_follow_redirects_is_401(stack, browser, method, headers):
+    answer = browser.request(method, f"https://{DOMAIN}/", headers=headers, timeout=10)
     assert answer.status_code == 401
+    assert answer.text == "Invalid IAP credentials: empty token"
+
+
+def test_preflight_requests_pass_where_settings_say_so(stack, api, browser):
+    settings = f"{stack.iap}:iapSettings"
+    mask = {"updateMask": "iapSettings.accessSettings.corsSettings"}
+    body = {"accessSettings": {"corsSettings": {"allowHttpOptions": True}}}
+    assert api("PATCH", settings, json=body, params=mask).status_code == 200
+    assert browser.options(f"https://{DOMAIN}/", timeout=10).status_code == 501  # the service's own answer
+    assert browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10).status_code == 302
+    api("PATCH", settings, json={"accessSettings": {}}, params=mask)
+
+
+def test_special_urls(stack, browser):
+    headers = _with(_jwt(stack))
+    for url in ("/_gcp_iap/identity", "/any?gcp-iap-mode=IDENTITY"):
+        who = browser.get(f"https://{DOMAIN}{url}", headers=headers, timeout=10).json()
+        assert who["email"] == f"accounts.google.com:{stack.account}"
+    assert "do_session_refresh" in browser.get(f"https://{DOMAIN}/_gcp_iap/session_refresher", headers=headers, timeout=10).text
+    again = browser.get(
+        f"https://{DOMAIN}/_gcp_iap/do_session_refresh", headers=headers, allow_redirects=False, timeout=10
+    )
+    assert again.headers["Location"].startswith("https://accounts.google.com/")
+    out = browser.get(f"https://{DOMAIN}/a?gcp-iap-mode=CLEAR_LOGIN_COOKIE", allow_redirects=False, timeout=10)
+    assert (out.status_code, out.headers["Location"]) == (302, "/a")
+
+
+@pytest.mark.parametrize(
+    ("test", "error"),
+    [("NOT_SET", None), ("SIGNATURE", jwt.InvalidSignatureError), ("AUDIENCE", jwt.InvalidAudienceError),
+     ("ISSUER", jwt.InvalidIssuerError), ("PAST_EXPIRATION", jwt.ExpiredSignatureError),
+     ("FUTURE_ISSUE", jwt.ImmatureSignatureError)],
+)  # fmt: skip
+def test_assertions_that_a_service_must_refuse(stack, browser, test, error):
+    keys = browser.get("https://www.gstatic.com/iap/verify/public_key", timeout=10).json()
+    query = {"gcp-iap-mode": "SECURE_TOKEN_TEST", "iap-secure-token-test-type": test}
+    answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), params=query, timeout=10)
+    assertion = answer.json()["headers"]["X-Goog-IAP-JWT-Assertion"]
+    wanted = {
+        "audience": f"/projects/{stack.number}/global/backendServices/{stack.backend_id}",
+        "issuer": "https://cloud.google.com/iap",
+    }
+    key = keys[jwt.get_unverified_header(assertion)["kid"]]
+    if error is None:
+        assert jwt.decode(assertion, key, algorithms=["ES256"], **wanted)["email"] == stack.account
+    else:
+        with pytest.raises(error):
+            jwt.decode(assertion, key, algorithms=["ES256"], **wanted)
+
+
+def test_headers_on_the_way_there_and_back(stack, browser):
+    sent = _with(_jwt(stack), "Proxy-Authorization") | {
+        "Authorization": "Bearer eyJhIjoxfQ.eyJiIjoxfQ.mine", "X-Goog-Authenticated-User-Email": "accounts.google.com:evil",
+        "X-Goog-Whatever": "1", "X-Forwarded-For": "192.0.2.7", "X-Cloud-Trace-Context": f"{'ab' * 16}/1;o=1",
+    }  # fmt: skip
+    answer = browser.get(f"https://{DOMAIN}/", headers=sent, timeout=10)
+    told = answer.json()["headers"]
+    assert told["X-Goog-Authenticated-User-Email"] == f"accounts.google.com:{stack.account}"
+    assert "X-Goog-Whatever" not in told
+    assert told["Authorization"] == sent["Authorization"]  # IAP has taken the other one, this is the service's
+    assert told["X-Forwarded-For"].split(",") == ["192.0.2.7", "127.0.0.1", stack.ip]
+    assert told["X-Cloud-Trace-Context"] == sent["X-Cloud-Trace-Context"]
+    assert answer.headers["Via"] == "1.1 google"
+    refused = browser.get(f"https://{DOMAIN}/", headers={"Accept": "text/plain"}, timeout=10)
+    assert refused.headers["Via"] == "1.1 google"
+    assert "Server" not in refused.headers
+
+
+def test_the_url_map_decides_for_every_host(stack, browser):
+    headers = _with(_jwt(stack, "https://other.example.com/*")) | {"Host": "other.example.com"}
+    answer = browser.get(f"https://{DOMAIN}/", headers=headers, timeout=10)
+    assert answer.json()["headers"]["Host"] == "other.example.com"
 
 
 def test_browser_signs_in(stack, browser):
@@ -190,6 +268,8 @@ def test_service_account_jwt_by_sign_jwt(stack, api, browser):
         (lambda s: _jwt(s, lifetime=-10), "Expired"),
         (lambda s: _jwt(s, lifetime=7200), "hour"),
         (lambda s: _jwt(s, key=_other_key()), "signature"),
+        (lambda s: _jwt(s, [f"https://{DOMAIN}/*"]), "'aud' claim isn't a string"),
+        (lambda s: _jwt(s, lifetime=None), "'exp' claim is missing"),
     ],
 )
 def test_bad_credentials_are_401(stack, browser, token, said):

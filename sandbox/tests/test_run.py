@@ -304,6 +304,28 @@ def test_deleting(run, api, done):
         ),
         ({"template": {"containers": [{"image": HELLO}]}, "traffic": [{"percent": 50}]}, 400, "add up to 100"),
         ({"template": {"containers": [{"image": HELLO}]}, "ingress": "INGRESS_NO"}, 400, "Invalid value at"),
+        ({"template": {"containers": [{"image": HELLO}], "timeout": "long"}}, 400, "duration must end with 's'"),
+        (
+            {"template": {"containers": [{"image": HELLO, "env": [{"name": "A", "value": "a", "valueSource": {}}]}]}},
+            400,
+            "Invalid value at 'service.template.containers[0].env[0]' (oneof), oneof field 'values' is already set.",
+        ),
+        (
+            {"template": {"containers": [{"image": HELLO, "startupProbe": {"httpGet": {}, "tcpSocket": {}}}]}},
+            400,
+            "Invalid value at 'service.template.containers[0].startup_probe' (oneof)",
+        ),
+        (
+            {"template": {"containers": [{"image": HELLO, "startupProbe": {"initialDelaySeconds": 241}}]}},
+            400,
+            "at most 240",
+        ),
+        (
+            {"template": {"containers": [{"image": HELLO}], "volumes": [{"name": "v", "emptyDir": {}}] * 2}},
+            400,
+            "unique",
+        ),
+        ({"template": {"containers": [{"image": HELLO, "resources": {"limits": {"disk": "1Gi"}}}]}}, 400, "'disk'"),
     ],
 )
 def test_what_is_refused_at_once(run, api, body, status, words):
@@ -471,7 +493,10 @@ def test_who_may_call(run, api):
     seen = run.client.get(url[0], headers=own).json()["headers"]
     assert seen["Authorization"] == wrong["Authorization"]
     run.deploy("private", invokerIamDisabled=True)
-    assert run.client.get(url[0]).status_code == 200
+    answer = run.client.get(url[0], headers=wrong)
+    assert answer.json()["headers"]["Authorization"] == wrong["Authorization"]  # a token for the service to check
+    trace = answer.headers["X-Cloud-Trace-Context"].partition(";")[0]
+    assert answer.json()["headers"]["traceparent"].startswith(f"00-{trace}-")
     run.deploy("private", invokerIamDisabled=True, ingress="INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER")
     assert run.client.get(url[0]).status_code == 404
     assert run.client.get("https://nothing-123456.europe-west2.run.app/").status_code == 404
@@ -517,16 +542,27 @@ def test_concurrency_and_instances(run):
     assert 2 <= len({a.json()["pid"] for a in answers}) <= 3
 
 
-def test_the_request_timeout(run):
+def test_plain_http_is_redirected(run, api):
+    run.deploy("plain")
+    url = api("GET", f"{run.base}/services/plain").json()["uri"].replace("https", "http", 1)
+    answer = api("GET", f"{url}/a?b=c")
+    assert (answer.status_code, answer.headers["Location"]) == (302, url.replace("http", "https", 1) + "/a?b=c")
+
+
+def test_the_request_timeout(run, sandbox):
     run.deploy("late", run.template(timeout="1s"))
     answer = run.call("late", "/very-slow")
     assert (answer.status_code, answer.text) == (504, "upstream request timeout")
+    assert "has reached the maximum request timeout" in sandbox.command("logs", "late")
 
 
 def test_an_instance_that_ends_is_replaced(run):
     run.deploy("crashing")
     first = run.call("crashing").json()["pid"]
-    assert run.call("crashing", "/exit").status_code == 503
+    crashed = run.call("crashing", "/exit")
+    assert (crashed.status_code, crashed.text) == (
+        503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+    )  # fmt: skip
     assert run.call("crashing").json()["pid"] != first
 
 
@@ -552,6 +588,18 @@ def test_websockets(run, api, sandbox):
 
     assert asyncio.run(talk()) == "HELLO"
     assert "closed 1000" in sandbox.command("logs", "sockets")
+    run.deploy("sockets", run.template(env={"MODE": "websocket"}, timeout="1s"), invokerIamDisabled=True)
+
+    async def wait() -> int | None:
+        context = ssl.create_default_context(cafile=env["SSL_CERT_FILE"])
+        session = aiohttp.ClientSession()
+        connected = session.ws_connect(f"{url}/echo", proxy=env["HTTPS_PROXY"], ssl=context)
+        async with session, connected as socket:
+            await socket.receive(timeout=10)
+            return socket.close_code
+
+    assert asyncio.run(wait()) == 1006  # cut when the request's time is over
+    assert "has reached the maximum request timeout" in sandbox.command("logs", "sockets")
 
 
 def test_a_port_named_h2c_wants_http2(run):

@@ -19,6 +19,7 @@ from aiohttp import web
 from gcp_sandbox import batch, discovery, frontdoor, projects, services
 from gcp_sandbox.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
+from gcp_sandbox.exchange import Exchange
 from gcp_sandbox.faults import Dropped, Faults, reset
 from gcp_sandbox.iam import Iam
 from gcp_sandbox.latency import profile
@@ -53,6 +54,8 @@ class Sandbox:
         self.operations = Operations(self)
         # Weak: a connection that was handed on ends without telling the proxy.
         self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        # Host that each of them was asked for, which the Host header need not repeat.
+        self.reached: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
         self.enable_hooks: dict[str, list[Callable[[Sandbox, str], None]]] = {}
         self.hosts: list[Callable[[Sandbox, str], ssl.SSLContext | None | bool]] = []
         self.services: dict[str, Service] = {}
@@ -177,7 +180,7 @@ class Sandbox:
         return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        return web.BaseRequest(
+        return Exchange(
             message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=1 << 40
         )
 
@@ -295,6 +298,12 @@ class Sandbox:
             return web.Response()
         except ApiError as error:
             return _json(error.body(service.family), error.code, error.headers)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception:
+            _log.exception("%s failed", method.id)
+            error = ApiError(500, "Internal error encountered.", reason="backendError", status="INTERNAL")
+            return _json(error.body(service.family), error.code)
         finally:
             if journal is not None and noted is not None:
                 journal.open = False

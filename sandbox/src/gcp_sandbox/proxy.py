@@ -70,6 +70,7 @@ class ProxyProtocol(asyncio.Protocol):
         self._transport.pause_reading()
         self._transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         if port == "80":
+            self._app.reached[self._transport] = host
             self._hand_over(self._transport, self._app.plain_server(), b"")
             self._transport.resume_reading()
             return
@@ -90,6 +91,7 @@ class ProxyProtocol(asyncio.Protocol):
             self._transport.abort()
             return
         if tls is not None:
+            self._app.reached[tls] = host
             self._hand_over(tls, self._app.tls_server(), waiting.data)
 
     def _plain(self, target: str) -> None:
@@ -98,6 +100,7 @@ class ProxyProtocol(asyncio.Protocol):
             self._refuse(target)
             return
         assert self._transport
+        self._app.reached[self._transport] = match.group(1).lower()
         self._hand_over(self._transport, self._app.plain_server(), self._head)
 
     @staticmethod

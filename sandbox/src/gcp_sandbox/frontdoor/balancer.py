@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from multidict import CIMultiDict
 
+from gcp_sandbox.exchange import ANSWER, is_secure
 from gcp_sandbox.frontdoor import gate
 from gcp_sandbox.operations import now
 from gcp_sandbox.services.run import dataplane
@@ -134,12 +136,15 @@ def _own(doc: Doc) -> ssl.SSLContext | None:
 async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
     """Answer a request for a host of a load balancer."""
     host = (request.host or "").split(":")[0].lower()
-    secure = request.transport is not None and request.transport.get_extra_info("sslcontext") is not None
+    secure = is_secure(request)
     listener, _ = _at(app, host, 443 if secure else 80)
+    if listener is None:  # a host that the certificate does not name; the URL map has an answer for every host
+        listener, _ = _at(app, app.reached.get(request.transport, ""), 443 if secure else 80)
     if listener is None:
         if request.transport:
             request.transport.abort()  # nothing listens on that port
         return web.Response(status=502)
+    request[ANSWER] = CIMultiDict(Via="1.1 google")
     began = time.monotonic()
     backend: Doc | None = None
     details = "response_sent_by_backend"
@@ -148,9 +153,12 @@ async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
         if isinstance(step, web.Response) or step is None:
             response: web.StreamResponse = step or error_page(404, "Not Found", "The requested URL was not found on this server.")
         elif "redirect" in step:
-            response = _redirect(request, step["redirect"], secure)
+            response = _redirect(request, step["redirect"], secure, step.get("matched", ""))
         else:
             backend = step["backend"]
+            for header in backend.get("customResponseHeaders", []):
+                name, _, value = header.partition(":")
+                request[ANSWER].add(name.strip(), value.strip())
             response, details = await _to_backend(app, request, listener, backend)
     except ConnectionResetError:
         raise
@@ -185,14 +193,15 @@ def _route(app: Sandbox, listener: Listener, host: str, path: str) -> Doc | None
             matchers = {m["name"]: m for m in url_map.get("pathMatchers", [])}
             chosen = matchers.get(rule["pathMatcher"], url_map)
             break
+    matched = ""
     rules = [(p, r) for r in chosen.get("pathRules", []) for p in r.get("paths", []) if _path_matches(p, path)]
     if rules:
-        rule = max(rules, key=lambda pair: len(pair[0]))[1]
+        matched, rule = max(rules, key=lambda pair: len(pair[0]))
         redirect, link = rule.get("urlRedirect"), rule.get("service")
     else:
         redirect, link = chosen.get("defaultUrlRedirect"), chosen.get("defaultService")
     if redirect:
-        return {"redirect": redirect}
+        return {"redirect": redirect, "matched": matched.removesuffix("/*")}
     backend = _read(app, link) if link else None
     return {"backend": backend} if backend else None
 
@@ -201,10 +210,12 @@ def _path_matches(pattern: str, path: str) -> bool:
     return path.startswith(pattern[:-1]) or path == pattern[:-2] if pattern.endswith("/*") else path == pattern
 
 
-def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool) -> web.Response:
+def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool, matched: str) -> web.Response:
     scheme = "https" if secure or redirect.get("httpsRedirect") else "http"
     parts = urlsplit(request.raw_path)
     path = redirect.get("pathRedirect") or parts.path or "/"
+    if prefix := redirect.get("prefixRedirect"):
+        path = prefix + parts.path.removeprefix(matched)
     query = "" if redirect.get("stripQuery") or not parts.query else f"?{parts.query}"
     host = redirect.get("hostRedirect") or (request.host or "").split(":")[0]
     codes = {"FOUND": 302, "SEE_OTHER": 303, "TEMPORARY_REDIRECT": 307, "PERMANENT_REDIRECT": 308}
@@ -213,7 +224,8 @@ def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool) -> web.Resp
     text = (f'<HTML><HEAD><meta http-equiv="content-type" content="text/html;charset=utf-8">\n<TITLE>{code} Moved</TITLE>'
             f'</HEAD><BODY>\n<H1>{code} Moved</H1>\nThe document has moved\n'
             f'<A HREF="{url}">here</A>.\r\n</BODY></HTML>\r\n')  # fmt: skip
-    return web.Response(status=code, text=text, content_type="text/html", headers={"Location": url})
+    return web.Response(status=code, text=text, content_type="text/html", charset="UTF-8",
+                        headers={"Location": url, "Cache-Control": "private"})  # fmt: skip
 
 
 async def _to_backend(
@@ -222,10 +234,13 @@ async def _to_backend(
     """The answer, and who gave it, in the words of the log's statusDetails."""
     key = _run_service(app, backend)
     address = listener.rule.get("IPAddress", "")
+    before = request.headers.get("X-Forwarded-For")
     headers = {
-        "X-Forwarded-For": f"{request.remote or '127.0.0.1'},{address}", "X-Forwarded-Proto": "https", "Via": "1.1 google",
-        "X-Cloud-Trace-Context": f"{secrets.token_hex(16)}/{secrets.randbelow(2**63)}",
+        "X-Forwarded-For": f"{before + ',' if before else ''}{request.remote or '127.0.0.1'},{address}",
+        "X-Forwarded-Proto": "https" if is_secure(request) else "http", "Via": "1.1 google",
     }  # fmt: skip
+    if "X-Cloud-Trace-Context" not in request.headers:
+        headers["X-Cloud-Trace-Context"] = f"{secrets.token_hex(16)}/{secrets.randbelow(2**63)}"
     for header in backend.get("customRequestHeaders", []):
         name, _, value = header.partition(":")
         headers[name.strip()] = value.strip()

@@ -12,6 +12,7 @@ import html
 import json
 import re
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
+# Times and audience are compared here, with the tolerance that Google has.
+_OPTIONS: Any = {"verify_aud": False, "verify_iat": False, "require": ["iat", "exp", "aud"]}
 ACCESS = "iap.webServiceVersions.accessViaIAP"
+_SPECIAL = "/_gcp_iap/"
 _GENERATED = {"X-Goog-IAP-Generated-Response": "true"}
 
 
@@ -55,31 +59,61 @@ def check(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Passed | web.
         return _text(500, "The backend service has no project.")
     name = backend["name"]
     path = request.path
-    if path == "/_gcp_iap/clear_login_cookie":
-        return signin.forget(backend)
+    number = project["projectNumber"]
+    agent = f"service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
+    mode = _mode(request)
+    if mode == "CLEAR_LOGIN_COOKIE":
+        return signin.forget(backend, "/" if path.startswith(_SPECIAL) else path)
     if path == signin.FINISH:
         return signin.finish(app, request, backend)
+    if request.method == "OPTIONS" and _lets_options_pass(app, backend, project):
+        return Passed({}, Principal(agent))
     try:
         principal = _caller(app, request, backend, project)
     except Refused as refused:
         return _text(401, f"Invalid IAP credentials: {refused}")
-    if principal is None:
-        if request.headers.get("X-Requested-With") == "XMLHttpRequest" or request.headers.get("Sec-Fetch-Mode") == "cors":
-            return _text(401, "")
-        return signin.begin(app, request, backend, project)
-    number = project["projectNumber"]
+    if principal is None or mode == "DO_SESSION_REFRESH":
+        if not _follows_redirects(request):
+            return _text(401, "Invalid IAP credentials: empty token")
+        after = f"{_SPECIAL}session_refresher" if mode == "DO_SESSION_REFRESH" else request.raw_path
+        return signin.begin(app, request, backend, after)
+    if mode == "IDENTITY":
+        who = {"email": f"accounts.google.com:{principal.email}", "sub": _subject(principal)}
+        return web.json_response(who, headers=_GENERATED)
+    if mode == "SESSION_REFRESHER":
+        return signin.refresher(f"{_SPECIAL}do_session_refresh")
     base = f"//iap.googleapis.com/projects/{number}/iap_web"
     resources = (f"{base}/compute/services/{name}", f"{base}/compute/services/{backend['id']}", f"{base}/compute", base,
                  project_resource(project["projectId"]))  # fmt: skip
     where = {"request.path": path, "request.host": (request.host or "").split(":")[0]}
     if not app.iam.allows(principal, ACCESS, *resources, context=where):
         return _denied(principal)
-    agent = f"service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
     if app.store.peek(EMAILS, agent) is None:
         return _text(500, "The IAP service account is not provisioned. Please follow the instructions to create service "
                           "account and rectify IAP and Cloud Run setup: "
                           "https://cloud.google.com/iap/docs/enabling-cloud-run")  # fmt: skip
-    return Passed(_headers(app, principal, number, backend), Principal(agent))
+    test = _test(request) if mode == "SECURE_TOKEN_TEST" else ""
+    return Passed(_headers(app, principal, number, backend, test), Principal(agent))
+
+
+def _mode(request: web.BaseRequest) -> str:
+    """What a special URL asks of IAP itself: https://cloud.google.com/iap/docs/query-parameters-and-headers-howto."""
+    if request.path.startswith(_SPECIAL):
+        return request.path.removeprefix(_SPECIAL).partition("/")[0].upper()
+    return request.rel_url.query.get("gcp-iap-mode", "")
+
+
+def _test(request: web.BaseRequest) -> str:
+    path = request.path.removeprefix(f"{_SPECIAL}secure_token_test/") if request.path.startswith(_SPECIAL) else ""
+    return (path or request.rel_url.query.get("iap-secure-token-test-type", "")).upper()
+
+
+def _follows_redirects(request: web.BaseRequest) -> bool:
+    """Whether the client is one to be sent to the sign-in page: https://cloud.google.com/iap/docs/faq."""
+    if request.method not in ("GET", "HEAD") or request.headers.get("X-Requested-With") == "XMLHttpRequest":
+        return False
+    accepts = request.headers.get("Accept", "*/*")
+    return request.headers.get("Sec-Fetch-Mode") != "cors" and ("text/html" in accepts or "*/*" in accepts)
 
 
 def _text(status: int, text: str) -> web.Response:
@@ -138,42 +172,57 @@ def _openid(app: Sandbox, backend: Doc, project: Doc, token: str) -> Principal:
 
 def programmatic_clients(app: Sandbox, backend: Doc, project: Doc) -> list[str]:
     """OAuth clients that the IAP settings of the service, or of what it is in, allow."""
+    out: list[str] = []
+    for settings in _settings(app, backend, project):
+        out += settings.get("oauthSettings", {}).get("programmaticClients", [])
+    return out
+
+
+def _lets_options_pass(app: Sandbox, backend: Doc, project: Doc) -> bool:
+    """Whether CORS preflight requests need no credential; the nearest settings that say so count."""
+    said = (settings.get("corsSettings", {}).get("allowHttpOptions") for settings in _settings(app, backend, project))
+    return bool(next((answer for answer in said if answer is not None), False))
+
+
+def _settings(app: Sandbox, backend: Doc, project: Doc) -> Iterator[Doc]:
+    """Access settings of a backend service and of what it is in, the nearest first."""
     number, parent = project["projectNumber"], project.get("parent", {})
     above = f"{parent.get('type')}s/{parent.get('id')}"
-    out: list[str] = []
     for name in (f"projects/{number}/iap_web/compute/services/{backend['name']}",
                  f"projects/{number}/iap_web/compute/services/{backend['id']}",
                  f"projects/{number}/iap_web/compute", f"projects/{number}/iap_web", f"projects/{number}",
                  above, *folders.above(app, above)):  # fmt: skip
-        settings = app.store.peek("iap.settings", name) or {}
-        oauth = settings.get("accessSettings", {}).get("oauthSettings", {})
-        out += oauth.get("programmaticClients", [])
-    return out
+        yield (app.store.peek("iap.settings", name) or {}).get("accessSettings", {})
 
 
 def _service_account(app: Sandbox, request: web.BaseRequest, header: Doc, claims: Doc, token: str) -> Principal:
     """A JWT that a service account signed, itself or by signJwt."""
     email = claims.get("iss", "")
-    if not email or claims.get("sub") != email:
+    if not isinstance(email, str) or not email or claims.get("sub") != email:
         raise Refused("JWT 'iss' and 'sub' claims must be the service account's e-mail")
     account = service_account(app, email)
     for key in accounts.keys(app, account) if account else ():
         if header.get("kid") in (None, accounts.key_id(key)) and not key.get("disabled"):
             try:
-                claims = jwt.decode(token, accounts.public_key(key), algorithms=["RS256"], options={"verify_aud": False})
+                claims = jwt.decode(token, accounts.public_key(key), algorithms=["RS256"], options=_OPTIONS)
                 break
             except jwt.ExpiredSignatureError:
                 raise Refused("Expired JWT") from None
+            except jwt.MissingRequiredClaimError as error:
+                raise Refused(f"JWT '{error.claim}' claim is missing") from None
             except jwt.InvalidTokenError:
                 continue
     else:
         raise Refused("JWT signature is invalid")
-    issued, expires = claims.get("iat", 0), claims.get("exp", 0)
+    issued, expires, audience = claims["iat"], claims["exp"], claims["aud"]
+    if not isinstance(issued, int | float):
+        raise Refused("JWT 'iat' claim isn't a number")
+    if not isinstance(audience, str):
+        raise Refused("JWT 'aud' claim isn't a string")
     if expires - issued > 3600:
         raise Refused("JWT lifetime is longer than one hour")
     if issued > time.time() + 600:
         raise Refused("JWT was issued in the future")
-    audience = claims.get("aud", "")
     url = f"https://{(request.host or '').split(':')[0]}{request.path}"
     if not _audience_covers(audience, url):
         raise Refused(f"JWT audience doesn't match this application ('aud' claim ({audience}) doesn't match expected value "
@@ -203,19 +252,34 @@ def _assertion_key(app: Sandbox) -> Doc:
     return doc
 
 
-def _headers(app: Sandbox, principal: Principal, number: str, backend: Doc) -> dict[str, str]:
+def _subject(principal: Principal) -> str:
+    return f"accounts.google.com:{subject_id(principal.email)}"
+
+
+def _headers(app: Sandbox, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:
+    """test: what is wrong with the assertion, for a service that tries its own checks (SIGNATURE, …)."""
     key = _assertion_key(app)
-    when = int(time.time())
-    subject = f"accounts.google.com:{subject_id(principal.email)}"
+    when = int(time.time()) + {"FUTURE_ISSUE": 3600, "PAST_EXPIRATION": -3600}.get(test, 0)
+    subject = _subject(principal)
     claims = {
         "iss": "https://cloud.google.com/iap", "sub": subject, "email": principal.email, "iat": when, "exp": when + 600,
         "aud": f"/projects/{number}/global/backendServices/{backend['id']}", "azp": f"/projects/{number}",
-        "hd": principal.email.rsplit("@", 1)[-1], "identity_source": "GOOGLE",
+        "identity_source": "GOOGLE",
     }  # fmt: skip
+    if not principal.email.endswith(".gserviceaccount.com"):
+        claims["hd"] = principal.email.rsplit("@", 1)[-1]
+    if test == "ISSUER":
+        claims["iss"] = "https://example.com/not-iap"
+    if test == "AUDIENCE":
+        claims["aud"] = f"/projects/{number}/global/backendServices/0"
+    assertion = jwt.encode(claims, key["pem"], algorithm="ES256", headers={"kid": key["kid"]})
+    if test == "SIGNATURE":
+        head, body, _ = assertion.split(".")
+        assertion = f"{head}.{body}.{base64.urlsafe_b64encode(bytes(64)).decode().rstrip('=')}"
     return {
         "X-Goog-Authenticated-User-Email": f"accounts.google.com:{principal.email}",
         "X-Goog-Authenticated-User-Id": subject,
-        "X-Goog-IAP-JWT-Assertion": jwt.encode(claims, key["pem"], algorithm="ES256", headers={"kid": key["kid"]}),
+        "X-Goog-IAP-JWT-Assertion": assertion,
     }
 
 

@@ -62,12 +62,12 @@ def from_cookie(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Princip
     return Principal(content["email"]) if content and content["backend"] == backend["id"] else None
 
 
-def begin(app: Sandbox, request: web.BaseRequest, backend: Doc, project: Doc) -> web.Response:
-    """302 to the account chooser."""
+def begin(app: Sandbox, request: web.BaseRequest, backend: Doc, after: str) -> web.Response:
+    """302 to the account chooser; after: path and query where the browser goes in the end."""
     nonce = secrets.token_urlsafe(16)
     client = backend["iap"].get("oauth2ClientId", "").strip() or _MANAGED_CLIENT
     host = (request.host or "").split(":")[0]
-    state = {"url": f"https://{host}{request.raw_path}", "host": host, "backend": backend["id"], "nonce": nonce}
+    state = {"url": f"https://{host}{after}", "host": host, "backend": backend["id"], "nonce": nonce}
     query = urlencode({
         "client_id": client, "response_type": "code", "scope": "openid email",
         "redirect_uri": f"https://iap.googleapis.com/v1/oauth/clientIds/{client}:handleRedirect",
@@ -168,8 +168,14 @@ def finish(app: Sandbox, request: web.BaseRequest, backend: Doc) -> web.Response
     return response
 
 
-def forget(backend: Doc) -> web.Response:
-    """/_gcp_iap/clear_login_cookie: sign out here."""
-    response = web.Response(status=302, headers={"Location": "/", "X-Goog-IAP-Generated-Response": "true"})
+def refresher(again: str) -> web.Response:
+    """A page that signs in again before the session of an hour ends, for an application to keep in a frame."""
+    text = f'<!DOCTYPE html><title>Session refresher</title><meta http-equiv="refresh" content="2700; url={again}">'
+    return web.Response(text=text, content_type="text/html", headers={"X-Goog-IAP-Generated-Response": "true"})
+
+
+def forget(backend: Doc, after: str) -> web.Response:
+    """Sign out here, and go to a path."""
+    response = web.Response(status=302, headers={"Location": after, "X-Goog-IAP-Generated-Response": "true"})
     response.del_cookie(_cookie(backend), path="/", secure=True)
     return response

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -20,9 +21,11 @@ from yarl import URL
 
 from gcp_sandbox import projects
 from gcp_sandbox.auth import Principal
+from gcp_sandbox.exchange import is_secure
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.services.run import checks, names
-from gcp_sandbox.services.run.fleet import NoInstance, fleet
+from gcp_sandbox.services.run.fleet import NoInstance, fleet, workload
+from gcp_sandbox.services.run.output import Output
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
@@ -44,6 +47,11 @@ _PAGE = """
 </body></html>
 """
 _CHUNK = 256 * 1024
+_TIMEOUT = ("The request has been terminated because it has reached the maximum request timeout. To change this limit, see "
+            "https://cloud.google.com/run/docs/configuring/request-timeout")  # fmt: skip
+_BROKEN = ("The request failed because either the HTTP response was malformed or connection to the instance had an error. "
+           "Additional troubleshooting documentation can be found at: "
+           "https://cloud.google.com/run/docs/troubleshooting#malformed-response-or-connection-error")  # fmt: skip
 
 
 class _TooLarge(Exception):
@@ -83,6 +91,19 @@ def _unavailable(status: int = 503) -> web.Response:
                 "Server Error")  # fmt: skip
 
 
+def _note(app: Sandbox, revision_key: str, revision: Doc, status: int) -> None:
+    """Write why no instance took a request to the service's log."""
+    load = workload(app, revision_key, revision)
+    text = (
+        "The request was aborted because there was no available instance. Additional troubleshooting documentation can be "
+        "found at: https://cloud.google.com/run/docs/troubleshooting#abort-request"
+        if status == 429
+        else "The request failed because the instance could not start successfully."
+    )
+    load.log.parent.mkdir(parents=True, exist_ok=True)
+    Output(load.log, load.name, load.env).system(text, "WARNING" if status == 429 else "ERROR")
+
+
 def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -106,8 +127,9 @@ async def serve(
     if doc is None or not _enters(doc.get("ingress", ""), via):
         return _not_found()
     path = request.rel_url.raw_path
+    checked, by_iap = "", caller is not None
     if caller is None and not doc.get("invokerIamDisabled"):
-        token = _token(request)
+        checked, token = _token(request)
         if token:
             caller = _caller(app, doc, token)
             if caller is None and not _allowed(app, service_key, None):
@@ -125,14 +147,16 @@ async def serve(
     try:
         instance = await pool.acquire()
     except NoInstance as error:
+        _note(app, revision_key, revision, error.status)
         return _unavailable(error.status)
+    told = _request_headers(request, headers or {}, checked if caller else "", by_iap)
     try:
         if not instance.answers:
             text = "upstream connect error or disconnect/reset before headers. reset reason: protocol error"
             return web.Response(status=503, text=text, headers={"Server": "Google Frontend"})
         if request.headers.get("Upgrade", "").lower() == "websocket" and not http2:
-            return await _websocket(app, request, instance, revision, headers or {})
-        return await _forward(app, request, instance, revision, headers or {}, http2)
+            return await _websocket(app, request, instance, revision, told)
+        return await _forward(app, request, instance, revision, told, http2)
     finally:
         pool.release(instance)
 
@@ -152,12 +176,13 @@ def _allowed(app: Sandbox, service_key: str, caller: Principal | None) -> bool:
     return app.iam.allows(caller, "run.routes.invoke", project_resource(project), resource)
 
 
-def _token(request: web.BaseRequest) -> str:
+def _token(request: web.BaseRequest) -> tuple[str, str]:
+    """The header that Cloud Run checks, and the token in it."""
     for name in ("X-Serverless-Authorization", "Authorization"):
         scheme, _, token = request.headers.get(name, "").partition(" ")
         if scheme.lower() == "bearer":
-            return token.strip()
-    return ""
+            return name.lower(), token.strip()
+    return "", ""
 
 
 def _caller(app: Sandbox, doc: Doc, token: str) -> Principal | None:
@@ -187,6 +212,7 @@ def _too_large() -> web.Response:
         f"  <p><b>413.</b> <ins>That\u2019s an error.</ins>\n  <p>{text}\n  <ins>That\u2019s all we know.</ins>\n"
     )
     response = web.Response(status=413, text=body, content_type="text/html", charset="UTF-8")
+    response.headers["Server"] = "Google Frontend"
     response.headers["Connection"] = "close"
     response.force_close()
     return response
@@ -195,13 +221,17 @@ def _too_large() -> web.Response:
 # -- to the instance and back --------------------------------------------------
 
 
-def _request_headers(request: web.BaseRequest, extra: Mapping[str, str]) -> CIMultiDict[str]:
+def _request_headers(
+    request: web.BaseRequest, extra: Mapping[str, str], checked: str, by_iap: bool
+) -> CIMultiDict[str]:
+    """What the container is told; checked: the header whose token Cloud Run has checked, if it has."""
     named = {n.strip().lower() for n in request.headers.get("Connection", "").split(",")}
-    checked = "x-serverless-authorization" if "X-Serverless-Authorization" in request.headers else "authorization"
     out: CIMultiDict[str] = CIMultiDict()
     for name, value in request.headers.items():
         if name.lower() in _HOP_BY_HOP or name.lower() in named:
             continue
+        if by_iap and name.lower().startswith(("x-goog-", "x-serverless-authorization")):
+            continue  # IAP's own words, whoever else says them
         if name.lower() == checked and value.lower().startswith("bearer ey"):
             # Cloud Run takes the signature off the token that it has checked.
             value = value.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"
@@ -211,11 +241,11 @@ def _request_headers(request: web.BaseRequest, extra: Mapping[str, str]) -> CIMu
     out["X-Forwarded-For"] = f"{before},{peer}" if before else peer
     out["X-Forwarded-Proto"] = "https"
     out["Forwarded"] = f'for="{peer}";proto=https'
-    trace = secrets.token_hex(16)
-    out.setdefault("X-Cloud-Trace-Context", f"{trace}/{secrets.randbits(63)};o=0")
-    out.setdefault("traceparent", f"00-{trace}-{secrets.token_hex(8)}-00")
     for name, value in extra.items():
         out[name] = value
+    out.setdefault("X-Cloud-Trace-Context", f"{secrets.token_hex(16)}/{secrets.randbits(63)};o=0")
+    trace = re.match("[0-9a-f]{32}", out["X-Cloud-Trace-Context"])
+    out.setdefault("traceparent", f"00-{trace.group() if trace else secrets.token_hex(16)}-{secrets.token_hex(8)}-00")
     return out
 
 
@@ -229,9 +259,8 @@ async def _body(request: web.BaseRequest, limit: int | None) -> AsyncIterator[by
 
 
 async def _forward(
-    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, extra: Mapping[str, str], http2: bool
+    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str], http2: bool
 ) -> web.StreamResponse:
-    headers = _request_headers(request, extra)
     data = _body(request, None if http2 else LIMIT) if request.can_read_body else None
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -245,6 +274,7 @@ async def _forward(
                 return page(500, "Server Error", "The server encountered an error and could not complete your request."
                                                  "<p>Please try again in 30 seconds.")  # fmt: skip
             response = _begin(upstream)
+            response.headers.setdefault("X-Cloud-Trace-Context", headers["X-Cloud-Trace-Context"].partition("/")[0] + ";o=1")
             await response.prepare(request)
             if request.method != "HEAD":
                 async for chunk in upstream.content.iter_chunked(_CHUNK):
@@ -254,15 +284,18 @@ async def _forward(
     except _TooLarge:
         return _too_large()
     except TimeoutError:
+        instance.log(_TIMEOUT, "ERROR")
         if response is None or not response.prepared:
             return web.Response(status=504, text="upstream request timeout", headers={"Server": "Google Frontend"})
     except aiohttp.ClientError as error:
         if isinstance(error.__cause__, _TooLarge):
             return _too_large()
+        instance.log(_BROKEN, "ERROR")
+        with contextlib.suppress(TimeoutError):  # where the container is ending, the next request wants another instance
+            await asyncio.wait_for(instance.exited.wait(), 0.2)
         if response is None or not response.prepared:
-            if instance.exited.is_set():
-                instance.log("The request failed because the instance could not start successfully or ended.")
-            return _unavailable()
+            text = "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+            return web.Response(status=503, text=text, headers={"Server": "Google Frontend"})
     # What was sent already cannot be taken back: the connection ends here.
     if request.transport is not None:
         request.transport.close()
@@ -286,9 +319,8 @@ def _ask(
 
 
 async def _websocket(
-    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, extra: Mapping[str, str]
+    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
-    headers = _request_headers(request, extra)
     protocols = tuple(p.strip() for p in headers.pop("Sec-WebSocket-Protocol", "").split(",") if p.strip())
     for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
         del headers[name]
@@ -300,15 +332,21 @@ async def _websocket(
     except aiohttp.ClientError:
         return _unavailable()
     client = web.WebSocketResponse(protocols=[upstream.protocol] if upstream.protocol else (), max_msg_size=0)
-    async with upstream, asyncio.timeout(checks.duration(revision.get("timeout", "300s"))):
+    async with upstream:
         await client.prepare(request)
         ways = [asyncio.create_task(_pump(client, upstream)), asyncio.create_task(_pump(upstream, client))]
+        seconds = checks.duration(revision.get("timeout", "300s"))
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(ways, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
+    if not ended:  # the time of a request is over: it is cut, without a closing handshake
+        instance.log(_TIMEOUT, "ERROR")
+        if request.transport is not None:
+            request.transport.close()
+        return client
     await client.close(code=upstream.close_code or 1000)
     return client
 
@@ -359,4 +397,7 @@ async def run_app(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
     doc = app.store.peek("run.services", key) if key else None
     if doc is None or doc.get("defaultUriDisabled"):
         return _not_found()
+    if not is_secure(request):
+        where = f"https://{request.host.split(':')[0]}{request.raw_path}"
+        return web.Response(status=302, headers={"Location": where, "Server": "Google Frontend"}, content_type="text/html")
     return await serve(app, request, key, via="run.app", tag=tag)
