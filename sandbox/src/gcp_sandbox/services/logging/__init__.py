@@ -23,7 +23,7 @@ Doc = dict[str, Any]
 _PAGE, _MOST = 50, 1000
 # Lines that one answer looks at at most, as Google answers with what it found in its time, and a token to go on with.
 _LINES = 20000
-_TURN = 200
+_TURN = 50
 _NAME = re.compile(r"(projects|organizations|folders|billingAccounts)/([^/]+)"
                    r"(?:/locations/([^/]+)/buckets/([^/]+)/views/([^/]+))?")  # fmt: skip
 
