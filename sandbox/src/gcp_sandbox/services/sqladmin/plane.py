@@ -118,8 +118,13 @@ class Plane:
             return
         flags = {f["name"]: f.get("value", "on") for f in doc["settings"].get("databaseFlags", [])}
         flags.setdefault("max_connections", str(max_connections(doc["settings"]["tier"])))
-        await self.server(doc).up(flags, users.setup(verifier))
-        self._listen(key, doc)
+        server = self.server(doc)
+        known = server.initialised
+        if known:  # a client that comes early waits
+            self._listen(key, doc)
+        await server.up(flags, users.setup(verifier))
+        if not known:
+            self._listen(key, doc)
 
     def _listen(self, key: str, doc: dict[str, Any]) -> None:
         addresses = {a["type"]: a["ipAddress"] for a in doc["ipAddresses"]}
@@ -213,6 +218,7 @@ class Plane:
         for key, doc in self._app.store.list(KIND):
             if served(doc) and doc["state"] == "RUNNABLE":
                 self._app.keep(asyncio.get_running_loop().create_task(self._again(key)))
+        await asyncio.sleep(0)  # by then they listen
 
     async def _again(self, key: str) -> None:
         try:
@@ -221,6 +227,7 @@ class Plane:
             _log.exception("%s does not come up again", key)
             doc = self._app.store.get(KIND, key)
             if doc:
+                await self._close(doc["_uid"])
                 self._app.store.put(KIND, key, doc | {"state": "FAILED"})
 
     async def stop(self) -> None:

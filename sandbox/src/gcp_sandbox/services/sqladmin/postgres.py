@@ -115,6 +115,11 @@ class Server:
         return self._process is not None and self._process.returncode is None
 
     @property
+    def initialised(self) -> bool:
+        """Whether its files are there and its first statements have run."""
+        return self._ready_mark.exists()
+
+    @property
     def _ready_mark(self) -> Path:
         return self.folder / f"initialized{self.major}"
 
@@ -162,7 +167,7 @@ class Server:
 
     async def up(self, settings: dict[str, str], setup: list[str]) -> None:
         """Run the server with these settings; where it is new, make its files first and run setup's statements once."""
-        if not self._ready_mark.exists():
+        if not self.initialised:
             await self._initialise()
             await self.start(settings)
             await self.sql(";\n".join(setup))
