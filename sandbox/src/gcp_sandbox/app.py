@@ -180,6 +180,8 @@ class Sandbox:
         return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        if "://" in message.path:  # as clients ask a proxy for what is not TLS
+            message = message._replace(path=message.url.raw_path_qs)
         return Exchange(
             message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=1 << 40
         )
