@@ -59,6 +59,15 @@ def test_wrong_type(api, project):
     assert "mtu" in answer.json()["error"]["message"]
 
 
+def test_a_duration_has_its_unit(api, project):
+    answer = api("POST", SECRETS.format(project) + "?secretId=s", json={"replication": {"automatic": {}}, "ttl": "1h"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == (
+        "Invalid value at 'secret.ttl' (type.googleapis.com/google.protobuf.Duration), Field 'ttl', Illegal duration format; "
+        "duration must end with 's'"
+    )
+
+
 def test_unknown_query_parameter(api, project):
     answer = api("GET", SECRETS.format(project) + "?colour=red")
     assert answer.status_code == 400

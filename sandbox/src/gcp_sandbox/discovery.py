@@ -267,6 +267,8 @@ class Api:
                 while digits.endswith("000"):
                     digits = digits[:-3]
                 return f"{found[1]}.{digits}s" if digits else f"{found[1]}s"
+            if form == "google-duration" and self.family != "legacy" and not re.fullmatch(r"-?\d+s", value):
+                raise self._illegal(where, "Duration", "duration must end with 's'")
             return value
         if kind == "boolean":
             if isinstance(value, bool):
@@ -309,6 +311,11 @@ class Api:
 
     def _wrong(self, where: str, kind: str, value: Any) -> ApiError:
         return self._invalid(where, f"Invalid value at '{_snake(where)}' (TYPE_{kind}), {json.dumps(value)}")
+
+    def _illegal(self, where: str, kind: str, why: str) -> ApiError:
+        text = (f"Invalid value at '{_snake(where)}' (type.googleapis.com/google.protobuf.{kind}), Field "
+                f"'{where.rpartition('.')[2]}', Illegal {kind.lower()} format; {why}")  # fmt: skip
+        return self._invalid(where, text)
 
     def _enum(self, schema: Schema, where: str, value: Any) -> ApiError:
         if self.family == "legacy":
