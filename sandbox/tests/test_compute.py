@@ -515,6 +515,40 @@ def test_rules_move_between_proxies_and_share_no_address(compute: Compute, balan
     compute.do("DELETE", "global/targetHttpsProxies/https2")
 
 
+def test_a_rule_names_its_address_by_a_link_or_a_part_of_one(compute: Compute, balancer: Doc) -> None:
+    compute.make("global/addresses", name="of-link")
+    compute.make("regions/europe-west2/addresses", name="elsewhere")
+    address = compute.get("global/addresses/of-link")["address"]
+    body = {"name": "by-link", "portRange": "443", "target": balancer["proxy"]["selfLink"],
+            "loadBalancingScheme": "EXTERNAL_MANAGED"}  # fmt: skip
+    for given in ("global/addresses/of-link", "of-link", compute.link("global/addresses/of-link"), address):
+        rule = compute.make("global/forwardingRules", **body, IPAddress=given)
+        assert rule["IPAddress"] == address
+        compute.do("DELETE", "global/forwardingRules/by-link")
+    bad = body | {"IPAddress": "global/addresses/none"}
+    assert compute.refused("POST", "global/forwardingRules", bad)[:2] == (404, "notFound")
+    for given in ("regions/europe-west2/addresses/elsewhere", compute.get("regions/europe-west2/addresses/elsewhere")["address"]):
+        status, reason, text = compute.refused("POST", "global/forwardingRules", body | {"IPAddress": given})
+        assert (status, reason) == (400, "invalid") and text.endswith("Invalid IP address specified.")
+    compute.do("DELETE", "global/addresses/of-link")
+    compute.do("DELETE", "regions/europe-west2/addresses/elsewhere")
+
+
+def test_labels_have_their_letters(compute: Compute) -> None:
+    for labels, words in (
+        ({"Team": "a"}, "Label key 'Team' violates format constraints. The key must start with a lowercase character"),
+        ({"team": "A"}, "Label value 'A' violates format constraints. The value can only contain lowercase letters"),
+        ({"team": "x" * 64}, "The value can be at most 63 characters long."),
+        ({"1st": "a"}, "Label key '1st'"),
+    ):
+        status, reason, text = compute.refused("POST", "global/addresses", {"name": "labelled", "labels": labels})
+        assert (status, reason) == (400, "invalid") and words in text
+        assert text.startswith("Invalid value for field 'resource.labels': ''. ")
+    compute.make("global/addresses", name="labelled", labels={"équipe": "a_b-1", "empty": ""})
+    assert "'labels'" in compute.refused("POST", "global/addresses/labelled/setLabels", {"labels": {"a": "b.c"}})[2]
+    compute.do("DELETE", "global/addresses/labelled")
+
+
 def test_labels_of_a_rule_come_later(compute: Compute, balancer: Doc) -> None:
     path = "global/forwardingRules/rule"
     rule = compute.get(path)

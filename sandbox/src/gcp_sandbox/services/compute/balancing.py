@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gcp_sandbox import projects
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.services.compute import private_service_connect
-from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, kind_of, link, missing
+from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, kind_of, link, missing, not_found, parse
 from gcp_sandbox.services.compute.kinds import KINDS
 from gcp_sandbox.services.compute.references import references, shown_users
 from gcp_sandbox.services.compute.vpc import external_address, internal_address
@@ -342,10 +342,11 @@ def _ports(draft: Draft, target: Doc) -> None:
 def _address(draft: Draft) -> None:
     doc = draft.doc
     given = doc.get("IPAddress", "")
-    if "/" in given:
-        address = find(draft.app, key_of(given))
-        if address is not None:
-            doc["IPAddress"] = given = address["address"]
+    if key := _address_key(draft, given):
+        address = find(draft.app, key)
+        if address is None:
+            raise not_found(key)
+        doc["IPAddress"] = given = address["address"]
     if not given:
         doc["IPAddress"] = external_address(draft.app, doc.get("ipVersion", "IPV4"))
         return
@@ -353,11 +354,22 @@ def _address(draft: Draft) -> None:
         raise invalid("IPAddress", given, "Must be a valid IP address, or the URL of an address resource.")
     if draft.old is not None or doc["loadBalancingScheme"] == "INTERNAL_SELF_MANAGED":
         return
+    for key, other in draft.app.store.list("compute.addresses", f"projects/{draft.project}/"):
+        elsewhere = key.rsplit("/", 2)[0] != draft.key.rsplit("/", 2)[0]
+        if elsewhere and other["address"] == given and other.get("addressType") == "EXTERNAL":
+            raise invalid("IPAddress", given, "Invalid IP address specified.")
     for key, other in draft.app.store.list("compute.forwardingRules"):
         same = (other.get("IPAddress"), other.get("portRange"), other.get("IPProtocol")) == (
             given, doc.get("portRange"), doc.get("IPProtocol"))  # fmt: skip
         if same and key != draft.key and other["loadBalancingScheme"] != "INTERNAL_SELF_MANAGED":
             raise invalid("IPAddress", given, "Specified IP address is in-use and would result in a conflict.")
+
+
+def _address_key(draft: Draft, given: str) -> str:
+    """The address resource that a rule names by a link, a part of one or its bare name, or "" for an IP address."""
+    if "/addresses/" in given:
+        return parse(draft.app, given, draft.project) or ""
+    return f"{draft.key.rsplit('/', 2)[0]}/addresses/{given}" if NAME.fullmatch(given) else ""
 
 
 def _schemes(draft: Draft) -> None:

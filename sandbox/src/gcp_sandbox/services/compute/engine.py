@@ -10,6 +10,7 @@ import base64
 import copy
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 # What the server alone writes, in every resource.
 _OUTPUT = frozenset({"kind", "id", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "usedBy", "users",
                      "labelFingerprint", "fingerprint"})  # fmt: skip
+_LABEL = re.compile(r"[\w-]{0,63}")
 _KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
 _PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list"}
 _ON_PROJECT = ("list", "aggregatedList")
@@ -246,9 +248,21 @@ def insert(kind: Kind, call: Call) -> Operation:
     doc = _accepted(kind, body)
     if kind.labels != "insert":
         doc.pop("labels", None)
+    check_labels(doc.get("labels", {}), "resource.labels")
     draft = new(call, kind, key, doc)
     call.app.store.put(PENDING, key, draft.doc)
     return operate(call, kind, key, "insert", draft.doc, action="compute.insert", args={"key": key})
+
+
+def check_labels(labels: Doc, field: str) -> None:
+    """Labels, as https://cloud.google.com/compute/docs/labeling-resources has them.  Raises ApiError 400."""
+    letters = "can only contain lowercase letters, numeric characters, underscores and dashes."
+    for key, value in labels.items():
+        for what, text, start in (("key", key, "must start with a lowercase character, "), ("value", value, "")):
+            if _LABEL.fullmatch(text) is None or text != text.lower() or start and not text[:1].isalpha():
+                raise ApiError(400, f"Invalid value for field '{field}': ''. Label {what} '{text}' violates format constraints. "
+                               f"The {what} {start}{letters} The {what} can be at most 63 characters long. International "
+                               "characters are allowed.", reason="invalid")  # fmt: skip
 
 
 def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
@@ -374,6 +388,7 @@ def setter(kind: Kind, call: Call) -> Operation:
 def set_labels(kind: Kind, call: Call) -> Operation:
     key, old = changing(kind, call)
     check_fingerprint(call.body, old, "labelFingerprint")
+    check_labels(call.body.get("labels", {}), "labels")
     doc = copy.deepcopy(old) | {"labels": call.body.get("labels", {})}
     if not doc["labels"]:
         del doc["labels"]
