@@ -21,6 +21,7 @@ _CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)")
 _BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9, "": 1}
 _MINIMUM_PREFIX = 26
+_VOLUMES = ("secret", "cloudSqlInstance", "emptyDir", "nfs", "gcs")
 _SYSTEM = re.compile(r"(.*\.)?((run|cloud)\.googleapis\.com|(serving|autoscaling)\.knative\.dev)/")
 _ENV = re.compile(r"[A-Za-z_][\w.-]*")
 _IMAGE = re.compile(
@@ -77,7 +78,12 @@ def template(kind: str, doc: Doc, within: str) -> None:
     containers = doc.get("containers", [])
     if not containers:
         raise invalid(f"{kind}.containers", "must contain at least one container.")
-    volumes = {volume.get("name", "") for volume in doc.get("volumes", ())}
+    names_of = [volume.get("name", "") for volume in doc.get("volumes", ())]
+    volumes = set(names_of)
+    if len(volumes) != len(names_of):
+        raise invalid(f"{kind}.volumes", "volume names must be unique.")
+    for index, volume in enumerate(doc.get("volumes", ())):
+        _one_of(f"{within}.{kind}.volumes[{index}]", "volume_type", volume, _VOLUMES)
     known = [c.get("name", "") for c in containers]
     ingress = next((c for c in containers if c.get("ports")), containers[0] if len(containers) == 1 else None)
     for index, container in enumerate(containers):
@@ -89,6 +95,7 @@ def template(kind: str, doc: Doc, within: str) -> None:
             raise violation(f"{within}.{at}.ports", "ports should contain 0 or 1 port.")
         seen: set[str] = set()
         for number, env in enumerate(container.get("env", ())):
+            _one_of(f"{within}.{at}.env[{number}]", "values", env, ("value", "valueSource"))
             _env(f"{at}.env", number, env, seen, taken={"PORT"} if container is ingress else set())
         for number, mount in enumerate(container.get("volumeMounts", ())):
             if mount.get("name") not in volumes:
@@ -101,6 +108,7 @@ def template(kind: str, doc: Doc, within: str) -> None:
         _limits(at, container)
         for probe in ("startupProbe", "livenessProbe"):
             if probe in container:
+                _one_of(f"{within}.{at}.{probe}", "probe_type", container[probe], ("httpGet", "tcpSocket", "grpc"))
                 _probe(f"{at}.{probe}", container[probe])
     _total(f"{kind}.containers.resources.limits", doc)
     _vpc_shape(kind, doc.get("vpcAccess"))
@@ -172,8 +180,20 @@ def _env(at: str, number: int, env: Doc, seen: set[str], taken: set[str]) -> Non
             raise invalid(f"{field}.version", "must be a version number or 'latest'.")
 
 
+def _one_of(at: str, name: str, message: Doc, fields: tuple[str, ...]) -> None:
+    """At most one of the fields of a protocol buffer's oneof."""
+    given = [field for field in fields if field in message]
+    if len(given) > 1:
+        where = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"_{m[1].lower()}", at.partition(".")[2])
+        text = f"Invalid value at '{where}' (oneof), oneof field '{name}' is already set. Cannot set '{given[1]}'"
+        raise ApiError(400, text, status="INVALID_ARGUMENT", details=[bad_request(where, text)])
+
+
 def _limits(at: str, container: Doc) -> None:
     limits = container.get("resources", {}).get("limits", {})
+    for key in limits:
+        if key not in ("cpu", "memory", "nvidia.com/gpu"):
+            raise invalid(f"{at}.resources.limits", f"'{key}' is not supported: only cpu, memory and nvidia.com/gpu are.")
     size, cpu = limits.get("memory", "512Mi"), limits.get("cpu", "1")
     if not 0.08 <= _cpu(cpu) <= 1 and _cpu(cpu) not in (2, 4, 6, 8):
         text = (
@@ -233,6 +253,12 @@ def _probe(at: str, probe: Doc) -> None:
     period, timeout = probe.get("periodSeconds", 10), probe.get("timeoutSeconds", 1)
     if timeout > period:
         raise invalid(f"{at}.timeout_seconds", "timeoutSeconds must be less than or equal to periodSeconds.")
+    most = 240 if at.endswith("startupProbe") else 3600
+    for field, least, limit in (("initialDelaySeconds", 0, most), ("periodSeconds", 1, most), ("timeoutSeconds", 1, 3600),
+                                ("failureThreshold", 1, None)):  # fmt: skip
+        value = probe.get(field) or least
+        if value < least or limit and value > limit:
+            raise invalid(f"{at}.{field}", f"must be at least {least}" + (f" and at most {limit}." if limit else "."))
     if at.endswith("startupProbe") and period * probe.get("failureThreshold", 3) > 240 and period != 240:
         raise invalid(
             f"{at}.failure_threshold", "The product of periodSeconds and failureThreshold must not exceed 240 seconds."
