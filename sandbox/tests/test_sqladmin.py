@@ -104,6 +104,8 @@ def test_a_missing_instance(api, project):
     ({"settings": SETTINGS | {"backupConfiguration": {"enabled": True, "transactionLogRetentionDays": 9}}}, "between 1 and 7"),
     ({"settings": SETTINGS | {"backupConfiguration": {"pointInTimeRecoveryEnabled": True}}}, "Point in time recovery"),
     ({"settings": SETTINGS | {"ipConfiguration": {"ipv4Enabled": False}}}, "At least one of"),
+    ({"settings": SETTINGS | {"passwordValidationPolicy": {"enablePasswordPolicy": True, "minLength": 8}}},
+     "Root user's password is not policy compliant: Length of password cannot be less than 8"),
     ({"settings": SETTINGS | {"ipConfiguration": {"authorizedNetworks": [{"value": "10.0.0.0/8"}]}}}, "10.0.0.0/8"),
 ])  # fmt: skip
 def test_refused_at_creation(api, project, change, words):
@@ -114,8 +116,9 @@ def test_refused_at_creation(api, project, change, words):
 def test_flags(api, instance):
     unknown = {"settings": {"databaseFlags": [{"name": "no_such_flag", "value": "1"}]}}
     refused(api("PATCH", instance, json=unknown), 400, "invalidFlagName")
-    wrong = {"settings": {"databaseFlags": [{"name": "max_connections", "value": "many"}]}}
-    refused(api("PATCH", instance, json=wrong), 400, "invalidFlagValue")
+    for value in ("many", "13"):
+        wrong = {"settings": {"databaseFlags": [{"name": "max_connections", "value": value}]}}
+        refused(api("PATCH", instance, json=wrong), 400, "invalidFlagValue")
     listed = api("GET", "https://sqladmin.googleapis.com/v1/flags?databaseVersion=POSTGRES_17").json()["items"]
     assert {"name": "autovacuum", "type": "BOOLEAN"}.items() <= next(f for f in listed if f["name"] == "autovacuum").items()
 
@@ -279,6 +282,12 @@ def test_the_private_address_is_closed_to_strangers(api, project):
     host = address(api, f"{url}/inner", "PRIVATE")
     assert host.startswith("127.")
     assert "server closed the connection" in psql(host, "postgres", "x", "SELECT 1")
+    # An instance outlives its peering, and can still be changed.
+    api("POST", f"{networks}/networks/inner/removePeering", json={"name": "servicenetworking-googleapis-com"})
+    while api("GET", f"{networks}/networks/inner").json().get("peerings"):
+        time.sleep(0.05)
+    operation = finish(api, api("PATCH", f"{url}/inner", json={"settings": {"userLabels": {"a": "b"}}}))
+    assert "error" not in operation
     finish(api, api("DELETE", f"{url}/inner"))
 
 
@@ -312,6 +321,13 @@ def test_password_policies(api, project):
     assert jane["passwordPolicy"]["status"]["passwordExpirationTime"].endswith("Z")
     finish(api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"passwordPolicy": {"allowedFailedAttempts": 3}}))
     assert api("GET", f"{url}/rules/users/jane").json()["passwordPolicy"] == {"allowedFailedAttempts": 3, "status": {}}
+    rules = {"enablePasswordPolicy": True, "minLength": 8, "complexity": "COMPLEXITY_DEFAULT", "disallowUsernameSubstring": True}
+    finish(api, api("PATCH", f"{url}/rules", json={"settings": {"passwordValidationPolicy": rules}}))
+    for password, words in (("Ab-1", "cannot be less than 8"), ("lowercase-1", "one lowercase, one uppercase, one number"),
+                            ("Good-Jane-1", "should not contain the username")):  # fmt: skip
+        text = refused(api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"password": password}), 400, "invalid")
+        assert text.startswith("Invalid request: INVALID_PASSWORD: ") and words in text
+    finish(api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"password": "Good-one-1"}))
     finish(api, api("DELETE", f"{url}/rules"))
 
 

@@ -247,6 +247,8 @@ async def insert_user(call: Call) -> Doc:
             raise refusals.invalid(f"The instance must have the flag {flag} on to add IAM users.")
         if "password" in body:
             raise refusals.invalid("IAM users cannot have a password.")
+    elif body.get("password"):
+        refusals.password(instance, name, body["password"])
     host = "" if postgresql else body.get("host", "")
     doc: Doc = {"name": name, "host": host} | ({"type": kind} if kind != "BUILT_IN" else {})
     if "passwordPolicy" in body:
@@ -277,6 +279,7 @@ async def update_user(call: Call) -> Doc:
     if found is None:
         raise ApiError(404, f"User {name} does not exist.", reason="userDoesNotExist")
     if call.body.get("password"):
+        refusals.password(instance, name, call.body["password"])
         try:
             await _sql(call, instance, users.password(name, postgres.verifier(call.body["password"])))
         except postgres.SqlError as error:

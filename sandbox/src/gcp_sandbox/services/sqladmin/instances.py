@@ -86,6 +86,8 @@ def insert(call: Call) -> Doc:
     primary = _primary(call, body)
     doc = defaults.instance(call.project, body)
     refusals.instance(call.app, doc)
+    if not primary:
+        refusals.root_password(doc, body.get("rootPassword", ""))
     ca, ca_key = certificates.authority("Server")
     client_ca, client_key = certificates.authority("Client")
     uid = secrets.token_hex(8)
@@ -228,7 +230,7 @@ def _update(call: Call, old: Doc, new: Doc) -> Doc:
     replica = "masterInstanceName" in old
     new["settings"] = defaults.settings(new["settings"], new["databaseVersion"], new["region"], replica=replica)
     refusals.change(old, new)
-    refusals.instance(call.app, new)
+    refusals.instance(call.app, new, old)
     if new["databaseVersion"] != old["databaseVersion"]:
         new |= {"upgradableDatabaseVersions": []} | defaults.of_version(new["databaseVersion"])
         if not new["upgradableDatabaseVersions"]:

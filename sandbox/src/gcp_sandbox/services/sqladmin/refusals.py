@@ -63,8 +63,8 @@ def name(project_id: str, text: str) -> None:
         raise invalid(f"instance name ({text}).")
 
 
-def instance(app: Sandbox, doc: Doc) -> None:
-    """Check a record with its settings filled in.  Raises ApiError 400."""
+def instance(app: Sandbox, doc: Doc, old: Doc | None = None) -> None:
+    """Check a record with its settings filled in; old: what it replaces.  Raises ApiError 400."""
     if doc["region"] not in defaults.REGIONS:
         raise invalid(f"Invalid value for region: {doc['region']}.")
     settings = doc["settings"]
@@ -78,7 +78,7 @@ def instance(app: Sandbox, doc: Doc) -> None:
     _disk(settings)
     _backups(doc["databaseVersion"], settings, replica="masterInstanceName" in doc)
     _flags(doc["databaseVersion"], settings)
-    _addresses(app, doc)
+    _addresses(app, doc, old)
     insights = settings.get("insightsConfig", {})
     if not 256 <= insights.get("queryStringLength", 1024) <= (1048576 if _plus(settings) else 4500):
         raise invalid("Query string length must be between 256 and 4500 bytes.")
@@ -182,7 +182,7 @@ def _flags(version: str, settings: Doc) -> None:
             raise ApiError(400, "Value requested is not valid.", reason="invalidFlagValue")
 
 
-def _addresses(app: Sandbox, doc: Doc) -> None:
+def _addresses(app: Sandbox, doc: Doc, old: Doc | None) -> None:
     config = doc["settings"]["ipConfiguration"]
     for entry in config["authorizedNetworks"]:
         try:
@@ -194,10 +194,44 @@ def _addresses(app: Sandbox, doc: Doc) -> None:
     if config["requireSsl"] and config["sslMode"] == "ALLOW_UNENCRYPTED_AND_ENCRYPTED":
         raise invalid("The values of requireSsl and sslMode conflict.")
     link = config.get("privateNetwork")
+    if link and old and link == old["settings"]["ipConfiguration"].get("privateNetwork"):
+        return  # an instance outlives the peering it was made with, and can be changed
     if link:
         private_network(app, doc, link)
     elif not config["ipv4Enabled"] and not config.get("pscConfig", {}).get("pscEnabled"):
         raise invalid("At least one of Public IP, Private IP, or PSC connectivity must be enabled.")
+
+
+def password(instance: Doc, user: str, text: str) -> None:
+    """Check a password against the instance's policy.  https://cloud.google.com/sql/docs/postgres/built-in-authentication
+
+    Raises ApiError 400.
+    """
+    wrong = _too_weak(instance, user, text)
+    if wrong:
+        raise invalid(f"INVALID_PASSWORD: {wrong}.")
+
+
+def root_password(instance: Doc, text: str) -> None:
+    """As password, for the user that an instance comes with: where there is a policy it needs a password of that kind."""
+    wrong = _too_weak(instance, "postgres", text)
+    if wrong:
+        raise invalid(f"Root user's password is not policy compliant: {wrong[:1].upper()}{wrong[1:]}. .")
+
+
+def _too_weak(instance: Doc, user: str, text: str) -> str:
+    policy = instance["settings"].get("passwordValidationPolicy", {})
+    if not policy.get("enablePasswordPolicy"):
+        return ""
+    least = policy.get("minLength", 0)
+    if len(text) < least:
+        return f"length of password cannot be less than {least}"
+    kinds = (str.islower, str.isupper, str.isdigit, lambda c: not c.isalnum())
+    if policy.get("complexity") == "COMPLEXITY_DEFAULT" and not all(any(map(kind, text)) for kind in kinds):
+        return "password should contain at least one lowercase, one uppercase, one number and one non-alphanumeric characters"
+    if policy.get("disallowUsernameSubstring") and user and user.lower() in text.lower():
+        return "password should not contain the username"
+    return ""
 
 
 def private_network(app: Sandbox, doc: Doc, link: str) -> None:
