@@ -67,6 +67,7 @@ def test_stale_etag_is_refused(api: Api, project: str) -> None:
         ("roles/viewer", "allUsers", "cannot be added to this resource"),
         ("roles/run.invokr", "user:jane@example.com", "is not supported for this resource"),
         ("run.invoker", "user:jane@example.com", "is not supported for this resource"),
+        ("roles/storage.legacyBucketReader", "user:jane@example.com", "is not supported for this resource"),
     ],
 )
 def test_wrong_bindings_are_refused(api: Api, project: str, role: str, member: str, said: str) -> None:

@@ -309,6 +309,8 @@ def exists(role: str) -> bool:
 
 
 def fits(role: str, service: str) -> bool:
-    """Whether a role can be granted on a resource of a service ("secretmanager"; "" for projects, which take all)."""
+    """Whether a role can be granted on a resource of a service ("secretmanager"; "" for projects, which take most)."""
+    if not service and role.startswith("roles/storage.legacy"):
+        return False  # these are of a bucket and what is in it
     found = re.fullmatch(r"roles/([a-z]\w*)\.\w+", role)
     return not service or not found or found.group(1) == service or found.group(1) not in _COMPLETE
