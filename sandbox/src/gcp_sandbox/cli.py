@@ -8,6 +8,7 @@ import collections
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -118,9 +119,15 @@ def up(args: argparse.Namespace) -> None:
     other = _process(state)
     if other:
         if args.detach:
-            print(f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}")
+            print(f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}, project {other['project']}")
+            if any(value is not None for value in (args.port, args.project, args.latency, args.faults)):
+                print("it goes on as it was started; for other options stop it first: gcp-sandbox down")
             return
         fail(f"already running with this state: pid {other['pid']}")
+    if args.port is not None and not 0 <= args.port <= 65535:
+        fail(f"port {args.port}: allowed are 0 (any free one) to 65535")
+    if args.project is not None and not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", args.project):
+        fail(f"project {args.project!r}: an id is of at most 30 lowercase letters, digits and hyphens, and begins with a letter")
     try:
         profile(args.latency or "none")
     except ValueError as error:
@@ -355,7 +362,8 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--state", type=Path, default=None, help=f"state folder (default {default_state()})")
-    parser = argparse.ArgumentParser(prog="gcp-sandbox", description=__doc__)
+    about = "A private look-alike of the Google Cloud APIs on localhost."
+    parser = argparse.ArgumentParser(prog="gcp-sandbox", description=about)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
