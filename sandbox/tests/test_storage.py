@@ -244,6 +244,8 @@ def test_resumable_upload(api, bucket):
     assert (asked.status_code, asked.headers["Range"]) == (308, f"bytes=0-{unit - 1}")
     of_go = api("PUT", session, headers={"Content-Range": "bytes */*", "Content-Length": "0", "X-GUploader-No-308": "yes"})
     assert (of_go.status_code, of_go.headers["X-Http-Status-Code-Override"]) == (200, "308")
+    gap = api("PUT", session, headers={"Content-Range": f"bytes {2 * unit}-{len(data) - 1}/{len(data)}"}, data=data[2 * unit :])
+    assert (gap.status_code, "exceeds already uploaded size of 262144" in gap.text) == (503, True)
     overlap = {"Content-Range": f"bytes {unit - 10}-{len(data) - 1}/{len(data)}"}
     last = api("PUT", session, headers=overlap, data=data[unit - 10 :])
     assert (last.status_code, last.json()["md5Hash"], last.json()["contentType"]) == (200, md5(data), "a/b")
@@ -286,6 +288,7 @@ def test_preconditions(api, bucket, put):
     assert api("GET", f"{url}?ifGenerationNotMatch={now}").status_code == 304
     refused(api("GET", f"{url}?ifMetagenerationMatch=9"), 412, "conditionNotMet")
     refused(api("DELETE", f"{url}?ifGenerationMatch=1"), 412, "conditionNotMet")
+    refused(api("GET", f"{url}?ifGenerationMatch=new"), 400, "invalidParameter")
 
 
 def test_metadata(api, bucket, put):
@@ -335,6 +338,8 @@ def test_versions_and_soft_delete(api, make, put):
     assert api("GET", f"{url}?generation={one['generation']}").status_code == 404
     gone = api("GET", f"{JSON}/b/{name}/o?softDeleted=true").json()["items"]
     assert [g["generation"] for g in gone] == [one["generation"]] and "hardDeleteTime" in gone[0]
+    read = api("GET", f"{url}?softDeleted=true&generation={one['generation']}")  # its list allows it to the owner
+    assert read.json()["softDeleteTime"] == gone[0]["softDeleteTime"]
     restored = api("POST", f"{url}/restore?generation={one['generation']}").json()
     assert restored["generation"] > two["generation"]
     assert api("GET", f"{url}?alt=media").content == b"1"

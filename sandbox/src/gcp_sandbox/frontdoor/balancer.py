@@ -156,9 +156,6 @@ async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
             response = _redirect(request, step["redirect"], secure, step.get("matched", ""))
         else:
             backend = step["backend"]
-            for header in backend.get("customResponseHeaders", []):
-                name, _, value = header.partition(":")
-                request[ANSWER].add(name.strip(), value.strip())
             response, details = await _to_backend(app, request, listener, backend)
     except ConnectionResetError:
         raise
@@ -253,6 +250,9 @@ async def _to_backend(
         caller = passed.agent
     if key is None:
         return _try_again(), "failed_to_pick_backend"
+    for header in backend.get("customResponseHeaders", []):
+        name, _, value = header.partition(":")
+        request[ANSWER].add(name.strip(), value.strip())
     answer = await dataplane.serve(app, request, key, caller=caller, via="load-balancer", headers=headers)
     return answer, "response_sent_by_backend"
 

@@ -5,6 +5,7 @@ https://cloud.google.com/storage/docs/json_api/v1/status-codes
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox import projects
@@ -180,6 +181,11 @@ def check_generation(params: Doc, generation: str | None, metageneration: str | 
     prefix: "if", "ifSource".  Raises ApiError 412, and NotModified where a NotMatch precondition does not hold.
     """
     for word, value in (("Generation", generation or "0"), ("Metageneration", metageneration)):
+        for kind in ("Match", "NotMatch"):
+            given = params.get(f"{prefix}{word}{kind}")
+            if given is not None and not re.fullmatch(r"-?\d+", str(given)):
+                raise ApiError(400, f"Invalid long value: '{given}'.", reason="invalidParameter",
+                               location=f"{prefix}{word}{kind}", location_type="parameter")  # fmt: skip
         wanted = params.get(f"{prefix}{word}Match")
         if wanted is not None and str(wanted) != value:
             raise unmet()

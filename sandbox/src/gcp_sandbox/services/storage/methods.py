@@ -60,11 +60,14 @@ async def get(call: Call) -> Doc | web.StreamResponse:
 
 def _get_deleted(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.objects.get", bucket)
     if "generation" not in call.params:
         raise common.required("Soft-deleted objects are found by generation.")
-    doc = Objects(call.app, bucket).deleted(call.params["object"], call.params["generation"])
+    name = call.params["object"]
+    doc = Objects(call.app, bucket).deleted(name, call.params["generation"])
+    if doc or access.uniform(bucket):  # else there is no list that could allow it
+        require(call.app, call.principal, "storage.objects.get", bucket, access.list_of(bucket, doc), name)
     if doc is None:
+        require(call.app, call.principal, "storage.objects.list", bucket)
         raise common.no_object(bucket["name"], call.params["object"], str(call.params["generation"]))
     return _projected(call, doc)
 

@@ -337,7 +337,11 @@ async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.St
         return _incomplete(request, ident, blob)
     begin_at = int(found[1]) if found else 0
     if begin_at > blob.size:
-        return _incomplete(request, ident, blob, status=503)
+        text = (
+            f"Invalid request.  According to the Content-Range header, the upload offset is {begin_at} byte(s), which exceeds "
+            f"already uploaded size of {blob.size} byte(s)."
+        )
+        return _incomplete(request, ident, blob, status=503, text=text)
     skip = blob.size - begin_at  # what is here already is not taken again
     chunks = _without(received(request), skip) if skip else received(request)
     await blob.fill(chunks)
@@ -372,15 +376,17 @@ def forget(app: Sandbox, ident: str) -> None:
     app.store.delete(SESSIONS, ident)
 
 
-def _incomplete(request: web.BaseRequest, ident: str, blob: content.Blob, status: int = 308) -> web.Response:
-    headers = {"X-GUploader-UploadID": ident, "Server": "UploadServer", "Content-Length": "0"}
+def _incomplete(
+    request: web.BaseRequest, ident: str, blob: content.Blob, status: int = 308, text: str = ""
+) -> web.Response:
+    headers = {"X-GUploader-UploadID": ident, "Server": "UploadServer", "Content-Length": str(len(text))}
     if blob.size:
         headers["Range"] = f"bytes=0-{blob.size - 1}"
         headers["X-Range-MD5"] = base64.b64decode(blob.md5).hex()
     # Google's library for Go asks for this, because its HTTP client would follow a 308.
     if status == 308 and request.headers.get("X-GUploader-No-308") == "yes":
         headers["X-Http-Status-Code-Override"], status = "308", 200
-    return web.Response(status=status, headers=headers)
+    return web.Response(status=status, headers=headers, text=text)
 
 
 def _finish(app: Sandbox, ident: str, session: Doc, blob: content.Blob, request: web.BaseRequest) -> Doc:
