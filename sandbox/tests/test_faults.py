@@ -91,6 +91,24 @@ def test_every_third_call_fails(faulty, status):
     assert faulty.statuses("GET", SECRETS, 6) == [200, 200, status, 200, 200, status]
 
 
+@pytest.mark.parametrize(
+    ("host", "status", "kind", "text"),
+    [
+        ("nobody-123456.europe-west2.run.app/", 503, "text/html", "The service you requested is not available yet."),
+        ("nobody-123456.europe-west2.run.app/", 429, "text/plain", "Rate exceeded."),
+        ("storage.googleapis.com/bucket/object", 503, "application/xml", "<Code>ServiceUnavailable</Code>"),
+        ("bucket.storage.googleapis.com/object", 429, "application/xml", "<Code>SlowDown</Code>"),
+        ("oauth2.googleapis.com/token", 503, "application/json", "UNAVAILABLE"),
+    ],
+)
+def test_each_host_fails_in_its_own_way(faulty, host, status, kind, text):
+    faulty.add(host, str(status), "retry-after=3")
+    answer = faulty("GET", f"https://{host}")
+    assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (status, kind)
+    assert answer.headers["Retry-After"] == "3"
+    assert text in answer.text
+
+
 def test_probability(faulty):
     faulty.add("secretmanager.*", "503", "probability=0.5")
     seen = faulty.statuses("GET", SECRETS, 60)
@@ -123,7 +141,9 @@ def test_slow(faulty):
 def test_failed_operation_leaves_all_as_it_was(faulty):
     faulty.add("compute.networks.*", "operation-error", "code=QUOTA_EXCEEDED", "message=Quota 'NETWORKS' exceeded.", "first=1")
     body = {"name": "net", "autoCreateSubnetworks": False}
-    error = faulty.wait(faulty("POST", f"{COMPUTE}/networks", json=body))["error"]["errors"][0]
+    operation = faulty.wait(faulty("POST", f"{COMPUTE}/networks", json=body))
+    assert (operation["httpErrorStatusCode"], operation["httpErrorMessage"]) == (403, "FORBIDDEN")
+    error = operation["error"]["errors"][0]
     assert error == {"code": "QUOTA_EXCEEDED", "message": "Quota 'NETWORKS' exceeded."}
     assert faulty("GET", f"{COMPUTE}/networks/net").status_code == 404
     assert "error" not in faulty.wait(faulty("POST", f"{COMPUTE}/networks", json=body))

@@ -207,6 +207,14 @@ def test_headers_on_the_way_there_and_back(stack, browser):
     assert "Server" not in refused.headers
 
 
+def test_a_fault_of_the_load_balancer(stack, sandbox, browser):
+    sandbox.command("fault", "add", f"{DOMAIN}/*", "502")
+    answer = browser.get(f"https://{DOMAIN}/", timeout=10)
+    sandbox.command("fault", "clear")
+    assert (answer.status_code, answer.headers["Via"]) == (502, "1.1 google")
+    assert "temporary error" in answer.text
+
+
 def test_the_url_map_decides_for_every_host(stack, browser):
     headers = _with(_jwt(stack, "https://other.example.com/*")) | {"Host": "other.example.com"}
     answer = browser.get(f"https://{DOMAIN}/", headers=headers, timeout=10)

@@ -61,6 +61,8 @@ class Sandbox:
         self.services: dict[str, Service] = {}
         self._apis: dict[tuple[str, str], discovery.Api] = {}
         self._raw: list[tuple[str, str, RawHandler]] = []
+        # How a fault looks at hosts (patterns) that do not answer as the APIs do.
+        self.fault_pages: dict[str, Callable[[web.BaseRequest, ApiError], web.Response]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
         # Bodies come as they were sent: objects keep their encoding, and so does what is passed on to Cloud Run.
@@ -247,11 +249,22 @@ class Sandbox:
 
     async def _struck(self, request: web.BaseRequest, handler: RawHandler) -> web.StreamResponse:
         """What a handler outside the documents answers, if no fault comes before."""
+        host = (request.host or "").split(":")[0].lower()
         try:
-            lost = await self.faults.strike(request, (request.host or "").split(":")[0].lower())
-            answer = await handler(self, request)
+            lost = await self.faults.strike(request, host)
         except Dropped:
             return web.Response()
+        except ApiError as error:
+            page = next((p for pattern, p in self.fault_pages.items() if self._host_matches(pattern, host)), None)
+            if page is None and handler is self.front_door:
+                page = frontdoor.fault_page
+            if page is None:
+                return _json(error.body("esf"), error.code, error.headers)
+            answer = page(request, error)
+            answer.headers.update(error.headers)
+            return answer
+        try:
+            answer = await handler(self, request)
         except ApiError as error:
             return _json(error.body("esf"), error.code, error.headers)
         if lost:

@@ -240,17 +240,21 @@ class Faults:
 def _refusal(rule: Rule, host: str) -> ApiError:
     if rule.status == 401 and "message" not in rule.options:
         return unauthenticated(missing=False)
-    text = rule.options.get("message", _MESSAGES.get(rule.status, STATUS_NAMES.get(rule.status, "Error").capitalize()))
-    details = [error_info("RATE_LIMIT_EXCEEDED", "googleapis.com", service=host)] if rule.status == 429 else []
+    name = STATUS_NAMES.get(rule.status, "Error").replace("_", " ").capitalize()
+    text = rule.options.get("message", _MESSAGES.get(rule.status, name))
+    limited = rule.status == 429 and not host.endswith("storage.googleapis.com")
+    details = [error_info("RATE_LIMIT_EXCEEDED", "googleapis.com", service=host)] if limited else []
     headers = {"Retry-After": str(rule.options["retry-after"])} if "retry-after" in rule.options else {}
-    return ApiError(rule.status, text, reason=rule.options.get("reason"), details=details, headers=headers)
+    domain = "usageLimits" if rule.status == 429 else "global"
+    return ApiError(rule.status, text, reason=rule.options.get("reason"), details=details, headers=headers, domain=domain)
 
 
 def operation_error(fault: dict[str, Any]) -> ApiError:
     """The error of an operation that is to fail; code: a google.rpc.Code, or one of the API's own."""
     code = fault["code"]
-    http = next((number for number, name in STATUS_NAMES.items() if name == code), 500)
-    return ApiError(http, fault["message"], reason=code, status=code if http != 500 else "INTERNAL")
+    http = next((number for number, name in STATUS_NAMES.items() if name == code), 403 if "QUOTA" in code else 500)
+    status = "RESOURCE_EXHAUSTED" if "QUOTA" in code else code if http != 500 else "INTERNAL"
+    return ApiError(http, fault["message"], reason=code, status=status)
 
 
 def reset(request: web.BaseRequest) -> None:

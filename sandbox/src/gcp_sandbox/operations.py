@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import http
 import logging
 import re
 import secrets
@@ -245,9 +246,7 @@ def _compute(op: Operation, host: str) -> dict[str, Any]:
         code = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", op["reason"]).upper()
         out["error"] = {"errors": [{"code": code, "message": op["error"]["message"]}]}
         out["httpErrorStatusCode"] = op["http"]
-        out["httpErrorMessage"] = {400: "BAD REQUEST", 403: "FORBIDDEN", 404: "NOT FOUND", 409: "CONFLICT"}.get(
-            op["http"], "ERROR"
-        )
+        out["httpErrorMessage"] = http.HTTPStatus(op["http"]).phrase.upper()
     return out | op["extra"]
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gcp_sandbox.frontdoor import balancer, gate, signin
+from gcp_sandbox.frontdoor.balancer import fault_page
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
+
+
+__all__ = ["fault_page", "setup"]
 
 
 def setup(app: Sandbox) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import http
 import json
 import logging
 import re
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gcp_sandbox.errors import ApiError
 from gcp_sandbox.exchange import ANSWER, is_secure
 from gcp_sandbox.frontdoor import gate
 from gcp_sandbox.operations import now
@@ -172,6 +174,14 @@ def error_page(code: int, title: str, text: str) -> web.Response:
     """An error page in the load balancer's own words."""
     body = _ERROR_PAGE.format(code=code, title=title, text=text)
     return web.Response(status=code, text=body, content_type="text/html", charset="UTF-8")
+
+
+def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
+    """A failure of the load balancer's own."""
+    request[ANSWER] = CIMultiDict(Via="1.1 google")
+    if error.code == 502:
+        return _try_again()
+    return error_page(error.code, http.HTTPStatus(error.code).phrase, error.message)
 
 
 def _try_again() -> web.Response:

@@ -20,6 +20,7 @@ __all__ = ["SERVICE", "jobs", "revisions", "serve", "setup", "v1", "v1_jobs"]
 
 def setup(app: Sandbox) -> None:
     """Tell the others whose processes are whose."""
+    app.fault_pages["*.run.app"] = dataplane.fault_page
     app.networks_of_process = fleet(app).instances.networks_of
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
 import random
 import re
 import secrets
@@ -21,6 +22,7 @@ from yarl import URL
 
 from gcp_sandbox import projects
 from gcp_sandbox.auth import Principal
+from gcp_sandbox.errors import ApiError
 from gcp_sandbox.exchange import is_secure
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.services.run import checks, names
@@ -89,6 +91,23 @@ def _unavailable(status: int = 503) -> web.Response:
         return web.Response(status=429, text="Rate exceeded.", headers={"Server": "Google Frontend"})
     return page(503, "Server Error", "The service you requested is not available yet.<p>Please try again in 30 seconds.",
                 "Server Error")  # fmt: skip
+
+
+def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
+    """A failure of Cloud Run's own, on the way to a service."""
+    if error.code in (429, 503):
+        return _unavailable(error.code)
+    if error.code == 504:
+        return web.Response(status=504, text="upstream request timeout", headers={"Server": "Google Frontend"})
+    if error.code == 401:
+        return _unauthorized(request.rel_url.raw_path)
+    if error.code == 403:
+        return _forbidden(request.rel_url.raw_path)
+    if error.code == 404:
+        return _not_found()
+    title = "Server Error" if error.code >= 500 else http.HTTPStatus(error.code).phrase
+    return page(error.code, title, "The server encountered an error and could not complete your request."
+                                   "<p>Please try again in 30 seconds.")  # fmt: skip
 
 
 def _note(app: Sandbox, revision_key: str, revision: Doc, status: int) -> None:

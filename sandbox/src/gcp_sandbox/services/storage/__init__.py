@@ -3,6 +3,10 @@
 https://cloud.google.com/storage/docs/json_api, https://cloud.google.com/storage/docs/xml-api/overview
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from gcp_sandbox.services.storage import (
     access,
     buckets,
@@ -17,7 +21,16 @@ from gcp_sandbox.services.storage import (
 )  # fmt: skip
 from gcp_sandbox.services.storage.common import SERVICE
 
+if TYPE_CHECKING:
+    from gcp_sandbox.app import Sandbox
+
 __all__ = [
     "SERVICE", "access", "buckets", "folders", "hmackeys", "lifecycle", "methods", "notifications", "objectacl", "upload",
-    "xmlapi",
+    "setup", "xmlapi",
 ]  # fmt: skip
+
+
+def setup(app: Sandbox) -> None:
+    """Let the XML API fail in XML."""
+    for host in ("storage.googleapis.com", "*.storage.googleapis.com"):
+        app.fault_pages[host] = xmlapi.fault_page

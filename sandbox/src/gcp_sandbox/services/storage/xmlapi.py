@@ -34,6 +34,7 @@ _CODES = {
     403: ("AccessDenied", "Access denied."), 404: ("NoSuchKey", "The specified key does not exist."),
     412: ("PreconditionFailed", "At least one of the pre-conditions you specified did not hold."),
     416: ("InvalidRange", "The requested range cannot be satisfied."), 501: ("NotImplemented", "Not implemented."),
+    429: ("SlowDown", "Please reduce your request rate."), 503: ("ServiceUnavailable", "Service unavailable."),
 }  # fmt: skip
 # Headers that set an object's metadata.
 _FIELDS = {
@@ -238,6 +239,11 @@ async def _serve(app: Sandbox, request: web.BaseRequest, bucket: str, name: str)
         answer = _error(_from_api(error))
         answer.headers.update(error.headers)
         return answer
+
+
+def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
+    """A failure of Cloud Storage's own."""
+    return _error(_from_api(error))
 
 
 async def _resume(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
