@@ -68,6 +68,19 @@ def test_a_duration_has_its_unit(api, project):
     )
 
 
+def test_half_a_character_is_refused(api, project):
+    answer = api("POST", NETWORKS.format(project), data=b'{"name": "\\ud800"}', headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith("Invalid JSON payload received.")
+
+
+def test_lists_have_no_holes(api, project):
+    policy = {"bindings": [{"role": "roles/secretmanager.secretAccessor", "members": [None]}]}
+    answer = api("POST", SECRETS.format(project) + "/s:setIamPolicy", json={"policy": policy})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "Invalid value at 'policy.bindings[0].members[0]', null"
+
+
 def test_unknown_query_parameter(api, project):
     answer = api("GET", SECRETS.format(project) + "?colour=red")
     assert answer.status_code == 400

@@ -412,7 +412,10 @@ def _parse(data: bytes) -> Any:
     if not data.strip():
         return None
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        return value
     except ValueError as error:
         text = f"Invalid JSON payload received. {error}"
         raise ApiError(400, text, reason="parseError", status="INVALID_ARGUMENT") from None

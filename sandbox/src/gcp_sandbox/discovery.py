@@ -208,9 +208,9 @@ class Api:
             return self._fields(schema, value, where)
         if kind == "array":
             if not isinstance(value, list):
-                if self.lenient:
-                    return value
                 value = [value]
+            if None in value:
+                raise self._invalid(where, f"Invalid value at '{_snake(where)}[{value.index(None)}]', null")
             return [self._object(schema["items"], v, f"{where}[{i}]") for i, v in enumerate(value)]
         if kind == "any" or kind is None:
             return value
@@ -267,7 +267,7 @@ class Api:
                 while digits.endswith("000"):
                     digits = digits[:-3]
                 return f"{found[1]}.{digits}s" if digits else f"{found[1]}s"
-            if form == "google-duration" and self.family != "legacy" and not re.fullmatch(r"-?\d+s", value):
+            if form == "google-duration" and not self.lenient and not re.fullmatch(r"-?\d+s", value):
                 raise self._illegal(where, "Duration", "duration must end with 's'")
             return value
         if kind == "boolean":

@@ -6,7 +6,6 @@ https://cloud.google.com/secret-manager/docs/reference/rest
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 from collections.abc import Callable
@@ -308,7 +307,7 @@ def add(call: Call) -> Doc:
     text = payload.get("data", "").replace("-", "+").replace("_", "/").rstrip("=")
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
+    except ValueError:  # of which binascii.Error is one
         raise ApiError(400, "Invalid value at 'payload.data' (TYPE_BYTES), Base64 decoding failed.") from None
     if not data:
         raise ApiError(400, "Secret Payload cannot be empty.")

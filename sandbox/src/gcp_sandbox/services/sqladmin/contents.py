@@ -199,7 +199,10 @@ def _policy(given: Doc) -> Doc:
     status = {k: v for k, v in given.get("status", {}).items() if k == "locked"}
     if given.get("passwordExpirationDuration"):
         ends = time.time() + float(given["passwordExpirationDuration"].removesuffix("s"))
-        status["passwordExpirationTime"] = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            status["passwordExpirationTime"] = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        except (ValueError, OverflowError):
+            raise refusals.invalid("The password expiration duration is too long.") from None
     return given | {"status": status}
 
 
