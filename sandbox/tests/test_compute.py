@@ -511,7 +511,10 @@ def test_rules_move_between_proxies_and_share_no_address(compute: Compute, balan
             "loadBalancingScheme": "EXTERNAL_MANAGED"}  # fmt: skip
     assert "in-use and would result in a conflict" in compute.refused("POST", "global/forwardingRules", body)[2]
     classic = body | {"portRange": "444", "loadBalancingScheme": "EXTERNAL"}
-    assert compute.refused("POST", "global/forwardingRules", classic)[:2] == (400, "invalid")
+    assert compute.refused("POST", "global/forwardingRules", classic) == (
+        400, "invalid", "Invalid value for field 'resource.backendService': ''. Load balancing scheme EXTERNAL does not match "
+        "the backend service load balancing scheme EXTERNAL_MANAGED.",
+    )  # fmt: skip
     compute.do("DELETE", "global/targetHttpsProxies/https2")
 
 

@@ -304,6 +304,11 @@ def test_deleting(run, api, done):
         ),
         ({"template": {"containers": [{"image": HELLO}]}, "traffic": [{"percent": 50}]}, 400, "add up to 100"),
         ({"template": {"containers": [{"image": HELLO}]}, "ingress": "INGRESS_NO"}, 400, "Invalid value at"),
+        (
+            {"template": {"containers": [{"image": HELLO}]}, "labels": {"team": "A"}},
+            400,
+            "At least one label does not conform to GCP naming style. Label value 'A' violates format constraints.",
+        ),
         ({"template": {"containers": [{"image": HELLO}], "timeout": "long"}}, 400, "duration must end with 's'"),
         (
             {"template": {"containers": [{"image": HELLO, "env": [{"name": "A", "value": "a", "valueSource": {}}]}]}},
@@ -540,6 +545,18 @@ def test_concurrency_and_instances(run):
         answers = list(pool.map(lambda _: run.call("busy", "/slow"), range(6)))
     assert {a.status_code for a in answers} == {200}
     assert 2 <= len({a.json()["pid"] for a in answers}) <= 3
+
+
+def test_a_service_that_is_asked_while_it_is_deleted_leaves_nothing(run, api, done):
+    run.deploy("asked", invokerIamDisabled=True)
+    url = api("GET", f"{run.base}/services/asked").json()["uri"]
+    with ThreadPoolExecutor(4) as threads:
+        asked = threads.map(lambda _: run.client.get(url, timeout=60), range(60))
+        done(api("DELETE", f"{run.base}/services/asked"))
+        answers = list(asked)
+    assert answers[-1].status_code == 404
+    for pid in {answer.json()["pid"] for answer in answers if answer.status_code == 200}:
+        assert not psutil.pid_exists(pid)
 
 
 def test_plain_http_is_redirected(run, api):

@@ -378,8 +378,8 @@ def _schemes(draft: Draft) -> None:
     for backend in backends_of(draft.app, url_map) if url_map else ():
         theirs, ours = backend.get("loadBalancingScheme"), draft.doc["loadBalancingScheme"]
         if theirs is not None and theirs != ours:
-            raise invalid("target", draft.doc["target"], f"The load balancing scheme {ours} of the forwarding rule does not "
-                          f"match the scheme {theirs} of backend service '{key_of(backend['selfLink'])}'.")  # fmt: skip
+            text = f"Load balancing scheme {ours} does not match the backend service load balancing scheme {theirs}."
+            raise invalid("backendService", "", text)
 
 
 # -- health checks, SSL policies, security policies ------------------------
@@ -457,4 +457,4 @@ def prepare_security_policy(draft: Draft) -> None:
     for i, priority in enumerate(priorities):
         if priorities.count(priority) > 1:
             raise invalid(f"rules[{i}].priority", priority, "Cannot have rules with the same priorities.")
-    rules.sort(key=lambda rule: rule["priority"])
+    rules.sort(key=lambda rule: rule.get("priority", 0))

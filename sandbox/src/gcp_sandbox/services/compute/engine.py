@@ -10,13 +10,12 @@ import base64
 import copy
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox import policies
+from gcp_sandbox import labels, policies
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import Operation, compute_time
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 # What the server alone writes, in every resource.
 _OUTPUT = frozenset({"kind", "id", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "usedBy", "users",
                      "labelFingerprint", "fingerprint"})  # fmt: skip
-_LABEL = re.compile(r"[\w-]{0,63}")
 _KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
 _PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list"}
 _ON_PROJECT = ("list", "aggregatedList")
@@ -254,15 +252,10 @@ def insert(kind: Kind, call: Call) -> Operation:
     return operate(call, kind, key, "insert", draft.doc, action="compute.insert", args={"key": key})
 
 
-def check_labels(labels: Doc, field: str) -> None:
-    """Labels, as https://cloud.google.com/compute/docs/labeling-resources has them.  Raises ApiError 400."""
-    letters = "can only contain lowercase letters, numeric characters, underscores and dashes."
-    for key, value in labels.items():
-        for what, text, start in (("key", key, "must start with a lowercase character, "), ("value", value, "")):
-            if _LABEL.fullmatch(text) is None or text != text.lower() or start and not text[:1].isalpha():
-                raise ApiError(400, f"Invalid value for field '{field}': ''. Label {what} '{text}' violates format constraints. "
-                               f"The {what} {start}{letters} The {what} can be at most 63 characters long. International "
-                               "characters are allowed.", reason="invalid")  # fmt: skip
+def check_labels(given: Doc, field: str) -> None:
+    """Raise ApiError 400 for labels of other letters than Google takes."""
+    if wrong := labels.violation(given):
+        raise ApiError(400, f"Invalid value for field '{field}': ''. {wrong}", reason="invalid")
 
 
 def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:

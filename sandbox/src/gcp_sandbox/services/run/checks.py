@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox import projects
+from gcp_sandbox import labels, projects
 from gcp_sandbox.errors import ApiError, bad_request
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.services.run import names, secrets
@@ -156,6 +156,10 @@ def service(doc: Doc, within: str) -> None:
     tags = [t["tag"] for t in traffic if t.get("tag")]
     if len(set(tags)) != len(tags):
         raise invalid("traffic", "Traffic tags must be unique.")
+    # Those of Knative's clients have a domain before a slash.
+    if wrong := labels.violation({k: v for k, v in doc.get("labels", {}).items() if "/" not in k}):
+        text = f"At least one label does not conform to GCP naming style. {wrong}"
+        raise ApiError(400, text, status="INVALID_ARGUMENT")
     for key in ("labels", "annotations"):
         for label in (*doc.get(key, ()), *spec.get(key, ())):
             if _SYSTEM.match(label):
