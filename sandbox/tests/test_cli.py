@@ -174,10 +174,12 @@ def test_listens_on_loopback_only(own):
 
 
 def test_options_that_cannot_be_are_refused_in_one_line(own):
-    for option, value, said in (("--port", "99999", "port 99999: allowed"), ("--project", "Bad Project", "project 'Bad Project'")):
+    wrong = (("--port", "99999", "port 99999: allowed"), ("--project", "Bad Project", "project 'Bad Project'"))
+    for option, value, said in wrong:
         out = own.command("up", "--detach", option, value, check=False)
         assert said in out and len(out.splitlines()) == 1
     own.command("up", "--detach")
     out = own.command("up", "--detach", "--project", "another", check=False)
     assert "project sandbox-project" in out and "stop it first" in out
     assert own.command("up", "--detach").count("\n") == 1
+    assert "  1 project  sandbox-project" in own.command("status")
