@@ -95,6 +95,8 @@ class Pool:
 
     async def acquire(self) -> Instance:
         """An instance with room for one more request; release() it after.  Raises NoInstance."""
+        if self.closed:
+            raise NoInstance(503)
         best = self._best()
         if best is None:
             self._grow()

@@ -348,10 +348,12 @@ async def finish_delete(app: Sandbox, op: Doc) -> Doc | None:
     name = op["args"]["name"]
     async with fleet(app).locks[name]:
         doc = app.store.get("run.services", name)
-        for key, _ in app.store.list("run.revisions", f"{name}/revisions/"):
+        keys = [key for key, _ in app.store.list("run.revisions", f"{name}/revisions/")]
+        # First of all no request comes any more: it would start another instance.
+        app.store.delete("run.services", name)
+        for key in keys:
             await fleet(app).retire(key, drain=0)
             app.store.delete("run.revisions", key)
-        app.store.delete("run.services", name)
         app.iam.drop(f"//run.googleapis.com/{name}")
     fleet(app).locks.pop(name, None)
     if doc is None:
