@@ -64,6 +64,24 @@ def test_account_is_created_found_by_number_and_taken(api: Api, project: str, ac
     assert api("POST", f"{IAM}/projects/{project}/serviceAccounts", json={"accountId": "x"}).status_code == 400
 
 
+def test_a_project_has_a_hundred_accounts(api: Api) -> None:
+    name = f"crowded-{time.time_ns() % 10**9}"
+    api("POST", "https://cloudresourcemanager.googleapis.com/v1/projects", json={"projectId": name, "name": name})
+    api("POST", f"https://serviceusage.googleapis.com/v1/projects/{name}/services/iam.googleapis.com:enable", json={})
+    url = f"https://iam.googleapis.com/v1/projects/{name}/serviceAccounts"
+    deadline = time.monotonic() + 10
+    while api("GET", url).status_code != 200 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    free = 100 - len(api("GET", f"{url}?pageSize=100").json().get("accounts", []))
+    for number in range(free):
+        assert api("POST", url, json={"accountId": f"account-{number}"}).status_code == 200
+    error = api("POST", url, json={"accountId": "one-too-many"}).json()["error"]
+    assert (error["code"], error["status"]) == (429, "RESOURCE_EXHAUSTED")
+    assert error["message"] == "Maximum number of service accounts on project reached."
+    assert api("DELETE", f"{url}/account-0@{name}.iam.gserviceaccount.com").status_code == 200
+    assert api("POST", url, json={"accountId": "one-more-then"}).status_code == 200
+
+
 def test_unknown_account_is_404_and_behind_a_dash_403(api: Api, project: str) -> None:
     missing = api("GET", f"{IAM}/projects/{project}/serviceAccounts/no-one@{project}.iam.gserviceaccount.com")
     assert missing.json()["error"]["message"] == "Unknown service account"

@@ -123,6 +123,9 @@ def _account(call: Call) -> Doc:
     return doc
 
 
+_MOST = 100  # service accounts of a project, unless Google was asked for more
+
+
 def _checked(fields: Doc) -> Doc:
     for field, most in (("displayName", 100), ("description", 256)):
         if len(fields.get(field, "").encode()) > most:
@@ -141,6 +144,10 @@ def create(call: Call) -> Doc:
     fields = _checked(call.body.get("serviceAccount", {}))
     email = f"{ident}@{call.project_id}.iam.gserviceaccount.com"
     name = f"projects/{call.project_id}/serviceAccounts/{email}"
+    if len(call.app.store.list(accounts.ACCOUNTS, f"projects/{call.project_id}/")) >= _MOST:
+        details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "86401s"}]
+        text = "Maximum number of service accounts on project reached."
+        raise ApiError(429, text, status="RESOURCE_EXHAUSTED", details=details)
     if accounts.by_email(call.app, email) is not None:
         text = f"Service account {ident} already exists within project projects/{call.project_id}."
         raise ApiError(409, text, details=[{"@type": "type.googleapis.com/google.rpc.ResourceInfo", "resourceName": name}])
