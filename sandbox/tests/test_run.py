@@ -246,6 +246,12 @@ def test_deleting(run, api, done):
         ),
         ({"template": {}}, 400, "at least one container"),
         (
+            {"template": {"containers": [{"image": HELLO}]},
+             "traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100, "tag": "Bad_Tag"}]},
+            400,
+            "Traffic tag 'Bad_Tag' must be",
+        ),  # fmt: skip
+        (
             {"template": {"containers": [{"image": "https://x"}]}},
             400,
             "Violation in CreateServiceRequest.service.template.containers[0].image: must be a container image path",

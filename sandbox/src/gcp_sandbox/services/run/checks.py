@@ -23,6 +23,7 @@ _BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10
 _MINIMUM_PREFIX = 26
 _VOLUMES = ("secret", "cloudSqlInstance", "emptyDir", "nfs", "gcs")
 _SYSTEM = re.compile(r"(.*\.)?((run|cloud)\.googleapis\.com|(serving|autoscaling)\.knative\.dev)/")
+_TAG = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _ENV = re.compile(r"[A-Za-z_][\w.-]*")
 _IMAGE = re.compile(
     r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
@@ -154,6 +155,9 @@ def service(doc: Doc, within: str) -> None:
     if traffic and total != 100:
         raise invalid("traffic", f"Traffic targets' percents must add up to 100, got {total}.")
     tags = [t["tag"] for t in traffic if t.get("tag")]
+    if wrong := next((tag for tag in tags if not _TAG.fullmatch(tag)), ""):
+        raise invalid("traffic", f"Traffic tag '{wrong}' must be lowercase letters, digits and hyphens, begin with a letter "
+                                 "and not end with a hyphen, because it is part of a host's name.")  # fmt: skip
     if len(set(tags)) != len(tags):
         raise invalid("traffic", "Traffic tags must be unique.")
     # Those of Knative's clients have a domain before a slash.
