@@ -35,9 +35,11 @@ def test_no_token_and_wrong_token(api, project):
     none = api("GET", url, headers={"Authorization": None})
     assert none.status_code == 401
     assert none.json()["error"]["status"] == "UNAUTHENTICATED"
+    assert none.headers["WWW-Authenticate"] == 'Bearer realm="https://accounts.google.com/"'
     wrong = api("GET", NETWORKS.format(project), headers={"Authorization": "Bearer nonsense"})
     assert wrong.status_code == 401
     assert wrong.json()["error"]["errors"][0]["reason"] == "authError"
+    assert wrong.headers["WWW-Authenticate"].endswith('error="invalid_token"')
 
 
 def test_expired_token(sandbox, api, project):

@@ -272,7 +272,8 @@ def test_every_duration_is_somebodys():
 
 @pytest.mark.parametrize(("rule", "text"), [
     ("x", "at least two words"), ("x 200", "allowed are 400 to 599"), ("x burn", "unknown fault 'burn'"),
-    ("x 429 every=no", "not a number"), ("x 429 every=0", "too small"), ("x slow", "needs seconds=N"),
+    ("x 429 every=no", "not a number"), ("x 429 every=0", "too small"),
+    ("x 429 probability=2", "at most 1"), ("x slow", "needs seconds=N"),
     ("x iam-delay seconds=1 every=2", "options of iam-delay are seconds="), ("x status", "unknown fault"),
 ])  # fmt: skip
 def test_rule_that_cannot_be_understood(rule, text):

@@ -162,8 +162,9 @@ def test_special_urls(stack, browser):
         f"https://{DOMAIN}/_gcp_iap/do_session_refresh", headers=headers, allow_redirects=False, timeout=10
     )
     assert again.headers["Location"].startswith("https://accounts.google.com/")
-    out = browser.get(f"https://{DOMAIN}/a?gcp-iap-mode=CLEAR_LOGIN_COOKIE", allow_redirects=False, timeout=10)
-    assert (out.status_code, out.headers["Location"]) == (302, "/a")
+    for path, after in (("/a", "/a"), ("//elsewhere.example", "/elsewhere.example")):
+        out = browser.get(f"https://{DOMAIN}{path}?gcp-iap-mode=CLEAR_LOGIN_COOKIE", allow_redirects=False, timeout=10)
+        assert (out.status_code, out.headers["Location"]) == (302, after)
 
 
 @pytest.mark.parametrize(

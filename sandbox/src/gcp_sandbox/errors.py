@@ -121,6 +121,9 @@ def bad_request(field: str, description: str) -> dict[str, Any]:
     return {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}
 
 
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'}
+
+
 def unauthenticated(missing: bool, reason: str = "ACCESS_TOKEN_EXPIRED") -> ApiError:
     """The 401 for a request without a credential, or with one that is wrong or expired."""
     if missing:
@@ -128,13 +131,14 @@ def unauthenticated(missing: bool, reason: str = "ACCESS_TOKEN_EXPIRED") -> ApiE
             "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or "
             "other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
         )
-        return ApiError(401, message, reason="required", location="Authorization", location_type="header",
+        return ApiError(401, message, reason="required", location="Authorization", location_type="header", headers=_CHALLENGE,
                         details=[error_info("CREDENTIALS_MISSING", "googleapis.com")])  # fmt: skip
     message = (
         "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
         "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
     )
-    return ApiError(401, message, reason="authError", location="Authorization", location_type="header",
+    challenge = {"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'}
+    return ApiError(401, message, reason="authError", location="Authorization", location_type="header", headers=challenge,
                     details=[error_info(reason, "googleapis.com")])  # fmt: skip
 
 

@@ -90,6 +90,8 @@ def parse(words: list[str], ident: int = 0) -> Rule:
             raise FaultError(f"{word!r}: {value!r} is not a number") from None
         if not isinstance(options[key], str) and options[key] < 0 or key == "every" and not options[key]:
             raise FaultError(f"{word!r}: too small")
+        if key == "probability" and options[key] > 1:
+            raise FaultError(f"{word!r}: at most 1")
     if "seconds" in allowed and "seconds" not in options:
         raise FaultError(f"{fault} needs seconds=N")
     return Rule(ident, shlex.join(words), call, name, status, options)

@@ -63,7 +63,7 @@ def check(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Passed | web.
     agent = f"service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
     mode = _mode(request)
     if mode == "CLEAR_LOGIN_COOKIE":
-        return signin.forget(backend, "/" if path.startswith(_SPECIAL) else path)
+        return signin.forget(backend, "/" if path.startswith(_SPECIAL) else f"/{path.lstrip('/')}")
     if path == signin.FINISH:
         return signin.finish(app, request, backend)
     if request.method == "OPTIONS" and _lets_options_pass(app, backend, project):
