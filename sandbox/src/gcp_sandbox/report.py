@@ -151,8 +151,8 @@ _WITHIN = {"sqladmin.databases", "sqladmin.users", "secretmanager.versions", "ru
            "storage.multipartUploads", "storage.parts"}  # fmt: skip
 
 
-def _count(number: int, many: str) -> str:
-    """"2 addresses", "1 address"."""
+def _several(number: int, many: str) -> str:
+    """"2 addresses", "1 address": a kind that goes by its plural."""
     if number != 1:
         return f"{number} {many}"
     return "1 " + (many[:-3] + "y" if many.endswith("ies") else many[:-2] if many.endswith("sses") else many.removesuffix("s"))
@@ -177,7 +177,7 @@ def _overview(store: Store) -> dict[str, list[Row]]:
                 continue
             names = list(dict.fromkeys(_last(key) for key, _ in docs))
             more = f", … {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            rows.append((_count(len(docs), rest or kind), ", ".join(names[:_NAMED]) + more))
+            rows.append((_several(len(docs), rest or kind), ", ".join(names[:_NAMED]) + more))
     return dict(sorted(out.items(), key=lambda item: item[0].partition(" of ")[2]))
 
 
