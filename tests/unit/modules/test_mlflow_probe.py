@@ -167,7 +167,7 @@ def mlflow(google, clock, monkeypatch):
 
 
 def failure(run_module, caller, **options):
-    with pytest.raises(Exception) as failed:  # noqa: B017
+    with pytest.raises(Exception) as failed:
         run_module("mlflow_probe", auth=caller, **{**OPTIONS, **options})
     return failed.value.result
 
