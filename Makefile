@@ -95,9 +95,10 @@ clients: setup
 	@tools/step "installing Google's libraries and the browser's driver into .venv" .venv/bin/pip install --quiet -r $<
 	@touch $@
 
-.venv-image/.stamp: image/requirements.txt
+.venv-image/.stamp: image/requirements.txt image/pyproject.toml
 	@$(call make_venv,.venv-image)
-	@tools/step "installing the MLflow server image into .venv-image" .venv-image/bin/pip install --quiet -r image/requirements.txt
+	@tools/step "installing the MLflow server image into .venv-image" .venv-image/bin/python -m pip install --quiet -r image/requirements.txt
+	@.venv-image/bin/python -m pip install --quiet --no-deps -e ./image
 	@touch $@
 
 # $(PYTHON) is tried first when it is given; the pick has to run, because a name on the PATH may be an empty shim.

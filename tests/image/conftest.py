@@ -1,4 +1,4 @@
-"""The image's entry point as a module, and a real PostgreSQL for its server."""
+"""A real PostgreSQL for the image's server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -25,16 +24,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@pytest.fixture
-def entrypoint(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """image/entrypoint.py, imported; signal handlers that its main() sets are undone."""
-    spec = importlib.util.spec_from_file_location("entrypoint", ROOT / "image" / "entrypoint.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
-    return module
 
 
 @dataclass

@@ -60,14 +60,14 @@ def start(postgres: Postgres, database: str, folder: Path, code: str | None = No
         "MLFLOW_ARTIFACTS_BUCKET": "a-bucket",
         "PYTHONUNBUFFERED": "1",
     }
-    command = [PYTHON, "-c", code] if code else [PYTHON, str(ROOT / "image" / "entrypoint.py")]
+    command = [PYTHON, "-c", code] if code else [PYTHON, "-m", "mlflow_gcp_server"]
     with log.open("w") as output:
         process = subprocess.Popen(
             command,
             env=settings | env,
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd=ROOT / "image",
+            cwd=folder,
             start_new_session=True,
         )
     return Server(process, port, log)
@@ -160,7 +160,7 @@ def test_a_wrong_password_is_told_at_once(postgres, tmp_path):
 
 
 def test_an_unreachable_database_is_given_up(postgres, tmp_path):
-    code = "import entrypoint; entrypoint.CONNECT_SECONDS = 0.6; entrypoint.main()"
+    code = "from mlflow_gcp_server import __main__, schema; schema.CONNECT_SECONDS = 0.6; __main__.main()"
     status, message = end(start(postgres, "postgres", tmp_path, code, MLFLOW_DB_PORT=str(free_port())))
     assert status == 1
     assert "Connection refused" in message

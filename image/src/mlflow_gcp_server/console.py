@@ -1,0 +1,25 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the server says of itself in the log, one line each."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def say(message: str) -> None:
+    """Write one line to stdout."""
+    print(f"mlflow-server: {' '.join(str(message).split())}", flush=True)
+
+
+def warn(message: str) -> None:
+    """Write one line to stderr."""
+    print(f"mlflow-server: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """End the process with one line on stderr."""
+    warn(message)
+    sys.exit(status)

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The HTTP server: HTTP/2 without TLS (h2c), as Cloud Run speaks it to a port of that name, and HTTP/1.1 on the same port.
+
+Only over HTTP/2 does Cloud Run take requests of more than 32 MiB (https://cloud.google.com/run/quotas#request_limits).
+Granian speaks it outside Python's lock and within this process, so that MLflow is loaded once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP2Settings
+from granian.server.embed import Server
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+# Cloud Run kills an instance 10 seconds after SIGTERM; some of them go to ending the process itself.
+GRACE_SECONDS = 5.0
+# Connections that wait to be accepted, and requests at once; Cloud Run itself sends no more than the service's concurrency.
+BACKLOG = 2048
+# What a client may send ahead of the application, for each request: it is held in memory.
+WINDOW = 256 * 1024
+
+
+class Requests:
+    """Counts the requests under way, so that a server that stops can let them finish."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._count = 0
+        self.none = asyncio.Event()
+        self.none.set()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._count += 1
+        self.none.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self.none.set()
+
+
+async def _serve(app: Application, host: str, port: int) -> None:
+    requests = Requests(app)
+    server = Server(
+        requests,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.auto,
+        http2_settings=HTTP2Settings(
+            initial_connection_window_size=16 * WINDOW, initial_stream_window_size=WINDOW, max_concurrent_streams=1000
+        ),
+        websockets=False,
+        backlog=BACKLOG,
+        log_enabled=False,
+    )
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(asked.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not serving.done():
+        try:
+            await asyncio.wait_for(requests.none.wait(), GRACE_SECONDS)
+        except TimeoutError:
+            pass  # what is not done by now is cut
+        server.stop()
+        await asyncio.wait({serving}, timeout=1)
+    if serving.done():
+        serving.result()
+
+
+def serve(app: Application, host: str, port: int) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT; requests under way then have GRACE_SECONDS to finish.
+
+    Raises OSError where the port is taken.
+    """
+    asyncio.run(_serve(app, host, port))

@@ -1,0 +1,89 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server's environment: what it accepts, checked before anything is started. Needs nothing but Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+# Variables of MLflow's own that this server wants to be otherwise when they are not set.
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_AI_GATEWAY": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # At most 4 connections an instance: the smallest Cloud SQL tiers allow 25 and 50 in all.
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "3",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
+}
+
+
+class Settings:
+    """What the environment says, checked; `errors` has one sentence for each thing that is wrong with it."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.errors: list[str] = []
+        self.host = env.get("HOST") or "0.0.0.0"
+        self.port = self._port(env, "PORT", 8080)
+        self.db_host = self._required(env, "MLFLOW_DB_HOST")
+        self.db_port = self._port(env, "MLFLOW_DB_PORT", 5432)
+        self.db_name = self._required(env, "MLFLOW_DB_NAME")
+        self.db_user = self._required(env, "MLFLOW_DB_USER")
+        self.db_password = self._required(env, "MLFLOW_DB_PASSWORD")
+        self.db_sslmode = self._choice(env, "MLFLOW_DB_SSLMODE", SSLMODES, "prefer")
+        self.db_upgrade = self._choice(env, "MLFLOW_DB_UPGRADE", ("auto", "never"), "auto")
+        bucket = self._required(env, "MLFLOW_ARTIFACTS_BUCKET")
+        self.artifacts = "gs://" + bucket.removeprefix("gs://").rstrip("/")
+        if bucket and not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.+)?", self.artifacts):
+            self.errors.append(
+                f"MLFLOW_ARTIFACTS_BUCKET is {bucket!r}; it must be a bucket's name, or gs://name/prefix"
+            )
+
+    def _required(self, env: Mapping[str, str], name: str) -> str:
+        value = env.get(name, "")
+        if not value:
+            self.errors.append(f"{name} is not set")
+        return value
+
+    def _port(self, env: Mapping[str, str], name: str, default: int) -> int:
+        text = env.get(name) or str(default)
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
+            return int(text)
+        self.errors.append(f"{name} is {text!r}; it must be a port number from 1 to 65535")
+        return default
+
+    def _choice(self, env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
+        value = env.get(name) or default
+        if value not in allowed:
+            self.errors.append(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+        return value
+
+    @property
+    def backend_uri(self) -> str:
+        """SQLAlchemy's URI of the database, every part of it quoted."""
+        host = f"[{self.db_host}]" if ":" in self.db_host else self.db_host
+        user, password, name = (quote(part, safe="") for part in (self.db_user, self.db_password, self.db_name))
+        return f"postgresql+psycopg2://{user}:{password}@{host}:{self.db_port}/{name}?sslmode={self.db_sslmode}"
+
+    @property
+    def mlflow_environment(self) -> dict[str, str]:
+        """The variables by which `mlflow server` tells its worker processes what it was started with.
+
+        The names are internal to MLflow: look at them again when it is upgraded.
+        """
+        return {
+            "_MLFLOW_SERVER_FILE_STORE": self.backend_uri,
+            "_MLFLOW_SERVER_REGISTRY_STORE": self.backend_uri,
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": ARTIFACT_ROOT,
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": self.artifacts,
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "_MLFLOW_SGI_NAME": "uvicorn",
+        }
+
+
+# Clients are told this root, so that they send artifacts to the server and not to the bucket.
+ARTIFACT_ROOT = "mlflow-artifacts:/"
