@@ -10,6 +10,7 @@ Granian speaks it outside Python's lock and within this process, so that MLflow 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -78,10 +79,8 @@ async def _serve(app: Application, host: str, port: int) -> None:
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not serving.done():
-        try:
+        with contextlib.suppress(TimeoutError):  # what is not done by then is cut
             await asyncio.wait_for(requests.none.wait(), GRACE_SECONDS)
-        except TimeoutError:
-            pass  # what is not done by now is cut
         server.stop()
         await asyncio.wait({serving}, timeout=1)
     if serving.done():
