@@ -40,7 +40,7 @@ demo-down: ## Stop what `make demo` started (its state stays, `make demo` takes 
 
 .PHONY: test
 test: lint clients ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
-	@pytest
+	@pytest --numprocesses auto --no-loadscope-reorder
 
 .PHONY: lint
 lint: setup ## Run ruff, yamllint, ansible-lint and the changelog's linter

@@ -30,6 +30,19 @@ if not LINK.exists():
     LINK.symlink_to("../../..")
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker a whole file at a time, and the whole folder where its tests share one deployment."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByDeployment(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return folder if folder in ("tests/e2e", "tests/clients") else file
+
+    return ByDeployment(config, log)
+
+
 @dataclass(frozen=True)
 class Play:
     """What one run of a playbook printed, and how it ended."""
