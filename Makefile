@@ -61,6 +61,12 @@ e2e: setup ## Run the end-to-end tests alone
 bench: setup ## Measure what has a target: the sandbox (start, speed, memory, growth), the demo, a second run
 	@status=0; for one in sandbox bench; do python bench/$$one.py || status=1; done; exit $$status
 
+# How many clients log at the same time, one row each.
+CLIENTS ?= 12 50 500
+.PHONY: load
+load: setup ## Log with many clients at the same time through the front door, print a table (CLIENTS=)
+	@python bench/load.py $(CLIENTS)
+
 # Where recorded exchanges with Google's APIs are (folders attested and other), and the program that replays them.
 RECORDINGS ?= ../shared/recorded
 REPLAY ?= ../shared/tools/replay.py

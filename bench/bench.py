@@ -57,7 +57,7 @@ class Clone:
         process = psutil.Process(int(re.search(r'"pid": (\d+)', status)[1]))
         own = [process]
         for child in process.children(recursive=True):
-            if child.name() != "postgres" and "entrypoint.py" not in " ".join(child.cmdline()):
+            if child.name() != "postgres" and "mlflow_gcp_server" not in " ".join(child.cmdline()):
                 own.append(child)
         return sum(one.memory_info().rss for one in own) / 2**20
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,8 @@ class Cloud:
         return Play(done.returncode, done.stdout, time.monotonic() - start)
 
 
-@pytest.fixture(scope="session")
-def cloud() -> Iterator[Cloud]:
+@contextmanager
+def local_cloud() -> Iterator[Cloud]:
     """A local Google Cloud with state of its own, in which the server's image is known; stopped at the end."""
     # Outside pytest's own folder, which only its owner may enter: PostgreSQL does not run as root.
     state = Path(tempfile.mkdtemp(prefix="mlflow-e2e-"))
@@ -124,6 +125,13 @@ def cloud() -> Iterator[Cloud]:
     finally:
         cloud.command("down")
         shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """The local Google Cloud that all tests of a worker share."""
+    with local_cloud() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
