@@ -58,8 +58,8 @@ e2e: setup ## Run the end-to-end tests alone
 	@pytest tests/e2e
 
 .PHONY: bench
-bench: setup ## Measure what has a target: the sandbox (start, speed, memory, growth), the demo, a second run
-	@status=0; for one in sandbox bench; do python bench/$$one.py || status=1; done; exit $$status
+bench: setup ## Measure what has a target: the sandbox, the demo, a second run, artifacts of up to 1 GiB
+	@status=0; for one in sandbox bench artifacts; do python bench/$$one.py || status=1; done; exit $$status
 
 # How many clients log at the same time, one row each.
 CLIENTS ?= 12 50 500
