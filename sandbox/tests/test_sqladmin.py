@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,46 @@ def test_backup_and_restore(api, instance):
     assert "error" not in finish(api, api("POST", f"{instance}/restoreBackup", json=body))
     assert psql(host, "keeper", "p", "SELECT x FROM kept") == "7"
     assert finish(api, api("DELETE", f"{instance}/backupRuns/{run}"))["operationType"] == "DELETE_BACKUP"
+
+
+def secured(host: str, user: str) -> ssl.SSLSocket:
+    """A connection to the server by TLS that waits for the answer to its startup message."""
+    plain = socket.create_connection((host, 5432), timeout=20)
+    plain.sendall(struct.pack("!ii", 8, 80877103))
+    assert plain.recv(1) == b"S"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    out = context.wrap_socket(plain)
+    words = f"user\0{user}\0database\0postgres\0\0".encode()
+    out.sendall(struct.pack("!ii", 8 + len(words), 196608) + words)
+    return out
+
+
+@pytest.mark.parametrize("method", ["restart", "restoreBackup"])
+def test_what_cuts_all_connections_leaves_nothing_hanging(api, instance, method):
+    finish(api, api("POST", f"{instance}/users", json={"name": "busy", "password": "p"}))
+    host = address(api, instance)
+    body = None
+    if method == "restoreBackup":
+        run = finish(api, api("POST", f"{instance}/backupRuns"))["backupContext"]["backupId"]
+        body = {"restoreBackupContext": {"backupRunId": run}}
+    with ThreadPoolExecutor(60) as pool:
+        sleepers = [pool.submit(psql, host, "busy", "p", "SELECT pg_sleep(60)") for _ in range(18)]
+        sockets = [secured(host, "busy") for _ in range(18)]
+        assert all(one.recv(1) == b"R" for one in sockets)
+        count = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+        while int(psql(host, "busy", "p", count)) < 18:
+            pass
+        others = [pool.submit(api, "GET", instance) for _ in range(20)]
+        assert "error" not in finish(api, api("POST", f"{instance}/{method}", json=body))
+        assert all(one.result(10).status_code == 200 for one in others)
+        assert all("server closed the connection" in one.result(10) or "terminating connection" in one.result(10)
+                   for one in sleepers)  # fmt: skip
+        for one in sockets:
+            with contextlib.suppress(ConnectionError), one:
+                while one.recv(4096):
+                    pass
+    assert psql(host, "busy", "p", "SELECT 1") == "1"
 
 
 def test_a_major_upgrade_keeps_the_data(api, project):

@@ -100,18 +100,18 @@ class Plane:
             self._servers[uid] = Server(self._app.folder, folder, installed(doc["databaseVersion"]))
         return self._servers[uid]
 
-    async def up(self, key: str, verifier: str = "") -> None:
+    async def up(self, key: str, verifier: str = "", *, patient: bool = False) -> None:
         """Have the server of an instance run with its settings of now, and its addresses listen.
 
-        verifier: of the password of postgres, for a new instance.
+        verifier: of the password of postgres, for a new instance.  patient: clients that come early wait for the server.
         """
         doc = self._app.store.peek(KIND, key)
         if doc is None or not served(doc):
             return
         async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
-            await self._up(key, doc, verifier)
+            await self._up(key, doc, verifier, patient)
 
-    async def _up(self, key: str, doc: dict[str, Any], verifier: str) -> None:
+    async def _up(self, key: str, doc: dict[str, Any], verifier: str, patient: bool) -> None:
         await self._close(doc["_uid"])
         if doc["settings"]["activationPolicy"] == "NEVER":
             await self.server(doc).stop()
@@ -120,13 +120,15 @@ class Plane:
         flags.setdefault("max_connections", str(max_connections(doc["settings"]["tier"])))
         server = self.server(doc)
         known = server.initialised
-        if known:  # a client that comes early waits
-            self._listen(key, doc)
+        if known and patient:
+            await self._listen(key, doc, patient=True)
+            await server.up(flags, users.setup(verifier))
+            return
+        # Nobody listens while the server starts: clients are refused, as they are at Google.
         await server.up(flags, users.setup(verifier))
-        if not known:
-            self._listen(key, doc)
+        await self._listen(key, doc)
 
-    def _listen(self, key: str, doc: dict[str, Any]) -> None:
+    async def _listen(self, key: str, doc: dict[str, Any], *, patient: bool = False) -> None:
         addresses = {a["type"]: a["ipAddress"] for a in doc["ipAddresses"]}
         context = self._context(doc, list(addresses.values()))
         relays = self._relays.setdefault(doc["_uid"], [])
@@ -138,8 +140,8 @@ class Plane:
             async def ask(peer: Peer, admits: Any = admits, address: str = address) -> bool:
                 return await admits(key, peer, address)
 
-            relay = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key))
-            relay.start()
+            relay = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key), patient=patient)
+            await relay.start()
             relays.append(relay)
 
     def _context(self, doc: dict[str, Any], addresses: list[str]) -> ssl.SSLContext:
@@ -222,7 +224,7 @@ class Plane:
 
     async def _again(self, key: str) -> None:
         try:
-            await self.up(key)
+            await self.up(key, patient=True)
         except (OSError, RuntimeError):
             _log.exception("%s does not come up again", key)
             doc = self._app.store.get(KIND, key)

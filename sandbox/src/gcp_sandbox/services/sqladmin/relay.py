@@ -22,118 +22,109 @@ _log = logging.getLogger("gcp_sandbox.sqladmin.relay")
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _LONGEST = 10_000
 Peer = tuple[str, int]
-# What comes of a first packet: the connection's streams, secured or not, and the packet itself.
-Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes, bool]
 
 
 class Relay:
     """Listens on one address, port 5432.
 
     admits(peer): whether the client may reach the address.  tls: the server's certificate.  ssl_mode(): sslMode of now.
+    patient: whether clients that come before the server has ever answered wait for it (it is about to).
     """
 
     def __init__(
         self, address: str, server: Server, admits: Callable[[Peer], Awaitable[bool]], tls: ssl.SSLContext,
-        ssl_mode: Callable[[], str],
+        ssl_mode: Callable[[], str], *, patient: bool = False,
     ) -> None:  # fmt: skip
         self.address = address
         self._server, self._admits, self._tls, self._ssl_mode = server, admits, tls, ssl_mode
-        self._socket: socket.socket | None = None
+        self._patient = patient
+        self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Listen.  Raises OSError."""
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.setblocking(False)
-        try:
-            self._socket.bind((self.address, 5432))
-        except OSError:
-            self._socket.close()
-            raise
-        self._socket.listen(128)
-        self._spawn(self._accept(self._socket))
+        # Whoever calls next already finds it listening, though clients are taken in a little later.
+        listener = socket.create_server((self.address, 5432), backlog=128)
+        self._listener = await asyncio.start_server(self._accept, sock=listener, limit=1 << 18)
 
     async def stop(self) -> None:
-        """Stop listening and close all connections."""
+        """Stop listening and cut all connections."""
+        if self._listener:
+            self._listener.close()
+            self._listener = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._socket:
-            self._socket.close()
-            self._socket = None
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)  # type: ignore[arg-type]
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A transport owns its descriptor from here to the end: nothing else may close it, or another connection that
+        # gets the same number is dropped from the event loop.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, peer = await loop.sock_accept(listener)
-            client.setblocking(False)
-            self._spawn(self._serve(client, peer))
-
-    async def _serve(self, client: socket.socket, peer: Peer) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            peer = writer.get_extra_info("peername")
             if not await self._admits(peer):
                 _log.info("%s: refused a client that is not on the instance's network", self.address)
                 return
-            opened = await asyncio.wait_for(self._open(client), 60)
-            if opened:
-                await self._talk(*opened)
+            first, secured = await asyncio.wait_for(self._open(reader, writer), 60)
+            if first:
+                await self._talk(reader, writer, first, secured)
         except (OSError, EOFError, TimeoutError, ssl.SSLError) as error:
             _log.debug("%s: %r", self.address, error)
         finally:
-            client.close()
+            # Cut, not closed: a client that reads nothing more must not hold up whoever stops the server.
+            writer.transport.abort()
 
-    async def _open(self, client: socket.socket) -> Opened | None:
-        """Read the first packet, after TLS where the client asks for it."""
-        loop = asyncio.get_running_loop()
+    async def _open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[bytes, bool]:
+        """Read the first packet, after TLS where the client asks for it; empty where it is none."""
         secured = False
-        start = await _exactly(client, 8)
-        code = struct.unpack("!i", start[4:])[0]
-        while code in (_GSS, _SSL) and not secured:
+        start = await reader.readexactly(8)
+        while (code := struct.unpack("!i", start[4:])[0]) in (_GSS, _SSL) and not secured:
             if code == _GSS:
-                await loop.sock_sendall(client, b"N")
-                start = await _exactly(client, 8)
-                code = struct.unpack("!i", start[4:])[0]
-                continue
-            await loop.sock_sendall(client, b"S")
-            secured = True
-        reader = asyncio.StreamReader(limit=1 << 18)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol, client, ssl=self._tls if secured else None, ssl_handshake_timeout=30 if secured else None
-        )
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        if secured:
+                writer.write(b"N")
+            else:
+                writer.write(b"S")
+                await writer.drain()
+                await writer.start_tls(self._tls, ssl_handshake_timeout=30)
+                secured = True
             start = await reader.readexactly(8)
         length = struct.unpack("!i", start[:4])[0]
         if not 8 <= length <= _LONGEST:
-            writer.close()
-            return None
-        return reader, writer, start + await reader.readexactly(length - 8), secured
+            return b"", secured
+        return start + await reader.readexactly(length - 8), secured
 
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, secured: bool
     ) -> None:
-        try:
-            refusal = self._refusal(writer, first, secured)
-            if refusal:
-                writer.write(_error("28000", refusal))
-                await writer.drain()
-                return
+        if refusal := self._refusal(writer, first, secured):
+            await _end(writer, "28000", refusal)
+            return
+        if self._patient:
             await asyncio.wait_for(self._server.ready.wait(), 30)
+            self._patient = False
+        try:
+            if not self._server.ready.is_set():
+                raise ConnectionRefusedError
             from_server, to_server = await self._server.connect()
-            try:
-                to_server.write(first)
-                await asyncio.gather(_pump(reader, to_server), _pump(from_server, writer))
-            finally:
-                to_server.close()
+        except OSError:
+            await _end(writer, "57P03", "the database system is starting up")
+            return
+        to_server.write(first)
+        ways = [asyncio.ensure_future(_pump(reader, to_server)), asyncio.ensure_future(_pump(from_server, writer))]
+        try:
+            # Either end closes both, as one connection does; what the server said last still goes out.
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if ways[1].done():
+                writer.close()
+                await asyncio.wait_for(writer.wait_closed(), 10)
         finally:
-            writer.close()
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            to_server.transport.abort()
 
     def _refusal(self, writer: asyncio.StreamWriter, first: bytes, secured: bool) -> str:
         if struct.unpack("!i", first[4:8])[0] == _CANCEL:
@@ -152,22 +143,18 @@ class Relay:
         return ""
 
 
-async def _exactly(client: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = await asyncio.get_running_loop().sock_recv(client, count - len(data))
-        if not part:
-            raise EOFError("closed by the client")
-        data += part
-    return data
-
-
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await source.read(1 << 17):
             sink.write(data)
             await sink.drain()
-    sink.close()
+
+
+async def _end(writer: asyncio.StreamWriter, code: str, message: str) -> None:
+    """Tell the client why it is not served, and close."""
+    writer.write(_error(code, message))
+    writer.close()
+    await asyncio.wait_for(writer.wait_closed(), 10)
 
 
 def _error(code: str, message: str) -> bytes:
