@@ -43,13 +43,15 @@ def main() -> None:
     from mlflow.server.fastapi_app import app
     from mlflow.server.handlers import initialize_backend_stores
 
-    from mlflow_gcp_server import schema, server
+    from mlflow_gcp_server import artifacts, downloads, schema, server
 
     with schema.lock(settings):
         try:
             initialize_backend_stores(settings.backend_uri, settings.backend_uri, ARTIFACT_ROOT)
         except Exception as error:
             fail(f"MLflow cannot use this database: {type(error).__name__}: {error}")
+    downloads.install(app)
+    artifacts.signing().test(artifacts.StreamingArtifactRepository(settings.artifacts).probe())
     say(f"serving on {settings.host}:{settings.port}, artifacts in {settings.artifacts}")
     server.serve(app, settings.host, settings.port)
 

@@ -1,0 +1,312 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Artifacts in Cloud Storage, streamed: MLflow's own repository writes every file to /tmp first, which is memory on Cloud Run.
+
+MLflow finds the repository by the entry point `mlflow.artifact_repository` of this package, for `gs://`.
+https://cloud.google.com/storage/docs/resumable-uploads, https://cloud.google.com/storage/docs/multipart-uploads
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import posixpath
+from collections.abc import AsyncIterable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
+
+import google.auth
+import requests
+from google.api_core import exceptions as google_errors
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import storage
+from google.cloud.storage.fileio import BlobWriter
+from google.resumable_media import DataCorruption
+from google.resumable_media.requests import XMLMPUContainer
+from mlflow.entities import FileInfo
+from mlflow.entities.multipart_upload import CreateMultipartUploadResponse, MultipartUploadCredential
+from mlflow.entities.presigned_download import PresignedDownloadUrlResponse
+from mlflow.environment_variables import MLFLOW_GCS_UPLOAD_CHUNK_SIZE
+from mlflow.exceptions import MlflowException, _UnsupportedMultipartUploadException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
+from mlflow.store.artifact.artifact_repo import MultipartDownloadMixin, StreamUploadMixin, verify_artifact_path
+from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository, GCSMPUArguments
+from mlflow.utils.mime_type_utils import _guess_mime_type
+from requests.adapters import HTTPAdapter
+
+from mlflow_gcp_server.signing import Signing
+
+Result = TypeVar("Result")
+
+MIB = 1024 * 1024
+# What a transfer holds of its file at a time: all transfers of an instance together stay small beside its memory.
+UPLOAD_CHUNK = 2 * MIB
+DOWNLOAD_CHUNK = MIB
+# Files that are smaller come through the server also when URLs can be signed: one call in place of three.
+DIRECT_DOWNLOAD_BYTES = 100 * MIB
+# A signed URL of a part is good for one upload of a large file over a slow line.
+PART_URL_LIFETIME = timedelta(hours=12)
+ATTEMPTS = 5
+# Transfers that wait for Cloud Storage at the same time; Cloud Run sends an instance no more requests than its concurrency.
+THREADS = 64
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+executor = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
+
+
+@functools.cache
+def storage_client() -> storage.Client:
+    """The one client of the process, with a connection for each transfer."""
+    credentials, project = google.auth.default(scopes=[SCOPE])
+    client = storage.Client(project=project or "none", credentials=credentials)
+    client._http.mount("https://", HTTPAdapter(pool_connections=8, pool_maxsize=THREADS))
+    return client
+
+
+@functools.cache
+def signing() -> Signing:
+    """What signs URLs for the process, with the credentials of its Cloud Storage client."""
+    return Signing(storage_client()._credentials)
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn failures of Cloud Storage into MLflow's, so that clients retry what may pass and see what does not."""
+    try:
+        yield
+    except google_errors.NotFound as error:
+        raise MlflowException(f"No such artifact: '{what}'", error_code=RESOURCE_DOES_NOT_EXIST) from error
+    except (
+        google_errors.TooManyRequests,
+        google_errors.ServerError,
+        google_errors.RetryError,
+        requests.ConnectionError,
+        requests.Timeout,
+        GoogleAuthError,
+        DataCorruption,
+    ) as error:
+        message = f"Cloud Storage did not take or give '{what}' just now: {type(error).__name__}"
+        raise MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE) from error
+    except google_errors.GoogleAPICallError as error:
+        raise MlflowException(f"Cloud Storage refused '{what}': {error}", error_code=INTERNAL_ERROR) from error
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One generation of an object.
+
+    name: of the object. size: in bytes. generation: which the download keeps to. etag: as HTTP has it. updated: as in
+    Last-Modified, seconds since 1970.
+    """
+
+    bucket: str
+    name: str
+    size: int
+    generation: int
+    etag: str
+    updated: float
+
+    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes from start to before stop, in pieces; what is cut on the way is taken up where it was.
+
+        Raises MlflowException.
+        """
+        client = storage_client()
+        url = (
+            f"{client._connection.API_BASE_URL}/download/storage/v1/b/{self.bucket}/o/{quote(self.name, safe='')}"
+            f"?alt=media&generation={self.generation}"
+        )
+        failures = 0
+        while start < stop:
+            headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "gzip"}
+            try:
+                with told(self.name), client._http.get(url, headers=headers, stream=True, timeout=60) as answer:
+                    if answer.status_code not in (200, 206):
+                        raise google_errors.from_http_response(answer)
+                    # The bytes as they are stored, not unpacked where they are stored compressed.
+                    for piece in answer.raw.stream(DOWNLOAD_CHUNK, decode_content=False):
+                        failures = 0
+                        start += len(piece)
+                        yield piece
+                if start < stop:
+                    raise MlflowException("the answer ended early", error_code=TEMPORARILY_UNAVAILABLE)
+            except (MlflowException, OSError) as error:
+                lasting = isinstance(error, MlflowException) and error.get_http_status_code() != 503
+                failures += 1
+                if lasting or failures >= ATTEMPTS:
+                    raise
+
+
+class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, MultipartDownloadMixin):
+    """A folder in a bucket, as MLflow's own repository for `gs://` but for files as streams and URLs signed by IAM."""
+
+    def __init__(self, artifact_uri: str, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("client", storage_client())
+        super().__init__(artifact_uri, *args, **kwargs)
+        if not MLFLOW_GCS_UPLOAD_CHUNK_SIZE.is_set():
+            self._GCS_UPLOAD_CHUNK_SIZE = UPLOAD_CHUNK
+
+    def _name(self, path: str | None) -> str:
+        """The object's name of an artifact's path."""
+        _, root = self.parse_gcs_uri(self.artifact_uri)
+        return posixpath.join(root, path) if path else root
+
+    def _blob(self, path: str) -> storage.Blob:
+        bucket, _ = self.parse_gcs_uri(self.artifact_uri)
+        return self.client.bucket(bucket).blob(self._name(path))
+
+    def probe(self) -> storage.Blob:
+        """An object that is not there, by which signed URLs are tried."""
+        return self._blob("signed-url-test/none")
+
+    # -- streams -----------------------------------------------------------
+
+    def _writer(self, file_name: str, artifact_path: str | None) -> BlobWriter:
+        verify_artifact_path(artifact_path)
+        name = os.path.basename(file_name)
+        blob = self._blob(posixpath.join(artifact_path, name) if artifact_path else name)
+        return BlobWriter(
+            blob,
+            chunk_size=self._GCS_UPLOAD_CHUNK_SIZE,
+            content_type=_guess_mime_type(name),
+            timeout=self._GCS_DEFAULT_TIMEOUT,
+        )
+
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """Store what a stream gives; nothing is stored where it breaks off.  Raises MlflowException."""
+        with told(artifact_file_name), self._writer(artifact_file_name, artifact_path) as writer:
+            while chunk := stream.read(DOWNLOAD_CHUNK):
+                writer.write(chunk)
+
+    async def log_artifact_from_async_stream(
+        self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """Store what an asynchronous stream gives; nothing is stored where it breaks off.  Raises MlflowException."""
+        writer = self._writer(artifact_file_name, artifact_path)
+        sending = run(writer.write, b"")
+        try:
+            with told(artifact_file_name):
+                # A thread sends one chunk while the next one comes in.
+                pending, size = [], 0
+                async for chunk in chunks:
+                    pending.append(chunk)
+                    size += len(chunk)
+                    if size >= self._GCS_UPLOAD_CHUNK_SIZE:
+                        await sending
+                        sending = run(writer.write, b"".join(pending))
+                        pending, size = [], 0
+                await sending
+                await run(writer.write, b"".join(pending))
+                await run(writer.close)
+        except BaseException:
+            # The client went away, or Cloud Storage would not take it: no upload session is left behind.
+            with contextlib.suppress(Exception):
+                await asyncio.gather(sending, return_exceptions=True)
+                await run(writer.terminate)
+            raise
+
+    def stat(self, path: str) -> Stored:
+        """The object of an artifact's path.  Raises MlflowException where it is none, or a folder."""
+        blob = self._blob(path)
+        try:
+            with told(path):
+                blob.reload(timeout=60)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self._is_directory(path):
+                text = f"Artifact path refers to a directory, not a file: '{path}'"
+                raise MlflowException.invalid_parameter_value(text) from None
+            raise
+        return Stored(
+            blob.bucket.name, blob.name, blob.size, blob.generation, f"{blob.generation}", blob.updated.timestamp()
+        )
+
+    # -- folders -----------------------------------------------------------
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """What is in a folder, by one listing."""
+        bucket, root = self.parse_gcs_uri(self.artifact_uri)
+        prefix = self._name(path).rstrip("/") + "/" if self._name(path) else ""
+        cut = len(root) + 1 if root else 0
+        with told(path or root):
+            listing = self.client.bucket(bucket).list_blobs(
+                prefix=prefix, delimiter="/", fields="items(name,size),prefixes,nextPageToken"
+            )
+            found = [FileInfo(blob.name[cut:], False, blob.size) for blob in listing if blob.name != prefix]
+        found += [FileInfo(folder[cut:-1], True, None) for folder in listing.prefixes]
+        return sorted(found, key=lambda info: info.path)
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Delete a file, or a folder with all that is in it."""
+        bucket, _ = self.parse_gcs_uri(self.artifact_uri)
+        name = self._name(artifact_path)
+
+        def delete(blob: storage.Blob) -> None:
+            with contextlib.suppress(google_errors.NotFound):
+                blob.delete(timeout=60)
+
+        with told(artifact_path or name):
+            blobs = self.client.bucket(bucket).list_blobs(prefix=name, fields="items(name),nextPageToken")
+            inside = (b for b in blobs if not name or b.name == name or b.name.startswith(name.rstrip("/") + "/"))
+            list(executor.map(delete, inside))
+
+    # -- bytes beside the server ---------------------------------------------
+
+    @staticmethod
+    def _gcs_mpu_arguments(filename: str, blob: storage.Blob) -> GCSMPUArguments:
+        """MLflow's arguments of an XML multipart upload, with the object's name quoted as a URL needs it."""
+        arguments = GCSArtifactRepository._gcs_mpu_arguments(filename, blob)
+        base = arguments.url.removesuffix(blob.name)
+        return arguments._replace(url=base + quote(blob.name, safe="/~"))
+
+    def create_multipart_upload(
+        self, local_file: str, num_parts: int = 1, artifact_path: str | None = None
+    ) -> CreateMultipartUploadResponse:
+        """Begin an upload in parts that the client sends to Cloud Storage itself.  Raises MlflowException."""
+        if not signing().works:
+            raise _UnsupportedMultipartUploadException()
+        name = os.path.basename(local_file)
+        blob = self._blob(posixpath.join(artifact_path, name) if artifact_path else name)
+        arguments = self._gcs_mpu_arguments(name, blob)
+        container = XMLMPUContainer(arguments.url, name, headers=arguments.headers)
+        with told(name):
+            container.initiate(transport=arguments.transport, content_type=arguments.content_type)
+
+        def sign(number: int) -> MultipartUploadCredential:
+            query = {"partNumber": number, "uploadId": container.upload_id}
+            url = signing().url(blob, "PUT", PART_URL_LIFETIME, query)
+            return MultipartUploadCredential(url=url, part_number=number, headers={})
+
+        try:
+            with told(name):
+                parts = list(executor.map(sign, range(1, num_parts + 1)))
+        except BaseException:
+            with contextlib.suppress(Exception):
+                container.cancel(transport=arguments.transport)
+            raise
+        return CreateMultipartUploadResponse(credentials=parts, upload_id=container.upload_id)
+
+    def get_download_presigned_url(self, artifact_path: str, expiration: int = 300) -> PresignedDownloadUrlResponse:
+        """A URL of Cloud Storage for a large file; none for a small one, which the client then asks the server for.
+
+        expiration: seconds.  Raises MlflowException.
+        """
+        stored = self.stat(artifact_path)
+        if stored.size < DIRECT_DOWNLOAD_BYTES or not signing().works:
+            return PresignedDownloadUrlResponse(url="", headers={}, file_size=None)
+        query = {"generation": stored.generation}
+        with told(artifact_path):
+            url = signing().url(self._blob(artifact_path), "GET", timedelta(seconds=expiration), query)
+        return PresignedDownloadUrlResponse(url=url, headers={}, file_size=stored.size)
+
+
+def run(function: Callable[..., Result], *args: Any) -> asyncio.Future[Result]:
+    """Run a function that waits for Cloud Storage in a thread of this module's own."""
+    return asyncio.get_running_loop().run_in_executor(executor, functools.partial(function, *args))

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Signed URLs of Cloud Storage without a key: IAM signs for the server's own service account.
+
+The account needs roles/iam.serviceAccountTokenCreator on itself, the project the API iamcredentials.googleapis.com.
+https://cloud.google.com/storage/docs/access-control/signed-urls, https://cloud.google.com/iam/docs/reference/credentials/rest
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import google.auth.transport.requests
+import requests
+from google.auth import credentials as auth
+from google.auth import iam
+from google.cloud import storage
+from requests.adapters import HTTPAdapter
+
+from mlflow_gcp_server.console import say, warn
+
+# Seconds between two tries while signing does not work: a role that was just granted takes minutes to be known.
+PAUSES = (2, 5, 10, 20, 30, 60, 120, 300)
+CONNECTIONS = 64
+
+
+class _Signer(auth.Signing):
+    """What google-cloud-storage signs with: the key of the credentials where they have one, else IAM."""
+
+    def __init__(self, credentials: auth.Credentials) -> None:
+        session = requests.Session()
+        session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))
+        request = google.auth.transport.requests.Request(session)
+        self._email = getattr(credentials, "signer_email", None) or ""
+        if isinstance(credentials, auth.Signing) and self._email:
+            self._signer = credentials.signer
+            return
+        if not credentials.valid:
+            credentials.refresh(request)  # only then does it know which account it is of
+        self._email = credentials.service_account_email
+        self._signer = iam.Signer(request, credentials, self._email)
+
+    def sign_bytes(self, message: bytes) -> bytes:
+        return self._signer.sign(message)
+
+    @property
+    def signer_email(self) -> str:
+        return self._email
+
+    @property
+    def signer(self) -> Any:
+        return self._signer
+
+
+class Signing:
+    """Signs URLs once it has seen that a signed URL opens the bucket."""
+
+    def __init__(self, credentials: auth.Credentials) -> None:
+        self._credentials = credentials
+        self._signer: _Signer | None = None
+        self.works = False
+
+    def url(self, blob: storage.Blob, method: str, lifetime: timedelta, query: dict[str, Any]) -> str:
+        """A V4 URL for one request.  Raises google.auth.exceptions.GoogleAuthError."""
+        if self._signer is None:
+            self._signer = _Signer(self._credentials)
+        return blob.generate_signed_url(
+            version="v4", expiration=lifetime, method=method, query_parameters=query, credentials=self._signer
+        )
+
+    def _try(self, blob: storage.Blob) -> str:
+        """Why a signed URL does not work, or an empty string."""
+        try:
+            answer = requests.get(self.url(blob, "GET", timedelta(minutes=5), {}), timeout=20)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        # There is no such object: whoever may read the bucket is told so, whoever may not is refused.
+        return "" if answer.status_code in (200, 404) else f"{answer.status_code} {answer.text}"
+
+    def _test(self, blob: storage.Blob) -> None:
+        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+            reason = self._try(blob)
+            if not reason:
+                self.works = True
+                say("URLs of the bucket can be signed: clients send and fetch large files directly")
+                return
+            if pause == PAUSES[0]:
+                warn(f"URLs of the bucket cannot be signed, so all files go through the server: {reason[:300]}")
+            time.sleep(pause)
+
+    def test(self, blob: storage.Blob) -> None:
+        """Find out in the background whether URLs of a bucket can be signed, until they can."""
+        threading.Thread(target=self._test, args=(blob,), name="signing", daemon=True).start()
