@@ -33,12 +33,17 @@ class Postgres:
     binaries: Path
     port: int
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What psql needs to be let in."""
+        return os.environ | {"PGPASSWORD": PASSWORD}
+
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement; its rows as text."""
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow"]
         return subprocess.run(
             [self.binaries / "psql", "-XAtq", *where, "-c", statement, database],
-            env=os.environ | {"PGPASSWORD": PASSWORD},
+            env=self.environment,
             check=True,
             capture_output=True,
             text=True,

@@ -16,9 +16,6 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    # At most 4 connections an instance: the smallest Cloud SQL tiers allow 25 and 50 in all.
-    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "3",
-    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
 }
 
 
@@ -36,6 +33,17 @@ class Settings:
         self.db_password = self._required(env, "MLFLOW_DB_PASSWORD")
         self.db_sslmode = self._choice(env, "MLFLOW_DB_SSLMODE", SSLMODES, "prefer")
         self.db_upgrade = self._choice(env, "MLFLOW_DB_UPGRADE", ("auto", "never"), "auto")
+        # All stores share one pool. At most 4 connections an instance: the smallest Cloud SQL tiers allow 25 and 50 in all.
+        self.db_pool_size = self._number(env, "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", 3, 1, 1000)
+        self.db_max_overflow = self._number(env, "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", 1, 0, 1000)
+        if self.db_pool_size + self.db_max_overflow < 2:
+            self.errors.append(
+                "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE and MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW allow one connection; "
+                "MLflow needs 2 at the same time"
+            )
+        self.db_pool_recycle = self._number(env, "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE", 1800, 1, 86400)
+        # Twice that, for a second connection, is still less than the 120 seconds after which MLflow's client gives up.
+        self.db_wait_seconds = self._number(env, "MLFLOW_DB_WAIT_SECONDS", 50, 1, 55)
         bucket = self._required(env, "MLFLOW_ARTIFACTS_BUCKET")
         self.artifacts = "gs://" + bucket.removeprefix("gs://").rstrip("/")
         if bucket and not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.+)?", self.artifacts):
@@ -50,10 +58,15 @@ class Settings:
         return value
 
     def _port(self, env: Mapping[str, str], name: str, default: int) -> int:
+        return self._number(env, name, default, 1, 65535, "port number")
+
+    def _number(
+        self, env: Mapping[str, str], name: str, default: int, least: int, most: int, kind: str = "number"
+    ) -> int:
         text = env.get(name) or str(default)
-        if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
+        if text.isascii() and text.isdigit() and least <= int(text) <= most:
             return int(text)
-        self.errors.append(f"{name} is {text!r}; it must be a port number from 1 to 65535")
+        self.errors.append(f"{name} is {text!r}; it must be a {kind} from {least} to {most}")
         return default
 
     def _choice(self, env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
