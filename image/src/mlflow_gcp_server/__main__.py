@@ -8,15 +8,20 @@
 serve    (or nothing) bring the database's schema up to date, then serve until SIGTERM or SIGINT
 schema   say in one line how the database's schema stands to this image; changes nothing
 upgrade  bring the database's schema up to date, for servers that must not (MLFLOW_DB_UPGRADE=never)
+gc       remove for good what users deleted, database and bucket: gc [--older-than 30d] [--dry-run] [--run-ids A,B]
+         [--experiment-ids 1,2] [--jobs]; the ids alone if there are any, else everything that was deleted so long ago
 
 Required: MLFLOW_DB_HOST, MLFLOW_DB_NAME, MLFLOW_DB_USER, MLFLOW_DB_PASSWORD,
           MLFLOW_ARTIFACTS_BUCKET (a name, or gs://name/prefix).
 Optional: PORT (8080), HOST (0.0.0.0), MLFLOW_DB_PORT (5432), MLFLOW_DB_SSLMODE (prefer), MLFLOW_DB_UPGRADE (auto or never),
           MLFLOW_DB_WAIT_SECONDS (50, how long a request waits for a database connection),
-          and every variable of MLflow's own.
+          MLFLOW_SQLALCHEMYSTORE_POOL_SIZE (3) and _MAX_OVERFLOW (1): together, what an instance opens at most, and 1 to be ready
+          or not, and every variable of MLflow's own.
+Keys, to be the same in each instance and for ever: MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY (a Fernet key),
+          MLFLOW_CRYPTO_KEK_PASSPHRASE, MLFLOW_FLASK_SERVER_SECRET_KEY.
 
 Exit status: 0 after SIGTERM or SIGINT, 1 when the database cannot be used, 2 when the environment is wrong;
-             of `schema`: 0 as this image needs it (or empty), 3 behind, 4 ahead.
+             of `schema`: 0 as this image needs it (or empty), 3 behind, 4 ahead; of `gc`: 1 when something could not be removed.
 
 MLflow runs in this process and not as `mlflow server`, which loads MLflow in two processes (twice the time to start)
 and says 0 when the second has died.
@@ -26,11 +31,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 
-from mlflow_gcp_server.console import say, warn
+from mlflow_gcp_server.console import fail, say, warn
 from mlflow_gcp_server.settings import ARTIFACT_ROOT, DEFAULTS, Settings
 
 
@@ -43,8 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="mlflow_gcp_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = {"serve": serve, "schema": schema, "upgrade": upgrade}
-    parser.add_argument("command", nargs="?", choices=commands, default="serve", help=argparse.SUPPRESS)
+    parser.set_defaults(run=serve)
+    commands = parser.add_subparsers(metavar="COMMAND", help=argparse.SUPPRESS)
+    for name, command in (("serve", serve), ("schema", schema), ("upgrade", upgrade), ("gc", gc)):
+        one = commands.add_parser(name, description=command.__doc__)
+        one.set_defaults(run=command)
+        if command is gc:
+            one.add_argument(
+                "--older-than",
+                metavar="AGE",
+                type=_age,
+                default="0s",
+                help="deleted at least so long ago, as 30d or 12h",
+            )
+            one.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+            one.add_argument("--run-ids", metavar="ID,…", type=_ids, default=(), help="these alone")
+            one.add_argument(
+                "--experiment-ids", metavar="ID,…", type=_ids, default=(), help="these and their runs alone"
+            )
+            one.add_argument("--jobs", action="store_true", help="the records of jobs that are over, as well")
     asked = parser.parse_args(arguments)
 
     settings = Settings(os.environ)
@@ -55,29 +79,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.update(settings.mlflow_environment)
-    commands[asked.command](settings)
+    asked.run(settings, asked)
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _age(text: str) -> timedelta:
+    """The time that `30d`, `12h` or `1d12h30m5s` says."""
+    match = re.fullmatch(r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?", text)
+    if not text or not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30d, 12h or 1d12h30m5s")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 # MLflow is imported by the commands, because this takes seconds: a wrong environment is told at once.
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, _: argparse.Namespace) -> None:
     """Prepare the database under the lock, then serve."""
     from mlflow.server.fastapi_app import app
     from mlflow.server.handlers import initialize_backend_stores
 
-    from mlflow_gcp_server import database, server
+    from mlflow_gcp_server import availability, database, keys, server
     from mlflow_gcp_server import schema as schemas
 
     database.install(settings)
+    keys.install()
     with schemas.lock(settings), database.refusals():
         schemas.upgrade(settings, allowed=settings.db_upgrade == "auto")
+        keys.adopt(database.engine(settings))
         initialize_backend_stores(settings.backend_uri, settings.backend_uri, ARTIFACT_ROOT)
+        database.check_shared(settings)
     say(f"serving on {settings.host}:{settings.port}, artifacts in {settings.artifacts}")
-    server.serve(app, settings.host, settings.port)
+    server.serve(availability.Availability(app, settings), settings.host, settings.port)
 
 
-def schema(settings: Settings) -> None:
+def schema(settings: Settings, _: argparse.Namespace) -> None:
     """Say how the schema stands, by a line and by the exit status."""
     from mlflow_gcp_server import database
     from mlflow_gcp_server import schema as schemas
@@ -88,7 +128,7 @@ def schema(settings: Settings) -> None:
     sys.exit(found.state.value)
 
 
-def upgrade(settings: Settings) -> None:
+def upgrade(settings: Settings, _: argparse.Namespace) -> None:
     """Bring the schema up to date under the lock."""
     from mlflow_gcp_server import database
     from mlflow_gcp_server import schema as schemas
@@ -96,6 +136,25 @@ def upgrade(settings: Settings) -> None:
     with schemas.lock(settings), database.refusals():
         schemas.upgrade(settings)
         say(str(schemas.inspect(settings)))
+
+
+def gc(settings: Settings, asked: argparse.Namespace) -> None:
+    """Remove what users deleted from the database and from the bucket, or say what would go."""
+    from mlflow.server.handlers import initialize_backend_stores
+
+    from mlflow_gcp_server import collect, database
+    from mlflow_gcp_server import schema as schemas
+
+    database.install(settings)
+    with database.refusals():
+        found = schemas.inspect(settings)
+        if found.empty or found.state is not schemas.State.CURRENT:
+            fail(f"gc: {found}; nothing was removed")
+        initialize_backend_stores(settings.backend_uri, settings.backend_uri, ARTIFACT_ROOT)
+        done = collect.collect(
+            settings, asked.older_than, asked.dry_run, asked.run_ids, asked.experiment_ids, asked.jobs
+        )
+    sys.exit(0 if done else 1)
 
 
 if __name__ == "__main__":

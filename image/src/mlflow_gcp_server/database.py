@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import mlflow
 import mlflow.store.db.utils
 import psycopg2
 import sqlalchemy
@@ -49,6 +50,13 @@ STANDBY = "25006"
 SEAMS = {
     "mlflow.store.db.utils:create_sqlalchemy_engine": ("db_uri",),
     "mlflow.store.db.utils:create_sqlalchemy_engine_with_retry": ("db_uri",),
+    "mlflow.server.handlers:initialize_backend_stores": (
+        "backend_store_uri",
+        "registry_store_uri",
+        "default_artifact_root",
+        "workspace_store_uri",
+        "read_replica_backend_store_uri",
+    ),
     "mlflow.server.handlers:_get_tracking_store": ("backend_store_uri", "default_artifact_root"),
     "mlflow.server.handlers:_get_model_registry_store": ("registry_store_uri",),
     "mlflow.server.handlers:_get_job_store": ("backend_store_uri",),
@@ -106,6 +114,15 @@ def install(settings: Settings) -> None:
     """
     seams.check(SEAMS)
     mlflow.store.db.utils.create_sqlalchemy_engine = lambda db_uri: engine(settings)
+
+
+def check_shared(settings: Settings) -> None:
+    """End the process with one line unless MLflow's stores, once made, all use the one engine."""
+    from mlflow.server import handlers
+
+    for store in (handlers._get_tracking_store(), handlers._get_model_registry_store(), handlers._get_job_store()):
+        if store.engine is not engine(settings):
+            fail(f"this server does not fit MLflow {mlflow.__version__}: {type(store).__name__} made its own engine")
 
 
 @contextmanager

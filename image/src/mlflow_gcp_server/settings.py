@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from urllib.parse import quote
 
+# Of a key that everything else is encrypted or signed with; those that are generated are longer.
+KEY_LENGTH = 16
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 # Variables of MLflow's own that this server wants to be otherwise when they are not set.
@@ -44,6 +47,7 @@ class Settings:
         self.db_pool_recycle = self._number(env, "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE", 1800, 1, 86400)
         # Twice that, for a second connection, is still less than the 120 seconds after which MLflow's client gives up.
         self.db_wait_seconds = self._number(env, "MLFLOW_DB_WAIT_SECONDS", 50, 1, 55)
+        self._keys(env)
         bucket = self._required(env, "MLFLOW_ARTIFACTS_BUCKET")
         self.artifacts = "gs://" + bucket.removeprefix("gs://").rstrip("/")
         if bucket and not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.+)?", self.artifacts):
@@ -68,6 +72,18 @@ class Settings:
             return int(text)
         self.errors.append(f"{name} is {text!r}; it must be a {kind} from {least} to {most}")
         return default
+
+    def _keys(self, env: Mapping[str, str]) -> None:
+        """Check the keys that MLflow reads by itself; what they are is never shown."""
+        fernet = env.get("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "")
+        if fernet and not (re.fullmatch(r"[A-Za-z0-9_-]{43}=", fernet) and len(urlsafe_b64decode(fernet)) == 32):
+            self.errors.append(
+                "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY is not a Fernet key: 32 bytes in URL-safe base64, 44 characters"
+            )
+        for name in ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
+            if env.get(name) and len(env[name]) < KEY_LENGTH:
+                self.errors.append(f"{name} is too short; it must have {KEY_LENGTH} characters or more")
+        self._number(env, "MLFLOW_CRYPTO_KEK_VERSION", 1, 1, 2**31 - 1)
 
     def _choice(self, env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
         value = env.get(name) or default
