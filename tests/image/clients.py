@@ -57,7 +57,9 @@ def one(call, run: str, rounds: int) -> int:
 
 
 def main(clients: int, rounds: int, kinds: list[str]) -> None:
-    calls = [{"batch": batch, "trace": trace, "search": search}[kinds[number % len(kinds)]] for number in range(clients)]
+    calls = [
+        {"batch": batch, "trace": trace, "search": search}[kinds[number % len(kinds)]] for number in range(clients)
+    ]
     runs = [client.create_run("0").info.run_id for _ in range(clients)]
     print("ready", flush=True)
     begin = time.monotonic()

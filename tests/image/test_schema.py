@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,27 +121,17 @@ def test_a_schema_that_is_ahead_is_refused_with_the_image_to_use(postgres, run, 
 
 def test_a_migration_that_was_killed_is_done_again(postgres, run, old, tmp_path):
     """The second of the three migrations waits for a table that somebody else has locked: the first is done by then."""
-    holder = subprocess.Popen(
-        [postgres.binaries / "psql", "-XAtq", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "mlflow", old],
-        env=postgres.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    holder.stdin.write("BEGIN; LOCK TABLE trace_info; SELECT 'held';\n")
-    holder.stdin.flush()
-    assert holder.stdout.readline() == "held\n"
-    server = start(postgres, old, tmp_path)
-    try:
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'one' AND wait_event_type = 'Lock'"
-        give_up = time.monotonic() + 60
-        while postgres.sql(waiting) == "0":
-            assert server.process.poll() is None and time.monotonic() < give_up, server.log.read_text()
-            time.sleep(0.05)
-    finally:
-        server.process.kill()
-        server.process.wait()
-        holder.communicate("ROLLBACK;\n")
+    with postgres.locked(old, "trace_info"):
+        server = start(postgres, old, tmp_path)
+        try:
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'one' AND wait_event_type = 'Lock'"
+            give_up = time.monotonic() + 60
+            while postgres.sql(waiting) == "0":
+                assert server.process.poll() is None and time.monotonic() < give_up, server.log.read_text()
+                time.sleep(0.05)
+        finally:
+            server.process.kill()
+            server.process.wait()
     with serving(start(postgres, old, tmp_path)) as server:
         assert stored(server, run) == [0.5]
     assert revision(postgres, old) == revision(postgres, "current")

@@ -37,7 +37,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
-from mlflow_gcp_server.console import fail, say, warn
+from mlflow_gcp_server.console import fail, one_line, say, warn
 from mlflow_gcp_server.settings import ARTIFACT_ROOT, DEFAULTS, Settings
 
 
@@ -95,34 +95,35 @@ def _age(text: str) -> timedelta:
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-# MLflow is imported by the commands, because this takes seconds: a wrong environment is told at once.
+# MLflow is imported by the commands, because this takes seconds: a wrong environment is told at once. What does not fit an
+# upgraded MLflow is told by these imports.
 
 
 def serve(settings: Settings, _: argparse.Namespace) -> None:
     """Prepare the database under the lock, then serve."""
-    from mlflow.server.fastapi_app import app
-    from mlflow.server.handlers import initialize_backend_stores
+    with one_line("cannot start"):
+        from mlflow.server.fastapi_app import app
+        from mlflow.server.handlers import initialize_backend_stores
 
-    from mlflow_gcp_server import availability, database, keys, server
-    from mlflow_gcp_server import schema as schemas
+        from mlflow_gcp_server import availability, database, keys, server
+        from mlflow_gcp_server import schema as schemas
 
-    database.install(settings)
-    keys.install()
-    with schemas.lock(settings), database.refusals():
-        schemas.upgrade(settings, allowed=settings.db_upgrade == "auto")
-        keys.adopt(database.engine(settings))
-        initialize_backend_stores(settings.backend_uri, settings.backend_uri, ARTIFACT_ROOT)
-        database.check_shared(settings)
+        database.install(settings)
+        keys.install()
+        with schemas.lock(settings):
+            schemas.upgrade(settings, allowed=settings.db_upgrade == "auto")
+            keys.adopt(database.engine(settings))
+            initialize_backend_stores(settings.backend_uri, settings.backend_uri, ARTIFACT_ROOT)
+        database.share(settings)
     say(f"serving on {settings.host}:{settings.port}, artifacts in {settings.artifacts}")
     server.serve(availability.Availability(app, settings), settings.host, settings.port)
 
 
 def schema(settings: Settings, _: argparse.Namespace) -> None:
     """Say how the schema stands, by a line and by the exit status."""
-    from mlflow_gcp_server import database
-    from mlflow_gcp_server import schema as schemas
+    with one_line("cannot read the schema"):
+        from mlflow_gcp_server import schema as schemas
 
-    with database.refusals():
         found = schemas.inspect(settings)
     say(str(found))
     sys.exit(found.state.value)
@@ -130,27 +131,28 @@ def schema(settings: Settings, _: argparse.Namespace) -> None:
 
 def upgrade(settings: Settings, _: argparse.Namespace) -> None:
     """Bring the schema up to date under the lock."""
-    from mlflow_gcp_server import database
-    from mlflow_gcp_server import schema as schemas
+    with one_line("cannot upgrade the schema"):
+        from mlflow_gcp_server import schema as schemas
 
-    with schemas.lock(settings), database.refusals():
-        schemas.upgrade(settings)
-        say(str(schemas.inspect(settings)))
+        with schemas.lock(settings):
+            schemas.upgrade(settings)
+            say(str(schemas.inspect(settings)))
 
 
 def gc(settings: Settings, asked: argparse.Namespace) -> None:
     """Remove what users deleted from the database and from the bucket, or say what would go."""
-    from mlflow.server.handlers import initialize_backend_stores
+    with one_line("gc"):
+        from mlflow.server.handlers import initialize_backend_stores
 
-    from mlflow_gcp_server import collect, database
-    from mlflow_gcp_server import schema as schemas
+        from mlflow_gcp_server import collect, database
+        from mlflow_gcp_server import schema as schemas
 
-    database.install(settings)
-    with database.refusals():
+        database.install(settings)
         found = schemas.inspect(settings)
         if found.empty or found.state is not schemas.State.CURRENT:
             fail(f"gc: {found}; nothing was removed")
         initialize_backend_stores(settings.backend_uri, settings.backend_uri, ARTIFACT_ROOT)
+        database.share(settings)
         done = collect.collect(
             settings, asked.older_than, asked.dry_run, asked.run_ids, asked.experiment_ids, asked.jobs
         )

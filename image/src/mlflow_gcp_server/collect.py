@@ -22,21 +22,23 @@ from mlflow.entities._job_status import JobStatus
 from mlflow.exceptions import MlflowException
 from mlflow.server.handlers import _get_job_store, _get_tracking_store
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.jobs.sqlalchemy_store import SqlAlchemyJobStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.time import get_current_time_millis
 
 from mlflow_gcp_server import seams
 from mlflow_gcp_server.console import fail, say, warn
 from mlflow_gcp_server.settings import ARTIFACT_ROOT, Settings
 
-STORE = "mlflow.store.tracking.sqlalchemy_store:SqlAlchemyStore"
-SEAMS = {
-    f"{STORE}._get_deleted_runs": ("self", "older_than"),
-    f"{STORE}._get_deleted_logged_models": ("self", "older_than"),
-    f"{STORE}._hard_delete_run": ("self", "run_id"),
-    f"{STORE}._hard_delete_logged_model": ("self", "model_id"),
-    f"{STORE}._hard_delete_experiment": ("self", "experiment_id"),
-    "mlflow.store.jobs.sqlalchemy_store:SqlAlchemyJobStore.delete_jobs": ("self", "older_than", "job_ids"),
-}
+for _name, _parameters in (
+    ("_get_deleted_runs", ("self", "older_than")),
+    ("_get_deleted_logged_models", ("self", "older_than")),
+    ("_hard_delete_run", ("self", "run_id")),
+    ("_hard_delete_logged_model", ("self", "model_id")),
+    ("_hard_delete_experiment", ("self", "experiment_id")),
+):
+    seams.require(SqlAlchemyStore, _name, _parameters)
+seams.require(SqlAlchemyJobStore, "delete_jobs", ("self", "older_than", "job_ids"))
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ def collect(
     The last line that it writes has the counts. Ends the process, and removes nothing, where an id is not of something
     that was deleted so long ago.
     """
-    seams.check(SEAMS)
     milliseconds = int(older_than.total_seconds() * 1000)
     counts: dict[str, int] = {}
     failed = 0

@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import mlflow
-import mlflow.store.db.utils
 import psycopg2
 import sqlalchemy
+from mlflow.server import handlers
+from mlflow.store.db import utils
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine, ExceptionContext
 
 from mlflow_gcp_server import seams
-from mlflow_gcp_server.console import fail
 from mlflow_gcp_server.pool import GatedPool, on_event_loop, unavailable
 from mlflow_gcp_server.settings import Settings
 
@@ -46,21 +43,6 @@ PASSING = (
 # read_only_sql_transaction: this one has become a standby. Its class is InternalError, as if the statement were wrong.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 STANDBY = "25006"
-
-SEAMS = {
-    "mlflow.store.db.utils:create_sqlalchemy_engine": ("db_uri",),
-    "mlflow.store.db.utils:create_sqlalchemy_engine_with_retry": ("db_uri",),
-    "mlflow.server.handlers:initialize_backend_stores": (
-        "backend_store_uri",
-        "registry_store_uri",
-        "default_artifact_root",
-        "workspace_store_uri",
-        "read_replica_backend_store_uri",
-    ),
-    "mlflow.server.handlers:_get_tracking_store": ("backend_store_uri", "default_artifact_root"),
-    "mlflow.server.handlers:_get_model_registry_store": ("registry_store_uri",),
-    "mlflow.server.handlers:_get_job_store": ("backend_store_uri",),
-}
 
 
 def passes(error: psycopg2.Error) -> bool:
@@ -108,30 +90,22 @@ def engine(settings: Settings) -> Engine:
 
 
 def install(settings: Settings) -> None:
-    """Make MLflow use that engine wherever it asks for one.
-
-    Ends the process where MLflow has changed so that it would not.
-    """
-    seams.check(SEAMS)
-    mlflow.store.db.utils.create_sqlalchemy_engine = lambda db_uri: engine(settings)
+    """Make MLflow use that engine wherever it asks for one.  Raises RuntimeError where this MLflow would not."""
+    seams.require(utils, "create_sqlalchemy_engine_with_retry", ("db_uri",))
+    seams.require(utils, "create_sqlalchemy_engine", ("db_uri",))
+    seams.replace(utils, "create_sqlalchemy_engine", lambda db_uri: engine(settings))
 
 
-def check_shared(settings: Settings) -> None:
-    """End the process with one line unless MLflow's stores, once made, all use the one engine."""
-    from mlflow.server import handlers
-
-    for store in (handlers._get_tracking_store(), handlers._get_model_registry_store(), handlers._get_job_store()):
+def share(settings: Settings) -> None:
+    """Make MLflow's stores and look that they all use the one engine.  Raises RuntimeError."""
+    for name, parameters in (
+        ("_get_tracking_store", ("backend_store_uri", "default_artifact_root")),
+        ("_get_model_registry_store", ("registry_store_uri",)),
+        ("_get_job_store", ("backend_store_uri",)),
+    ):
+        store = seams.require(handlers, name, parameters)()
         if store.engine is not engine(settings):
-            fail(f"this server does not fit MLflow {mlflow.__version__}: {type(store).__name__} made its own engine")
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """End the process with one line when something within cannot be done with the database."""
-    try:
-        yield
-    except Exception as error:
-        fail(f"MLflow cannot use this database: {type(error).__name__}: {error}")
+            raise RuntimeError(f"{type(store).__name__} of this MLflow makes an engine of its own")
 
 
 def _connect(dialect: Any, entry: Any, arguments: list[Any], options: dict[str, Any]) -> Any:

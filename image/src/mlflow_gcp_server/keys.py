@@ -25,19 +25,12 @@ from sqlalchemy.orm import Session
 from mlflow_gcp_server import seams
 from mlflow_gcp_server.console import fail, say, warn
 
-SEAMS = {
-    "mlflow.store.model_registry.dbmodels.models:EncryptedString.process_result_value": ("self", "value", "dialect"),
-    "mlflow.utils.crypto:KEKManager": ("passphrase", "kek_version"),
-    "mlflow.utils.crypto:unwrap_dek": ("wrapped_dek", "kek"),
-    "mlflow.utils.crypto:rotate_secret_encryption": (
-        "encrypted_value",
-        "wrapped_dek",
-        "old_kek_manager",
-        "new_kek_manager",
-    ),
-}
-
-_decrypt = EncryptedString.process_result_value
+seams.require(crypto, "KEKManager", ("passphrase", "kek_version"))
+seams.require(crypto, "unwrap_dek", ("wrapped_dek", "kek"))
+seams.require(
+    crypto, "rotate_secret_encryption", ("encrypted_value", "wrapped_dek", "old_kek_manager", "new_kek_manager")
+)
+_decrypt = seams.require(EncryptedString, "process_result_value", ("self", "value", "dialect"))
 
 
 def install() -> None:
@@ -45,8 +38,7 @@ def install() -> None:
 
     The row stays as it is, so that the right key finds it again.
     """
-    seams.check(SEAMS)
-    EncryptedString.process_result_value = _decrypt_or_none
+    seams.replace(EncryptedString, "process_result_value", _decrypt_or_none)
 
 
 def _decrypt_or_none(column: EncryptedString, value: str | None, dialect: Any) -> str | None:

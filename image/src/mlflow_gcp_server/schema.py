@@ -24,14 +24,15 @@ CONNECT_SECONDS = 30.0
 # "mlflow" in ASCII: whoever changes the database takes this PostgreSQL advisory lock first.
 LOCK = 0x6D6C666C6F77
 
-SEAMS = {
-    "mlflow.store.db.utils:_get_alembic_config": ("db_url", "alembic_dir"),
-    "mlflow.store.db.utils:_get_latest_schema_revision": (),
-    "mlflow.store.db.utils:_get_schema_version": ("engine",),
-    "mlflow.store.db.utils:_is_empty_database": ("engine",),
-    "mlflow.store.db.utils:_initialize_tables": ("engine",),
-    "mlflow.store.db.utils:_upgrade_db": ("engine",),
-}
+for _name, _parameters in (
+    ("_get_alembic_config", ("db_url", "alembic_dir")),
+    ("_get_latest_schema_revision", ()),
+    ("_get_schema_version", ("engine",)),
+    ("_is_empty_database", ("engine",)),
+    ("_initialize_tables", ("engine",)),
+    ("_upgrade_db", ("engine",)),
+):
+    seams.require(utils, _name, _parameters)
 
 
 class State(Enum):
@@ -94,7 +95,6 @@ def lock(settings: Settings) -> Iterator[None]:
 
 def inspect(settings: Settings) -> Schema:
     """Compare the database with the migrations of this image's MLflow."""
-    seams.check(SEAMS)
     engine = database.engine(settings)
     expected = utils._get_latest_schema_revision()
     found = utils._get_schema_version(engine)
