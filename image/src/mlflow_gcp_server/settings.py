@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from urllib.parse import quote
 
+# Of a key that everything else is encrypted or signed with; those that are generated are longer.
+KEY_LENGTH = 16
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 # Variables of MLflow's own that this server wants to be otherwise when they are not set.
@@ -16,9 +19,6 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    # At most 4 connections an instance: the smallest Cloud SQL tiers allow 25 and 50 in all.
-    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "3",
-    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
 }
 
 
@@ -36,6 +36,18 @@ class Settings:
         self.db_password = self._required(env, "MLFLOW_DB_PASSWORD")
         self.db_sslmode = self._choice(env, "MLFLOW_DB_SSLMODE", SSLMODES, "prefer")
         self.db_upgrade = self._choice(env, "MLFLOW_DB_UPGRADE", ("auto", "never"), "auto")
+        # All stores share one pool. At most 4 connections an instance: the smallest Cloud SQL tiers allow 25 and 50 in all.
+        self.db_pool_size = self._number(env, "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", 3, 1, 1000)
+        self.db_max_overflow = self._number(env, "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", 1, 0, 1000)
+        if self.db_pool_size + self.db_max_overflow < 2:
+            self.errors.append(
+                "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE and MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW allow one connection; "
+                "MLflow needs 2 at the same time"
+            )
+        self.db_pool_recycle = self._number(env, "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE", 1800, 1, 86400)
+        # Twice that, for a second connection, is still less than the 120 seconds after which MLflow's client gives up.
+        self.db_wait_seconds = self._number(env, "MLFLOW_DB_WAIT_SECONDS", 50, 1, 55)
+        self._keys(env)
         bucket = self._required(env, "MLFLOW_ARTIFACTS_BUCKET")
         self.artifacts = "gs://" + bucket.removeprefix("gs://").rstrip("/")
         if bucket and not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.+)?", self.artifacts):
@@ -50,11 +62,28 @@ class Settings:
         return value
 
     def _port(self, env: Mapping[str, str], name: str, default: int) -> int:
+        return self._number(env, name, default, 1, 65535, "port number")
+
+    def _number(
+        self, env: Mapping[str, str], name: str, default: int, least: int, most: int, kind: str = "number"
+    ) -> int:
         text = env.get(name) or str(default)
-        if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
+        if text.isascii() and text.isdigit() and least <= int(text) <= most:
             return int(text)
-        self.errors.append(f"{name} is {text!r}; it must be a port number from 1 to 65535")
+        self.errors.append(f"{name} is {text!r}; it must be a {kind} from {least} to {most}")
         return default
+
+    def _keys(self, env: Mapping[str, str]) -> None:
+        """Check the keys that MLflow reads by itself; what they are is never shown."""
+        fernet = env.get("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "")
+        if fernet and not (re.fullmatch(r"[A-Za-z0-9_-]{43}=", fernet) and len(urlsafe_b64decode(fernet)) == 32):
+            self.errors.append(
+                "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY is not a Fernet key: 32 bytes in URL-safe base64, 44 characters"
+            )
+        for name in ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
+            if env.get(name) and len(env[name]) < KEY_LENGTH:
+                self.errors.append(f"{name} is too short; it must have {KEY_LENGTH} characters or more")
+        self._number(env, "MLFLOW_CRYPTO_KEK_VERSION", 1, 1, 2**31 - 1)
 
     def _choice(self, env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
         value = env.get(name) or default

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The keys that MLflow encrypts with: what was stored before they were set stays readable.
+
+Unset, MLflow wraps the gateway's secrets with a passphrase that stands in its source, and encrypts the secrets of webhooks
+with a key that each process makes up for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import sqlalchemy
+from cryptography.fernet import InvalidToken
+from mlflow.entities.webhook import WebhookStatus
+from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.dbmodels.models import EncryptedString, SqlWebhook
+from mlflow.store.tracking.dbmodels.models import SqlGatewaySecret
+from mlflow.utils import crypto
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
+
+from mlflow_gcp_server import seams
+from mlflow_gcp_server.console import fail, say, warn
+
+seams.require(crypto, "KEKManager", ("passphrase", "kek_version"))
+seams.require(crypto, "unwrap_dek", ("wrapped_dek", "kek"))
+seams.require(
+    crypto, "rotate_secret_encryption", ("encrypted_value", "wrapped_dek", "old_kek_manager", "new_kek_manager")
+)
+_decrypt = seams.require(EncryptedString, "process_result_value", ("self", "value", "dialect"))
+
+
+def install() -> None:
+    """Make MLflow read the secret of a webhook that cannot be decrypted as none, instead of answering 500 for all webhooks.
+
+    The row stays as it is, so that the right key finds it again.
+    """
+    seams.replace(EncryptedString, "process_result_value", _decrypt_or_none)
+
+
+def _decrypt_or_none(column: EncryptedString, value: str | None, dialect: Any) -> str | None:
+    try:
+        return _decrypt(column, value, dialect)
+    except InvalidToken:
+        return None
+
+
+def adopt(engine: Engine) -> None:
+    """Make what is stored fit the keys of the environment; the schema must be current and the lock be held.
+
+    Ends the process with one line, and changes nothing, where a gateway secret fits neither passphrase.
+    """
+    with Session(engine) as session, session.begin():
+        _rewrap_gateway_secrets(session)
+        _disable_webhooks_without_their_secret(session)
+
+
+def _rewrap_gateway_secrets(session: Session) -> None:
+    secrets = session.scalars(sqlalchemy.select(SqlGatewaySecret).with_for_update()).all()
+    if not secrets:
+        return  # a key is derived in a third of a second
+    given = os.environ.get(crypto.CRYPTO_KEK_PASSPHRASE_ENV_VAR) or crypto.DEFAULT_KEK_PASSPHRASE
+    now = crypto.KEKManager(given, int(os.environ.get(crypto.CRYPTO_KEK_VERSION_ENV_VAR) or "1"))
+    before: dict[int, crypto.KEKManager] = {}
+    rewrapped = 0
+    for secret in secrets:
+        if _fits(secret, now):
+            continue
+        version = secret.kek_version
+        if version not in before:
+            before[version] = crypto.KEKManager(crypto.DEFAULT_KEK_PASSPHRASE, version)
+        try:
+            rotated = crypto.rotate_secret_encryption(secret.encrypted_value, secret.wrapped_dek, before[version], now)
+        except MlflowException:
+            fail(
+                f"the gateway secret {secret.secret_name!r} was stored with another passphrase than "
+                f"{crypto.CRYPTO_KEK_PASSPHRASE_ENV_VAR} is now: give that one, nothing was changed"
+            )
+        secret.wrapped_dek = rotated.wrapped_dek
+        secret.kek_version = now.kek_version
+        rewrapped += 1
+    if rewrapped:
+        say(f"wrapped {rewrapped} gateway secrets, stored with MLflow's own passphrase, with the one that is now set")
+
+
+def _fits(secret: SqlGatewaySecret, manager: crypto.KEKManager) -> bool:
+    try:
+        crypto.unwrap_dek(secret.wrapped_dek, manager.get_kek())
+    except MlflowException:
+        return False
+    return True
+
+
+def _disable_webhooks_without_their_secret(session: Session) -> None:
+    """What must be signed is not sent unsigned; the message names the webhook, so that somebody gives it a new secret."""
+    conditions = (
+        SqlWebhook.status == WebhookStatus.ACTIVE.value,
+        SqlWebhook.deleted_timestamp.is_(None),
+        SqlWebhook.secret.is_not(None),
+    )
+    for webhook in session.scalars(sqlalchemy.select(SqlWebhook).where(*conditions)):
+        if webhook.secret is not None:
+            continue
+        webhook.status = WebhookStatus.DISABLED.value
+        warn(
+            f"webhook {webhook.name!r} was disabled: MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY does not decrypt its secret; "
+            "set a new secret and activate it, or give the key it was stored with"
+        )
