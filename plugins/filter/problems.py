@@ -101,6 +101,8 @@ TIERS = {
 RESERVED_CONNECTIONS = 6
 
 
+# Connections that one execution of the administration's job opens.
+JOB_CONNECTIONS = 2
 def matching(pattern: str, allowed: str) -> Callable[[Any], str | None]:
     """Return a check that says what is allowed when a value does not match the whole pattern."""
     compiled = re.compile(pattern)
@@ -161,13 +163,18 @@ def cloud_sql_size(tier: str, edition: str) -> str | None:
 
 
 def connections(max_instances: int, pool_size: int, pool_overflow: int, database_connections: int) -> str | None:
-    """Pools of all instances that fit into the database (an MLflow worker holds two connections beside its pool)."""
-    needed = max_instances * (pool_size + pool_overflow + 2)
+    """
+    Instances that fit into the database: while a rollout runs there are those of two revisions, and the administration's job.
+
+    An instance opens its pool, all overflow, and one connection by which it tells whether the database is there.
+    """
+    needed = 2 * max_instances * (pool_size + pool_overflow + 1) + JOB_CONNECTIONS
     room = database_connections - RESERVED_CONNECTIONS
     if needed <= room:
         return None
     return (
-        f"max_instances x (pool_size + pool_overflow + 2) is {needed} connections, the database has {room} to give: "
+        f"a rollout takes 2 x max_instances x (pool_size + pool_overflow + 1) + {JOB_CONNECTIONS} = {needed} connections, "
+        f"the database has {room} to give: "
         "lower them or choose a larger tier"
     )
 
