@@ -346,6 +346,15 @@ def test_what_may_not_be_read_is_a_finding(google, estate, run_module):
     ]
 
 
+def test_every_domain_wants_a_certificate(estate, run_module):
+    estate[CERTIFICATE]["managed"]["domains"].append("models.example.com")
+    assert run_module("mlflow_doctor", **OPTIONS, extra_domains=["models.example.com"])["findings"] == []
+    (found,) = findings(run_module, extra_domains=["models.example.com", "other.example.com"])
+    assert found.endswith("presents no certificate for other.example.com")
+
+
 def test_domain(google, run_module):
     with pytest.raises(Exception, match="^option domain: 'https://mlflow.example.com' is not allowed"):
         run_module("mlflow_doctor", region="europe-west2", domain="https://mlflow.example.com")
+    with pytest.raises(Exception, match="^option extra_domains: 'mlflow' is not allowed"):
+        run_module("mlflow_doctor", region="europe-west2", domain="mlflow.example.com", extra_domains=["mlflow"])
