@@ -80,8 +80,7 @@ def iap_agent_may_not_invoke(cloud: Cloud) -> Undo:
 
 
 def secret_is_not_readable(cloud: Cloud) -> Undo:
-    secrets = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
-    url = "secretmanager.googleapis.com/v1/" + only(cloud, secrets, "secrets")["name"]
+    url = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/mlflow-db-password"
     role = "roles/secretmanager.secretAccessor"
     return drop_role(cloud, ("GET", f"{url}:getIamPolicy"), ("POST", f"{url}:setIamPolicy"), role)
 
