@@ -13,7 +13,7 @@ description:
     Identity-Aware Proxy (IAP), serverless network endpoint group, Cloud Run service - and of its data - VPC, private
     services access, Cloud SQL instance, secret, bucket - with the roles that each step needs.
   - Fails when anything is wrong, and lists everything that is, each with the place and what to do.
-  - It only reads, some fifteen requests; what it may not read is a finding too.
+  - It only reads, some twenty requests; what it may not read is a finding too.
   - A role counts when it is granted on the resource itself or on the project, without a condition. What a folder, the
     organisation or a group grants is not seen.
 version_added: 0.1.0
@@ -132,6 +132,7 @@ ROLES = {
     "roles/run.invoker": ("roles/run.invoker", "roles/run.servicesInvoker", "roles/run.admin"),
     "roles/secretmanager.secretAccessor": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin"),
     "roles/storage.objectUser": ("roles/storage.objectUser", "roles/storage.objectAdmin", "roles/storage.admin"),
+    "roles/iam.serviceAccountTokenCreator": ("roles/iam.serviceAccountTokenCreator",),
     "roles/cloudsql.client": ("roles/cloudsql.client", "roles/cloudsql.editor", "roles/cloudsql.admin"),
 }
 
@@ -202,6 +203,7 @@ class Doctor:
             account = f"serviceAccount:{lookup(service, 'template.serviceAccount')}"
             self.secret(service, account)
             self.bucket(account)
+            self.signer(account)
         self.database(service)
         if self.network:
             self.peering()
@@ -396,6 +398,13 @@ class Doctor:
             return
         name = self.params["bucket"].removeprefix("gs://").partition("/")[0]
         self.role(f"bucket {name}", ("bucket", name), "roles/storage.objectUser", account, "the server", "cloudrun")
+
+    def signer(self, account: str) -> None:
+        """The server's account signs as itself the URLs of uploads and downloads that go to the bucket directly."""
+        email = account.partition(":")[2]
+        if self.params["bucket"] and email.endswith(".iam.gserviceaccount.com"):
+            self.role(f"service account {email}", ("service_account", email), "roles/iam.serviceAccountTokenCreator", account,
+                      "the server, which signs for itself", "cloudrun")
 
     def database(self, service: dict[str, Any] | None) -> None:
         name, fix = self.params["sql_instance"], again("cloudsql")

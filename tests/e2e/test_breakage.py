@@ -91,6 +91,12 @@ def bucket_is_not_writable(cloud: Cloud) -> Undo:
     return drop_role(cloud, ("GET", url), ("PUT", url), "roles/storage.objectUser", bare=True)
 
 
+def server_may_not_sign(cloud: Cloud) -> Undo:
+    url = f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts/mlflow-server@{PROJECT}.iam.gserviceaccount.com"
+    role = "roles/iam.serviceAccountTokenCreator"
+    return drop_role(cloud, ("POST", f"{url}:getIamPolicy"), ("POST", f"{url}:setIamPolicy"), role)
+
+
 def private_services_peering_is_gone(cloud: Cloud) -> Undo:
     peering = "servicenetworking-googleapis-com"
     networks = cloud.api("GET", f"{COMPUTE}/global/networks")["items"]
@@ -110,6 +116,7 @@ BREAKAGES = {
     iap_agent_may_not_invoke: "roles/run.invoker",
     secret_is_not_readable: "roles/secretmanager.secretAccessor",
     bucket_is_not_writable: "roles/storage.objectUser",
+    server_may_not_sign: "roles/iam.serviceAccountTokenCreator",
     private_services_peering_is_gone: "peering",
 }
 
