@@ -18,8 +18,8 @@ options:
   _input:
     description:
       - Variables and their values, grouped by what they have to be.
-      - A value is an V(account_id), a V(bucket_name), a V(cidr), a V(domain), V(domains), an V(email), an V(image), V(labels),
-        V(members), a V(memory), a V(name), a V(project_id), a V(region) or a V(time).
+      - A value is an V(age), an V(account_id), a V(bucket_name), a V(cidr), a V(domain), V(domains), an V(email), an
+        V(image), V(labels), V(members), a V(memory), a V(name), a V(project_id), a V(region) or a V(time).
       - These look at several variables, in this order. V(cloud_sql_size) at tier and edition; V(connections) at the most
         instances, the pool's size and overflow and the database's connections; V(network) at the names of network and
         subnetwork; V(oauth) at the way of signing in, the client's id and secret and the support e-mail; V(zone) at
@@ -219,6 +219,7 @@ def zone(zone: str, region: str) -> str | None:
 
 
 ONE: dict[str, Callable[[Any], str | None]] = {
+    "age": matching(r"(?=.)(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?", "days, hours, minutes and seconds such as 30d or 1d12h"),
     "account_id": matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "6 to 30 lower-case letters, digits and dashes, beginning with a letter"),
     "bucket_name": bucket_name,
     "cidr": cidr,

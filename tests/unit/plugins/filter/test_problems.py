@@ -14,6 +14,8 @@ CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 @pytest.mark.parametrize(
     "group, value",
     [
+        ("age", "30d"),
+        ("age", "1d12h30m5s"),
         ("account_id", "mlflow-server"),
         ("bucket_name", "my-project-mlflow-artifacts"),
         ("cidr", "10.10.0.0/24"),
@@ -39,6 +41,9 @@ def test_good_values_raise_no_problem(group, value):
 @pytest.mark.parametrize(
     "group, value, allowed",
     [
+        ("age", "a month", "30d"),
+        ("age", "12h1d", "1d12h"),
+        ("age", "", "not set"),
         ("account_id", "ml", "6 to 30"),
         ("bucket_name", "My_Bucket", "lower-case"),
         ("bucket_name", "google-artifacts", "goog"),
