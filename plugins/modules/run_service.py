@@ -132,6 +132,37 @@ options:
         description:
           - So many failures in a row end the instance.
         type: int
+  readiness_probe:
+    description:
+      - HTTP request by which an instance says whether it can serve. While it fails, the instance gets no new requests; it is not
+        ended. Without this option there is none.
+    type: dict
+    suboptions:
+      path:
+        description:
+          - Path of the request.
+        type: str
+        required: true
+      port:
+        description:
+          - Port of the request; O(port) by default.
+        type: int
+      initial_delay_seconds:
+        description:
+          - Seconds to wait before the first request.
+        type: int
+      period_seconds:
+        description:
+          - Seconds between requests.
+        type: int
+      timeout_seconds:
+        description:
+          - Seconds to wait for an answer; not more than O(readiness_probe.period_seconds).
+        type: int
+      failure_threshold:
+        description:
+          - So many failures in a row take the instance out of traffic.
+        type: int
   deletion_protection:
     description:
       - Refuse O(state=absent). Cloud Run itself knows no such protection.
@@ -198,6 +229,8 @@ PROBE = {
     "timeout_seconds": {"type": "int"},
     "failure_threshold": {"type": "int"},
 }
+# Declared empty where the options have none, so that one that is there goes.
+OPTIONAL_PROBES = {"livenessProbe": "liveness_probe", "readinessProbe": "readiness_probe"}
 LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 
 
@@ -221,7 +254,7 @@ class Service(cloudrun.CloudRun):
     )
     rules = cloudrun.rules(
         "template",
-        optional=["template.containers.livenessProbe"],
+        optional=[f"template.containers.{probe}" for probe in OPTIONAL_PROBES],
         same={
             "traffic": to_latest,
             "template.containers.ports.name": lambda wanted, live: wanted == (live or "http1"),
@@ -252,7 +285,7 @@ class Service(cloudrun.CloudRun):
             **container,
             "ports": [{"name": params["port_name"], "containerPort": params["port"]}],
             "startupProbe": self.probe("startup_probe"),
-            "livenessProbe": self.probe("liveness_probe") or {},
+            **{probe: self.probe(option) or {} for probe, option in OPTIONAL_PROBES.items()},
         }
 
     def probe(self, option: str) -> dict[str, Any] | None:
@@ -287,8 +320,9 @@ class Service(cloudrun.CloudRun):
         if not template["vpcAccess"]:
             del template["vpcAccess"]
         for container in template["containers"]:
-            if not container["livenessProbe"]:
-                del container["livenessProbe"]
+            for probe in OPTIONAL_PROBES:
+                if not container[probe]:
+                    del container[probe]
         return body
 
     def retry(self) -> dict[str, Any]:
@@ -333,6 +367,7 @@ def main() -> None:
             },
             "startup_probe": {"type": "dict", "options": PROBE},
             "liveness_probe": {"type": "dict", "options": PROBE},
+            "readiness_probe": {"type": "dict", "options": PROBE},
             "deletion_protection": {"type": "bool", "default": False},
         },
         **cloudrun.CONDITIONS,
