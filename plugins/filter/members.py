@@ -47,13 +47,17 @@ EMAIL = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{DOMAIN}"
 MEMBER = re.compile(rf"(?:(?:user|group|serviceAccount):{EMAIL}|domain:{DOMAIN}|principal(?:Set)?://\S+)\Z")
 
 
+def listed(value: object) -> list[object] | None:
+    """Return the entries of a list or a comma or newline separated text, None for anything else."""
+    if isinstance(value, str):
+        return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else None
+
+
 def members(value: str | Iterable[str]) -> list[str]:
     """Return the members of a list or a comma or newline separated text; AnsibleFilterError names the first that is none."""
-    if isinstance(value, str):
-        found = [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
-    elif isinstance(value, (list, tuple)):
-        found = list(value)
-    else:
+    found = listed(value)
+    if found is None:
         raise AnsibleFilterError(f"{value!r} is neither a list of members nor a text; members are {ALLOWED}")
     for member in found:
         if not isinstance(member, str) or not MEMBER.match(member):

@@ -18,14 +18,15 @@ options:
   _input:
     description:
       - Variables and their values, grouped by what they have to be.
-      - A value is an V(account_id), a V(bucket_name), a V(cidr), a V(domain), an V(email), an V(image), V(labels),
-        V(members), a V(memory), a V(name), a V(project_id), a V(region) or a V(time).
+      - A value is an V(age), an V(account_id), a V(bucket_name), a V(cidr), a V(domain), V(domains), an V(email), an
+        V(image), V(labels), V(members), a V(memory), a V(name), a V(project_id), a V(region) or a V(time).
       - These look at several variables, in this order. V(cloud_sql_size) at tier and edition; V(connections) at the most
         instances, the pool's size and overflow and the database's connections; V(network) at the names of network and
         subnetwork; V(oauth) at the way of signing in, the client's id and secret and the support e-mail; V(zone) at
         zone and region.
       - A variable whose name ends with C(_secret) is never shown.
-      - An empty value is refused, unless it stands for none or for the default (V(email), V(labels), V(members), V(zone)).
+      - An empty value is refused, unless it stands for none or for the default (V(domains), V(email), V(labels), V(members),
+        V(zone)).
     type: dict
     required: true
   extra_regions:
@@ -64,7 +65,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow_gcp.plugins.filter.members import DOMAIN, EMAIL, members
+from ansible_collections.mlops.mlflow_gcp.plugins.filter import domains
+from ansible_collections.mlops.mlflow_gcp.plugins.filter.members import EMAIL, members
 
 # https://cloud.google.com/compute/docs/regions-zones
 AREAS = {
@@ -99,6 +101,8 @@ TIERS = {
 }
 # Connections that Cloud SQL keeps for itself and for superusers.
 RESERVED_CONNECTIONS = 6
+# Connections that one execution of the administration's job opens.
+JOB_CONNECTIONS = 2
 
 
 def matching(pattern: str, allowed: str) -> Callable[[Any], str | None]:
@@ -154,6 +158,15 @@ def no_members(value: Any) -> str | None:
     return None
 
 
+def no_domains(value: Any) -> str | None:
+    """What the filter domains refuses, if anything."""
+    try:
+        domains.domains(value)
+    except AnsibleFilterError as error:
+        return error.message
+    return None
+
+
 def cloud_sql_size(tier: str, edition: str) -> str | None:
     """A tier that the edition has (https://cloud.google.com/sql/docs/postgres/editions-intro)."""
     pattern, words = TIERS[edition]
@@ -161,13 +174,18 @@ def cloud_sql_size(tier: str, edition: str) -> str | None:
 
 
 def connections(max_instances: int, pool_size: int, pool_overflow: int, database_connections: int) -> str | None:
-    """Pools of all instances that fit into the database (an MLflow worker holds two connections beside its pool)."""
-    needed = max_instances * (pool_size + pool_overflow + 2)
+    """
+    Instances that fit into the database: while a rollout runs there are those of two revisions, and the administration's job.
+
+    An instance opens its pool, all overflow, and one connection by which it tells whether the database is there.
+    """
+    needed = 2 * max_instances * (pool_size + pool_overflow + 1) + JOB_CONNECTIONS
     room = database_connections - RESERVED_CONNECTIONS
     if needed <= room:
         return None
     return (
-        f"max_instances x (pool_size + pool_overflow + 2) is {needed} connections, the database has {room} to give: "
+        f"a rollout takes 2 x max_instances x (pool_size + pool_overflow + 1) + {JOB_CONNECTIONS} = {needed} connections, "
+        f"the database has {room} to give: "
         "lower them or choose a larger tier"
     )
 
@@ -201,10 +219,11 @@ def zone(zone: str, region: str) -> str | None:
 
 
 ONE: dict[str, Callable[[Any], str | None]] = {
+    "age": matching(r"(?=.)(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?", "days, hours, minutes and seconds such as 30d or 1d12h"),
     "account_id": matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "6 to 30 lower-case letters, digits and dashes, beginning with a letter"),
     "bucket_name": bucket_name,
     "cidr": cidr,
-    "domain": matching(rf"(?=[^A-Z]+\Z){DOMAIN}", "a domain name in lower case, without https:// or path, such as mlflow.example.com"),
+    "domain": matching(domains.NAME.pattern, domains.ALLOWED),
     "email": optional(matching(EMAIL, "an e-mail address such as ml@example.com")),
     "image": matching(
         r"(?!https?:)[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[A-Za-z0-9._-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?",
@@ -218,6 +237,8 @@ ONE: dict[str, Callable[[Any], str | None]] = {
     ),
     "time": matching(r"(?:[01]\d|2[0-3]):[0-5]\d", "a time in UTC such as 03:00"),
 }
+# What is a list or a text, and says itself which of its entries is wrong.
+LISTS: dict[str, Callable[[Any], str | None]] = {"domains": no_domains, "members": no_members}
 # What is checked together: the variables in the order of the function's parameters.
 TOGETHER: dict[str, Callable[..., str | None]] = {
     "cloud_sql_size": cloud_sql_size,
@@ -245,8 +266,8 @@ def problems(values: Mapping[str, Mapping[str, Any]], extra_regions: list[str] |
             if allowed := TOGETHER[group](*variables.values()):
                 given = {name: value for name, value in variables.items() if value and not name.endswith("_secret")}
                 found.append(f"{', '.join(f'{name} is {value!r}' for name, value in given.items())}: {allowed}.")
-        elif group == "members":
-            found += [f"{name}: {wrong}." for name, value in variables.items() if (wrong := no_members(value))]
+        elif group in LISTS:
+            found += [f"{name}: {wrong}." for name, value in variables.items() if (wrong := LISTS[group](value))]
         elif group == "region" or group in ONE:
             for name, value in variables.items():
                 if allowed := region(value, extra_regions or []) if group == "region" else ONE[group](value):

@@ -12,12 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETMANAGER
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
 
 RESOURCE_TYPES = ("bucket", "iap_backend_service", "iap_run_service", "project", "run_service", "secret", "service_account")
+# https://cloud.google.com/iam/docs/principal-identifiers
+MEMBER = re.compile(
+    r"(user|group|serviceAccount):[^@\s:]+@[^@\s]+\.[^@\s.]+"
+    r"|serviceAccount:[^\s]+\.svc\.id\.goog\[[^\s]+\]"
+    r"|domain:[^@\s:]+\.[^@\s.]+"
+    r"|project(Owner|Editor|Viewer):\S+"
+    r"|deleted:(user|group|serviceAccount|principal):\S+"
+    r"|principal(Set)?://\S+"
+    r"|allUsers|allAuthenticatedUsers")
 # A policy that does not ask for version 3 comes back without its conditions, and writing it back would drop them.
 VERSION = 3
 
@@ -72,6 +81,35 @@ def policy_of(task: Task, resource_type: str, name: str, region: str | None = No
     web = "compute" if resource_type == "iap_backend_service" else f"cloud_run-{region}"
     base = f"https://iap.googleapis.com/v1/projects/{task.project_number}/iap_web"
     return PolicyOf(label, f"{base}/{web}/services/{name.rpartition('/')[2]}", "body")
+
+
+def check_members(option: str, members: list[str]) -> None:
+    """Raise InvalidInput, naming OPTION, for the first that is no member."""
+    for member in members:
+        if not MEMBER.fullmatch(member):
+            kinds = "write its kind before it: user:, group:, serviceAccount: (with an e-mail address) or domain:"
+            raise InvalidInput(option, member, f"{kinds}, such as user:jane@example.com")
+
+
+def canonical(member: str) -> str:
+    """MEMBER in the spelling that Google compares: e-mail addresses and domains in lower case."""
+    kind, colon, address = member.partition(":")
+    return f"{kind}{colon}{address.lower()}" if kind in ("user", "group", "serviceAccount", "domain") else member
+
+
+def exactly(members: list[str]) -> Callable[[list[str]], list[str]]:
+    """
+    From those that hold a role to MEMBERS, each once.
+
+    Google's own spelling of those it has already is kept, so that case alone is no change.
+    """
+    named = {canonical(member): member for member in members}
+
+    def wish(held: list[str]) -> list[str]:
+        known = {canonical(member): member for member in held}
+        return [known.get(key, member) for key, member in named.items()]
+
+    return wish
 
 
 def members_of(policy: dict[str, Any], role: str) -> list[str]:

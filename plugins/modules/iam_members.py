@@ -119,24 +119,12 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 
-# https://cloud.google.com/iam/docs/principal-identifiers
-MEMBER = re.compile(
-    r"(user|group|serviceAccount):[^@\s:]+@[^@\s]+\.[^@\s.]+"
-    r"|serviceAccount:[^\s]+\.svc\.id\.goog\[[^\s]+\]"
-    r"|domain:[^@\s:]+\.[^@\s.]+"
-    r"|project(Owner|Editor|Viewer):\S+"
-    r"|deleted:(user|group|serviceAccount|principal):\S+"
-    r"|principal(Set)?://\S+"
-    r"|allUsers|allAuthenticatedUsers")
 ROLE = re.compile(r"(roles|(projects|organizations)/[^/\s]+/roles)/[\w.]+")
 
 
 def validate(params: dict) -> None:
     """Raise InvalidInput before the first call."""
-    for member in params["members"]:
-        if not MEMBER.fullmatch(member):
-            kinds = "write its kind before it: user:, group:, serviceAccount: (with an e-mail address) or domain:"
-            raise InvalidInput("members", member, f"{kinds}, such as user:jane@example.com")
+    iam.check_members("members", params["members"])
     if not ROLE.fullmatch(params["role"]):
         raise InvalidInput("role", params["role"], "give roles/NAME or projects/PROJECT/roles/NAME")
     if params["resource_type"].endswith("run_service") and not re.fullmatch(r"[a-z]+-[a-z]+\d+", params["region"] or ""):
@@ -151,23 +139,16 @@ def validate(params: dict) -> None:
 
 def wish(params: dict) -> Callable[[list[str]], list[str]]:
     """From the members that hold the role to those that shall."""
-    named = {canonical(member): member for member in params["members"]}
+    exactly = iam.exactly(params["members"])
+    named = {iam.canonical(member) for member in params["members"]}
 
     def members(held: list[str]) -> list[str]:
-        others = [member for member in held if canonical(member) not in named]
+        others = [member for member in held if iam.canonical(member) not in named]
         if params["state"] == "absent":
             return others
-        # Google's own spelling of those it has already is kept, so that case alone is no change.
-        known = {canonical(member): member for member in held}
-        return [known.get(key, member) for key, member in named.items()] + ([] if params["exclusive"] else others)
+        return exactly(held) + ([] if params["exclusive"] else others)
 
     return members
-
-
-def canonical(member: str) -> str:
-    """MEMBER in the spelling that Google compares: e-mail addresses and domains in lower case."""
-    kind, colon, address = member.partition(":")
-    return f"{kind}{colon}{address.lower()}" if kind in ("user", "group", "serviceAccount", "domain") else member
 
 
 def converge(task: Task) -> dict:

@@ -13,7 +13,7 @@ description:
     Identity-Aware Proxy (IAP), serverless network endpoint group, Cloud Run service - and of its data - VPC, private
     services access, Cloud SQL instance, secret, bucket - with the roles that each step needs.
   - Fails when anything is wrong, and lists everything that is, each with the place and what to do.
-  - It only reads, some fifteen requests; what it may not read is a finding too.
+  - It only reads, some twenty requests; what it may not read is a finding too.
   - A role counts when it is granted on the resource itself or on the project, without a condition. What a folder, the
     organisation or a group grants is not seen.
 version_added: 0.1.0
@@ -35,6 +35,11 @@ options:
     description: Domain name that MLflow is reached by.
     type: str
     required: true
+  extra_domains:
+    description: More domain names that it is reached by.
+    type: list
+    elements: str
+    default: []
   lb_name:
     description: How the names of the load balancer's forwarding rules begin.
     type: str
@@ -114,7 +119,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, lookup, relative
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import members_of, policy_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETS
@@ -127,6 +132,7 @@ ROLES = {
     "roles/run.invoker": ("roles/run.invoker", "roles/run.servicesInvoker", "roles/run.admin"),
     "roles/secretmanager.secretAccessor": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin"),
     "roles/storage.objectUser": ("roles/storage.objectUser", "roles/storage.objectAdmin", "roles/storage.admin"),
+    "roles/iam.serviceAccountTokenCreator": ("roles/iam.serviceAccountTokenCreator",),
     "roles/cloudsql.client": ("roles/cloudsql.client", "roles/cloudsql.editor", "roles/cloudsql.admin"),
 }
 
@@ -156,7 +162,8 @@ class Doctor:
 
     def __init__(self, task: Task) -> None:
         self.task, self.params = task, task.params
-        self.domain = self.params["domain"].lower().removesuffix(".")
+        self.domain, *self.extra_domains = (
+            name.lower().removesuffix(".") for name in (self.params["domain"], *self.params["extra_domains"]))
         self.findings: list[dict[str, str]] = []
         self.checked: list[str] = []
         self._project_policy: dict[str, Any] | None = None
@@ -196,6 +203,7 @@ class Doctor:
             account = f"serviceAccount:{lookup(service, 'template.serviceAccount')}"
             self.secret(service, account)
             self.bucket(account)
+            self.signer(account)
         self.database(service)
         if self.network:
             self.peering()
@@ -237,22 +245,23 @@ class Doctor:
     def certificates(self, proxy: dict[str, Any], rule: dict[str, Any]) -> None:
         if proxy.get("certificateMap"):
             return
-        where, fix, found = f"HTTPS proxy {proxy['name']}", again("iap_lb"), False
+        where, fix, missing = f"HTTPS proxy {proxy['name']}", again("iap_lb"), [self.domain, *self.extra_domains]
         for link in proxy.get("sslCertificates") or ():
             certificate = self.link(f"certificate {short(link)}", link, fix)
             managed = (certificate or {}).get("managed") or {}
             names = managed.get("domains") or (certificate or {}).get("subjectAlternativeNames") or ()
-            if not any(covers(name, self.domain) for name in names):
+            covered = [domain for domain in missing if any(covers(name, domain) for name in names)]
+            if not covered:
                 continue
-            found = True
+            missing = [domain for domain in missing if domain not in covered]
             if managed and managed.get("status", "ACTIVE") != "ACTIVE":
                 states = ", ".join(f"{name} {state}" for name, state in (managed.get("domainStatus") or {}).items())
                 self.note(
                     f"certificate {certificate['name']}", f"is {managed['status']}, not ACTIVE" + (f" ({states})" if states else ""),
-                    f"let {self.domain} resolve to {rule.get('IPAddress')} and wait, for up to an hour",
+                    f"let {', '.join(covered)} resolve to {rule.get('IPAddress')} and wait, for up to an hour",
                 )
-        if not found:
-            self.note(where, f"presents no certificate for {self.domain}", fix)
+        if missing:
+            self.note(where, f"presents no certificate for {', '.join(missing)}", fix)
 
     def route(self, url_map: dict[str, Any]) -> str | None:
         """Where the URL map sends the domain's root."""
@@ -390,6 +399,13 @@ class Doctor:
         name = self.params["bucket"].removeprefix("gs://").partition("/")[0]
         self.role(f"bucket {name}", ("bucket", name), "roles/storage.objectUser", account, "the server", "cloudrun")
 
+    def signer(self, account: str) -> None:
+        """The server's account signs as itself the URLs of uploads and downloads that go to the bucket directly."""
+        email = account.partition(":")[2]
+        if self.params["bucket"] and email.endswith(".iam.gserviceaccount.com"):
+            self.role(f"service account {email}", ("service_account", email), "roles/iam.serviceAccountTokenCreator", account,
+                      "the server, which signs for itself", "cloudrun")
+
     def database(self, service: dict[str, Any] | None) -> None:
         name, fix = self.params["sql_instance"], again("cloudsql")
         if not name:
@@ -432,8 +448,10 @@ class Doctor:
 
 
 def diagnose(task: Task) -> dict[str, Any]:
-    if not re.fullmatch(r"[^/:\s]+\.[^/:\s]+", task.params["domain"]):
-        raise GcpError(f"option domain: {task.params['domain']!r} is not allowed; a domain name such as mlflow.example.com")
+    for option, names in (("domain", [task.params["domain"]]), ("extra_domains", task.params["extra_domains"])):
+        for name in names:
+            if not re.fullmatch(r"[^/:\s]+\.[^/:\s]+", name):
+                raise InvalidInput(option, name, "a domain name such as mlflow.example.com")
     doctor = Doctor(task)
     doctor.examine()
     if doctor.findings:
@@ -449,6 +467,7 @@ def main() -> None:
         argument_spec={
             "region": {"type": "str", "required": True},
             "domain": {"type": "str", "required": True},
+            "extra_domains": {"type": "list", "elements": "str", "default": []},
             "lb_name": {"type": "str", "default": "mlflow-lb"},
             "run_service": {"type": "str", "default": "mlflow"},
             "sql_instance": {"type": "str"},

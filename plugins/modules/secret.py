@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: secret
 short_description: Manage a secret in Secret Manager without ever showing it
 description:
-  - Creates or deletes a secret, keeps its labels, and gives it a value, either the one of O(value) or a random one
-    that is made once and that nobody ever sees.
+  - Creates or deletes a secret, keeps its labels and who may read it, and gives it a value, either the one of O(value) or
+    a random one that is made once and that nobody ever sees.
   - The value is in no result and in no diff.
   - C(google.cloud.gcp_secret_manager) prints the value, returns the old version after a change and never updates labels.
 version_added: 0.1.0
@@ -43,6 +43,17 @@ options:
     description:
       - Make a random value of that many letters and digits (8 to 1024) when the secret has no enabled version.
     type: int
+  generate_bytes:
+    description:
+      - Make a key of that many random bytes (16 to 1024), written in URL-safe Base64, when the secret has no enabled
+        version. V(32) gives a key of the Fernet kind.
+    type: int
+  accessors:
+    description:
+      - Exactly these members may read the value (C(roles/secretmanager.secretAccessor) on the secret), as far as the
+        secret's own policy says. Without this option that role stays as it is.
+    type: list
+    elements: str
   state:
     description:
       - Whether the secret exists. Deleting it deletes all its versions for good.
@@ -59,6 +70,15 @@ EXAMPLES = r"""
     name: mlflow-db-password
     generate_length: 32
   register: db_password
+
+- name: A key exists that the server alone may read
+  mlops.mlflow_gcp.secret:
+    project: my-project
+    auth_kind: application
+    name: mlflow-webhook-key
+    generate_bytes: 32
+    accessors:
+      - serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 
 - name: The OAuth client secret is as given
   mlops.mlflow_gcp.secret:
@@ -100,13 +120,15 @@ import secrets
 import string
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import secretmanager
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, secretmanager
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 ALPHABET = string.ascii_letters + string.digits
+ACCESSOR = "roles/secretmanager.secretAccessor"
+LIMITS = {"generate_length": (8, 1024), "generate_bytes": (16, 1024)}
 
 
 def locations(replication: dict[str, Any] | None) -> list[str]:
@@ -119,14 +141,17 @@ class Secret(Resource):
     """
     https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets
 
-    The body carries one key of our own, "version": the number of the newest enabled version, declared only when a new
-    one is to be added.
+    The body carries two keys of our own: "version", the number of the newest enabled version, declared only when a new
+    one is to be added, and "accessors", who may read it.
     """
 
     kind = "secret"
     rules = Rules(
         exact=frozenset({"labels"}),
-        same={"replication": lambda wanted, live: locations(wanted) == locations(live)},
+        same={
+            "replication": lambda wanted, live: locations(wanted) == locations(live),
+            "accessors": lambda wanted, live: sorted(iam.exactly(wanted)(live or [])) == sorted(live or []),
+        },
     )
     immutable = {"replication": "delete the secret first, or give the replication_locations it has"}
 
@@ -144,17 +169,21 @@ class Secret(Resource):
                 {"userManaged": {"replicas": [{"location": region} for region in regions]}} if regions
                 else {"automatic": {}},
             "version": "1" if self.has_value else None,
+            "accessors": self.params["accessors"],
         }
+        self.policy = iam.policy_of(task, "secret", self.path)
 
     @property
     def has_value(self) -> bool:
         """The options say what the secret holds."""
-        return self.params["value"] is not None or self.params["generate_length"] is not None
+        return any(self.params[option] is not None for option in ("value", *LIMITS))
 
     def validate(self) -> None:
-        length, value = self.params["generate_length"], self.params["value"]
-        if length is not None and not 8 <= length <= 1024:
-            raise InvalidInput("generate_length", length, "give 8 to 1024")
+        value = self.params["value"]
+        for option, (low, high) in LIMITS.items():
+            if self.params[option] is not None and not low <= self.params[option] <= high:
+                raise InvalidInput(option, self.params[option], f"give {low} to {high}")
+        iam.check_members("accessors", self.params["accessors"] or [])
         if value is not None and not 0 < len(value.encode()) <= 65536:
             raise InvalidInput("value", f"{len(value.encode())} bytes", "give 1 byte to 64 KiB")
 
@@ -165,7 +194,13 @@ class Secret(Resource):
         newest = secretmanager.newest_enabled(self.client, self.path)
         number = secretmanager.version_number(newest) if newest else 0
         self.wanted["version"] = str(number + 1) if self.needs_version(newest) else None
-        return {**live, "version": str(number or "")}
+        return {**live, "version": str(number or ""), **self.accessors()}
+
+    def accessors(self) -> dict[str, list[str]]:
+        """Who may read the value by the secret's own policy; {} when the options do not speak of it."""
+        if self.params["accessors"] is None or self.params["state"] == "absent":
+            return {}
+        return {"accessors": iam.members_of(self.policy.read(self.task), ACCESSOR)}
 
     def needs_version(self, newest: dict[str, Any] | None) -> bool:
         """The newest enabled version is not what the options say."""
@@ -178,7 +213,8 @@ class Secret(Resource):
     def create(self) -> dict[str, Any]:
         body = {"labels": self.wanted["labels"] or {}, "replication": self.wanted["replication"]}
         live = self.client.post(self.collection, body, params=self.create_params, safe=True)
-        return {**live, "version": self.add_version() if self.has_value else ""}
+        after = {**live, "version": self.add_version() if self.has_value else ""}
+        return after | self.give_access() if self.params["accessors"] else after
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         after = dict(live)
@@ -187,19 +223,28 @@ class Secret(Resource):
             after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
         if "version" in changes:
             after["version"] = self.add_version()
-        return after
+        return after | self.give_access() if "accessors" in changes else after
+
+    def give_access(self) -> dict[str, list[str]]:
+        """Makes those who may read the value exactly the accessors."""
+        _, accessors = iam.change(self.task, self.policy, ACCESSOR, iam.exactly(self.params["accessors"]))
+        return {"accessors": accessors}
 
     def add_version(self) -> str:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion"""
-        value = self.params["value"]
-        if value is None:
-            value = "".join(secrets.choice(ALPHABET) for _ in range(self.params["generate_length"]))
+        value = self.params["value"] or self.generate()
         data = base64.b64encode(value.encode()).decode()
         version = self.client.post(f"{self.url}:addVersion", {"payload": {"data": data}})
         return str(secretmanager.version_number(version))
 
+    def generate(self) -> str:
+        """A value that nobody has seen."""
+        if number := self.params["generate_bytes"]:
+            return base64.urlsafe_b64encode(secrets.token_bytes(number)).decode()
+        return "".join(secrets.choice(ALPHABET) for _ in range(self.params["generate_length"]))
+
     def shown(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in live.items() if key != "version"}
+        return {key: value for key, value in live.items() if key not in ("version", "accessors")}
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         version = live.get("version") or ""
@@ -219,9 +264,11 @@ def main() -> None:
             "replication_locations": {"type": "list", "elements": "str", "default": []},
             "value": {"type": "str", "no_log": True},
             "generate_length": {"type": "int"},
+            "generate_bytes": {"type": "int"},
+            "accessors": {"type": "list", "elements": "str"},
             **STATE_OPTION,
         },
-        mutually_exclusive=[("value", "generate_length")],
+        mutually_exclusive=[("value", "generate_length", "generate_bytes")],
     )
 
 

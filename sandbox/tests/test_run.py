@@ -67,6 +67,8 @@ class App(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nhalf")
             self.wfile.flush()
             os._exit(1)
+        elif self.path == "/ready":
+            status = 200 if os.path.exists(os.environ["READY"]) else 503
         elif self.path == "/status/204":
             status = 204
         elif self.path.startswith("/metadata/"):
@@ -327,6 +329,11 @@ def test_deleting(run, api, done):
             "Invalid value at 'service.template.containers[0].startup_probe' (oneof)",
         ),
         (
+            {"template": {"containers": [{"image": HELLO, "readinessProbe": {"tcpSocket": {}}}]}},
+            400,
+            "template.containers[0].readinessProbe.tcp_socket: A readiness probe must be of type HTTP or gRPC.",
+        ),
+        (
             {"template": {"containers": [{"image": HELLO, "startupProbe": {"initialDelaySeconds": 241}}]}},
             400,
             "at most 240",
@@ -397,6 +404,31 @@ def test_a_startup_probe_decides(run):
     assert "failed the configured startup probe checks" in text
     good = {"httpGet": {"path": "/health"}, "periodSeconds": 1, "failureThreshold": 20}
     assert "response" in run.deploy("unhealthy", run.template(container={"startupProbe": good}))
+
+
+def test_a_readiness_probe_withholds_requests_and_restarts_nothing(run, sandbox, tmp_path):
+    flag = tmp_path / "ready"
+    flag.touch()
+    tmp_path.chmod(0o755)
+    probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 1, "failureThreshold": 1}
+    template = run.template(env={"READY": str(flag)}, container={"readinessProbe": probe}, scaling={"maxInstanceCount": 1})
+    assert "response" in run.deploy("moody", template)
+    pid = run.call("moody").json()["pid"]
+    flag.unlink()
+    logged(sandbox, "moody", "READINESS HTTP probe failed; the instance gets no new requests.")
+    assert run.call("moody").status_code == 429
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(run.call, "moody")
+        flag.touch()
+        assert waiting.result().json()["pid"] == pid
+    logged(sandbox, "moody", "READINESS HTTP probe succeeded; the instance gets requests again.")
+
+
+def logged(sandbox, service: str, line: str) -> None:
+    """Wait until a service's log has a line."""
+    deadline = time.monotonic() + 10
+    while line not in sandbox.command("logs", service):
+        assert time.monotonic() < deadline, f"the log of {service} has no line {line!r}"
 
 
 def test_a_secret_needs_its_version_and_the_role(run, api):

@@ -40,6 +40,7 @@ def assert_one_clear_line(play: Play, *parts: str) -> None:
     [
         ({"mlflow_domain": ""}, ["mlflow_domain", "domain name"]),
         ({"mlflow_domain": "https://mlflow.example.com"}, ["mlflow_domain", "without https://"]),
+        ({"mlflow_extra_domains": ["https://models.example.com"]}, ["mlflow_extra_domains", "without https://"]),
         ({"mlflow_webapp_users": ["jane@example.com"]}, ["mlflow_webapp_users", "jane@example.com", "user:"]),
         ({"mlflow_webapp_users": "user:a@example.com, jane@example.com"}, ["jane@example.com", "user:"]),
         ({"mlflow_region": "europe-west99"}, ["mlflow_region", "europe-west99", "europe-west9"]),

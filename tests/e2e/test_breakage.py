@@ -80,8 +80,7 @@ def iap_agent_may_not_invoke(cloud: Cloud) -> Undo:
 
 
 def secret_is_not_readable(cloud: Cloud) -> Undo:
-    secrets = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
-    url = "secretmanager.googleapis.com/v1/" + only(cloud, secrets, "secrets")["name"]
+    url = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/mlflow-db-password"
     role = "roles/secretmanager.secretAccessor"
     return drop_role(cloud, ("GET", f"{url}:getIamPolicy"), ("POST", f"{url}:setIamPolicy"), role)
 
@@ -90,6 +89,12 @@ def bucket_is_not_writable(cloud: Cloud) -> Undo:
     bucket = only(cloud, f"storage.googleapis.com/storage/v1/b?project={PROJECT}", "items")["name"]
     url = f"storage.googleapis.com/storage/v1/b/{bucket}/iam"
     return drop_role(cloud, ("GET", url), ("PUT", url), "roles/storage.objectUser", bare=True)
+
+
+def server_may_not_sign(cloud: Cloud) -> Undo:
+    url = f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts/mlflow-server@{PROJECT}.iam.gserviceaccount.com"
+    role = "roles/iam.serviceAccountTokenCreator"
+    return drop_role(cloud, ("POST", f"{url}:getIamPolicy"), ("POST", f"{url}:setIamPolicy"), role)
 
 
 def private_services_peering_is_gone(cloud: Cloud) -> Undo:
@@ -111,6 +116,7 @@ BREAKAGES = {
     iap_agent_may_not_invoke: "roles/run.invoker",
     secret_is_not_readable: "roles/secretmanager.secretAccessor",
     bucket_is_not_writable: "roles/storage.objectUser",
+    server_may_not_sign: "roles/iam.serviceAccountTokenCreator",
     private_services_peering_is_gone: "peering",
 }
 

@@ -18,13 +18,16 @@ def test_site_says_what_it_deployed(cloud, deployed):
         assert part in summary, f"{part!r} is missing in: {summary}"
 
 
-def test_no_run_shows_the_password(cloud, deployed):
-    (secret,) = cloud.api("GET", SECRETS)["secrets"]
-    answer = cloud.api("GET", f"secretmanager.googleapis.com/v1/{secret['name']}/versions/latest:access")
-    encoded = answer["payload"]["data"]
-    password = base64.b64decode(encoded).decode()
-    assert len(password) >= 20
-    assert password not in deployed.output and encoded not in deployed.output
+def test_no_run_shows_a_secret(cloud, deployed):
+    secrets = cloud.api("GET", SECRETS)["secrets"]
+    names = {secret["name"].rpartition("/")[2] for secret in secrets}
+    assert names == {"mlflow-db-password", "mlflow-webhook-key", "mlflow-kek-passphrase", "mlflow-session-key"}
+    for secret in secrets:
+        answer = cloud.api("GET", f"secretmanager.googleapis.com/v1/{secret['name']}/versions/latest:access")
+        encoded = answer["payload"]["data"]
+        value = base64.b64decode(encoded).decode()
+        assert len(value) >= 32
+        assert value not in deployed.output and encoded not in deployed.output
 
 
 def test_verify_proves_the_eight_data_paths(cloud, deployed):

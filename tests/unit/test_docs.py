@@ -39,8 +39,8 @@ def options(role: str) -> dict[str, Any]:
 @cache
 def known() -> set[str]:
     """Every variable of a deployment: those of the roles, and the mlflow_* that their defaults and playbooks read."""
-    files = [*ROOT.glob("roles/*/defaults/main.yml"), *ROOT.glob("playbooks/tasks/*.yml")]
-    public = {name for file in files for name in re.findall(r"\bmlflow_\w+", file.read_text())}
+    files = [*ROOT.glob("roles/*/defaults/main.yml"), *ROOT.glob("playbooks/**/*.yml")]
+    public = {name for file in files for name in re.findall(r"(?<!\.)\bmlflow_\w+", file.read_text())}
     return public.union(*(options(role) for role in ROLES))
 
 

@@ -23,6 +23,7 @@ NETWORK = f"{GLOBAL}/networks/mlflow"
 CERTIFICATE = f"{GLOBAL}/sslCertificates/mlflow-lb-b7f56a26"
 BACKEND = f"{GLOBAL}/backendServices/mlflow-lb-backend"
 SERVER = "mlflow-server@demo.iam.gserviceaccount.com"
+SIGNER = f"https://iam.googleapis.com/v1/projects/demo/serviceAccounts/{SERVER}:getIamPolicy"
 AGENT = "service-123456789012@gcp-sa-iap.iam.gserviceaccount.com"
 MEMBERS = ["group:ds@example.com", "serviceAccount:mlflow-logger@demo.iam.gserviceaccount.com"]
 OPTIONS = {
@@ -120,6 +121,7 @@ def healthy():
         f"{SECRET}/versions/1": {"name": "1", "state": "ENABLED"},
         f"{SECRET}:getIamPolicy": policy("roles/secretmanager.secretAccessor", f"serviceAccount:{SERVER}"),
         BUCKET: policy("roles/storage.objectUser", f"serviceAccount:{SERVER}"),
+        SIGNER: policy("roles/iam.serviceAccountTokenCreator", f"serviceAccount:{SERVER}"),
         PROJECT: {"projectId": "demo", "projectNumber": "123456789012"},
         f"{PROJECT}:getIamPolicy": policy("roles/cloudsql.client", f"serviceAccount:{SERVER}"),
         SQL: {
@@ -162,13 +164,13 @@ def findings(run_module, **options):
 def test_nothing_to_find(google, estate, run_module):
     result = run_module("mlflow_doctor", check=True, **OPTIONS)
     assert (result["changed"], result["findings"]) == (False, [])
-    assert len(google.sent) <= 18 and all(
+    assert len(google.sent) <= 19 and all(
         request.method == "GET" or request.url.endswith(":getIamPolicy") for request in google.sent
     )
 
 
 def test_only_what_is_given_is_looked_at(google, estate, run_module):
-    for url in (SQL, BUCKET, IAP, NETWORK, f"{SECRET}:getIamPolicy"):
+    for url in (SQL, BUCKET, SIGNER, IAP, NETWORK, f"{SECRET}:getIamPolicy"):
         del estate[url]
     assert run_module("mlflow_doctor", region="europe-west2", domain="mlflow.example.com")["findings"] == []
 
@@ -249,6 +251,11 @@ BREAKAGES = {
         BUCKET,
         {"bindings": []},
         rf"bucket artifacts: {SERVER} \(the server\) {NOT_HELD}storage.objectUser",
+    ),
+    "signing role": (
+        SIGNER,
+        {"bindings": []},
+        rf"service account {SERVER}: {SERVER} \(the server, which signs for itself\) {NOT_HELD}iam.serviceAccountTokenCreator",
     ),
     "bucket gone": (BUCKET, None, "IAM policy of bucket artifacts: does not exist"),
     "cloudsql.client": (
@@ -346,6 +353,15 @@ def test_what_may_not_be_read_is_a_finding(google, estate, run_module):
     ]
 
 
+def test_every_domain_wants_a_certificate(estate, run_module):
+    estate[CERTIFICATE]["managed"]["domains"].append("models.example.com")
+    assert run_module("mlflow_doctor", **OPTIONS, extra_domains=["models.example.com"])["findings"] == []
+    (found,) = findings(run_module, extra_domains=["models.example.com", "other.example.com"])
+    assert found.endswith("presents no certificate for other.example.com")
+
+
 def test_domain(google, run_module):
     with pytest.raises(Exception, match="^option domain: 'https://mlflow.example.com' is not allowed"):
         run_module("mlflow_doctor", region="europe-west2", domain="https://mlflow.example.com")
+    with pytest.raises(Exception, match="^option extra_domains: 'mlflow' is not allowed"):
+        run_module("mlflow_doctor", region="europe-west2", domain="mlflow.example.com", extra_domains=["mlflow"])

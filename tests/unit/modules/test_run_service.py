@@ -137,6 +137,7 @@ def test_an_update_sends_the_whole_service_and_keeps_what_is_not_declared(google
     ("0.env", [*SENT["template"]["containers"][0]["env"][:2], {"name": "PASSWORD", "value": "plain"}]),
     ("0.command", ["sh"]),
     ("0.livenessProbe", {"httpGet": {"path": "/"}}),
+    ("0.readinessProbe", {"httpGet": {"path": "/"}}),
     ("0.resources.limits.memory", "2Gi"),
     ("0.ports", [{"name": "h2c", "containerPort": 8080}]),
     ("scaling", {"maxInstanceCount": 100}),
@@ -154,6 +155,17 @@ def test_leaving_the_network(google, run_module):
     google.expect("GET", URL, live()).expect("PATCH", URL, done()).expect("GET", URL, live())
     assert "vpcAccess" in run_module("run_service", **options)["diff"]["after"]["template"]
     assert "vpcAccess" not in google.writes[0].body["template"]
+
+
+def test_a_readiness_probe(google, run_module):
+    probe = {"path": "/ready", "period_seconds": 10, "timeout_seconds": 3, "failure_threshold": 3}
+    sent = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 10, "timeoutSeconds": 3, "failureThreshold": 3}
+    google.expect("GET", URL, live()).expect("PATCH", URL, done()).expect("GET", URL, live())
+    run_module("run_service", **OPTIONS, readiness_probe=probe)
+    assert google.writes[0].body["template"]["containers"][0]["readinessProbe"] == sent
+    google.expect("GET", URL, changed("0.readinessProbe", sent)).expect("PATCH", URL, done()).expect("GET", URL, live())
+    run_module("run_service", **OPTIONS)
+    assert "readinessProbe" not in google.writes[1].body["template"]["containers"][0]
 
 
 def test_a_connector(google, run_module):

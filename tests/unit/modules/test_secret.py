@@ -90,6 +90,47 @@ def test_check_mode_writes_nothing(google, run_module):
     assert run_module("secret", name="db-password", state="absent", check=True)["changed"] is True
 
 
+SERVER, OTHER = "serviceAccount:mlflow-server@demo.iam.gserviceaccount.com", "user:jane@example.com"
+
+
+def policy(*members):
+    bindings = [{"role": "roles/secretmanager.viewer", "members": [OTHER]}]
+    if members:
+        bindings.append({"role": "roles/secretmanager.secretAccessor", "members": list(members)})
+    return {"etag": "BwY=", "version": 3, "bindings": bindings}
+
+
+def test_generates_a_fernet_key_that_one_account_may_read(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", SECRETS, {**LIVE, "labels": {}})
+    google.expect("POST", f"{URL}:addVersion", version(1))
+    google.expect("GET", f"{URL}:getIamPolicy", {"etag": "BwY="})
+    granted = {"role": "roles/secretmanager.secretAccessor", "members": [SERVER]}
+    google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": {"etag": "BwY=", "version": 3, "bindings": [granted]}})
+    result = run_module("secret", name="db-password", generate_bytes=32, accessors=[SERVER])
+    key = base64.b64decode(google.sent[2].body["payload"]["data"])
+    assert len(key) == 44 and len(base64.urlsafe_b64decode(key)) == 32
+    assert key.decode() not in json.dumps(result)
+    assert (result["changed"], result["version"]) == (True, "1")
+    assert result["resource"] == {**LIVE, "labels": {}}
+
+
+@pytest.mark.parametrize("members", [(), (SERVER, OTHER), (OTHER,)])
+def test_only_the_accessors_may_read(google, run_module, members):
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("GET", f"{URL}:getIamPolicy", policy(*members)).expect("GET", f"{URL}:getIamPolicy", policy(*members))
+    google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": policy(SERVER)})
+    result = run_module("secret", name="db-password", generate_bytes=32, accessors=[SERVER])
+    assert result["diff"]["before"]["accessors"] == sorted(members) and result["diff"]["after"]["accessors"] == [SERVER]
+
+
+@pytest.mark.parametrize("options", [{"accessors": [SERVER.replace("mlflow", "MLflow")]}, {}])
+def test_accessors_as_they_are(google, run_module, options):
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    if options:
+        google.expect("GET", f"{URL}:getIamPolicy", policy(SERVER))
+    assert run_module("secret", name="db-password", generate_bytes=32, **options)["changed"] is False
+
+
 def test_chosen_regions(google, run_module):
     google.expect("GET", URL, absent(google))
     replication = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
@@ -125,7 +166,9 @@ def test_absent(google, run_module):
     ({"generate_length": 4}, "option generate_length: 4 is not allowed; give 8 to 1024"),
     ({"value": ""}, "option value: '0 bytes' is not allowed; give 1 byte to 64 KiB"),
     ({"name": "projects/demo/topics/t"}, "option name: 'projects/demo/topics/t' is not allowed; give a secret's name"),
-    ({"value": "12345678", "generate_length": 8}, "parameters are mutually exclusive: value|generate_length"),
+    ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
+    ({"accessors": ["jane@example.com"]}, "option accessors: 'jane@example.com' is not allowed; write its kind before it"),
+    ({"value": "12345678", "generate_length": 8}, "parameters are mutually exclusive: value|generate_length|generate_bytes"),
 ])
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:

@@ -107,7 +107,7 @@ def template(kind: str, doc: Doc, within: str) -> None:
             if other not in known:
                 raise invalid(f"{at}.depends_on", f"container '{other}' does not exist.")
         _limits(at, container)
-        for probe in ("startupProbe", "livenessProbe"):
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             if probe in container:
                 _one_of(f"{within}.{at}.{probe}", "probe_type", container[probe], ("httpGet", "tcpSocket", "grpc"))
                 _probe(f"{at}.{probe}", container[probe])
@@ -271,6 +271,8 @@ def _probe(at: str, probe: Doc) -> None:
         raise invalid(
             f"{at}.failure_threshold", "The product of periodSeconds and failureThreshold must not exceed 240 seconds."
         )
+    if at.endswith("readinessProbe") and "tcpSocket" in probe:
+        raise invalid(f"{at}.tcp_socket", "A readiness probe must be of type HTTP or gRPC.")
     if "httpGet" in probe and not probe["httpGet"].get("path", "/").startswith("/"):
         raise invalid(f"{at}.http_get.path", "must begin with '/'.")
 

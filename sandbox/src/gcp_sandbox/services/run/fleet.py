@@ -86,6 +86,7 @@ class Pool:
         if self.closed:
             await instance.stop(grace=0)
             raise StartError("The revision was deleted.")
+        instance.on_passing = self._pump
         self.instances.append(instance)
         instance.quiet_since = asyncio.get_running_loop().time()
         self._shrink(instance)
@@ -125,7 +126,7 @@ class Pool:
         instance.quiet_since = asyncio.get_running_loop().time()
 
     def _best(self) -> Instance | None:
-        room = [i for i in self.instances if i.ready and i.in_flight < self.concurrency]
+        room = [i for i in self.instances if i.ready and i.passes and i.in_flight < self.concurrency]
         return min(room, key=lambda i: i.in_flight, default=None)
 
     def _grow(self) -> None:

@@ -15,7 +15,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,9 @@ class Instance:
         self.quiet_since = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.ready = False
+        # Whether its readiness probe lets traffic come, and what to do when it does so again.
+        self.passes = True
+        self.on_passing: Callable[[], None] = lambda: None
         self.stopping = False
         # Whether the container answers the protocol that its port is named after.
         self.answers = True
@@ -187,6 +190,8 @@ class Instance:
         self.ready = not self.exited.is_set()
         if serves and (probe := load.ingress.get("livenessProbe")):
             self._tasks.append(asyncio.create_task(self._liveness(probe)))
+        if serves and (probe := load.ingress.get("readinessProbe")):
+            self._tasks.append(asyncio.create_task(self._readiness(probe)))
 
     def _image(self, reference: str) -> Image:
         try:
@@ -312,6 +317,21 @@ class Instance:
         )
         self.ready = False
         self._signal(signal.SIGKILL)
+
+    async def _readiness(self, probe: dict[str, Any]) -> None:
+        await asyncio.sleep(probe.get("initialDelaySeconds", 0))
+        failures = 0
+        while True:
+            await asyncio.sleep(probe.get("periodSeconds", 10))
+            failures = 0 if await probes.ask(probe, self.address, self.workload.port) else failures + 1
+            passes = failures < probe.get("failureThreshold", 3)
+            if passes == self.passes:
+                continue
+            self.passes = passes
+            says = "succeeded; the instance gets requests again" if passes else "failed; the instance gets no new requests"
+            self.log(f"READINESS {probes.label(probe)} probe {says}.", "INFO" if passes else "WARNING")
+            if passes:
+                self.on_passing()
 
     async def stop(self, *, grace: float = GRACE_SECONDS) -> None:
         """SIGTERM, after grace seconds SIGKILL; then nothing of it is left."""

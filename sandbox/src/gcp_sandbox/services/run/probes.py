@@ -1,4 +1,4 @@
-"""Startup and liveness probes.  https://cloud.google.com/run/docs/configuring/healthchecks
+"""Startup, liveness and readiness probes.  https://cloud.google.com/run/docs/configuring/healthchecks
 
 They are asked more often than Google asks, so that a container that is ready is seen at once, and give up when Google does.
 """

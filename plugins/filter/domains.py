@@ -1,0 +1,61 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: domains
+short_description: Make a list of domain names out of a list or a text
+version_added: 0.1.0
+author: mlops.mlflow_gcp contributors (@mlops)
+description:
+  - Takes what an inventory (a list) or an AWX survey (a text with commas or one domain a line) gives.
+  - Refuses what is no domain name, naming it, before Google is asked.
+positional: _input
+options:
+  _input:
+    description: Domain names in lower case. A list, or a text with commas or line ends between the domains.
+    type: raw
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the domains of a survey's answer
+  ansible.builtin.debug:
+    msg: "{{ 'mlflow.example.com, models.example.com' | mlops.mlflow_gcp.domains }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The domains in the order given, each once.
+  type: list
+  elements: str
+"""
+
+import re
+from collections.abc import Iterable
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.mlops.mlflow_gcp.plugins.filter.members import DOMAIN, listed
+
+NAME = re.compile(rf"(?=[^A-Z]+\Z){DOMAIN}\Z")
+ALLOWED = "a domain name in lower case, without https:// or path, such as mlflow.example.com"
+
+
+def domains(value: str | Iterable[str]) -> list[str]:
+    """Return the domains of a list or a comma or newline separated text; AnsibleFilterError names the first that is none."""
+    found = listed(value)
+    if found is None:
+        raise AnsibleFilterError(f"{value!r} is neither a list of domains nor a text; allowed: {ALLOWED}")
+    for domain in found:
+        if not isinstance(domain, str) or not NAME.match(domain):
+            raise AnsibleFilterError(f"{domain!r} is no domain; allowed: {ALLOWED}")
+    return list(dict.fromkeys(found))
+
+
+class FilterModule:
+    """The filter of this file."""
+
+    def filters(self) -> dict[str, object]:
+        return {"domains": domains}

@@ -1,0 +1,259 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What services and jobs of Cloud Run have in common: one container, its environment, its network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, ClassVar
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
+    Rules,
+    declared,
+    full_path,
+    relative,
+    same_resource,
+)
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, text
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
+
+BASE = "https://run.googleapis.com/v2/"
+# Documented in the fragment cloud_run.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "region": {"type": "str", "required": True},
+    "image": {"type": "str"},
+    "command": {"type": "list", "elements": "str", "default": []},
+    "args": {"type": "list", "elements": "str", "default": []},
+    "env": {"type": "dict", "default": {}},
+    "secret_env": {"type": "dict", "default": {}, "no_log": False},
+    "service_account": {"type": "str"},
+    "cpu": {"type": "str", "default": "1"},
+    "memory": {"type": "str", "default": "1Gi"},
+    "network": {"type": "str"},
+    "subnetwork": {"type": "str"},
+    "vpc_connector": {"type": "str"},
+    "vpc_egress": {"type": "str", "choices": ["PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"], "default": "PRIVATE_RANGES_ONLY"},
+    "execution_environment": {"type": "str", "choices": ["EXECUTION_ENVIRONMENT_GEN1", "EXECUTION_ENVIRONMENT_GEN2"]},
+    "labels": {"type": "dict"},
+    "annotations": {"type": "dict"},
+    "timeout": {"type": "int", "default": 600},
+    **STATE_OPTION,
+}
+CONDITIONS: dict[str, Any] = {
+    "required_if": [("state", "present", ["image"])],
+    "mutually_exclusive": [("network", "vpc_connector"), ("subnetwork", "vpc_connector")],
+}
+RESERVED = (
+    "PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX",
+    "CLOUD_RUN_TASK_ATTEMPT", "CLOUD_RUN_TASK_COUNT",
+)
+UNITS = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+FAILED = "CONDITION_FAILED"
+# Seconds for which a grant that Google says is missing may be on its way.
+PATIENCE = 120
+
+
+def quantity(value: Any) -> Decimal | None:
+    """1000m and 1 are the same number, 1Gi and 1024Mi are; None when it is none."""
+    found = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", str(value))
+    try:
+        return Decimal(found[1]) * UNITS[found[2]] if found else None
+    except (InvalidOperation, KeyError):
+        return None
+
+
+def same_quantity(wanted: Any, live: Any) -> bool:
+    return live is not None and quantity(wanted) == quantity(live)
+
+
+def same_network(wanted: Any, live: Any) -> bool:
+    """The first of the network interfaces, named one way or the other."""
+    live = live or [{}]
+    return len(live) == 1 and all(
+        value is None or same_resource(value, live[0].get(key)) for key, value in wanted[0].items())
+
+
+def check_place(params: Mapping[str, Any], option: str) -> None:
+    """Raise InvalidInput for a name (in OPTION) or a region that cannot be."""
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?", params[option]):
+        raise InvalidInput(option, params[option], "give up to 49 lower case letters, digits and hyphens, a letter first")
+    if not re.fullmatch(r"[a-z]+-[a-z]+\d+", params["region"]):
+        raise InvalidInput("region", params["region"], "give a region such as europe-west2")
+
+
+def check_range(params: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]]) -> None:
+    """Raise InvalidInput for a number that is not in its range."""
+    for option, (low, high) in ranges.items():
+        if params[option] is not None and not low <= params[option] <= high:
+            raise InvalidInput(option, params[option], f"give {low} to {high}")
+
+
+def failure(body: Mapping[str, Any]) -> str:
+    """Why a service's newest revision does not serve, or a job cannot be run, in Google's words; "" when it can."""
+    conditions = [body.get("terminalCondition") or {}, *(body.get("conditions") or ())]
+    return max((found.get("message") or "" for found in conditions if found.get("state") == FAILED), key=len, default="")
+
+
+def rules(template: str, *, optional: Collection[str] = (), same: Mapping[str, Callable[[Any, Any], bool]]) -> Rules:
+    """How a body is compared whose containers are in TEMPLATE, a dotted path; OPTIONAL and SAME are what it has besides."""
+    container = f"{template}.containers"
+    return Rules(
+        exact=frozenset({"labels", "annotations"}),
+        keyed={f"{container}.env": "name"},
+        optional=frozenset({f"{template}.vpcAccess", *optional}),
+        same={
+            f"{container}.resources.limits.cpu": same_quantity,
+            f"{container}.resources.limits.memory": same_quantity,
+            f"{container}.env.valueSource.secretKeyRef.secret": same_resource,
+            f"{template}.vpcAccess.connector": lambda wanted, live: same_resource(wanted, live or ""),
+            f"{template}.vpcAccess.networkInterfaces": same_network,
+            **same,
+        },
+    )
+
+
+class CloudRun(Resource):
+    """A service or a job. A module derives from it, and says template() and what else it has."""
+
+    collection_name: ClassVar[str]
+    id_parameter: ClassVar[str]
+    ranges: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    """Options that are numbers, with their limits."""
+    kept: ClassVar[tuple[str, ...]] = ("annotations", "binaryAuthorization", "labels", "launchStage")
+    """An update replaces everything; these parts are somebody else's when the options do not speak of them."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.name, region = self.params["name"], self.params["region"]
+        self.collection = f"{BASE}projects/{task.project}/locations/{region}/{self.collection_name}"
+        self.url = f"{self.collection}/{self.name}"
+        self.create_params = {self.id_parameter: self.name}
+        self.wanted = self.declaration() if self.params["state"] == "present" else {}
+
+    def declaration(self) -> dict[str, Any]:
+        """The body that the options ask for."""
+        annotations = self.params["annotations"]
+        return {
+            "labels": self.task.labels,
+            "annotations": annotations and {key: text(value) for key, value in annotations.items()},
+        }
+
+    def template(self) -> dict[str, Any]:
+        """What runs: its container, account and network."""
+        return {
+            "serviceAccount": self.params["service_account"],
+            "executionEnvironment": self.params["execution_environment"],
+            "vpcAccess": self.vpc_access(),
+            "containers": [self.container()],
+        }
+
+    def container(self) -> dict[str, Any]:
+        """The one container."""
+        params = self.params
+        return {
+            "image": params["image"],
+            "command": params["command"],
+            "args": params["args"],
+            "env": self.environment(),
+            "resources": {"limits": {"cpu": params["cpu"], "memory": params["memory"]}},
+        }
+
+    def environment(self) -> list[dict[str, Any]]:
+        """Plain variables first, those from secrets after them, each by name."""
+        plain = [{"name": name, "value": text(value)} for name, value in sorted(self.params["env"].items())]
+        secret = [
+            {"name": name, "valueSource": {"secretKeyRef": {
+                "secret": relative(source["secret"]), "version": str(source.get("version") or "latest")}}}
+            for name, source in sorted(self.params["secret_env"].items())
+            if isinstance(source, dict) and source.get("secret")
+        ]
+        return plain + secret
+
+    def vpc_access(self) -> dict[str, Any]:
+        """{} when it is in no network."""
+        network, subnetwork, connector = (self.params[key] for key in ("network", "subnetwork", "vpc_connector"))
+        if connector:
+            path = full_path(self.task.project, f"locations/{self.params['region']}/connectors", connector)
+            return {"connector": path, "egress": self.params["vpc_egress"]}
+        if not network and not subnetwork:
+            return {}
+        interface = {"network": relative(network) or None, "subnetwork": relative(subnetwork) or None}
+        return {"networkInterfaces": [interface], "egress": self.params["vpc_egress"]}
+
+    def validate(self) -> None:
+        params = self.params
+        check_place(params, "name")
+        if params["state"] == "present" and not params["image"]:
+            raise InvalidInput("image", params["image"], "it is required for state=present")
+        check_range(params, self.ranges)
+        for option in ("cpu", "memory"):
+            if not quantity(params[option]):
+                raise InvalidInput(option, params[option], "give a quantity such as 2 or 500m" if option == "cpu"
+                                   else "give a quantity such as 512Mi or 2Gi")
+        for option in ("env", "secret_env"):
+            for name in params[option]:
+                if name in RESERVED or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+                    raise InvalidInput(option, name, f"give a variable's name other than {', '.join(RESERVED)}")
+        for name, source in params["secret_env"].items():
+            if not isinstance(source, dict) or not source.get("secret") or set(source) - {"secret", "version"}:
+                raise InvalidInput(f"secret_env.{name}", source, "give a dictionary of secret and version")
+            if name in params["env"]:
+                raise InvalidInput("env", name, "it is in secret_env too")
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        if not live.get("reconciling"):
+            return live
+        return self.poll(lambda body: not body.get("reconciling"), "wait for the newest state")
+
+    def create(self) -> dict[str, Any]:
+        return self.patiently(
+            lambda: self.client.post(self.collection, self.body({}), params=self.create_params, safe=True))
+
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        return self.patiently(lambda: self.client.request("PATCH", self.url, self.body(live)))
+
+    def patiently(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What CALL returns, called again while the service account and its grants may be on their way."""
+        return self.client.patiently(
+            call, lambda error: error.spreading, timeout=min(self.timeout, PATIENCE), pause=5)
+
+    def body(self, live: dict[str, Any]) -> dict[str, Any]:
+        """Everything: what is declared, and what is not ours of LIVE."""
+        return {key: live[key] for key in self.kept if key in live} | self.without_empty(declared(self.wanted))
+
+    def without_empty(self, body: dict[str, Any]) -> dict[str, Any]:
+        """BODY without the parts that are declared as {}, which Google would fill in."""
+        raise NotImplementedError
+
+    def wait(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        if verb == "delete":
+            return super().wait(answer, url, verb)
+        first = [answer]
+        return self.patiently(lambda: self.rollout(first.pop() if first else self.retry(), url, verb))
+
+    def rollout(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        """The body once the operation ANSWER has ended well; raises ApiError with the condition that failed."""
+        try:
+            body = super().wait(answer, url, verb)
+            reason = failure(body)
+        except ApiError:
+            body = self.read() or {}
+            reason = failure(body)
+            if not reason:
+                raise
+        if reason:
+            raise ApiError(f"{verb} {self.label}", 0, "", reason, hint=self.consolation(body))
+        return body
+
+    def consolation(self, body: dict[str, Any]) -> str:
+        """What works although BODY has failed."""
+        return ""
+
+    def retry(self) -> dict[str, Any]:
+        """Google's answer to the same declaration, sent again."""
+        return self.client.request("PATCH", self.url, self.body(self.read() or {}))

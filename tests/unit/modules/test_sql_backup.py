@@ -1,0 +1,45 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module sql_backup."""
+
+from __future__ import annotations
+
+import pytest
+
+PROJECT = "https://sqladmin.googleapis.com/v1/projects/demo"
+RUNS = f"{PROJECT}/instances/mlflow/backupRuns"
+OPTIONS = {"instance": "mlflow", "description": "Before 3.17.2"}
+RUN = {"kind": "sql#backupRun", "id": "17", "status": "SUCCESSFUL", "type": "ON_DEMAND", "description": "Before 3.17.2"}
+
+
+def operation(status, **more):
+    context = {"kind": "sql#backupContext", "backupId": "17"}
+    return {"kind": "sql#operation", "name": "op1", "status": status, "backupContext": context, **more}
+
+
+def test_backs_up_and_waits(google, run_module):
+    google.expect("POST", RUNS, operation("PENDING"), body={"description": "Before 3.17.2"})
+    google.expect("GET", f"{PROJECT}/operations/op1", operation("RUNNING"))
+    google.expect("GET", f"{PROJECT}/operations/op1", operation("DONE")).expect("GET", f"{RUNS}/17", RUN)
+    result = run_module("sql_backup", **OPTIONS)
+    assert (result["changed"], result["id"], result["resource"]) == (True, "17", RUN)
+
+
+def test_waits_for_another_operation(google, run_module, clock):
+    busy = google.old_error(409, "operationInProgress", "Operation failed because another operation was already in progress.")
+    google.expect("POST", RUNS, busy).expect("POST", RUNS, operation("DONE")).expect("GET", f"{RUNS}/17", RUN)
+    assert run_module("sql_backup", **OPTIONS)["id"] == "17"
+    assert clock.slept
+
+
+def test_a_backup_that_fails(google, run_module):
+    error = {"errors": [{"code": "INTERNAL_ERROR", "message": "Backup failed."}]}
+    google.expect("POST", RUNS, operation("DONE", error=error))
+    with pytest.raises(Exception, match="^Cannot back up Cloud SQL instance mlflow: Backup failed"):
+        run_module("sql_backup", **OPTIONS)
+
+
+def test_check_mode_takes_none(google, run_module):
+    result = run_module("sql_backup", check=True, **OPTIONS)
+    assert (result["changed"], result["id"], google.sent) == (True, "", [])
