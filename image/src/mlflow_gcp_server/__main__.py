@@ -116,7 +116,7 @@ def serve(settings: Settings, _: argparse.Namespace) -> None:
             initialize_backend_stores(settings.backend_uri, settings.backend_uri, ARTIFACT_ROOT)
         database.share(settings)
         downloads.install(app)
-    artifacts.signing().test(artifacts.StreamingArtifactRepository(settings.artifacts).probe())
+    artifacts.signing().test(lambda: artifacts.StreamingArtifactRepository(settings.artifacts).probe())
     say(f"serving on {settings.host}:{settings.port}, artifacts in {settings.artifacts}")
     server.serve(availability.Availability(app, settings), settings.host, settings.port)
 

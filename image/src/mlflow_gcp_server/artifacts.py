@@ -72,7 +72,7 @@ def storage_client() -> storage.Client:
 @functools.cache
 def signing() -> Signing:
     """What signs URLs for the process, with the credentials of its Cloud Storage client."""
-    return Signing(storage_client()._credentials)
+    return Signing(lambda: storage_client()._credentials)
 
 
 @contextlib.contextmanager

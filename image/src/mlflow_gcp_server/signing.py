@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -60,7 +61,7 @@ class _Signer(auth.Signing):
 class Signing:
     """Signs URLs once it has seen that a signed URL opens the bucket."""
 
-    def __init__(self, credentials: auth.Credentials) -> None:
+    def __init__(self, credentials: Callable[[], auth.Credentials]) -> None:
         self._credentials = credentials
         self._signer: _Signer | None = None
         self.works = False
@@ -68,23 +69,23 @@ class Signing:
     def url(self, blob: storage.Blob, method: str, lifetime: timedelta, query: dict[str, Any]) -> str:
         """A V4 URL for one request.  Raises google.auth.exceptions.GoogleAuthError."""
         if self._signer is None:
-            self._signer = _Signer(self._credentials)
+            self._signer = _Signer(self._credentials())
         return blob.generate_signed_url(
             version="v4", expiration=lifetime, method=method, query_parameters=query, credentials=self._signer
         )
 
-    def _try(self, blob: storage.Blob) -> str:
+    def _try(self, probe: Callable[[], storage.Blob]) -> str:
         """Why a signed URL does not work, or an empty string."""
         try:
-            answer = requests.get(self.url(blob, "GET", timedelta(minutes=5), {}), timeout=20)
+            answer = requests.get(self.url(probe(), "GET", timedelta(minutes=5), {}), timeout=20)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         # There is no such object: whoever may read the bucket is told so, whoever may not is refused.
         return "" if answer.status_code in (200, 404) else f"{answer.status_code} {answer.text}"
 
-    def _test(self, blob: storage.Blob) -> None:
+    def _test(self, probe: Callable[[], storage.Blob]) -> None:
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
-            reason = self._try(blob)
+            reason = self._try(probe)
             if not reason:
                 self.works = True
                 say("URLs of the bucket can be signed: clients send and fetch large files directly")
@@ -93,6 +94,6 @@ class Signing:
                 warn(f"URLs of the bucket cannot be signed, so all files go through the server: {reason[:300]}")
             time.sleep(pause)
 
-    def test(self, blob: storage.Blob) -> None:
-        """Find out in the background whether URLs of a bucket can be signed, until they can."""
-        threading.Thread(target=self._test, args=(blob,), name="signing", daemon=True).start()
+    def test(self, probe: Callable[[], storage.Blob]) -> None:
+        """Find out in the background whether a URL of an object can be signed, until it can; there need be no object."""
+        threading.Thread(target=self._test, args=(probe,), name="signing", daemon=True).start()
