@@ -20,15 +20,22 @@ SIZE = 5 * 1024 * 1024
 
 
 def claims(account: str) -> dict[str, object]:
-    """What a JWT for the front door says of its sender; valid for ten minutes."""
+    """What a JWT for the front door says of its sender; valid for an hour."""
     now = int(time.time())
-    return {"iss": account, "sub": account, "aud": f"{URL}/*", "iat": now, "exp": now + 600}
+    return {"iss": account, "sub": account, "aud": f"{URL}/*", "iat": now, "exp": now + 3600}
 
 
 def token(cloud, account: str) -> str:
-    """A JWT for the front door, signed by Google for `account`."""
-    url = f"iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:signJwt"
-    return cloud.api("POST", url, {"payload": json.dumps(claims(account))})["signedJwt"]
+    """A JWT for the front door, signed by Google for `account`, to whom a new grant takes a while to be known."""
+    url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:signJwt"
+    headers = {"Authorization": "Bearer " + cloud.command("token").strip()}
+    give_up = time.monotonic() + 20
+    while True:
+        answer = cloud.http("POST", url, json={"payload": json.dumps(claims(account))}, headers=headers)
+        if answer.status_code == 200:
+            return answer.json()["signedJwt"]
+        assert answer.status_code == 403 and time.monotonic() < give_up, answer.text
+        time.sleep(0.5)
 
 
 def run_client(cloud, bearer: str, file: Path) -> subprocess.CompletedProcess[str]:
