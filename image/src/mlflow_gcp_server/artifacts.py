@@ -46,8 +46,8 @@ Result = TypeVar("Result")
 
 MIB = 1024 * 1024
 # What a transfer holds of its file at a time: all transfers of an instance together stay small beside its memory.
-UPLOAD_CHUNK = 2 * MIB
-DOWNLOAD_CHUNK = MIB
+UPLOAD_CHUNK = MIB
+DOWNLOAD_CHUNK = MIB // 4
 # Files that are smaller come through the server also when URLs can be signed: one call in place of three.
 DIRECT_DOWNLOAD_BYTES = 100 * MIB
 # A signed URL of a part is good for one upload of a large file over a slow line.
@@ -143,6 +143,58 @@ class Stored:
                     raise
 
 
+class _Feed:
+    """What a writer sends, as a file: the pieces it was given and not copies of them, back to the last chunk's start."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._start = self._position = 0
+        self.closed = False
+
+    def __len__(self) -> int:
+        return self._start + len(self._data) - self._position
+
+    def write(self, data: bytes) -> int:
+        """Take what comes next."""
+        self._data = self._data + data if self._data else data
+        return len(data)
+
+    def flush(self) -> None:
+        """Forget what has been read."""
+        self._data = self._data[self._position - self._start :]
+        self._start = self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most size."""
+        begin = self._position - self._start
+        out = self._data[begin : begin + size if size >= 0 else None]  # the same object where it is the whole
+        self._position += len(out)
+        return out
+
+    def tell(self) -> int:
+        """Bytes that have been read since the beginning."""
+        return self._position
+
+    def seek(self, position: int) -> int:
+        """Go back to a position that has not been forgotten.  Raises ValueError."""
+        if not self._start <= position <= self._start + len(self._data):
+            raise ValueError(f"position {position} is gone")
+        self._position = position
+        return position
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._data, self.closed = b"", True
+
+
+class _Writer(BlobWriter):
+    """google-cloud-storage's writer of resumable uploads, without its copies of each chunk."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._buffer = _Feed()
+
+
 class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, MultipartDownloadMixin):
     """A folder in a bucket, as MLflow's own repository for `gs://` but for files as streams and URLs signed by IAM."""
 
@@ -171,7 +223,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         verify_artifact_path(artifact_path)
         name = os.path.basename(file_name)
         blob = self._blob(posixpath.join(artifact_path, name) if artifact_path else name)
-        return BlobWriter(
+        return _Writer(
             blob,
             chunk_size=self._GCS_UPLOAD_CHUNK_SIZE,
             content_type=_guess_mime_type(name),
@@ -183,7 +235,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
     ) -> None:
         """Store what a stream gives; nothing is stored where it breaks off.  Raises MlflowException."""
         with told(artifact_file_name), self._writer(artifact_file_name, artifact_path) as writer:
-            while chunk := stream.read(DOWNLOAD_CHUNK):
+            while chunk := stream.read(self._GCS_UPLOAD_CHUNK_SIZE):
                 writer.write(chunk)
 
     async def log_artifact_from_async_stream(
@@ -195,16 +247,15 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         try:
             with told(artifact_file_name):
                 # A thread sends one chunk while the next one comes in.
-                pending, size = [], 0
+                pending = bytearray()
                 async for chunk in chunks:
-                    pending.append(chunk)
-                    size += len(chunk)
-                    if size >= self._GCS_UPLOAD_CHUNK_SIZE:
+                    pending += chunk
+                    if len(pending) >= self._GCS_UPLOAD_CHUNK_SIZE:
                         await sending
-                        sending = run(writer.write, b"".join(pending))
-                        pending, size = [], 0
+                        sending = run(writer.write, bytes(pending))
+                        pending.clear()
                 await sending
-                await run(writer.write, b"".join(pending))
+                await run(writer.write, bytes(pending))
                 await run(writer.close)
         except BaseException:
             # The client went away, or Cloud Storage would not take it: no upload session is left behind.
