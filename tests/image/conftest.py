@@ -96,6 +96,8 @@ class Postgres:
         while any(self._lives(one) for one in family):
             assert time.monotonic() < give_up
             time.sleep(0.01)
+        # Where nobody collects dead processes at once, the next start would take the dead one for a running one.
+        self._data.joinpath("postmaster.pid").unlink()
 
     @staticmethod
     def _lives(pid: int) -> bool:
