@@ -39,7 +39,8 @@ def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A server with four connections, on the database `pool`; a request waits two seconds for one."""
     postgres.sql("CREATE DATABASE pool")
     folder = tmp_path_factory.mktemp("pool")
-    with serving(start(postgres, "pool", folder, MLFLOW_DB_WAIT_SECONDS="2", **POOL)) as server:
+    env = POOL | {"MLFLOW_DB_WAIT_SECONDS": "2", "MLFLOW_ENABLE_AI_GATEWAY": "true"}
+    with serving(start(postgres, "pool", folder, **env)) as server:
         yield server
 
 
@@ -63,11 +64,15 @@ class Clients:
         )
         self.ready = self.process.stdout.readline() == "ready\n"
 
+    def __enter__(self) -> Clients:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
     def result(self, seconds: float = 300) -> dict:
-        try:
-            output, errors = self.process.communicate(timeout=seconds)
-        finally:
-            self.process.kill()
+        output, errors = self.process.communicate(timeout=seconds)
         assert self.ready and self.process.returncode == 0, errors[-3000:]
         return json.loads(output.splitlines()[-1])
 
@@ -126,7 +131,8 @@ def test_fifty_clients_share_four_connections(postgres, tmp_path):
         serving(start(postgres, "fifty", tmp_path, **POOL)) as server,
         most_connections(postgres, "fifty") as most,
     ):
-        result = Clients(server, "50", "4", "batch", "trace", "search", retries=0).result()
+        with Clients(server, "50", "4", "batch", "trace", "search", retries=0) as clients:
+            result = clients.result()
         assert (result["calls"], result["failed"], result["lost"]) == (200, 0, 0), result
         assert 2 <= most() <= SIZE + OVERFLOW
         with ThreadPoolExecutor(20) as executor:
@@ -151,6 +157,22 @@ def test_who_waits_too_long_is_told_to_try_again(server, postgres):
         assert (status, json.loads(body)["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
         assert 1 <= int(headers["retry-after"]) <= 10
     assert answer(server, *experiment("after"))[0] == 200
+
+
+def test_the_event_loop_does_not_stand_still(server, postgres):
+    """The AI gateway asks the database from within the event loop: it is told to try again, and nobody waits for it."""
+    path, body = "/gateway/none/mlflow/invocations", {"messages": [{"role": "user", "content": "hello"}]}
+    assert answer(server, path, body)[0] == 404
+    with ThreadPoolExecutor(10) as executor:
+        with postgres.locked("pool", "experiments"):
+            held = [executor.submit(answer, server, *experiment(f"loop {n}")) for n in range(SIZE)]
+            waiting(postgres, "pool", SIZE)
+            begin = time.monotonic()
+            status, headers, _ = answer(server, path, body)
+            assert (status, "retry-after" in headers) == (503, True)
+            assert answer(server, "/health")[0] == 200
+            assert time.monotonic() - begin < 1.5
+        assert [one.result()[0] for one in held] == [200] * SIZE
 
 
 GATE = """
@@ -251,8 +273,10 @@ def test_a_lost_database_is_503_and_back_within_seconds(own, tmp_path):
 
 @pytest.mark.parametrize("end_it", [Postgres.kill, lambda own: own.stop("fast")], ids=["kill -9", "restart"])
 def test_a_database_that_ends_while_clients_log_loses_nothing(own, tmp_path, end_it):
-    with serving(start(own, "postgres", tmp_path, **POOL)) as server:
-        clients = Clients(server, "12", "40", "batch")
+    with (
+        serving(start(own, "postgres", tmp_path, **POOL)) as server,
+        Clients(server, "12", "40", "batch") as clients,
+    ):
         stored = "SELECT count(*) FROM metrics"
         for more in (2000, 5000):
             give_up = time.monotonic() + 60
@@ -262,8 +286,8 @@ def test_a_database_that_ends_while_clients_log_loses_nothing(own, tmp_path, end
             end_it(own)
             own.start()
         result = clients.result()
-        assert (result["calls"], result["failed"], result["lost"], result["doubled"]) == (480, 0, 0, 0), result
-        assert result["slowest"] < 30, result
+    assert (result["calls"], result["failed"], result["lost"], result["doubled"]) == (480, 0, 0, 0), result
+    assert result["slowest"] < 30, result
 
 
 def test_a_pool_of_one_is_refused(postgres, tmp_path):
