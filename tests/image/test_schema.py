@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from .conftest import Postgres
-from .test_server import Server, end, start
+from .test_server import Server, end, serving, start
 
 # Three migrations back from MLflow 3.17.2: two of them add no table, so MLflow itself would refuse to start.
 OLD = "17e22815139b"
@@ -25,16 +24,6 @@ alembic.command.downgrade(_get_alembic_config(Settings(os.environ).backend_uri),
 
 def revision(postgres: Postgres, database: str) -> str:
     return postgres.sql("SELECT version_num FROM alembic_version", database)
-
-
-@contextmanager
-def serving(server: Server) -> Iterator[Server]:
-    try:
-        server.wait_until_ready()
-        yield server
-    finally:
-        server.process.kill()
-        server.process.wait()
 
 
 def stored(server: Server, run: str) -> list[float]:

@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def start(
             start_new_session=True,
         )
     return Server(process, port, log)
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """Wait until it is ready; end it."""
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,10 @@ def test_a_missing_variable_is_named(name):
         ("PORT", "0", "from 1 to 65535"),
         ("MLFLOW_DB_PORT", "65536", "from 1 to 65535"),
         ("MLFLOW_DB_SSLMODE", "yes", "verify-full"),
+        ("MLFLOW_DB_UPGRADE", "later", "auto, never"),
+        ("MLFLOW_DB_WAIT_SECONDS", "120", "from 1 to 55"),
+        ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "0", "from 1 to 1000"),
+        ("MLFLOW_CRYPTO_KEK_VERSION", "one", "a number from 1"),
         ("MLFLOW_ARTIFACTS_BUCKET", "s3://p-artifacts", "gs://name/prefix"),
         ("MLFLOW_ARTIFACTS_BUCKET", "Upper", "gs://name/prefix"),
     ],
@@ -55,6 +59,27 @@ def test_a_missing_variable_is_named(name):
 def test_a_bad_value_is_named_with_what_is_allowed(name, value, allowed):
     (error,) = Settings(GOOD | {name: value}).errors
     assert error.startswith(f"{name} is {value!r}; it must be ") and allowed in error
+
+
+@pytest.mark.parametrize("key", ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "_" * 42 + "8="])
+def test_a_fernet_key_is_taken(key):
+    assert Settings(GOOD | {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key}).errors == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["gc", "--older-than", "3x"], "'3x' is not a time such as 30d, 12h or 1d12h30m5s"),
+        (["gc", "--older-than", ""], "'' is not a time"),
+        (["migrate"], "invalid choice: 'migrate'"),
+    ],
+)
+def test_a_wrong_command_ends_with_status_2(arguments, says, monkeypatch, capfd):
+    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as stop:
+        program.main(arguments)
+    assert stop.value.code == 2
+    assert says in capfd.readouterr().err
 
 
 def test_a_bad_environment_ends_with_status_2(monkeypatch, capfd):
