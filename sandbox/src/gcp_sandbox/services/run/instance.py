@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from gcp_sandbox.images import Image, ImageError, Images
-from gcp_sandbox.services.run import probes, secrets
+from gcp_sandbox.services.run import checks, memory, probes, secrets
 from gcp_sandbox.services.run.metadata import MetadataServer
 from gcp_sandbox.services.run.output import Output
 
@@ -175,6 +175,8 @@ class Instance:
         self._output.facts["instance"] = metadata.instance_id
         endpoint = await metadata.start(self.address)
         self._stack.push_async_callback(metadata.stop)
+        limit = sum(map(checks.memory, load.template["containers"]))
+        self._tasks.append(asyncio.create_task(self._keep_to(limit, home)))
         for container in _ordered(load.template["containers"]):
             image = images[id(container)]
             files = image.files | {m["mountPath"].rstrip("/"): str(mounts[m["name"]])
@@ -304,6 +306,12 @@ class Instance:
             "For more troubleshooting guidance, see "
             "https://cloud.google.com/run/docs/troubleshooting#container-failed-to-start"
         )
+
+    async def _keep_to(self, limit: float, home: Path) -> None:
+        """Kill the instance when it holds more memory than it may."""
+        self.log(await memory.exceeded(limit, lambda: self.pids, home), "ERROR")
+        self.ready = False
+        self._signal(signal.SIGKILL)
 
     async def _liveness(self, probe: dict[str, Any]) -> None:
         await asyncio.sleep(probe.get("initialDelaySeconds", 0))
