@@ -48,8 +48,8 @@ Result = TypeVar("Result")
 
 MIB = 1024 * 1024
 # What a transfer holds of its file at a time: all transfers of an instance together stay small beside its memory.
-UPLOAD_CHUNK = MIB
-DOWNLOAD_CHUNK = MIB
+UPLOAD_CHUNK = 2 * MIB
+DOWNLOAD_CHUNK = MIB // 4
 # Files that are smaller come through the server also when URLs can be signed: one call in place of three.
 DIRECT_DOWNLOAD_BYTES = 100 * MIB
 # A signed URL of a part is good for one upload of a large file over a slow line.
