@@ -10,6 +10,7 @@ https://cloud.google.com/storage/docs/resumable-uploads, https://cloud.google.co
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import functools
 import os
@@ -22,17 +23,18 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import google.auth
+import google_crc32c
 import requests
+import urllib3
 from google.api_core import exceptions as google_errors
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
-from google.cloud.storage.fileio import BlobWriter
+from google.cloud.storage.retry import DEFAULT_RETRY
 from google.resumable_media import DataCorruption
 from google.resumable_media.requests import XMLMPUContainer
 from mlflow.entities import FileInfo
 from mlflow.entities.multipart_upload import CreateMultipartUploadResponse, MultipartUploadCredential
 from mlflow.entities.presigned_download import PresignedDownloadUrlResponse
-from mlflow.environment_variables import MLFLOW_GCS_UPLOAD_CHUNK_SIZE
 from mlflow.exceptions import MlflowException, _UnsupportedMultipartUploadException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
 from mlflow.store.artifact.artifact_repo import MultipartDownloadMixin, StreamUploadMixin, verify_artifact_path
@@ -46,13 +48,15 @@ Result = TypeVar("Result")
 
 MIB = 1024 * 1024
 # What a transfer holds of its file at a time: all transfers of an instance together stay small beside its memory.
-UPLOAD_CHUNK = MIB
+UPLOAD_CHUNK = 2 * MIB
 DOWNLOAD_CHUNK = MIB // 4
 # Files that are smaller come through the server also when URLs can be signed: one call in place of three.
 DIRECT_DOWNLOAD_BYTES = 100 * MIB
 # A signed URL of a part is good for one upload of a large file over a slow line.
 PART_URL_LIFETIME = timedelta(hours=12)
 ATTEMPTS = 5
+# Seconds that Cloud Storage has for an answer to one request, or for its next bytes.
+TIMEOUT = 60
 # Transfers that wait for Cloud Storage at the same time; Cloud Run sends an instance no more requests than its concurrency.
 THREADS = 64
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -88,6 +92,7 @@ def told(what: str) -> Iterator[None]:
         google_errors.RetryError,
         requests.ConnectionError,
         requests.Timeout,
+        urllib3.exceptions.HTTPError,
         GoogleAuthError,
         DataCorruption,
     ) as error:
@@ -101,22 +106,35 @@ def told(what: str) -> Iterator[None]:
 class Stored:
     """One generation of an object.
 
-    name: of the object. size: in bytes. generation: which the download keeps to. etag: as HTTP has it. updated: as in
-    Last-Modified, seconds since 1970.
+    name: of the object. size: in bytes. generation: which the download keeps to. checksum: CRC32C in base64, as
+    Cloud Storage says it. etag: as HTTP has it. updated: as in Last-Modified, seconds since 1970.
     """
 
     bucket: str
     name: str
     size: int
     generation: int
+    checksum: str
     etag: str
     updated: float
 
     def chunks(self, start: int, stop: int) -> Iterator[bytes]:
         """The bytes from start to before stop, in pieces; what is cut on the way is taken up where it was.
 
-        Raises MlflowException.
+        Of a whole object the last piece is given only where the checksum is right: a client then misses bytes of those it was
+        promised, and does not take the file for good.  Raises MlflowException.
         """
+        whole = start == 0 and stop == self.size
+        checksum = google_crc32c.Checksum()
+        for piece in self._pieces(start, stop):
+            start += len(piece)
+            if whole:
+                checksum.update(piece)
+                if start == stop and base64.b64encode(checksum.digest()).decode() != self.checksum:
+                    raise MlflowException(f"Cloud Storage gave other bytes than are stored in '{self.name}'")
+            yield piece
+
+    def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
         client = storage_client()
         url = (
             f"{client._connection.API_BASE_URL}/download/storage/v1/b/{self.bucket}/o/{quote(self.name, safe='')}"
@@ -124,75 +142,115 @@ class Stored:
         )
         failures = 0
         while start < stop:
+            # The bytes as they are stored, not unpacked where they are stored compressed.
             headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "gzip"}
             try:
-                with told(self.name), client._http.get(url, headers=headers, stream=True, timeout=60) as answer:
-                    if answer.status_code not in (200, 206):
+                with told(self.name), client._http.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+                    if answer.status_code != 206 and not (answer.status_code == 200 and start == 0):
                         raise google_errors.from_http_response(answer)
-                    # The bytes as they are stored, not unpacked where they are stored compressed.
                     for piece in answer.raw.stream(DOWNLOAD_CHUNK, decode_content=False):
                         failures = 0
                         start += len(piece)
                         yield piece
                 if start < stop:
-                    raise MlflowException("the answer ended early", error_code=TEMPORARILY_UNAVAILABLE)
-            except (MlflowException, OSError) as error:
-                lasting = isinstance(error, MlflowException) and error.get_http_status_code() != 503
+                    raise MlflowException(f"'{self.name}' ended early", error_code=TEMPORARILY_UNAVAILABLE)
+            except MlflowException as error:
                 failures += 1
-                if lasting or failures >= ATTEMPTS:
+                if error.get_http_status_code() != 503 or failures >= ATTEMPTS:
                     raise
 
 
-class _Feed:
-    """What a writer sends, as a file: the pieces it was given and not copies of them, back to the last chunk's start."""
+class Upload:
+    """One object that is sent in chunks: all are seen at once after the last one, or none.
 
-    def __init__(self) -> None:
-        self._data = b""
-        self._start = self._position = 0
-        self.closed = False
+    What Cloud Storage did not take of a chunk is sent again.  https://cloud.google.com/storage/docs/performing-resumable-uploads
+    """
 
-    def __len__(self) -> int:
-        return self._start + len(self._data) - self._position
+    def __init__(self, bucket: str, name: str, content_type: str) -> None:
+        self._name = name
+        self._http = storage_client()._http
+        self._collection = f"{storage_client()._connection.API_BASE_URL}/upload/storage/v1/b/{bucket}/o"
+        self._object = f"{storage_client()._connection.API_BASE_URL}/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
+        self._content_type = content_type
+        self._session: str | None = None
+        self._sent = 0
+        self._checksum = google_crc32c.Checksum()
 
-    def write(self, data: bytes) -> int:
-        """Take what comes next."""
-        self._data = self._data + data if self._data else data
-        return len(data)
+    def write(self, chunk: bytes) -> None:
+        """Send a chunk that is not the last: a multiple of 256 KiB.  Raises errors of google.api_core and requests."""
+        if self._session is None:
+            self._session = DEFAULT_RETRY(self._begin)()
+        self._send(chunk, last=False)
 
-    def flush(self) -> None:
-        """Forget what has been read."""
-        self._data = self._data[self._position - self._start :]
-        self._start = self._position
+    def finish(self, chunk: bytes) -> None:
+        """Send the last chunk, which may be empty.  Raises as write(), and DataCorruption where other bytes were stored."""
+        stored = self._send(chunk, last=True) if self._session else DEFAULT_RETRY(self._send_whole)(chunk)
+        if stored.get("crc32c") != base64.b64encode(self._checksum.digest()).decode():
+            self._http.delete(self._object, params={"ifGenerationMatch": stored["generation"]}, timeout=TIMEOUT)
+            raise DataCorruption(None, "Cloud Storage stored other bytes than it was sent")
 
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most size."""
-        begin = self._position - self._start
-        out = self._data[begin : begin + size if size >= 0 else None]  # the same object where it is the whole
-        self._position += len(out)
-        return out
+    def abort(self) -> None:
+        """Give up: nothing is stored."""
+        if self._session:
+            # Where this fails, Cloud Storage forgets the session after a week.
+            with contextlib.suppress(requests.RequestException, GoogleAuthError):
+                self._http.delete(self._session, timeout=TIMEOUT)
 
-    def tell(self) -> int:
-        """Bytes that have been read since the beginning."""
-        return self._position
+    def _begin(self) -> str:
+        answer = self._http.post(
+            self._collection,
+            params={"uploadType": "resumable", "name": self._name},
+            headers={"X-Upload-Content-Type": self._content_type},
+            json={"contentType": self._content_type},
+            timeout=TIMEOUT,
+        )
+        if not answer.ok:
+            raise google_errors.from_http_response(answer)
+        return answer.headers["Location"]
 
-    def seek(self, position: int) -> int:
-        """Go back to a position that has not been forgotten.  Raises ValueError."""
-        if not self._start <= position <= self._start + len(self._data):
-            raise ValueError(f"position {position} is gone")
-        self._position = position
-        return position
+    def _send_whole(self, chunk: bytes) -> dict[str, Any]:
+        self._checksum = google_crc32c.Checksum(chunk)
+        answer = self._http.post(
+            self._collection,
+            params={"uploadType": "media", "name": self._name},
+            headers={"Content-Type": self._content_type},
+            data=chunk,
+            timeout=TIMEOUT,
+        )
+        if not answer.ok:
+            raise google_errors.from_http_response(answer)
+        return answer.json()
 
-    def close(self) -> None:
-        """Forget everything."""
-        self._data, self.closed = b"", True
+    def _send(self, chunk: bytes, last: bool) -> dict[str, Any]:
+        """The object's record after the last chunk."""
+        self._checksum.update(chunk)
+        start, stop = self._sent, self._sent + len(chunk)
+        stored: dict[str, Any] | None = None
+        unsure = False
 
+        def step() -> None:
+            nonlocal stored, unsure
+            total = str(stop) if last else "*"
+            if unsure or self._sent == stop:
+                content, body = f"bytes */{total}", b""
+            else:
+                content, body = f"bytes {self._sent}-{stop - 1}/{total}", chunk[self._sent - start :]
+            unsure = True  # how much was taken, until it answers
+            answer = self._http.put(self._session, data=body, headers={"Content-Range": content}, timeout=TIMEOUT)
+            if answer.status_code == 308:
+                taken = answer.headers.get("Range", "bytes=0--1").rpartition("=")[2].partition("-")[2]
+                self._sent = int(taken) + 1
+            elif answer.ok:
+                stored, self._sent = answer.json(), stop
+            else:
+                raise google_errors.from_http_response(answer)
+            if not start <= self._sent <= stop:
+                raise DataCorruption(answer, "Cloud Storage lost a part that it had taken")
+            unsure = False
 
-class _Writer(BlobWriter):
-    """google-cloud-storage's writer of resumable uploads, without its copies of each chunk."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._buffer = _Feed()
+        while self._sent < stop or (last and stored is None):
+            DEFAULT_RETRY(step)()
+        return stored or {}
 
 
 class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, MultipartDownloadMixin):
@@ -201,8 +259,6 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
     def __init__(self, artifact_uri: str, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("client", storage_client())
         super().__init__(artifact_uri, *args, **kwargs)
-        if not MLFLOW_GCS_UPLOAD_CHUNK_SIZE.is_set():
-            self._GCS_UPLOAD_CHUNK_SIZE = UPLOAD_CHUNK
 
     def _name(self, path: str | None) -> str:
         """The object's name of an artifact's path."""
@@ -219,49 +275,55 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
 
     # -- streams -----------------------------------------------------------
 
-    def _writer(self, file_name: str, artifact_path: str | None) -> BlobWriter:
+    def _upload(self, file_name: str, artifact_path: str | None) -> Upload:
         verify_artifact_path(artifact_path)
         name = os.path.basename(file_name)
         blob = self._blob(posixpath.join(artifact_path, name) if artifact_path else name)
-        return _Writer(
-            blob,
-            chunk_size=self._GCS_UPLOAD_CHUNK_SIZE,
-            content_type=_guess_mime_type(name),
-            timeout=self._GCS_DEFAULT_TIMEOUT,
-        )
+        return Upload(blob.bucket.name, blob.name, _guess_mime_type(name))
 
     def log_artifact_from_stream(
         self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
         """Store what a stream gives; nothing is stored where it breaks off.  Raises MlflowException."""
-        with told(artifact_file_name), self._writer(artifact_file_name, artifact_path) as writer:
-            while chunk := stream.read(self._GCS_UPLOAD_CHUNK_SIZE):
-                writer.write(chunk)
+        upload = self._upload(artifact_file_name, artifact_path)
+        try:
+            with told(artifact_file_name):
+                while len(chunk := stream.read(UPLOAD_CHUNK)) == UPLOAD_CHUNK:
+                    upload.write(chunk)
+                upload.finish(chunk)
+        except BaseException:
+            upload.abort()
+            raise
 
     async def log_artifact_from_async_stream(
         self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
         """Store what an asynchronous stream gives; nothing is stored where it breaks off.  Raises MlflowException."""
-        writer = self._writer(artifact_file_name, artifact_path)
-        sending = run(writer.write, b"")
+        upload = self._upload(artifact_file_name, artifact_path)
+        gathered, filled = bytearray(), 0
+        sending: asyncio.Future[None] | None = None
         try:
             with told(artifact_file_name):
                 # A thread sends one chunk while the next one comes in.
-                pending = bytearray()
-                async for chunk in chunks:
-                    pending += chunk
-                    if len(pending) >= self._GCS_UPLOAD_CHUNK_SIZE:
-                        await sending
-                        sending = run(writer.write, bytes(pending))
-                        pending.clear()
+                async for piece in chunks:
+                    rest = memoryview(piece)
+                    while rest:
+                        if filled == UPLOAD_CHUNK:
+                            if sending:
+                                await sending
+                            sending, filled = run(upload.write, bytes(gathered)), 0
+                        taken = rest[: UPLOAD_CHUNK - filled]
+                        gathered[filled : filled + len(taken)] = taken
+                        filled, rest = filled + len(taken), rest[len(taken) :]
+                if sending:
+                    await sending
+                sending = run(upload.finish, bytes(memoryview(gathered)[:filled]))
                 await sending
-                await run(writer.write, bytes(pending))
-                await run(writer.close)
         except BaseException:
             # The client went away, or Cloud Storage would not take it: no upload session is left behind.
-            with contextlib.suppress(Exception):
+            if sending:
                 await asyncio.gather(sending, return_exceptions=True)
-                await run(writer.terminate)
+            await run(upload.abort)
             raise
 
     def stat(self, path: str) -> Stored:
@@ -269,14 +331,20 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         blob = self._blob(path)
         try:
             with told(path):
-                blob.reload(timeout=60)
+                blob.reload(timeout=TIMEOUT)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self._is_directory(path):
                 text = f"Artifact path refers to a directory, not a file: '{path}'"
                 raise MlflowException.invalid_parameter_value(text) from None
             raise
         return Stored(
-            blob.bucket.name, blob.name, blob.size, blob.generation, f"{blob.generation}", blob.updated.timestamp()
+            bucket=blob.bucket.name,
+            name=blob.name,
+            size=blob.size,
+            generation=blob.generation,
+            checksum=blob.crc32c,
+            etag=str(blob.generation),
+            updated=blob.updated.timestamp(),
         )
 
     # -- folders -----------------------------------------------------------
@@ -301,7 +369,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
 
         def delete(blob: storage.Blob) -> None:
             with contextlib.suppress(google_errors.NotFound):
-                blob.delete(timeout=60)
+                blob.delete(timeout=TIMEOUT)
 
         with told(artifact_path or name):
             blobs = self.client.bucket(bucket).list_blobs(prefix=name, fields="items(name),nextPageToken")
@@ -338,9 +406,12 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         try:
             with told(name):
                 parts = list(executor.map(sign, range(1, num_parts + 1)))
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(Exception):
                 container.cancel(transport=arguments.transport)
+            if isinstance(error.__cause__, GoogleAuthError):
+                signing().failed()
+                raise _UnsupportedMultipartUploadException() from error
             raise
         return CreateMultipartUploadResponse(credentials=parts, upload_id=container.upload_id)
 

@@ -63,7 +63,11 @@ class Download:
 
     def headers(self) -> dict[str, str]:
         """The answer's headers, but for those that MLflow gives an artifact."""
-        out = {"Accept-Ranges": "bytes", "ETag": f'"{self.stored.etag}"', "Last-Modified": http_date(self.stored.updated)}
+        out = {
+            "Accept-Ranges": "bytes",
+            "ETag": f'"{self.stored.etag}"',
+            "Last-Modified": http_date(self.stored.updated),
+        }
         out["Cache-Control"] = "no-cache"
         if self.status == 416:
             out["Content-Range"] = f"bytes */{self.stored.size}"
@@ -144,6 +148,22 @@ async def _download_artifact(artifact_path: str, request: Request) -> Response:
         content = error.serialize_as_json()
         return Response(content, error.get_http_status_code(), media_type="application/json")
     return _Answer(Download.plan(stored, request.headers), artifact_headers(path), request.method)
+
+
+async def _upload_artifact(artifact_path: str, request: Request) -> Response:
+    """What MLflow's route of the same path does, but for names that would be stored as other ones.
+
+    MLflow's client puts a path into the URL as it is: what it takes for a query, or for encoded bytes, is gone here.
+    """
+    try:
+        if request.url.query or "\ufffd" in artifact_path or validate_path_is_safe(artifact_path) != artifact_path:
+            raise MlflowException.invalid_parameter_value(
+                "An artifact's name must not contain ?, #, a control character, or % before two hexadecimal digits"
+            )
+    except MlflowException as error:
+        content = error.serialize_as_json()
+        return Response(content, error.get_http_status_code(), media_type="application/json")
+    return await artifact_router.upload_artifact(artifact_path, request)
 
 
 # -- Flask's handlers --------------------------------------------------------
@@ -259,12 +279,16 @@ def install(app: FastAPI) -> None:
     seams.wrap(handlers, "_send_artifact", ("artifact_repository", "path"), _send_artifact)
     seams.wrap(handlers, "_get_trace_artifact_repo", ("trace_info",), _trace_repository)
     seams.wrap(
-        handlers, "_create_temp_artifact_file_response", ("file_path", "artifact_name", "cleanup"), _temporary_file_response
+        handlers,
+        "_create_temp_artifact_file_response",
+        ("file_path", "artifact_name", "cleanup"),
+        _temporary_file_response,
     )
     info = seams.wrap(handlers, "build_server_info_payload", (), _server_info)
     seams.replace(server_info_api, "build_server_info_payload", info)
     for name in ("_is_serving_proxied_artifacts", "_get_workspace_scoped_path", "_get_artifact_repo"):
         seams.require(artifact_router, name)
+    seams.require(artifact_router, "upload_artifact", ("artifact_path", "request"))
     router = APIRouter()
     for prefix in ("api", "ajax-api"):
         router.add_api_route(
@@ -273,10 +297,14 @@ def install(app: FastAPI) -> None:
             methods=["GET", "HEAD"],
             response_model=None,
         )
+        router.add_api_route(
+            f"/{prefix}/2.0/mlflow-artifacts/artifacts/{{artifact_path:path}}",
+            _upload_artifact,
+            methods=["PUT"],
+            response_model=None,
+        )
     app.router.routes[:0] = router.routes
     mounts = [route for route in app.router.routes if isinstance(route, Mount) and route.path == ""]
     if len(mounts) != 1 or not isinstance(mounts[0].app, fastapi_app._EfficientWSGIMiddleware):
         raise RuntimeError("MLflow's application has no mount of Flask's at its root")
     mounts[0].app = Bridge(mounts[0].app)
-
-

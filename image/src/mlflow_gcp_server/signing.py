@@ -64,6 +64,7 @@ class Signing:
     def __init__(self, credentials: Callable[[], auth.Credentials]) -> None:
         self._credentials = credentials
         self._signer: _Signer | None = None
+        self._probe: Callable[[], storage.Blob] | None = None
         self.works = False
 
     def url(self, blob: storage.Blob, method: str, lifetime: timedelta, query: dict[str, Any]) -> str:
@@ -83,9 +84,10 @@ class Signing:
         # There is no such object: whoever may read the bucket is told so, whoever may not is refused.
         return "" if answer.status_code in (200, 404) else f"{answer.status_code} {answer.text}"
 
-    def _test(self, probe: Callable[[], storage.Blob]) -> None:
+    def _test(self, first_pause: float) -> None:
+        time.sleep(first_pause)
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
-            reason = self._try(probe)
+            reason = self._try(self._probe)
             if not reason:
                 self.works = True
                 say("URLs of the bucket can be signed: clients send and fetch large files directly")
@@ -96,4 +98,14 @@ class Signing:
 
     def test(self, probe: Callable[[], storage.Blob]) -> None:
         """Find out in the background whether a URL of an object can be signed, until it can; there need be no object."""
-        threading.Thread(target=self._test, args=(probe,), name="signing", daemon=True).start()
+        self._probe = probe
+        self._begin(0)
+
+    def failed(self) -> None:
+        """Signing worked once and does no more: nothing is offered until it works again."""
+        if self.works:
+            self.works = False
+            self._begin(PAUSES[0])
+
+    def _begin(self, first_pause: float) -> None:
+        threading.Thread(target=self._test, args=(first_pause,), name="signing", daemon=True).start()
