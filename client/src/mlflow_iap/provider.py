@@ -63,9 +63,12 @@ class IapAuth(AuthBase):
         def again(response: requests.Response, **options: Any) -> requests.Response:
             if not by_iap(response):
                 return response
-            replayable = body is None or isinstance(body, bytes | str) or position is not None
-            if response.status_code == 401 and replayable and response.request.headers.get(header) == f"Bearer {token.value}":
+            if response.status_code == 401 and response.request.headers.get(header) == f"Bearer {token.value}":
                 cache.refuse(token.value)
+                replayable = body is None or isinstance(body, bytes | str) or position is not None
+                if not replayable:
+                    explain(response, token.account)
+                    return response
                 response.content  # noqa: B018 the connection is free for the next request only then
                 response.close()
                 following = response.request.copy()
