@@ -25,8 +25,7 @@ KEYS = {
     "MLFLOW_CRYPTO_KEK_PASSPHRASE": "mlflow-kek-passphrase",
     "MLFLOW_FLASK_SERVER_SECRET_KEY": "mlflow-session-key",
 }
-# The last but one of MLflow 3.17.2's migrations; the last adds no table.
-EARLIER = "75868b020152"
+DOWNGRADE = "downgrade by one migration"
 Sql = Callable[[str], str]
 Client = Callable[[str], str]
 
@@ -45,17 +44,26 @@ def finished(cloud: Cloud, operation: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sql]:
-    """Run one statement in the private database, the way an operator can: by a job in the server's network."""
+    """
+    Run one statement in the private database, or MLflow's own downgrade by one migration, the way an operator can: by a job
+    in the server's network.
+    """
     folder = tmp_path_factory.mktemp("sql")
     (folder / "Containerfile").write_text('FROM python:3\nCOPY sql.py /opt/\nENTRYPOINT ["python", "/opt/sql.py"]\n')
     (folder / "sql.py").write_text(dedent("""\
         import os, sys
         import psycopg2
         where = {name: os.environ["MLFLOW_DB_" + name.upper()] for name in ("host", "user", "password")}
+        if sys.argv[1] == DOWNGRADE:
+            import alembic.command
+            from mlflow.store.db.utils import _get_alembic_config
+            url = "postgresql+psycopg2://{user}:{password}@{host}/mlflow".format(**where)
+            alembic.command.downgrade(_get_alembic_config(url), "-1")
+            sys.exit(print("rows 0"))
         with psycopg2.connect(dbname="mlflow", **where) as connection, connection.cursor() as cursor:
             cursor.execute(sys.argv[1])
             print("rows", cursor.fetchall() if cursor.description else cursor.rowcount)
-    """))
+    """).replace("DOWNGRADE", repr(DOWNGRADE)))
     image = f"{IMAGE}-sql:1"
     cloud.command("image", "add", image, str(folder), "--python", IMAGE_PYTHON)
     template = service(cloud)["template"]
@@ -178,7 +186,7 @@ def test_the_database_is_backed_up_before_its_schema_changes(cloud, deployed, sq
     head = sql("SELECT version_num FROM alembic_version")
     run_id = client("print(client.create_run('0').info.run_id)")
     before = backups(cloud)
-    make_earlier(sql)
+    sql(DOWNGRADE)
     play = cloud.playbook("site.yml", "--extra-vars", f"mlflow_image={other_image}")
     assert play.status == 0, play.output
     assert backups(cloud) == [f"Before {other_image}", *before]
@@ -186,14 +194,9 @@ def test_the_database_is_backed_up_before_its_schema_changes(cloud, deployed, sq
     assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
 
 
-def make_earlier(sql: Sql) -> None:
-    """The schema as it was before MLflow's last migration."""
-    sql(f"UPDATE alembic_version SET version_num = '{EARLIER}'")
-
-
 def test_a_server_that_must_not_upgrade_waits_for_the_playbook(cloud, deployed, sql, other_image):
     head, image = sql("SELECT version_num FROM alembic_version"), service(cloud)["template"]["containers"][0]["image"]
-    make_earlier(sql)
+    sql(DOWNGRADE)
     before = backups(cloud)
     play = roll_out(cloud, mlflow_image=other_image, mlflow_db_upgrade="never")
     assert play.status != 0 and re.search("'never', and .*behind.*playbook upgrade", play.error, re.S), play.output
