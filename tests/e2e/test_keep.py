@@ -1,0 +1,277 @@
+"""The server is kept: keys that stay, a database that is backed up before its schema changes, garbage that is collected."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from .conftest import IMAGE_PYTHON, LOGGER, PROJECT, ROOT, URL, Cloud, Play
+from .test_mlflow_client import token
+
+RUN = f"run.googleapis.com/v2/projects/{PROJECT}/locations/europe-west2"
+SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
+BACKUPS = f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow/backupRuns"
+BUCKET = f"storage.googleapis.com/storage/v1/b/{PROJECT}-mlflow-artifacts"
+SERVER = f"serviceAccount:mlflow-server@{PROJECT}.iam.gserviceaccount.com"
+IMAGE = f"europe-west2-docker.pkg.dev/{PROJECT}/mlflow/server"
+KEYS = {
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "mlflow-webhook-key",
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "mlflow-kek-passphrase",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY": "mlflow-session-key",
+}
+DOWNGRADE = "downgrade by one migration"
+Sql = Callable[[str], str]
+Client = Callable[[str], str]
+
+
+def service(cloud: Cloud) -> dict:
+    return cloud.api("GET", f"{RUN}/services/mlflow")
+
+
+def finished(cloud: Cloud, operation: dict) -> dict:
+    """The end of an operation of Cloud Run, which has to be a good one."""
+    while not operation.get("done"):
+        operation = cloud.api("GET", f"run.googleapis.com/v2/{operation['name']}")
+    assert "error" not in operation, operation
+    return operation["response"]
+
+
+@pytest.fixture(scope="module")
+def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sql]:
+    """
+    Run one statement in the private database, or MLflow's own downgrade by one migration, the way an operator can: by a job
+    in the server's network.
+    """
+    folder = tmp_path_factory.mktemp("sql")
+    (folder / "Containerfile").write_text('FROM python:3\nCOPY sql.py /opt/\nENTRYPOINT ["python", "/opt/sql.py"]\n')
+    (folder / "sql.py").write_text(dedent("""\
+        import os, sys
+        import psycopg2
+        where = {name: os.environ["MLFLOW_DB_" + name.upper()] for name in ("host", "user", "password")}
+        if sys.argv[1] == DOWNGRADE:
+            import alembic.command
+            from mlflow.store.db.utils import _get_alembic_config
+            url = "postgresql+psycopg2://{user}:{password}@{host}/mlflow".format(**where)
+            alembic.command.downgrade(_get_alembic_config(url), "-1")
+            sys.exit(print("rows 0"))
+        with psycopg2.connect(dbname="mlflow", **where) as connection, connection.cursor() as cursor:
+            cursor.execute(sys.argv[1])
+            print("rows", cursor.fetchall() if cursor.description else cursor.rowcount)
+    """).replace("DOWNGRADE", repr(DOWNGRADE)))
+    image = f"{IMAGE}-sql:1"
+    cloud.command("image", "add", image, str(folder), "--python", IMAGE_PYTHON)
+    template = service(cloud)["template"]
+    (container,) = template["containers"]
+    task = {
+        "containers": [{"image": image, "env": container["env"]}], "maxRetries": 0,
+        **{key: template[key] for key in ("serviceAccount", "vpcAccess")},
+    }
+    body = {"template": {"template": task}}
+    finished(cloud, cloud.api("POST", f"{RUN}/jobs?jobId=sql", body))
+
+    def run(statement: str) -> str:
+        body = {"overrides": {"containerOverrides": [{"args": [statement]}]}}
+        execution = finished(cloud, cloud.api("POST", f"{RUN}/jobs/sql:run", body))["name"].rpartition("/")[2]
+        chosen = f'resource.type="cloud_run_job" AND labels."run.googleapis.com/execution_name"="{execution}"'
+        query = {"resourceNames": [f"projects/{PROJECT}"], "filter": chosen}
+        entries = cloud.api("POST", "logging.googleapis.com/v2/entries:list", query)["entries"]
+        (rows,) = [text for entry in entries if (text := entry.get("textPayload", "")).startswith("rows ")]
+        return rows.removeprefix("rows ")
+
+    yield run
+    finished(cloud, cloud.api("DELETE", f"{RUN}/jobs/sql"))
+
+
+@pytest.fixture(scope="module")
+def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """Run Python with the stock client, signed in as the logger; what it printed."""
+    folder = tmp_path_factory.mktemp("client")
+
+    def run(script: str) -> str:
+        env = cloud.env | {"MLFLOW_TRACKING_URI": URL, "MLFLOW_TRACKING_TOKEN": token(cloud, LOGGER)}
+        code = "import mlflow\nclient = mlflow.MlflowClient()\n" + dedent(script)
+        command = [IMAGE_PYTHON, "-c", code]
+        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.strip()
+
+    return run
+
+
+def roll_out(cloud: Cloud, **variables: object) -> Play:
+    """The role cloudrun alone, with further variables."""
+    instance = cloud.api("GET", f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow")
+    (address,) = [entry["ipAddress"] for entry in instance["ipAddresses"] if entry["type"] == "PRIVATE"]
+    variables = {"database_address": address, **variables}
+    return cloud.playbook("../tests/e2e/rollout.yml", "--extra-vars", json.dumps(variables))
+
+
+@pytest.fixture
+def other_image(cloud: Cloud, request: pytest.FixtureRequest) -> str:
+    """The same image by another name, which is a rollout."""
+    name = f"{IMAGE}:{request.node.name.replace('_', '-')}"
+    cloud.command("image", "add", name, str(ROOT / "image"), "--python", IMAGE_PYTHON)
+    return name
+
+
+def backups(cloud: Cloud) -> list[str]:
+    """What the on-demand backups are for."""
+    found = cloud.api("GET", BACKUPS).get("items", [])
+    return [entry.get("description", "") for entry in found if entry["type"] == "ON_DEMAND"]
+
+
+def executions(cloud: Cloud) -> int:
+    return cloud.api("GET", f"{RUN}/jobs/mlflow-admin").get("executionCount", 0)
+
+
+def test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed):
+    (container,) = service(cloud)["template"]["containers"]
+    by_name = {entry["name"]: entry for entry in container["env"]}
+    for variable, name in KEYS.items():
+        reference = by_name[variable]["valueSource"]["secretKeyRef"]
+        assert (reference["secret"].rpartition("/")[2], reference["version"]) == (name, "1")
+        policy = cloud.api("GET", f"{SECRETS}/{name}:getIamPolicy")
+        assert [(entry["role"], entry["members"]) for entry in policy["bindings"]] == [
+            ("roles/secretmanager.secretAccessor", [SERVER])
+        ]
+
+
+def test_what_a_key_encrypts_outlives_a_rollout(cloud, deployed, client):
+    made = client("""
+        import json
+        hook = client.create_webhook(name="keep", url="https://8.8.8.8/hook", events=["model_version.created"], secret="hush")
+        print(hook.webhook_id)
+    """)
+    before = service(cloud)["latestReadyRevision"]
+    play = roll_out(cloud, cloudrun_concurrency=81)
+    assert (play.status, play.recap("changed")) == (0, 1), play.output
+    assert service(cloud)["latestReadyRevision"] != before
+    for name in KEYS.values():
+        assert len(cloud.api("GET", f"{SECRETS}/{name}/versions")["versions"]) == 1
+    assert made in client("print([hook.webhook_id for hook in client.list_webhooks()])")
+    assert client(f"client.delete_webhook({made!r}); print(len(client.list_webhooks()))") == "0"
+
+
+def test_a_deployment_without_keys_gets_them(cloud, deployed, client):
+    body = service(cloud)
+    (container,) = body["template"]["containers"]
+    container["env"] = [entry for entry in container["env"] if entry["name"] not in KEYS]
+    body["template"].pop("revision", None)
+    finished(cloud, cloud.api("PATCH", f"{RUN}/services/mlflow", {key: body[key] for key in ("template", "ingress")}))
+    for name in KEYS.values():
+        cloud.api("DELETE", f"{SECRETS}/{name}")
+    run_id = client("print(client.create_run('0').info.run_id)")
+    play = roll_out(cloud)
+    assert play.status == 0, play.output
+    test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed)
+    assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
+
+
+def test_an_image_with_the_same_schema_needs_no_backup(cloud, deployed, other_image):
+    before, asked = backups(cloud), executions(cloud)
+    play = roll_out(cloud, mlflow_image=other_image)
+    assert play.status == 0, play.output
+    assert (backups(cloud), executions(cloud)) == (before, asked + 1)
+    play = roll_out(cloud, mlflow_image=other_image)
+    assert (play.status, play.recap("changed"), executions(cloud)) == (0, 0, asked + 1), play.output
+
+
+def test_the_database_is_backed_up_before_its_schema_changes(cloud, deployed, sql, client, other_image):
+    head = sql("SELECT version_num FROM alembic_version")
+    run_id = client("print(client.create_run('0').info.run_id)")
+    before = backups(cloud)
+    sql(DOWNGRADE)
+    play = cloud.playbook("site.yml", "--extra-vars", f"mlflow_image={other_image}")
+    assert play.status == 0, play.output
+    assert backups(cloud) == [f"Before {other_image}", *before]
+    assert sql("SELECT version_num FROM alembic_version") == head
+    assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
+
+
+def test_a_server_that_must_not_upgrade_waits_for_the_playbook(cloud, deployed, sql, other_image):
+    head, image = sql("SELECT version_num FROM alembic_version"), service(cloud)["template"]["containers"][0]["image"]
+    sql(DOWNGRADE)
+    before = backups(cloud)
+    play = roll_out(cloud, mlflow_image=other_image, mlflow_db_upgrade="never")
+    assert play.status != 0 and re.search("'never', and .*behind.*playbook upgrade", play.error, re.S), play.output
+    assert service(cloud)["template"]["containers"][0]["image"] == image
+    assert backups(cloud) == before
+    play = cloud.playbook("upgrade.yml")
+    assert play.status == 0, play.output
+    assert backups(cloud) == ["Before the upgrade by mlflow-admin", *before]
+    assert sql("SELECT version_num FROM alembic_version") == head
+    play = roll_out(cloud, mlflow_image=other_image, mlflow_db_upgrade="never")
+    assert play.status == 0, play.output
+    assert service(cloud)["template"]["containers"][0]["image"] == other_image
+
+
+def test_an_image_that_is_older_than_the_schema_does_not_go_out(cloud, deployed, sql, other_image):
+    head = json.loads(sql("SELECT version_num FROM alembic_version").replace("('", '"').replace("',)", '"'))[0]
+    revision = service(cloud)["latestCreatedRevision"]
+    before = backups(cloud)
+    sql("UPDATE alembic_version SET version_num = 'f0f0f0f0f0f0'")
+    try:
+        play = roll_out(cloud, mlflow_image=other_image)
+    finally:
+        sql(f"UPDATE alembic_version SET version_num = '{head}'")
+    assert play.status != 0 and re.search("with schema: exit status 4: .*f0f0f0f0f0f0", play.error), play.output
+    assert head in play.error
+    assert (service(cloud)["latestCreatedRevision"], backups(cloud)) == (revision, before)
+
+
+def test_check_mode_runs_no_job_and_takes_no_backup(cloud, deployed, other_image):
+    before = executions(cloud), backups(cloud)
+    play = roll_out_check(cloud, other_image)
+    assert play.status == 0 and play.recap("changed") >= 2, play.output
+    assert (executions(cloud), backups(cloud)) == before
+
+
+def roll_out_check(cloud: Cloud, image: str) -> Play:
+    """What a rollout of another image would do."""
+    return cloud.playbook("site.yml", "--check", "--extra-vars", f"mlflow_image={image}")
+
+
+def objects(cloud: Cloud, run_id: str) -> list[str]:
+    """Names of the live objects of a run."""
+    return [entry["name"] for entry in cloud.api("GET", f"{BUCKET}/o").get("items", []) if run_id in entry["name"]]
+
+
+def test_what_was_deleted_is_collected(cloud, deployed, client, tmp_path: Path):
+    run_id = client("""
+        with mlflow.start_run() as run:
+            mlflow.log_text("weights", "model/weights.txt")
+        client.delete_run(run.info.run_id)
+        print(run.info.run_id)
+    """)
+    assert objects(cloud, run_id)
+    stage = f"print(client.get_run({run_id!r}).info.lifecycle_stage)"
+
+    play = cloud.playbook("gc.yml")
+    assert play.status == 0 and client(stage) == "deleted", play.output
+
+    play = cloud.playbook("gc.yml", "--check", "--extra-vars", "mlflow_gc_older_than=0s")
+    assert (play.status, play.recap("changed")) == (0, 0), play.output
+    assert re.search(r"summary: .*\b[1-9]\d* runs?\b", play.output), play.output
+    assert client(stage) == "deleted" and objects(cloud, run_id)
+
+    play = cloud.playbook("gc.yml", "--extra-vars", "mlflow_gc_older_than=0s")
+    assert (play.status, play.recap("changed")) == (0, 1), play.output
+    assert re.search(r"summary: .*\b[1-9]\d* runs?\b", play.output), play.output
+    assert objects(cloud, run_id) == []
+    gone = f"try:\n    print(client.get_run({run_id!r}))\nexcept mlflow.MlflowException as error:\n    print(error.error_code)"
+    assert client(gone) == "RESOURCE_DOES_NOT_EXIST"
+
+    play = cloud.playbook("gc.yml", "--extra-vars", json.dumps({"mlflow_gc_older_than": "0s", "mlflow_gc_dry_run": True}))
+    assert (play.status, play.recap("changed")) == (0, 0), play.output
+    assert re.search(r"summary: .*\b0 runs\b", play.output), play.output
+
+
+def test_an_age_that_is_none(cloud, deployed):
+    play = cloud.playbook("gc.yml", "--extra-vars", "mlflow_gc_older_than=never", GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
+    assert play.status != 0 and "mlflow_gc_older_than is 'never'" in play.error, play.output
