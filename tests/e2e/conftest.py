@@ -1,4 +1,12 @@
-"""What inventories/sandbox deploys."""
+"""What inventories/sandbox deploys, and the package mlflow-iap as its users install it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from tests.conftest import IMAGE_PYTHON, PROJECT, ROOT, Cloud, Play
 
@@ -6,3 +14,39 @@ __all__ = ["IMAGE_PYTHON", "LOGGER", "PROJECT", "ROOT", "URL", "Cloud", "Play"]
 
 URL = "https://mlflow.example.com"
 LOGGER = f"mlflow-logger@{PROJECT}.iam.gserviceaccount.com"
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory) -> Path:
+    """The folder that the wheel was installed into."""
+    folder = tmp_path_factory.mktemp("package")
+    pip = [IMAGE_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    source = folder / "source"
+    subprocess.run(["git", "-C", ROOT, "checkout-index", "--all", f"--prefix={source}/"], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, source / "client"], check=True)
+    (wheel,) = folder.glob("mlflow_iap-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "lib", wheel], check=True)
+    return folder / "lib"
+
+
+@pytest.fixture
+def client(cloud, deployed, package, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``client("-c", program, NAME="value")``: run Python with the package, signed in as the logger by the deployer's key."""
+    base = {name: value for name, value in cloud.env.items() if not name.startswith(("MLFLOW_", "GOOGLE_", "CLOUDSDK_"))}
+    base |= {
+        "PYTHONPATH": str(package),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "MLFLOW_TRACKING_URI": URL,
+        "MLFLOW_TRACKING_AUTH": "iap",
+        "MLFLOW_IAP_SERVICE_ACCOUNT": LOGGER,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GOOGLE_APPLICATION_CREDENTIALS": cloud.env["GCP_SERVICE_ACCOUNT_FILE"],
+    }
+
+    def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [IMAGE_PYTHON, *words], env=base | env, cwd=tmp_path, capture_output=True, text=True, timeout=180
+        )
+
+    run.env, run.python = base, IMAGE_PYTHON
+    return run

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,10 +16,9 @@ import psutil
 import pytest
 import requests
 
-from .conftest import IMAGE_PYTHON, LOGGER, PROJECT, ROOT, URL, Cloud
+from .conftest import IMAGE_PYTHON, LOGGER, PROJECT, Cloud
 
 ACCOUNTS = f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts"
-Client = Callable[..., subprocess.CompletedProcess[str]]
 
 LOOP = """
 import glob, json, os, sys, time, mlflow
@@ -42,42 +41,6 @@ assert [metric.step for metric in found] == list(range(step)), found
 assert token() != first
 """
 ONE_RUN = "import mlflow; mlflow.set_experiment('sign-in'); mlflow.start_run(); mlflow.log_param('a', 1)"
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory) -> Path:
-    """The folder that the wheel was installed into."""
-    folder = tmp_path_factory.mktemp("package")
-    pip = [IMAGE_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    source = folder / "source"
-    subprocess.run(["git", "-C", ROOT, "checkout-index", "--all", f"--prefix={source}/"], check=True)
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, source / "client"], check=True)
-    (wheel,) = folder.glob("mlflow_iap-*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "lib", wheel], check=True)
-    return folder / "lib"
-
-
-@pytest.fixture
-def client(cloud, deployed, package, tmp_path) -> Client:
-    """``client("-c", program, NAME="value")``: run Python with the package, signed in as the logger by the deployer's key."""
-    base = {name: value for name, value in cloud.env.items() if not name.startswith(("MLFLOW_", "GOOGLE_", "CLOUDSDK_"))}
-    base |= {
-        "PYTHONPATH": str(package),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "MLFLOW_TRACKING_URI": URL,
-        "MLFLOW_TRACKING_AUTH": "iap",
-        "MLFLOW_IAP_SERVICE_ACCOUNT": LOGGER,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "GOOGLE_APPLICATION_CREDENTIALS": cloud.env["GCP_SERVICE_ACCOUNT_FILE"],
-    }
-
-    def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [IMAGE_PYTHON, *words], env=base | env, cwd=tmp_path, capture_output=True, text=True, timeout=180
-        )
-
-    run.env = base
-    return run
 
 
 def good(done: subprocess.CompletedProcess[str]) -> str:
