@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jwt
 import psutil
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 
 from .conftest import IMAGE_PYTHON, LOGGER, PROJECT, Cloud
 
@@ -150,6 +153,45 @@ def test_impersonation_in_the_credentials_file(client, cloud, jane, tmp_path):
     # gcloud's impersonation signs as the account itself, so the account has to be allowed to sign for itself, or jane is named.
     done = client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file), MLFLOW_IAP_SERVICE_ACCOUNT="")
     assert "serviceAccountTokenCreator" in done.stderr or done.returncode == 0
+
+
+def test_workload_identity_federation(client, cloud, tmp_path):
+    issuer = "https://token.actions.example.com"
+    pools = f"iam.googleapis.com/v1/projects/{PROJECT}/locations/global/workloadIdentityPools"
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "one", "alg": "RS256", "use": "sig"}
+    cloud.api("POST", f"{pools}?workloadIdentityPoolId=runners", {})
+    body = {
+        "oidc": {"issuerUri": issuer, "jwksJson": json.dumps({"keys": [jwk]})},
+        "attributeMapping": {"google.subject": "assertion.sub"},
+    }
+    made = cloud.api("POST", f"{pools}/runners/providers?workloadIdentityPoolProviderId=oidc", body)
+    provider = made["response"]["name"]
+    now = int(time.time())
+    claims = {"iss": issuer, "sub": "repo:team/app", "iat": now, "exp": now + 300}
+    claims["aud"] = f"https://iam.googleapis.com/{provider}"
+    (tmp_path / "oidc.txt").write_text(jwt.encode(claims, key, algorithm="RS256", headers={"kid": "one"}))
+    file = tmp_path / "wif.json"
+    document = {
+        "type": "external_account",
+        "audience": f"//iam.googleapis.com/{provider}",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "https://sts.googleapis.com/v1/token",
+        "credential_source": {"file": str(tmp_path / "oidc.txt")},
+    }
+    file.write_text(json.dumps(document))
+    done = client("-m", "mlflow_iap.cli", "token", GOOGLE_APPLICATION_CREDENTIALS=str(file))
+    assert done.returncode == 1 and "A workload identity may not sign for" in done.stderr
+    url = f"{ACCOUNTS}/{LOGGER}"
+    before = cloud.api("POST", f"{url}:getIamPolicy")["bindings"]
+    pool = "iam.googleapis.com/" + provider.partition("/providers/")[0]
+    member = f"principal://{pool}/subject/repo:team/app"
+    binding = {"role": "roles/iam.serviceAccountTokenCreator", "members": [member]}
+    cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": [*before, binding]}})
+    try:
+        good(client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file)))
+    finally:
+        cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before}})
 
 
 def metadata_server(cloud: Cloud) -> str:

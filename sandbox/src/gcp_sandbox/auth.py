@@ -43,7 +43,9 @@ class Principal:
 
     @property
     def member(self) -> str:
-        """``user:…`` or ``serviceAccount:…``."""
+        """``user:…`` or ``serviceAccount:…``; a federated identity's ``principal://…`` is its own."""
+        if self.email.startswith("principal://"):
+            return self.email
         return f"{'serviceAccount' if self.is_service_account else 'user'}:{self.email}"
 
 

@@ -46,6 +46,7 @@ _TYPES = {
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
 _FOLDERS = "//cloudresourcemanager.googleapis.com/folders/"
 FOLDERS, DENIALS = "folders", "iam.denyPolicies"  # kinds of documents
+SETS = "iam.principalSets"  # which sets a federated identity is in, by its last token
 # What a policy's etag looks like; a resource's own etag, sent in its place, counts as none.
 _ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
@@ -269,6 +270,7 @@ class Iam:
         everyone = {"allUsers"} if public else set()
         if principal is not None and principal.email:
             domain = principal.email.rsplit("@", 1)[-1]
+            everyone |= set((self._store.peek(SETS, principal.email) or {}).get("sets", ()))
             everyone |= {principal.member, f"domain:{domain}"} | ({"allAuthenticatedUsers"} if public else set())
         places = self._with_parents(resources)
         if any(denials.denies(policy, principal, permission, {"request.time": datetime.now(UTC)} | (context or {}))

@@ -17,7 +17,7 @@ from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import now
 from gcp_sandbox.paging import page
 from gcp_sandbox.service import Call, Service
-from gcp_sandbox.services.iam import accounts, denials, roles
+from gcp_sandbox.services.iam import accounts, denials, federation, roles
 from gcp_sandbox.services.iam.accounts import ACCOUNTS, DELETED, KEYS, Doc
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ SERVICE = Service("iam", "v1", "v2", family="mixed", client_based=True)
 SERVICE.project_of = _project_of
 roles.register(SERVICE)
 denials.register(SERVICE)
+federation.register(SERVICE)
 
 
 # -- for others ----------------------------------------------------------------

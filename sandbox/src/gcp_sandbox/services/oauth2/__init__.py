@@ -21,11 +21,13 @@ from cryptography.x509.oid import NameOID
 from gcp_sandbox.operations import now
 from gcp_sandbox.service import Call, Service
 from gcp_sandbox.services.iam import accounts
+from gcp_sandbox.services.oauth2 import exchange
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 SERVICE = Service("oauth2", "v2", always_enabled=True)
+SERVICE.raw("sts.googleapis.com", "/v1/token")(exchange.token)
 LIFETIME = 3600
 _AUDIENCES = {
     "https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token",
