@@ -37,24 +37,14 @@ PIECE = 512 * 1024
 class Gathered:
     """The body of a request in fewer and larger pieces.
 
-    HTTP/2 brings it in frames of 16 KiB, each of which would go through all layers of the application. A body that ends
-    before its Content-Length is of a client that went away, and is never taken for a whole one.
+    HTTP/2 brings it in frames of 16 KiB, each of which would go through all layers of the application.
     """
 
-    def __init__(self, receive: Receive, length: int | None) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._next: Message | None = None
-        self._missing = length
 
     async def __call__(self) -> Message:
-        message = await self._gather()
-        if self._missing is not None and message["type"] == "http.request":
-            self._missing -= len(message.get("body", b""))
-            if self._missing > 0 and not message.get("more_body"):
-                return {"type": "http.disconnect"}
-        return message
-
-    async def _gather(self) -> Message:
         first = self._next or await self._receive()
         self._next = None
         if not first.get("more_body"):
@@ -70,13 +60,6 @@ class Gathered:
             if not message.get("more_body"):
                 return {"type": "http.request", "body": b"".join(parts), "more_body": False}
         return {"type": "http.request", "body": b"".join(parts), "more_body": True}
-
-
-def _content_length(scope: Message) -> int | None:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return None
 
 
 class Requests:
@@ -95,7 +78,7 @@ class Requests:
         self._count += 1
         self.none.clear()
         try:
-            await self._app(scope, Gathered(receive, _content_length(scope)), send)
+            await self._app(scope, Gathered(receive), send)
         finally:
             self._count -= 1
             if not self._count:
