@@ -21,6 +21,10 @@ from typing import Any
 
 import flask
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from mlflow.environment_variables import (
+    MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD,
+    MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.server import artifact_router, fastapi_app, handlers, server_info_api
 from mlflow.store.artifact.artifact_repo import TRACE_DATA_FILE_NAME, _validate_attachment_path
@@ -267,10 +271,14 @@ class _TooLarge(Exception):
 
 
 def _server_info(original: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """MLflow's description of the server, with what depends on signed URLs only where these work."""
+    """MLflow's description of the server, with what depends on signed URLs only where these work and are wanted."""
     payload = original()
-    for name in ("multipart_uploads_enabled", "multipart_downloads_enabled"):
-        payload[name] = bool(payload[name]) and signing().works
+    for name, variable in (
+        ("multipart_uploads_enabled", MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD),
+        ("multipart_downloads_enabled", MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD),
+    ):
+        unwanted = variable.is_set() and not variable.get()
+        payload[name] = bool(payload[name]) and signing().works and not unwanted
     return payload
 
 
