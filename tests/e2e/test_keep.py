@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -90,7 +89,7 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    """Run Python with the stock client, signed in as the logger; what it printed."""
+    """Run Python with the stock client, signed in as the logger; the last line that it printed."""
     folder = tmp_path_factory.mktemp("client")
 
     def run(script: str) -> str:
@@ -99,7 +98,7 @@ def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactor
         command = [IMAGE_PYTHON, "-c", code]
         done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout.strip()
+        return done.stdout.splitlines()[-1]
 
     return run
 
@@ -124,6 +123,12 @@ def backups(cloud: Cloud) -> list[str]:
     """What the on-demand backups are for."""
     found = cloud.api("GET", BACKUPS).get("items", [])
     return [entry.get("description", "") for entry in found if entry["type"] == "ON_DEMAND"]
+
+
+def revision(sql: Sql) -> str:
+    """The revision of the database's schema."""
+    (found,) = re.findall(r"\w{12}", sql("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def executions(cloud: Cloud) -> int:
@@ -183,37 +188,36 @@ def test_an_image_with_the_same_schema_needs_no_backup(cloud, deployed, other_im
 
 
 def test_the_database_is_backed_up_before_its_schema_changes(cloud, deployed, sql, client, other_image):
-    head = sql("SELECT version_num FROM alembic_version")
+    head = revision(sql)
     run_id = client("print(client.create_run('0').info.run_id)")
     before = backups(cloud)
     sql(DOWNGRADE)
     play = cloud.playbook("site.yml", "--extra-vars", f"mlflow_image={other_image}")
     assert play.status == 0, play.output
     assert backups(cloud) == [f"Before {other_image}", *before]
-    assert sql("SELECT version_num FROM alembic_version") == head
+    assert revision(sql) == head
     assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
 
 
 def test_a_server_that_must_not_upgrade_waits_for_the_playbook(cloud, deployed, sql, other_image):
-    head, image = sql("SELECT version_num FROM alembic_version"), service(cloud)["template"]["containers"][0]["image"]
+    head, image = revision(sql), service(cloud)["template"]["containers"][0]["image"]
     sql(DOWNGRADE)
     before = backups(cloud)
     play = roll_out(cloud, mlflow_image=other_image, mlflow_db_upgrade="never")
-    assert play.status != 0 and re.search("'never', and .*behind.*playbook upgrade", play.error, re.S), play.output
+    assert play.status != 0 and re.search(f"'never', and .*{head}.*playbook upgrade", play.error, re.S), play.output
     assert service(cloud)["template"]["containers"][0]["image"] == image
     assert backups(cloud) == before
     play = cloud.playbook("upgrade.yml")
     assert play.status == 0, play.output
     assert backups(cloud) == ["Before the upgrade by mlflow-admin", *before]
-    assert sql("SELECT version_num FROM alembic_version") == head
+    assert revision(sql) == head
     play = roll_out(cloud, mlflow_image=other_image, mlflow_db_upgrade="never")
     assert play.status == 0, play.output
     assert service(cloud)["template"]["containers"][0]["image"] == other_image
 
 
 def test_an_image_that_is_older_than_the_schema_does_not_go_out(cloud, deployed, sql, other_image):
-    head = json.loads(sql("SELECT version_num FROM alembic_version").replace("('", '"').replace("',)", '"'))[0]
-    revision = service(cloud)["latestCreatedRevision"]
+    head, latest = revision(sql), service(cloud)["latestCreatedRevision"]
     before = backups(cloud)
     sql("UPDATE alembic_version SET version_num = 'f0f0f0f0f0f0'")
     try:
@@ -222,7 +226,7 @@ def test_an_image_that_is_older_than_the_schema_does_not_go_out(cloud, deployed,
         sql(f"UPDATE alembic_version SET version_num = '{head}'")
     assert play.status != 0 and re.search("with schema: exit status 4: .*f0f0f0f0f0f0", play.error), play.output
     assert head in play.error
-    assert (service(cloud)["latestCreatedRevision"], backups(cloud)) == (revision, before)
+    assert (service(cloud)["latestCreatedRevision"], backups(cloud)) == (latest, before)
 
 
 def test_check_mode_runs_no_job_and_takes_no_backup(cloud, deployed, other_image):
@@ -242,7 +246,7 @@ def objects(cloud: Cloud, run_id: str) -> list[str]:
     return [entry["name"] for entry in cloud.api("GET", f"{BUCKET}/o").get("items", []) if run_id in entry["name"]]
 
 
-def test_what_was_deleted_is_collected(cloud, deployed, client, tmp_path: Path):
+def test_what_was_deleted_is_collected(cloud, deployed, client):
     run_id = client("""
         with mlflow.start_run() as run:
             mlflow.log_text("weights", "model/weights.txt")
