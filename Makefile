@@ -40,7 +40,11 @@ demo-down: ## Stop what `make demo` started (its state stays, `make demo` takes 
 
 .PHONY: test
 test: lint clients ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
-	@pytest --numprocesses auto --no-loadscope-reorder
+	@pytest --numprocesses auto --no-loadscope-reorder -m "not long"
+
+.PHONY: test-long
+test-long: setup ## Run the tests that take minutes each, samples of which are in `make test`
+	@pytest -m long
 
 .PHONY: lint
 lint: setup ## Run ruff, yamllint, ansible-lint and the changelog's linter

@@ -39,7 +39,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             folder = file.rpartition("/")[0]
-            return folder if folder in ("tests/e2e", "tests/clients") else file
+            alone = file == "tests/e2e/test_keep.py"  # a deployment of its own, since it takes as long as all others together
+            return folder if folder in ("tests/e2e", "tests/clients") and not alone else file
 
     return ByDeployment(config, log)
 

@@ -88,7 +88,7 @@ def test_cloud_run(gcloud):
     roles = [binding["role"] for binding in gcloud("run", "services", "get-iam-policy", SERVICE, place)["bindings"]]
     assert "roles/run.invoker" in roles
     log = gcloud("run", "services", "logs", "read", SERVICE, place, form="")
-    assert "Uvicorn running on" in log
+    assert "mlflow-server: serving on" in log
 
     container = revisions[0]["spec"]["containers"][0]
     account = f"--service-account={revisions[0]['spec']['serviceAccountName']}"

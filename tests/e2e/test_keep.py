@@ -178,6 +178,7 @@ def test_a_deployment_without_keys_gets_them(cloud, deployed, client):
     assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
 
 
+@pytest.mark.long
 def test_an_image_with_the_same_schema_needs_no_backup(cloud, deployed, other_image):
     before, asked = backups(cloud), executions(cloud)
     play = roll_out(cloud, mlflow_image=other_image)
@@ -199,6 +200,7 @@ def test_the_database_is_backed_up_before_its_schema_changes(cloud, deployed, sq
     assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
 
 
+@pytest.mark.long
 def test_a_server_that_must_not_upgrade_waits_for_the_playbook(cloud, deployed, sql, other_image):
     head, image = revision(sql), service(cloud)["template"]["containers"][0]["image"]
     sql(DOWNGRADE)
@@ -229,6 +231,7 @@ def test_an_image_that_is_older_than_the_schema_does_not_go_out(cloud, deployed,
     assert (service(cloud)["latestCreatedRevision"], backups(cloud)) == (latest, before)
 
 
+@pytest.mark.long
 def test_check_mode_runs_no_job_and_takes_no_backup(cloud, deployed, other_image):
     before = executions(cloud), backups(cloud)
     play = roll_out_check(cloud, other_image)
