@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
@@ -127,6 +128,14 @@ def test_one_process_that_shows_no_password(pair):
 def test_connections_stay_within_the_smallest_tier(pair, postgres):
     count = int(postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'pair'"))
     assert 1 <= count <= 12
+
+
+@pytest.mark.parametrize(("mebibytes", "status"), [(5, 400), (201, 413)])
+def test_traces_that_would_fill_the_memory_are_refused(pair, mebibytes, status):
+    connection = http.client.HTTPConnection("127.0.0.1", pair[0].port, timeout=60)
+    headers = {"Content-Type": "application/x-protobuf", "Content-Length": str(mebibytes << 20), "X-MLflow-Experiment-Id": "0"}
+    connection.request("POST", "/v1/traces", (bytes(1 << 20) for _ in range(mebibytes)), headers)
+    assert connection.getresponse().status == status
 
 
 def test_sigterm_lets_a_request_finish(pair):

@@ -109,7 +109,7 @@ def serve(settings: Settings, _: argparse.Namespace) -> None:
         from mlflow.server.fastapi_app import app
         from mlflow.server.handlers import initialize_backend_stores
 
-        from mlflow_gcp_server import artifacts, availability, database, downloads, keys, server
+        from mlflow_gcp_server import artifacts, availability, database, downloads, keys, server, traces
         from mlflow_gcp_server import schema as schemas
 
         _settle_imports()
@@ -123,7 +123,7 @@ def serve(settings: Settings, _: argparse.Namespace) -> None:
         downloads.install(app)
     artifacts.signing().test(lambda: artifacts.StreamingArtifactRepository(settings.artifacts).probe())
     say(f"serving on {settings.host}:{settings.port}, artifacts in {settings.artifacts}")
-    server.serve(availability.Availability(app, settings), settings.host, settings.port)
+    server.serve(availability.Availability(traces.LargeTraces(app), settings), settings.host, settings.port)
 
 
 def _settle_imports() -> None:

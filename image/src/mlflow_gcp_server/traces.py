@@ -1,0 +1,63 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Large traces one after the other: MLflow holds some eight times the size of a trace while it stores its spans.
+
+https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from mlflow_gcp_server.server import Application, Message, Receive, Send
+
+PATH = "/v1/traces"
+# What is smaller does not wait; what is larger than the limit is refused, since it would be held in memory.
+LARGE_BYTES = 4 * 1024 * 1024
+LIMIT_BYTES = 200 * 1024 * 1024
+
+
+class LargeTraces:
+    """Reads the body of a request with traces, and lets one large one at a time go on."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._turn = asyncio.Semaphore(1)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(PATH):
+            await self._app(scope, receive, send)
+            return
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return  # the client is gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > LIMIT_BYTES:
+                await _refuse(send)
+                return
+        pending: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+        parts.clear()
+
+        async def again() -> Message:
+            return pending.pop() if pending else await receive()
+
+        if size <= LARGE_BYTES:
+            await self._app(scope, again, send)
+            return
+        async with self._turn:
+            await self._app(scope, again, send)
+
+
+async def _refuse(send: Send) -> None:
+    text = f"The traces of one request are limited to {LIMIT_BYTES // 2**20} MiB."
+    body = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": text}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
