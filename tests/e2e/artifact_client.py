@@ -117,22 +117,8 @@ def trace(_: Path, mebibytes: str) -> Any:
     return {"inputs": inputs, "size": size}
 
 
-def names(folder: Path) -> Any:
-    """Log files whose names URLs know; what the server then has."""
-    run, out = new_run(), {}
-    for name in ("with space.txt", "ünï.txt", "a+b&c=d;e.txt", "50%20off.txt", "per%cent.txt", "q?x#y.txt"):
-        path = folder / name
-        path.write_text(name)
-        try:
-            client.log_artifact(run, str(path), "odd")
-            out[name] = "logged"
-        except Exception as error:
-            out[name] = " ".join(str(error).split())[:200]
-    return {"answers": out, "stored": [info.path for info in client.list_artifacts(run, "odd")]}
-
-
 STEPS: dict[str, Callable[..., Any]] = {
-    step.__name__: step for step in (file, many, tree, model, trace, names)
+    step.__name__: step for step in (file, many, tree, model, trace)
 }
 
 if __name__ == "__main__":

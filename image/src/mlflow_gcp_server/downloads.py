@@ -11,7 +11,6 @@ slow client holds no thread.  https://www.rfc-editor.org/rfc/rfc9110.html#name-r
 from __future__ import annotations
 
 import asyncio
-import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -35,10 +34,7 @@ from werkzeug.http import http_date, parse_etags, parse_if_range_header, parse_r
 
 from mlflow_gcp_server import seams
 from mlflow_gcp_server.artifacts import Stored, StreamingArtifactRepository, run, signing
-from mlflow_gcp_server.server import Message, Receive, Send
-
-# A body of more than this is no request of MLflow's that is answered by Flask: it would be held in memory.
-BODY_BYTES = 200 * 1024 * 1024
+from mlflow_gcp_server.server import BODY_BYTES, Message, Receive, Send, refuse_body
 
 
 @dataclass(frozen=True)
@@ -251,11 +247,7 @@ class Bridge:
         try:
             await self._inner(scope, bounded, keep)
         except _TooLarge:
-            text = f"The body of this request is limited to {BODY_BYTES // 2**20} MiB."
-            body = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": text}).encode()
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-            await send({"type": "http.response.start", "status": 413, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await refuse_body(send)
             return
         finally:
             _noted.reset(token)

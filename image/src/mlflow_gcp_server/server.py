@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -30,8 +31,19 @@ GRACE_SECONDS = 5.0
 BACKLOG = 2048
 # What a client may send ahead of the application, for each request: it is held in memory.
 WINDOW = 512 * 1024
+# A larger body is refused where MLflow would hold it in memory: by Flask's handlers, and as traces.
+BODY_BYTES = 200 * 1024 * 1024
 # How much of a request's body the application is given at a time.
 PIECE = 512 * 1024
+
+
+async def refuse_body(send: Send) -> None:
+    """Answer 413, in MLflow's form of an error, to a body of more than BODY_BYTES."""
+    text = f"The body of this request is limited to {BODY_BYTES // 2**20} MiB."
+    body = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": text}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class Gathered:

@@ -9,14 +9,12 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
 from __future__ import annotations
 
 import asyncio
-import json
 
-from mlflow_gcp_server.server import Application, Message, Receive, Send
+from mlflow_gcp_server.server import BODY_BYTES, Application, Message, Receive, Send, refuse_body
 
 PATH = "/v1/traces"
-# What is smaller does not wait; what is larger than the limit is refused, since it would be held in memory.
+# What is smaller does not wait.
 LARGE_BYTES = 4 * 1024 * 1024
-LIMIT_BYTES = 200 * 1024 * 1024
 
 
 class LargeTraces:
@@ -39,8 +37,8 @@ class LargeTraces:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             more = message.get("more_body", False)
-            if size > LIMIT_BYTES:
-                await _refuse(send)
+            if size > BODY_BYTES:
+                await refuse_body(send)
                 return
         pending: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
         parts.clear()
@@ -53,11 +51,3 @@ class LargeTraces:
             return
         async with self._turn:
             await self._app(scope, again, send)
-
-
-async def _refuse(send: Send) -> None:
-    text = f"The traces of one request are limited to {LIMIT_BYTES // 2**20} MiB."
-    body = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
