@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,9 @@ def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     pip = [IMAGE_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     source = folder / "source"
-    subprocess.run(["git", "-C", ROOT, "checkout-index", "--all", f"--prefix={source}/"], check=True)
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, source / "client"], check=True)
+    # A copy, since building leaves files beside the source.
+    shutil.copytree(ROOT / "client", source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, source], check=True)
     (wheel,) = folder.glob("mlflow_iap-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "lib", wheel], check=True)
     return folder / "lib"

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import google.auth
 import requests
-from google.auth import compute_engine, exceptions, external_account_authorized_user
+from google.auth import compute_engine, exceptions, external_account, external_account_authorized_user
 from google.auth import jwt as google_jwt
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession, Request
@@ -99,6 +99,20 @@ class Identity:
         return account
 
     @property
+    def _caller(self) -> Credentials:
+        """The credentials that ask IAM to sign: who impersonates an account, and not the account itself."""
+        credentials = self._credentials
+        if self.account != self.own:
+            return credentials
+        if _impersonates(credentials):
+            return credentials._source_credentials
+        if isinstance(credentials, external_account.Credentials):
+            impersonation = "service_account_impersonation"
+            info = {name: value for name, value in credentials.info.items() if not name.startswith(impersonation)}
+            return google.auth.load_credentials_from_dict(info, scopes=[SCOPE])[0]
+        return credentials
+
+    @property
     def key(self) -> str:
         """What tells this identity from others in a cache: never a secret."""
         if self._settings.service_account:
@@ -166,7 +180,7 @@ class Identity:
 
     def _call(self, url: str, body: dict[str, Any]) -> Any:
         try:
-            answer = AuthorizedSession(self._credentials).post(url, json=body, timeout=TIMEOUT)
+            answer = AuthorizedSession(self._caller).post(url, json=body, timeout=TIMEOUT)
         except exceptions.GoogleAuthError as error:
             raise _explained(error, self.kind) from error
         except requests.RequestException as error:
