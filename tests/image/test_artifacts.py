@@ -201,6 +201,20 @@ def test_large_files_go_beside_the_server_once_urls_can_be_signed(tracking, tmp_
     assert process.io_counters().read_chars - before < 10 * MIB, "the bytes went through the server"
 
 
+def test_an_upload_in_parts_that_is_gone_is_said_to_be_gone(tracking):
+    eventually(lambda: info(tracking)["multipart_uploads_enabled"], "signed URLs are offered")
+    path = quote(f"{tracking.experiment}/{tracking.run()}/artifacts")
+
+    def parts(what: str, **body: object) -> requests.Response:
+        url = f"{tracking.url}/api/2.0/mlflow-artifacts/mpu/{what}/{path}"
+        return requests.post(url, json={"path": "model.bin", **body}, timeout=30)
+
+    begun = parts("create", num_parts=1).json()
+    assert parts("abort", upload_id=begun["upload_id"]).ok
+    answer = parts("complete", upload_id=begun["upload_id"], parts=[{"part_number": 1, "etag": "of-no-part"}])
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
 def test_a_folder_of_many_files(tracking, tmp_path):
     code = """
 run, folder = sys.argv[1:]

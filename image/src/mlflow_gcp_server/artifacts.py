@@ -19,7 +19,7 @@ from collections.abc import AsyncIterable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import google.auth
@@ -30,10 +30,15 @@ from google.api_core import exceptions as google_errors
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
-from google.resumable_media import DataCorruption
+from google.resumable_media import DataCorruption, InvalidResponse
+from google.resumable_media.common import RetryStrategy
 from google.resumable_media.requests import XMLMPUContainer
 from mlflow.entities import FileInfo
-from mlflow.entities.multipart_upload import CreateMultipartUploadResponse, MultipartUploadCredential
+from mlflow.entities.multipart_upload import (
+    CreateMultipartUploadResponse,
+    MultipartUploadCredential,
+    MultipartUploadPart,
+)
 from mlflow.entities.presigned_download import PresignedDownloadUrlResponse
 from mlflow.exceptions import MlflowException, _UnsupportedMultipartUploadException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
@@ -57,6 +62,8 @@ PART_URL_LIFETIME = timedelta(hours=12)
 ATTEMPTS = 5
 # Seconds that Cloud Storage has for an answer to one request, or for its next bytes.
 TIMEOUT = 60
+# Seconds of tries to begin, complete or abort an upload in parts: the client waits two minutes for the answer.
+MULTIPART_RETRY = 60
 # Transfers that wait for Cloud Storage at the same time; Cloud Run sends an instance no more requests than its concurrency.
 THREADS = 64
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -84,22 +91,27 @@ def told(what: str) -> Iterator[None]:
     """Turn failures of Cloud Storage into MLflow's, so that clients retry what may pass and see what does not."""
     try:
         yield
-    except google_errors.NotFound as error:
-        raise MlflowException(f"No such artifact: '{what}'", error_code=RESOURCE_DOES_NOT_EXIST) from error
+    except InvalidResponse as error:
+        raise _failure(what, google_errors.from_http_response(error.response)) from error
     except (
-        google_errors.TooManyRequests,
-        google_errors.ServerError,
-        google_errors.RetryError,
+        google_errors.GoogleAPIError,
         requests.ConnectionError,
         requests.Timeout,
         urllib3.exceptions.HTTPError,
         GoogleAuthError,
         DataCorruption,
     ) as error:
-        message = f"Cloud Storage did not take or give '{what}' just now: {type(error).__name__}"
-        raise MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE) from error
-    except google_errors.GoogleAPICallError as error:
-        raise MlflowException(f"Cloud Storage refused '{what}': {error}", error_code=INTERNAL_ERROR) from error
+        raise _failure(what, error) from error
+
+
+def _failure(what: str, error: Exception) -> MlflowException:
+    if isinstance(error, google_errors.NotFound):
+        return MlflowException(f"No such artifact: '{what}'", error_code=RESOURCE_DOES_NOT_EXIST)
+    final = isinstance(error, google_errors.GoogleAPICallError)
+    if final and not isinstance(error, (google_errors.TooManyRequests, google_errors.ServerError)):
+        return MlflowException(f"Cloud Storage refused '{what}': {error}", error_code=INTERNAL_ERROR)
+    message = f"Cloud Storage did not take or give '{what}' just now: {type(error).__name__}"
+    return MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -253,6 +265,14 @@ class Upload:
         return stored or {}
 
 
+class Multipart(NamedTuple):
+    """An upload in parts of one object."""
+
+    blob: storage.Blob
+    container: XMLMPUContainer
+    arguments: GCSMPUArguments
+
+
 class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, MultipartDownloadMixin):
     """A folder in a bucket, as MLflow's own repository for `gs://` but for files as streams and URLs signed by IAM."""
 
@@ -385,17 +405,23 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         base = arguments.url.removesuffix(blob.name)
         return arguments._replace(url=base + quote(blob.name, safe="/~"))
 
+    def _multipart(self, local_file: str, artifact_path: str | None, upload_id: str | None = None) -> Multipart:
+        name = os.path.basename(local_file)
+        blob = self._blob(posixpath.join(artifact_path, name) if artifact_path else name)
+        arguments = self._gcs_mpu_arguments(name, blob)
+        container = XMLMPUContainer(arguments.url, name, headers=arguments.headers)
+        container._upload_id = upload_id
+        container._retry_strategy = RetryStrategy(max_cumulative_retry=MULTIPART_RETRY)
+        return Multipart(blob, container, arguments)
+
     def create_multipart_upload(
         self, local_file: str, num_parts: int = 1, artifact_path: str | None = None
     ) -> CreateMultipartUploadResponse:
         """Begin an upload in parts that the client sends to Cloud Storage itself.  Raises MlflowException."""
         if not signing().works:
             raise _UnsupportedMultipartUploadException()
-        name = os.path.basename(local_file)
-        blob = self._blob(posixpath.join(artifact_path, name) if artifact_path else name)
-        arguments = self._gcs_mpu_arguments(name, blob)
-        container = XMLMPUContainer(arguments.url, name, headers=arguments.headers)
-        with told(name):
+        blob, container, arguments = self._multipart(local_file, artifact_path)
+        with told(local_file):
             container.initiate(transport=arguments.transport, content_type=arguments.content_type)
 
         def sign(number: int) -> MultipartUploadCredential:
@@ -404,7 +430,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
             return MultipartUploadCredential(url=url, part_number=number, headers={})
 
         try:
-            with told(name):
+            with told(local_file):
                 parts = list(executor.map(sign, range(1, num_parts + 1)))
         except BaseException as error:
             with contextlib.suppress(Exception):
@@ -414,6 +440,26 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
                 raise _UnsupportedMultipartUploadException() from error
             raise
         return CreateMultipartUploadResponse(credentials=parts, upload_id=container.upload_id)
+
+    def complete_multipart_upload(
+        self,
+        local_file: str,
+        upload_id: str,
+        parts: list[MultipartUploadPart] | None = None,
+        artifact_path: str | None = None,
+    ) -> None:
+        """Make the file of its parts.  Raises MlflowException."""
+        _, container, arguments = self._multipart(local_file, artifact_path, upload_id)
+        for part in parts or []:
+            container.register_part(part.part_number, part.etag)
+        with told(local_file):
+            container.finalize(transport=arguments.transport)
+
+    def abort_multipart_upload(self, local_file: str, upload_id: str, artifact_path: str | None = None) -> None:
+        """Drop what was uploaded of a file.  Raises MlflowException."""
+        _, container, arguments = self._multipart(local_file, artifact_path, upload_id)
+        with told(local_file):
+            container.cancel(transport=arguments.transport)
 
     def get_download_presigned_url(self, artifact_path: str, expiration: int = 300) -> PresignedDownloadUrlResponse:
         """A URL of Cloud Storage for a large file; none for a small one, which the client then asks the server for.

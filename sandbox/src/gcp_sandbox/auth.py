@@ -61,8 +61,9 @@ def new_key() -> str:
     ).decode()
 
 
-def _own_key(private_pem: str) -> rsa.RSAPrivateKey:
-    # A key of our own making: to check its primes takes 50 ms.
+@functools.lru_cache(maxsize=256)
+def own_key(private_pem: str) -> rsa.RSAPrivateKey:
+    """The key of a PEM of our own making, whose primes are not checked: that takes 50 ms."""
     key = serialization.load_pem_private_key(private_pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, rsa.RSAPrivateKey)
     return key
@@ -71,7 +72,7 @@ def _own_key(private_pem: str) -> rsa.RSAPrivateKey:
 def public_pem(private_pem: str) -> str:
     """The public key (PEM) of a private key."""
     return (
-        _own_key(private_pem)
+        own_key(private_pem)
         .public_key()
         .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         .decode()
@@ -100,7 +101,7 @@ class Tokens:
         self.kid: str = keys["google"]["kid"]
         self.private_key: str = keys["google"]["pem"]
         self.public_key = public_pem(self.private_key)
-        self._signer = _own_key(self.private_key)
+        self._signer = own_key(self.private_key)
         # The most seconds that an access token of an account lives; faults set this.
         self.longest: Callable[[str], float] = lambda email: float("inf")
         self._opened = functools.lru_cache(maxsize=1024)(self._open)

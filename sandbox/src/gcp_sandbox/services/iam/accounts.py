@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from jwt.algorithms import RSAAlgorithm
 
 from gcp_sandbox import projects
-from gcp_sandbox.auth import EMAILS, new_key, public_pem
+from gcp_sandbox.auth import EMAILS, new_key, own_key, public_pem
 from gcp_sandbox.operations import now
 
 if TYPE_CHECKING:
@@ -173,16 +173,14 @@ def jwks(app: Sandbox, account: Doc) -> Doc:
 def sign_jwt(app: Sandbox, account: Doc, payload: str) -> tuple[str, str]:
     """(key id, JWT) with the given claims (JSON text) signed by the account's system-managed key."""
     key = system_key(app, account)
-    signed = jwt.encode(json.loads(payload), key["_pem"], algorithm="RS256", headers={"kid": key_id(key)})
+    signed = jwt.encode(json.loads(payload), own_key(key["_pem"]), algorithm="RS256", headers={"kid": key_id(key)})
     return key_id(key), signed
 
 
 def sign_blob(app: Sandbox, account: Doc, data: bytes) -> tuple[str, str]:
     """(key id, base64 of the RSA-SHA256 signature) by the account's system-managed key."""
     key = system_key(app, account)
-    private = serialization.load_pem_private_key(key["_pem"].encode(), None)
-    assert isinstance(private, rsa.RSAPrivateKey)
-    return key_id(key), base64.b64encode(private.sign(data, padding.PKCS1v15(), hashes.SHA256())).decode()
+    return key_id(key), base64.b64encode(own_key(key["_pem"]).sign(data, padding.PKCS1v15(), hashes.SHA256())).decode()
 
 
 def public_key(key: Doc) -> str:

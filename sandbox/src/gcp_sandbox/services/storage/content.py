@@ -5,6 +5,7 @@ https://cloud.google.com/storage/docs/data-validation
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -14,7 +15,7 @@ import secrets
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import google_crc32c
 from aiohttp import web
@@ -47,7 +48,7 @@ class Blob:
         self.id = ident or secrets.token_hex(16)
         self.path = path_of(app, self.id)
         self.path.parent.mkdir(exist_ok=True)
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5: Any = hashlib.md5(usedforsecurity=False)
         self._crc = google_crc32c.Checksum()
         self.size = 0
         if ident and self.path.exists():  # an upload that goes on after a restart
@@ -58,7 +59,8 @@ class Blob:
         self.path.touch()
 
     def _count(self, data: bytes) -> None:
-        self._md5.update(data)
+        if self._md5 is not None:
+            self._md5.update(data)
         self._crc.update(data)
         self.size += len(data)
 
@@ -77,11 +79,24 @@ class Blob:
         finally:
             self.close()
 
-    def append(self, file: Path) -> None:
-        """Append all of a file."""
-        with file.open("rb") as source:
-            while data := source.read(CHUNK):
-                self.write(data)
+    async def join(self, files: list[Path]) -> None:
+        """Append all of some files, beside the event loop; what is joined has no MD5.
+
+        Raises FileNotFoundError, and discards the blob then.
+        """
+        self._md5 = None
+        await asyncio.to_thread(self._join, files)
+
+    def _join(self, files: list[Path]) -> None:
+        try:
+            for file in files:
+                with file.open("rb") as source:
+                    while data := source.read(4 * CHUNK):
+                        self.write(data)
+            self.close()
+        except BaseException:
+            self.discard()
+            raise
 
     def close(self) -> None:
         """Write out; more may be written later."""
@@ -96,8 +111,8 @@ class Blob:
 
     @property
     def md5(self) -> str:
-        """md5Hash as the API writes it."""
-        return base64.b64encode(self._md5.digest()).decode()
+        """md5Hash as the API writes it; an empty string for what was joined."""
+        return base64.b64encode(self._md5.digest()).decode() if self._md5 is not None else ""
 
     @property
     def crc32c(self) -> str:

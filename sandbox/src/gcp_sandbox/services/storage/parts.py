@@ -92,9 +92,15 @@ async def complete(call: Request) -> web.StreamResponse:
         raise xmlapi.XmlError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
     target = upload.Target(call.app, call.principal, call.bucket_name, call.name, doc["given"], doc["params"])
     blob = content.Blob(call.app)
-    for part in chosen:
-        blob.append(content.path_of(call.app, part["blob"]))
-    made = target.finish(blob, {}, md5=False)
+    try:
+        await blob.join([content.path_of(call.app, part["blob"]) for part in chosen])
+        _upload(call)  # it may have been completed or aborted meanwhile
+    except FileNotFoundError:
+        raise xmlapi.XmlError(404, "NoSuchUpload", "The requested upload was not found.") from None
+    except BaseException:
+        blob.discard()
+        raise
+    made = target.finish(blob, {})
     drop(call.app, ident)
     inner = xmlapi.element("Location", f"http://{call.http.host}{call.http.path}")
     inner += xmlapi.element("Bucket", call.bucket_name) + xmlapi.element("Key", call.name)

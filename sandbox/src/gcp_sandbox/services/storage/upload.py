@@ -61,21 +61,20 @@ class Target:
         now = before or {"generation": None, "metageneration": None}
         common.guard(self.params, now["generation"], now["metageneration"])
 
-    def finish(self, blob: content.Blob, expected: Doc, *, md5: bool = True, parts: int = 0) -> Doc:
+    def finish(self, blob: content.Blob, expected: Doc, *, parts: int = 0) -> Doc:
         """Make the object of a complete blob.  expected: crc32c and md5Hash as the client knows them."""
         blob.close()
         try:
             check_hashes(blob, expected)
             self.check()  # what was there when the upload began may have changed
             doc = objects.record(
-                self.bucket, self.name, self.given, blob=blob.id, size=blob.size, md5=blob.md5 if md5 else "",
-                crc32c=blob.crc32c,
+                self.bucket, self.name, self.given, blob=blob.id, size=blob.size, md5=blob.md5, crc32c=blob.crc32c,
             )  # fmt: skip
             if parts:
                 doc["componentCount"] = parts
             preset = self.params.get("predefinedAcl", "")
             doc |= access.object_list(self.bucket, self.name, self.given.get("acl"), preset, self.principal)
-        except ApiError:
+        except BaseException:
             blob.discard()
             raise
         return self.objects.add(doc)
