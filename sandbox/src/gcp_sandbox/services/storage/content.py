@@ -5,15 +5,15 @@ https://cloud.google.com/storage/docs/data-validation
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
 import os
 import re
 import secrets
+import shutil
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -41,6 +41,18 @@ def path_of(app: Sandbox, blob: str) -> Path:
     return folder(app) / blob[:2] / blob
 
 
+def _files(blob: Path) -> list[Path]:
+    """The files whose bytes, one after the other, are a blob's."""
+    return sorted(blob.iterdir()) if blob.is_dir() else [blob]
+
+
+def _delete(blob: Path) -> None:
+    if blob.is_dir():
+        shutil.rmtree(blob)
+    else:
+        blob.unlink(missing_ok=True)
+
+
 class Blob:
     """Bytes being written: a file, its size, and its checksums as they grow."""
 
@@ -49,7 +61,7 @@ class Blob:
         self.path = path_of(app, self.id)
         self.path.parent.mkdir(exist_ok=True)
         self._md5: Any = hashlib.md5(usedforsecurity=False)
-        self._crc = google_crc32c.Checksum()
+        self._crc = 0
         self.size = 0
         if ident and self.path.exists():  # an upload that goes on after a restart
             with self.path.open("rb") as file:
@@ -61,7 +73,7 @@ class Blob:
     def _count(self, data: bytes) -> None:
         if self._md5 is not None:
             self._md5.update(data)
-        self._crc.update(data)
+        self._crc = google_crc32c.extend(self._crc, data)
         self.size += len(data)
 
     def write(self, data: bytes) -> None:
@@ -79,24 +91,20 @@ class Blob:
         finally:
             self.close()
 
-    async def join(self, files: list[Path]) -> None:
-        """Append all of some files, beside the event loop; what is joined has no MD5.
+    def join(self, parts: list[tuple[str, int, str]]) -> None:
+        """Make a new blob of others, a folder with links to their files; it has no MD5.
 
-        Raises FileNotFoundError, and discards the blob then.
+        parts: the id, the size and the crc32c (as the API writes it) of each.
         """
         self._md5 = None
-        await asyncio.to_thread(self._join, files)
-
-    def _join(self, files: list[Path]) -> None:
-        try:
-            for file in files:
-                with file.open("rb") as source:
-                    while data := source.read(4 * CHUNK):
-                        self.write(data)
-            self.close()
-        except BaseException:
-            self.discard()
-            raise
+        self.path.unlink()
+        self.path.mkdir()
+        folder = self.path.parents[1]
+        for number, file in enumerate(file for ident, _, _ in parts for file in _files(folder / ident[:2] / ident)):
+            os.link(file, self.path / f"{number:06d}")
+        for _, size, crc32c in parts:
+            self._crc = _joined(self._crc, int.from_bytes(base64.b64decode(crc32c), "big"), size)
+            self.size += size
 
     def close(self) -> None:
         """Write out; more may be written later."""
@@ -105,9 +113,9 @@ class Blob:
             self._file = None
 
     def discard(self) -> None:
-        """Delete the file."""
+        """Delete what was written."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        _delete(self.path)
 
     @property
     def md5(self) -> str:
@@ -117,12 +125,36 @@ class Blob:
     @property
     def crc32c(self) -> str:
         """crc32c as the API writes it."""
-        return base64.b64encode(self._crc.digest()).decode()
+        return base64.b64encode(self._crc.to_bytes(4, "big")).decode()
+
+
+def _joined(first: int, second: int, size: int) -> int:
+    """The CRC32C of some bytes and others after them; size: how many the others are.
+
+    CRCs are polynomials over GF(2), here with the coefficient of x^0 in the highest bit: the first one moves up by x^(8 size).
+    """
+    power, step = 1 << 31, 1 << 23  # x^0 and x^8
+    while size:
+        if size & 1:
+            power = _times(power, step)
+        step = _times(step, step)
+        size >>= 1
+    return _times(first, power) ^ second
+
+
+def _times(one: int, other: int) -> int:
+    product = 0
+    while one:
+        if one & 1 << 31:
+            product ^= other
+        one = one << 1 & 0xFFFFFFFF
+        other = other >> 1 ^ (0x82F63B78 if other & 1 else 0)  # Castagnoli's polynomial
+    return product
 
 
 def remove(app: Sandbox, blob: str) -> None:
-    """Delete a blob's file."""
-    path_of(app, blob).unlink(missing_ok=True)
+    """Delete a blob."""
+    _delete(path_of(app, blob))
 
 
 def link(app: Sandbox, blob: str) -> str:
@@ -130,7 +162,11 @@ def link(app: Sandbox, blob: str) -> str:
     ident = secrets.token_hex(16)
     target = path_of(app, ident)
     target.parent.mkdir(exist_ok=True)
-    os.link(path_of(app, blob), target)
+    source = path_of(app, blob)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=os.link)
+    else:
+        os.link(source, target)
     return ident
 
 
@@ -153,15 +189,30 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     return first, last
 
 
+def _read(blob: Path, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes of a blob from start to before stop, in pieces, also where it is deleted meanwhile."""
+    with contextlib.ExitStack() as stack:
+        sources = []
+        for file in _files(blob):
+            size = file.stat().st_size
+            if start < size and stop > 0:
+                sources.append((stack.enter_context(file.open("rb")), max(start, 0), min(stop, size)))
+            start, stop = start - size, stop - size
+        for source, first, last in sources:
+            source.seek(first)
+            while data := source.read(min(CHUNK, last - source.tell())):
+                yield data
+
+
 async def send(
-    request: web.BaseRequest, file: Path, headers: dict[str, str], *, encoding: str = "", head: bool = False
+    request: web.BaseRequest, blob: Path, headers: dict[str, str], *, encoding: str = "", head: bool = False
 ) -> web.StreamResponse:
-    """Answer with a file or the range of it that is asked for.
+    """Answer with a blob or the range of it that is asked for.
 
     encoding: the object's contentEncoding; gzip is undone for a client that does not accept it.
     https://cloud.google.com/storage/docs/transcoding
     """
-    size = file.stat().st_size
+    size = sum(file.stat().st_size for file in _files(blob))
     unpack = encoding == "gzip" and "gzip" not in request.headers.get("Accept-Encoding", "")
     response = web.StreamResponse(headers=headers)
     if unpack and "no-transform" not in headers.get("Cache-Control", ""):
@@ -183,12 +234,9 @@ async def send(
         await response.prepare(request)
         return response
     await response.prepare(request)
-    with file.open("rb") as source, contextlib.suppress(ConnectionError):
-        source.seek(first)
-        left = last - first + 1
+    with contextlib.suppress(ConnectionError), contextlib.closing(_read(blob, first, last + 1)) as pieces:
         inflate = zlib.decompressobj(31) if unpack else None
-        while left > 0 and (data := source.read(min(CHUNK, left))):
-            left -= len(data)
+        for data in pieces:
             await response.write(inflate.decompress(data) if inflate else data)
         if inflate:
             await response.write(inflate.flush())

@@ -303,11 +303,7 @@ async def compose(call: Call) -> Doc:
     given.setdefault("contentType", found[0].get("contentType", "application/octet-stream"))
     target = Target(call.app, call.principal, bucket, call.params["destinationObject"], given, params)
     blob = content.Blob(call.app)
-    try:
-        await blob.join([content.path_of(call.app, doc["_blob"]) for doc in found])
-    except FileNotFoundError as error:  # a source was deleted or replaced meanwhile
-        gone = next(doc for doc in found if error.filename == str(content.path_of(call.app, doc["_blob"])))
-        raise common.no_object(bucket, gone["name"]) from None
+    blob.join([(doc["_blob"], int(doc["size"]), doc["crc32c"]) for doc in found])
     count = sum(doc.get("componentCount", 1) for doc in found)
     return _projected(call, target.finish(blob, {}, parts=count))
 

@@ -63,7 +63,8 @@ async def put(call: Request) -> web.StreamResponse:
     before = call.app.store.peek(PARTS, key)
     etag = f'"{base64.b64decode(blob.md5).hex()}"'
     call.app.store.put(PARTS, key, {
-        "number": int(number), "blob": blob.id, "size": blob.size, "etag": etag, "updated": objects.moment()})  # fmt: skip
+        "number": int(number), "blob": blob.id, "size": blob.size, "etag": etag, "crc32c": blob.crc32c,
+        "updated": objects.moment()})  # fmt: skip
     if before:
         content.remove(call.app, before["blob"])
     hashes = f"crc32c={blob.crc32c},md5={blob.md5}"
@@ -92,14 +93,7 @@ async def complete(call: Request) -> web.StreamResponse:
         raise xmlapi.XmlError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
     target = upload.Target(call.app, call.principal, call.bucket_name, call.name, doc["given"], doc["params"])
     blob = content.Blob(call.app)
-    try:
-        await blob.join([content.path_of(call.app, part["blob"]) for part in chosen])
-        _upload(call)  # it may have been completed or aborted meanwhile
-    except FileNotFoundError:
-        raise xmlapi.XmlError(404, "NoSuchUpload", "The requested upload was not found.") from None
-    except BaseException:
-        blob.discard()
-        raise
+    blob.join([(part["blob"], part["size"], part["crc32c"]) for part in chosen])
     made = target.finish(blob, {})
     drop(call.app, ident)
     inner = xmlapi.element("Location", f"http://{call.http.host}{call.http.path}")
