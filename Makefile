@@ -47,8 +47,9 @@ test-long: setup ## Run the tests that take minutes each, samples of which are i
 	@pytest -m long
 
 .PHONY: lint
-lint: setup ## Run ruff, yamllint, ansible-lint and the changelog's linter
+lint: setup ## Run ruff and its formatter, yamllint, ansible-lint and the changelog's linter
 	@tools/step "ruff" ruff check .
+	@tools/step "ruff's formatter" ruff format --check .
 	@tools/step "yamllint" yamllint --strict .
 	@tools/step "ansible-lint" ansible-lint --strict
 	@tools/step "antsibull-changelog" antsibull-changelog lint

@@ -71,7 +71,9 @@ def transfer(env: dict[str, str], count: int, *words: str) -> list[dict[str, flo
     """The results of so many clients at once."""
     program = str(Path(__file__).with_name("artifact_client.py"))
     started = [
-        subprocess.Popen([IMAGE_PYTHON, program, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [IMAGE_PYTHON, program, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(count)
     ]
     results = []
@@ -105,7 +107,9 @@ def measure(cloud: Cloud, sizes: list[int], folder: Path) -> int:
     idle = server.memory()
     missed = 0
     print(f"idle server: {idle:.0f} MiB")
-    print("   MiB clients     up s direct s ratio    down s direct s ratio    down s ranges s ratio  memory above idle, MiB")
+    print(
+        "   MiB clients     up s direct s ratio    down s direct s ratio    down s ranges s ratio  memory above idle, MiB"
+    )
     for size, count in [*((size, 1) for size in sizes), (max(sizes), AT_ONCE)]:
         file = folder / f"{size}.bin"
         if not file.exists():
@@ -123,7 +127,9 @@ def measure(cloud: Cloud, sizes: list[int], folder: Path) -> int:
             missed += size == max(sizes) and count == 1 and base != "down" and theirs / ours < SHARE
         missed += above > GROWTH
         print(f"{size:6} {count:7} {'  '.join(figures)}  {above:5.0f}", flush=True)
-    print("direct: the stock client with Cloud Storage itself; ranges: with a signed URL, as it fetches 500 MiB and more")
+    print(
+        "direct: the stock client with Cloud Storage itself; ranges: with a signed URL, as it fetches 500 MiB and more"
+    )
     print(f"targets: up, and down in ranges, at least {SHARE:g} for the largest file with one client; {GROWTH:g} MiB")
     return 1 if missed else 0
 

@@ -23,9 +23,21 @@ import requests
 AIMS = {"attested": 98, "other": 95}  # percent
 # What somebody who makes such recordings has enabled.
 APIS = (
-    "artifactregistry", "cloudbilling", "cloudresourcemanager", "compute", "dns", "iam", "iamcredentials", "iap", "run",
-    "secretmanager", "servicenetworking", "sqladmin", "storage", "vpcaccess",
-)  # fmt: skip
+    "artifactregistry",
+    "cloudbilling",
+    "cloudresourcemanager",
+    "compute",
+    "dns",
+    "iam",
+    "iamcredentials",
+    "iap",
+    "run",
+    "secretmanager",
+    "servicenetworking",
+    "sqladmin",
+    "storage",
+    "vpcaccess",
+)
 # The recordings were made before IAP's OAuth Admin API ended, and their recorder rewrote compute/beta in URLs, not in bodies.
 OPTIONS = ("--iap-oauth-admin-api", "--recorded-links")
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com/v1"
@@ -99,10 +111,25 @@ class Sandbox:
         copy.write_text(named(log.read_text(encoding="utf-8")), encoding="utf-8")
         number = self.project(project)
         command = [
-            sys.executable, str(replayer), str(copy), "--quiet", "--json", str(out), "--proxy", self.proxy, "--ca", self.ca,
-            "--token", self.token, "--project", project, "--project-number", number,
-            "--bind", f"organizationID={self.organization}",
-        ]  # fmt: skip
+            sys.executable,
+            str(replayer),
+            str(copy),
+            "--quiet",
+            "--json",
+            str(out),
+            "--proxy",
+            self.proxy,
+            "--ca",
+            self.ca,
+            "--token",
+            self.token,
+            "--project",
+            project,
+            "--project-number",
+            number,
+            "--bind",
+            f"organizationID={self.organization}",
+        ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             sys.exit(f"{done.stdout}\n{replayer} {log} ended with status {done.returncode}")
@@ -161,8 +188,10 @@ def main() -> None:
                     for result in results:
                         by_api[urlsplit(result["url"]).netloc][name].append(result["verdict"] == "OK")
                         if result["verdict"] != "OK":
-                            print(f"{log.relative_to(args.recordings)}:{result['line']}: {result['method']} "
-                                  f"{urlsplit(result['url']).path}")  # fmt: skip
+                            print(
+                                f"{log.relative_to(args.recordings)}:{result['line']}: {result['method']} "
+                                f"{urlsplit(result['url']).path}"
+                            )
                             print("".join(f"    {d['text']}\n" for d in result["differences"]), end="")
         finally:
             sandbox.command("down")

@@ -108,7 +108,9 @@ def main(counts: list[int]) -> int:
         for number in counts:
             create = "import mlflow, sys; print(mlflow.MlflowClient().create_experiment(sys.argv[1]))"
             name = f"load-{number}-{time.time_ns()}"
-            made = subprocess.run([IMAGE_PYTHON, "-c", create, name], env=env, capture_output=True, text=True, check=True)
+            made = subprocess.run(
+                [IMAGE_PYTHON, "-c", create, name], env=env, capture_output=True, text=True, check=True
+            )
             good &= measure(cloud, number, made.stdout.split()[-1], env)
     return 0 if good else 1
 

@@ -38,8 +38,10 @@ class Sandbox:
     def command(self, *words: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", self.state],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         if done.returncode:
             sys.exit(f"gcp-sandbox {shlex.join(words)}: {done.stdout}")
         return done.stdout
@@ -152,7 +154,9 @@ def deploy_and_destroy(sandbox: Sandbox, number: int) -> None:
     network = make("global/networks", autoCreateSubnetworks=False)
     make(f"regions/{REGION}/subnetworks", network=network, ipCidrRange="10.9.0.0/24")
     make("global/addresses")
-    group = make(f"regions/{REGION}/networkEndpointGroups", networkEndpointType="SERVERLESS", cloudRun={"service": "bench"})
+    group = make(
+        f"regions/{REGION}/networkEndpointGroups", networkEndpointType="SERVERLESS", cloudRun={"service": "bench"}
+    )
     backend = make("global/backendServices", loadBalancingScheme="EXTERNAL_MANAGED", backends=[{"group": group}])
     urls = make("global/urlMaps", defaultService=backend)
     proxy = make("global/targetHttpProxies", urlMap=urls)
@@ -161,8 +165,12 @@ def deploy_and_destroy(sandbox: Sandbox, number: int) -> None:
     sandbox.call("POST", f"{run}?serviceId=bench", {"template": image})
     sandbox.call("POST", f"{secret}?secretId=bench", {"replication": {"automatic": {}}})
     sandbox.call("POST", f"{secret}/bench:addVersion", {"payload": {"data": "c2VjcmV0"}})
-    sandbox.call("POST", f"{bucket}?project={PROJECT}", {"name": "bench", "softDeletePolicy": {"retentionDurationSeconds": "0"}})
-    sandbox.call("POST", "storage.googleapis.com/upload/storage/v1/b/bench/o?uploadType=media&name=o", data=b"x" * 100_000)
+    sandbox.call(
+        "POST", f"{bucket}?project={PROJECT}", {"name": "bench", "softDeletePolicy": {"retentionDurationSeconds": "0"}}
+    )
+    sandbox.call(
+        "POST", "storage.googleapis.com/upload/storage/v1/b/bench/o?uploadType=media&name=o", data=b"x" * 100_000
+    )
     sandbox.call("POST", account, {"accountId": f"bench-{number}"})
     if number % 10 == 0:
         settings = {"tier": "db-f1-micro", "edition": "ENTERPRISE"}
@@ -199,7 +207,13 @@ def main() -> int:
             for _ in range(5):
                 starts.append(sandbox.up())
                 sandbox.command("down")
-            row("start to ready (median of 5)", statistics.median(starts), "s", "<= 1.5", statistics.median(starts) <= 1.5)
+            row(
+                "start to ready (median of 5)",
+                statistics.median(starts),
+                "s",
+                "<= 1.5",
+                statistics.median(starts) <= 1.5,
+            )
             sandbox.up()
             usage = f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable"
             sandbox.call("POST", usage, {"serviceIds": [f"{name}.googleapis.com" for name in APIS]})

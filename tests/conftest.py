@@ -39,7 +39,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             folder = file.rpartition("/")[0]
-            alone = file == "tests/e2e/test_keep.py"  # a deployment of its own, since it takes as long as all others together
+            alone = (
+                file == "tests/e2e/test_keep.py"
+            )  # a deployment of its own, since it takes as long as all others together
             return folder if folder in ("tests/e2e", "tests/clients") and not alone else file
 
     return ByDeployment(config, log)
@@ -93,7 +95,9 @@ class Cloud:
         assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
-    def playbook(self, name: str, *arguments: str, inventory: Path = Path("inventories/sandbox"), **env: str | None) -> Play:
+    def playbook(
+        self, name: str, *arguments: str, inventory: Path = Path("inventories/sandbox"), **env: str | None
+    ) -> Play:
         """Run playbooks/`name` with further environment variables (None: without that one)."""
         start = time.monotonic()
         done = subprocess.run(

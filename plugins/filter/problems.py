@@ -93,7 +93,10 @@ AREAS = {
 }
 REGIONS = frozenset(f"{area}{number}" for area, numbers in AREAS.items() for number in numbers)
 TIERS = {
-    "ENTERPRISE": (r"db-f1-micro|db-g1-small|db-custom-\d+-\d+", "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES"),
+    "ENTERPRISE": (
+        r"db-f1-micro|db-g1-small|db-custom-\d+-\d+",
+        "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES",
+    ),
     "ENTERPRISE_PLUS": (
         r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(-lssd)?",
         "db-perf-optimized-N-CPUS, db-memory-optimized-N-CPUS or db-c4a-highmem-CPUS",
@@ -136,15 +139,24 @@ def bucket_name(value: Any) -> str | None:
         and not value.startswith("goog")
         and "google" not in value
     )
-    return None if valid else "3 to 63 lower-case letters, digits, dashes, underscores and dots, not beginning with goog nor containing google"
+    return (
+        None
+        if valid
+        else "3 to 63 lower-case letters, digits, dashes, underscores and dots, not beginning with goog nor containing google"
+    )
 
 
 def labels(value: Any) -> str | None:
     """Labels (https://cloud.google.com/compute/docs/labeling-resources#requirements)."""
     valid = isinstance(value, Mapping) and all(
-        re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", str(key)) and re.fullmatch(r"[a-z0-9_-]{0,63}", str(text)) for key, text in value.items()
+        re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", str(key)) and re.fullmatch(r"[a-z0-9_-]{0,63}", str(text))
+        for key, text in value.items()
     )
-    return None if valid else "keys and values of at most 63 lower-case letters, digits, dashes and underscores, keys beginning with a letter"
+    return (
+        None
+        if valid
+        else "keys and values of at most 63 lower-case letters, digits, dashes and underscores, keys beginning with a letter"
+    )
 
 
 def no_members(value: Any) -> str | None:
@@ -215,12 +227,20 @@ def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_em
 
 def zone(zone: str, region: str) -> str | None:
     """A zone of the region."""
-    return None if not zone or re.fullmatch(re.escape(region) + "-[a-z]", zone) else f"a zone of {region} is {region}-a, -b, …"
+    return (
+        None
+        if not zone or re.fullmatch(re.escape(region) + "-[a-z]", zone)
+        else f"a zone of {region} is {region}-a, -b, …"
+    )
 
 
 ONE: dict[str, Callable[[Any], str | None]] = {
-    "age": matching(r"(?=.)(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?", "days, hours, minutes and seconds such as 30d or 1d12h"),
-    "account_id": matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "6 to 30 lower-case letters, digits and dashes, beginning with a letter"),
+    "age": matching(
+        r"(?=.)(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?", "days, hours, minutes and seconds such as 30d or 1d12h"
+    ),
+    "account_id": matching(
+        r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "6 to 30 lower-case letters, digits and dashes, beginning with a letter"
+    ),
     "bucket_name": bucket_name,
     "cidr": cidr,
     "domain": matching(domains.NAME.pattern, domains.ALLOWED),
@@ -231,9 +251,12 @@ ONE: dict[str, Callable[[Any], str | None]] = {
     ),
     "labels": labels,
     "memory": matching(r"\d+(?:Mi|Gi)", "a size such as 512Mi or 2Gi"),
-    "name": matching(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", "1 to 63 lower-case letters, digits and dashes, beginning with a letter"),
+    "name": matching(
+        r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", "1 to 63 lower-case letters, digits and dashes, beginning with a letter"
+    ),
     "project_id": matching(
-        r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project id (not its name or number): 6 to 30 lower-case letters, digits and dashes"
+        r"[a-z][a-z0-9-]{4,28}[a-z0-9]",
+        "a project id (not its name or number): 6 to 30 lower-case letters, digits and dashes",
     ),
     "time": matching(r"(?:[01]\d|2[0-3]):[0-5]\d", "a time in UTC such as 03:00"),
 }

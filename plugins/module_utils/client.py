@@ -68,8 +68,10 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
     if params.get("service_account_email") is not None and kind != "machineaccount":
         raise GcpError(f"option service_account_email only works with auth_kind machineaccount, not {kind}")
     if kind != "serviceaccount" and (params.get("service_account_file") or params.get("service_account_contents")):
-        raise GcpError(f"options service_account_file and service_account_contents only work with auth_kind "
-                       f"serviceaccount, not {kind}")
+        raise GcpError(
+            f"options service_account_file and service_account_contents only work with auth_kind "
+            f"serviceaccount, not {kind}"
+        )
     if params.get("access_token") is not None and kind != "accesstoken":
         raise GcpError(f"option access_token only works with auth_kind accesstoken, not {kind}")
     try:
@@ -182,9 +184,14 @@ class Client:
         try:
             return response.json() if response.content else {}
         except ValueError:
-            raise ApiError(self._attempts[-1], response.status_code, "", f"{urlsplit(url).hostname} answered with "
-                           f"{response.headers.get('Content-Type', 'something')} instead of JSON",
-                           hint="Check the proxy between here and Google") from None
+            raise ApiError(
+                self._attempts[-1],
+                response.status_code,
+                "",
+                f"{urlsplit(url).hostname} answered with "
+                f"{response.headers.get('Content-Type', 'something')} instead of JSON",
+                hint="Check the proxy between here and Google",
+            ) from None
 
     def error(self, response: requests.Response) -> ApiError:
         """The ApiError that an unsuccessful RESPONSE stands for."""
@@ -271,8 +278,7 @@ def _passing(error: Exception) -> bool:
 
 def _unsent(error: Exception) -> bool:
     """The request cannot have reached Google."""
-    names = (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError,
-             google.auth.exceptions.TransportError)
+    names = (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError, google.auth.exceptions.TransportError)
     return isinstance(error, names) or "NewConnectionError" in repr(error)
 
 

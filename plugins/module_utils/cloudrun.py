@@ -49,8 +49,15 @@ CONDITIONS: dict[str, Any] = {
     "mutually_exclusive": [("network", "vpc_connector"), ("subnetwork", "vpc_connector")],
 }
 RESERVED = (
-    "PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX",
-    "CLOUD_RUN_TASK_ATTEMPT", "CLOUD_RUN_TASK_COUNT",
+    "PORT",
+    "K_SERVICE",
+    "K_REVISION",
+    "K_CONFIGURATION",
+    "CLOUD_RUN_JOB",
+    "CLOUD_RUN_EXECUTION",
+    "CLOUD_RUN_TASK_INDEX",
+    "CLOUD_RUN_TASK_ATTEMPT",
+    "CLOUD_RUN_TASK_COUNT",
 )
 UNITS = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 FAILED = "CONDITION_FAILED"
@@ -75,13 +82,16 @@ def same_network(wanted: Any, live: Any) -> bool:
     """The first of the network interfaces, named one way or the other."""
     live = live or [{}]
     return len(live) == 1 and all(
-        value is None or same_resource(value, live[0].get(key)) for key, value in wanted[0].items())
+        value is None or same_resource(value, live[0].get(key)) for key, value in wanted[0].items()
+    )
 
 
 def check_place(params: Mapping[str, Any], option: str) -> None:
     """Raise InvalidInput for a name (in OPTION) or a region that cannot be."""
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?", params[option]):
-        raise InvalidInput(option, params[option], "give up to 49 lower case letters, digits and hyphens, a letter first")
+        raise InvalidInput(
+            option, params[option], "give up to 49 lower case letters, digits and hyphens, a letter first"
+        )
     if not re.fullmatch(r"[a-z]+-[a-z]+\d+", params["region"]):
         raise InvalidInput("region", params["region"], "give a region such as europe-west2")
 
@@ -96,7 +106,9 @@ def check_range(params: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]]
 def failure(body: Mapping[str, Any]) -> str:
     """Why a service's newest revision does not serve, or a job cannot be run, in Google's words; "" when it can."""
     conditions = [body.get("terminalCondition") or {}, *(body.get("conditions") or ())]
-    return max((found.get("message") or "" for found in conditions if found.get("state") == FAILED), key=len, default="")
+    return max(
+        (found.get("message") or "" for found in conditions if found.get("state") == FAILED), key=len, default=""
+    )
 
 
 def rules(template: str, *, optional: Collection[str] = (), same: Mapping[str, Callable[[Any, Any], bool]]) -> Rules:
@@ -167,8 +179,15 @@ class CloudRun(Resource):
         """Plain variables first, those from secrets after them, each by name."""
         plain = [{"name": name, "value": text(value)} for name, value in sorted(self.params["env"].items())]
         secret = [
-            {"name": name, "valueSource": {"secretKeyRef": {
-                "secret": relative(source["secret"]), "version": str(source.get("version") or "latest")}}}
+            {
+                "name": name,
+                "valueSource": {
+                    "secretKeyRef": {
+                        "secret": relative(source["secret"]),
+                        "version": str(source.get("version") or "latest"),
+                    }
+                },
+            }
             for name, source in sorted(self.params["secret_env"].items())
             if isinstance(source, dict) and source.get("secret")
         ]
@@ -193,8 +212,11 @@ class CloudRun(Resource):
         check_range(params, self.ranges)
         for option in ("cpu", "memory"):
             if not quantity(params[option]):
-                raise InvalidInput(option, params[option], "give a quantity such as 2 or 500m" if option == "cpu"
-                                   else "give a quantity such as 512Mi or 2Gi")
+                raise InvalidInput(
+                    option,
+                    params[option],
+                    "give a quantity such as 2 or 500m" if option == "cpu" else "give a quantity such as 512Mi or 2Gi",
+                )
         for option in ("env", "secret_env"):
             for name in params[option]:
                 if name in RESERVED or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
@@ -212,15 +234,15 @@ class CloudRun(Resource):
 
     def create(self) -> dict[str, Any]:
         return self.patiently(
-            lambda: self.client.post(self.collection, self.body({}), params=self.create_params, safe=True))
+            lambda: self.client.post(self.collection, self.body({}), params=self.create_params, safe=True)
+        )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         return self.patiently(lambda: self.client.request("PATCH", self.url, self.body(live)))
 
     def patiently(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What CALL returns, called again while the service account and its grants may be on their way."""
-        return self.client.patiently(
-            call, lambda error: error.spreading, timeout=min(self.timeout, PATIENCE), pause=5)
+        return self.client.patiently(call, lambda error: error.spreading, timeout=min(self.timeout, PATIENCE), pause=5)
 
     def body(self, live: dict[str, Any]) -> dict[str, Any]:
         """Everything: what is declared, and what is not ours of LIVE."""

@@ -51,9 +51,7 @@ def differences(wanted: Any, live: Any, rules: Rules, path: str = "") -> list[st
             return [path]
         live = live if isinstance(live, Mapping) else {}
         found = [
-            name
-            for key, value in wanted.items()
-            for name in differences(value, live.get(key), rules, _join(path, key))
+            name for key, value in wanted.items() for name in differences(value, live.get(key), rules, _join(path, key))
         ]
         return found + [_join(path, key) for key in _surplus(wanted, live, rules, path)]
     if isinstance(wanted, (list, tuple)):
@@ -78,7 +76,7 @@ def same_link(wanted: Any, live: Any) -> bool:
 def relative(link: Any) -> str:
     """The part of a resource link from "projects/" on; "" for None."""
     text = str(link or "")
-    return text[text.find("projects/"):] if "projects/" in text else text
+    return text[text.find("projects/") :] if "projects/" in text else text
 
 
 def same_resource(wanted: Any, live: Any) -> bool:
@@ -130,7 +128,9 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
                 merged[key] = overlay(live.get(key), value, rules, _join(path, key))
         return merged
     if isinstance(wanted, (list, tuple)):
-        return [overlay(mate, value, rules, path) for value, mate in _mates(list(wanted), list(live or ()), rules, path)]
+        return [
+            overlay(mate, value, rules, path) for value, mate in _mates(list(wanted), list(live or ()), rules, path)
+        ]
     return copy.deepcopy(wanted)
 
 

@@ -10,14 +10,17 @@ import re
 from collections.abc import Mapping
 
 DISABLED = frozenset({"SERVICE_DISABLED", "accessNotConfigured"})
-SPREADING = tuple(re.compile(pattern, re.IGNORECASE) for pattern in (
-    # Users and groups that do not exist never will by waiting.
-    r"service ?account\b.*(does not|doesn't|may not) exist",
-    r"unknown service account",
-    r"permission 'iam\.serviceaccounts\.actas' denied",
-    r"permission denied on secret",
-    r"take a few minutes to propagate",
-))
+SPREADING = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # Users and groups that do not exist never will by waiting.
+        r"service ?account\b.*(does not|doesn't|may not) exist",
+        r"unknown service account",
+        r"permission 'iam\.serviceaccounts\.actas' denied",
+        r"permission denied on secret",
+        r"take a few minutes to propagate",
+    )
+)
 PERMISSION = re.compile(r"[a-z][a-zA-Z]*(?:\.[a-z][a-zA-Z]*){2,3}(?![\w.])")
 
 
@@ -98,7 +101,8 @@ def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
     message = str(error.get("message") or (entries[0].get("message") if entries else "") or "no message")
     violations = [
         f"{violation.get('field', '')}: {violation.get('description', '')}"
-        for detail in details for violation in detail.get("fieldViolations") or ()
+        for detail in details
+        for violation in detail.get("fieldViolations") or ()
         if violation.get("description", "") not in message
     ]
     return (symbols or [""])[0], "; ".join([message, *violations]), info.get("metadata") or {}, set(symbols)

@@ -17,7 +17,15 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETMANAGER
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
 
-RESOURCE_TYPES = ("bucket", "iap_backend_service", "iap_run_service", "project", "run_service", "secret", "service_account")
+RESOURCE_TYPES = (
+    "bucket",
+    "iap_backend_service",
+    "iap_run_service",
+    "project",
+    "run_service",
+    "secret",
+    "service_account",
+)
 # https://cloud.google.com/iam/docs/principal-identifiers
 MEMBER = re.compile(
     r"(user|group|serviceAccount):[^@\s:]+@[^@\s]+\.[^@\s.]+"
@@ -26,7 +34,8 @@ MEMBER = re.compile(
     r"|project(Owner|Editor|Viewer):\S+"
     r"|deleted:(user|group|serviceAccount|principal):\S+"
     r"|principal(Set)?://\S+"
-    r"|allUsers|allAuthenticatedUsers")
+    r"|allUsers|allAuthenticatedUsers"
+)
 # A policy that does not ask for version 3 comes back without its conditions, and writing it back would drop them.
 VERSION = 3
 
@@ -114,21 +123,21 @@ def exactly(members: list[str]) -> Callable[[list[str]], list[str]]:
 
 def members_of(policy: dict[str, Any], role: str) -> list[str]:
     """Who holds ROLE without a condition, sorted."""
-    return sorted({
-        member
-        for binding in policy.get("bindings") or ()
-        if binding.get("role") == role and not binding.get("condition")
-        for member in binding.get("members") or ()
-    })
+    return sorted(
+        {
+            member
+            for binding in policy.get("bindings") or ()
+            if binding.get("role") == role and not binding.get("condition")
+            for member in binding.get("members") or ()
+        }
+    )
 
 
 def with_members(policy: dict[str, Any], role: str, members: list[str]) -> dict[str, Any]:
     """POLICY in which exactly MEMBERS hold ROLE without a condition; every other binding as it was."""
     policy = copy.deepcopy(policy)
     policy["bindings"] = [
-        binding
-        for binding in policy.get("bindings") or ()
-        if binding.get("role") != role or binding.get("condition")
+        binding for binding in policy.get("bindings") or () if binding.get("role") != role or binding.get("condition")
     ]
     if members:
         policy["bindings"].append({"role": role, "members": sorted(members)})

@@ -27,7 +27,9 @@ def retired(what: str, also: str = "") -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        told = re.search(r"shut ?down|turned down|deprecated|no longer (available|supported)|retired", error.message, re.I)
+        told = re.search(
+            r"shut ?down|turned down|deprecated|no longer (available|supported)|retired", error.message, re.I
+        )
         if error.status not in (404, 405, 410, 501) and not (told and 400 <= error.status < 500):
             raise
         raise GcpError(

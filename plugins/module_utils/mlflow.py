@@ -119,9 +119,11 @@ def read_answer(response: Any) -> Answer:
     by_iap = "x-goog-iap-generated-response" in response.headers
     by_server = (
         200 <= status < 300
-        or isinstance(body, dict) and ("error_code" in body or "detail" in body)
+        or isinstance(body, dict)
+        and ("error_code" in body or "detail" in body)
         # MLflow answers an exception of its own with a bare page; of Google's front only IAP says 500, and says that it was IAP.
-        or status == 500 and not by_iap
+        or status == 500
+        and not by_iap
         or "DNS rebinding" in reason
         or "Cross-origin" in reason
     )
@@ -196,7 +198,9 @@ def spreading(outcome: Answer | Exception, idempotent: bool, bucket: bool = Fals
     if isinstance(outcome, Exception):
         text = str(outcome)
         # SSLError and ConnectTimeout are among the ConnectionErrors: a new load balancer answers so for its first minutes.
-        passing = isinstance(outcome, requests.exceptions.ConnectionError) and not isinstance(outcome, requests.exceptions.ProxyError)
+        passing = isinstance(outcome, requests.exceptions.ConnectionError) and not isinstance(
+            outcome, requests.exceptions.ProxyError
+        )
         final = any(word in text for word in ("CERTIFICATE_VERIFY_FAILED", "resolve", "Name or service"))
         return idempotent and passing and not final
     if outcome.by_server:
@@ -221,7 +225,9 @@ def door_hint(outcome: Answer | Exception) -> str:
         if isinstance(outcome, requests.exceptions.ReadTimeout):
             return ""
         if isinstance(outcome, requests.exceptions.SSLError):
-            return "The managed certificate may not be ACTIVE yet: the domain must resolve to the load balancer's address."
+            return (
+                "The managed certificate may not be ACTIVE yet: the domain must resolve to the load balancer's address."
+            )
         return "Does the domain resolve to the load balancer's address?"
     if "DNS rebinding" in outcome.reason:
         return "MLFLOW_SERVER_ALLOWED_HOSTS of the Cloud Run service must name the domain."
@@ -281,7 +287,9 @@ class Probe:
         told = network_reason(outcome) if isinstance(outcome, Exception) else str(outcome)
         raise ProbeError(path, f"{method} {self.door.url}{where}", told, hint or door_hint(outcome))
 
-    def call(self, outer: str, inner: str, method: str, where: str, hint: str = "", bucket: bool = False, **kwargs: Any) -> Answer:
+    def call(
+        self, outer: str, inner: str, method: str, where: str, hint: str = "", bucket: bool = False, **kwargs: Any
+    ) -> Answer:
         """Send as the logger account; a failure is of path ``outer`` in front of MLflow, of ``inner`` behind it."""
         idempotent = method in ("GET", "PUT", "DELETE")
         outcome = self.door.until(
@@ -290,7 +298,9 @@ class Probe:
         )
         if isinstance(outcome, Answer) and outcome.ok:
             return outcome
-        behind = outcome.by_server if isinstance(outcome, Answer) else isinstance(outcome, requests.exceptions.ReadTimeout)
+        behind = (
+            outcome.by_server if isinstance(outcome, Answer) else isinstance(outcome, requests.exceptions.ReadTimeout)
+        )
         if behind and isinstance(outcome, Answer) and outcome.status == 403:
             self._fail(outer, method, where, outcome)
         self._fail(inner if behind else outer, method, where, outcome, hint if behind else "")
@@ -298,6 +308,7 @@ class Probe:
     def check_iap(self) -> None:
         """A browser without a session is sent to sign in; an account without access gets 403."""
         with self._timed(self.iap, "anonymous"):
+
             def redirected(outcome: Any) -> bool:
                 return (
                     isinstance(outcome, Answer)
@@ -311,20 +322,26 @@ class Probe:
                 lambda seen: not redirected(seen) and (isinstance(seen, Answer) or spreading(seen, True)),
             )
             if not redirected(outcome):
-                hint = door_hint(outcome) if isinstance(outcome, Exception) else (
-                    "It must be sent to accounts.google.com: is IAP enabled on the backend service?"
+                hint = (
+                    door_hint(outcome)
+                    if isinstance(outcome, Exception)
+                    else ("It must be sent to accounts.google.com: is IAP enabled on the backend service?")
                 )
                 self._fail("anonymous", "GET", "/", outcome, hint)
         if self.stranger is None:
             return
         with self._timed(self.iap, "stranger"):
+
             def refused(outcome: Any) -> bool:
                 return isinstance(outcome, Answer) and outcome.status == 403 and not outcome.by_server
 
             outcome = self.door.until(
                 lambda: self.door.attempt("GET", "/version", self.stranger),
-                lambda seen: not refused(seen) and (
-                    spreading(seen, True) or isinstance(seen, Answer) and seen.ok  # a removed grant lingers as well
+                lambda seen: (
+                    not refused(seen)
+                    and (
+                        spreading(seen, True) or isinstance(seen, Answer) and seen.ok  # a removed grant lingers as well
+                    )
                 ),
             )
             if not refused(outcome):
@@ -345,7 +362,10 @@ class Probe:
         now = int(time.time() * 1000)
         params = {"learning_rate": "0.1", "comment": "Gr\u00fc\u00dfe, \u6771\u4eac & 'quotes' \"100%\""}
         tags = {"probe": self.name}
-        history = [{"key": "loss", "value": value, "timestamp": now + step, "step": step} for step, value in enumerate((1.5, 1 / 3, -2e-300))]
+        history = [
+            {"key": "loss", "value": value, "timestamp": now + step, "step": step}
+            for step, value in enumerate((1.5, 1 / 3, -2e-300))
+        ]
         with self._timed(self.paths, "1a", "1b"):
             artifact_root = self._write(now, params, tags, history)
         with self._timed(self.paths, "1c", "1d"):
@@ -367,25 +387,42 @@ class Probe:
         # A search first: it needs the database, changes nothing, and so may be repeated.
         self.call("1a", "1b", "GET", f"{_API}/experiments/search", hint, params={"max_results": 1})
         self.made["experiment"] = ""  # its answer may be lost
-        self.made["experiment"] = self._field(post("experiments/create", {"name": self.name}), "experiment_id", "experiments/create")
-        created = post("runs/create", {"experiment_id": self.made["experiment"], "start_time": now, "run_name": self.name})
+        self.made["experiment"] = self._field(
+            post("experiments/create", {"name": self.name}), "experiment_id", "experiments/create"
+        )
+        created = post(
+            "runs/create", {"experiment_id": self.made["experiment"], "start_time": now, "run_name": self.name}
+        )
         info = self._field(created, "run", "runs/create").get("info", {})
         run_id = self.made["run"] = self._field(info, "run_id", "runs/create")
-        post("runs/log-batch", {
-            "run_id": run_id,
-            "params": [{"key": k, "value": v} for k, v in params.items()],
-            "tags": [{"key": k, "value": v} for k, v in tags.items()],
-            "metrics": history,
-        })
+        post(
+            "runs/log-batch",
+            {
+                "run_id": run_id,
+                "params": [{"key": k, "value": v} for k, v in params.items()],
+                "tags": [{"key": k, "value": v} for k, v in tags.items()],
+                "metrics": history,
+            },
+        )
         post("runs/update", {"run_id": run_id, "status": "FINISHED", "end_time": now + len(history)})
         self.made["model"] = self.name
         post("registered-models/create", {"name": self.name})
-        version = post("model-versions/create", {"name": self.name, "source": f"runs:/{run_id}/model", "run_id": run_id})
-        self.made["version"] = str(self._field(self._field(version, "model_version", "model-versions/create"), "version", "model-versions/create"))
+        version = post(
+            "model-versions/create", {"name": self.name, "source": f"runs:/{run_id}/model", "run_id": run_id}
+        )
+        self.made["version"] = str(
+            self._field(
+                self._field(version, "model_version", "model-versions/create"), "version", "model-versions/create"
+            )
+        )
         root = str(info.get("artifact_uri", ""))
         if urlsplit(root).scheme != "mlflow-artifacts":
-            raise ProbeError("2a", f"POST {self.door.url}{_API}/runs/create", f"gave artifact_uri {root!r}",
-                             "The server must proxy artifacts (--serve-artifacts --artifacts-destination gs://...).")
+            raise ProbeError(
+                "2a",
+                f"POST {self.door.url}{_API}/runs/create",
+                f"gave artifact_uri {root!r}",
+                "The server must proxy artifacts (--serve-artifacts --artifacts-destination gs://...).",
+            )
         return urlsplit(root).path.strip("/")
 
     def _field(self, body: dict[str, Any], name: str, what: str) -> Any:
@@ -402,7 +439,9 @@ class Probe:
 
         def same(what: str, found: Any, wanted: Any) -> None:
             if found != wanted:
-                raise ProbeError("1d", f"GET {self.door.url}{_API}/{what}", f"answered {found!r}", f"Written was {wanted!r}.")
+                raise ProbeError(
+                    "1d", f"GET {self.door.url}{_API}/{what}", f"answered {found!r}", f"Written was {wanted!r}."
+                )
 
         experiment = get("experiments/get-by-name", experiment_name=self.name).get("experiment", {})
         same("experiments/get-by-name", experiment.get("experiment_id"), self.made["experiment"])
@@ -415,35 +454,64 @@ class Probe:
         same("runs/get", [m["value"] for m in data.get("metrics", []) if m["key"] == "loss"], [history[-1]["value"]])
         points = get("metrics/get-history", run_id=run_id, metric_key="loss").get("metrics", [])
         keys = ("key", "value", "timestamp", "step")
-        same("metrics/get-history", sorted(([_number(p.get(k, 0)) for k in keys] for p in points), key=lambda p: p[3]),
-             [[p[k] for k in keys] for p in history])
-        wanted = {"experiment_ids": [self.made["experiment"]], "filter": "params.learning_rate = '0.1' and metrics.loss < 0"}
+        same(
+            "metrics/get-history",
+            sorted(([_number(p.get(k, 0)) for k in keys] for p in points), key=lambda p: p[3]),
+            [[p[k] for k in keys] for p in history],
+        )
+        wanted = {
+            "experiment_ids": [self.made["experiment"]],
+            "filter": "params.learning_rate = '0.1' and metrics.loss < 0",
+        }
         runs = self.call("1c", "1d", "POST", f"{_API}/runs/search", json=wanted).json().get("runs", [])
         same("runs/search", [r["info"]["run_id"] for r in runs], [run_id])
         version = get("model-versions/get", name=self.name, version=self.made["version"]).get("model_version", {})
         same("model-versions/get", (version.get("run_id"), version.get("status")), (run_id, "READY"))
 
     def _upload(self, where: str, data: bytes, name: str) -> None:
-        hint = ("The log of the Cloud Run service has the reason; usually its service account lacks roles/storage.objectUser "
-                f"on bucket {self.bucket}, or the bucket is not the server's artifacts destination.")
-        self.call("2a", "2b", "PUT", where, hint, bucket=True, data=data, headers={"Content-Type": "application/octet-stream"})
+        hint = (
+            "The log of the Cloud Run service has the reason; usually its service account lacks roles/storage.objectUser "
+            f"on bucket {self.bucket}, or the bucket is not the server's artifacts destination."
+        )
+        self.call(
+            "2a", "2b", "PUT", where, hint, bucket=True, data=data, headers={"Content-Type": "application/octet-stream"}
+        )
         request = f"GET gs://{self.bucket}/{name}"
         found = self.find_object(self.bucket, name)
         if found is None:
-            raise ProbeError("2b", request, "found no object", f"The server wrote the artifact somewhere else than bucket {self.bucket}.")
+            raise ProbeError(
+                "2b",
+                request,
+                "found no object",
+                f"The server wrote the artifact somewhere else than bucket {self.bucket}.",
+            )
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         # A composed object carries no MD5.
         if str(found.get("size")) != str(len(data)) or found.get("md5Hash", md5) != md5:
-            raise ProbeError("2b", request, f"shows {found.get('size')} bytes, MD5 {found.get('md5Hash')}", f"Sent were {len(data)} bytes, MD5 {md5}.")
+            raise ProbeError(
+                "2b",
+                request,
+                f"shows {found.get('size')} bytes, MD5 {found.get('md5Hash')}",
+                f"Sent were {len(data)} bytes, MD5 {md5}.",
+            )
 
     def _download(self, where: str, data: bytes) -> None:
-        listed = self.call("2c", "2d", "GET", f"{_API}/artifacts/list", bucket=True, params={"run_id": self.made["run"]}).json()
+        listed = self.call(
+            "2c", "2d", "GET", f"{_API}/artifacts/list", bucket=True, params={"run_id": self.made["run"]}
+        ).json()
         sizes = {f.get("path"): str(f.get("file_size")) for f in listed.get("files", [])}
         if sizes.get("probe.bin") != str(len(data)):
-            raise ProbeError("2d", f"GET {self.door.url}{_API}/artifacts/list", f"lists {sizes!r}", f"probe.bin has {len(data)} bytes.")
+            raise ProbeError(
+                "2d",
+                f"GET {self.door.url}{_API}/artifacts/list",
+                f"lists {sizes!r}",
+                f"probe.bin has {len(data)} bytes.",
+            )
         got = self.call("2c", "2d", "GET", where, bucket=True).content
         if got != data:
-            raise ProbeError("2c", f"GET {self.door.url}{where}", f"gave {len(got)} bytes that differ from the {len(data)} sent")
+            raise ProbeError(
+                "2c", f"GET {self.door.url}{where}", f"gave {len(got)} bytes that differ from the {len(data)} sent"
+            )
 
     def clean_up(self) -> list[str]:
         """Delete what was made, in reverse; go on after failures. Returns one line for each thing left behind."""
@@ -452,7 +520,13 @@ class Probe:
         made, left = self.made, []
         if made.get("experiment") == "":
             try:
-                found = self.call("cleanup", "cleanup", "GET", f"{_API}/experiments/get-by-name", params={"experiment_name": self.name})
+                found = self.call(
+                    "cleanup",
+                    "cleanup",
+                    "GET",
+                    f"{_API}/experiments/get-by-name",
+                    params={"experiment_name": self.name},
+                )
                 made["experiment"] = found.json()["experiment"]["experiment_id"]
             except (GcpError, KeyError):
                 del made["experiment"]
@@ -466,16 +540,30 @@ class Probe:
                     left.append(f"{what} is left: {error}")
 
         if "version" in made:
-            remove(f"model version {made['model']}/{made['version']}", "DELETE", f"{_API}/model-versions/delete",
-                   json={"name": made["model"], "version": made["version"]})
+            remove(
+                f"model version {made['model']}/{made['version']}",
+                "DELETE",
+                f"{_API}/model-versions/delete",
+                json={"name": made["model"], "version": made["version"]},
+            )
         if "model" in made:
-            remove(f"registered model {made['model']}", "DELETE", f"{_API}/registered-models/delete", json={"name": made["model"]})
+            remove(
+                f"registered model {made['model']}",
+                "DELETE",
+                f"{_API}/registered-models/delete",
+                json={"name": made["model"]},
+            )
         if "artifact" in made:
             remove(f"artifact {made['artifact'].removeprefix(_ARTIFACTS)}", "DELETE", made["artifact"])
         if "run" in made:
             remove(f"run {made['run']}", "POST", f"{_API}/runs/delete", json={"run_id": made["run"]})
         if "experiment" in made:
-            remove(f"experiment {self.name}", "POST", f"{_API}/experiments/delete", json={"experiment_id": made["experiment"]})
+            remove(
+                f"experiment {self.name}",
+                "POST",
+                f"{_API}/experiments/delete",
+                json={"experiment_id": made["experiment"]},
+            )
         return left
 
 

@@ -117,9 +117,7 @@ class Task:
         return returns
 
 
-def run(
-    work: Callable[[Task], dict[str, Any]], argument_spec: Mapping[str, Any], **conditions: Any
-) -> None:
+def run(work: Callable[[Task], dict[str, Any]], argument_spec: Mapping[str, Any], **conditions: Any) -> None:
     """
     The main() of a module: builds it, calls WORK, ends it.
 

@@ -44,10 +44,13 @@ def wait(client: Client, operation: dict[str, Any], url: str, *, timeout: float,
             if time.monotonic() >= end:
                 raise OperationTimeout(
                     f"Cannot {attempt} within {timeout:g} s: operation {operation.get('name')} is still running. "
-                    "It goes on at Google: run again to find its outcome, or raise option timeout where there is one")
+                    "It goes on at Google: run again to find its outcome, or raise option timeout where there is one"
+                )
             if operation.get("kind") == "compute#operation":
                 # Answers when the operation is done, after 2 minutes at the latest: no polling.
-                link = str(operation["selfLink"]).replace("https://www.googleapis.com/", "https://compute.googleapis.com/")
+                link = str(operation["selfLink"]).replace(
+                    "https://www.googleapis.com/", "https://compute.googleapis.com/"
+                )
                 operation = client.request("POST", f"{link}/wait", safe=True, timeout=180)
                 continue
             time.sleep(pause)

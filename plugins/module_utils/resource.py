@@ -84,7 +84,9 @@ class Resource:
             for fixed, instead in self.immutable.items():
                 if f"{path}.".startswith(f"{fixed}."):
                     was, wish = lookup(live, fixed), lookup(self.wanted, fixed)
-                    raise GcpError(f"Cannot update {self.label}: {fixed} is {was!r} and cannot become {wish!r}; {instead}")
+                    raise GcpError(
+                        f"Cannot update {self.label}: {fixed} is {was!r} and cannot become {wish!r}; {instead}"
+                    )
 
     def create(self) -> dict[str, Any]:
         """Google's answer: an operation, the body, or {} to have it read again."""
@@ -125,13 +127,13 @@ class Resource:
         """ANSWER, or what the operation that it is ends with; VERB such as "create"."""
         if not operations.is_operation(answer):
             return answer
-        return operations.wait(
-            self.client, answer, url, timeout=self.timeout, attempt=f"{verb} {self.label}")
+        return operations.wait(self.client, answer, url, timeout=self.timeout, attempt=f"{verb} {self.label}")
 
     def poll(self, ready: Callable[[dict[str, Any]], bool], purpose: str) -> dict[str, Any]:
         """The live body once READY of it is true, read again and again; PURPOSE such as "wait for its creation"."""
         return operations.poll(
-            lambda: self.read() or {}, ready, timeout=self.timeout, attempt=f"{purpose} of {self.label}")
+            lambda: self.read() or {}, ready, timeout=self.timeout, attempt=f"{purpose} of {self.label}"
+        )
 
     @classmethod
     def converge(cls, task: Task) -> dict[str, Any]:

@@ -189,7 +189,9 @@ class BackendService(Resource):
             "protocol": params["protocol"],
             "backends": None if params["groups"] is None else [{"group": link} for link in params["groups"]],
             "iap": None if params["iap"] is None else {"enabled": params["iap"]["enabled"]},
-            "logConfig": None if params["log_enabled"] is None else {
+            "logConfig": None
+            if params["log_enabled"] is None
+            else {
                 "enable": params["log_enabled"],
                 "sampleRate": rate if params["log_enabled"] else None,
             },
@@ -205,10 +207,14 @@ class BackendService(Resource):
         if client and (ident or secret):
             raise InvalidInput("iap.oauth2_client", client, "give it, or oauth2_client_id and oauth2_client_secret")
         if client and not OAUTH_CLIENT.fullmatch(client):
-            raise InvalidInput("iap.oauth2_client", client, "a name such as projects/N/brands/N/identityAwareProxyClients/ID")
+            raise InvalidInput(
+                "iap.oauth2_client", client, "a name such as projects/N/brands/N/identityAwareProxyClients/ID"
+            )
         if bool(ident) != bool(secret):
             given = "oauth2_client_id" if ident else "oauth2_client_secret"
-            raise GcpError(f"option iap: {given} is given alone; give oauth2_client_id and oauth2_client_secret, or neither of them")
+            raise GcpError(
+                f"option iap: {given} is given alone; give oauth2_client_id and oauth2_client_secret, or neither of them"
+            )
 
     def read(self) -> dict[str, Any] | None:
         live = super().read()
@@ -307,7 +313,9 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "description": {"type": "str"},
             "load_balancing_scheme": {
-                "type": "str", "choices": ["EXTERNAL_MANAGED", "EXTERNAL", "INTERNAL_MANAGED"], "default": "EXTERNAL_MANAGED",
+                "type": "str",
+                "choices": ["EXTERNAL_MANAGED", "EXTERNAL", "INTERNAL_MANAGED"],
+                "default": "EXTERNAL_MANAGED",
             },
             "protocol": {"type": "str", "choices": ["HTTP", "HTTPS", "HTTP2"], "default": "HTTPS"},
             "groups": {"type": "list", "elements": "str"},

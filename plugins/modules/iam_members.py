@@ -127,7 +127,9 @@ def validate(params: dict) -> None:
     iam.check_members("members", params["members"])
     if not ROLE.fullmatch(params["role"]):
         raise InvalidInput("role", params["role"], "give roles/NAME or projects/PROJECT/roles/NAME")
-    if params["resource_type"].endswith("run_service") and not re.fullmatch(r"[a-z]+-[a-z]+\d+", params["region"] or ""):
+    if params["resource_type"].endswith("run_service") and not re.fullmatch(
+        r"[a-z]+-[a-z]+\d+", params["region"] or ""
+    ):
         raise InvalidInput("region", params["region"], "give the Cloud Run service's region, such as europe-west2")
     if not params["resource"]:
         raise InvalidInput("resource", params["resource"], f"give the name of a {params['resource_type']}")
@@ -158,8 +160,12 @@ def converge(task: Task) -> dict:
     before, after = iam.change(task, target, params["role"], wish(params))
     binding = {"role": params["role"], "members": after}
     return task.result(
-        changed=before != after, before={"role": params["role"], "members": before}, after=binding,
-        resource=binding, members=after)
+        changed=before != after,
+        before={"role": params["role"], "members": before},
+        after=binding,
+        resource=binding,
+        members=after,
+    )
 
 
 def main() -> None:

@@ -100,7 +100,9 @@ class Brand(Resource):
 
     def differences(self, live: dict[str, Any]) -> list[str]:
         for path in super().differences(live):
-            self.task.warn(f"{self.label} keeps {path} {live.get(path)!r}: the API does not change a brand, the console does")
+            self.task.warn(
+                f"{self.label} keeps {path} {live.get(path)!r}: the API does not change a brand, the console does"
+            )
         return []
 
     def create(self) -> dict[str, Any]:

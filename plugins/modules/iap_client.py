@@ -105,7 +105,9 @@ class OauthClient(Resource):
 
     def validate(self) -> None:
         if not BRAND.fullmatch(self.params["brand"]):
-            raise InvalidInput("brand", self.params["brand"], "a name such as projects/123456789012/brands/123456789012")
+            raise InvalidInput(
+                "brand", self.params["brand"], "a name such as projects/123456789012/brands/123456789012"
+            )
 
     def read(self) -> dict[str, Any] | None:
         try:

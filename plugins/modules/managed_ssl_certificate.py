@@ -148,7 +148,8 @@ def family(task: Task) -> list[dict[str, Any]]:
                 raise
             return []
     return [
-        entry for entry in entries
+        entry
+        for entry in entries
         if entry.get("type") == "MANAGED" and re.fullmatch(rf"{name}(-[0-9a-f]{{8}})?", entry["name"])
     ]
 
@@ -184,7 +185,11 @@ class Certificate(Resource):
             raise InvalidInput("domains", domains, "1 to 100 domain names")
         for domain in domains:
             if not DOMAIN.fullmatch(domain):
-                raise InvalidInput("domains", domain, "a domain name such as mlflow.example.com; Google-managed certificates have no wildcards")
+                raise InvalidInput(
+                    "domains",
+                    domain,
+                    "a domain name such as mlflow.example.com; Google-managed certificates have no wildcards",
+                )
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         managed = live.get("managed") or {}
@@ -200,6 +205,7 @@ class Certificate(Resource):
 
 def delete(task: Task, url: str, attempt: str) -> None:
     """Delete one certificate and wait; patient with what still has it."""
+
     def once() -> None:
         operations.wait(task.client, task.client.request("DELETE", url), url, timeout=600, attempt=attempt)
 
@@ -224,7 +230,12 @@ def absent(task: Task) -> dict[str, Any]:
         changed=bool(gone),
         before={"certificates": names},
         after={"certificates": [name for name in names if name not in gone]},
-        name=task.params["name"], self_link="", status="", domain_status={}, obsolete=[], resource={},
+        name=task.params["name"],
+        self_link="",
+        status="",
+        domain_status={},
+        obsolete=[],
+        resource={},
     )
 
 

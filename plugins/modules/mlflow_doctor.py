@@ -163,7 +163,8 @@ class Doctor:
     def __init__(self, task: Task) -> None:
         self.task, self.params = task, task.params
         self.domain, *self.extra_domains = (
-            name.lower().removesuffix(".") for name in (self.params["domain"], *self.params["extra_domains"]))
+            name.lower().removesuffix(".") for name in (self.params["domain"], *self.params["extra_domains"])
+        )
         self.findings: list[dict[str, str]] = []
         self.checked: list[str] = []
         self._project_policy: dict[str, Any] | None = None
@@ -182,7 +183,11 @@ class Doctor:
             if error.status == 404:
                 self.note(where, "does not exist", missing)
             else:
-                self.note(where, f"cannot be read: {error.message} ({error.status} {error.reason})", error.hint or "see Google's reason")
+                self.note(
+                    where,
+                    f"cannot be read: {error.message} ({error.status} {error.reason})",
+                    error.hint or "see Google's reason",
+                )
             return None
 
     def get(self, where: str, url: str, missing: str) -> Any:
@@ -216,7 +221,11 @@ class Doctor:
         rules = self.look(where, lambda: list(self.task.client.items(url, "items")), fix)
         if rules is None:
             return None
-        rules = [rule for rule in rules if rule["name"].startswith(prefix) and "/targetHttpsProxies/" in rule.get("target", "")]
+        rules = [
+            rule
+            for rule in rules
+            if rule["name"].startswith(prefix) and "/targetHttpsProxies/" in rule.get("target", "")
+        ]
         rule = next((rule for rule in rules if rule.get("portRange") in ("443-443", "443")), None)
         if not rule:
             self.note(where, "no forwarding rule whose name begins so takes port 443 to an HTTPS proxy", fix)
@@ -257,7 +266,8 @@ class Doctor:
             if managed and managed.get("status", "ACTIVE") != "ACTIVE":
                 states = ", ".join(f"{name} {state}" for name, state in (managed.get("domainStatus") or {}).items())
                 self.note(
-                    f"certificate {certificate['name']}", f"is {managed['status']}, not ACTIVE" + (f" ({states})" if states else ""),
+                    f"certificate {certificate['name']}",
+                    f"is {managed['status']}, not ACTIVE" + (f" ({states})" if states else ""),
                     f"let {', '.join(covered)} resolve to {rule.get('IPAddress')} and wait, for up to an hour",
                 )
         if missing:
@@ -281,7 +291,9 @@ class Doctor:
         if wanted is None:
             return
         place = f"IAP of {where}"
-        policy = self.look(place, lambda: policy_of(self.task, "iap_backend_service", backend["name"]).read(self.task), fix)
+        policy = self.look(
+            place, lambda: policy_of(self.task, "iap_backend_service", backend["name"]).read(self.task), fix
+        )
         if policy is None:
             return
         role = "roles/iap.httpsResourceAccessor"
@@ -295,7 +307,9 @@ class Doctor:
     def endpoint_groups(self, backend: dict[str, Any]) -> None:
         fix, groups = again("iap_lb"), [entry.get("group", "") for entry in backend.get("backends") or ()]
         if not groups:
-            self.note(f"backend service {backend['name']}", "has no serverless network endpoint group, requests end here", fix)
+            self.note(
+                f"backend service {backend['name']}", "has no serverless network endpoint group, requests end here", fix
+            )
         for group in groups:
             where = f"serverless NEG {short(group)}"
             neg = self.link(where, group, fix)
@@ -303,13 +317,27 @@ class Doctor:
                 continue
             target = neg.get("cloudRun") or {}
             region, service = short(neg.get("region")), self.params["run_service"]
-            if neg.get("networkEndpointType") != "SERVERLESS" or target.get("service") != service or region != self.params["region"]:
-                leads = f"Cloud Run service {target['service']!r} in {region}" if target.get("service") else "no Cloud Run service"
-                self.note(where, f"leads to {leads} instead of {service!r} in {self.params['region']}",
-                          f"take it off backend service {backend['name']}, delete it and {fix}")
+            if (
+                neg.get("networkEndpointType") != "SERVERLESS"
+                or target.get("service") != service
+                or region != self.params["region"]
+            ):
+                leads = (
+                    f"Cloud Run service {target['service']!r} in {region}"
+                    if target.get("service")
+                    else "no Cloud Run service"
+                )
+                self.note(
+                    where,
+                    f"leads to {leads} instead of {service!r} in {self.params['region']}",
+                    f"take it off backend service {backend['name']}, delete it and {fix}",
+                )
             elif target.get("tag") or target.get("urlMask"):
-                self.note(where, f"leads to a part of the Cloud Run service only ({target})",
-                          f"take it off backend service {backend['name']}, delete it and {fix}")
+                self.note(
+                    where,
+                    f"leads to a part of the Cloud Run service only ({target})",
+                    f"take it off backend service {backend['name']}, delete it and {fix}",
+                )
 
     def run_service(self) -> dict[str, Any] | None:
         name, fix = self.params["run_service"], again("cloudrun")
@@ -321,8 +349,11 @@ class Doctor:
         state = lookup(service, "terminalCondition.state")
         if state not in (None, "CONDITION_SUCCEEDED"):
             condition = service["terminalCondition"]
-            self.note(where, f"is not ready: {condition.get('message') or condition.get('reason') or state}",
-                      f"see the log of its newest revision, mend the cause and {fix}")
+            self.note(
+                where,
+                f"is not ready: {condition.get('message') or condition.get('reason') or state}",
+                f"see the log of its newest revision, mend the cause and {fix}",
+            )
         ingress = service.get("ingress")
         if ingress == "INGRESS_TRAFFIC_ALL":
             self.note(where, "can be reached around the load balancer and IAP (ingress INGRESS_TRAFFIC_ALL)", fix)
@@ -334,7 +365,11 @@ class Doctor:
             self.note(where, "runs as the default service account of Compute Engine, not as one of its own", fix)
         access = lookup(service, "template.vpcAccess") or {}
         attached = [entry.get("network") for entry in access.get("networkInterfaces") or ()]
-        if self.network and not access.get("connector") and self.network not in map(self.network_path, filter(None, attached)):
+        if (
+            self.network
+            and not access.get("connector")
+            and self.network not in map(self.network_path, filter(None, attached))
+        ):
             what = f"attached to network {', '.join(map(str, attached))}" if attached else "attached to no VPC network"
             self.note(where, f"is {what} instead of {self.network}, and cannot reach the database", fix)
         return service
@@ -353,12 +388,20 @@ class Doctor:
             self.note(f"project {self.task.project}", f"cannot be read: {error.message}", error.hint)
             return
         service = self.params["run_service"]
-        self.role(f"Cloud Run service {service}", ("run_service", service, self.params["region"]), "roles/run.invoker", agent,
-                  "the IAP service agent", "iap_lb")
+        self.role(
+            f"Cloud Run service {service}",
+            ("run_service", service, self.params["region"]),
+            "roles/run.invoker",
+            agent,
+            "the IAP service agent",
+            "iap_lb",
+        )
 
     def role(self, where: str, resource: tuple[str, ...], role: str, member: str, what: str, fixer: str) -> None:
         """Note it when MEMBER, who is WHAT, holds ROLE neither on the resource nor on the project."""
-        policy = self.look(f"IAM policy of {where}", lambda: policy_of(self.task, *resource).read(self.task), again(fixer))
+        policy = self.look(
+            f"IAM policy of {where}", lambda: policy_of(self.task, *resource).read(self.task), again(fixer)
+        )
         if policy is None:
             return
         if holds(policy, role, member) or holds(self.project_policy(), role, member):
@@ -369,12 +412,16 @@ class Doctor:
         """Who holds what on the whole project; empty when that may not be read."""
         if self._project_policy is None:
             project = self.task.project
-            found = self.look(f"IAM policy of project {project}", lambda: policy_of(self.task, "project", project).read(self.task), "")
+            found = self.look(
+                f"IAM policy of project {project}", lambda: policy_of(self.task, "project", project).read(self.task), ""
+            )
             self._project_policy = found or {}
         return self._project_policy
 
     def environment(self, service: dict[str, Any]) -> list[dict[str, Any]]:
-        return [entry for container in lookup(service, "template.containers") or () for entry in container.get("env") or ()]
+        return [
+            entry for container in lookup(service, "template.containers") or () for entry in container.get("env") or ()
+        ]
 
     def secret(self, service: dict[str, Any], account: str) -> None:
         if not self.params["secret"]:
@@ -384,13 +431,18 @@ class Doctor:
         references = [lookup(entry, "valueSource.secretKeyRef") for entry in self.environment(service)]
         reference = next((found for found in references if found and short(found.get("secret")) == short(path)), None)
         if reference is None:
-            self.note(f"Cloud Run service {self.params['run_service']}", f"takes no environment variable from {where}, so it has no password",
-                      again("cloudrun"))
+            self.note(
+                f"Cloud Run service {self.params['run_service']}",
+                f"takes no environment variable from {where}, so it has no password",
+                again("cloudrun"),
+            )
         else:
             number = reference.get("version") or "latest"
             version = self.get(f"{where} version {number}", f"{SECRETS}{path}/versions/{number}", again("cloudsql"))
             if version and version.get("state") != "ENABLED":
-                self.note(where, f"version {number}, which Cloud Run uses, is {version.get('state')}", again("cloudsql"))
+                self.note(
+                    where, f"version {number}, which Cloud Run uses, is {version.get('state')}", again("cloudsql")
+                )
         self.role(where, ("secret", path), "roles/secretmanager.secretAccessor", account, "the server", "cloudrun")
 
     def bucket(self, account: str) -> None:
@@ -403,19 +455,31 @@ class Doctor:
         """The server's account signs as itself the URLs of uploads and downloads that go to the bucket directly."""
         email = account.partition(":")[2]
         if self.params["bucket"] and email.endswith(".iam.gserviceaccount.com"):
-            self.role(f"service account {email}", ("service_account", email), "roles/iam.serviceAccountTokenCreator", account,
-                      "the server, which signs for itself", "cloudrun")
+            self.role(
+                f"service account {email}",
+                ("service_account", email),
+                "roles/iam.serviceAccountTokenCreator",
+                account,
+                "the server, which signs for itself",
+                "cloudrun",
+            )
 
     def database(self, service: dict[str, Any] | None) -> None:
         name, fix = self.params["sql_instance"], again("cloudsql")
         if not name:
             return
         where = f"Cloud SQL instance {name}"
-        instance = self.get(where, f"https://sqladmin.googleapis.com/v1/projects/{self.task.project}/instances/{name}", fix)
+        instance = self.get(
+            where, f"https://sqladmin.googleapis.com/v1/projects/{self.task.project}/instances/{name}", fix
+        )
         if service:
             account, policy = lookup(service, "template.serviceAccount"), self.project_policy()
             if policy and not holds(policy, "roles/cloudsql.client", f"serviceAccount:{account}"):
-                self.note(f"project {self.task.project}", f"{account} (the server) does not hold roles/cloudsql.client", again("cloudrun"))
+                self.note(
+                    f"project {self.task.project}",
+                    f"{account} (the server) does not hold roles/cloudsql.client",
+                    again("cloudrun"),
+                )
         if not instance:
             return
         if lookup(instance, "settings.activationPolicy") == "NEVER":
@@ -424,15 +488,24 @@ class Doctor:
             self.note(where, f"is {instance.get('state')}, not RUNNABLE", "wait, or see its operations")
         network = lookup(instance, "settings.ipConfiguration.privateNetwork")
         if self.network and (not network or self.network_path(network) != self.network):
-            self.note(where, f"has its private address in network {relative(network) or 'none'} instead of {self.network}",
-                      "the network of an instance cannot be taken back: see the role cloudsql")
+            self.note(
+                where,
+                f"has its private address in network {relative(network) or 'none'} instead of {self.network}",
+                "the network of an instance cannot be taken back: see the role cloudsql",
+            )
         private = [entry["ipAddress"] for entry in instance.get("ipAddresses") or () if entry.get("type") == "PRIVATE"]
         if not private:
             self.note(where, "has no private address", fix)
-        host = next((entry.get("value") for entry in self.environment(service or {}) if entry.get("name") == "MLFLOW_DB_HOST"), None)
+        host = next(
+            (entry.get("value") for entry in self.environment(service or {}) if entry.get("name") == "MLFLOW_DB_HOST"),
+            None,
+        )
         if private and host and host not in private:
-            self.note(f"Cloud Run service {self.params['run_service']}",
-                      f"MLFLOW_DB_HOST is {host}, the private address of {where} is {private[0]}", again("cloudrun"))
+            self.note(
+                f"Cloud Run service {self.params['run_service']}",
+                f"MLFLOW_DB_HOST is {host}, the private address of {where} is {private[0]}",
+                again("cloudrun"),
+            )
 
     def peering(self) -> None:
         fix = again("network")
@@ -442,9 +515,17 @@ class Doctor:
             return
         peering = next((entry for entry in network.get("peerings") or () if entry.get("name") == PEERING), None)
         if peering is None:
-            self.note(where, f"the peering {PEERING} of private services access is gone, Cloud Run cannot reach the database", fix)
+            self.note(
+                where,
+                f"the peering {PEERING} of private services access is gone, Cloud Run cannot reach the database",
+                fix,
+            )
         elif peering.get("state") != "ACTIVE":
-            self.note(where, f"the peering {PEERING} of private services access is {peering.get('state')}: {peering.get('stateDetails', '')}", fix)
+            self.note(
+                where,
+                f"the peering {PEERING} of private services access is {peering.get('state')}: {peering.get('stateDetails', '')}",
+                fix,
+            )
 
 
 def diagnose(task: Task) -> dict[str, Any]:
@@ -455,7 +536,10 @@ def diagnose(task: Task) -> dict[str, Any]:
     doctor = Doctor(task)
     doctor.examine()
     if doctor.findings:
-        told = "; ".join(f"{number}) {entry['where']}: {entry['problem']} - {entry['fix']}" for number, entry in enumerate(doctor.findings, 1))
+        told = "; ".join(
+            f"{number}) {entry['where']}: {entry['problem']} - {entry['fix']}"
+            for number, entry in enumerate(doctor.findings, 1)
+        )
         count = f"{len(doctor.findings)} findings" if len(doctor.findings) > 1 else "1 finding"
         task.module.fail_json(msg=f"{count}: {told}", findings=doctor.findings, checked=doctor.checked)
     return {"changed": False, "findings": [], "checked": doctor.checked}

@@ -230,10 +230,14 @@ def probe(task: Task) -> dict[str, Any]:
         try:
             return client.get(object_url(bucket, name), absent=True)
         except ApiError as error:
-            raise ProbeError("2b", f"GET gs://{bucket}/{name}", f"answered {error.status}: {error.message}", error.hint) from None
+            raise ProbeError(
+                "2b", f"GET gs://{bucket}/{name}", f"answered {error.status}: {error.message}", error.hint
+            ) from None
 
     name = f"{params['experiment']}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
-    work = Probe(door, params["service_account"], stranger(task), params["bucket"], find_object, params["artifact_size"], name)
+    work = Probe(
+        door, params["service_account"], stranger(task), params["bucket"], find_object, params["artifact_size"], name
+    )
     signal.signal(signal.SIGTERM, stop)
     version, failure, left = "", None, []
     try:
@@ -250,7 +254,9 @@ def probe(task: Task) -> dict[str, Any]:
     if failure or left:
         for line in left if failure else ():
             task.warn(line)
-        task.module.fail_json(msg=str(failure or f"Everything works, but not all could be cleaned up: {'; '.join(left)}"), **found)
+        task.module.fail_json(
+            msg=str(failure or f"Everything works, but not all could be cleaned up: {'; '.join(left)}"), **found
+        )
     return {"changed": params["keep"] and not task.check_mode, **found}
 
 

@@ -80,8 +80,7 @@ READS = {
     "iap": "v1/projects/{project}/iap_web:iapSettings",
     "run": "v2/projects/{project}/locations/us-central1/services?pageSize=1",
     "secretmanager": "v1/projects/{project}/secrets?pageSize=1",
-    "servicenetworking":
-        "v1/services/servicenetworking.googleapis.com/connections?network=projects/{project}/global/networks/-",
+    "servicenetworking": "v1/services/servicenetworking.googleapis.com/connections?network=projects/{project}/global/networks/-",
     "sqladmin": "v1/projects/{project}/instances?maxResults=1",
     "storage": "storage/v1/b?project={project}&maxResults=1",
     "vpcaccess": "v1/projects/{project}/locations?pageSize=1",
@@ -94,7 +93,7 @@ ENABLE_AT_ONCE = 20
 def batches(names: list[str], size: int) -> Iterator[list[str]]:
     """NAMES in lists of at most SIZE."""
     for start in range(0, len(names), size):
-        yield names[start:start + size]
+        yield names[start : start + size]
 
 
 def states(task: Task, names: list[str]) -> dict[str, str]:
@@ -137,8 +136,12 @@ def settle(task: Task, names: list[str]) -> None:
         clean = 0 if found else clean + 1
         return found
 
-    poll(disabled, lambda _found: clean == 2, timeout=task.params["timeout"],
-         attempt=f"wait for {', '.join(reads)} to answer, just enabled in project {task.project},")
+    poll(
+        disabled,
+        lambda _found: clean == 2,
+        timeout=task.params["timeout"],
+        attempt=f"wait for {', '.join(reads)} to answer, just enabled in project {task.project},",
+    )
 
 
 def refuses(task: Task, name: str, read: str) -> bool:
@@ -165,10 +168,13 @@ def converge(task: Task) -> dict:
 
 
 def main() -> None:
-    run(converge, argument_spec={
-        "names": {"type": "list", "elements": "str", "required": True},
-        "timeout": {"type": "int", "default": 600},
-    })
+    run(
+        converge,
+        argument_spec={
+            "names": {"type": "list", "elements": "str", "required": True},
+            "timeout": {"type": "int", "default": 600},
+        },
+    )
 
 
 if __name__ == "__main__":

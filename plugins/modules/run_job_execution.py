@@ -196,7 +196,9 @@ def exit_code(task: dict[str, Any]) -> int:
     """
     code = lookup(task, "lastAttemptResult.exitCode")
     succeeded = any(
-        found.get("type") == "Completed" and found.get("state") == "CONDITION_SUCCEEDED" for found in task.get("conditions") or ())
+        found.get("type") == "Completed" and found.get("state") == "CONDITION_SUCCEEDED"
+        for found in task.get("conditions") or ()
+    )
     return code or (0 if succeeded else -1)
 
 
@@ -206,11 +208,14 @@ def output(task: Task, execution: str, since: str) -> list[str]:
     https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list
     """
     conditions = [
-        'resource.type="cloud_run_job"', f'resource.labels.job_name="{task.params["job"]}"',
+        'resource.type="cloud_run_job"',
+        f'resource.labels.job_name="{task.params["job"]}"',
         f'labels."run.googleapis.com/execution_name"="{execution.rpartition("/")[2]}"',
     ]
     query = {
-        "resourceNames": [f"projects/{task.project}"], "orderBy": "timestamp asc", "pageSize": 1000,
+        "resourceNames": [f"projects/{task.project}"],
+        "orderBy": "timestamp asc",
+        "pageSize": 1000,
         "filter": " AND ".join([*conditions, *([f'timestamp>="{since}"'] if since else [])]),
     }
     found: dict[str, list[dict[str, Any]]] = {}
@@ -227,8 +232,12 @@ def output(task: Task, execution: str, since: str) -> list[str]:
     try:
         with task.client.attempt("read what the job wrote"):
             # Cloud Run's own last word, which follows the container's.
-            operations.poll(read, lambda body: any("Container called exit" in line(entry) for entry in body["entries"]),
-                            timeout=LOG_PATIENCE, attempt="read what the job wrote")
+            operations.poll(
+                read,
+                lambda body: any("Container called exit" in line(entry) for entry in body["entries"]),
+                timeout=LOG_PATIENCE,
+                attempt="read what the job wrote",
+            )
     except operations.OperationTimeout:
         pass  # what is there by now
     except ApiError as error:
@@ -257,10 +266,15 @@ def execute(task: Task) -> dict[str, Any]:
     with task.client.attempt(what):
         name, since, error = start(task, what)
         execution = task.client.get(cloudrun.BASE + name) or {}
-        tasks = sorted(task.client.items(f"{cloudrun.BASE}{name}/tasks", "tasks"), key=lambda entry: entry.get("index", 0))
+        tasks = sorted(
+            task.client.items(f"{cloudrun.BASE}{name}/tasks", "tasks"), key=lambda entry: entry.get("index", 0)
+        )
     codes = [exit_code(entry) for entry in tasks]
     result = {
-        "ran": True, "execution": name, "exit_codes": codes, "output": output(task, name, since),
+        "ran": True,
+        "execution": name,
+        "exit_codes": codes,
+        "output": output(task, name, since),
         "log_uri": execution.get("logUri", ""),
     }
     wrong = [code for code in codes if code not in params["accept"]]

@@ -245,11 +245,19 @@ class Service(cloudrun.CloudRun):
     kind = "Cloud Run service"
     collection_name, id_parameter = "services", "serviceId"
     ranges = {
-        "port": (1, 65535), "concurrency": (1, 1000), "timeout_seconds": (1, 3600), "min_instances": (0, 10000),
+        "port": (1, 65535),
+        "concurrency": (1, 1000),
+        "timeout_seconds": (1, 3600),
+        "min_instances": (0, 10000),
         "max_instances": (1, 10000),
     }
     kept = (
-        *cloudrun.CloudRun.kept, "customAudiences", "defaultUriDisabled", "description", "iapEnabled", "invokerIamDisabled",
+        *cloudrun.CloudRun.kept,
+        "customAudiences",
+        "defaultUriDisabled",
+        "description",
+        "iapEnabled",
+        "invokerIamDisabled",
         "scaling",
     )
     rules = cloudrun.rules(
@@ -362,7 +370,9 @@ def main() -> None:
                 "type": "str",
                 "default": "INGRESS_TRAFFIC_ALL",
                 "choices": [
-                    "INGRESS_TRAFFIC_ALL", "INGRESS_TRAFFIC_INTERNAL_ONLY", "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+                    "INGRESS_TRAFFIC_ALL",
+                    "INGRESS_TRAFFIC_INTERNAL_ONLY",
+                    "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
                 ],
             },
             "startup_probe": {"type": "dict", "options": PROBE},

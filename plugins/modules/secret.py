@@ -165,9 +165,9 @@ class Secret(Resource):
         regions = self.params["replication_locations"]
         self.wanted = {
             "labels": task.labels,
-            "replication":
-                {"userManaged": {"replicas": [{"location": region} for region in regions]}} if regions
-                else {"automatic": {}},
+            "replication": {"userManaged": {"replicas": [{"location": region} for region in regions]}}
+            if regions
+            else {"automatic": {}},
             "version": "1" if self.has_value else None,
             "accessors": self.params["accessors"],
         }

@@ -102,14 +102,17 @@ class Neg(Resource):
 
     def validate(self) -> None:
         if self.params["state"] == "present" and not self.params["cloud_run_service"]:
-            raise InvalidInput("cloud_run_service", self.params["cloud_run_service"], "the short name of a Cloud Run service")
+            raise InvalidInput(
+                "cloud_run_service", self.params["cloud_run_service"], "the short name of a Cloud Run service"
+            )
 
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
         super().check_change(live, changes)
         with self.client.attempt(f"list the backend services that use {self.label}"):
             url = f"https://compute.googleapis.com/compute/v1/projects/{self.task.project}/global/backendServices"
             users = [
-                service["name"] for service in self.client.items(url, "items")
+                service["name"]
+                for service in self.client.items(url, "items")
                 if any(same_link(backend.get("group"), self.url) for backend in service.get("backends") or ())
             ]
         if users:

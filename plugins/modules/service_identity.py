@@ -72,7 +72,9 @@ def identity(task: Task) -> dict:
             operation = task.client.post(url, safe=True)
             agent = wait(task.client, operation, url, timeout=300, attempt=attempt)
             if not agent.get("email"):
-                raise GcpError(f"Cannot {attempt}: Google's answer names no e-mail address, this API has no service agent")
+                raise GcpError(
+                    f"Cannot {attempt}: Google's answer names no e-mail address, this API has no service agent"
+                )
     return task.result(changed=False, before=agent, after=agent, resource=agent, email=agent["email"])
 
 

@@ -96,7 +96,9 @@ class Connection(Resource):
         super().__init__(task)
         self.network = full_path(task.project, "global/networks", self.params["network"])
         if self.network.split("/")[2:4] != ["global", "networks"]:
-            raise InvalidInput("network", self.params["network"], "give a name or projects/PROJECT/global/networks/NAME")
+            raise InvalidInput(
+                "network", self.params["network"], "give a name or projects/PROJECT/global/networks/NAME"
+            )
         self.name = self.network.rpartition("/")[2]
         service = self.params["service"]
         self.collection = f"https://servicenetworking.googleapis.com/v1/services/{service}/connections"
@@ -152,7 +154,9 @@ class Connection(Resource):
             """Still in use says Google; at once clear when an instance is, else true for a while after the last one."""
             in_use = error.reason == "FAILED_PRECONDITION" or "still using" in error.message
             if in_use and (instances := self.instances()):
-                raise GcpError(f"Cannot delete {self.label}: Cloud SQL still uses it; delete first {', '.join(instances)}")
+                raise GcpError(
+                    f"Cannot delete {self.label}: Cloud SQL still uses it; delete first {', '.join(instances)}"
+                )
             return in_use
 
         try:
@@ -178,7 +182,8 @@ class Connection(Resource):
                 for instance in self.client.items(url, "items")
                 if same_resource(
                     self.wanted["network"],
-                    instance.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork"))
+                    instance.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork"),
+                )
             ]
         except ApiError as error:
             if error.disabled:

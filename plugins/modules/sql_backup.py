@@ -89,7 +89,8 @@ def back_up(task: Task) -> dict[str, Any]:
         return task.result(changed=True, before={}, after=body, id="", resource={})
     with client.attempt(what):
         operation = client.patiently(
-            lambda: client.post(url, body), operations.sql_busy, timeout=params["timeout"], pause=3)
+            lambda: client.post(url, body), operations.sql_busy, timeout=params["timeout"], pause=3
+        )
         done = operations.wait(client, operation, url, timeout=params["timeout"], attempt=what)
         number = str(lookup(done, "backupContext.backupId"))
         backup = client.get(f"{url}/{number}") or {}

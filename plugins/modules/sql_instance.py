@@ -208,10 +208,14 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 TIERS = {
-    "ENTERPRISE": ("db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES", r"db-f1-micro|db-g1-small|db-custom-\d+-\d+"),
+    "ENTERPRISE": (
+        "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES",
+        r"db-f1-micro|db-g1-small|db-custom-\d+-\d+",
+    ),
     "ENTERPRISE_PLUS": (
         "db-perf-optimized-N-*, db-memory-optimized-N-* or db-c4a-highmem-*",
-        r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(-lssd)?"),
+        r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(-lssd)?",
+    ),
 }
 LIMITS = {"disk_size_gb": (10, 65536), "backup_retained": (1, 365)}
 # The states in which an instance takes no change, and will by itself.
@@ -236,7 +240,7 @@ class Instance(Resource):
     immutable = {
         "region": "give another name to have a new instance there",
         "databaseVersion": "upgrade it by hand after a backup (gcloud sql instances patch --database-version), "
-                           "then give the new version here",
+        "then give the new version here",
         "settings.dataDiskType": "give the type it has",
     }
 
@@ -259,7 +263,9 @@ class Instance(Resource):
         }
         if params["backup_retained"]:
             backups["backupRetentionSettings"] = {
-                "retainedBackups": params["backup_retained"], "retentionUnit": "COUNT"}
+                "retainedBackups": params["backup_retained"],
+                "retentionUnit": "COUNT",
+            }
         settings = {
             "edition": params["edition"],
             "tier": params["tier"],
@@ -276,11 +282,13 @@ class Instance(Resource):
             },
             "backupConfiguration": backups,
             "locationPreference": {"zone": params["zone"]} if params["zone"] else None,
-            "databaseFlags": flags if flags is None else [
-                {"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
+            "databaseFlags": flags
+            if flags is None
+            else [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
             "maintenanceWindow": params["maintenance_window"],
-            "insightsConfig":
-                None if params["query_insights"] is None else {"queryInsightsEnabled": params["query_insights"]},
+            "insightsConfig": None
+            if params["query_insights"] is None
+            else {"queryInsightsEnabled": params["query_insights"]},
             "userLabels": self.task.labels,
         }
         return {
@@ -341,8 +349,10 @@ class Instance(Resource):
         super().check_change(live, changes)
         network = lookup(live, "settings.ipConfiguration.privateNetwork")
         if network and "settings.ipConfiguration.privateNetwork" in changes:
-            raise GcpError(f"Cannot update {self.label}: its network is {network} and cannot become "
-                           f"{lookup(self.wanted, 'settings.ipConfiguration.privateNetwork')}; give the network it has")
+            raise GcpError(
+                f"Cannot update {self.label}: its network is {network} and cannot become "
+                f"{lookup(self.wanted, 'settings.ipConfiguration.privateNetwork')}; give the network it has"
+            )
 
     def create(self) -> dict[str, Any]:
         try:
@@ -352,7 +362,8 @@ class Instance(Resource):
                 raise
             raise GcpError(
                 f"Cannot create {self.label}: the name is taken by an instance deleted within the last week, for which "
-                f"Google reserves it; give option name another value, or wait ({error.message})") from None
+                f"Google reserves it; give option name another value, or wait ({error.message})"
+            ) from None
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         body = self.patch(live)
@@ -375,7 +386,8 @@ class Instance(Resource):
     def send(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """The operation; waits while another one holds the instance."""
         return self.client.patiently(
-            lambda: self.client.request(method, self.url, body), sql_busy, timeout=self.timeout, pause=5)
+            lambda: self.client.request(method, self.url, body), sql_busy, timeout=self.timeout, pause=5
+        )
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}

@@ -121,7 +121,9 @@ class User(Resource):
     def find(self) -> dict[str, Any] | None:
         """The user as Google has it, None without one."""
         try:
-            return next((user for user in self.client.items(self.collection, "items") if user["name"] == self.name), None)
+            return next(
+                (user for user in self.client.items(self.collection, "items") if user["name"] == self.name), None
+            )
         except ApiError as error:
             # No instance, no user; in check mode it may be still to be made.
             if error.status == 404 and (self.params["state"] == "absent" or self.task.check_mode):
@@ -135,8 +137,10 @@ class User(Resource):
             # In a first --check of a whole deployment the secret is still to be made.
             newest = secretmanager.newest_enabled(self.client, self.secret) if secret else None
         if newest is None and not self.task.check_mode:
-            raise GcpError(f"Cannot set the password of {self.label}: secret {self.secret} has no enabled version; add "
-                           "one (module mlops.mlflow_gcp.secret)")
+            raise GcpError(
+                f"Cannot set the password of {self.label}: secret {self.secret} has no enabled version; add "
+                "one (module mlops.mlflow_gcp.secret)"
+            )
         self.version = newest or {}
         self.wanted["secretVersion"] = str(secretmanager.version_number(newest)) if newest else "1"
         return (secret or {}).get("annotations") or {}
@@ -145,8 +149,7 @@ class User(Resource):
         return self.set_password(lambda body: self.client.post(self.collection, body, safe=True))
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        return self.set_password(
-            lambda body: self.client.request("PUT", self.collection, body, params=self.query))
+        return self.set_password(lambda body: self.client.request("PUT", self.collection, body, params=self.query))
 
     def set_password(self, send: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         """Sends the user with its password, waits, and records the version."""
@@ -169,7 +172,10 @@ class User(Resource):
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         return self.client.patiently(
             lambda: self.client.request("DELETE", self.collection, params=self.query),
-            sql_busy, timeout=self.timeout, pause=3)
+            sql_busy,
+            timeout=self.timeout,
+            pause=3,
+        )
 
     def shown(self, live: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in live.items() if key != "secretVersion"}

@@ -209,7 +209,13 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 API = "https://storage.googleapis.com/storage/v1/b"
 CLASSES = ["STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"]
 # The API calls these otherwise, all others only change their spelling.
-NAMES = {"age_days": "age", "days_since_noncurrent": "daysSinceNoncurrentTime", "methods": "method", "origins": "origin", "response_headers": "responseHeader"}
+NAMES = {
+    "age_days": "age",
+    "days_since_noncurrent": "daysSinceNoncurrentTime",
+    "methods": "method",
+    "origins": "origin",
+    "response_headers": "responseHeader",
+}
 WEEK = 604_800
 QUARTER = 7_776_000
 
@@ -227,6 +233,7 @@ def spelled(options: dict[str, Any] | None) -> dict[str, Any]:
 
 def same_entries(wanted: Any, live: Any) -> bool:
     """The same rules in any order. A missing isLive is not false: it makes the rule reach live objects."""
+
     def key(entries: Any) -> Any:
         if isinstance(entries, list):
             return sorted(json.dumps(entry, sort_keys=True) for entry in entries)
@@ -249,7 +256,9 @@ class Bucket(Resource):
             "softDeletePolicy.retentionDurationSeconds": lambda wanted, live: int(wanted) == int(live or 0),
         },
     )
-    immutable = {"location": "Google does not move a bucket: take another name, or copy the objects and delete this one"}
+    immutable = {
+        "location": "Google does not move a bucket: take another name, or copy the objects and delete this one"
+    }
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -258,18 +267,24 @@ class Bucket(Resource):
         self.url = f"{API}/{self.name}"
         self.collection = API
         self.create_params = {"project": task.project}
-        versioning, rules, retention = (params[key] for key in ("versioning", "lifecycle_rules", "soft_delete_retention_seconds"))
+        versioning, rules, retention = (
+            params[key] for key in ("versioning", "lifecycle_rules", "soft_delete_retention_seconds")
+        )
         self.wanted = {
             "name": self.name,
             "location": (params["location"] or "").upper() or None,
             "storageClass": params["storage_class"],
-            "labels": None if params["labels"] is None else {key: str(value) for key, value in params["labels"].items()},
+            "labels": None
+            if params["labels"] is None
+            else {key: str(value) for key, value in params["labels"].items()},
             "iamConfiguration": {
                 "uniformBucketLevelAccess": {"enabled": params["uniform_access"]},
                 "publicAccessPrevention": params["public_access_prevention"],
             },
             "versioning": None if versioning is None else {"enabled": versioning},
-            "lifecycle": None if rules is None else {
+            "lifecycle": None
+            if rules is None
+            else {
                 "rule": [{"action": spelled(rule["action"]), "condition": spelled(rule["condition"])} for rule in rules]
             },
             "softDeletePolicy": None if retention is None else {"retentionDurationSeconds": str(retention)},
@@ -277,13 +292,23 @@ class Bucket(Resource):
         }
 
     def validate(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", self.name) or "." not in self.name and len(self.name) > 63:
-            raise InvalidInput("name", self.name, "3 to 63 lower case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit")
+        if (
+            not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", self.name)
+            or "." not in self.name
+            and len(self.name) > 63
+        ):
+            raise InvalidInput(
+                "name",
+                self.name,
+                "3 to 63 lower case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
+            )
         if self.params["state"] == "present" and not self.wanted["location"]:
             raise InvalidInput("location", self.params["location"], "a region such as europe-west2")
         retention = self.params["soft_delete_retention_seconds"]
         if retention is not None and retention != 0 and not WEEK <= retention <= QUARTER:
-            raise InvalidInput("soft_delete_retention_seconds", retention, f"0, or {WEEK} (7 days) to {QUARTER} (90 days)")
+            raise InvalidInput(
+                "soft_delete_retention_seconds", retention, f"0, or {WEEK} (7 days) to {QUARTER} (90 days)"
+            )
         for rule in self.params["lifecycle_rules"] or ():
             if not spelled(rule["condition"]):
                 raise InvalidInput("lifecycle_rules", spelled(rule["action"]), "every rule needs a condition")
@@ -317,19 +342,25 @@ class Bucket(Resource):
         with self.client.attempt(f"list the objects of {self.label}"):
             first = self.client.get(f"{self.url}/o", params={"versions": "true", "maxResults": 1}) or {}
         if first.get("items"):
-            raise GcpError(f"Cannot delete {self.label}: it holds objects; set force_destroy: true to delete them and their versions too")
+            raise GcpError(
+                f"Cannot delete {self.label}: it holds objects; set force_destroy: true to delete them and their versions too"
+            )
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         if self.params["force_destroy"]:
             # One request an object: eight at a time make 100,000 artifacts a matter of minutes, not of hours.
             with ThreadPoolExecutor(8) as pool:
-                for _done in pool.map(self._delete_object, self.client.items(f"{self.url}/o", "items", params={"versions": "true"})):
+                for _done in pool.map(
+                    self._delete_object, self.client.items(f"{self.url}/o", "items", params={"versions": "true"})
+                ):
                     pass
         return super().delete(live)
 
     def _delete_object(self, entry: dict[str, Any]) -> None:
         try:
-            self.client.request("DELETE", f"{self.url}/o/{quote(entry['name'], safe='')}", params={"generation": entry["generation"]})
+            self.client.request(
+                "DELETE", f"{self.url}/o/{quote(entry['name'], safe='')}", params={"generation": entry["generation"]}
+            )
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -361,8 +392,14 @@ class Bucket(Resource):
 
 def main() -> None:
     dates = {key: {"type": "str"} for key in ("created_before", "custom_time_before", "noncurrent_time_before")}
-    numbers = {key: {"type": "int"} for key in ("age_days", "days_since_custom_time", "days_since_noncurrent", "num_newer_versions")}
-    lists = {key: {"type": "list", "elements": "str"} for key in ("matches_prefix", "matches_storage_class", "matches_suffix")}
+    numbers = {
+        key: {"type": "int"}
+        for key in ("age_days", "days_since_custom_time", "days_since_noncurrent", "num_newer_versions")
+    }
+    lists = {
+        key: {"type": "list", "elements": "str"}
+        for key in ("matches_prefix", "matches_storage_class", "matches_suffix")
+    }
     run(
         Bucket.converge,
         argument_spec={
@@ -381,12 +418,20 @@ def main() -> None:
                         "type": "dict",
                         "required": True,
                         "options": {
-                            "type": {"type": "str", "required": True, "choices": ["Delete", "SetStorageClass", "AbortIncompleteMultipartUpload"]},
+                            "type": {
+                                "type": "str",
+                                "required": True,
+                                "choices": ["Delete", "SetStorageClass", "AbortIncompleteMultipartUpload"],
+                            },
                             "storage_class": {"type": "str", "choices": CLASSES},
                         },
                         "required_if": [("type", "SetStorageClass", ["storage_class"])],
                     },
-                    "condition": {"type": "dict", "required": True, "options": {**dates, **numbers, **lists, "is_live": {"type": "bool"}}},
+                    "condition": {
+                        "type": "dict",
+                        "required": True,
+                        "options": {**dates, **numbers, **lists, "is_live": {"type": "bool"}},
+                    },
                 },
             },
             "soft_delete_retention_seconds": {"type": "int"},

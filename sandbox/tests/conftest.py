@@ -27,8 +27,11 @@ class Running:
         """Output of `gcp-sandbox WORDS --state …`; raises where it fails and check is set."""
         done = subprocess.run(
             [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)],
-            capture_output=True, text=True, timeout=90, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
         if check and done.returncode:
             raise AssertionError(f"gcp-sandbox {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout + done.stderr

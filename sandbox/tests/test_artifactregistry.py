@@ -36,7 +36,9 @@ def test_repository(api: Api, project: str, url: str, make: Callable[..., dict[s
     assert api("POST", url, params={"repositoryId": "images"}, json={"format": "DOCKER"}).status_code == 409
     assert api("POST", url, params={"repositoryId": "Bad"}, json={"format": "DOCKER"}).status_code == 400
     one = f"{url}/images"
-    assert api("PATCH", one, params={"updateMask": "labels"}, json={"labels": {"a": "b"}}).json()["labels"] == {"a": "b"}
+    assert api("PATCH", one, params={"updateMask": "labels"}, json={"labels": {"a": "b"}}).json()["labels"] == {
+        "a": "b"
+    }
     assert api("PATCH", one, params={"updateMask": "format"}, json={"format": "NPM"}).status_code == 400
     assert [r["name"].rpartition("/")[2] for r in api("GET", url).json()["repositories"]] == ["images"]
     done(api("DELETE", one))
@@ -75,15 +77,24 @@ def test_kinds_of_repositories(api: Api, url: str, make: Callable[..., dict[str,
 
 def test_the_beta_version_knows_less(api: Api, url: str, done: Done) -> None:
     beta = url.replace("/v1/", "/v1beta2/")
-    operation = done(api("POST", beta, params={"repositoryId": "beta"}, json={"format": "DOCKER", "labels": {"a": "b"}}))
-    assert operation["metadata"]["@type"] == "type.googleapis.com/google.devtools.artifactregistry.v1beta2.OperationMetadata"
+    operation = done(
+        api("POST", beta, params={"repositoryId": "beta"}, json={"format": "DOCKER", "labels": {"a": "b"}})
+    )
+    assert (
+        operation["metadata"]["@type"]
+        == "type.googleapis.com/google.devtools.artifactregistry.v1beta2.OperationMetadata"
+    )
     assert api("GET", f"{url}/beta").json()["mode"] == "STANDARD_REPOSITORY"
     seen = api("GET", f"{beta}/beta").json()
     assert seen["labels"] == {"a": "b"} and not seen.keys() & {"mode", "registryUri", "vulnerabilityScanningConfig"}
-    assert "europe-west2" in [place["locationId"] for place in api("GET", beta.rpartition("/europe")[0]).json()["locations"]]
+    assert "europe-west2" in [
+        place["locationId"] for place in api("GET", beta.rpartition("/europe")[0]).json()["locations"]
+    ]
 
 
-def test_images_that_were_added(api: Api, project: str, url: str, make: Callable[..., Any], sandbox: Any, tmp_path: Path) -> None:
+def test_images_that_were_added(
+    api: Api, project: str, url: str, make: Callable[..., Any], sandbox: Any, tmp_path: Path
+) -> None:
     make("docker")
     (tmp_path / "Containerfile").write_text('FROM scratch\nENTRYPOINT ["true"]\n')
     for name in ("app:1", "app:latest", "team/app:2"):

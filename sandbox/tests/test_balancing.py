@@ -58,7 +58,9 @@ def client(api: Any, done: Any, enable: Any, project: str) -> Client:
 def test_backend_services_of_every_scheme_are_filled_in(client: Client) -> None:
     classic = client.make("global/backendServices", name="classic", timeoutSec=10)
     assert {"enableCDN": False, "timeoutSec": 10, "protocol": "HTTP", "port": 80}.items() <= classic.items()
-    passthrough = client.make(f"{REGION}/backendServices", name="passthrough", loadBalancingScheme="EXTERNAL", protocol="TCP")
+    passthrough = client.make(
+        f"{REGION}/backendServices", name="passthrough", loadBalancingScheme="EXTERNAL", protocol="TCP"
+    )
     assert {"enableCDN": False, "port": 80, "portName": "http"}.items() <= passthrough.items()
     internal = client.make(f"{REGION}/backendServices", name="internal", loadBalancingScheme="INTERNAL")
     assert {"protocol": "TCP", "timeoutSec": 30}.items() <= internal.items()
@@ -69,8 +71,9 @@ def test_a_tls_policy_is_kept_by_the_projects_number(client: Client) -> None:
     number = client.get("")["defaultServiceAccount"].split("-")[0]
     policy = "//networksecurity.googleapis.com/projects/{}/locations/global/clientTlsPolicies/x"
     settings = {"clientTlsPolicy": policy.format(client.project), "subjectAltNames": ["spiffe://a/ns/b/sa/c"]}
-    made = client.make("global/backendServices", name="mesh", loadBalancingScheme="INTERNAL_SELF_MANAGED",
-                       securitySettings=settings)  # fmt: skip
+    made = client.make(
+        "global/backendServices", name="mesh", loadBalancingScheme="INTERNAL_SELF_MANAGED", securitySettings=settings
+    )
     assert made["securitySettings"]["clientTlsPolicy"] == policy.format(number)
 
 
@@ -84,7 +87,9 @@ def test_a_bucket_behind_a_cdn_caches_as_google_would(client: Client) -> None:
     for name in ("one", "two", "three"):
         key = {"keyName": name, "keyValue": "AAAAAAAAAAAAAAAAAAAAAA=="}
         client.do("POST", "global/backendBuckets/assets/addSignedUrlKey", key)
-    assert "At most 3" in client.refused("POST", "global/backendBuckets/assets/addSignedUrlKey", key | {"keyName": "four"})
+    assert "At most 3" in client.refused(
+        "POST", "global/backendBuckets/assets/addSignedUrlKey", key | {"keyName": "four"}
+    )
     client.do("POST", "global/backendBuckets/assets/deleteSignedUrlKey?keyName=two")
     usable = client.get("global/backendBuckets/listUsable")
     assert usable["kind"] == "compute#usableBackendBucketList"
@@ -97,7 +102,9 @@ def test_rules_of_a_security_policy_are_filled_in(client: Client, scope: str) ->
     rule = {"action": "deny(403)", "priority": 1000, "match": match}
     policy = client.make(f"{scope}/securityPolicies", name="armor", rules=[rule])
     assert [r["priority"] for r in policy["rules"]] == [1000, 2147483647]
-    assert {"description": "", "preview": False, "kind": "compute#securityPolicyRule"}.items() <= policy["rules"][0].items()
+    assert {"description": "", "preview": False, "kind": "compute#securityPolicyRule"}.items() <= policy["rules"][
+        0
+    ].items()
     client.do("POST", f"{scope}/securityPolicies/armor/addRule", rule | {"priority": 500, "preview": True})
     client.do("POST", f"{scope}/securityPolicies/armor/removeRule?priority=1000")
     assert [r["priority"] for r in client.get(f"{scope}/securityPolicies/armor")["rules"]] == [500, 2147483647]
@@ -111,8 +118,9 @@ def test_proxies_take_certificates_of_certificate_manager(client: Client) -> Non
     backend = client.make(f"{REGION}/backendServices", name="regional", loadBalancingScheme="EXTERNAL_MANAGED")
     url_map = client.make(f"{REGION}/urlMaps", name="regional", defaultService=backend["selfLink"])
     certificate = f"//certificatemanager.googleapis.com/projects/{client.project}/locations/us-central1/certificates/c"
-    proxy = client.make(f"{REGION}/targetHttpsProxies", name="regional", urlMap=url_map["selfLink"],
-                        sslCertificates=[certificate])  # fmt: skip
+    proxy = client.make(
+        f"{REGION}/targetHttpsProxies", name="regional", urlMap=url_map["selfLink"], sslCertificates=[certificate]
+    )
     assert proxy["sslCertificates"] == [certificate] and proxy["tlsEarlyData"] == "DISABLED"
     assert "quicOverride" not in proxy, "only global proxies speak QUIC"
 
@@ -133,25 +141,44 @@ def test_an_endpoint_for_googles_apis(client: Client) -> None:
 
 def test_a_published_service_and_an_endpoint_for_it(client: Client) -> None:
     backend = client.make(f"{REGION}/backendServices", name="published", loadBalancingScheme="INTERNAL")
-    rule = client.make(f"{REGION}/forwardingRules", name="published", loadBalancingScheme="INTERNAL", allPorts=True,
-                       backendService=backend["selfLink"])  # fmt: skip
-    body = {"name": "service", "connectionPreference": "ACCEPT_MANUAL", "targetService": rule["selfLink"],
-            "natSubnets": [client.link(f"{REGION}/subnetworks/default")],
-            "consumerAcceptLists": [{"projectIdOrNum": "somebody", "connectionLimit": 1}]}  # fmt: skip
+    rule = client.make(
+        f"{REGION}/forwardingRules",
+        name="published",
+        loadBalancingScheme="INTERNAL",
+        allPorts=True,
+        backendService=backend["selfLink"],
+    )
+    body = {
+        "name": "service",
+        "connectionPreference": "ACCEPT_MANUAL",
+        "targetService": rule["selfLink"],
+        "natSubnets": [client.link(f"{REGION}/subnetworks/default")],
+        "consumerAcceptLists": [{"projectIdOrNum": "somebody", "connectionLimit": 1}],
+    }
     assert "must be PRIVATE_SERVICE_CONNECT" in client.refused("POST", f"{REGION}/serviceAttachments", body)
-    subnet = client.make(f"{REGION}/subnetworks", name="nat", ipCidrRange="10.77.0.0/24", purpose="PRIVATE_SERVICE_CONNECT",
-                         network=client.link("global/networks/default"))  # fmt: skip
+    subnet = client.make(
+        f"{REGION}/subnetworks",
+        name="nat",
+        ipCidrRange="10.77.0.0/24",
+        purpose="PRIVATE_SERVICE_CONNECT",
+        network=client.link("global/networks/default"),
+    )
     operation = client.do("POST", f"{REGION}/serviceAttachments", body | {"natSubnets": [subnet["selfLink"]]})
     assert operation["operationType"] == "compute.serviceAttachments.insert"
     service = client.get(f"{REGION}/serviceAttachments/service")
     assert service["enableProxyProtocol"] is False and "connectedEndpoints" not in service
-    endpoint = client.make(f"{REGION}/forwardingRules", name="endpoint", IPAddress="10.128.0.77", target=service["selfLink"])
+    endpoint = client.make(
+        f"{REGION}/forwardingRules", name="endpoint", IPAddress="10.128.0.77", target=service["selfLink"]
+    )
     assert endpoint["pscConnectionStatus"] == "PENDING", "this project is not on the list of those it accepts"
     connected = client.get(f"{REGION}/serviceAttachments/service")["connectedEndpoints"]
     assert [(e["endpoint"], e["status"]) for e in connected] == [(endpoint["selfLink"], "PENDING")]
     assert "already being used" in client.refused("DELETE", f"{REGION}/serviceAttachments/service")
     assert client.do("DELETE", f"{REGION}/forwardingRules/endpoint")["operationType"] == "delete"
-    assert client.do("DELETE", f"{REGION}/serviceAttachments/service")["operationType"] == "compute.serviceAttachments.delete"
+    assert (
+        client.do("DELETE", f"{REGION}/serviceAttachments/service")["operationType"]
+        == "compute.serviceAttachments.delete"
+    )
 
 
 def test_a_vpn_gateway_takes_protocols_without_ports(client: Client) -> None:

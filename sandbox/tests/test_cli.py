@@ -70,7 +70,9 @@ def test_browser_names_a_key_of_the_chain_that_hosts_send(sandbox):
         assert b" 200 " in plain.recv(4096)
         with trust.wrap_socket(plain, server_hostname=host) as secure:
             # Public only from Python 3.13 on.
-            chain = [x509.load_pem_x509_certificate(c.public_bytes().encode()) for c in secure._sslobj.get_unverified_chain()]
+            chain = [
+                x509.load_pem_x509_certificate(c.public_bytes().encode()) for c in secure._sslobj.get_unverified_chain()
+            ]
     keys = [c.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for c in chain]
     named = re.search(r"--ignore-certificate-errors-spki-list=(\S+)", sandbox.command("browser", f"https://{host}"))[1]
     assert named in [base64.b64encode(hashlib.sha256(key).digest()).decode() for key in keys]
@@ -144,9 +146,13 @@ def test_status_for_a_person(own):
     own.command("fault", "add", "x", "503")
     session = own.session()
     for name in ("dns", "run"):
-        session.post(f"https://serviceusage.googleapis.com/v1/projects/sandbox-project/services/{name}.googleapis.com:enable")
+        session.post(
+            f"https://serviceusage.googleapis.com/v1/projects/sandbox-project/services/{name}.googleapis.com:enable"
+        )
     session.post("https://storage.googleapis.com/storage/v1/b?project=sandbox-project", json={"name": "some-bucket"})
-    session.post("https://storage.googleapis.com/upload/storage/v1/b/some-bucket/o?uploadType=media&name=o", data=b"12345")
+    session.post(
+        "https://storage.googleapis.com/upload/storage/v1/b/some-bucket/o?uploadType=media&name=o", data=b"12345"
+    )
     text = own.command("status")
     assert "running for " in text
     assert "gs://some-bucket  us  1 object  5 B" in text

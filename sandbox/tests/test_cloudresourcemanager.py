@@ -22,7 +22,9 @@ def enabled(enable: Callable[..., None], project: str) -> None:
 
 
 def policy_of(api: Api, project: str, version: int = 3) -> dict[str, Any]:
-    return api("POST", f"{V1}/projects/{project}:getIamPolicy", json={"options": {"requestedPolicyVersion": version}}).json()
+    return api(
+        "POST", f"{V1}/projects/{project}:getIamPolicy", json={"options": {"requestedPolicyVersion": version}}
+    ).json()
 
 
 def with_binding(api: Api, project: str, **binding: Any) -> Any:
@@ -49,7 +51,9 @@ def test_project_comes_and_goes(api: Api, done: Callable[..., dict[str, Any]]) -
 def test_bad_ids_and_projects_of_others(api: Api) -> None:
     assert api("POST", f"{V1}/projects", json={"projectId": "abc"}).status_code == 400
     assert api("POST", f"{V1}/projects", json={"projectId": "Upper-Case"}).status_code == 400
-    assert api("GET", f"{V1}/projects/somebody-elses").json()["error"]["message"] == "The caller does not have permission"
+    assert (
+        api("GET", f"{V1}/projects/somebody-elses").json()["error"]["message"] == "The caller does not have permission"
+    )
 
 
 def test_stale_etag_is_refused(api: Api, project: str) -> None:
@@ -177,7 +181,10 @@ def test_folders(api: Api, done: Callable[..., dict[str, Any]], organization: st
     assert api("GET", f"{V3}/{one}", as_="stranger@example.com").status_code == 403
     assert api("GET", f"{V3}/folders/1").status_code == 403
     bad = {"displayName": " x", "parent": organization}
-    assert api("POST", f"{V3}/folders", json=bad).json()["error"]["details"][0]["fieldViolations"][0]["field"] == "display_name"
+    assert (
+        api("POST", f"{V3}/folders", json=bad).json()["error"]["details"][0]["fieldViolations"][0]["field"]
+        == "display_name"
+    )
 
 
 def test_folders_of_version_2(api: Api, organization: str) -> None:

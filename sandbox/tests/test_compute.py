@@ -70,22 +70,37 @@ def balancer(compute: Compute) -> Doc:
     """A whole load balancer in front of a Cloud Run service."""
     out = {"address": compute.make("global/addresses", name="ip")}
     out["neg"] = compute.make(
-        "regions/europe-west2/networkEndpointGroups", name="neg", networkEndpointType="SERVERLESS", cloudRun={"service": "s"}
+        "regions/europe-west2/networkEndpointGroups",
+        name="neg",
+        networkEndpointType="SERVERLESS",
+        cloudRun={"service": "s"},
     )
     out["backend"] = compute.make(
-        "global/backendServices", name="backend", protocol="HTTPS", loadBalancingScheme="EXTERNAL_MANAGED",
-        backends=[{"group": out["neg"]["selfLink"]}], iap={"enabled": True}, logConfig={"enable": True},
-    )  # fmt: skip
+        "global/backendServices",
+        name="backend",
+        protocol="HTTPS",
+        loadBalancingScheme="EXTERNAL_MANAGED",
+        backends=[{"group": out["neg"]["selfLink"]}],
+        iap={"enabled": True},
+        logConfig={"enable": True},
+    )
     out["map"] = compute.make("global/urlMaps", name="map", defaultService=out["backend"]["selfLink"])
     managed = {"domains": ["a.example.com"]}
     out["certificate"] = compute.make("global/sslCertificates", name="cert", type="MANAGED", managed=managed)
     out["proxy"] = compute.make(
-        "global/targetHttpsProxies", name="https", urlMap=out["map"]["selfLink"], sslCertificates=[out["certificate"]["selfLink"]]
+        "global/targetHttpsProxies",
+        name="https",
+        urlMap=out["map"]["selfLink"],
+        sslCertificates=[out["certificate"]["selfLink"]],
     )
     out["rule"] = compute.make(
-        "global/forwardingRules", name="rule", IPAddress=out["address"]["address"], portRange="443",
-        target=out["proxy"]["selfLink"], loadBalancingScheme="EXTERNAL_MANAGED",
-    )  # fmt: skip
+        "global/forwardingRules",
+        name="rule",
+        IPAddress=out["address"]["address"],
+        portRange="443",
+        target=out["proxy"]["selfLink"],
+        loadBalancingScheme="EXTERNAL_MANAGED",
+    )
     return out
 
 
@@ -142,7 +157,11 @@ def test_names_are_checked_and_taken(compute: Compute, network: Doc) -> None:
 
 def test_unknown_places_are_refused(compute: Compute) -> None:
     code, reason, message = compute.refused("GET", "regions/europe-west99/subnetworks")
-    assert (code, reason, message) == (400, "invalid", "Invalid value for field 'region': 'europe-west99'. Unknown region.")
+    assert (code, reason, message) == (
+        400,
+        "invalid",
+        "Invalid value for field 'region': 'europe-west99'. Unknown region.",
+    )
     assert compute.refused("GET", "zones/nowhere/networkEndpointGroups")[2].endswith("Unknown zone.")
     assert compute.refused("GET", "regions/europe-west99")[0] == 404
 
@@ -185,7 +204,10 @@ def test_aggregated_lists_have_every_scope(compute: Compute) -> None:
 def test_permissions_are_asked_for(compute: Compute) -> None:
     code, reason, message = compute.refused("GET", "global/networks/default", as_="stranger@example.com")
     assert (code, reason) == (403, "forbidden")
-    assert message == f"Required 'compute.networks.get' permission for 'projects/{compute.project}/global/networks/default'"
+    assert (
+        message
+        == f"Required 'compute.networks.get' permission for 'projects/{compute.project}/global/networks/default'"
+    )
 
 
 # -- networks --------------------------------------------------------------
@@ -193,9 +215,12 @@ def test_permissions_are_asked_for(compute: Compute) -> None:
 
 def test_subnets_must_not_overlap(compute: Compute, network: Doc) -> None:
     subnet = compute.make(
-        "regions/europe-west2/subnetworks", name="sub", network=network["selfLink"], ipCidrRange="10.1.0.0/24",
+        "regions/europe-west2/subnetworks",
+        name="sub",
+        network=network["selfLink"],
+        ipCidrRange="10.1.0.0/24",
         privateIpGoogleAccess=True,
-    )  # fmt: skip
+    )
     assert (subnet["gatewayAddress"], subnet["purpose"], subnet["stackType"]) == ("10.1.0.1", "PRIVATE", "IPV4_ONLY")
     assert compute.get("global/networks/net")["subnetworks"] == [subnet["selfLink"]]
     body = {"name": "two", "network": network["selfLink"]}
@@ -218,7 +243,10 @@ def test_a_subnet_grows_and_changes_by_fingerprint(compute: Compute, network: Do
     fresh = compute.get(f"{path}/grow")["fingerprint"]
     compute.do("PATCH", f"{path}/grow", stale | {"fingerprint": fresh})
     assert compute.get(f"{path}/grow")["privateIpGoogleAccess"] is True
-    immutable = {"fingerprint": compute.get(f"{path}/grow")["fingerprint"], "network": compute.link("global/networks/default")}
+    immutable = {
+        "fingerprint": compute.get(f"{path}/grow")["fingerprint"],
+        "network": compute.link("global/networks/default"),
+    }
     assert compute.refused("PATCH", f"{path}/grow", immutable)[:2] == (400, "invalid")
     compute.do("DELETE", f"{path}/grow")
 
@@ -246,10 +274,16 @@ def test_a_subnet_has_secondary_ranges_and_a_route_for_each(compute: Compute, ne
 def test_subnets_of_ipv6(compute: Compute) -> None:
     network = compute.make("global/networks", name="six", autoCreateSubnetworks=False)
     assert "mtu" not in network
-    path, body = "regions/us-west2/subnetworks", {"name": "only", "network": network["selfLink"], "stackType": "IPV6_ONLY"}
+    path, body = (
+        "regions/us-west2/subnetworks",
+        {"name": "only", "network": network["selfLink"], "stackType": "IPV6_ONLY"},
+    )
     assert compute.refused("POST", path, body)[:2] == (400, "invalid")  # no range of its own
     subnet = compute.make(path, **body, ipv6AccessType="EXTERNAL")
-    assert subnet["ipv6CidrRange"] == subnet["externalIpv6Prefix"] and not {"ipCidrRange", "gatewayAddress"} & subnet.keys()
+    assert (
+        subnet["ipv6CidrRange"] == subnet["externalIpv6Prefix"]
+        and not {"ipCidrRange", "gatewayAddress"} & subnet.keys()
+    )
     fixed = {"fingerprint": subnet["fingerprint"], "ipv6AccessType": "INTERNAL"}
     assert compute.refused("PATCH", f"{path}/only", fixed)[:2] == (400, "invalid")
     compute.do("PATCH", "global/networks/six", {"enableUlaInternalIpv6": True})
@@ -272,18 +306,36 @@ def test_a_router_translates_addresses(compute: Compute, network: Doc) -> None:
     router = compute.make(f"{region}/routers", name="r", network="global/networks/net", bgp={"asn": 64514})
     assert router["bgp"] == {"asn": 64514, "advertiseMode": "DEFAULT", "keepaliveInterval": 20}
     assert (router["network"], router["encryptedInterconnectRouter"]) == (network["selfLink"], False)
-    nat = {"name": "n", "natIpAllocateOption": "MANUAL_ONLY", "natIps": [f"{region}/addresses/nat"],
-           "sourceSubnetworkIpRangesToNat": "LIST_OF_SUBNETWORKS",
-           "subnetworks": [{"name": f"{region}/subnetworks/nat", "sourceIpRangesToNat": ["ALL_IP_RANGES"]}]}  # fmt: skip
-    for wrong in ({"natIps": []}, {"natIpAllocateOption": "AUTO_ONLY"}, {"subnetworks": []}, {"name": "N"},
-                  {"type": "PRIVATE"}, {"subnetworks": [{"name": "regions/us-west2/subnetworks/nat"}]}):  # fmt: skip
+    nat = {
+        "name": "n",
+        "natIpAllocateOption": "MANUAL_ONLY",
+        "natIps": [f"{region}/addresses/nat"],
+        "sourceSubnetworkIpRangesToNat": "LIST_OF_SUBNETWORKS",
+        "subnetworks": [{"name": f"{region}/subnetworks/nat", "sourceIpRangesToNat": ["ALL_IP_RANGES"]}],
+    }
+    for wrong in (
+        {"natIps": []},
+        {"natIpAllocateOption": "AUTO_ONLY"},
+        {"subnetworks": []},
+        {"name": "N"},
+        {"type": "PRIVATE"},
+        {"subnetworks": [{"name": "regions/us-west2/subnetworks/nat"}]},
+    ):
         assert compute.refused("PATCH", f"{region}/routers/r", {"nats": [nat | wrong]})[0] in (400, 404), wrong
-    private = {"name": "n", "type": "PRIVATE", "sourceSubnetworkIpRangesToNat": "ALL_SUBNETWORKS_ALL_IP_RANGES",
-               "rules": [{"ruleNumber": 100, "match": "true", "action": {}}]}  # fmt: skip
+    private = {
+        "name": "n",
+        "type": "PRIVATE",
+        "sourceSubnetworkIpRangesToNat": "ALL_SUBNETWORKS_ALL_IP_RANGES",
+        "rules": [{"ruleNumber": 100, "match": "true", "action": {}}],
+    }
     assert "At least one source active range" in compute.refused("PATCH", f"{region}/routers/r", {"nats": [private]})[2]
     assert compute.do("PATCH", f"{region}/routers/r", {"nats": [nat]})["operationType"] == "patch"
     shown = compute.get(f"{region}/routers/r")["nats"][0]
-    assert (shown["type"], shown["autoNetworkTier"], shown["endpointTypes"]) == ("PUBLIC", "PREMIUM", ["ENDPOINT_TYPE_VM"])
+    assert (shown["type"], shown["autoNetworkTier"], shown["endpointTypes"]) == (
+        "PUBLIC",
+        "PREMIUM",
+        ["ENDPOINT_TYPE_VM"],
+    )
     assert (shown["effectiveTcpTimeWaitTimeoutSec"], shown["enableEndpointIndependentMapping"]) == (120, False)
     assert shown["natIps"] == [address["selfLink"]] and shown["subnetworks"][0]["name"] == subnet["selfLink"]
     used = compute.get(f"{region}/addresses/nat")
@@ -325,11 +377,17 @@ def test_networks_peer_when_both_sides_say_so(compute: Compute) -> None:
     for name, other in (("peer-a", two), ("peer-b", one)):
         body = {"networkPeering": {"name": "to", "network": other["selfLink"], "exchangeSubnetRoutes": True}}
         assert compute.do("POST", f"global/networks/{name}/addPeering", body)["operationType"] == "addPeering"
-        states = [compute.get(f"global/networks/{n}").get("peerings", [{}])[0].get("state") for n in ("peer-a", "peer-b")]
+        states = [
+            compute.get(f"global/networks/{n}").get("peerings", [{}])[0].get("state") for n in ("peer-a", "peer-b")
+        ]
         assert states == (["INACTIVE", None] if name == "peer-a" else ["ACTIVE", "ACTIVE"])
     peering = compute.get("global/networks/peer-a")["peerings"][0]
-    assert peering["updateStrategy"] == "INDEPENDENT" and re.fullmatch(r"\[20\S+\]: Connected\.", peering["stateDetails"])
-    assert compute.do("POST", "global/networks/peer-a/removePeering", {"name": "to"})["operationType"] == "removePeering"
+    assert peering["updateStrategy"] == "INDEPENDENT" and re.fullmatch(
+        r"\[20\S+\]: Connected\.", peering["stateDetails"]
+    )
+    assert (
+        compute.do("POST", "global/networks/peer-a/removePeering", {"name": "to"})["operationType"] == "removePeering"
+    )
     assert compute.get("global/networks/peer-b")["peerings"][0]["state"] == "INACTIVE"
     assert compute.refused("POST", "global/networks/peer-a/removePeering", {"name": "to"})[0] == 400
 
@@ -345,7 +403,11 @@ def test_routes_lead_somewhere(compute: Compute, network: Doc) -> None:
 
 
 def test_firewalls_get_their_defaults(compute: Compute, network: Doc) -> None:
-    body = {"name": "fw", "network": network["selfLink"], "allowed": [{"IPProtocol": "tcp", "ports": ["80", "1000-2000"]}]}
+    body = {
+        "name": "fw",
+        "network": network["selfLink"],
+        "allowed": [{"IPProtocol": "tcp", "ports": ["80", "1000-2000"]}],
+    }
     firewall = compute.make("global/firewalls", **body)
     assert (firewall["direction"], firewall["priority"], firewall["sourceRanges"]) == ("INGRESS", 1000, ["0.0.0.0/0"])
     assert firewall["description"] == "" and "enableLogging" not in firewall
@@ -353,7 +415,9 @@ def test_firewalls_get_their_defaults(compute: Compute, network: Doc) -> None:
     assert beta["enableLogging"] is False
     assert compute.do("PATCH", "global/firewalls/fw", {"disabled": True})["operationType"] == "patch"
     assert compute.get("global/firewalls/fw")["disabled"] is True
-    assert compute.refused("POST", "global/firewalls", body | {"name": "x", "denied": [{"IPProtocol": "all"}]})[0] == 400
+    assert (
+        compute.refused("POST", "global/firewalls", body | {"name": "x", "denied": [{"IPProtocol": "all"}]})[0] == 400
+    )
     bad = body | {"name": "x", "allowed": [{"IPProtocol": "tcp", "ports": ["99999"]}]}
     assert compute.refused("POST", "global/firewalls", bad)[0] == 400
     compute.do("DELETE", "global/firewalls/fw")
@@ -375,11 +439,17 @@ def test_addresses_are_of_nobody_and_know_their_users(compute: Compute, balancer
 def test_allocated_ranges_are_free_ones(compute: Compute, network: Doc) -> None:
     body = {"purpose": "VPC_PEERING", "addressType": "INTERNAL", "network": network["selfLink"]}
     chosen = compute.make("global/addresses", name="range", prefixLength=16, **body)
-    assert chosen["address"].startswith("10.") and chosen["address"].endswith(".0.0") and chosen["network"] == network["selfLink"]
+    assert (
+        chosen["address"].startswith("10.")
+        and chosen["address"].endswith(".0.0")
+        and chosen["network"] == network["selfLink"]
+    )
     within = compute.make("global/addresses", name="within", prefixLength=16, address="172.20.1.1", **body)
     assert within["address"] == "172.20.1.1"
     taken = body | {"name": "again", "prefixLength": 24, "address": "172.20.9.0"}
-    assert "conflicts with existing allocated IP range 'within'" in compute.refused("POST", "global/addresses", taken)[2]
+    assert (
+        "conflicts with existing allocated IP range 'within'" in compute.refused("POST", "global/addresses", taken)[2]
+    )
     compute.do("DELETE", "global/addresses/within")
     taken = body | {"name": "again", "prefixLength": 16, "address": chosen["address"]}
     assert "conflicts with existing allocated IP range 'range'" in compute.refused("POST", "global/addresses", taken)[2]
@@ -397,12 +467,13 @@ def test_a_load_balancer_is_filled_in_as_google_does(compute: Compute, balancer:
     backend = compute.get("global/backendServices/backend")
     expected = {"port": 80, "portName": "http", "timeoutSec": 30, "sessionAffinity": "NONE", "enableCDN": False}
     assert expected.items() <= backend.items()
-    assert backend["backends"] == [{"group": balancer["neg"]["selfLink"], "balancingMode": "UTILIZATION", "capacityScaler": 1.0}]
+    assert backend["backends"] == [
+        {"group": balancer["neg"]["selfLink"], "balancingMode": "UTILIZATION", "capacityScaler": 1.0}
+    ]
     assert repr(backend["logConfig"]["sampleRate"]) == "1"  # not 1.0: clients compare what they read as text
     assert backend["usedBy"] == [{"reference": balancer["map"]["selfLink"]}]
     assert balancer["proxy"]["quicOverride"] == "NONE" and balancer["proxy"]["tlsEarlyData"] == "DISABLED"
     assert balancer["rule"]["portRange"] == "443-443" and balancer["rule"]["networkTier"] == "PREMIUM"
-
 
 
 def test_a_deleted_user_is_shown_for_a_moment(compute: Compute, balancer: Doc) -> None:
@@ -412,21 +483,30 @@ def test_a_deleted_user_is_shown_for_a_moment(compute: Compute, balancer: Doc) -
     time.sleep(1)
     assert len(compute.get("global/backendServices/backend")["usedBy"]) == 1
 
+
 def test_everything_of_it_is_held_by_what_refers_to_it(compute: Compute, balancer: Doc) -> None:
     for path, user in (
         ("regions/europe-west2/networkEndpointGroups/neg", "backendServices/backend"),
-        ("global/backendServices/backend", "urlMaps/map"), ("global/urlMaps/map", "targetHttpsProxies/https"),
+        ("global/backendServices/backend", "urlMaps/map"),
+        ("global/urlMaps/map", "targetHttpsProxies/https"),
         ("global/targetHttpsProxies/https", "forwardingRules/rule"),
         ("global/sslCertificates/cert", "targetHttpsProxies/https"),
-    ):  # fmt: skip
+    ):
         code, reason, message = compute.refused("DELETE", path)
-        assert (code, reason) == (400, "resourceInUseByAnotherResource") and message.endswith(f"global/{user}'"), message
+        assert (code, reason) == (400, "resourceInUseByAnotherResource") and message.endswith(f"global/{user}'"), (
+            message
+        )
 
 
 def test_a_managed_certificate_waits_for_a_rule(compute: Compute, balancer: Doc) -> None:
-    waiting = compute.make("global/sslCertificates", name="waiting", type="MANAGED", managed={"domains": ["b.example.com"]})
-    assert waiting["managed"] == {"domains": ["b.example.com"], "status": "PROVISIONING",
-                                  "domainStatus": {"b.example.com": "PROVISIONING"}}  # fmt: skip
+    waiting = compute.make(
+        "global/sslCertificates", name="waiting", type="MANAGED", managed={"domains": ["b.example.com"]}
+    )
+    assert waiting["managed"] == {
+        "domains": ["b.example.com"],
+        "status": "PROVISIONING",
+        "domainStatus": {"b.example.com": "PROVISIONING"},
+    }
     assert compute.get("global/sslCertificates/cert")["managed"]["status"] == "ACTIVE"
     links = [balancer["certificate"]["selfLink"], waiting["selfLink"]]
     operation = compute.do("POST", "targetHttpsProxies/https/setSslCertificates", {"sslCertificates": links})
@@ -455,20 +535,35 @@ def test_secrets_of_iap_are_hashed(compute: Compute) -> None:
     assert compute.get("global/backendServices/iap")["iap"] == backend["iap"]
     half = {"name": "half", "iap": {"enabled": True, "oauth2ClientId": "id"}}
     assert compute.refused("POST", "global/backendServices", half)[:2] == (400, "invalid")
-    compute.do("PATCH", "global/backendServices/iap", {"iap": {"enabled": True, "oauth2ClientId": "", "oauth2ClientSecret": ""}})
-    assert compute.get("global/backendServices/iap")["iap"]["oauth2ClientSecretSha256"] == hashlib.sha256(b"").hexdigest()
+    compute.do(
+        "PATCH",
+        "global/backendServices/iap",
+        {"iap": {"enabled": True, "oauth2ClientId": "", "oauth2ClientSecret": ""}},
+    )
+    assert (
+        compute.get("global/backendServices/iap")["iap"]["oauth2ClientSecretSha256"] == hashlib.sha256(b"").hexdigest()
+    )
     compute.do("DELETE", "global/backendServices/iap")
 
 
 def test_serverless_backends_take_less(compute: Compute, balancer: Doc) -> None:
-    body = {"name": "bad", "loadBalancingScheme": "EXTERNAL_MANAGED", "backends": [{"group": balancer["neg"]["selfLink"]}]}
+    body = {
+        "name": "bad",
+        "loadBalancingScheme": "EXTERNAL_MANAGED",
+        "backends": [{"group": balancer["neg"]["selfLink"]}],
+    }
     message = compute.refused("POST", "global/backendServices", body | {"timeoutSec": 120})[2]
-    assert message == ("Invalid value for field 'resource.timeoutSec': '120'. Timeout sec is not supported for a backend service "
-                       "with Serverless network endpoint groups.")  # fmt: skip
+    assert message == (
+        "Invalid value for field 'resource.timeoutSec': '120'. Timeout sec is not supported for a backend service "
+        "with Serverless network endpoint groups."
+    )
     assert "Port name" in compute.refused("POST", "global/backendServices", body | {"portName": "x"})[2]
     check = compute.make("global/healthChecks", name="hc", type="HTTP")
     assert check["httpHealthCheck"] == {"port": 80, "proxyHeader": "NONE", "requestPath": "/"}
-    assert "healthcheck" in compute.refused("POST", "global/backendServices", body | {"healthChecks": [check["selfLink"]]})[2]
+    assert (
+        "healthcheck"
+        in compute.refused("POST", "global/backendServices", body | {"healthChecks": [check["selfLink"]]})[2]
+    )
     compute.do("DELETE", "global/healthChecks/hc")
 
 
@@ -488,10 +583,11 @@ def test_url_maps_are_checked(compute: Compute, balancer: Doc) -> None:
     redirect = compute.make("global/urlMaps", name="redirect", defaultUrlRedirect={"httpsRedirect": True})
     assert redirect["defaultUrlRedirect"]["redirectResponseCode"] == "MOVED_PERMANENTLY_DEFAULT"
     for body in (
-        {}, {"defaultService": backend, "defaultUrlRedirect": {"httpsRedirect": True}},
+        {},
+        {"defaultService": backend, "defaultUrlRedirect": {"httpsRedirect": True}},
         {"defaultService": backend, "hostRules": [{"hosts": ["*"], "pathMatcher": "none"}]},
         {"defaultService": backend, "pathMatchers": [{"name": "unused", "defaultService": backend}]},
-    ):  # fmt: skip
+    ):
         assert compute.refused("POST", "global/urlMaps", {"name": "bad"} | body)[:2] == (400, "invalid"), body
     bad = {"name": "bad", "defaultService": compute.link("global/backendServices/none")}
     assert compute.refused("POST", "global/urlMaps", bad)[:2] == (404, "notFound")
@@ -500,21 +596,30 @@ def test_url_maps_are_checked(compute: Compute, balancer: Doc) -> None:
 
 def test_rules_move_between_proxies_and_share_no_address(compute: Compute, balancer: Doc) -> None:
     other = compute.make(
-        "global/targetHttpsProxies", name="https2", urlMap=balancer["map"]["selfLink"],
+        "global/targetHttpsProxies",
+        name="https2",
+        urlMap=balancer["map"]["selfLink"],
         sslCertificates=[balancer["certificate"]["selfLink"]],
-    )  # fmt: skip
+    )
     operation = compute.do("POST", "global/forwardingRules/rule/setTarget", {"target": other["selfLink"]})
     assert operation["operationType"] == "SetTarget"
     assert compute.get("global/forwardingRules/rule")["target"] == other["selfLink"]
     compute.do("POST", "global/forwardingRules/rule/setTarget", {"target": balancer["proxy"]["selfLink"]})
-    body = {"name": "clash", "IPAddress": balancer["address"]["address"], "portRange": "443", "target": other["selfLink"],
-            "loadBalancingScheme": "EXTERNAL_MANAGED"}  # fmt: skip
+    body = {
+        "name": "clash",
+        "IPAddress": balancer["address"]["address"],
+        "portRange": "443",
+        "target": other["selfLink"],
+        "loadBalancingScheme": "EXTERNAL_MANAGED",
+    }
     assert "in-use and would result in a conflict" in compute.refused("POST", "global/forwardingRules", body)[2]
     classic = body | {"portRange": "444", "loadBalancingScheme": "EXTERNAL"}
     assert compute.refused("POST", "global/forwardingRules", classic) == (
-        400, "invalid", "Invalid value for field 'resource.backendService': ''. Load balancing scheme EXTERNAL does not match "
+        400,
+        "invalid",
+        "Invalid value for field 'resource.backendService': ''. Load balancing scheme EXTERNAL does not match "
         "the backend service load balancing scheme EXTERNAL_MANAGED.",
-    )  # fmt: skip
+    )
     compute.do("DELETE", "global/targetHttpsProxies/https2")
 
 
@@ -522,15 +627,22 @@ def test_a_rule_names_its_address_by_a_link_or_a_part_of_one(compute: Compute, b
     compute.make("global/addresses", name="of-link")
     compute.make("regions/europe-west2/addresses", name="elsewhere")
     address = compute.get("global/addresses/of-link")["address"]
-    body = {"name": "by-link", "portRange": "443", "target": balancer["proxy"]["selfLink"],
-            "loadBalancingScheme": "EXTERNAL_MANAGED"}  # fmt: skip
+    body = {
+        "name": "by-link",
+        "portRange": "443",
+        "target": balancer["proxy"]["selfLink"],
+        "loadBalancingScheme": "EXTERNAL_MANAGED",
+    }
     for given in ("global/addresses/of-link", "of-link", compute.link("global/addresses/of-link"), address):
         rule = compute.make("global/forwardingRules", **body, IPAddress=given)
         assert rule["IPAddress"] == address
         compute.do("DELETE", "global/forwardingRules/by-link")
     bad = body | {"IPAddress": "global/addresses/none"}
     assert compute.refused("POST", "global/forwardingRules", bad)[:2] == (404, "notFound")
-    for given in ("regions/europe-west2/addresses/elsewhere", compute.get("regions/europe-west2/addresses/elsewhere")["address"]):
+    for given in (
+        "regions/europe-west2/addresses/elsewhere",
+        compute.get("regions/europe-west2/addresses/elsewhere")["address"],
+    ):
         status, reason, text = compute.refused("POST", "global/forwardingRules", body | {"IPAddress": given})
         assert (status, reason) == (400, "invalid") and text.endswith("Invalid IP address specified.")
     compute.do("DELETE", "global/addresses/of-link")
@@ -555,7 +667,9 @@ def test_labels_have_their_letters(compute: Compute) -> None:
 def test_labels_of_a_rule_come_later(compute: Compute, balancer: Doc) -> None:
     path = "global/forwardingRules/rule"
     rule = compute.get(path)
-    done = compute.call("POST", f"{path}/setLabels", {"labels": {"a": "b"}, "labelFingerprint": rule["labelFingerprint"]}).json()
+    done = compute.call(
+        "POST", f"{path}/setLabels", {"labels": {"a": "b"}, "labelFingerprint": rule["labelFingerprint"]}
+    ).json()
     assert (done["operationType"], done["status"], done["progress"]) == ("setLabels", "DONE", 100)
     assert compute.get(path)["labels"] == {"a": "b"}
 
@@ -571,7 +685,9 @@ def test_ssl_policies_expand_their_profile(compute: Compute) -> None:
 
 
 def test_null_takes_a_field_away(compute: Compute) -> None:
-    compute.make("global/backendServices", name="null", customRequestHeaders=["X-A: b"], loadBalancingScheme="EXTERNAL_MANAGED")
+    compute.make(
+        "global/backendServices", name="null", customRequestHeaders=["X-A: b"], loadBalancingScheme="EXTERNAL_MANAGED"
+    )
     compute.do("PATCH", "global/backendServices/null", {"customRequestHeaders": None})
     assert "customRequestHeaders" not in compute.get("global/backendServices/null")
     compute.do("DELETE", "global/backendServices/null")
@@ -655,12 +771,17 @@ def test_what_was_answered_survives_a_kill(own: Any) -> None:
 
 def test_policy_of_a_subnet(compute: Compute) -> None:
     subnet = "regions/us-central1/subnetworks/default"
-    user, condition = "jane@example.com", {"title": "t", "expression": "request.time < timestamp('2100-01-01T00:00:00Z')"}
+    user, condition = (
+        "jane@example.com",
+        {"title": "t", "expression": "request.time < timestamp('2100-01-01T00:00:00Z')"},
+    )
     binding = {"role": "roles/compute.networkUser", "members": [f"user:{user}"]}
     policy = {"version": 3, "bindings": [binding | {"condition": condition}]}
     given = compute.call("POST", f"{subnet}/setIamPolicy", {"policy": policy}).json()
     assert (given["version"], given["bindings"]) == (3, policy["bindings"])
-    assert compute.get(f"{subnet}/getIamPolicy")["bindings"][0]["role"].startswith("roles/compute.networkUser_withcond_")
+    assert compute.get(f"{subnet}/getIamPolicy")["bindings"][0]["role"].startswith(
+        "roles/compute.networkUser_withcond_"
+    )
     assert compute.get(f"{subnet}/getIamPolicy?optionsRequestedPolicyVersion=3") == given
     asked = {"permissions": ["compute.subnetworks.use", "compute.subnetworks.delete"]}
     held = compute.call("POST", f"{subnet}/testIamPermissions", asked, as_=user).json()

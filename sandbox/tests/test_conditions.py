@@ -7,8 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from gcp_sandbox.conditions import ConditionError, check, evaluate
 
-ATTRIBUTES = {"request.time": datetime(2026, 7, 1, 12, tzinfo=UTC), "resource.name": "projects/1/secrets/x",
-              "resource.type": "secretmanager.googleapis.com/Secret", "request.path": "/api/x"}  # fmt: skip
+ATTRIBUTES = {
+    "request.time": datetime(2026, 7, 1, 12, tzinfo=UTC),
+    "resource.name": "projects/1/secrets/x",
+    "resource.type": "secretmanager.googleapis.com/Secret",
+    "request.path": "/api/x",
+}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,10 @@ def test_unknown_field_names_where(api, project):
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["status"] == "INVALID_ARGUMENT"
-    assert error["message"] == 'Invalid JSON payload received. Unknown name "foo" at \'secret.replication\': Cannot find field.'
+    assert (
+        error["message"]
+        == "Invalid JSON payload received. Unknown name \"foo\" at 'secret.replication': Cannot find field."
+    )
 
 
 def test_wrong_type(api, project):
@@ -71,7 +74,9 @@ def test_a_duration_has_its_unit(api, project):
 
 
 def test_half_a_character_is_refused(api, project):
-    answer = api("POST", NETWORKS.format(project), data=b'{"name": "\\ud800"}', headers={"Content-Type": "application/json"})
+    answer = api(
+        "POST", NETWORKS.format(project), data=b'{"name": "\\ud800"}', headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("Invalid JSON payload received.")
 
@@ -103,10 +108,14 @@ def test_unknown_path_is_an_html_404(api, project):
 def test_several_calls_in_one_request(api, project):
     path = f"/v1/projects/{project}/secrets"
     create = json.dumps({"replication": {"automatic": {}}})
-    calls = [f"POST {path}?secretId=batched HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{create}",
-             f"GET https://secretmanager.googleapis.com{path}/batched HTTP/1.1\r\n\r\n",
-             f"GET {path}/missing"]  # fmt: skip
-    parts = [f"--b\r\nContent-Type: application/http\r\nContent-ID: <id + {n}>\r\n\r\n{c}\r\n" for n, c in enumerate(calls)]
+    calls = [
+        f"POST {path}?secretId=batched HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{create}",
+        f"GET https://secretmanager.googleapis.com{path}/batched HTTP/1.1\r\n\r\n",
+        f"GET {path}/missing",
+    ]
+    parts = [
+        f"--b\r\nContent-Type: application/http\r\nContent-ID: <id + {n}>\r\n\r\n{c}\r\n" for n, c in enumerate(calls)
+    ]
     headers = {"Content-Type": 'multipart/mixed; boundary="b"'}
     answer = api("POST", "https://secretmanager.googleapis.com/batch", data="".join(parts) + "--b--", headers=headers)
     assert answer.status_code == 200
@@ -150,8 +159,17 @@ def test_permission_denied(api, project):
     assert "secretmanager.secrets.list" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("value", [
-    {}, [], "x", 3, {"a": [], "b": {}, "c": None}, [[], [1], [[{}]]], {"é\"\n": [1.5, "x", True, {"b": [{"c": -1}, "y"]}]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        "x",
+        3,
+        {"a": [], "b": {}, "c": None},
+        [[], [1], [[{}]]],
+        {'é"\n': [1.5, "x", True, {"b": [{"c": -1}, "y"]}]},
+    ],
+)
 def test_json_is_written_as_the_library_does(value):
     assert pretty(value) == json.dumps(value, indent=2)

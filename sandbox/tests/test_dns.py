@@ -47,10 +47,16 @@ def test_zone_records_and_changes(api: Api, base: str) -> None:
     assert api("GET", f"{url}/zone/changes/{change['id']}").json()["status"] == "done"
     assert [c["id"] for c in api("GET", f"{url}/zone/changes").json()["changes"]] == ["1", "0"]
     assert api("POST", f"{url}/zone/changes", json={"additions": [record]}).status_code == 409
-    assert reason(api("POST", f"{url}/zone/changes", json={"deletions": [record | {"ttl": 1}]})) == (412, "conditionNotMet")
+    assert reason(api("POST", f"{url}/zone/changes", json={"deletions": [record | {"ttl": 1}]})) == (
+        412,
+        "conditionNotMet",
+    )
     assert sorted(r["type"] for r in api("GET", f"{url}/zone/rrsets").json()["rrsets"]) == ["A", "NS", "SOA"]
     assert reason(api("DELETE", f"{url}/zone")) == (400, "containerNotEmpty")
-    assert api("PATCH", f"{url}/zone", json={"description": "new"}).json()["zoneContext"]["newValue"]["description"] == "new"
+    assert (
+        api("PATCH", f"{url}/zone", json={"description": "new"}).json()["zoneContext"]["newValue"]["description"]
+        == "new"
+    )
     assert api("DELETE", f"{url}/zone/rrsets/www.example.com./A").status_code == 200
     assert api("DELETE", f"{url}/zone").status_code == 200
     assert reason(api("GET", f"{url}/zone")) == (404, "notFound")
@@ -64,7 +70,13 @@ def test_what_records_may_be(api: Api, base: str) -> None:
     assert api("POST", sets, json=record).status_code == 200
     alias = record | {"type": "CNAME", "rrdatas": ["other.test."]}
     assert reason(api("POST", sets, json=alias)) == (400, "cnameResourceRecordSetConflict")
-    for wrong in ({"rrdatas": ["10.0.0"]}, {"type": "AAAA"}, {"name": "www.other.test."}, {"type": "X"}, {"rrdatas": []}):
+    for wrong in (
+        {"rrdatas": ["10.0.0"]},
+        {"type": "AAAA"},
+        {"name": "www.other.test."},
+        {"type": "X"},
+        {"rrdatas": []},
+    ):
         assert reason(api("POST", sets, json=record | {"name": "a.rules.test."} | wrong)) == (400, "invalid"), wrong
     assert reason(api("DELETE", f"{sets}/rules.test./SOA")) == (400, "invalidZoneApex")
     assert "SOA" in [r["type"] for r in api("GET", sets).json()["rrsets"]]
@@ -96,7 +108,10 @@ def test_private_zones_belong_to_networks_that_are_there(api: Api, base: str, ne
     assert zone["nameServers"] == ["ns-gcp-private.googledomains.com."]
     assert zone["privateVisibilityConfig"]["networks"][0]["kind"] == "dns#managedZonePrivateVisibilityConfigNetwork"
     absent = {"networks": [{"networkUrl": network["networkUrl"] + "-not"}]}
-    assert reason(api("POST", url, json=body | {"name": "not", "privateVisibilityConfig": absent})) == (403, "forbidden")
+    assert reason(api("POST", url, json=body | {"name": "not", "privateVisibilityConfig": absent})) == (
+        403,
+        "forbidden",
+    )
     forward = {"forwardingConfig": {"targetNameServers": [{"ipv4Address": "10.0.0.53"}]}}
     assert api("PATCH", f"{url}/inside", json=forward).json()["zoneContext"]["newValue"]["forwardingConfig"]["kind"]
     assert reason(api("POST", url, json=body | {"name": "pub", "visibility": "public"} | forward)) == (400, "invalid")
@@ -131,7 +146,9 @@ def test_server_policies(api: Api, base: str, network: dict[str, Any]) -> None:
     assert made["enableLogging"] is False and made["networks"][0]["kind"] == "dns#policyNetwork"
     assert reason(api("POST", url, json={"name": "second", "networks": [network]})) == (400, "invalid")
     targets = {"alternativeNameServerConfig": {"targetNameServers": [{"ipv4Address": "10.0.0.53"}]}}
-    changed = api("PUT", f"{url}/server", json=targets | {"name": "server", "id": "5", "networks": [network]}).json()["policy"]
+    changed = api("PUT", f"{url}/server", json=targets | {"name": "server", "id": "5", "networks": [network]}).json()[
+        "policy"
+    ]
     assert changed["id"] == made["id"] and "description" not in changed
     assert reason(api("DELETE", f"{url}/server")) == (400, "resourceInUse")
     assert not api("PATCH", f"{url}/server", json={"networks": []}).json()["policy"]["networks"]
@@ -146,8 +163,14 @@ def test_response_policies(api: Api, base: str, network: dict[str, Any]) -> None
     assert made["kind"] == "dns#responsePolicy" and made["networks"][0]["kind"] == "dns#responsePolicyNetwork"
     data = {"localDatas": [{"name": "a.test.", "type": "A", "ttl": 5, "rrdatas": ["10.0.0.1"]}]}
     rule = {"ruleName": "rule", "dnsName": "a.test.", "localData": data}
-    assert api("POST", f"{url}/answers/rules", json=rule).json()["localData"]["localDatas"][0]["kind"] == "dns#resourceRecordSet"
-    assert reason(api("POST", f"{url}/answers/rules", json=rule | {"ruleName": "b", "localData": {}})) == (400, "invalid")
+    assert (
+        api("POST", f"{url}/answers/rules", json=rule).json()["localData"]["localDatas"][0]["kind"]
+        == "dns#resourceRecordSet"
+    )
+    assert reason(api("POST", f"{url}/answers/rules", json=rule | {"ruleName": "b", "localData": {}})) == (
+        400,
+        "invalid",
+    )
     passed = {"behavior": "bypassResponsePolicy", "localData": None}
     assert "localData" not in api("PATCH", f"{url}/answers/rules/rule", json=passed).json()["responsePolicyRule"]
     changed = api("PATCH", f"{url}/answers", json={"networks": None}).json()["responsePolicy"]

@@ -48,8 +48,6 @@ class Faulty:
         return operation
 
 
-
-
 @pytest.fixture(scope="module")
 def module_faulty(launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Faulty:
     rules = tmp_path_factory.mktemp("faults") / "rules"
@@ -64,8 +62,13 @@ def faulty(module_faulty: Faulty) -> Iterator[Faulty]:
 
 
 def test_api_is_disabled_for_the_first_seconds(faulty):
-    faulty.wait(faulty("POST", f"{USAGE}:batchEnable", json={"serviceIds": [
-        "compute.googleapis.com", "secretmanager.googleapis.com", "sqladmin.googleapis.com"]}))  # fmt: skip
+    faulty.wait(
+        faulty(
+            "POST",
+            f"{USAGE}:batchEnable",
+            json={"serviceIds": ["compute.googleapis.com", "secretmanager.googleapis.com", "sqladmin.googleapis.com"]},
+        )
+    )
     assert faulty("GET", f"{USAGE}/compute.googleapis.com").json()["state"] == "ENABLED"
     answer = faulty("GET", f"{COMPUTE}/networks")
     assert answer.status_code == 403
@@ -139,7 +142,9 @@ def test_slow(faulty):
 
 
 def test_failed_operation_leaves_all_as_it_was(faulty):
-    faulty.add("compute.networks.*", "operation-error", "code=QUOTA_EXCEEDED", "message=Quota 'NETWORKS' exceeded.", "first=1")
+    faulty.add(
+        "compute.networks.*", "operation-error", "code=QUOTA_EXCEEDED", "message=Quota 'NETWORKS' exceeded.", "first=1"
+    )
     body = {"name": "net", "autoCreateSubnetworks": False}
     operation = faulty.wait(faulty("POST", f"{COMPUTE}/networks", json=body))
     assert (operation["httpErrorStatusCode"], operation["httpErrorMessage"]) == (403, "FORBIDDEN")
@@ -224,8 +229,12 @@ def test_operations_take_their_time(faulty):
 
 
 def test_one_operation_at_a_time_on_an_sql_instance(faulty):
-    body = {"name": "db", "region": "europe-west2", "databaseVersion": "POSTGRES_17",
-            "settings": {"tier": "db-f1-micro", "edition": "ENTERPRISE"}}  # fmt: skip
+    body = {
+        "name": "db",
+        "region": "europe-west2",
+        "databaseVersion": "POSTGRES_17",
+        "settings": {"tier": "db-f1-micro", "edition": "ENTERPRISE"},
+    }
     first = faulty("POST", SQL, json=body)
     second = faulty("PATCH", f"{SQL}/db", json={"settings": {"userLabels": {"a": "b"}}})
     assert second.status_code == 409
@@ -270,12 +279,20 @@ def test_every_duration_is_somebodys():
     assert latency.base("dns.changes.create") == latency.SECONDS[""]
 
 
-@pytest.mark.parametrize(("rule", "text"), [
-    ("x", "at least two words"), ("x 200", "allowed are 400 to 599"), ("x burn", "unknown fault 'burn'"),
-    ("x 429 every=no", "not a number"), ("x 429 every=0", "too small"),
-    ("x 429 probability=2", "at most 1"), ("x slow", "needs seconds=N"),
-    ("x iam-delay seconds=1 every=2", "options of iam-delay are seconds="), ("x status", "unknown fault"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("x", "at least two words"),
+        ("x 200", "allowed are 400 to 599"),
+        ("x burn", "unknown fault 'burn'"),
+        ("x 429 every=no", "not a number"),
+        ("x 429 every=0", "too small"),
+        ("x 429 probability=2", "at most 1"),
+        ("x slow", "needs seconds=N"),
+        ("x iam-delay seconds=1 every=2", "options of iam-delay are seconds="),
+        ("x status", "unknown fault"),
+    ],
+)
 def test_rule_that_cannot_be_understood(rule, text):
     with pytest.raises(FaultError, match=text):
         parse(rule.split())

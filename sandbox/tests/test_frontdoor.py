@@ -38,10 +38,19 @@ def stack(api, enable, done, project, sandbox, tmp_path_factory):
     (folder / "echo.py").write_text(ECHO)
     (folder / "Containerfile").write_text('FROM python:3\nCOPY echo.py /app/\nENTRYPOINT ["python", "/app/echo.py"]\n')
     sandbox.command("image", "add", IMAGE, str(folder), "--python", sys.executable)
-    enable(project, "compute.googleapis.com", "run.googleapis.com", "iap.googleapis.com", "iam.googleapis.com",
-           "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com")  # fmt: skip
+    enable(
+        project,
+        "compute.googleapis.com",
+        "run.googleapis.com",
+        "iap.googleapis.com",
+        "iam.googleapis.com",
+        "iamcredentials.googleapis.com",
+        "cloudresourcemanager.googleapis.com",
+    )
     # These APIs count as used by the caller's project, which is the deployer's.
-    enable("sandbox-project", "iam.googleapis.com", "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com")
+    enable(
+        "sandbox-project", "iam.googleapis.com", "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com"
+    )
     compute = f"https://compute.googleapis.com/compute/v1/projects/{project}"
     run = f"https://run.googleapis.com/v2/projects/{project}/locations/{REGION}/services"
     number = api("GET", f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}").json()["projectNumber"]
@@ -56,40 +65,95 @@ def stack(api, enable, done, project, sandbox, tmp_path_factory):
         return f"{compute}/{path}/{body['name']}"
 
     address = make("global/addresses", {"name": "lb"})
-    neg = make(f"regions/{REGION}/networkEndpointGroups",
-               {"name": "neg", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "hello"}})  # fmt: skip
-    certificate = make("global/sslCertificates",
-                       {"name": "cert", "type": "MANAGED", "managed": {"domains": [DOMAIN]}})  # fmt: skip
-    backend = make("global/backendServices", {
-        "name": "backend", "loadBalancingScheme": "EXTERNAL_MANAGED", "protocol": "HTTPS", "backends": [{"group": neg}],
-        "iap": {"enabled": True}, "logConfig": {"enable": True, "sampleRate": 1.0},
-    })  # fmt: skip
+    neg = make(
+        f"regions/{REGION}/networkEndpointGroups",
+        {"name": "neg", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "hello"}},
+    )
+    certificate = make("global/sslCertificates", {"name": "cert", "type": "MANAGED", "managed": {"domains": [DOMAIN]}})
+    backend = make(
+        "global/backendServices",
+        {
+            "name": "backend",
+            "loadBalancingScheme": "EXTERNAL_MANAGED",
+            "protocol": "HTTPS",
+            "backends": [{"group": neg}],
+            "iap": {"enabled": True},
+            "logConfig": {"enable": True, "sampleRate": 1.0},
+        },
+    )
     url_map = make("global/urlMaps", {"name": "map", "defaultService": backend})
     proxy = make("global/targetHttpsProxies", {"name": "proxy", "urlMap": url_map, "sslCertificates": [certificate]})
     ip = api("GET", address).json()["address"]
-    make("global/forwardingRules", {"name": "rule", "IPAddress": ip, "portRange": "443", "target": proxy,
-                                    "loadBalancingScheme": "EXTERNAL_MANAGED"})  # fmt: skip
-    redirect = make("global/urlMaps", {"name": "redirect", "defaultUrlRedirect": {
-        "httpsRedirect": True, "stripQuery": False, "redirectResponseCode": "MOVED_PERMANENTLY_DEFAULT"}})  # fmt: skip
+    make(
+        "global/forwardingRules",
+        {
+            "name": "rule",
+            "IPAddress": ip,
+            "portRange": "443",
+            "target": proxy,
+            "loadBalancingScheme": "EXTERNAL_MANAGED",
+        },
+    )
+    redirect = make(
+        "global/urlMaps",
+        {
+            "name": "redirect",
+            "defaultUrlRedirect": {
+                "httpsRedirect": True,
+                "stripQuery": False,
+                "redirectResponseCode": "MOVED_PERMANENTLY_DEFAULT",
+            },
+        },
+    )
     plain = make("global/targetHttpProxies", {"name": "plain", "urlMap": redirect})
-    make("global/forwardingRules", {"name": "plain", "IPAddress": ip, "portRange": "80", "target": plain,
-                                    "loadBalancingScheme": "EXTERNAL_MANAGED"})  # fmt: skip
+    make(
+        "global/forwardingRules",
+        {
+            "name": "plain",
+            "IPAddress": ip,
+            "portRange": "80",
+            "target": plain,
+            "loadBalancingScheme": "EXTERNAL_MANAGED",
+        },
+    )
 
-    done(api("POST", f"https://serviceusage.googleapis.com/v1beta1/projects/{project}/services/iap.googleapis.com"
-                     ":generateServiceIdentity", json={}))  # fmt: skip
+    done(
+        api(
+            "POST",
+            f"https://serviceusage.googleapis.com/v1beta1/projects/{project}/services/iap.googleapis.com"
+            ":generateServiceIdentity",
+            json={},
+        )
+    )
     agent = f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
     _policy(api, f"{run}/hello", [{"role": "roles/run.invoker", "members": [agent]}])
     accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
     account = api("POST", accounts, json={"accountId": "robot-one"}).json()["email"]
     key = api("POST", f"{accounts}/{account}/keys", json={}).json()
     out = SimpleNamespace(
-        project=project, number=number, compute=compute, run=f"{run}/hello", ip=ip, agent=agent, account=account,
-        key=json.loads(base64.b64decode(key["privateKeyData"])), backend=backend, neg=neg,
+        project=project,
+        number=number,
+        compute=compute,
+        run=f"{run}/hello",
+        ip=ip,
+        agent=agent,
+        account=account,
+        key=json.loads(base64.b64decode(key["privateKeyData"])),
+        backend=backend,
+        neg=neg,
         iap=f"https://iap.googleapis.com/v1/projects/{number}/iap_web/compute/services/backend",
-    )  # fmt: skip
+    )
     out.backend_id = api("GET", backend).json()["id"]
-    _policy(api, out.iap, [{"role": "roles/iap.httpsResourceAccessor",
-                            "members": ["user:alice@example.com", f"serviceAccount:{account}"]}])  # fmt: skip
+    _policy(
+        api,
+        out.iap,
+        [
+            {
+                "role": "roles/iap.httpsResourceAccessor",
+                "members": ["user:alice@example.com", f"serviceAccount:{account}"],
+            }
+        ],
+    )
     return out
 
 
@@ -112,7 +176,9 @@ def _jwt(stack, audience=f"https://{DOMAIN}/*", *, email: str = "", lifetime: in
     claims = {"iss": email or stack.account, "sub": email or stack.account, "aud": audience, "iat": when}
     if lifetime is not None:
         claims["exp"] = when + lifetime
-    return jwt.encode(claims, key or stack.key["private_key"], algorithm="RS256", headers={"kid": stack.key["private_key_id"]})
+    return jwt.encode(
+        claims, key or stack.key["private_key"], algorithm="RS256", headers={"kid": stack.key["private_key_id"]}
+    )
 
 
 def _with(token: str, header: str = "Authorization") -> dict[str, str]:
@@ -134,7 +200,12 @@ def test_without_a_token_to_the_sign_in_page(stack, browser):
 
 @pytest.mark.parametrize(
     ("method", "headers"),
-    [("GET", {"X-Requested-With": "XMLHttpRequest"}), ("GET", {"Accept": "application/json"}), ("POST", {}), ("OPTIONS", {})],
+    [
+        ("GET", {"X-Requested-With": "XMLHttpRequest"}),
+        ("GET", {"Accept": "application/json"}),
+        ("POST", {}),
+        ("OPTIONS", {}),
+    ],
 )
 def test_who_does_not_follow_redirects_is_401(stack, browser, method, headers):
     answer = browser.request(method, f"https://{DOMAIN}/", headers=headers, timeout=10)
@@ -157,7 +228,10 @@ def test_special_urls(stack, browser):
     for url in ("/_gcp_iap/identity", "/any?gcp-iap-mode=IDENTITY"):
         who = browser.get(f"https://{DOMAIN}{url}", headers=headers, timeout=10).json()
         assert who["email"] == f"accounts.google.com:{stack.account}"
-    assert "do_session_refresh" in browser.get(f"https://{DOMAIN}/_gcp_iap/session_refresher", headers=headers, timeout=10).text
+    assert (
+        "do_session_refresh"
+        in browser.get(f"https://{DOMAIN}/_gcp_iap/session_refresher", headers=headers, timeout=10).text
+    )
     again = browser.get(
         f"https://{DOMAIN}/_gcp_iap/do_session_refresh", headers=headers, allow_redirects=False, timeout=10
     )
@@ -169,10 +243,15 @@ def test_special_urls(stack, browser):
 
 @pytest.mark.parametrize(
     ("test", "error"),
-    [("NOT_SET", None), ("SIGNATURE", jwt.InvalidSignatureError), ("AUDIENCE", jwt.InvalidAudienceError),
-     ("ISSUER", jwt.InvalidIssuerError), ("PAST_EXPIRATION", jwt.ExpiredSignatureError),
-     ("FUTURE_ISSUE", jwt.ImmatureSignatureError)],
-)  # fmt: skip
+    [
+        ("NOT_SET", None),
+        ("SIGNATURE", jwt.InvalidSignatureError),
+        ("AUDIENCE", jwt.InvalidAudienceError),
+        ("ISSUER", jwt.InvalidIssuerError),
+        ("PAST_EXPIRATION", jwt.ExpiredSignatureError),
+        ("FUTURE_ISSUE", jwt.ImmatureSignatureError),
+    ],
+)
 def test_assertions_that_a_service_must_refuse(stack, browser, test, error):
     keys = browser.get("https://www.gstatic.com/iap/verify/public_key", timeout=10).json()
     query = {"gcp-iap-mode": "SECURE_TOKEN_TEST", "iap-secure-token-test-type": test}
@@ -192,9 +271,12 @@ def test_assertions_that_a_service_must_refuse(stack, browser, test, error):
 
 def test_headers_on_the_way_there_and_back(stack, browser):
     sent = _with(_jwt(stack), "Proxy-Authorization") | {
-        "Authorization": "Bearer eyJhIjoxfQ.eyJiIjoxfQ.mine", "X-Goog-Authenticated-User-Email": "accounts.google.com:evil",
-        "X-Goog-Whatever": "1", "X-Forwarded-For": "192.0.2.7", "X-Cloud-Trace-Context": f"{'ab' * 16}/1;o=1",
-    }  # fmt: skip
+        "Authorization": "Bearer eyJhIjoxfQ.eyJiIjoxfQ.mine",
+        "X-Goog-Authenticated-User-Email": "accounts.google.com:evil",
+        "X-Goog-Whatever": "1",
+        "X-Forwarded-For": "192.0.2.7",
+        "X-Cloud-Trace-Context": f"{'ab' * 16}/1;o=1",
+    }
     answer = browser.get(f"https://{DOMAIN}/", headers=sent, timeout=10)
     told = answer.json()["headers"]
     assert told["X-Goog-Authenticated-User-Email"] == f"accounts.google.com:{stack.account}"
@@ -300,8 +382,12 @@ def _other_key() -> str:
 
 def test_account_off_the_list_is_403(stack, api, browser):
     keep = [{"role": "roles/iap.httpsResourceAccessor", "members": ["user:alice@example.com"]}]
-    both = [{"role": "roles/iap.httpsResourceAccessor",
-             "members": ["user:alice@example.com", f"serviceAccount:{stack.account}"]}]  # fmt: skip
+    both = [
+        {
+            "role": "roles/iap.httpsResourceAccessor",
+            "members": ["user:alice@example.com", f"serviceAccount:{stack.account}"],
+        }
+    ]
     _policy(api, stack.iap, keep)
     try:
         assert browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10).status_code == 403
@@ -357,8 +443,12 @@ def test_what_the_service_is_told(stack, sandbox, browser):
     keys = browser.get("https://www.gstatic.com/iap/verify/public_key", timeout=10).json()
     assertion = told["x-goog-iap-jwt-assertion"]
     audience = f"/projects/{stack.number}/global/backendServices/"
-    claims = jwt.decode(assertion, keys[jwt.get_unverified_header(assertion)["kid"]], algorithms=["ES256"],
-                        options={"verify_aud": False})  # fmt: skip
+    claims = jwt.decode(
+        assertion,
+        keys[jwt.get_unverified_header(assertion)["kid"]],
+        algorithms=["ES256"],
+        options={"verify_aud": False},
+    )
     assert re.fullmatch(re.escape(audience) + r"\d+", claims["aud"])
     assert claims["email"] == stack.account
 
@@ -375,8 +465,13 @@ def test_unknown_name_is_refused_by_the_proxy(stack, browser):
 
 def test_neg_to_a_service_that_is_not_there(stack, api, done, browser):
     broken = f"{stack.compute}/regions/{REGION}/networkEndpointGroups"
-    done(api("POST", broken, json={"name": "broken", "networkEndpointType": "SERVERLESS",
-                                   "cloudRun": {"service": "nobody"}}))  # fmt: skip
+    done(
+        api(
+            "POST",
+            broken,
+            json={"name": "broken", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "nobody"}},
+        )
+    )
     done(api("PATCH", stack.backend, json={"backends": [{"group": f"{broken}/broken"}]}))
     try:
         assert browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10).status_code in (404, 502)
@@ -395,14 +490,21 @@ def test_requests_are_logged(stack, sandbox, browser, api):
     last = found[-1]
     assert last["httpRequest"]["status"] == 200
     assert last["resource"]["labels"]["backend_service_name"] == "backend"
-    body = {"resourceNames": [f"projects/{stack.project}"], "orderBy": "timestamp desc",
-            "filter": 'resource.type="http_load_balancer" AND httpRequest.requestUrl:"/logged"'}  # fmt: skip
+    body = {
+        "resourceNames": [f"projects/{stack.project}"],
+        "orderBy": "timestamp desc",
+        "filter": 'resource.type="http_load_balancer" AND httpRequest.requestUrl:"/logged"',
+    }
     entry = api("POST", "https://logging.googleapis.com/v2/entries:list", json=body).json()["entries"][0]
     assert entry["logName"] == f"projects/{stack.project}/logs/requests" and entry["severity"] == "INFO"
     assert entry["resource"]["labels"] == {
-        "project_id": stack.project, "zone": "global", "forwarding_rule_name": "rule", "target_proxy_name": "proxy",
-        "url_map_name": "map", "backend_service_name": "backend",
-    }  # fmt: skip
+        "project_id": stack.project,
+        "zone": "global",
+        "forwarding_rule_name": "rule",
+        "target_proxy_name": "proxy",
+        "url_map_name": "map",
+        "backend_service_name": "backend",
+    }
     assert entry["jsonPayload"]["@type"].endswith(".LoadBalancerLogEntry")
     assert entry["jsonPayload"]["statusDetails"] == "response_sent_by_backend"
     body["filter"] = 'jsonPayload.statusDetails="handled_by_identity_aware_proxy"'

@@ -45,8 +45,13 @@ def key_of(api: Api, account: dict[str, Any]) -> dict[str, Any]:
 
 def assertion(key: dict[str, Any], **claims: Any) -> str:
     when = int(time.time())
-    body = {"iss": key["client_email"], "aud": TOKEN, "iat": when, "exp": when + 3600,
-            "scope": "https://www.googleapis.com/auth/cloud-platform"} | claims  # fmt: skip
+    body = {
+        "iss": key["client_email"],
+        "aud": TOKEN,
+        "iat": when,
+        "exp": when + 3600,
+        "scope": "https://www.googleapis.com/auth/cloud-platform",
+    } | claims
     return jwt.encode(body, key["private_key"], algorithm="RS256", headers={"kid": key["private_key_id"]})
 
 
@@ -119,7 +124,9 @@ def test_disabled_account_gets_nothing_and_its_token_ends(api: Api, project: str
     assert "access_token" in grant(api, assertion(key)).json()
 
 
-def test_deleted_account_stays_in_policies_as_deleted_and_comes_back(api: Api, project: str, account: dict[str, Any]) -> None:
+def test_deleted_account_stays_in_policies_as_deleted_and_comes_back(
+    api: Api, project: str, account: dict[str, Any]
+) -> None:
     crm = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
     member = f"serviceAccount:{account['email']}"
     policy = api("POST", f"{crm}:getIamPolicy").json()
@@ -154,15 +161,23 @@ def test_keys_are_listed_published_limited_and_deleted(api: Api, account: dict[s
 def certificate_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, days: int) -> str:
     """The base64 of a certificate (PEM) that ends in so many days."""
     when, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "me")])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, when - timedelta(days=9), when + timedelta(days=days))
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), 7, when - timedelta(days=9), when + timedelta(days=days)
+    )
     return base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)).decode()
 
 
 def test_key_of_one_s_own_is_uploaded_and_signs(api: Api, account: dict[str, Any]) -> None:
     mine, url = rsa.generate_private_key(65537, 2048), f"{IAM}/{account['name']}/keys:upload"
-    pem = mine.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = mine.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     made = api("POST", url, json={"publicKeyData": certificate_of(mine, 9)}).json()
-    assert (made["keyOrigin"], made["keyType"], made["keyAlgorithm"]) == ("USER_PROVIDED", "USER_MANAGED", "KEY_ALG_RSA_2048")
+    assert (made["keyOrigin"], made["keyType"], made["keyAlgorithm"]) == (
+        "USER_PROVIDED",
+        "USER_MANAGED",
+        "KEY_ALG_RSA_2048",
+    )
     raw = api("GET", f"{IAM}/{made['name']}", params={"publicKeyType": "TYPE_RAW_PUBLIC_KEY"}).json()["publicKeyData"]
     assert base64.b64decode(raw).startswith(b"-----BEGIN PUBLIC KEY-----")
     key = {"client_email": account["email"], "private_key": pem, "private_key_id": made["name"].rpartition("/")[2]}
@@ -201,8 +216,11 @@ def test_deny_policy_beats_roles(api: Api, project: str) -> None:
     policy = api("POST", f"{crm}:getIamPolicy").json()
     viewers = {"role": "roles/viewer", "members": [f"user:{reader}", f"user:{other}"]}
     api("POST", f"{crm}:setIamPolicy", json={"policy": {"bindings": [*policy["bindings"], viewers]}})
-    rule = {"deniedPermissions": ["iam.googleapis.com/serviceAccounts.*"], "deniedPrincipals": ["principalSet://goog/public:all"],
-            "exceptionPrincipals": [f"principal://goog/subject/{other}"]}  # fmt: skip
+    rule = {
+        "deniedPermissions": ["iam.googleapis.com/serviceAccounts.*"],
+        "deniedPrincipals": ["principalSet://goog/public:all"],
+        "exceptionPrincipals": [f"principal://goog/subject/{other}"],
+    }
     body = {"displayName": "No lists", "rules": [{"denyRule": rule}]}
     accounts = f"{IAM}/projects/{project}/serviceAccounts"
     assert api("GET", accounts, as_=reader).status_code == 200

@@ -37,7 +37,10 @@ def test_access_token(api: Api, accounts: tuple[str, str]) -> None:
     answer = api("POST", f"{URL}/{accounts[0]}:generateAccessToken", json={"scope": scope, "lifetime": "300s"}).json()
     about = api("GET", "https://oauth2.googleapis.com/tokeninfo", params={"access_token": answer["accessToken"]}).json()
     assert about["email"] == accounts[0] and 250 < int(about["expires_in"]) <= 300
-    assert api("POST", f"{URL}/{accounts[0]}:generateAccessToken", json={"scope": scope, "lifetime": "2h"}).status_code == 400
+    assert (
+        api("POST", f"{URL}/{accounts[0]}:generateAccessToken", json={"scope": scope, "lifetime": "2h"}).status_code
+        == 400
+    )
     assert api("POST", f"{URL}/{accounts[0]}:generateAccessToken", json={}).status_code == 400
 
 

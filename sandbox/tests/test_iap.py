@@ -44,7 +44,9 @@ def test_settings_by_mask(api: Api, project: str, backend: str) -> None:
     assert new["accessSettings"] == body["accessSettings"]
     other = {"updateMask": "iapSettings.applicationSettings.cookieDomain"}
     new = api("PATCH", url, params=other, json={"applicationSettings": {"cookieDomain": "example.com"}}).json()
-    assert new["accessSettings"] == body["accessSettings"] and new["applicationSettings"]["cookieDomain"] == "example.com"
+    assert (
+        new["accessSettings"] == body["accessSettings"] and new["applicationSettings"]["cookieDomain"] == "example.com"
+    )
     assert api("PATCH", url, params={"updateMask": "nothing"}, json={}).status_code == 400
     assert set(api("PATCH", url, json={}).json()) == {"name"}
 

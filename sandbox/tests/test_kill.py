@@ -71,8 +71,11 @@ def _account_is_there(session: requests.Session, number: int) -> bool:
 
 
 STREAMS: list[tuple[Write, Check]] = [
-    (_secret, _secret_is_there), (_object, _object_is_there), (_address, _address_is_there), (_account, _account_is_there),
-]  # fmt: skip
+    (_secret, _secret_is_there),
+    (_object, _object_is_there),
+    (_address, _address_is_there),
+    (_account, _account_is_there),
+]
 
 
 @pytest.mark.parametrize("seed", [1, 2])

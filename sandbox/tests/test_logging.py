@@ -50,7 +50,9 @@ def talker(api: Any, enable: Any, done: Any, project: str, sandbox: Any, tmp_pat
     """A service that has answered some requests, and a job that has failed; the project."""
     folder = tmp_path_factory.mktemp("talker")
     (folder / "talker.py").write_text(TALKER)
-    (folder / "Containerfile").write_text('FROM python:3\nCOPY talker.py /app/\nENTRYPOINT ["python", "/app/talker.py"]\n')
+    (folder / "Containerfile").write_text(
+        'FROM python:3\nCOPY talker.py /app/\nENTRYPOINT ["python", "/app/talker.py"]\n'
+    )
     sandbox.command("image", "add", IMAGE, str(folder), "--python", sys.executable)
     enable("sandbox-project", "cloudresourcemanager.googleapis.com")
     enable(project, "compute.googleapis.com", "run.googleapis.com")  # the first has the default service account
@@ -90,8 +92,10 @@ def test_a_line_of_a_container_is_an_entry(find: Any, talker: str) -> None:
     (entry,) = find('textPayload="hello"')
     revision = entry["resource"]["labels"].pop("revision_name")
     assert revision.startswith("talker-00001-")
-    assert entry["resource"] == {"type": "cloud_run_revision", "labels": {
-        "project_id": talker, "service_name": "talker", "configuration_name": "talker", "location": REGION}}  # fmt: skip
+    assert entry["resource"] == {
+        "type": "cloud_run_revision",
+        "labels": {"project_id": talker, "service_name": "talker", "configuration_name": "talker", "location": REGION},
+    }
     assert entry["logName"] == f"projects/{talker}/logs/run.googleapis.com%2Fstdout"
     assert entry["labels"].keys() == {"instanceId", "container_name"} and entry["labels"]["container_name"] == "main"
     assert entry["insertId"] and entry["timestamp"] == entry["receiveTimestamp"] and "severity" not in entry
@@ -166,51 +170,120 @@ def test_who_may_read(ask: Any, find: Any, api: Any, talker: str) -> None:
         f"projects/{talker}/logs/run.googleapis.com%2F{name}" for name in ("stderr", "stdout", "varlog%2Fsystem")
     ]
     view = f"projects/{talker}/locations/global/buckets/{{}}/views/_AllLogs"
-    assert find('"hello"', resourceNames=[view.format("_Default")]) and not find(resourceNames=[view.format("_Required")])
+    assert find('"hello"', resourceNames=[view.format("_Default")]) and not find(
+        resourceNames=[view.format("_Required")]
+    )
     assert ask(resourceNames=[view.format("mine")]).status_code == 404
 
 
 # -- the language ----------------------------------------------------------
 
 ENTRY = {
-    "logName": "projects/p/logs/run.googleapis.com%2Fstderr", "severity": "ERROR", "timestamp": "2026-01-02T03:04:05.000006Z",
-    "resource": {"type": "cloud_run_revision", "labels": {"service_name": "hello"}}, "labels": {"k/x": "v1", "a.b": "C"},
+    "logName": "projects/p/logs/run.googleapis.com%2Fstderr",
+    "severity": "ERROR",
+    "timestamp": "2026-01-02T03:04:05.000006Z",
+    "resource": {"type": "cloud_run_revision", "labels": {"service_name": "hello"}},
+    "labels": {"k/x": "v1", "a.b": "C"},
     "jsonPayload": {"message": "Hello (World)", "n": 5, "ok": True, "list": [1, {"z": "q"}], "none": None},
     "httpRequest": {"status": 502, "latency": "1.5s", "responseSize": "123", "remoteIp": "10.1.2.3"},
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("text", [
-    "", 'resource.type="cloud_run_revision" AND severity>=ERROR', "resource.type = CLOUD_RUN_REVISION \n severity >= DEFAULT",
-    "severity=(INFO OR ERROR)", 'severity="500"', "severity:err", 'labels."k/x"=V1', 'labels."a.b"=c', '"hello (world)"',
-    "hello world", "-textPayload:x", "NOT severity<ERROR", "httpRequest.status>=500 httpRequest.latency>1s",
-    "http_request.status=502", r'jsonPayload.message=~"^Hello \(W"', 'jsonPayload.message!~"^hello"',
-    'timestamp>="2026-01-02" timestamp<"2026-01-02T03:04:06Z"', 'timestamp="2026-01-02T04:04:05.000006+01:00"',
-    'log_id("run.googleapis.com/stderr")', "logName:stderr -- a remark\nAND severity=error", "jsonPayload.list.z:q",
-    "jsonPayload.list=1", "jsonPayload.ok=true", "jsonPayload.n>4", "jsonPayload.n<10", "jsonPayload.none=NULL_VALUE",
-    "resource.labels.service_name:*", "x OR hello AND NOT zebra OR y", 'ip_in_net(httpRequest.remoteIp, "10.0.0.0/8")',
-    'SEARCH("hello world")', 'SEARCH(jsonPayload, "world")', "(resource.type=x OR resource.labels.service_name=hello)",
-    "logName=projects/p/logs/run.googleapis.com%2Fstderr", "NOT jsonPayload.missing=x", "httpRequest.responseSize>99",
-    "-(severity=INFO OR severity=DEBUG)", "jsonPayload.message:(hello AND NOT moon)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'resource.type="cloud_run_revision" AND severity>=ERROR',
+        "resource.type = CLOUD_RUN_REVISION \n severity >= DEFAULT",
+        "severity=(INFO OR ERROR)",
+        'severity="500"',
+        "severity:err",
+        'labels."k/x"=V1',
+        'labels."a.b"=c',
+        '"hello (world)"',
+        "hello world",
+        "-textPayload:x",
+        "NOT severity<ERROR",
+        "httpRequest.status>=500 httpRequest.latency>1s",
+        "http_request.status=502",
+        r'jsonPayload.message=~"^Hello \(W"',
+        'jsonPayload.message!~"^hello"',
+        'timestamp>="2026-01-02" timestamp<"2026-01-02T03:04:06Z"',
+        'timestamp="2026-01-02T04:04:05.000006+01:00"',
+        'log_id("run.googleapis.com/stderr")',
+        "logName:stderr -- a remark\nAND severity=error",
+        "jsonPayload.list.z:q",
+        "jsonPayload.list=1",
+        "jsonPayload.ok=true",
+        "jsonPayload.n>4",
+        "jsonPayload.n<10",
+        "jsonPayload.none=NULL_VALUE",
+        "resource.labels.service_name:*",
+        "x OR hello AND NOT zebra OR y",
+        'ip_in_net(httpRequest.remoteIp, "10.0.0.0/8")',
+        'SEARCH("hello world")',
+        'SEARCH(jsonPayload, "world")',
+        "(resource.type=x OR resource.labels.service_name=hello)",
+        "logName=projects/p/logs/run.googleapis.com%2Fstderr",
+        "NOT jsonPayload.missing=x",
+        "httpRequest.responseSize>99",
+        "-(severity=INFO OR severity=DEBUG)",
+        "jsonPayload.message:(hello AND NOT moon)",
+    ],
+)
 def test_filters_that_match(text: str) -> None:
     assert filters.parse(text).match(ENTRY)
 
 
-@pytest.mark.parametrize("text", [
-    "NOT hello", "severity<ERROR", "severity!=ERROR", "-severity:ERROR", 'jsonPayload.message=~"^hello"', "absent",
-    "jsonPayload.missing!=x", "jsonPayload.missing:*", "hello OR world AND absent", "hello NOT world", "resource.type=cloud",
-    "jsonPayload.message:(hello AND moon)", "httpRequest.latency>1500ms", 'timestamp>"2026-01-02T03:04:05.000006Z"',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NOT hello",
+        "severity<ERROR",
+        "severity!=ERROR",
+        "-severity:ERROR",
+        'jsonPayload.message=~"^hello"',
+        "absent",
+        "jsonPayload.missing!=x",
+        "jsonPayload.missing:*",
+        "hello OR world AND absent",
+        "hello NOT world",
+        "resource.type=cloud",
+        "jsonPayload.message:(hello AND moon)",
+        "httpRequest.latency>1500ms",
+        'timestamp>"2026-01-02T03:04:05.000006Z"',
+    ],
+)
 def test_filters_that_do_not_match(text: str) -> None:
     assert not filters.parse(text).match(ENTRY)
 
 
-@pytest.mark.parametrize("text", [
-    "severity=", "(a", "a)", "severity>=LOUD", "a AND", "AND a", "OR", "timestamp>x", "insertId = abc:def", '"open',
-    'jsonPayload.x=~"("', "severity = = b", "f(x)", "a!b", ", b", "-", "- a", "insertId=()", "(" * 5000, "NOT " * 4000 + "a",
-    'ip_in_net(httpRequest.remoteIp, "x")',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "severity=",
+        "(a",
+        "a)",
+        "severity>=LOUD",
+        "a AND",
+        "AND a",
+        "OR",
+        "timestamp>x",
+        "insertId = abc:def",
+        '"open',
+        'jsonPayload.x=~"("',
+        "severity = = b",
+        "f(x)",
+        "a!b",
+        ", b",
+        "-",
+        "- a",
+        "insertId=()",
+        "(" * 5000,
+        "NOT " * 4000 + "a",
+        'ip_in_net(httpRequest.remoteIp, "x")',
+    ],
+)
 def test_filters_that_cannot_be_read(text: str) -> None:
     with pytest.raises(ApiError, match="Unparseable filter: ") as caught:
         filters.parse(text)
@@ -243,8 +316,14 @@ def test_entries_of_several_files_come_in_the_order_of_their_own_times(tmp_path:
     found, position, pages = [], ("", None), 0
     while True:  # in pages, as the API does it
         bound, past = position
-        reader = Reader([one, two], lambda entry: True, newest_first=newest, past=past,
-                        since="" if newest else bound, until=bound if newest else "")  # fmt: skip
+        reader = Reader(
+            [one, two],
+            lambda entry: True,
+            newest_first=newest,
+            past=past,
+            since="" if newest else bound,
+            until=bound if newest else "",
+        )
         page = []
         for item in reader:
             if item:

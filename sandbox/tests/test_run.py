@@ -115,8 +115,15 @@ def run(api, enable, done, project, sandbox, tmp_path_factory):
         'ENTRYPOINT ["python", "/opt/app/app.py"]\nCMD ["default"]\n'
     )
     sandbox.command("image", "add", IMAGE, str(folder), "--python", sys.executable)
-    enable(project, "run.googleapis.com", "compute.googleapis.com", "secretmanager.googleapis.com", "iam.googleapis.com",
-           "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com")  # fmt: skip
+    enable(
+        project,
+        "run.googleapis.com",
+        "compute.googleapis.com",
+        "secretmanager.googleapis.com",
+        "iam.googleapis.com",
+        "iamcredentials.googleapis.com",
+        "cloudresourcemanager.googleapis.com",
+    )
     enable(
         "sandbox-project", "iam.googleapis.com", "iamcredentials.googleapis.com", "cloudresourcemanager.googleapis.com"
     )
@@ -162,8 +169,17 @@ def run(api, enable, done, project, sandbox, tmp_path_factory):
         headers = {"Authorization": f"Bearer {tokens[name]}"} | kwargs.pop("headers", {})
         return client.request(method, doc["urls"][0] + path, headers=headers, timeout=60, **kwargs)
 
-    return SimpleNamespace(base=base, account=account, template=template, deploy=deploy, token=token, call=call,
-                           client=client, project=project, invoker=invoker)  # fmt: skip
+    return SimpleNamespace(
+        base=base,
+        account=account,
+        template=template,
+        deploy=deploy,
+        token=token,
+        call=call,
+        client=client,
+        project=project,
+        invoker=invoker,
+    )
 
 
 def error(operation: dict[str, Any]) -> str:
@@ -248,11 +264,13 @@ def test_deleting(run, api, done):
         ),
         ({"template": {}}, 400, "at least one container"),
         (
-            {"template": {"containers": [{"image": HELLO}]},
-             "traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100, "tag": "Bad_Tag"}]},
+            {
+                "template": {"containers": [{"image": HELLO}]},
+                "traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100, "tag": "Bad_Tag"}],
+            },
             400,
             "Traffic tag 'Bad_Tag' must be",
-        ),  # fmt: skip
+        ),
         (
             {"template": {"containers": [{"image": "https://x"}]}},
             400,
@@ -411,7 +429,9 @@ def test_a_readiness_probe_withholds_requests_and_restarts_nothing(run, sandbox,
     flag.touch()
     tmp_path.chmod(0o755)
     probe = {"httpGet": {"path": "/ready"}, "periodSeconds": 1, "failureThreshold": 1}
-    template = run.template(env={"READY": str(flag)}, container={"readinessProbe": probe}, scaling={"maxInstanceCount": 1})
+    template = run.template(
+        env={"READY": str(flag)}, container={"readinessProbe": probe}, scaling={"maxInstanceCount": 1}
+    )
     assert "response" in run.deploy("moody", template)
     pid = run.call("moody").json()["pid"]
     flag.unlink()
@@ -436,8 +456,10 @@ def test_a_secret_needs_its_version_and_the_role(run, api):
     secrets = f"https://secretmanager.googleapis.com/v1/projects/{run.project}/secrets"
     env = [{"name": "SECRET", "valueSource": {"secretKeyRef": {"secret": "password", "version": "1"}}}]
     spec = run.template(container={"env": env}, serviceAccount=account)
-    assert f"Permission denied on secret: projects/{_number(run, api)}/secrets/password/versions/1 for Revision " \
-           f"service account {account}." in error(run.deploy("secretive", spec))  # fmt: skip
+    assert (
+        f"Permission denied on secret: projects/{_number(run, api)}/secrets/password/versions/1 for Revision "
+        f"service account {account}." in error(run.deploy("secretive", spec))
+    )
     assert api("POST", f"{secrets}?secretId=password", json={"replication": {"automatic": {}}}).status_code == 200
     api("POST", f"{secrets}/password:addVersion", json={"payload": {"data": base64.b64encode(b"s3cret").decode()}})
     assert "Permission denied on secret" in error(run.deploy("secretive", spec))
@@ -446,10 +468,13 @@ def test_a_secret_needs_its_version_and_the_role(run, api):
     assert "response" in run.deploy("secretive", spec)
     assert run.call("secretive").json()["env"]["SECRET"] == "s3cret"
     mounted = run.template(
-        container={"volumeMounts": [{"name": "v", "mountPath": "/secrets"}],
-                   "env": [{"name": "FILE", "value": "/secrets/password"}]},
-        volumes=[{"name": "v", "secret": {"secret": "password"}}], serviceAccount=account,
-    )  # fmt: skip
+        container={
+            "volumeMounts": [{"name": "v", "mountPath": "/secrets"}],
+            "env": [{"name": "FILE", "value": "/secrets/password"}],
+        },
+        volumes=[{"name": "v", "secret": {"secret": "password"}}],
+        serviceAccount=account,
+    )
     assert "response" in run.deploy("secretive", mounted)
     assert run.call("secretive", "/file").json()["text"] == "s3cret"
 
@@ -465,8 +490,11 @@ def test_a_network_must_be_there_and_its_subnet_large_enough(run, api, done):
     assert "does not exist" in error(run.deploy("attached", attached("nowhere", "nowhere")))
     compute = f"https://compute.googleapis.com/compute/v1/projects/{run.project}"
     done(api("POST", f"{compute}/global/networks", json={"name": "own", "autoCreateSubnetworks": False}))
-    ranges = {"small": {"ipCidrRange": "10.1.0.0/27"}, "large": {"ipCidrRange": "10.2.0.0/26"},
-              "newer": {"stackType": "IPV6_ONLY", "ipv6AccessType": "EXTERNAL"}}  # fmt: skip
+    ranges = {
+        "small": {"ipCidrRange": "10.1.0.0/27"},
+        "large": {"ipCidrRange": "10.2.0.0/26"},
+        "newer": {"stackType": "IPV6_ONLY", "ipv6AccessType": "EXTERNAL"},
+    }
     for name, own in ranges.items():
         body = {"name": name, "network": f"projects/{run.project}/global/networks/own"} | own
         done(api("POST", f"{compute}/regions/{REGION}/subnetworks", json=body))
@@ -623,8 +651,9 @@ def test_an_instance_that_ends_is_replaced(run):
     first = run.call("crashing").json()["pid"]
     crashed = run.call("crashing", "/exit")
     assert (crashed.status_code, crashed.text) == (
-        503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
-    )  # fmt: skip
+        503,
+        "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+    )
     assert run.call("crashing").json()["pid"] != first
 
 
@@ -672,10 +701,20 @@ def test_a_port_named_h2c_wants_http2(run):
 
 def test_sidecars_share_the_instance(run, api):
     """A container that the first depends on is started before it, and is asked by its own port."""
-    side = {"name": "side", "image": HELLO, "env": [{"name": "PORT", "value": "8081"}],
-            "startupProbe": {"tcpSocket": {"port": 8081}, "periodSeconds": 1, "failureThreshold": 20}}  # fmt: skip
-    main = {"name": "main", "image": IMAGE, "ports": [{"containerPort": 8080}], "dependsOn": ["side"],
-            "volumeMounts": [{"name": "tmp", "mountPath": "/shared"}], "env": [{"name": "DIR", "value": "/shared"}]}  # fmt: skip
+    side = {
+        "name": "side",
+        "image": HELLO,
+        "env": [{"name": "PORT", "value": "8081"}],
+        "startupProbe": {"tcpSocket": {"port": 8081}, "periodSeconds": 1, "failureThreshold": 20},
+    }
+    main = {
+        "name": "main",
+        "image": IMAGE,
+        "ports": [{"containerPort": 8080}],
+        "dependsOn": ["side"],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/shared"}],
+        "env": [{"name": "DIR", "value": "/shared"}],
+    }
     volumes = [{"name": "tmp", "emptyDir": {"medium": "MEMORY", "sizeLimit": "64Mi"}}]
     assert "response" in run.deploy("pair", {"containers": [main, side], "volumes": volumes})
     assert run.call("pair").json()["env"]["DIR"].endswith("/volumes/tmp")
@@ -684,8 +723,11 @@ def test_sidecars_share_the_instance(run, api):
 
 
 def test_zero_values_are_not_kept(run, api):
-    run.deploy("zero", run.template(scaling={"minInstanceCount": 0, "maxInstanceCount": 2}, env={"EMPTY": ""}),
-               invokerIamDisabled=False)  # fmt: skip
+    run.deploy(
+        "zero",
+        run.template(scaling={"minInstanceCount": 0, "maxInstanceCount": 2}, env={"EMPTY": ""}),
+        invokerIamDisabled=False,
+    )
     doc = api("GET", f"{run.base}/services/zero").json()
     assert doc["template"]["scaling"] == {"maxInstanceCount": 2} and "invokerIamDisabled" not in doc
     assert doc["template"]["containers"][0]["env"] == [{"name": "EMPTY", "value": ""}]
@@ -739,8 +781,11 @@ def test_a_jobs_containers_get_their_defaults(run, api, done):
     first, _, third = job["template"]["template"]["containers"]
     assert first["resources"]["limits"] == {"cpu": "1000m", "memory": "256Mi"} and "startupProbe" not in third
     assert first["startupProbe"] == {
-        "httpGet": {"path": "/", "port": 8080}, "timeoutSeconds": 1, "periodSeconds": 10, "failureThreshold": 3,
-    }  # fmt: skip
+        "httpGet": {"path": "/", "port": 8080},
+        "timeoutSeconds": 1,
+        "periodSeconds": 10,
+        "failureThreshold": 3,
+    }
     done(api("PATCH", f"{run.base}/jobs/several", json=body))
     assert api("GET", f"{run.base}/jobs/several").json()["generation"] == "1"
     small = {"containers": [{"image": HELLO, "resources": {"limits": {"memory": "256Mi"}}}]}
@@ -782,8 +827,11 @@ def test_nothing_is_left_running_and_services_come_back(own, tmp_path):
     url = operation["response"]["uri"]
 
     def containers() -> list[psutil.Process]:
-        return [p for p in psutil.process_iter(["environ"]) if
-                (p.info["environ"] or {}).get("GCP_SANDBOX_CHILD_OF") == str(own.state.resolve())]  # fmt: skip
+        return [
+            p
+            for p in psutil.process_iter(["environ"])
+            if (p.info["environ"] or {}).get("GCP_SANDBOX_CHILD_OF") == str(own.state.resolve())
+        ]
 
     def wait(condition: Callable[[], bool]) -> None:
         end = time.monotonic() + 10

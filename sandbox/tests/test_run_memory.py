@@ -74,7 +74,9 @@ def test_an_instance_is_ended_at_its_limit_and_others_go_on(ask, sandbox, projec
     assert killed(sandbox, project, 0) == []
     ask("/write/150")  # 200 or 503, depending on when the instance is looked at
     (line,) = killed(sandbox, project, 1)
-    assert line.endswith("used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits")
+    assert line.endswith(
+        "used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
+    )
     assert ask("/hold/1").status_code == 200  # by a new instance
     assert ask("/hold/600").status_code == 503
     killed(sandbox, project, 2)

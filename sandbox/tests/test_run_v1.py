@@ -20,23 +20,36 @@ RUN, SERVING = "run.googleapis.com", "serving.knative.dev"
 def run(api, enable, done, project, sandbox, tmp_path_factory):
     """A project with Cloud Run, an image of a task, and short ways to ask both versions of the API."""
     folder = tmp_path_factory.mktemp("task")
-    (folder / "Containerfile").write_text("FROM python:3\nCOPY task.py /task.py\nENTRYPOINT [\"python\", \"/task.py\"]\n")
-    (folder / "task.py").write_text("import os, sys, time\ntime.sleep(float(os.environ.get('SLEEP', 0)))\nprint(sys.argv)\n")
+    (folder / "Containerfile").write_text('FROM python:3\nCOPY task.py /task.py\nENTRYPOINT ["python", "/task.py"]\n')
+    (folder / "task.py").write_text(
+        "import os, sys, time\ntime.sleep(float(os.environ.get('SLEEP', 0)))\nprint(sys.argv)\n"
+    )
     sandbox.command("image", "add", IMAGE, str(folder), "--python", sys.executable)
-    enable(project, "run.googleapis.com", "compute.googleapis.com", "secretmanager.googleapis.com", "iam.googleapis.com",
-           "cloudresourcemanager.googleapis.com")  # fmt: skip
+    enable(
+        project,
+        "run.googleapis.com",
+        "compute.googleapis.com",
+        "secretmanager.googleapis.com",
+        "iam.googleapis.com",
+        "cloudresourcemanager.googleapis.com",
+    )
     host = f"https://{REGION}-run.googleapis.com"
     serving, jobs = (f"{host}/apis/{g}/v1/namespaces/{project}" for g in (SERVING, RUN))
     v2 = f"https://run.googleapis.com/v2/projects/{project}/locations/{REGION}"
     number = api("GET", f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}").json()["projectNumber"]
 
-    def service(name: str, annotations: Any = (), template: Any = (), image: str = HELLO, **spec: Any) -> dict[str, Any]:
+    def service(
+        name: str, annotations: Any = (), template: Any = (), image: str = HELLO, **spec: Any
+    ) -> dict[str, Any]:
         container = {"image": image} | spec.pop("container", {})
         return {
-            "apiVersion": f"{SERVING}/v1", "kind": "Service",
+            "apiVersion": f"{SERVING}/v1",
+            "kind": "Service",
             "metadata": {"name": name, "namespace": project, "annotations": dict(annotations)},
-            "spec": {"template": {"metadata": {"annotations": dict(template)}, "spec": {"containers": [container], **spec}}},
-        }  # fmt: skip
+            "spec": {
+                "template": {"metadata": {"annotations": dict(template)}, "spec": {"containers": [container], **spec}}
+            },
+        }
 
     def ready(answer: Any) -> dict[str, Any]:
         assert answer.status_code == 200, answer.text
@@ -45,8 +58,9 @@ def run(api, enable, done, project, sandbox, tmp_path_factory):
         collection = serving + "/services" if answer.json()["kind"] == "Service" else jobs + "/jobs"
         return api("GET", f"{collection}/{answer.json()['metadata']['name']}").json()
 
-    return SimpleNamespace(host=host, serving=serving, jobs=jobs, v2=v2, number=number, project=project, service=service,
-                           ready=ready)  # fmt: skip
+    return SimpleNamespace(
+        host=host, serving=serving, jobs=jobs, v2=v2, number=number, project=project, service=service, ready=ready
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,34 +114,52 @@ def test_a_service_is_created_and_gets_ready(run, api):
     assert doc["spec"]["template"]["metadata"]["labels"] == {f"{RUN}/startupProbeType": "Default"}
     assert doc["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
     assert refusal(api("POST", f"{run.serving}/services", json=run.service("first")), 409) == (
-        "Resource 'first' already exists.")  # fmt: skip
+        "Resource 'first' already exists."
+    )
 
 
 def test_what_v1_declares_v2_shows_and_the_other_way_round(run, api):
     network = '[{"network":"default","subnetwork":"default","tags":["a"]}]'
     annotations = {
-        f"{RUN}/ingress": "internal-and-cloud-load-balancing", f"{RUN}/description": "words", f"{RUN}/minScale": "1",
-        f"{RUN}/custom-audiences": '["https://a.example"]', f"{RUN}/binary-authorization": "default",
-        f"{RUN}/invoker-iam-disabled": "true", f"{RUN}/launch-stage": "BETA", "mine": "1",
-        f"{RUN}/client-name": "tester", f"{RUN}/build-id": "kept",
-    }  # fmt: skip
+        f"{RUN}/ingress": "internal-and-cloud-load-balancing",
+        f"{RUN}/description": "words",
+        f"{RUN}/minScale": "1",
+        f"{RUN}/custom-audiences": '["https://a.example"]',
+        f"{RUN}/binary-authorization": "default",
+        f"{RUN}/invoker-iam-disabled": "true",
+        f"{RUN}/launch-stage": "BETA",
+        "mine": "1",
+        f"{RUN}/client-name": "tester",
+        f"{RUN}/build-id": "kept",
+    }
     template = {
-        "autoscaling.knative.dev/minScale": "1", "autoscaling.knative.dev/maxScale": "4", f"{RUN}/execution-environment": "gen1",
-        f"{RUN}/network-interfaces": network, f"{RUN}/vpc-access-egress": "all-traffic", f"{RUN}/cpu-throttling": "False",
-        f"{RUN}/startup-cpu-boost": "true", f"{RUN}/cloudsql-instances": "p:r:one,p:r:two", f"{RUN}/sessionAffinity": "true",
-        f"{RUN}/secrets": "far:projects/elsewhere/secrets/s", "theirs": "2",
-    }  # fmt: skip
+        "autoscaling.knative.dev/minScale": "1",
+        "autoscaling.knative.dev/maxScale": "4",
+        f"{RUN}/execution-environment": "gen1",
+        f"{RUN}/network-interfaces": network,
+        f"{RUN}/vpc-access-egress": "all-traffic",
+        f"{RUN}/cpu-throttling": "False",
+        f"{RUN}/startup-cpu-boost": "true",
+        f"{RUN}/cloudsql-instances": "p:r:one,p:r:two",
+        f"{RUN}/sessionAffinity": "true",
+        f"{RUN}/secrets": "far:projects/elsewhere/secrets/s",
+        "theirs": "2",
+    }
     container = {
         "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "far", "key": "7"}}}],
         "startupProbe": {"httpGet": {"path": "/up"}, "periodSeconds": 5, "failureThreshold": 9},
         "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "s", "mountPath": "/s"}],
         "resources": {"limits": {"cpu": "2", "memory": "1Gi"}},
-    }  # fmt: skip
+    }
     bucket = {"driver": "gcsfuse.run.googleapis.com", "volumeAttributes": {"bucketName": "bucket"}}
-    volumes = [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "10Mi"}}, {"name": "b", "csi": bucket},
-               {"name": "s", "secret": {"secretName": "near", "items": [{"key": "latest", "path": "file"}]}}]  # fmt: skip
-    body = run.service("wide", annotations, template, container=container, volumes=volumes, containerConcurrency=9,
-                       timeoutSeconds=60)  # fmt: skip
+    volumes = [
+        {"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "10Mi"}},
+        {"name": "b", "csi": bucket},
+        {"name": "s", "secret": {"secretName": "near", "items": [{"key": "latest", "path": "file"}]}},
+    ]
+    body = run.service(
+        "wide", annotations, template, container=container, volumes=volumes, containerConcurrency=9, timeoutSeconds=60
+    )
     body["metadata"]["labels"] = {"team": "a", "cloud.googleapis.com/location": REGION}
     answer = api("POST", f"{run.serving}/services?dryRun=all", json=body)
     assert answer.status_code == 200, answer.text
@@ -146,16 +178,24 @@ def test_what_v1_declares_v2_shows_and_the_other_way_round(run, api):
     assert (v2["customAudiences"], v2["binaryAuthorization"]) == (["https://a.example"], {"useDefault": True})
     inner = v2["template"]
     assert inner["scaling"] == {"minInstanceCount": 1, "maxInstanceCount": 4} and inner["sessionAffinity"]
-    assert inner["vpcAccess"] == {"networkInterfaces": [{"network": "default", "subnetwork": "default", "tags": ["a"]}],
-                                  "egress": "ALL_TRAFFIC"}  # fmt: skip
+    assert inner["vpcAccess"] == {
+        "networkInterfaces": [{"network": "default", "subnetwork": "default", "tags": ["a"]}],
+        "egress": "ALL_TRAFFIC",
+    }
     assert inner["executionEnvironment"] == "EXECUTION_ENVIRONMENT_GEN1" and inner["annotations"] == {"theirs": "2"}
     assert (inner["maxInstanceRequestConcurrency"], inner["timeout"]) == (9, "60s")
     shown = inner["containers"][0]
     assert shown["resources"] == {"limits": {"cpu": "2", "memory": "1Gi"}, "startupCpuBoost": True}
-    assert shown["env"][1]["valueSource"] == {"secretKeyRef": {"secret": "projects/elsewhere/secrets/s", "version": "7"}}
+    assert shown["env"][1]["valueSource"] == {
+        "secretKeyRef": {"secret": "projects/elsewhere/secrets/s", "version": "7"}
+    }
     assert {"name": "cloudsql", "mountPath": "/cloudsql"} in shown["volumeMounts"]
-    assert [sorted(v) for v in inner["volumes"]] == [["emptyDir", "name"], ["gcs", "name"], ["name", "secret"],
-                                                     ["cloudSqlInstance", "name"]]  # fmt: skip
+    assert [sorted(v) for v in inner["volumes"]] == [
+        ["emptyDir", "name"],
+        ["gcs", "name"],
+        ["name", "secret"],
+        ["cloudSqlInstance", "name"],
+    ]
 
 
 def test_reading_changing_and_writing_keeps_the_rest(run, api, done):
@@ -175,13 +215,22 @@ def test_reading_changing_and_writing_keeps_the_rest(run, api, done):
 
     doc["spec"]["template"]["metadata"]["name"] = "mixed-green"
     doc["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "2"}]
-    doc["spec"]["traffic"] = [{"revisionName": old, "percent": 90}, {"latestRevision": True, "percent": 10, "tag": "new"}]
+    doc["spec"]["traffic"] = [
+        {"revisionName": old, "percent": 90},
+        {"latestRevision": True, "percent": 10, "tag": "new"},
+    ]
     doc = run.ready(api("PUT", url, json=doc))
     assert doc["status"]["latestReadyRevisionName"] == "mixed-green"
     assert doc["spec"]["traffic"][0] == {"revisionName": old, "percent": 90}
     first, second = doc["status"]["traffic"]
     assert first == {"revisionName": old, "percent": 90}
-    assert second | {"url": ""} == {"revisionName": "mixed-green", "percent": 10, "tag": "new", "latestRevision": True, "url": ""}
+    assert second | {"url": ""} == {
+        "revisionName": "mixed-green",
+        "percent": 10,
+        "tag": "new",
+        "latestRevision": True,
+        "url": "",
+    }
     assert second["url"].startswith("https://new---mixed-")
 
 
@@ -193,8 +242,10 @@ def test_a_stale_resource_version_is_refused(web, api):
     answer = api("PUT", web, json=stale)
     now = api("GET", web).json()["metadata"]["resourceVersion"]
     assert answer.json()["error"]["status"] == "ABORTED"
-    assert refusal(answer, 409) == (f"Conflict for resource 'web': version '{stale['metadata']['resourceVersion']}' was "
-                                    f"specified but current version is '{now}'.")  # fmt: skip
+    assert refusal(answer, 409) == (
+        f"Conflict for resource 'web': version '{stale['metadata']['resourceVersion']}' was "
+        f"specified but current version is '{now}'."
+    )
 
 
 def test_a_revision_that_fails_says_why(run, api, done):
@@ -211,11 +262,15 @@ def test_a_revision_that_fails_says_why(run, api, done):
 
 def test_traffic_is_rolled_back_after_a_failure(run, api):
     url = f"{run.serving}/services/back"
-    good = run.ready(api("POST", f"{run.serving}/services", json=run.service("back")))["status"]["latestReadyRevisionName"]
+    good = run.ready(api("POST", f"{run.serving}/services", json=run.service("back")))["status"][
+        "latestReadyRevisionName"
+    ]
     doc = run.ready(api("PUT", url, json=run.service("back", image="nowhere.example/none")))
     bad = doc["status"]["latestCreatedRevisionName"]
     assert doc["status"]["traffic"] == [{"revisionName": good, "percent": 100, "latestRevision": True}]
-    assert run.ready(api("PUT", url, json=doc))["metadata"]["generation"] == 2  # what failed is not tried again by itself
+    assert (
+        run.ready(api("PUT", url, json=doc))["metadata"]["generation"] == 2
+    )  # what failed is not tried again by itself
     doc["spec"]["traffic"] = [{"revisionName": good, "percent": 100}]
     doc = run.ready(api("PUT", url, json=doc))
     assert doc["status"]["traffic"] == doc["spec"]["traffic"] and doc["status"]["latestCreatedRevisionName"] == bad
@@ -230,11 +285,14 @@ def test_refusals(run, api, web):
 
     assert refused(run.service("x", {f"{RUN}/secrets": "a"})) == (
         f"metadata.annotations: Annotation '{RUN}/secrets' is not supported on resources of kind 'Service'. Supported kinds "
-        "are: Revision, Execution")  # fmt: skip
+        "are: Revision, Execution"
+    )
     assert "is not supported on resources of kind 'Revision'" in refused(run.service("x", (), {f"{RUN}/no-such": "a"}))
     assert "Invalid value 'many'" in refused(run.service("x", (), {"autoscaling.knative.dev/minScale": "many"}))
     reserved = {"env": [{"name": "PORT", "value": "1"}]}
-    assert refused(run.service("x", container=reserved)).startswith("spec.template.spec.containers[0].env: The following reser")
+    assert refused(run.service("x", container=reserved)).startswith(
+        "spec.template.spec.containers[0].env: The following reser"
+    )
     assert refused(run.service("x", timeoutSeconds=9999)).startswith("spec.template.spec.timeout_seconds: ")
     assert refused(run.service("X")).startswith("metadata.name: ")
     assert refused(run.service("x") | {"kind": "Job"}).startswith("kind: Expected 'Service'")
@@ -248,7 +306,8 @@ def test_refusals(run, api, web):
     assert refusal(api("PUT", f"{services}/nosuch", json=run.service("nosuch")), 404) == text
     shown = f"namespaces/{run.project}/services/web"
     assert refusal(api("GET", web, as_="nobody@example.com"), 403) == (
-        f"Permission 'run.services.get' denied on resource '{shown}' (or resource may not exist).")  # fmt: skip
+        f"Permission 'run.services.get' denied on resource '{shown}' (or resource may not exist)."
+    )
     assert "regional endpoint" in refusal(api("GET", f"https://run.googleapis.com/apis/{SERVING}/v1/{shown}"), 400)
     assert refusal(api("GET", f"{services}?labelSelector=a%20~%20b"), 400) == "Invalid label selector: 'a ~ b'."
     assert api("GET", f"https://nowhere-run.googleapis.com/v1/projects/{run.project}/locations").status_code == 404
@@ -295,13 +354,18 @@ def test_lists_by_label_and_in_pages(run, api, web):
     assert found(everywhere, **{"limit": 500, "continue": first["metadata"]["continue"]}) == found(everywhere)[1:]
     assert "continue" not in api("GET", everywhere).json()["metadata"]
     locations = api("GET", base).json()["locations"]
-    assert {"name": f"projects/{run.project}/locations/{REGION}", "locationId": REGION,
-            "labels": {"cloud.googleapis.com/region": REGION}} in locations  # fmt: skip
+    assert {
+        "name": f"projects/{run.project}/locations/{REGION}",
+        "locationId": REGION,
+        "labels": {"cloud.googleapis.com/region": REGION},
+    } in locations
 
 
 def test_revisions_configurations_and_routes(run, api):
     url = f"{run.serving}/services/parts"
-    old = run.ready(api("POST", f"{run.serving}/services", json=run.service("parts")))["status"]["latestReadyRevisionName"]
+    old = run.ready(api("POST", f"{run.serving}/services", json=run.service("parts")))["status"][
+        "latestReadyRevisionName"
+    ]
     said = {f"{RUN}/cpu-throttling": "true", f"{RUN}/startup-cpu-boost": "false"}
     doc = run.ready(api("PUT", url, json=run.service("parts", (), said, timeoutSeconds=99)))
     new = doc["status"]["latestReadyRevisionName"]
@@ -311,7 +375,10 @@ def test_revisions_configurations_and_routes(run, api):
     assert [r["metadata"]["name"] for r in revisions] == [new, old]
     assert [states(r)["Active"] for r in revisions] == ["True", "False"] and states(revisions[1])["Ready"] == "True"
     meta = revisions[0]["metadata"]
-    assert meta["labels"] | {f"{SERVING}/configuration": "parts", f"{SERVING}/configurationGeneration": "2"} == meta["labels"]
+    assert (
+        meta["labels"] | {f"{SERVING}/configuration": "parts", f"{SERVING}/configurationGeneration": "2"}
+        == meta["labels"]
+    )
     assert meta["ownerReferences"][0] | {"kind": "Configuration", "name": "parts"} == meta["ownerReferences"][0]
     assert revisions[0]["spec"]["timeoutSeconds"] == 99
     assert revisions[0]["status"]["imageDigest"].startswith(f"{HELLO}@sha256:")
@@ -332,7 +399,9 @@ def test_revisions_configurations_and_routes(run, api):
     end = time.monotonic() + 10
     while api("GET", f"{run.serving}/revisions/{old}").status_code == 200 and time.monotonic() < end:
         time.sleep(0.05)
-    assert refusal(api("GET", f"{run.serving}/revisions/{old}"), 404).startswith(f"Resource '{old}' of kind 'REVISION' in")
+    assert refusal(api("GET", f"{run.serving}/revisions/{old}"), 404).startswith(
+        f"Resource '{old}' of kind 'REVISION' in"
+    )
 
 
 def test_policies_are_those_of_v2(run, api, web):
@@ -351,14 +420,25 @@ def test_policies_are_those_of_v2(run, api, web):
 
 def test_a_job_runs(run, api):
     job = {
-        "apiVersion": f"{RUN}/v1", "kind": "Job", "metadata": {"name": "once", "namespace": run.number, "labels": {"a": "b"}},
-        "spec": {"template": {
-            "metadata": {"annotations": {f"{RUN}/execution-environment": "gen2"}, "labels": {"c": "d"}},
-            "spec": {"taskCount": 2, "template": {"spec": {
-                "containers": [{"image": IMAGE, "env": [{"name": "SLEEP", "value": "0"}]}], "maxRetries": 0,
-                "timeoutSeconds": 60}}},
-        }},
-    }  # fmt: skip
+        "apiVersion": f"{RUN}/v1",
+        "kind": "Job",
+        "metadata": {"name": "once", "namespace": run.number, "labels": {"a": "b"}},
+        "spec": {
+            "template": {
+                "metadata": {"annotations": {f"{RUN}/execution-environment": "gen2"}, "labels": {"c": "d"}},
+                "spec": {
+                    "taskCount": 2,
+                    "template": {
+                        "spec": {
+                            "containers": [{"image": IMAGE, "env": [{"name": "SLEEP", "value": "0"}]}],
+                            "maxRetries": 0,
+                            "timeoutSeconds": 60,
+                        }
+                    },
+                },
+            }
+        },
+    }
     doc = run.ready(api("POST", f"{run.jobs}/jobs", json=job))
     assert states(doc)["Ready"] == "True" and doc["spec"]["template"]["spec"]["taskCount"] == 2
     assert doc["metadata"]["selfLink"] == f"/apis/{RUN}/v1/namespaces/{run.number}/jobs/once"
@@ -379,7 +459,9 @@ def test_a_job_runs(run, api):
         execution = api("GET", f"{run.jobs}/executions/{name}").json()
     assert states(execution)["Completed"] == states(execution)["Started"] == "True"
     assert execution["status"]["succeededCount"] == 2
-    assert execution["metadata"]["labels"].items() >= {"c": "d", f"{RUN}/job": "once", f"{RUN}/jobGeneration": "2"}.items()
+    assert (
+        execution["metadata"]["labels"].items() >= {"c": "d", f"{RUN}/job": "once", f"{RUN}/jobGeneration": "2"}.items()
+    )
     given = execution["spec"]["template"]["spec"]
     assert (given["timeoutSeconds"], given["containers"][0]["args"]) == ("30", ["x"])
     selector = {"labelSelector": f"{RUN}/execution = {name},{RUN}/runningState in (Succeeded)"}

@@ -130,7 +130,11 @@ def test_reader_needs_the_accessor_role(api: Api, secret: str) -> None:
 def test_secret_of_one_region(api: Api, project: str, sandbox: Any) -> None:
     place = f"projects/{project}/locations/europe-west1"
     url = f"https://secretmanager.europe-west1.rep.googleapis.com/v1/{place}/secrets"
-    assert api("GET", f"{url}/near").json()["error"]["message"].endswith("/locations/europe-west1/secrets/near] not found.")
+    assert (
+        api("GET", f"{url}/near")
+        .json()["error"]["message"]
+        .endswith("/locations/europe-west1/secrets/near] not found.")
+    )
     automatic = {"replication": {"automatic": {}}}
     assert api("POST", url, params={"secretId": "near"}, json=automatic).status_code == 400
     made = api("POST", url, params={"secretId": "near"}, json={"annotations": {"a": "b"}}).json()
@@ -143,17 +147,26 @@ def test_secret_of_one_region(api: Api, project: str, sandbox: Any) -> None:
     assert made["name"] not in [s["name"] for s in everywhere]
     assert [s["name"] for s in api("GET", url).json()["secrets"]] == [made["name"]]
     key, when = json.loads((sandbox.state / "deployer.json").read_text()), int(time.time())
-    claims = {"iss": key["client_email"], "sub": key["client_email"], "iat": when, "exp": when + 600,
-              "aud": "https://secretmanager.googleapis.com/"}  # fmt: skip
+    claims = {
+        "iss": key["client_email"],
+        "sub": key["client_email"],
+        "iat": when,
+        "exp": when + 600,
+        "aud": "https://secretmanager.googleapis.com/",
+    }
     token = jwt.encode(claims, key["private_key"], algorithm="RS256", headers={"kid": key["private_key_id"]})
-    assert api("GET", url, headers={"Authorization": f"Bearer {token}"}).status_code == 200  # as Google's libraries sign
+    assert (
+        api("GET", url, headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    )  # as Google's libraries sign
     assert api("DELETE", f"{url}/near").json() == {}
     assert api("GET", url.replace("europe-west1.rep", "nowhere1.rep")).status_code == 404
 
 
 def test_keys_of_cloud_kms(api: Api, project: str) -> None:
     def create(ident: str, replication: dict[str, Any]) -> requests.Response:
-        return api("POST", f"{V1}/projects/{project}/secrets", params={"secretId": ident}, json={"replication": replication})
+        return api(
+            "POST", f"{V1}/projects/{project}/secrets", params={"secretId": ident}, json={"replication": replication}
+        )
 
     def key(place: str) -> dict[str, Any]:
         name = f"projects/{project}/locations/{place}/keyRings/r/cryptoKeys/k"
@@ -166,9 +179,12 @@ def test_keys_of_cloud_kms(api: Api, project: str) -> None:
     assert replica["customerManagedEncryption"]["kmsKeyVersionName"].endswith("/cryptoKeys/k/cryptoKeyVersions/1")
     api("DELETE", url)
     one, other = {"location": "us-east1"} | key("us-east1"), {"location": "us-west1"}
-    for wrong in ({"automatic": key("us-east1")}, {"userManaged": {"replicas": [other | key("us-east1")]}},
-                  {"userManaged": {"replicas": [one, other]}},
-                  {"automatic": {"customerManagedEncryption": {"kmsKeyName": "k"}}}):  # fmt: skip
+    for wrong in (
+        {"automatic": key("us-east1")},
+        {"userManaged": {"replicas": [other | key("us-east1")]}},
+        {"userManaged": {"replicas": [one, other]}},
+        {"automatic": {"customerManagedEncryption": {"kmsKeyName": "k"}}},
+    ):
         assert create("locked", wrong).json()["error"]["status"] == "INVALID_ARGUMENT"
 
 

@@ -16,7 +16,9 @@ SERVICE = f"{HOST}/services/servicenetworking.googleapis.com"
 class Net:
     """One network with two allocated ranges."""
 
-    def __init__(self, api: Callable[..., requests.Response], done: Callable[..., Doc], project: str, name: str) -> None:
+    def __init__(
+        self, api: Callable[..., requests.Response], done: Callable[..., Doc], project: str, name: str
+    ) -> None:
         self.api, self.done, self.name = api, done, name
         self.compute = f"https://compute.googleapis.com/compute/v1/projects/{project}"
         number = api("GET", self.compute).json()["id"]
@@ -24,8 +26,13 @@ class Net:
         self.inner = f"{SERVICE}/projects/{number}/global/networks/{name}"
         done(api("POST", f"{self.compute}/global/networks", json={"name": name, "autoCreateSubnetworks": False}))
         for i in (1, 2):
-            body = {"name": f"{name}-{i}", "purpose": "VPC_PEERING", "addressType": "INTERNAL", "prefixLength": 20,
-                    "network": f"projects/{project}/global/networks/{name}"}  # fmt: skip
+            body = {
+                "name": f"{name}-{i}",
+                "purpose": "VPC_PEERING",
+                "addressType": "INTERNAL",
+                "prefixLength": 20,
+                "network": f"projects/{project}/global/networks/{name}",
+            }
             done(api("POST", f"{self.compute}/global/addresses", json=body))
 
     def connect(self, *ranges: str) -> Doc:
@@ -50,8 +57,12 @@ def test_a_connection_is_a_peering_of_the_network(make: Any) -> None:
     assert net.connections() == [] and net.peerings() == []
     operation = net.connect("psa-1")
     assert operation["name"].startswith("operations/pssn.")
-    shown = {"network": net.full, "peering": "servicenetworking-googleapis-com", "reservedPeeringRanges": ["psa-1"],
-             "service": "services/servicenetworking.googleapis.com"}  # fmt: skip
+    shown = {
+        "network": net.full,
+        "peering": "servicenetworking-googleapis-com",
+        "reservedPeeringRanges": ["psa-1"],
+        "service": "services/servicenetworking.googleapis.com",
+    }
     assert operation["response"].items() >= shown.items()
     assert net.connections() == [shown]
     assert [(p["name"], p["state"]) for p in net.peerings()] == [("servicenetworking-googleapis-com", "ACTIVE")]
@@ -100,9 +111,16 @@ def test_a_connection_that_an_instance_uses_stays(make: Any, enable: Any, projec
     net.connect("sql-1")
     enable(project, "sqladmin.googleapis.com")
     url = f"https://sqladmin.googleapis.com/v1/projects/{project}/instances"
-    body = {"name": "db", "region": "europe-west2", "databaseVersion": "POSTGRES_17", "settings": {
-        "edition": "ENTERPRISE", "tier": "db-f1-micro",
-        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/sql"}}}  # fmt: skip
+    body = {
+        "name": "db",
+        "region": "europe-west2",
+        "databaseVersion": "POSTGRES_17",
+        "settings": {
+            "edition": "ENTERPRISE",
+            "tier": "db-f1-micro",
+            "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/sql"},
+        },
+    }
     assert "error" not in net.done(net.api("POST", url, json=body))
     delete = f"{SERVICE}/connections/servicenetworking-googleapis-com"
     error = net.done(net.api("POST", delete, json={"consumerNetwork": net.full}))["error"]
@@ -120,7 +138,10 @@ def test_dns_domains_are_peered(make: Any) -> None:
     assert operation["response"].items() >= body.items()
     assert net.api("GET", f"{net.inner}/peeredDnsDomains").json() == {"peeredDnsDomains": [body]}
     assert net.api("POST", f"{net.inner}/peeredDnsDomains", json=body).status_code == 409
-    assert net.api("POST", f"{net.inner}/peeredDnsDomains", json=body | {"name": "x", "dnsSuffix": "nodot"}).status_code == 400
+    assert (
+        net.api("POST", f"{net.inner}/peeredDnsDomains", json=body | {"name": "x", "dnsSuffix": "nodot"}).status_code
+        == 400
+    )
     net.done(net.api("DELETE", f"{net.inner}/peeredDnsDomains/corp"))
     assert net.api("GET", f"{net.inner}/peeredDnsDomains").json() == {}
 
@@ -128,8 +149,13 @@ def test_dns_domains_are_peered(make: Any) -> None:
 def test_wrong_requests_are_refused(make: Any) -> None:
     net = make("wrong")
     for network, status in (("wrong", 400), (net.full.replace("wrong", "none"), 403)):
-        answer = net.api("POST", f"{SERVICE}/connections", json={"network": network, "reservedPeeringRanges": ["wrong-1"]})
+        answer = net.api(
+            "POST", f"{SERVICE}/connections", json={"network": network, "reservedPeeringRanges": ["wrong-1"]}
+        )
         assert answer.status_code in (status, 403), answer.text
     assert net.api("POST", f"{SERVICE}/connections", json={"network": net.full}).status_code == 400
-    assert net.api("GET", f"{SERVICE}/connections", params={"network": net.full}, as_="nobody@example.com").status_code == 403
+    assert (
+        net.api("GET", f"{SERVICE}/connections", params={"network": net.full}, as_="nobody@example.com").status_code
+        == 403
+    )
     assert net.api("GET", f"{HOST}/operations/none").status_code in (403, 404)

@@ -23,7 +23,9 @@ def test_enable_disable_and_what_depends(api: Api, project: str, done: Callable[
     compute = f"{URL}/projects/{project}/services/compute.googleapis.com"
     assert api("GET", compute).json()["state"] == "ENABLED"
     refused = api("POST", f"{compute}:disable", json={})
-    assert refused.json()["error"]["status"] == "FAILED_PRECONDITION" and "container" in refused.json()["error"]["message"]
+    assert (
+        refused.json()["error"]["status"] == "FAILED_PRECONDITION" and "container" in refused.json()["error"]["message"]
+    )
     done(api("POST", f"{compute}:disable", json={"disableDependentServices": True}))
     assert api("GET", one).json()["state"] == "DISABLED"
     again = api("POST", f"{one}:disable", json={})

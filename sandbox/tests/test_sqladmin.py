@@ -51,8 +51,12 @@ def refused(answer: Any, code: int, reason: str) -> str:
 @pytest.fixture(scope="module")
 def instance(api: Callable[..., Any], project: str) -> str:
     """URL of an instance with a public address."""
-    body = {"name": "main", "region": "europe-west2", "databaseVersion": "POSTGRES_17",
-            "settings": SETTINGS | {"ipConfiguration": OPEN}}  # fmt: skip
+    body = {
+        "name": "main",
+        "region": "europe-west2",
+        "databaseVersion": "POSTGRES_17",
+        "settings": SETTINGS | {"ipConfiguration": OPEN},
+    }
     operation = finish(api, api("POST", BASE.format(project) + "/instances", json=body))
     assert "error" not in operation
     return BASE.format(project) + "/instances/main"
@@ -69,9 +73,13 @@ def psql(host: str, user: str, password: str, statement: str, database: str = "p
     program = Path(spec.origin).parent / "pginstall18" / "bin" / "psql"
     url = f"host={host} user={user} dbname={database} connect_timeout=10"
     done = subprocess.run(
-        [program, "-X", "-At", "-c", statement, url], env=os.environ | {"PGPASSWORD": password}, capture_output=True,
-        text=True, timeout=30, check=False,
-    )  # fmt: skip
+        [program, "-X", "-At", "-c", statement, url],
+        env=os.environ | {"PGPASSWORD": password},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     return (done.stdout + done.stderr).strip()
 
 
@@ -84,7 +92,10 @@ def test_defaults(api, instance, project):
     assert doc["connectionName"] == f"{project}:europe-west2:main"
     assert doc["settings"]["availabilityType"] == "ZONAL"
     assert doc["settings"]["ipConfiguration"]["sslMode"] == "ALLOW_UNENCRYPTED_AND_ENCRYPTED"
-    assert doc["settings"]["backupConfiguration"]["backupRetentionSettings"] == {"retainedBackups": 7, "retentionUnit": "COUNT"}
+    assert doc["settings"]["backupConfiguration"]["backupRetentionSettings"] == {
+        "retainedBackups": 7,
+        "retentionUnit": "COUNT",
+    }
     assert doc["selfLink"] == instance
     beta = api("GET", instance.replace("/v1/", "/sql/v1beta4/")).json()
     assert beta["selfLink"] == instance.replace("/v1/", "/sql/v1beta4/")
@@ -96,22 +107,41 @@ def test_a_missing_instance(api, project):
     refused(api("GET", BASE.format(project) + "/instances/nothing/users"), 404, "instanceDoesNotExist")
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"settings": {"tier": "db-g1-small"}, "databaseVersion": "POSTGRES_16"}, "(db-g1-small) for (ENTERPRISE_PLUS)"),
-    ({"settings": SETTINGS | {"tier": "db-perf-optimized-N-2"}}, "(db-perf-optimized-N-2) for (ENTERPRISE)"),
-    ({"settings": SETTINGS | {"tier": "db-n1-standard-1"}}, "Only custom or shared-core"),
-    ({"settings": SETTINGS | {"tier": "db-custom-3-3840"}}, "Number of CPUs"),
-    ({"region": "europe-west99"}, "region"),
-    ({"name": "Not_Good"}, "instance name (Not_Good)"),
-    ({"settings": SETTINGS | {"backupConfiguration": {"enabled": True, "transactionLogRetentionDays": 9}}}, "between 1 and 7"),
-    ({"settings": SETTINGS | {"backupConfiguration": {"pointInTimeRecoveryEnabled": True}}}, "Point in time recovery"),
-    ({"settings": SETTINGS | {"ipConfiguration": {"ipv4Enabled": False}}}, "At least one of"),
-    ({"settings": SETTINGS | {"passwordValidationPolicy": {"enablePasswordPolicy": True, "minLength": 8}}},
-     "Root user's password is not policy compliant: Length of password cannot be less than 8"),
-    ({"settings": SETTINGS | {"ipConfiguration": {"authorizedNetworks": [{"value": "10.0.0.0/8"}]}}}, "10.0.0.0/8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"settings": {"tier": "db-g1-small"}, "databaseVersion": "POSTGRES_16"},
+            "(db-g1-small) for (ENTERPRISE_PLUS)",
+        ),
+        ({"settings": SETTINGS | {"tier": "db-perf-optimized-N-2"}}, "(db-perf-optimized-N-2) for (ENTERPRISE)"),
+        ({"settings": SETTINGS | {"tier": "db-n1-standard-1"}}, "Only custom or shared-core"),
+        ({"settings": SETTINGS | {"tier": "db-custom-3-3840"}}, "Number of CPUs"),
+        ({"region": "europe-west99"}, "region"),
+        ({"name": "Not_Good"}, "instance name (Not_Good)"),
+        (
+            {"settings": SETTINGS | {"backupConfiguration": {"enabled": True, "transactionLogRetentionDays": 9}}},
+            "between 1 and 7",
+        ),
+        (
+            {"settings": SETTINGS | {"backupConfiguration": {"pointInTimeRecoveryEnabled": True}}},
+            "Point in time recovery",
+        ),
+        ({"settings": SETTINGS | {"ipConfiguration": {"ipv4Enabled": False}}}, "At least one of"),
+        (
+            {"settings": SETTINGS | {"passwordValidationPolicy": {"enablePasswordPolicy": True, "minLength": 8}}},
+            "Root user's password is not policy compliant: Length of password cannot be less than 8",
+        ),
+        ({"settings": SETTINGS | {"ipConfiguration": {"authorizedNetworks": [{"value": "10.0.0.0/8"}]}}}, "10.0.0.0/8"),
+    ],
+)
 def test_refused_at_creation(api, project, change, words):
-    body = {"name": "refused", "region": "europe-west2", "databaseVersion": "POSTGRES_15", "settings": SETTINGS} | change
+    body = {
+        "name": "refused",
+        "region": "europe-west2",
+        "databaseVersion": "POSTGRES_15",
+        "settings": SETTINGS,
+    } | change
     assert words in refused(api("POST", BASE.format(project) + "/instances", json=body), 400, "invalid")
 
 
@@ -122,7 +152,9 @@ def test_flags(api, instance):
         wrong = {"settings": {"databaseFlags": [{"name": "max_connections", "value": value}]}}
         refused(api("PATCH", instance, json=wrong), 400, "invalidFlagValue")
     listed = api("GET", "https://sqladmin.googleapis.com/v1/flags?databaseVersion=POSTGRES_17").json()["items"]
-    assert {"name": "autovacuum", "type": "BOOLEAN"}.items() <= next(f for f in listed if f["name"] == "autovacuum").items()
+    assert {"name": "autovacuum", "type": "BOOLEAN"}.items() <= next(
+        f for f in listed if f["name"] == "autovacuum"
+    ).items()
 
 
 def test_unknown_field(api, instance):
@@ -141,10 +173,18 @@ def test_stale_settings_version(api, instance):
 
 
 def test_private_network_must_be_peered(api, project):
-    body = {"name": "private", "region": "europe-west2", "databaseVersion": "POSTGRES_15", "settings": SETTINGS | {
-        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/default"}}}  # fmt: skip
+    body = {
+        "name": "private",
+        "region": "europe-west2",
+        "databaseVersion": "POSTGRES_15",
+        "settings": SETTINGS
+        | {"ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/default"}},
+    }
     message = refused(api("POST", BASE.format(project) + "/instances", json=body), 400, "invalid")
-    assert message == f"Invalid request: Incorrect Service Networking config for instance: {project}:private:NETWORK_NOT_PEERED."
+    assert (
+        message
+        == f"Invalid request: Incorrect Service Networking config for instance: {project}:private:NETWORK_NOT_PEERED."
+    )
 
 
 def test_caller_without_permission(api, instance):
@@ -157,19 +197,19 @@ def test_caller_without_permission(api, instance):
 
 def test_databases_users_and_a_real_server(api, instance):
     finish(api, api("POST", f"{instance}/databases", json={"name": "shop"}))
-    finish(api, api("POST", f"{instance}/users", json={"name": "o'clerk", "password": "it's \"$ecret\" ü"}))
+    finish(api, api("POST", f"{instance}/users", json={"name": "o'clerk", "password": 'it\'s "$ecret" ü'}))
     listed = api("GET", f"{instance}/users").json()["items"]
     assert [u["name"] for u in listed] == ["o'clerk", "postgres"]
     assert "ecret" not in json.dumps(listed)
     host = address(api, instance)
     statements = "CREATE TABLE t AS SELECT 1 AS x; SELECT current_user, x FROM t"
-    made = psql(host, r"'o\'clerk'", "it's \"$ecret\" ü", statements, "shop")
+    made = psql(host, r"'o\'clerk'", 'it\'s "$ecret" ü', statements, "shop")
     assert made.endswith("o'clerk|1")
     assert "authentication failed" in psql(host, r"'o\'clerk'", "wrong", "SELECT 1", "shop")
     finish(api, api("PUT", f"{instance}/users?name=o'clerk", json={"password": "new"}))
     assert psql(host, r"'o\'clerk'", "new", "SELECT count(*) FROM t", "shop") == "1"
     message = refused(api("DELETE", f"{instance}/users?name=o'clerk"), 400, "invalid")
-    assert message.endswith('cannot be dropped because some objects depend on it Details: 1 object in database shop.')
+    assert message.endswith("cannot be dropped because some objects depend on it Details: 1 object in database shop.")
     assert "already exists" in refused(api("POST", f"{instance}/databases", json={"name": "shop"}), 400, "invalid")
     assert finish(api, api("DELETE", f"{instance}/databases/shop"))["operationType"] == "DELETE_DATABASE"
     finish(api, api("DELETE", f"{instance}/users?name=o'clerk"))
@@ -201,7 +241,10 @@ def test_tls_by_ssl_mode(api, instance):
         assert plain.recv(1) == b"S"
         with trust.wrap_socket(plain, server_hostname=host) as client:
             assert _startup(client, "postgres") == b"R"
-    finish(api, api("PATCH", instance, json={"settings": {"ipConfiguration": {"sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED"}}}))
+    finish(
+        api,
+        api("PATCH", instance, json={"settings": {"ipConfiguration": {"sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED"}}}),
+    )
 
 
 def test_a_flag_reaches_the_server(api, instance):
@@ -215,7 +258,9 @@ def test_backup_and_restore(api, instance):
     finish(api, api("POST", f"{instance}/users", json={"name": "keeper", "password": "p"}))
     host = address(api, instance)
     psql(host, "keeper", "p", "CREATE TABLE kept AS SELECT 7 AS x")
-    run = finish(api, api("POST", f"{instance}/backupRuns", json={"description": "before"}))["backupContext"]["backupId"]
+    run = finish(api, api("POST", f"{instance}/backupRuns", json={"description": "before"}))["backupContext"][
+        "backupId"
+    ]
     assert api("GET", f"{instance}/backupRuns/{run}").json()["status"] == "SUCCESSFUL"
     psql(host, "keeper", "p", "DROP TABLE kept")
     body = {"restoreBackupContext": {"backupRunId": run}}
@@ -255,8 +300,10 @@ def test_what_cuts_all_connections_leaves_nothing_hanging(api, instance, method)
         others = [pool.submit(api, "GET", instance) for _ in range(20)]
         assert "error" not in finish(api, api("POST", f"{instance}/{method}", json=body))
         assert all(one.result(10).status_code == 200 for one in others)
-        assert all("server closed the connection" in one.result(10) or "terminating connection" in one.result(10)
-                   for one in sleepers)  # fmt: skip
+        assert all(
+            "server closed the connection" in one.result(10) or "terminating connection" in one.result(10)
+            for one in sleepers
+        )
         for one in sockets:
             with contextlib.suppress(ConnectionError), one:
                 while one.recv(4096):
@@ -266,8 +313,13 @@ def test_what_cuts_all_connections_leaves_nothing_hanging(api, instance, method)
 
 def test_a_major_upgrade_keeps_the_data(api, project):
     url = BASE.format(project) + "/instances"
-    body = {"name": "old", "region": "europe-west2", "databaseVersion": "POSTGRES_15", "rootPassword": "root",
-            "settings": SETTINGS | {"ipConfiguration": OPEN}}  # fmt: skip
+    body = {
+        "name": "old",
+        "region": "europe-west2",
+        "databaseVersion": "POSTGRES_15",
+        "rootPassword": "root",
+        "settings": SETTINGS | {"ipConfiguration": OPEN},
+    }
     finish(api, api("POST", url, json=body))
     host = address(api, f"{url}/old")
     assert psql(host, "postgres", "root", "CREATE TABLE t AS SELECT 1 AS x").endswith("1")
@@ -283,7 +335,11 @@ def test_a_major_upgrade_keeps_the_data(api, project):
 
 def test_one_operation_at_a_time_protection_and_reserved_names(api, project):
     url = BASE.format(project) + "/instances"
-    body = {"name": "short", "databaseVersion": "POSTGRES_15", "settings": SETTINGS | {"deletionProtectionEnabled": True}}
+    body = {
+        "name": "short",
+        "databaseVersion": "POSTGRES_15",
+        "settings": SETTINGS | {"deletionProtectionEnabled": True},
+    }
     started = api("POST", url, json=body)
     refused(api("PATCH", f"{url}/short", json={"settings": {"activationPolicy": "NEVER"}}), 409, "operationInProgress")
     finish(api, started)
@@ -295,7 +351,9 @@ def test_one_operation_at_a_time_protection_and_reserved_names(api, project):
     finish(api, api("DELETE", f"{url}/short"))
     refused(api("GET", f"{url}/short"), 404, "instanceDoesNotExist")
     assert "one week" in refused(api("POST", url, json=body), 409, "instanceAlreadyExists")
-    kinds = {o["operationType"] for o in api("GET", BASE.format(project) + "/operations?instance=short").json()["items"]}
+    kinds = {
+        o["operationType"] for o in api("GET", BASE.format(project) + "/operations?instance=short").json()["items"]
+    }
     assert kinds == {"CREATE", "UPDATE", "DELETE"}
 
 
@@ -304,9 +362,17 @@ def test_the_private_address_is_closed_to_strangers(api, project):
     networks = f"https://compute.googleapis.com/compute/v1/projects/{project}/global"
     for path, body in (
         ("networks", {"name": "inner", "autoCreateSubnetworks": False}),
-        ("addresses", {"name": "range", "purpose": "VPC_PEERING", "addressType": "INTERNAL", "prefixLength": 16,
-                       "network": f"projects/{project}/global/networks/inner"}),
-    ):  # fmt: skip
+        (
+            "addresses",
+            {
+                "name": "range",
+                "purpose": "VPC_PEERING",
+                "addressType": "INTERNAL",
+                "prefixLength": 16,
+                "network": f"projects/{project}/global/networks/inner",
+            },
+        ),
+    ):
         operation = api("POST", f"{networks}/{path}", json=body).json()
         while operation["status"] != "DONE":
             operation = api("GET", operation["selfLink"]).json()
@@ -318,8 +384,12 @@ def test_the_private_address_is_closed_to_strangers(api, project):
         operation = api("GET", f"https://servicenetworking.googleapis.com/v1/{operation['name']}").json()
     assert "error" not in operation
     url = BASE.format(project) + "/instances"
-    body = {"name": "inner", "databaseVersion": "POSTGRES_15", "settings": SETTINGS | {
-        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/inner"}}}  # fmt: skip
+    body = {
+        "name": "inner",
+        "databaseVersion": "POSTGRES_15",
+        "settings": SETTINGS
+        | {"ipConfiguration": {"ipv4Enabled": False, "privateNetwork": f"projects/{project}/global/networks/inner"}},
+    }
     assert "error" not in finish(api, api("POST", url, json=body))
     host = address(api, f"{url}/inner", "PRIVATE")
     assert host.startswith("127.")
@@ -335,7 +405,9 @@ def test_the_private_address_is_closed_to_strangers(api, project):
 
 def test_mysql_is_a_record_only(api, project):
     url = BASE.format(project) + "/instances"
-    finish(api, api("POST", url, json={"name": "my", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}}))
+    finish(
+        api, api("POST", url, json={"name": "my", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}})
+    )
     assert [u["name"] for u in api("GET", f"{url}/my/users").json()["items"]] == ["root"]
     upgrades = [v["name"] for v in api("GET", f"{url}/my").json()["upgradableDatabaseVersions"]]
     assert "MYSQL_8_0_40" in upgrades and "MYSQL_8_0_41" not in upgrades and upgrades[-1] == "MYSQL_8_4"
@@ -354,19 +426,32 @@ def test_mysql_is_a_record_only(api, project):
 
 def test_password_policies(api, project):
     url = BASE.format(project) + "/instances"
-    finish(api, api("POST", url, json={"name": "rules", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}}))
+    finish(
+        api,
+        api("POST", url, json={"name": "rules", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}}),
+    )
     policy = {"allowedFailedAttempts": 10, "passwordExpirationDuration": "2592000s"}
     body = {"name": "jane", "host": "%", "password": "secret", "passwordPolicy": policy}
     assert finish(api, api("POST", f"{url}/rules/users", json=body))["operationType"] == "CREATE_USER"
     jane = api("GET", f"{url}/rules/users/jane").json()
     assert jane["host"] == "%" and policy.items() <= jane["passwordPolicy"].items()
     assert jane["passwordPolicy"]["status"]["passwordExpirationTime"].endswith("Z")
-    finish(api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"passwordPolicy": {"allowedFailedAttempts": 3}}))
+    finish(
+        api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"passwordPolicy": {"allowedFailedAttempts": 3}})
+    )
     assert api("GET", f"{url}/rules/users/jane").json()["passwordPolicy"] == {"allowedFailedAttempts": 3, "status": {}}
-    rules = {"enablePasswordPolicy": True, "minLength": 8, "complexity": "COMPLEXITY_DEFAULT", "disallowUsernameSubstring": True}
+    rules = {
+        "enablePasswordPolicy": True,
+        "minLength": 8,
+        "complexity": "COMPLEXITY_DEFAULT",
+        "disallowUsernameSubstring": True,
+    }
     finish(api, api("PATCH", f"{url}/rules", json={"settings": {"passwordValidationPolicy": rules}}))
-    for password, words in (("Ab-1", "cannot be less than 8"), ("lowercase-1", "one lowercase, one uppercase, one number"),
-                            ("Good-Jane-1", "should not contain the username")):  # fmt: skip
+    for password, words in (
+        ("Ab-1", "cannot be less than 8"),
+        ("lowercase-1", "one lowercase, one uppercase, one number"),
+        ("Good-Jane-1", "should not contain the username"),
+    ):
         text = refused(api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"password": password}), 400, "invalid")
         assert text.startswith("Invalid request: INVALID_PASSWORD: ") and words in text
     finish(api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"password": "Good-one-1"}))
@@ -396,7 +481,11 @@ def test_an_edition_has_its_own_defaults(api, project):
 
 def test_sql_server_and_maintenance_versions(api, project):
     url = BASE.format(project) + "/instances"
-    body = {"name": "ms", "databaseVersion": "SQLSERVER_2019_EXPRESS", "settings": SETTINGS | {"tier": "db-custom-1-3840"}}
+    body = {
+        "name": "ms",
+        "databaseVersion": "SQLSERVER_2019_EXPRESS",
+        "settings": SETTINGS | {"tier": "db-custom-1-3840"},
+    }
     refusal = refused(api("POST", url, json=body | {"maintenanceVersion": "X"}), 400, "invalid")
     assert refusal == "Invalid request: Maintenance version (X) must not be set."
     finish(api, api("POST", url, json=body))
@@ -404,12 +493,17 @@ def test_sql_server_and_maintenance_versions(api, project):
     assert doc["maintenanceVersion"].startswith("SQLSERVER_2019_EXPRESS_CU26.R")
     assert "geminiConfig" not in doc
     assert [v["name"] for v in doc["upgradableDatabaseVersions"]][:3] == [
-        "SQLSERVER_2019_STANDARD", "SQLSERVER_2019_ENTERPRISE", "SQLSERVER_2019_WEB"]  # fmt: skip
+        "SQLSERVER_2019_STANDARD",
+        "SQLSERVER_2019_ENTERPRISE",
+        "SQLSERVER_2019_WEB",
+    ]
     users = {u["name"]: u["sqlserverUserDetails"] for u in api("GET", f"{url}/ms/users").json()["items"]}
     assert users["sqlserver"] == {"serverRoles": ["CustomerDbRootRole"]} and len(users) == 3
     finish(api, api("PATCH", f"{url}/ms", json={"maintenanceVersion": "SQLSERVER_2019_EXPRESS_CU32.R20260301.00_01"}))
     assert api("GET", f"{url}/ms").json()["databaseInstalledVersion"] == "SQLSERVER_2019_EXPRESS_CU32"
-    assert "is not one of" in refused(api("PATCH", f"{url}/ms", json={"maintenanceVersion": "POSTGRES_15_1.R1"}), 400, "invalid")
+    assert "is not one of" in refused(
+        api("PATCH", f"{url}/ms", json={"maintenanceVersion": "POSTGRES_15_1.R1"}), 400, "invalid"
+    )
     finish(api, api("DELETE", f"{url}/ms"))
 
 

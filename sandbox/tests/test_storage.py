@@ -39,7 +39,9 @@ def make(api: Callable[..., Any], project: str) -> Callable[..., str]:
 
     def call(**fields: Any) -> str:
         name = f"b-{secrets.token_hex(6)}"
-        answer = api("POST", f"{JSON}/b?project={project}", json={"name": name, "location": "europe-west2"} | UNIFORM | fields)
+        answer = api(
+            "POST", f"{JSON}/b?project={project}", json={"name": name, "location": "europe-west2"} | UNIFORM | fields
+        )
         assert answer.status_code == 200, answer.text
         return name
 
@@ -108,7 +110,9 @@ def test_the_name_is_the_worlds(api, bucket, project):
     assert taken.startswith("The requested bucket name is not available.")
     stranger = refused(api("GET", f"{JSON}/b/{bucket}", as_="stranger@example.com"), 403, "forbidden")
     assert stranger.startswith("stranger@example.com does not have storage.buckets.get access")
-    assert refused(api("GET", f"{JSON}/b/no-such-bucket-here"), 404, "notFound") == "The specified bucket does not exist."
+    assert (
+        refused(api("GET", f"{JSON}/b/no-such-bucket-here"), 404, "notFound") == "The specified bucket does not exist."
+    )
 
 
 @pytest.mark.parametrize("name", ["ab", "Upper", "goog-x", "my-google-bucket", "a..b", "-a-", "192.168.0.1", "a" * 64])
@@ -117,9 +121,17 @@ def test_bad_names(api, project, name):
 
 
 def test_bad_fields(api, project):
-    for field in ({"location": "nowhere"}, {"storageClass": "GOLD"}, {"lifecycle": {"rule": [{"action": {"type": "Delete"}}]}},
-                  {"softDeletePolicy": {"retentionDurationSeconds": "5"}}):  # fmt: skip
-        refused(api("POST", f"{JSON}/b?project={project}", json={"name": f"bad-{secrets.token_hex(5)}"} | field), 400, "invalid")
+    for field in (
+        {"location": "nowhere"},
+        {"storageClass": "GOLD"},
+        {"lifecycle": {"rule": [{"action": {"type": "Delete"}}]}},
+        {"softDeletePolicy": {"retentionDurationSeconds": "5"}},
+    ):
+        refused(
+            api("POST", f"{JSON}/b?project={project}", json={"name": f"bad-{secrets.token_hex(5)}"} | field),
+            400,
+            "invalid",
+        )
 
 
 def test_patch_merges_and_null_removes(api, make):
@@ -148,7 +160,9 @@ def test_policy_and_public_access(api, make, put):
     put(name, "open")
     media = f"{JSON}/b/{name}/o/open?alt=media"
     message = refused(api("GET", media, headers=NOBODY), 401, "required")
-    assert message.startswith("Anonymous caller does not have storage.objects.get access to the Google Cloud Storage object.")
+    assert message.startswith(
+        "Anonymous caller does not have storage.objects.get access to the Google Cloud Storage object."
+    )
     policy = api("GET", f"{JSON}/b/{name}/iam").json()
     policy["bindings"].append({"role": "roles/storage.objectViewer", "members": ["allUsers"]})
     assert api("PUT", f"{JSON}/b/{name}/iam", json=policy).status_code == 200
@@ -170,7 +184,9 @@ def test_roles_count(api, make, put):
     assert api("POST", url, data=b"1", as_="writer@example.com").status_code == 200
     message = refused(api("POST", url, data=b"2", as_="writer@example.com"), 403, "forbidden")
     assert "storage.objects.delete" in message
-    assert "storage.objects.get" in refused(api("GET", f"{JSON}/b/{name}/o/w", as_="writer@example.com"), 403, "forbidden")
+    assert "storage.objects.get" in refused(
+        api("GET", f"{JSON}/b/{name}/o/w", as_="writer@example.com"), 403, "forbidden"
+    )
     asked = "permissions=storage.objects.create&permissions=storage.objects.get"
     have = api("GET", f"{JSON}/b/{name}/iam/testPermissions?{asked}", as_="writer@example.com").json()
     assert have["permissions"] == ["storage.objects.create"]
@@ -215,7 +231,10 @@ def test_empty_object(api, bucket, put):
 
 def multipart(meta: dict[str, Any], data: bytes) -> dict[str, Any]:
     head = f"--B\r\nContent-Type: application/json\r\n\r\n{json.dumps(meta)}\r\n--B\r\nContent-Type: image/png\r\n\r\n"
-    return {"data": head.encode() + data + b"\r\n--B--\r\n", "headers": {"Content-Type": "multipart/related; boundary=B"}}
+    return {
+        "data": head.encode() + data + b"\r\n--B--\r\n",
+        "headers": {"Content-Type": "multipart/related; boundary=B"},
+    }
 
 
 def test_multipart_upload(api, bucket):
@@ -225,7 +244,9 @@ def test_multipart_upload(api, bucket):
     message = refused(api("POST", url, **multipart({"name": "m", "crc32c": crc(b"other")}, data)), 400, "invalid")
     assert "doesn't match calculated CRC32C" in message
     assert api("GET", f"{JSON}/b/{bucket}/o/m").json()["generation"] == doc["generation"]
-    body = b'--=B==\nContent-Type: application/json\n\n{"name": "m"}\n--=B==\nMIME-Version: 1.0\n\n' + data + b"\n--=B==--"
+    body = (
+        b'--=B==\nContent-Type: application/json\n\n{"name": "m"}\n--=B==\nMIME-Version: 1.0\n\n' + data + b"\n--=B==--"
+    )
     as_gcloud = {"data": body, "headers": {"Content-Type": "multipart/related; boundary='=B=='"}}
     assert api("POST", url, **as_gcloud).json()["md5Hash"] == md5(data)
     cut = as_gcloud | {"data": body.removesuffix(b"--=B==--")}
@@ -242,9 +263,16 @@ def test_resumable_upload(api, bucket):
     assert (first.status_code, first.headers["Range"]) == (308, f"bytes=0-{unit - 1}")
     asked = api("PUT", session, headers={"Content-Range": "bytes */*", "Content-Length": "0"})
     assert (asked.status_code, asked.headers["Range"]) == (308, f"bytes=0-{unit - 1}")
-    of_go = api("PUT", session, headers={"Content-Range": "bytes */*", "Content-Length": "0", "X-GUploader-No-308": "yes"})
+    of_go = api(
+        "PUT", session, headers={"Content-Range": "bytes */*", "Content-Length": "0", "X-GUploader-No-308": "yes"}
+    )
     assert (of_go.status_code, of_go.headers["X-Http-Status-Code-Override"]) == (200, "308")
-    gap = api("PUT", session, headers={"Content-Range": f"bytes {2 * unit}-{len(data) - 1}/{len(data)}"}, data=data[2 * unit :])
+    gap = api(
+        "PUT",
+        session,
+        headers={"Content-Range": f"bytes {2 * unit}-{len(data) - 1}/{len(data)}"},
+        data=data[2 * unit :],
+    )
     assert (gap.status_code, "exceeds already uploaded size of 262144" in gap.text) == (503, True)
     overlap = {"Content-Range": f"bytes {unit - 10}-{len(data) - 1}/{len(data)}"}
     last = api("PUT", session, headers=overlap, data=data[unit - 10 :])
@@ -274,7 +302,9 @@ def test_resumable_upload_survives_a_restart(own):
     own.command("down")
     own.command("up", "--detach")
     session = own.session()
-    done = session.put(url, data=data[half:], headers={"Content-Range": f"bytes {half}-{2 * half - 1}/{2 * half}"}, timeout=30)
+    done = session.put(
+        url, data=data[half:], headers={"Content-Range": f"bytes {half}-{2 * half - 1}/{2 * half}"}, timeout=30
+    )
     assert done.json()["md5Hash"] == md5(data)
     assert session.get(done.json()["mediaLink"], timeout=30).content == data
 
@@ -282,7 +312,9 @@ def test_resumable_upload_survives_a_restart(own):
 def test_preconditions(api, bucket, put):
     doc = put(bucket, "p", ifGenerationMatch=0)
     url = f"{JSON}/b/{bucket}/o/p"
-    assert api("POST", f"{UPLOAD}/b/{bucket}/o?uploadType=media&name=p&ifGenerationMatch=0", data=b"").status_code == 412
+    assert (
+        api("POST", f"{UPLOAD}/b/{bucket}/o?uploadType=media&name=p&ifGenerationMatch=0", data=b"").status_code == 412
+    )
     assert put(bucket, "p", ifGenerationMatch=doc["generation"])["generation"] > doc["generation"]
     now = api("GET", url).json()["generation"]
     assert api("GET", f"{url}?ifGenerationNotMatch={now}").status_code == 304
@@ -333,7 +365,10 @@ def test_versions_and_soft_delete(api, make, put):
     assert api("DELETE", url).status_code == 204
     assert api("GET", url).status_code == 404
     versions = api("GET", f"{JSON}/b/{name}/o?versions=true").json()["items"]
-    assert [(v["generation"], "timeDeleted" in v) for v in versions] == [(one["generation"], True), (two["generation"], True)]
+    assert [(v["generation"], "timeDeleted" in v) for v in versions] == [
+        (one["generation"], True),
+        (two["generation"], True),
+    ]
     api("DELETE", f"{url}?generation={one['generation']}")
     assert api("GET", f"{url}?generation={one['generation']}").status_code == 404
     gone = api("GET", f"{JSON}/b/{name}/o?softDeleted=true").json()["items"]
@@ -406,7 +441,10 @@ def test_xml_multipart_upload(api, bucket):
     url, big, small = f"{XML}/{bucket}/parts", secrets.token_bytes(5 * 1024 * 1024), b"end"
     begun = api("POST", f"{url}?uploads").text
     ident = re.search("<UploadId>(.*?)</UploadId>", begun)[1]
-    tags = {n: api("PUT", f"{url}?partNumber={n}&uploadId={ident}", data=d).headers["ETag"] for n, d in ((2, small), (1, big))}
+    tags = {
+        n: api("PUT", f"{url}?partNumber={n}&uploadId={ident}", data=d).headers["ETag"]
+        for n, d in ((2, small), (1, big))
+    }
 
     def complete(*numbers: int) -> Any:
         chosen = "".join(f"<Part><PartNumber>{n}</PartNumber><ETag>{tags[n]}</ETag></Part>" for n in numbers)
@@ -442,15 +480,20 @@ def signed(
     stamp = datetime.fromtimestamp(time.time() - ago, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/auto/storage/goog4_request"
     pairs = query | {
-        "X-Goog-Algorithm": "GOOG4-RSA-SHA256", "X-Goog-Credential": f"{key['client_email']}/{scope}",
-        "X-Goog-Date": stamp, "X-Goog-Expires": str(seconds), "X-Goog-SignedHeaders": "host",
-    }  # fmt: skip
+        "X-Goog-Algorithm": "GOOG4-RSA-SHA256",
+        "X-Goog-Credential": f"{key['client_email']}/{scope}",
+        "X-Goog-Date": stamp,
+        "X-Goog-Expires": str(seconds),
+        "X-Goog-SignedHeaders": "host",
+    }
     pairs = {k.lower() if lower else k: v for k, v in pairs.items()}
     text = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in sorted(pairs.items()))
     canonical = f"{method}\n{path}\n{text}\nhost:storage.googleapis.com\n\nhost\nUNSIGNED-PAYLOAD"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     private: Any = serialization.load_pem_private_key(key["private_key"].encode(), None)
-    signature = private.sign(f"GOOG4-RSA-SHA256\n{stamp}\n{scope}\n{digest}".encode(), padding.PKCS1v15(), hashes.SHA256())
+    signature = private.sign(
+        f"GOOG4-RSA-SHA256\n{stamp}\n{scope}\n{digest}".encode(), padding.PKCS1v15(), hashes.SHA256()
+    )
     return f"{XML}{path}?{text}&{'x-goog-signature' if lower else 'X-Goog-Signature'}={signature.hex()}"
 
 
@@ -463,9 +506,18 @@ def test_signed_urls(api, bucket, key):
     xml_error(api("DELETE", url, headers=NOBODY), 403, "SignatureDoesNotMatch")
     xml_error(api("GET", url.replace("o%C3%BC", "other"), headers=NOBODY), 403, "SignatureDoesNotMatch")
     xml_error(api("GET", signed(key, "GET", path, ago=120), headers=NOBODY), 400, "ExpiredToken")
-    xml_error(api("GET", signed(key, "GET", path, seconds=8 * 86400), headers=NOBODY), 400, "AuthorizationQueryParametersError")
-    xml_error(api("GET", signed(key | {"client_email": "nobody@nowhere.iam.gserviceaccount.com"}, "GET", path), headers=NOBODY),
-              403, "SignatureDoesNotMatch")  # fmt: skip
+    xml_error(
+        api("GET", signed(key, "GET", path, seconds=8 * 86400), headers=NOBODY),
+        400,
+        "AuthorizationQueryParametersError",
+    )
+    xml_error(
+        api(
+            "GET", signed(key | {"client_email": "nobody@nowhere.iam.gserviceaccount.com"}, "GET", path), headers=NOBODY
+        ),
+        403,
+        "SignatureDoesNotMatch",
+    )
 
 
 def test_signed_url_of_one_who_may_not(api, make, key):
@@ -485,8 +537,12 @@ def test_signed_url_with_a_blob_signed_by_iam(api, project, bucket, key):
     canonical = f"GET\n/{bucket}/blob\n{text}\nhost:storage.googleapis.com\n\nhost\nUNSIGNED-PAYLOAD"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     to_sign = f"GOOG4-RSA-SHA256\n{stamp}\n{stamp[:8]}/auto/storage/goog4_request\n{digest}"
-    answer = api("POST", f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:signBlob",
-                 json={"payload": base64.b64encode(to_sign.encode()).decode()}, as_="signer@example.com")  # fmt: skip
+    answer = api(
+        "POST",
+        f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:signBlob",
+        json={"payload": base64.b64encode(to_sign.encode()).decode()},
+        as_="signer@example.com",
+    )
     assert answer.status_code == 200, answer.text
     signature = base64.b64decode(answer.json()["signedBlob"]).hex()
     api("PUT", f"{XML}/{bucket}/blob", data=b"by IAM")
@@ -496,9 +552,13 @@ def test_signed_url_with_a_blob_signed_by_iam(api, project, bucket, key):
 
 def test_a_form_keeps_to_its_signed_policy(api, bucket, key):
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    fields = {"key": "form/${filename}", "content-type": "text/x", "x-goog-date": stamp,
-              "x-goog-algorithm": "GOOG4-RSA-SHA256",
-              "x-goog-credential": f"{key['client_email']}/{stamp[:8]}/auto/storage/goog4_request"}  # fmt: skip
+    fields = {
+        "key": "form/${filename}",
+        "content-type": "text/x",
+        "x-goog-date": stamp,
+        "x-goog-algorithm": "GOOG4-RSA-SHA256",
+        "x-goog-credential": f"{key['client_email']}/{stamp[:8]}/auto/storage/goog4_request",
+    }
     conditions: list[Any] = [{k: v} for k, v in fields.items() if k != "key"]
     conditions += [["starts-with", "$key", "form/"], {"bucket": bucket}, ["content-length-range", 1, 9]]
     private: Any = serialization.load_pem_private_key(key["private_key"].encode(), None)
@@ -553,4 +613,7 @@ def test_lifecycle_conditions():
         ({"age": 1, "matchesSuffix": [".gz"]}, False, False),
         ({"matchesStorageClass": ["NEARLINE"]}, False, False),
     ):
-        assert (lifecycle.matches(condition, live, 0, now), lifecycle.matches(condition, old, 1, now)) == (of_live, of_old)
+        assert (lifecycle.matches(condition, live, 0, now), lifecycle.matches(condition, old, 1, now)) == (
+            of_live,
+            of_old,
+        )

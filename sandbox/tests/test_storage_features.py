@@ -30,7 +30,9 @@ def make(api: Api, project: str, enable: Callable[..., None]) -> Callable[..., s
 
     def call(**fields: Any) -> str:
         name = f"f-{secrets.token_hex(6)}"
-        answer = api("POST", f"{JSON}/b?project={project}", json={"name": name, "location": "europe-west2"} | UNIFORM | fields)
+        answer = api(
+            "POST", f"{JSON}/b?project={project}", json={"name": name, "location": "europe-west2"} | UNIFORM | fields
+        )
         assert answer.status_code == 200, answer.text
         return name
 
@@ -64,7 +66,9 @@ def test_autoclass_begins_with_standard(api, make, put):
     doc = api("GET", f"{JSON}/b/{name}").json()
     assert (doc["storageClass"], doc["autoclass"]["terminalStorageClass"]) == ("STANDARD", "NEARLINE")
     assert put(name, "o")["storageClass"] == "STANDARD"
-    changed = api("PATCH", f"{JSON}/b/{name}", json={"autoclass": {"enabled": True, "terminalStorageClass": "ARCHIVE"}}).json()
+    changed = api(
+        "PATCH", f"{JSON}/b/{name}", json={"autoclass": {"enabled": True, "terminalStorageClass": "ARCHIVE"}}
+    ).json()
     assert changed["autoclass"]["terminalStorageClass"] == "ARCHIVE"
     assert changed["autoclass"]["toggleTime"] == doc["autoclass"]["toggleTime"]
 
@@ -182,7 +186,11 @@ def test_a_managed_folder_has_its_own_policy(api, make, put):
     put(name, "team/o")
     put(name, "other")
     bindings = [{"role": "roles/storage.objectViewer", "members": ["user:zoe@example.com"]}]
-    assert api("PUT", f"{url}/team/iam", json={"bindings": bindings}).json()["resourceId"].endswith("/managedFolders/team/")
+    assert (
+        api("PUT", f"{url}/team/iam", json={"bindings": bindings})
+        .json()["resourceId"]
+        .endswith("/managedFolders/team/")
+    )
     assert api("GET", f"{JSON}/b/{name}/o/team%2Fo?alt=media", as_="zoe@example.com").status_code == 200
     assert "items" in api("GET", f"{JSON}/b/{name}/o?prefix=team/", as_="zoe@example.com").json()
     refused(api("GET", f"{JSON}/b/{name}/o/other", as_="zoe@example.com"), 403, "forbidden")
@@ -202,8 +210,13 @@ def test_a_managed_folder_has_its_own_policy(api, make, put):
 def test_notifications(api, make, project):
     url = f"{JSON}/b/{make()}/notificationConfigs"
     assert api("GET", url).json() == {"kind": "storage#notifications"}
-    body = {"topic": f"projects/{project}/topics/topic", "payload_format": "JSON_API_V1", "event_types": ["OBJECT_FINALIZE"],
-            "custom_attributes": {"a": "b"}, "object_name_prefix": "p-"}  # fmt: skip
+    body = {
+        "topic": f"projects/{project}/topics/topic",
+        "payload_format": "JSON_API_V1",
+        "event_types": ["OBJECT_FINALIZE"],
+        "custom_attributes": {"a": "b"},
+        "object_name_prefix": "p-",
+    }
     made = api("POST", url, json=body).json()
     assert made["id"] == "1" and made["selfLink"].endswith("/notificationConfigs/1")
     assert made["topic"] == f"//pubsub.googleapis.com/projects/{project}/topics/topic"
@@ -249,7 +262,11 @@ def test_objects_from_times_of_uniform_access_have_the_default_list(api, make, p
     name = make()
     put(name, "o")
     api("PATCH", f"{JSON}/b/{name}", json=FINE)
-    assert [e["role"] for e in api("GET", f"{JSON}/b/{name}/o/o?projection=full").json()["acl"]] == ["OWNER", "OWNER", "READER"]
+    assert [e["role"] for e in api("GET", f"{JSON}/b/{name}/o/o?projection=full").json()["acl"]] == [
+        "OWNER",
+        "OWNER",
+        "READER",
+    ]
     refused(api("GET", f"{JSON}/b/{name}/o/none"), 404, "notFound")
 
 
@@ -282,8 +299,13 @@ def aws(key: dict[str, Any], method: str, path: str, *, data: bytes = b"", query
     params: dict[str, str] = {}
     credential = f"{key['metadata']['accessId']}/{scope}"
     if query:
-        params = {"X-Amz-Algorithm": "AWS4-HMAC-SHA256", "X-Amz-Credential": credential, "X-Amz-Date": stamp,
-                  "X-Amz-Expires": "60", "X-Amz-SignedHeaders": "host"}  # fmt: skip
+        params = {
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": credential,
+            "X-Amz-Date": stamp,
+            "X-Amz-Expires": "60",
+            "X-Amz-SignedHeaders": "host",
+        }
     else:
         headers |= {"x-amz-content-sha256": hashlib.sha256(data).hexdigest(), "x-amz-date": stamp}
     text = "&".join(f"{k}={quote(v, safe='')}" for k, v in sorted(params.items()))
@@ -350,14 +372,23 @@ def test_objects_under_a_key_of_the_customers_own(api, make):
 
     def key(letter: bytes, prefix: str = "x-goog-encryption") -> dict[str, str]:
         raw = letter * 32
-        return {f"{prefix}-algorithm": "AES256", f"{prefix}-key": base64.b64encode(raw).decode(),
-                f"{prefix}-key-sha256": base64.b64encode(hashlib.sha256(raw).digest()).decode()}  # fmt: skip
+        return {
+            f"{prefix}-algorithm": "AES256",
+            f"{prefix}-key": base64.b64encode(raw).decode(),
+            f"{prefix}-key-sha256": base64.b64encode(hashlib.sha256(raw).digest()).decode(),
+        }
 
     upload = f"{HOST}/upload/storage/v1/b/{name}/o?uploadType=media&name=locked"
-    refused(api("POST", upload, headers=key(b"a") | {"x-goog-encryption-key": "short"}, data=b"x"), 400,
-            "customerEncryptionKeyFormatIsInvalid")  # fmt: skip
+    refused(
+        api("POST", upload, headers=key(b"a") | {"x-goog-encryption-key": "short"}, data=b"x"),
+        400,
+        "customerEncryptionKeyFormatIsInvalid",
+    )
     made = api("POST", upload, headers=key(b"a"), data=b"secret").json()
-    assert made["customerEncryption"] == {"encryptionAlgorithm": "AES256", "keySha256": key(b"a")["x-goog-encryption-key-sha256"]}
+    assert made["customerEncryption"] == {
+        "encryptionAlgorithm": "AES256",
+        "keySha256": key(b"a")["x-goog-encryption-key-sha256"],
+    }
     url = f"{JSON}/b/{name}/o/locked"
     assert "crc32c" not in api("GET", url).json() and "crc32c" in api("GET", url, headers=key(b"a")).json()
     refused(api("GET", f"{url}?alt=media"), 400, "resourceIsEncryptedWithCustomerEncryptionKey")
@@ -368,8 +399,11 @@ def test_objects_under_a_key_of_the_customers_own(api, make):
     refused(api("POST", rewrite, json={}), 400, "resourceIsEncryptedWithCustomerEncryptionKey")
     assert api("POST", rewrite, json={}, headers=key(b"a", "x-goog-copy-source-encryption")).json()["done"] is True
     assert api("GET", f"{JSON}/b/{name}/o/open?alt=media").content == b"secret"
-    refused(api("GET", f"{JSON}/b/{name}/o/open?alt=media", headers=key(b"a")), 400,
-            "resourceNotEncryptedWithCustomerEncryptionKey")  # fmt: skip
+    refused(
+        api("GET", f"{JSON}/b/{name}/o/open?alt=media", headers=key(b"a")),
+        400,
+        "resourceNotEncryptedWithCustomerEncryptionKey",
+    )
 
 
 # -- retention of single objects -------------------------------------------

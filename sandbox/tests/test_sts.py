@@ -44,27 +44,40 @@ def provider(api, enable, project, key) -> str:
 def exchange(api, provider, key):
     def call(claims: dict[str, Any] | None = None, **form: Any) -> Any:
         now = int(time.time())
-        content = {"iss": ISSUER, "sub": "repo:team/app", "aud": f"https://iam.googleapis.com/{provider}", "iat": now,
-                   "exp": now + 300, "repository": "team/app"} | (claims or {})  # fmt: skip
+        content = {
+            "iss": ISSUER,
+            "sub": "repo:team/app",
+            "aud": f"https://iam.googleapis.com/{provider}",
+            "iat": now,
+            "exp": now + 300,
+            "repository": "team/app",
+        } | (claims or {})
         data = {
-            "grant_type": EXCHANGE, "audience": f"//iam.googleapis.com/{provider}", "scope": "https://www.googleapis.com/auth/iam",
-            "requested_token_type": f"{TYPE}access_token", "subject_token_type": f"{TYPE}jwt",
+            "grant_type": EXCHANGE,
+            "audience": f"//iam.googleapis.com/{provider}",
+            "scope": "https://www.googleapis.com/auth/iam",
+            "requested_token_type": f"{TYPE}access_token",
+            "subject_token_type": f"{TYPE}jwt",
             "subject_token": jwt.encode(content, key, algorithm="RS256", headers={"kid": "one"}),
-        }  # fmt: skip
+        }
         return api("POST", "https://sts.googleapis.com/v1/token", data=data | form)
 
     return call
 
 
-@pytest.mark.parametrize("member", ["principal://{}/subject/repo:team/app", "principalSet://{}/attribute.repository/team/app",
-                                    "principalSet://{}/*"])  # fmt: skip
+@pytest.mark.parametrize(
+    "member",
+    ["principal://{}/subject/repo:team/app", "principalSet://{}/attribute.repository/team/app", "principalSet://{}/*"],
+)
 def test_a_federated_identity_may_what_its_member_may(api, exchange, project, provider, member, sandbox):
     account = f"logger@{project}.iam.gserviceaccount.com"
     accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
     api("POST", accounts, json={"accountId": "logger"})
     pool = "iam.googleapis.com/" + provider.partition("/providers/")[0]
     binding = {"role": "roles/iam.serviceAccountTokenCreator", "members": [member.format(pool)]}
-    assert api("POST", f"{accounts}/{account}:setIamPolicy", json={"policy": {"bindings": [binding]}}).status_code == 200
+    assert (
+        api("POST", f"{accounts}/{account}:setIamPolicy", json={"policy": {"bindings": [binding]}}).status_code == 200
+    )
     url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:signJwt"
     client = sandbox.session()
     client.headers["Authorization"] = "Bearer " + exchange().json()["access_token"]
@@ -74,15 +87,22 @@ def test_a_federated_identity_may_what_its_member_may(api, exchange, project, pr
     assert client.post(url, json={"payload": "{}"}).status_code == (200 if member.endswith("/*") else 403)
 
 
-@pytest.mark.parametrize(("claims", "form", "error"), [
-    ({"iss": "https://other.example.com"}, {}, "invalid_grant"),
-    ({"aud": "somebody"}, {}, "invalid_grant"),
-    ({"exp": 1}, {}, "invalid_grant"),
-    ({}, {"subject_token": "x.y.z"}, "invalid_grant"),
-    ({}, {"audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b"}, "invalid_target"),
-    ({}, {"grant_type": "authorization_code"}, "unsupported_grant_type"),
-    ({}, {"scope": ""}, "invalid_scope"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("claims", "form", "error"),
+    [
+        ({"iss": "https://other.example.com"}, {}, "invalid_grant"),
+        ({"aud": "somebody"}, {}, "invalid_grant"),
+        ({"exp": 1}, {}, "invalid_grant"),
+        ({}, {"subject_token": "x.y.z"}, "invalid_grant"),
+        (
+            {},
+            {"audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b"},
+            "invalid_target",
+        ),
+        ({}, {"grant_type": "authorization_code"}, "unsupported_grant_type"),
+        ({}, {"scope": ""}, "invalid_scope"),
+    ],
+)
 def test_refused(exchange, claims, form, error):
     answer = exchange(claims, **form)
     assert (answer.status_code, answer.json()["error"]) == (400, error)

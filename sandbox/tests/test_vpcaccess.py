@@ -32,8 +32,14 @@ def test_a_connector_has_a_machine_for_every_100_mbps(api: Any, done: Any, base:
 
 def test_connectors_that_cannot_be_are_refused(api: Any, base: str) -> None:
     body = {"network": "default", "ipCidrRange": "10.8.0.0/28"}
-    for wrong in ({"ipCidrRange": "10.8.0.0/24"}, {"network": "none"}, {"minThroughput": 250}, {"minInstances": 1},
-                  {"minInstances": 4, "maxInstances": 3}, {"subnet": {"name": "default"}}):  # fmt: skip
+    for wrong in (
+        {"ipCidrRange": "10.8.0.0/24"},
+        {"network": "none"},
+        {"minThroughput": 250},
+        {"minInstances": 1},
+        {"minInstances": 4, "maxInstances": 3},
+        {"subnet": {"name": "default"}},
+    ):
         answer = api("POST", f"{base}/connectors?connectorId=two", json=body | wrong).json()
         assert answer["error"]["status"] == "INVALID_ARGUMENT", wrong
     assert api("POST", f"{base}/connectors?connectorId=Two", json=body).json()["error"]["code"] == 400

@@ -14,8 +14,14 @@ from playwright.sync_api import Page, Request, Response, expect, sync_playwright
 from .conftest import URL
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium on this machine")
-QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync")  # fmt: skip
+QUIET = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 # Answers of MLflow that its UI reckons with: it has no accounts of its own, and the name of a new experiment is free.
 NOT_THERE = re.compile(r"/mlflow/users/current$|/mlflow/experiments/get-by-name\?")
 

@@ -51,7 +51,9 @@ def test_secrets(gcloud):
 def test_sql(gcloud):
     gcloud("sql", "databases", "create", "gcloud", "--instance", INSTANCE, form="")
     try:
-        assert {"gcloud", "mlflow"} <= {each["name"] for each in gcloud("sql", "databases", "list", "--instance", INSTANCE)}
+        assert {"gcloud", "mlflow"} <= {
+            each["name"] for each in gcloud("sql", "databases", "list", "--instance", INSTANCE)
+        }
     finally:
         gcloud("sql", "databases", "delete", "gcloud", "--instance", INSTANCE, form="")
 
@@ -92,8 +94,18 @@ def test_cloud_run(gcloud):
 
     container = revisions[0]["spec"]["containers"][0]
     account = f"--service-account={revisions[0]['spec']['serviceAccountName']}"
-    gcloud("run", "jobs", "create", "gcloud", f"--image={container['image']}", "--command=python", "--args=-c,print(6*7)",
-           account, place, form="")  # fmt: skip
+    gcloud(
+        "run",
+        "jobs",
+        "create",
+        "gcloud",
+        f"--image={container['image']}",
+        "--command=python",
+        "--args=-c,print(6*7)",
+        account,
+        place,
+        form="",
+    )
     try:
         execution = gcloud("run", "jobs", "execute", "gcloud", "--wait", place)
         assert execution["status"]["succeededCount"] == 1

@@ -26,7 +26,9 @@ def test_storage(environment, tmp_path):
     with pytest.raises(exceptions.PreconditionFailed):
         blob.upload_from_string(b"", if_generation_match=0)
     assert bucket.blob("client/resumable").download_as_bytes(start=5, end=9) == data[5:10]
-    assert requests.get(blob.generate_signed_url(datetime.timedelta(minutes=5), version="v4"), timeout=30).content == data
+    assert (
+        requests.get(blob.generate_signed_url(datetime.timedelta(minutes=5), version="v4"), timeout=30).content == data
+    )
 
     (tmp_path / "file").write_bytes(data * 6)
     parts = bucket.blob("client/parts")
@@ -73,9 +75,13 @@ def test_run(environment):
 
 def test_secret_manager(environment):
     client = secretmanager.SecretManagerServiceClient(transport="rest")
-    (name,) = [each.name for each in client.list_secrets(parent=f"projects/{PROJECT}") if each.name.endswith(f"/{SECRET}")]
+    (name,) = [
+        each.name for each in client.list_secrets(parent=f"projects/{PROJECT}") if each.name.endswith(f"/{SECRET}")
+    ]
     first = client.access_secret_version(name=f"{name}/versions/latest")
-    made = client.create_secret(parent=f"projects/{PROJECT}", secret_id="client-copy", secret={"replication": {"automatic": {}}})
+    made = client.create_secret(
+        parent=f"projects/{PROJECT}", secret_id="client-copy", secret={"replication": {"automatic": {}}}
+    )
     try:
         version = client.add_secret_version(parent=made.name, payload={"data": first.payload.data})
         assert client.access_secret_version(name=version.name).payload == first.payload
@@ -98,7 +104,10 @@ def test_compute(environment):
     try:
         with pytest.raises(exceptions.Conflict):
             addresses.insert(project=PROJECT, region=REGION, address_resource=address).result(timeout=30)
-        scopes = {scope: [each.name for each in found.addresses] for scope, found in addresses.aggregated_list(project=PROJECT)}
+        scopes = {
+            scope: [each.name for each in found.addresses]
+            for scope, found in addresses.aggregated_list(project=PROJECT)
+        }
         assert scopes[f"regions/{REGION}"] == ["client-address"]
     finally:
         addresses.delete(project=PROJECT, region=REGION, address="client-address").result(timeout=30)
@@ -133,7 +142,9 @@ def test_api_python_client(environment):
 
     services = build("serviceusage", "v1").services()
     answers = []
-    batch = build("serviceusage", "v1").new_batch_http_request(callback=lambda _, answer, error: answers.append(error or answer))
+    batch = build("serviceusage", "v1").new_batch_http_request(
+        callback=lambda _, answer, error: answers.append(error or answer)
+    )
     for api in ("run", "iap", "sqladmin"):
         batch.add(services.get(name=f"projects/{number}/services/{api}.googleapis.com"))
     batch.execute()

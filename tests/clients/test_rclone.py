@@ -15,7 +15,15 @@ pytestmark = pytest.mark.skipif(shutil.which("rclone") is None, reason="there is
 
 def test_files_go_there_and_back(cloud, deployed, tmp_path):
     def run(*words: str) -> str:
-        command = ["rclone", "--config", "/dev/null", "--gcs-bucket-policy-only", "--retries=1", "--low-level-retries=1", *words]
+        command = [
+            "rclone",
+            "--config",
+            "/dev/null",
+            "--gcs-bucket-policy-only",
+            "--retries=1",
+            "--low-level-retries=1",
+            *words,
+        ]
         command += ["--gcs-service-account-file", cloud.env["GOOGLE_APPLICATION_CREDENTIALS"]]
         done = subprocess.run(command, env=cloud.env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{command}: {done.stderr}"

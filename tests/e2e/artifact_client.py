@@ -117,9 +117,7 @@ def trace(_: Path, mebibytes: str) -> Any:
     return {"inputs": inputs, "size": size}
 
 
-STEPS: dict[str, Callable[..., Any]] = {
-    step.__name__: step for step in (file, many, tree, model, trace)
-}
+STEPS: dict[str, Callable[..., Any]] = {step.__name__: step for step in (file, many, tree, model, trace)}
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:

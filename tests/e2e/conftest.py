@@ -34,7 +34,9 @@ def package(tmp_path_factory) -> Path:
 @pytest.fixture
 def client(cloud, deployed, package, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``client("-c", program, NAME="value")``: run Python with the package, signed in as the logger by the deployer's key."""
-    base = {name: value for name, value in cloud.env.items() if not name.startswith(("MLFLOW_", "GOOGLE_", "CLOUDSDK_"))}
+    base = {
+        name: value for name, value in cloud.env.items() if not name.startswith(("MLFLOW_", "GOOGLE_", "CLOUDSDK_"))
+    }
     base |= {
         "PYTHONPATH": str(package),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),

@@ -30,7 +30,11 @@ def client(cloud, bearer):
     """``client("file", "33")``: what a step of artifact_client.py printed."""
 
     def run(*words: str, **env: str) -> Any:
-        env = cloud.env | {"MLFLOW_TRACKING_URI": URL, "MLFLOW_TRACKING_TOKEN": bearer, "MLFLOW_DISABLE_TELEMETRY": "true"} | env
+        env = (
+            cloud.env
+            | {"MLFLOW_TRACKING_URI": URL, "MLFLOW_TRACKING_TOKEN": bearer, "MLFLOW_DISABLE_TELEMETRY": "true"}
+            | env
+        )
         command = [IMAGE_PYTHON, Path(__file__).with_name("artifact_client.py"), *words]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -90,7 +94,9 @@ def test_a_file_in_parts_beside_the_server(client, cloud, memory):
     sizes = {"MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "10000000", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true"}
     result = client("file", "120", **sizes)
     assert result["sent"] == result["came"]
-    (bucket,) = cloud.api("GET", "storage.googleapis.com/storage/v1/b", params={"project": cloud.env["GCP_PROJECT"]})["items"]
+    (bucket,) = cloud.api("GET", "storage.googleapis.com/storage/v1/b", params={"project": cloud.env["GCP_PROJECT"]})[
+        "items"
+    ]
     found = cloud.api("GET", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/o")["items"]
     (stored,) = [entry for entry in found if result["run"] in entry["name"]]
     assert "md5Hash" not in stored  # Cloud Storage has none of an object that came in parts
@@ -161,7 +167,10 @@ def test_downloads_of_the_page_and_of_ranges(cloud, bearer, stored, way, asked, 
 def test_what_is_not_there_is_not_found(cloud, bearer, stored):
     run, _ = stored
     headers = {"Authorization": f"Bearer {bearer}"}
-    for url in (f"get-artifact?path=no.bin&run_uuid={run}", f"api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/no.bin"):
+    for url in (
+        f"get-artifact?path=no.bin&run_uuid={run}",
+        f"api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/no.bin",
+    ):
         answer = cloud.http("GET", f"{URL}/{url}", headers=headers)
         assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     answer = cloud.http("GET", f"{URL}/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts", headers=headers)

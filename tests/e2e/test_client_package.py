@@ -212,7 +212,9 @@ def test_the_metadata_server_and_an_account_that_is_not_among_the_users(client, 
     done = client("-m", "mlflow_iap.cli", "doctor", **env)
     assert done.returncode == 1
     last = done.stdout.splitlines()[-1]
-    assert re.search(r"FAIL .* mlflow-server@\S+ is signed in, but it is not among the users of this server", last), done
+    assert re.search(r"FAIL .* mlflow-server@\S+ is signed in, but it is not among the users of this server", last), (
+        done
+    )
     assert "<" not in last and "{" not in last
 
 
@@ -220,10 +222,18 @@ def test_what_is_wrong_is_said_in_a_sentence(client, tmp_path):
     (tmp_path / "none").mkdir()
     nothing = {"GOOGLE_APPLICATION_CREDENTIALS": "", "HOME": str(tmp_path / "none"), "NO_GCE_CHECK": "true"}
     for words, env, text in (
-        (["token"], nothing, "There are no Google credentials on this machine: run 'gcloud auth application-default login'"),
+        (
+            ["token"],
+            nothing,
+            "There are no Google credentials on this machine: run 'gcloud auth application-default login'",
+        ),
         (["token"], {"MLFLOW_TRACKING_URI": "http://mlflow.example.com"}, "reached by https only"),
         (["token"], {"MLFLOW_TRACKING_URI": ""}, "set MLFLOW_TRACKING_URI"),
-        (["token"], {"MLFLOW_IAP_SERVICE_ACCOUNT": "jane@example.com"}, "must be the e-mail address of a service account"),
+        (
+            ["token"],
+            {"MLFLOW_IAP_SERVICE_ACCOUNT": "jane@example.com"},
+            "must be the e-mail address of a service account",
+        ),
         (["token"], {"MLFLOW_IAP_SERVICE_ACCOUNT": f"nobody@{PROJECT}.iam.gserviceaccount.com"}, "nobody@"),
         (["token"], {"MLFLOW_IAP_TOKEN_SECONDS": "9999"}, "must be a number from 10 to 3600"),
         (["doctor"], {"MLFLOW_TRACKING_AUTH": ""}, "set it to iap"),

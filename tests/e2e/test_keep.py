@@ -49,7 +49,8 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
     """
     folder = tmp_path_factory.mktemp("sql")
     (folder / "Containerfile").write_text('FROM python:3\nCOPY sql.py /opt/\nENTRYPOINT ["python", "/opt/sql.py"]\n')
-    (folder / "sql.py").write_text(dedent("""\
+    (folder / "sql.py").write_text(
+        dedent("""\
         import os, sys
         import psycopg2
         where = {name: os.environ["MLFLOW_DB_" + name.upper()] for name in ("host", "user", "password")}
@@ -62,13 +63,15 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
         with psycopg2.connect(dbname="mlflow", **where) as connection, connection.cursor() as cursor:
             cursor.execute(sys.argv[1])
             print("rows", cursor.fetchall() if cursor.description else cursor.rowcount)
-    """).replace("DOWNGRADE", repr(DOWNGRADE)))
+    """).replace("DOWNGRADE", repr(DOWNGRADE))
+    )
     image = f"{IMAGE}-sql:1"
     cloud.command("image", "add", image, str(folder), "--python", IMAGE_PYTHON)
     template = service(cloud)["template"]
     (container,) = template["containers"]
     task = {
-        "containers": [{"image": image, "env": container["env"]}], "maxRetries": 0,
+        "containers": [{"image": image, "env": container["env"]}],
+        "maxRetries": 0,
         **{key: template[key] for key in ("serviceAccount", "vpcAccess")},
     }
     body = {"template": {"template": task}}
@@ -274,11 +277,15 @@ def test_what_was_deleted_is_collected(cloud, deployed, client):
     gone = f"try:\n    print(client.get_run({run_id!r}))\nexcept mlflow.MlflowException as error:\n    print(error.error_code)"
     assert client(gone) == "RESOURCE_DOES_NOT_EXIST"
 
-    play = cloud.playbook("gc.yml", "--extra-vars", json.dumps({"mlflow_gc_older_than": "0s", "mlflow_gc_dry_run": True}))
+    play = cloud.playbook(
+        "gc.yml", "--extra-vars", json.dumps({"mlflow_gc_older_than": "0s", "mlflow_gc_dry_run": True})
+    )
     assert (play.status, play.recap("changed")) == (0, 0), play.output
     assert re.search(r"summary: .*\b0 runs\b", play.output), play.output
 
 
 def test_an_age_that_is_none(cloud, deployed):
-    play = cloud.playbook("gc.yml", "--extra-vars", "mlflow_gc_older_than=never", GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
+    play = cloud.playbook(
+        "gc.yml", "--extra-vars", "mlflow_gc_older_than=never", GCP_SERVICE_ACCOUNT_FILE="/nonexistent"
+    )
     assert play.status != 0 and "mlflow_gc_older_than is 'never'" in play.error, play.output

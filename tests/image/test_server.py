@@ -133,7 +133,11 @@ def test_connections_stay_within_the_smallest_tier(pair, postgres):
 @pytest.mark.parametrize(("mebibytes", "status"), [(5, 400), (201, 413)])
 def test_traces_that_would_fill_the_memory_are_refused(pair, mebibytes, status):
     connection = http.client.HTTPConnection("127.0.0.1", pair[0].port, timeout=60)
-    headers = {"Content-Type": "application/x-protobuf", "Content-Length": str(mebibytes << 20), "X-MLflow-Experiment-Id": "0"}
+    headers = {
+        "Content-Type": "application/x-protobuf",
+        "Content-Length": str(mebibytes << 20),
+        "X-MLflow-Experiment-Id": "0",
+    }
     connection.request("POST", "/v1/traces", (bytes(1 << 20) for _ in range(mebibytes)), headers)
     assert connection.getresponse().status == status
 

@@ -19,30 +19,36 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
 LINK = "https://www.googleapis.com/compute/v1/projects/demo/global/networks/n"
 
 
-@pytest.mark.parametrize(("wanted", "live"), [
-    ({"size": 10}, {"size": "10"}),
-    ({"rate": 1.0}, {"rate": 1}),
-    ({"on": False, "text": "", "items": [], "map": {}}, {}),
-    ({"on": True}, {"on": "true"}),
-    ({"a": None}, {"a": "of the server"}),
-    ({"a": {"b": 1}}, {"a": {"b": 1, "filled": "in"}, "kind": "thing"}),
-    ({"list": [{"a": 1}]}, {"list": [{"a": 1, "filled": "in"}]}),
-])
+@pytest.mark.parametrize(
+    ("wanted", "live"),
+    [
+        ({"size": 10}, {"size": "10"}),
+        ({"rate": 1.0}, {"rate": 1}),
+        ({"on": False, "text": "", "items": [], "map": {}}, {}),
+        ({"on": True}, {"on": "true"}),
+        ({"a": None}, {"a": "of the server"}),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "filled": "in"}, "kind": "thing"}),
+        ({"list": [{"a": 1}]}, {"list": [{"a": 1, "filled": "in"}]}),
+    ],
+)
 def test_equal(wanted, live):
     assert differences(wanted, live, Rules()) == []
 
 
-@pytest.mark.parametrize(("wanted", "live", "paths"), [
-    ({"on": True}, {"on": 1}, ["on"]),
-    ({"on": True}, {}, ["on"]),
-    ({"on": False}, {"on": True}, ["on"]),
-    ({"zero": "0"}, {}, ["zero"]),
-    ({"a": {"b": 1}}, {}, ["a.b"]),
-    ({"list": ["a"]}, {"list": ["a", "b"]}, ["list"]),
-    ({"list": []}, {"list": ["a"]}, ["list"]),
-    ({"list": ["a", "b"]}, {"list": ["b", "a"]}, ["list"]),
-    ({"list": [{"a": 1}]}, {"list": [{"a": 2}]}, ["list.a"]),
-])
+@pytest.mark.parametrize(
+    ("wanted", "live", "paths"),
+    [
+        ({"on": True}, {"on": 1}, ["on"]),
+        ({"on": True}, {}, ["on"]),
+        ({"on": False}, {"on": True}, ["on"]),
+        ({"zero": "0"}, {}, ["zero"]),
+        ({"a": {"b": 1}}, {}, ["a.b"]),
+        ({"list": ["a"]}, {"list": ["a", "b"]}, ["list"]),
+        ({"list": []}, {"list": ["a"]}, ["list"]),
+        ({"list": ["a", "b"]}, {"list": ["b", "a"]}, ["list"]),
+        ({"list": [{"a": 1}]}, {"list": [{"a": 2}]}, ["list.a"]),
+    ],
+)
 def test_different(wanted, live, paths):
     assert differences(wanted, live, Rules()) == paths
 
@@ -76,10 +82,13 @@ def test_an_optional_object_declared_empty_is_to_go():
 
 
 def test_what_is_as_good_as_missing_does_not_show_in_a_diff():
-    wanted = {"containers": [{"args": [], "boost": False, "probe": {}, "image": "2", "new": {"on": False, "path": "/"}}]}
+    wanted = {
+        "containers": [{"args": [], "boost": False, "probe": {}, "image": "2", "new": {"on": False, "path": "/"}}]
+    }
     rules = Rules(optional=frozenset({"containers.probe"}))
     assert overlay({"containers": [{"image": "1"}]}, wanted, rules) == {
-        "containers": [{"image": "2", "new": {"path": "/"}}]}
+        "containers": [{"image": "2", "new": {"path": "/"}}]
+    }
 
 
 def test_links():

@@ -69,7 +69,11 @@ def test_examples_pass_the_syntax_check(tmp_path):
     book = tmp_path / "examples.yml"
     book.write_text(yaml.safe_dump(plays, sort_keys=False))
     command = [Path(sys.executable).with_name("ansible-playbook"), "--syntax-check", "-i", "localhost,", book]
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections")}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
 
@@ -89,5 +93,7 @@ def test_the_example_inventory_has_every_variable_of_the_playbooks():
     text = (ROOT / "inventories/example/hosts.yml").read_text()
     public = {name for name in known() if name.startswith("mlflow_") and not name.startswith("mlflow_gcp")}
     assert {name for name in public if name not in text} == set()
-    named = set(re.findall(r"^ *(?:# )?((?:mlflow|services|network|cloudsql|bucket|cloudrun|iap_lb)_\w+):", text, re.MULTILINE))
+    named = set(
+        re.findall(r"^ *(?:# )?((?:mlflow|services|network|cloudsql|bucket|cloudrun|iap_lb)_\w+):", text, re.MULTILINE)
+    )
     assert named <= known()

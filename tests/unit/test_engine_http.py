@@ -16,7 +16,9 @@ PARENT = "https://serviceusage.googleapis.com/v1/projects/demo/services"
 READ, ENABLE = f"{PARENT}:batchGet", f"{PARENT}:batchEnable"
 DISABLED = {"services": [{"name": "projects/123456789012/services/run.googleapis.com", "state": "DISABLED"}]}
 ENABLED = {"services": [{"name": "projects/123456789012/services/run.googleapis.com", "state": "ENABLED"}]}
-RESET = requests.exceptions.ConnectionError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer"))
+RESET = requests.exceptions.ConnectionError(
+    "Connection aborted.", ConnectionResetError(104, "Connection reset by peer")
+)
 
 
 @pytest.fixture
@@ -77,8 +79,11 @@ def test_an_unsafe_post_is_not_repeated(google, run_module):
     secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
     google.expect("POST", f"{secret}:addVersion", RESET)
-    with pytest.raises(Exception, match="^Cannot update secret s: no answer from secretmanager.googleapis.com: "
-                                        ".*Connection reset by peer. Check the network and HTTPS_PROXY$"):
+    with pytest.raises(
+        Exception,
+        match="^Cannot update secret s: no answer from secretmanager.googleapis.com: "
+        ".*Connection reset by peer. Check the network and HTTPS_PROXY$",
+    ):
         run_module("secret", name="s", generate_length=16)
 
 
@@ -95,7 +100,8 @@ def test_permission_denied_names_permission_and_caller(google, failure):
     google.expect("GET", READ, google.error(403, "PERMISSION_DENIED", message))
     assert failure() == (
         f"Cannot read the APIs of project demo: {message} (403 PERMISSION_DENIED). "
-        "Check that what it names exists, and grant the caller a role with serviceusage.services.get")
+        "Check that what it names exists, and grant the caller a role with serviceusage.services.get"
+    )
 
 
 def test_permission_of_an_old_error(google, failure):
@@ -105,28 +111,40 @@ def test_permission_of_an_old_error(google, failure):
 
 
 def test_disabled_api(google, failure):
-    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "SERVICE_DISABLED",
-                "metadata": {"service": "run.googleapis.com", "consumer": "projects/123456789012"}}]
+    details = [
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "SERVICE_DISABLED",
+            "metadata": {"service": "run.googleapis.com", "consumer": "projects/123456789012"},
+        }
+    ]
     message = "Cloud Run Admin API has not been used in project 123456789012 before or it is disabled."
     google.expect("GET", READ, google.error(403, "PERMISSION_DENIED", message, details=details))
     assert failure() == (
         f"Cannot read the APIs of project demo: {message} (403 SERVICE_DISABLED). Enable run.googleapis.com (module "
-        "mlops.mlflow_gcp.project_services); just enabled, it takes a few minutes to work")
+        "mlops.mlflow_gcp.project_services); just enabled, it takes a few minutes to work"
+    )
 
 
 def test_disabled_api_is_absence_in_check_mode(google, run_module):
     details = [{"reason": "SERVICE_DISABLED", "metadata": {"service": "secretmanager.googleapis.com"}}]
-    google.expect("GET", "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s",
-                  google.error(403, "PERMISSION_DENIED", "Disabled.", details=details))
+    google.expect(
+        "GET",
+        "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s",
+        google.error(403, "PERMISSION_DENIED", "Disabled.", details=details),
+    )
     assert run_module("secret", name="s", check=True)["changed"] is True
 
 
-@pytest.mark.parametrize(("status", "reason", "message", "hint"), [
-    (429, "RESOURCE_EXHAUSTED", "Quota exceeded for quota metric 'Requests'.", "Quotas page"),
-    (403, "BILLING_DISABLED", "This API method requires billing to be enabled.", "billing account"),
-    (412, "conditionNotMet", "Constraint constraints/run.allowedIngress violated.", "organisation policy"),
-    (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", "expired, revoked"),
-])
+@pytest.mark.parametrize(
+    ("status", "reason", "message", "hint"),
+    [
+        (429, "RESOURCE_EXHAUSTED", "Quota exceeded for quota metric 'Requests'.", "Quotas page"),
+        (403, "BILLING_DISABLED", "This API method requires billing to be enabled.", "billing account"),
+        (412, "conditionNotMet", "Constraint constraints/run.allowedIngress violated.", "organisation policy"),
+        (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", "expired, revoked"),
+    ],
+)
 def test_what_to_do(google, failure, status, reason, message, hint):
     for _ in range({429: 5}.get(status, 1)):
         google.expect("GET", READ, google.error(status, reason, message))
@@ -141,7 +159,8 @@ def test_an_expired_access_token(google, failure):
     assert failure() == (
         "Cannot read the APIs of project demo: Google refused the access token, and it cannot be renewed "
         "(401 UNAUTHENTICATED). Check the credentials of the caller: expired, revoked or of another kind than "
-        "auth_kind says")
+        "auth_kind says"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -149,10 +168,15 @@ def key() -> dict[str, str]:
     """A service account's key, made here."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return {
-        "type": "service_account", "project_id": "demo", "private_key_id": "k1", "private_key": pem.decode(),
-        "client_email": "deployer@demo.iam.gserviceaccount.com", "token_uri": "https://oauth2.googleapis.com/token",
+        "type": "service_account",
+        "project_id": "demo",
+        "private_key_id": "k1",
+        "private_key": pem.decode(),
+        "client_email": "deployer@demo.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token",
     }
 
 
@@ -163,8 +187,9 @@ def key_auth(key):
 
 
 def test_signs_in_with_a_service_account(google, services, key_auth):
-    google.expect("POST", key_token := "https://oauth2.googleapis.com/token",
-                  {"access_token": "ya29.fresh", "expires_in": 3599})
+    google.expect(
+        "POST", key_token := "https://oauth2.googleapis.com/token", {"access_token": "ya29.fresh", "expires_in": 3599}
+    )
     google.expect("GET", READ, ENABLED)
     services(auth=key_auth)
     assert google.sent[0].url == key_token
@@ -177,27 +202,40 @@ def test_a_deleted_key(google, failure, key_auth):
     google.expect("POST", "https://oauth2.googleapis.com/token", google.answer(400, answer))
     assert failure(auth=key_auth) == (
         "Cannot read the APIs of project demo: invalid_grant: Invalid JWT Signature. (401 UNAUTHENTICATED). Check the "
-        "credentials of deployer@demo.iam.gserviceaccount.com: expired, revoked or of another kind than auth_kind says")
+        "credentials of deployer@demo.iam.gserviceaccount.com: expired, revoked or of another kind than auth_kind says"
+    )
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"auth_kind": "serviceaccount", "service_account_file": "/nowhere/key.json"},
-     "Cannot sign in to Google Cloud with /nowhere/key.json: No such file or directory"),
-    ({"auth_kind": "serviceaccount"},
-     "auth_kind serviceaccount needs option service_account_file or service_account_contents"),
-    ({"auth_kind": "accesstoken"}, "auth_kind accesstoken needs option access_token"),
-    ({"auth_kind": "application", "service_account_email": "a@b.c"},
-     "option service_account_email only works with auth_kind machineaccount, not application"),
-    ({"auth_kind": "application", "access_token": "ya29.x"},
-     "option access_token only works with auth_kind accesstoken, not application"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"auth_kind": "serviceaccount", "service_account_file": "/nowhere/key.json"},
+            "Cannot sign in to Google Cloud with /nowhere/key.json: No such file or directory",
+        ),
+        (
+            {"auth_kind": "serviceaccount"},
+            "auth_kind serviceaccount needs option service_account_file or service_account_contents",
+        ),
+        ({"auth_kind": "accesstoken"}, "auth_kind accesstoken needs option access_token"),
+        (
+            {"auth_kind": "application", "service_account_email": "a@b.c"},
+            "option service_account_email only works with auth_kind machineaccount, not application",
+        ),
+        (
+            {"auth_kind": "application", "access_token": "ya29.x"},
+            "option access_token only works with auth_kind accesstoken, not application",
+        ),
+    ],
+)
 def test_wrong_sign_in_options(google, failure, options, message):
     assert failure(auth={"project": "demo", **options}) == message
 
 
 def test_without_a_project(google, failure):
     assert failure(auth={"auth_kind": "accesstoken", "access_token": "ya29.x"}) == (
-        "option project: None is not allowed; give a project id here or in GCP_PROJECT")
+        "option project: None is not allowed; give a project id here or in GCP_PROJECT"
+    )
 
 
 def test_the_same_environment_as_google_cloud(google, services, monkeypatch):
@@ -225,8 +263,11 @@ def test_an_answer_that_is_not_google_s(google, failure):
 def test_enables_what_is_missing(google, services):
     google.expect("GET", READ, DISABLED, params={"names": "projects/demo/services/run.googleapis.com"})
     google.expect("POST", ENABLE, {"name": "operations/acat.p2"}, body={"serviceIds": ["run.googleapis.com"]})
-    google.expect("GET", "https://serviceusage.googleapis.com/v1/operations/acat.p2",
-                  {"name": "operations/acat.p2", "done": True, "response": ENABLED})
+    google.expect(
+        "GET",
+        "https://serviceusage.googleapis.com/v1/operations/acat.p2",
+        {"name": "operations/acat.p2", "done": True, "response": ENABLED},
+    )
     for _ in range(2):
         google.expect("GET", "https://run.googleapis.com/v2/projects/demo/locations/us-central1/services", {})
     result = services()
@@ -243,15 +284,26 @@ def test_twenty_at_once(google, run_module):
     names = [f"api{number}.googleapis.com" for number in range(31)]
     google.expect("GET", READ, {}).expect("GET", READ, {})
     for start in (0, 20):
-        google.expect("POST", ENABLE, {"name": "operations/noop.DONE_OPERATION", "done": True, "response": {}},
-                      body={"serviceIds": names[start:start + 20]})
+        google.expect(
+            "POST",
+            ENABLE,
+            {"name": "operations/noop.DONE_OPERATION", "done": True, "response": {}},
+            body={"serviceIds": names[start : start + 20]},
+        )
     run_module("project_services", names=names)
 
 
 def test_an_api_that_cannot_be_enabled(google, failure):
     google.expect("GET", READ, DISABLED)
-    google.expect("POST", ENABLE, {"name": "operations/x", "done": True, "response": {
-        "failures": [{"serviceId": "run.googleapis.com", "errorMessage": "Terms not accepted."}]}})
+    google.expect(
+        "POST",
+        ENABLE,
+        {
+            "name": "operations/x",
+            "done": True,
+            "response": {"failures": [{"serviceId": "run.googleapis.com", "errorMessage": "Terms not accepted."}]},
+        },
+    )
     assert failure() == "Cannot enable run.googleapis.com in project demo: run.googleapis.com: Terms not accepted."
 
 
@@ -260,9 +312,12 @@ def test_an_operation_that_takes_too_long(google, failure):
     for _ in range(5):
         google.expect("GET", "https://serviceusage.googleapis.com/v1/operations/x", {"name": "operations/x"})
     assert failure(timeout=3).startswith(
-        "Cannot enable run.googleapis.com in project demo within 3 s: operation operations/x is still running.")
+        "Cannot enable run.googleapis.com in project demo within 3 s: operation operations/x is still running."
+    )
 
 
 def test_a_short_name_is_refused(google, run_module):
-    with pytest.raises(Exception, match="^option names: 'run' is not allowed; give an API's full name such as run.goog"):
+    with pytest.raises(
+        Exception, match="^option names: 'run' is not allowed; give an API's full name such as run.goog"
+    ):
         run_module("project_services", names=["run"])

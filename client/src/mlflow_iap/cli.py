@@ -41,7 +41,10 @@ def run_proxy(asked: argparse.Namespace) -> int:
     auth = IapAuth()
     auth.cache(url).get()  # what is wrong is said now and not at the first request
     server = proxy.make(url, asked.port, auth)
-    print(f"mlflow-iap: http://127.0.0.1:{server.server_port} leads to {origin(url)}; set MLFLOW_TRACKING_URI to it", flush=True)
+    print(
+        f"mlflow-iap: http://127.0.0.1:{server.server_port} leads to {origin(url)}; set MLFLOW_TRACKING_URI to it",
+        flush=True,
+    )
     with contextlib.suppress(KeyboardInterrupt), server:
         server.serve_forever()
     return 0

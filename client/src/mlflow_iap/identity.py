@@ -116,7 +116,9 @@ class Identity:
     def key(self) -> str:
         """What tells this identity from others in a cache: never a secret."""
         if self._settings.service_account:
-            who = getattr(self._credentials, "service_account_email", None) or getattr(self._credentials, "account", None)
+            who = getattr(self._credentials, "service_account_email", None) or getattr(
+                self._credentials, "account", None
+            )
             return f"{self.kind} {who or ''} {self._settings.service_account} {self._settings.client_id}"
         return f"{self.account} {self._settings.client_id}"
 

@@ -110,7 +110,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = {
             name: value
             for name, value in self.headers.items()
-            if name.lower() not in HOP_BY_HOP and name.lower() not in named | {"host", "content-length", "expect", "origin"}
+            if name.lower() not in HOP_BY_HOP
+            and name.lower() not in named | {"host", "content-length", "expect", "origin"}
         }
         headers.setdefault("Accept-Encoding", "identity")
         body: bytes | _Body | Iterator[bytes] | None = None

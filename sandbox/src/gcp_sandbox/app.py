@@ -184,9 +184,7 @@ class Sandbox:
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         if "://" in message.path:  # as clients ask a proxy for what is not TLS
             message = message._replace(path=message.url.raw_path_qs)
-        return Exchange(
-            message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=1 << 40
-        )
+        return Exchange(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=1 << 40)
 
     # -- requests ----------------------------------------------------------
 
@@ -383,11 +381,17 @@ class Sandbox:
 
 def _consumer_invalid(name: str, host: str) -> list[dict[str, Any]]:
     return [
-        {"@type": "type.googleapis.com/google.rpc.Help",
-         "links": [{"description": "Google developers console", "url": "https://console.developers.google.com"}]},
-        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "CONSUMER_INVALID", "domain": "googleapis.com",
-         "metadata": {"consumer": f"projects/{name}", "service": host}},
-    ]  # fmt: skip
+        {
+            "@type": "type.googleapis.com/google.rpc.Help",
+            "links": [{"description": "Google developers console", "url": "https://console.developers.google.com"}],
+        },
+        {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "CONSUMER_INVALID",
+            "domain": "googleapis.com",
+            "metadata": {"consumer": f"projects/{name}", "service": host},
+        },
+    ]
 
 
 def _global(host: str) -> str:

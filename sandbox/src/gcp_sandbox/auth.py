@@ -157,9 +157,13 @@ class Tokens:
         """An OpenID Connect ID token signed by "Google"."""
         when = int(time.time())
         claims: dict[str, Any] = {
-            "iss": "https://accounts.google.com", "aud": audience, "azp": self.subject(email), "sub": self.subject(email),
-            "iat": when, "exp": when + lifetime,
-        }  # fmt: skip
+            "iss": "https://accounts.google.com",
+            "aud": audience,
+            "azp": self.subject(email),
+            "sub": self.subject(email),
+            "iat": when,
+            "exp": when + lifetime,
+        }
         if include_email:
             claims |= {"email": email, "email_verified": True}
         return jwt.encode(claims, self._signer, algorithm="RS256", headers={"kid": self.kid})

@@ -55,13 +55,24 @@ def _inner(outer: web.BaseRequest, text: bytes) -> web.BaseRequest:
     method, _, target = first.partition(" ")
     url = URL(target.rsplit(" HTTP/", 1)[0], encoded=True)
     own = CIMultiDict((name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines))
-    headers = CIMultiDict((n, v) for n, v in outer.headers.items() if n not in own and not n.lower().startswith("content-"))
+    headers = CIMultiDict(
+        (n, v) for n, v in outer.headers.items() if n not in own and not n.lower().startswith("content-")
+    )
     headers.extend(own)
     headers["Host"], headers["Content-Length"] = outer.host, str(len(body))
     raw = tuple((name.encode(), value.encode()) for name, value in headers.items())
     target = url.raw_path_qs
     message = RawRequestMessage(
-        method, target, HttpVersion11, CIMultiDictProxy(headers), raw, False, None, False, False, URL(target, encoded=True)
+        method,
+        target,
+        HttpVersion11,
+        CIMultiDictProxy(headers),
+        raw,
+        False,
+        None,
+        False,
+        False,
+        URL(target, encoded=True),
     )
     loop = asyncio.get_running_loop()
     content = StreamReader(outer.protocol, 1 << 16, loop=loop)

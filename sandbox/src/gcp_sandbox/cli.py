@@ -52,7 +52,9 @@ def _process(state: Path) -> dict[str, Any] | None:
 def _running(state: Path) -> dict[str, Any]:
     doc = _process(state)
     if doc is None:
-        fail(f"none is running with the state {state}; start one: gcp-sandbox up --detach --state {shlex.quote(str(state))}")
+        fail(
+            f"none is running with the state {state}; start one: gcp-sandbox up --detach --state {shlex.quote(str(state))}"
+        )
     return doc
 
 
@@ -119,7 +121,9 @@ def up(args: argparse.Namespace) -> None:
     other = _process(state)
     if other:
         if args.detach:
-            print(f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}, project {other['project']}")
+            print(
+                f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}, project {other['project']}"
+            )
             if any(value is not None for value in (args.port, args.project, args.latency, args.faults)):
                 print("it goes on as it was started; for other options stop it first: gcp-sandbox down")
             return
@@ -127,7 +131,9 @@ def up(args: argparse.Namespace) -> None:
     if args.port is not None and not 0 <= args.port <= 65535:
         fail(f"port {args.port}: allowed are 0 (any free one) to 65535")
     if args.project is not None and not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", args.project):
-        fail(f"project {args.project!r}: an id is of at most 30 lowercase letters, digits and hyphens, and begins with a letter")
+        fail(
+            f"project {args.project!r}: an id is of at most 30 lowercase letters, digits and hyphens, and begins with a letter"
+        )
     try:
         profile(args.latency or "none")
     except ValueError as error:
@@ -152,9 +158,14 @@ def up(args: argparse.Namespace) -> None:
         _detach(state)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = Settings.load(state, port=args.port, project=args.project, latency=args.latency,
-                             iap_oauth_admin_api=args.iap_oauth_admin_api,
-                             recorded_links=args.recorded_links)  # fmt: skip
+    settings = Settings.load(
+        state,
+        port=args.port,
+        project=args.project,
+        latency=args.latency,
+        iap_oauth_admin_api=args.iap_oauth_admin_api,
+        recorded_links=args.recorded_links,
+    )
     _sweep(state)
 
     def announce() -> None:
@@ -187,8 +198,11 @@ def _detach(state: Path) -> None:
         start = out.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "gcp_sandbox.cli", *argv],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if (doc := _process(state)) and doc["pid"] == child.pid:
@@ -196,7 +210,11 @@ def _detach(state: Path) -> None:
             return
         if child.poll() is not None:
             text = log.read_bytes()[start:].decode(errors="replace").strip()
-            fail(text.splitlines()[-1].removeprefix("gcp-sandbox: ") if text else f"it ended with status {child.returncode}")
+            fail(
+                text.splitlines()[-1].removeprefix("gcp-sandbox: ")
+                if text
+                else f"it ended with status {child.returncode}"
+            )
         time.sleep(0.05)
     child.terminate()
     fail(f"not ready after {READY_SECONDS} s; see {log}")
@@ -240,13 +258,23 @@ def environment(state: Path, doc: dict[str, Any]) -> dict[str, str]:
     ca = str((state / "ca.pem").resolve())
     key = str((state / "deployer.json").resolve())
     return {
-        "HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": "", "no_proxy": "",
-        "REQUESTS_CA_BUNDLE": ca, "SSL_CERT_FILE": ca, "CURL_CA_BUNDLE": ca, "HTTPLIB2_CA_CERTS": ca,
+        "HTTPS_PROXY": proxy,
+        "https_proxy": proxy,
+        "NO_PROXY": "",
+        "no_proxy": "",
+        "REQUESTS_CA_BUNDLE": ca,
+        "SSL_CERT_FILE": ca,
+        "CURL_CA_BUNDLE": ca,
+        "HTTPLIB2_CA_CERTS": ca,
         "NODE_EXTRA_CA_CERTS": ca,
-        "GCP_AUTH_KIND": "serviceaccount", "GCP_SERVICE_ACCOUNT_FILE": key, "GOOGLE_APPLICATION_CREDENTIALS": key,
-        "GCP_PROJECT": doc["project"], "GOOGLE_CLOUD_PROJECT": doc["project"],
-        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": ca, "CLOUDSDK_CORE_PROJECT": doc["project"],
-    }  # fmt: skip
+        "GCP_AUTH_KIND": "serviceaccount",
+        "GCP_SERVICE_ACCOUNT_FILE": key,
+        "GOOGLE_APPLICATION_CREDENTIALS": key,
+        "GCP_PROJECT": doc["project"],
+        "GOOGLE_CLOUD_PROJECT": doc["project"],
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": ca,
+        "CLOUDSDK_CORE_PROJECT": doc["project"],
+    }
 
 
 def env(args: argparse.Namespace) -> None:
@@ -281,10 +309,14 @@ def browser(args: argparse.Namespace) -> None:
     doc = _running(args.state)
     name = next((n for n in ("chromium", "google-chrome", "chromium-browser", "chrome") if shutil.which(n)), "chromium")
     words = [
-        name, f"--proxy-server=http://127.0.0.1:{doc['port']}", "--proxy-bypass-list=<-loopback>",
+        name,
+        f"--proxy-server=http://127.0.0.1:{doc['port']}",
+        "--proxy-bypass-list=<-loopback>",
         f"--ignore-certificate-errors-spki-list={Authority(args.state).spki}",
-        f"--user-data-dir={(args.state / 'browser').resolve()}", "--no-first-run", args.url,
-    ]  # fmt: skip
+        f"--user-data-dir={(args.state / 'browser').resolve()}",
+        "--no-first-run",
+        args.url,
+    ]
     print(shlex.join(words))
 
 
@@ -377,19 +409,33 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always that)")
     sub.add_argument("--project", help="id of the first project")
     sub.add_argument("--latency", help="none (default) or realistic[:SCALE]")
-    sub.add_argument("--faults", type=Path, metavar="FILE", help="rules by which calls fail, in place of those there were")
-    sub.add_argument("--iap-oauth-admin-api", action=argparse.BooleanOptionalAction, default=None,
-                     help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026")  # fmt: skip
-    sub.add_argument("--recorded-links", action=argparse.BooleanOptionalAction, default=None,
-                     help="links inside Compute Engine's resources are those of compute/beta, as in recordings that were made "
-                     "with the beta API and had their URLs rewritten to v1; Google answers v1 (the default), and clients "
-                     "compare links as text")  # fmt: skip
+    sub.add_argument(
+        "--faults", type=Path, metavar="FILE", help="rules by which calls fail, in place of those there were"
+    )
+    sub.add_argument(
+        "--iap-oauth-admin-api",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026",
+    )
+    sub.add_argument(
+        "--recorded-links",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="links inside Compute Engine's resources are those of compute/beta, as in recordings that were made "
+        "with the beta API and had their URLs rewritten to v1; Google answers v1 (the default), and clients "
+        "compare links as text",
+    )
     command("env", env, "print export lines for clients")
     sub = command("token", token, "print an access token")
     sub.add_argument("--as", dest="email", help="of this account instead of the deployer")
     sub.add_argument("--lifetime", type=int, default=3600, help="seconds (3600)")
-    sub.add_argument("--credentials", action="store_true", help="a person's credentials file with a refresh token instead, "
-                     "as `gcloud auth application-default login` writes one")  # fmt: skip
+    sub.add_argument(
+        "--credentials",
+        action="store_true",
+        help="a person's credentials file with a refresh token instead, "
+        "as `gcloud auth application-default login` writes one",
+    )
     sub = command("status", status, "show what runs and what it holds")
     sub.add_argument("--json", action="store_true")
     sub = command("supported", supported, supported.__doc__ or "")
@@ -408,13 +454,19 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("reference", help="for example europe-docker.pkg.dev/p/r/name:tag")
     sub.add_argument("folder", type=Path, help="folder of the Containerfile")
     sub.add_argument("--python", type=Path, help="interpreter that stands for the image's python")
-    faults = commands.add_parser("fault", help="rules by which calls fail").add_subparsers(required=True, metavar="COMMAND")
+    faults = commands.add_parser("fault", help="rules by which calls fail").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
     sub = faults.add_parser("add", parents=[common], help=fault_add.__doc__)
     sub.set_defaults(run=fault_add)
     sub.add_argument("call", help="glob of what it is about: compute.*.insert, storage.googleapis.com/upload/*, …")
-    sub.add_argument("fault", help="an HTTP status, reset, lost, slow, operation-error, token-lifetime, "
-                     "service-disabled or iam-delay")  # fmt: skip
-    sub.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="every=3, first=2, probability=0.1, seconds=5, …")
+    sub.add_argument(
+        "fault",
+        help="an HTTP status, reset, lost, slow, operation-error, token-lifetime, service-disabled or iam-delay",
+    )
+    sub.add_argument(
+        "options", nargs="*", metavar="OPTION=VALUE", help="every=3, first=2, probability=0.1, seconds=5, …"
+    )
     sub = faults.add_parser("list", parents=[common], help=fault_list.__doc__)
     sub.set_defaults(run=fault_list)
     sub = faults.add_parser("clear", parents=[common], help=fault_clear.__doc__)

@@ -15,15 +15,24 @@ _TOKEN = re.compile(
     r"""|(?P<sign>&&|\|\||==|!=|<=|>=|[-+!<>().,\[\]]))"""
 )
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
-}  # fmt: skip
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
 _PARTS: dict[str, Callable[[datetime], int]] = {
-    "getFullYear": lambda t: t.year, "getMonth": lambda t: t.month - 1, "getDate": lambda t: t.day,
-    "getDayOfMonth": lambda t: t.day - 1, "getDayOfYear": lambda t: t.timetuple().tm_yday - 1,
-    "getDayOfWeek": lambda t: (t.weekday() + 1) % 7, "getHours": lambda t: t.hour, "getMinutes": lambda t: t.minute,
+    "getFullYear": lambda t: t.year,
+    "getMonth": lambda t: t.month - 1,
+    "getDate": lambda t: t.day,
+    "getDayOfMonth": lambda t: t.day - 1,
+    "getDayOfYear": lambda t: t.timetuple().tm_yday - 1,
+    "getDayOfWeek": lambda t: (t.weekday() + 1) % 7,
+    "getHours": lambda t: t.hour,
+    "getMinutes": lambda t: t.minute,
     "getSeconds": lambda t: t.second,
-}  # fmt: skip
+}
 
 
 class ConditionError(ValueError):
@@ -68,13 +77,17 @@ class _Parser:
         while at < len(text):
             found = _TOKEN.match(text, at)
             if not found:
-                raise ConditionError(f"unexpected character at {at}: {text[at:at + 10]}")
+                raise ConditionError(f"unexpected character at {at}: {text[at : at + 10]}")
             self._tokens.append((str(found.lastgroup), str(found.group(found.lastgroup or 0))))
             at = found.end()
         self._at = 0
 
     def _take(self, *texts: str) -> str:
-        if self._at < len(self._tokens) and self._tokens[self._at][1] in texts and self._tokens[self._at][0] != "string":
+        if (
+            self._at < len(self._tokens)
+            and self._tokens[self._at][1] in texts
+            and self._tokens[self._at][0] != "string"
+        ):
             self._at += 1
             return self._tokens[self._at - 1][1]
         return ""

@@ -19,8 +19,10 @@ def denies(policy: dict[str, Any], principal: Principal | None, permission: str,
     name = f"{_SERVICES.get(service, service)}.googleapis.com/{rest}"
     me = {_EVERYBODY}
     if principal is not None and principal.email:
-        me |= {f"principal://goog/subject/{principal.email}",
-               f"principal://iam.googleapis.com/projects/-/serviceAccounts/{principal.email}"}  # fmt: skip
+        me |= {
+            f"principal://goog/subject/{principal.email}",
+            f"principal://iam.googleapis.com/projects/-/serviceAccounts/{principal.email}",
+        }
     for rule in (r.get("denyRule", {}) for r in policy.get("rules", ())):
         if (
             _among(name, rule.get("deniedPermissions", ()))

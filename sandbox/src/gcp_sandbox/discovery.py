@@ -20,14 +20,30 @@ from gcp_sandbox.errors import ApiError, bad_request, error_info
 Schema = dict[str, Any]
 _PROSE = {"description", "enumDescriptions", "documentationLink", "scopes", "annotations", "enumDeprecated"}
 # A request may send these with every method of every API.
-_ALWAYS = {"alt", "key", "fields", "prettyPrint", "quotaUser", "userIp", "access_token", "oauth_token", "callback",
-           "returnPartialSuccess",  # of every list of Compute Engine, whatever the document says (gcloud sends it)
-           "uploadType", "upload_protocol", "$.xgafv", "upload_id", "$alt"}  # fmt: skip
+_ALWAYS = {
+    "alt",
+    "key",
+    "fields",
+    "prettyPrint",
+    "quotaUser",
+    "userIp",
+    "access_token",
+    "oauth_token",
+    "callback",
+    "returnPartialSuccess",  # of every list of Compute Engine, whatever the document says (gcloud sends it)
+    "uploadType",
+    "upload_protocol",
+    "$.xgafv",
+    "upload_id",
+    "$alt",
+}
 
 # Numbers of enums that are not 0, 1, 2, …, by their first value.
 # https://github.com/googleapis/googleapis: google/api/launch_stage.proto, google/cloud/run/v2/condition.proto
-_NUMBERS = {"LAUNCH_STAGE_UNSPECIFIED": (0, 6, 7, 1, 2, 3, 4, 5),
-            "COMMON_REASON_UNDEFINED": (0, 1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)}  # fmt: skip
+_NUMBERS = {
+    "LAUNCH_STAGE_UNSPECIFIED": (0, 6, 7, 1, 2, 3, 4, 5),
+    "COMMON_REASON_UNDEFINED": (0, 1, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17),
+}
 
 
 def documents() -> Path:
@@ -98,8 +114,10 @@ class Method:
                 elif name in _ALWAYS or name in self.api.parameters or self.api.lenient or self.api.lenient_query:
                     continue
                 else:
-                    text = (f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
-                            f"Field '{name}' could not be found in request message.")  # fmt: skip
+                    text = (
+                        f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
+                        f"Field '{name}' could not be found in request message."
+                    )
                     raise ApiError(400, text, status="INVALID_ARGUMENT", details=[bad_request("", text)])
             value = self._parameter(name, schema, text)
             if schema.get("repeated"):
@@ -108,8 +126,9 @@ class Method:
                 out[name] = value
         for name, schema in self.parameters.items():
             if schema.get("required") and schema.get("location") == "query" and name not in out:
-                raise ApiError(400, f"Required parameter: {name}", reason="required", location=name,
-                               location_type="parameter")  # fmt: skip
+                raise ApiError(
+                    400, f"Required parameter: {name}", reason="required", location=name, location_type="parameter"
+                )
         return out
 
     def _parameter(self, name: str, schema: Schema, text: str) -> Any:
@@ -127,8 +146,12 @@ class Method:
         else:
             return text
         shown = schema.get("format", kind).upper() if "enum" not in schema else "enum"
-        raise ApiError(400, f"Invalid value at '{name}' (TYPE_{shown}), \"{text}\"", status="INVALID_ARGUMENT",
-                       details=[bad_request(name, f"Invalid value at '{name}', \"{text}\"")])  # fmt: skip
+        raise ApiError(
+            400,
+            f"Invalid value at '{name}' (TYPE_{shown}), \"{text}\"",
+            status="INVALID_ARGUMENT",
+            details=[bad_request(name, f"Invalid value at '{name}', \"{text}\"")],
+        )
 
 
 class Api:
@@ -149,7 +172,9 @@ class Api:
         self.host: str = doc["rootUrl"].removeprefix("https://").rstrip("/")
         self.base = "/" + doc["servicePath"]
         # Hosts of single regions ("europe-west2-run.googleapis.com"), where the API has them.
-        self.regional = frozenset(e["endpointUrl"].removeprefix("https://").rstrip("/") for e in doc.get("endpoints", ()))
+        self.regional = frozenset(
+            e["endpointUrl"].removeprefix("https://").rstrip("/") for e in doc.get("endpoints", ())
+        )
         self.parameters: dict[str, Schema] = doc.get("parameters", {})
         self.schemas: dict[str, Schema] = doc["schemas"]
         self.methods: dict[str, Method] = {m["id"]: Method(self, m) for m in self._walk(doc)}
@@ -189,7 +214,7 @@ class Api:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise self._invalid("", "Invalid JSON payload received. Unknown name \"\": Root element must be a message.")
+            raise self._invalid("", 'Invalid JSON payload received. Unknown name "": Root element must be a message.')
         if method.request is None:
             return value
         root = re.sub(r"^Google[A-Za-z]*?V\d+(?:(?:alpha|beta)\d+)?", "", method.request)
@@ -220,8 +245,7 @@ class Api:
         properties: dict[str, Schema] = schema.get("properties", {})
         extra = schema.get("additionalProperties")
         if not isinstance(value, dict):
-            raise self._invalid(where, f"Invalid value at '{_snake(where)}' (type.googleapis.com), "
-                                       f"{json.dumps(value)}")  # fmt: skip
+            raise self._invalid(where, f"Invalid value at '{_snake(where)}' (type.googleapis.com), {json.dumps(value)}")
         out: dict[str, Any] = {}
         for key, item in value.items():
             if item is None:
@@ -299,7 +323,9 @@ class Api:
         if isinstance(value, dict):
             if "@type" in value:  # an Any, in an operation: its type's last part names the schema
                 last = str(value["@type"]).rpartition(".")[2]
-                schema = next((s for n, s in self.schemas.items() if re.fullmatch(rf"(Google\w*?V\d+\w*?)?{last}", n)), schema)
+                schema = next(
+                    (s for n, s in self.schemas.items() if re.fullmatch(rf"(Google\w*?V\d+\w*?)?{last}", n)), schema
+                )
             known = schema.get("properties", {})
             other = schema.get("additionalProperties", {})
             return {k: self._numbered(known.get(k, other), v) for k, v in value.items()}
@@ -313,19 +339,24 @@ class Api:
         return self._invalid(where, f"Invalid value at '{_snake(where)}' (TYPE_{kind}), {json.dumps(value)}")
 
     def _illegal(self, where: str, kind: str, why: str) -> ApiError:
-        text = (f"Invalid value at '{_snake(where)}' (type.googleapis.com/google.protobuf.{kind}), Field "
-                f"'{where.rpartition('.')[2]}', Illegal {kind.lower()} format; {why}")  # fmt: skip
+        text = (
+            f"Invalid value at '{_snake(where)}' (type.googleapis.com/google.protobuf.{kind}), Field "
+            f"'{where.rpartition('.')[2]}', Illegal {kind.lower()} format; {why}"
+        )
         return self._invalid(where, text)
 
     def _enum(self, schema: Schema, where: str, value: Any) -> ApiError:
         if self.family == "legacy":
-            text = f"Invalid value for field 'resource.{where}': '{value}'. Must be one of [{', '.join(schema['enum'])}]."
+            text = (
+                f"Invalid value for field 'resource.{where}': '{value}'. Must be one of [{', '.join(schema['enum'])}]."
+            )
             return ApiError(400, text, reason="invalid")
         return self._invalid(where, f"Invalid value at '{_snake(where)}' (enum), {json.dumps(value)}")
 
     def _invalid(self, where: str, text: str) -> ApiError:
-        return ApiError(400, text, reason="badRequest", status="INVALID_ARGUMENT",
-                        details=[bad_request(_snake(where), text)])  # fmt: skip
+        return ApiError(
+            400, text, reason="badRequest", status="INVALID_ARGUMENT", details=[bad_request(_snake(where), text)]
+        )
 
 
 def _numbers(values: list[str]) -> tuple[int, ...]:
@@ -352,10 +383,16 @@ def not_found_page(path: str) -> str:
 
 def unsupported(method: Method) -> ApiError:
     """501 for a method that Google has and this program has not."""
-    text = (f"gcp-sandbox does not behave for {method.id} ({method.api.version}) yet: it knows the method and its parameters, "
-            "but not what it does.")  # fmt: skip
-    return ApiError(501, text, reason="notImplemented",
-                    details=[error_info("METHOD_NOT_SUPPORTED", "gcp-sandbox", method=method.id)])  # fmt: skip
+    text = (
+        f"gcp-sandbox does not behave for {method.id} ({method.api.version}) yet: it knows the method and its parameters, "
+        "but not what it does."
+    )
+    return ApiError(
+        501,
+        text,
+        reason="notImplemented",
+        details=[error_info("METHOD_NOT_SUPPORTED", "gcp-sandbox", method=method.id)],
+    )
 
 
 @functools.lru_cache

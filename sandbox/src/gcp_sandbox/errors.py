@@ -41,10 +41,22 @@ REASONS = {
 }
 # google.rpc.Code, which operations carry instead of an HTTP status.
 RPC_CODES = {
-    "CANCELLED": 1, "UNKNOWN": 2, "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
-    "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "ABORTED": 10, "OUT_OF_RANGE": 11,
-    "UNIMPLEMENTED": 12, "INTERNAL": 13, "UNAVAILABLE": 14, "UNAUTHENTICATED": 16,
-}  # fmt: skip
+    "CANCELLED": 1,
+    "UNKNOWN": 2,
+    "INVALID_ARGUMENT": 3,
+    "DEADLINE_EXCEEDED": 4,
+    "NOT_FOUND": 5,
+    "ALREADY_EXISTS": 6,
+    "PERMISSION_DENIED": 7,
+    "RESOURCE_EXHAUSTED": 8,
+    "FAILED_PRECONDITION": 9,
+    "ABORTED": 10,
+    "OUT_OF_RANGE": 11,
+    "UNIMPLEMENTED": 12,
+    "INTERNAL": 13,
+    "UNAVAILABLE": 14,
+    "UNAUTHENTICATED": 16,
+}
 
 
 class ApiError(Exception):
@@ -131,15 +143,29 @@ def unauthenticated(missing: bool, reason: str = "ACCESS_TOKEN_EXPIRED") -> ApiE
             "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or "
             "other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
         )
-        return ApiError(401, message, reason="required", location="Authorization", location_type="header", headers=_CHALLENGE,
-                        details=[error_info("CREDENTIALS_MISSING", "googleapis.com")])  # fmt: skip
+        return ApiError(
+            401,
+            message,
+            reason="required",
+            location="Authorization",
+            location_type="header",
+            headers=_CHALLENGE,
+            details=[error_info("CREDENTIALS_MISSING", "googleapis.com")],
+        )
     message = (
         "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
         "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project."
     )
     challenge = {"WWW-Authenticate": _CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'}
-    return ApiError(401, message, reason="authError", location="Authorization", location_type="header", headers=challenge,
-                    details=[error_info(reason, "googleapis.com")])  # fmt: skip
+    return ApiError(
+        401,
+        message,
+        reason="authError",
+        location="Authorization",
+        location_type="header",
+        headers=challenge,
+        details=[error_info(reason, "googleapis.com")],
+    )
 
 
 def service_disabled(host: str, title: str, number: str) -> ApiError:
@@ -150,13 +176,26 @@ def service_disabled(host: str, title: str, number: str) -> ApiError:
         "retry. If you enabled this API recently, wait a few minutes for the action to propagate to our systems and retry."
     )
     return ApiError(
-        403, message, reason="accessNotConfigured", domain="usageLimits", status="PERMISSION_DENIED",
+        403,
+        message,
+        reason="accessNotConfigured",
+        domain="usageLimits",
+        status="PERMISSION_DENIED",
         extra={"extendedHelp": "https://console.developers.google.com"},
         details=[
-            error_info("SERVICE_DISABLED", "googleapis.com", activationUrl=url, consumer=f"projects/{number}",
-                       containerInfo=number, service=host, serviceTitle=title),
+            error_info(
+                "SERVICE_DISABLED",
+                "googleapis.com",
+                activationUrl=url,
+                consumer=f"projects/{number}",
+                containerInfo=number,
+                service=host,
+                serviceTitle=title,
+            ),
             {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "message": message},
-            {"@type": "type.googleapis.com/google.rpc.Help",
-             "links": [{"description": "Google developers console API activation", "url": url}]},
+            {
+                "@type": "type.googleapis.com/google.rpc.Help",
+                "links": [{"description": "Google developers console API activation", "url": url}],
+            },
         ],
-    )  # fmt: skip
+    )

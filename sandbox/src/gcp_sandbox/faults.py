@@ -31,16 +31,22 @@ _WHEN = {"every": int, "first": int, "probability": float}
 # Fault -> its options besides those of _WHEN; an HTTP status is "status".
 _OPTIONS: dict[str, dict[str, type]] = {
     "status": {"retry-after": int, "message": str, "reason": str},
-    "reset": {}, "lost": {}, "slow": {"seconds": float}, "operation-error": {"code": str, "message": str},
-    "token-lifetime": {"seconds": float}, "service-disabled": {"seconds": float}, "iam-delay": {"seconds": float},
-}  # fmt: skip
+    "reset": {},
+    "lost": {},
+    "slow": {"seconds": float},
+    "operation-error": {"code": str, "message": str},
+    "token-lifetime": {"seconds": float},
+    "service-disabled": {"seconds": float},
+    "iam-delay": {"seconds": float},
+}
 # Those that hold all the time, not for single calls.
 _STANDING = {"token-lifetime", "service-disabled", "iam-delay"}
 _MESSAGES = {
     429: "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute'.",
-    500: "Internal error encountered.", 503: "The service is currently unavailable.",
+    500: "Internal error encountered.",
+    503: "The service is currently unavailable.",
     504: "The request timed out.",
-}  # fmt: skip
+}
 
 
 class Dropped(Exception):
@@ -198,7 +204,11 @@ class Faults:
         names = (host + request.raw_path.split("?", 1)[0], *([method] if method else []))
         lost = False
         for rule in rules:
-            if rule.fault not in ("status", "reset", "lost", "slow") or not rule.about(*names) or not self._strikes(rule):
+            if (
+                rule.fault not in ("status", "reset", "lost", "slow")
+                or not rule.about(*names)
+                or not self._strikes(rule)
+            ):
                 continue
             if rule.fault == "slow":
                 await asyncio.sleep(rule.options["seconds"])
@@ -248,7 +258,9 @@ def _refusal(rule: Rule, host: str) -> ApiError:
     details = [error_info("RATE_LIMIT_EXCEEDED", "googleapis.com", service=host)] if limited else []
     headers = {"Retry-After": str(rule.options["retry-after"])} if "retry-after" in rule.options else {}
     domain = "usageLimits" if rule.status == 429 else "global"
-    return ApiError(rule.status, text, reason=rule.options.get("reason"), details=details, headers=headers, domain=domain)
+    return ApiError(
+        rule.status, text, reason=rule.options.get("reason"), details=details, headers=headers, domain=domain
+    )
 
 
 def operation_error(fault: dict[str, Any]) -> ApiError:

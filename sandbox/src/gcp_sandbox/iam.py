@@ -39,10 +39,12 @@ ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
 _TYPES = {
     "secretmanager.googleapis.com": "secretmanager.googleapis.com/Secret",
     "storage.googleapis.com": "storage.googleapis.com/Bucket",
-    "run.googleapis.com": "run.googleapis.com/Service", "iam.googleapis.com": "iam.googleapis.com/ServiceAccount",
+    "run.googleapis.com": "run.googleapis.com/Service",
+    "iam.googleapis.com": "iam.googleapis.com/ServiceAccount",
     "cloudresourcemanager.googleapis.com": "cloudresourcemanager.googleapis.com/Project",
-    "sqladmin.googleapis.com": "sqladmin.googleapis.com/Instance", "iap.googleapis.com": "iap.googleapis.com/WebService",
-}  # fmt: skip
+    "sqladmin.googleapis.com": "sqladmin.googleapis.com/Instance",
+    "iap.googleapis.com": "iap.googleapis.com/WebService",
+}
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
 _FOLDERS = "//cloudresourcemanager.googleapis.com/folders/"
 FOLDERS, DENIALS = "folders", "iam.denyPolicies"  # kinds of documents
@@ -123,9 +125,12 @@ class Iam:
         current = self.policy(resource)
         if _ETAG.fullmatch(policy.get("etag", "")) and policy["etag"] != current["etag"]:
             raise ApiError(
-                conflict, "There were concurrent policy changes. Please retry the whole read-modify-write with "
-                "exponential backoff.", status="ABORTED" if conflict == 409 else None, reason="aborted",
-            )  # fmt: skip
+                conflict,
+                "There were concurrent policy changes. Please retry the whole read-modify-write with "
+                "exponential backoff.",
+                status="ABORTED" if conflict == 409 else None,
+                reason="aborted",
+            )
         bindings = self._tidy(policy.get("bindings", []))
         serial = (self._store.get(KIND, resource) or {}).get("serial", 0) + 1
         version = 3 if any("condition" in b for b in bindings) else 1
@@ -145,8 +150,10 @@ class Iam:
             entry = merged.setdefault(key, {k: v for k, v in binding.items() if k in ("role", "condition")})
             entry["members"] = sorted({*entry.get("members", []), *binding["members"]})
         order = sorted(merged.values(), key=lambda b: (b["role"], json.dumps(b.get("condition"))))
-        return [{"role": b["role"], "members": b["members"]} | ({"condition": b["condition"]} if "condition" in b else {})
-                for b in order]  # fmt: skip
+        return [
+            {"role": b["role"], "members": b["members"]} | ({"condition": b["condition"]} if "condition" in b else {})
+            for b in order
+        ]
 
     def check(self, call: Call, resource: str, policy: Policy) -> None:
         """Refuse what Google refuses in a policy that a client sets.  Raises ApiError 400."""
@@ -181,8 +188,11 @@ class Iam:
                 raise ApiError(400, "Conditions can't be set on bindings with allUsers or allAuthenticatedUsers.")
             return
         kind, _, email = member.partition(":")
-        if not re.match(r"(user|group|serviceAccount|domain|deleted|projectOwner|projectEditor|projectViewer"
-                        r"|principal|principalSet):", member):  # fmt: skip
+        if not re.match(
+            r"(user|group|serviceAccount|domain|deleted|projectOwner|projectEditor|projectViewer"
+            r"|principal|principalSet):",
+            member,
+        ):
             text = f"The member {member} is of an unknown type. Please set a valid type prefix for the member."
             raise ApiError(400, text)
         if not _MEMBER.fullmatch(member):
@@ -208,7 +218,9 @@ class Iam:
         """Write one member as another in every policy (an account was deleted or restored)."""
         for key, doc in self._store.list(KIND):
             if any(old in b["members"] for b in doc["bindings"]):
-                bindings = [b | {"members": sorted(new if m == old else m for m in b["members"])} for b in doc["bindings"]]
+                bindings = [
+                    b | {"members": sorted(new if m == old else m for m in b["members"])} for b in doc["bindings"]
+                ]
                 self._put(key, doc | {"bindings": bindings})
 
     @staticmethod
@@ -249,8 +261,12 @@ class Iam:
         if project:
             names.append(name.replace(f"projects/{project['projectId']}", f"projects/{project['projectNumber']}", 1))
         for shown in names:
-            known = {"request.time": datetime.now(UTC), "resource.name": shown, "resource.service": host,
-                     "resource.type": _TYPES.get(host, "")} | context  # fmt: skip
+            known = {
+                "request.time": datetime.now(UTC),
+                "resource.name": shown,
+                "resource.service": host,
+                "resource.type": _TYPES.get(host, ""),
+            } | context
             try:
                 if conditions.evaluate(condition["expression"], known):
                     return True
@@ -259,9 +275,13 @@ class Iam:
         return False
 
     def allows(
-        self, principal: Principal | None, permission: str, *resources: str, context: dict[str, Any] | None = None,
+        self,
+        principal: Principal | None,
+        permission: str,
+        *resources: str,
+        context: dict[str, Any] | None = None,
         public: bool = True,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Whether a caller (None: nobody signed in) has a permission by the policy of any of the resources.
 
         context: further attributes of the request for conditions ("request.path", "request.host", a narrower
@@ -273,8 +293,11 @@ class Iam:
             everyone |= set((self._store.peek(SETS, principal.email) or {}).get("sets", ()))
             everyone |= {principal.member, f"domain:{domain}"} | ({"allAuthenticatedUsers"} if public else set())
         places = self._with_parents(resources)
-        if any(denials.denies(policy, principal, permission, {"request.time": datetime.now(UTC)} | (context or {}))
-               for place in places for _, policy in self._store.list(DENIALS, f"{place}/denypolicies/")):  # fmt: skip
+        if any(
+            denials.denies(policy, principal, permission, {"request.time": datetime.now(UTC)} | (context or {}))
+            for place in places
+            for _, policy in self._store.list(DENIALS, f"{place}/denypolicies/")
+        ):
             return False
         for resource in places:
             for binding in self._in_force(resource):
@@ -309,7 +332,9 @@ class Iam:
                 name = "folders/" + resource.removeprefix(_FOLDERS)
             else:
                 continue
-            while name.startswith("folders/") and (full := folder_resource(name.removeprefix("folders/"))) not in out[1:]:
+            while (
+                name.startswith("folders/") and (full := folder_resource(name.removeprefix("folders/"))) not in out[1:]
+            ):
                 out.append(full)
                 name = (self._store.peek(FOLDERS, name.removeprefix("folders/")) or {}).get("parent", "")
             out.append(ORGANIZATION)
@@ -330,9 +355,11 @@ class Iam:
         if call.method.api.name == "compute":
             return ApiError(403, f"Required '{permission}' permission for '{shown}'", reason="forbidden")
         if call.method.api.name == "storage":
-            text = (f"{call.principal.email} does not have {permission} access to the Google Cloud Storage "
-                    f"{'object' if '.objects.' in permission else 'bucket'}. Permission '{permission}' denied on resource "
-                    "(or it may not exist).")  # fmt: skip
+            text = (
+                f"{call.principal.email} does not have {permission} access to the Google Cloud Storage "
+                f"{'object' if '.objects.' in permission else 'bucket'}. Permission '{permission}' denied on resource "
+                "(or it may not exist)."
+            )
             return ApiError(403, text, reason="forbidden")
         if call.method.api.name == "sqladmin":
             return ApiError(403, "The client is not authorized to make this request.", reason="notAuthorized")
@@ -349,6 +376,8 @@ class Iam:
             return ApiError(403, text, details=details)
         text = f"Permission '{permission}' denied on resource '//{service}/{shown}' (or it may not exist)."
         return ApiError(
-            403, text, reason="forbidden",
+            403,
+            text,
+            reason="forbidden",
             details=[error_info("IAM_PERMISSION_DENIED", service, permission=permission, resource=shown)],
-        )  # fmt: skip
+        )

@@ -140,10 +140,21 @@ class Images:
         if module is None:
             return None
         return Image(
-            reference, "sha256:" + hashlib.sha256(key.encode()).hexdigest(), {"PATH": SYSTEM_PATH},
-            [sys.executable, "-E", "-s", str(Path(__file__).parent.joinpath(*module[0].split(".")[1:]).with_suffix(".py"))],
-            module[1:], "/", {}, None, (8080,),
-        )  # fmt: skip
+            reference,
+            "sha256:" + hashlib.sha256(key.encode()).hexdigest(),
+            {"PATH": SYSTEM_PATH},
+            [
+                sys.executable,
+                "-E",
+                "-s",
+                str(Path(__file__).parent.joinpath(*module[0].split(".")[1:]).with_suffix(".py")),
+            ],
+            module[1:],
+            "/",
+            {},
+            None,
+            (8080,),
+        )
 
     def all(self) -> dict[str, dict[str, str | None]]:
         """What is registered: {reference: {folder, python}}.  Raises ImageError where the file is broken."""
@@ -182,9 +193,16 @@ def read(reference: str, folder: Path, python: Path | None) -> Image:
     stage.env["PATH"] = ":".join([*first, stage.env.get("PATH", SYSTEM_PATH)])
     digest = "sha256:" + hashlib.sha256(text.encode() + canonical(reference).encode()).hexdigest()
     return Image(
-        reference, digest, stage.env, stage.entrypoint, stage.cmd, stage.workdir, stage.files,
-        str(python) if python else None, tuple(stage.ports),
-    )  # fmt: skip
+        reference,
+        digest,
+        stage.env,
+        stage.entrypoint,
+        stage.cmd,
+        stage.workdir,
+        stage.files,
+        str(python) if python else None,
+        tuple(stage.ports),
+    )
 
 
 def _instructions(text: str) -> list[tuple[int, str, str]]:
@@ -305,8 +323,11 @@ class _Stage:
         for source in sources:
             if word == "ADD" and re.match(r"https?://|git@", source):
                 continue
-            found = sorted(self._folder.glob(source.lstrip("/").removeprefix("./").rstrip("/") or "*")) \
-                if any(c in source for c in "*?[") else [self._folder / source.lstrip("/")]  # fmt: skip
+            found = (
+                sorted(self._folder.glob(source.lstrip("/").removeprefix("./").rstrip("/") or "*"))
+                if any(c in source for c in "*?[")
+                else [self._folder / source.lstrip("/")]
+            )
             found = [path for path in found if path.exists()]
             if not found:
                 raise ImageError(f"{at}: {word} {source}: there is no such file in {self._folder}")

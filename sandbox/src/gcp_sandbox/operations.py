@@ -102,15 +102,31 @@ class Operations:
         if dialect == "sql":
             ident = str(uuid.uuid4())
         elif dialect == "compute":
-            ident = f"operation-{int(datetime.now(UTC).timestamp() * 1000)}-{secrets.token_hex(6)}-{secrets.token_hex(4)}"
+            ident = (
+                f"operation-{int(datetime.now(UTC).timestamp() * 1000)}-{secrets.token_hex(6)}-{secrets.token_hex(4)}"
+            )
         else:
             ident = str(uuid.uuid4())
         op = Operation(
-            id=ident, number=str(secrets.randbelow(9 * 10**18) + 10**18), service=service, dialect=dialect, verb=verb,
-            target=target, user=user, project=project, scope=scope, action=action, args=args or {},
-            metadata=metadata or {}, response=response, latency=latency, extra=extra or {},
-            status="PENDING" if dialect == "sql" else "RUNNING", insertTime=stamp, startTime=stamp,
-        )  # fmt: skip
+            id=ident,
+            number=str(secrets.randbelow(9 * 10**18) + 10**18),
+            service=service,
+            dialect=dialect,
+            verb=verb,
+            target=target,
+            user=user,
+            project=project,
+            scope=scope,
+            action=action,
+            args=args or {},
+            metadata=metadata or {},
+            response=response,
+            latency=latency,
+            extra=extra or {},
+            status="PENDING" if dialect == "sql" else "RUNNING",
+            insertTime=stamp,
+            startTime=stamp,
+        )
         op["due"] = time.time() + self._app.latency(latency)
         journal = JOURNAL.get()
         if journal is not None and (fault := self._app.faults.failure(journal.method)):
@@ -234,10 +250,18 @@ def _compute(op: Operation, host: str) -> dict[str, Any]:
     done = op["status"] == "DONE"
     base = f"https://www.googleapis.com/compute/v1/{op['scope']}"
     out: dict[str, Any] = {
-        "kind": "compute#operation", "id": op["number"], "name": op["id"], "operationType": op["verb"],
-        "targetLink": op["target"], "status": op["status"], "user": op["user"], "progress": 100 if done else 0,
-        "insertTime": op["insertTime"], "startTime": op["startTime"], "selfLink": f"{base}/operations/{op['id']}",
-    }  # fmt: skip
+        "kind": "compute#operation",
+        "id": op["number"],
+        "name": op["id"],
+        "operationType": op["verb"],
+        "targetLink": op["target"],
+        "status": op["status"],
+        "user": op["user"],
+        "progress": 100 if done else 0,
+        "insertTime": op["insertTime"],
+        "startTime": op["startTime"],
+        "selfLink": f"{base}/operations/{op['id']}",
+    }
     if not op["scope"].endswith("/global"):
         out["zone" if "/zones/" in op["scope"] else "region"] = base
     if done:
@@ -253,10 +277,17 @@ def _compute(op: Operation, host: str) -> dict[str, Any]:
 def _sql(op: Operation, host: str) -> dict[str, Any]:
     base = f"https://{host}/sql/v1beta4/projects/{op['project']}"
     out: dict[str, Any] = {
-        "kind": "sql#operation", "name": op["id"], "operationType": op["verb"], "status": op["status"],
-        "user": op["user"], "insertTime": op["insertTime"], "targetId": op["target"], "targetProject": op["project"],
-        "targetLink": f"{base}/instances/{op['target']}", "selfLink": f"{base}/operations/{op['id']}",
-    }  # fmt: skip
+        "kind": "sql#operation",
+        "name": op["id"],
+        "operationType": op["verb"],
+        "status": op["status"],
+        "user": op["user"],
+        "insertTime": op["insertTime"],
+        "targetId": op["target"],
+        "targetProject": op["project"],
+        "targetLink": f"{base}/instances/{op['target']}",
+        "selfLink": f"{base}/operations/{op['id']}",
+    }
     if op["status"] != "PENDING":
         out["startTime"] = op["startTime"]
     if op["status"] == "DONE":
@@ -270,7 +301,11 @@ def _sql(op: Operation, host: str) -> dict[str, Any]:
 
 
 def _longrunning(op: Operation, host: str) -> dict[str, Any]:
-    name = f"{op['scope']}/operations/{op['id']}" if op["scope"] else f"operations/{op['extra'].get('prefix', '')}{op['id']}"
+    name = (
+        f"{op['scope']}/operations/{op['id']}"
+        if op["scope"]
+        else f"operations/{op['extra'].get('prefix', '')}{op['id']}"
+    )
     out: dict[str, Any] = {"name": name}
     if op["metadata"]:
         out["metadata"] = op["metadata"]

@@ -15,103 +15,161 @@ _READ = "get list"
 CATALOGUE: dict[str, dict[str, str]] = {
     "artifactregistry": {
         "repositories": _CRUD + _IAM + " downloadArtifacts uploadArtifacts deleteArtifacts readViaVirtualRepository",
-        "dockerimages": _READ, "files": "get list delete update", "locations": _READ, "packages": "get list delete update",
-        "tags": _CRUD, "versions": "get list delete update", "projectsettings": "get update",
+        "dockerimages": _READ,
+        "files": "get list delete update",
+        "locations": _READ,
+        "packages": "get list delete update",
+        "tags": _CRUD,
+        "versions": "get list delete update",
+        "projectsettings": "get update",
     },
     "billing": {
         "accounts": "close create get getIamPolicy list move redeemPromotion reopen setIamPolicy update",
-        "resourceAssociations": "create delete list", "subscriptions": _CRUD,
+        "resourceAssociations": "create delete list",
+        "subscriptions": _CRUD,
     },
     "clientauthconfig": {
-        "brands": _CRUD, "clients": "create createSecret delete get getWithSecret list listWithSecrets undelete update",
+        "brands": _CRUD,
+        "clients": "create createSecret delete get getWithSecret list listWithSecrets undelete update",
     },
     "cloudsql": {
-        "backupRuns": _CRUD, "databases": _CRUD, "sslCerts": "create delete get list", "users": _CRUD, "tiers": "list",
-        "instances": _CRUD + " addServerCa clone connect demoteMaster executeSql export failover getDiskShrinkConfig import "
+        "backupRuns": _CRUD,
+        "databases": _CRUD,
+        "sslCerts": "create delete get list",
+        "users": _CRUD,
+        "tiers": "list",
+        "instances": _CRUD
+        + " addServerCa clone connect demoteMaster executeSql export failover getDiskShrinkConfig import "
         "listServerCas login migrate performDiskShrink promoteReplica resetReplicaSize resetSslConfig restart restoreBackup "
         "rotateServerCa startReplica stopReplica truncateLog",
     },
     "compute": {
         "addresses": "create createInternal delete deleteInternal get list setLabels use useInternal",
-        "autoscalers": _CRUD, "backendBuckets": _CRUD + _IAM + " use",
+        "autoscalers": _CRUD,
+        "backendBuckets": _CRUD + _IAM + " use",
         "backendServices": _CRUD + _IAM + " addSignedUrlKey deleteSignedUrlKey setSecurityPolicy use",
-        "disks": _CRUD + " createSnapshot resize setLabels use useReadOnly", "firewallPolicies": _CRUD + " use",
-        "firewalls": _CRUD, "forwardingRules": _CRUD + " pscCreate setLabels setTarget use",
+        "disks": _CRUD + " createSnapshot resize setLabels use useReadOnly",
+        "firewallPolicies": _CRUD + " use",
+        "firewalls": _CRUD,
+        "forwardingRules": _CRUD + " pscCreate setLabels setTarget use",
         "globalAddresses": "create createInternal delete deleteInternal get list setLabels use",
         "globalForwardingRules": _CRUD + " pscCreate setLabels setTarget",
         "globalNetworkEndpointGroups": "attachNetworkEndpoints create delete detachNetworkEndpoints get list use",
-        "globalOperations": "delete get getIamPolicy list setIamPolicy", "healthChecks": _CRUD + " use useReadOnly",
-        "httpHealthChecks": _CRUD + " use useReadOnly", "httpsHealthChecks": _CRUD + " use useReadOnly",
+        "globalOperations": "delete get getIamPolicy list setIamPolicy",
+        "healthChecks": _CRUD + " use useReadOnly",
+        "httpHealthChecks": _CRUD + " use useReadOnly",
+        "httpsHealthChecks": _CRUD + " use useReadOnly",
         "images": "create delete get list setLabels update useReadOnly",
-        "instanceGroups": _CRUD + " use", "instanceGroupManagers": _CRUD + " use",
+        "instanceGroups": _CRUD + " use",
+        "instanceGroupManagers": _CRUD + " use",
         "instances": _CRUD + " reset setMetadata setServiceAccount setTags start stop use",
         "networkEndpointGroups": "attachNetworkEndpoints create delete detachNetworkEndpoints get list use",
-        "networks": _CRUD + " access addPeering getEffectiveFirewalls getRegionEffectiveFirewalls listPeeringRoutes mirror "
+        "networks": _CRUD
+        + " access addPeering getEffectiveFirewalls getRegionEffectiveFirewalls listPeeringRoutes mirror "
         "removePeering setFirewallPolicy switchToCustomMode updatePeering updatePolicy use useExternalIp",
-        "projects": "get setCommonInstanceMetadata setUsageExportBucket", "regionBackendServices": _CRUD + _IAM + " use",
+        "projects": "get setCommonInstanceMetadata setUsageExportBucket",
+        "regionBackendServices": _CRUD + _IAM + " use",
         "regionHealthChecks": _CRUD + " use useReadOnly",
         "regionNetworkEndpointGroups": "attachNetworkEndpoints create delete detachNetworkEndpoints get list use",
-        "regionOperations": "delete get list", "regionSecurityPolicies": _CRUD + " use",
-        "regionSslCertificates": "create delete get list", "regionSslPolicies": _CRUD + " listAvailableFeatures use",
+        "regionOperations": "delete get list",
+        "regionSecurityPolicies": _CRUD + " use",
+        "regionSslCertificates": "create delete get list",
+        "regionSslPolicies": _CRUD + " listAvailableFeatures use",
         "regionTargetHttpProxies": "create delete get list setUrlMap use",
         "regionTargetHttpsProxies": "create delete get list setSslCertificates setUrlMap update use",
-        "regionUrlMaps": _CRUD + " invalidateCache use validate", "regions": _READ,
-        "routers": _CRUD + " use", "routes": "create delete get list",
-        "securityPolicies": _CRUD + " setLabels use", "sslCertificates": "create delete get list",
+        "regionUrlMaps": _CRUD + " invalidateCache use validate",
+        "regions": _READ,
+        "routers": _CRUD + " use",
+        "routes": "create delete get list",
+        "securityPolicies": _CRUD + " setLabels use",
+        "sslCertificates": "create delete get list",
         "sslPolicies": _CRUD + " listAvailableFeatures use",
         "subnetworks": _CRUD + _IAM + " expandIpCidrRange mirror setPrivateIpGoogleAccess use useExternalIp",
         "targetHttpProxies": "create delete get list setUrlMap update use",
         "targetHttpsProxies": "create delete get list setCertificateMap setQuicOverride setSslCertificates setSslPolicy "
         "setUrlMap update use",
-        "urlMaps": _CRUD + " invalidateCache use validate", "zoneOperations": "delete get list", "zones": _READ,
-        "machineTypes": _READ, "snapshots": "create delete get list setLabels useReadOnly",
+        "urlMaps": _CRUD + " invalidateCache use validate",
+        "zoneOperations": "delete get list",
+        "zones": _READ,
+        "machineTypes": _READ,
+        "snapshots": "create delete get list setLabels useReadOnly",
     },
     "dns": {
-        "changes": "create get list", "dnsKeys": _READ, "managedZoneOperations": _READ, "managedZones": _CRUD + _IAM,
-        "networks": "bindDNSResponsePolicy bindPrivateDNSPolicy bindPrivateDNSZone targetWithPeeringZone", "policies": _CRUD,
+        "changes": "create get list",
+        "dnsKeys": _READ,
+        "managedZoneOperations": _READ,
+        "managedZones": _CRUD + _IAM,
+        "networks": "bindDNSResponsePolicy bindPrivateDNSPolicy bindPrivateDNSZone targetWithPeeringZone",
+        "policies": _CRUD,
         "projects": "get",
-        "resourceRecordSets": _CRUD, "responsePolicies": _CRUD, "responsePolicyRules": _CRUD,
+        "resourceRecordSets": _CRUD,
+        "responsePolicies": _CRUD,
+        "responsePolicyRules": _CRUD,
     },
     "iam": {
         "denypolicies": _CRUD,
         "roles": "create delete get list undelete update",
         "serviceAccountKeys": "create delete disable enable get list",
-        "serviceAccounts": _CRUD + _IAM + " actAs disable enable getAccessToken getOpenIdToken implicitDelegation signBlob "
+        "serviceAccounts": _CRUD
+        + _IAM
+        + " actAs disable enable getAccessToken getOpenIdToken implicitDelegation signBlob "
         "signJwt undelete",
     },
     "iap": {
-        "folders": "getSettings updateSettings", "organizations": "getSettings updateSettings",
-        "projects": "getSettings updateSettings", "tunnel": "getIamPolicy setIamPolicy",
-        "tunnelDestGroups": _CRUD + _IAM + " accessViaIAP", "tunnelInstances": "accessViaIAP getIamPolicy setIamPolicy",
+        "folders": "getSettings updateSettings",
+        "organizations": "getSettings updateSettings",
+        "projects": "getSettings updateSettings",
+        "tunnel": "getIamPolicy setIamPolicy",
+        "tunnelDestGroups": _CRUD + _IAM + " accessViaIAP",
+        "tunnelInstances": "accessViaIAP getIamPolicy setIamPolicy",
         "web": "getIamPolicy getSettings setIamPolicy updateSettings",
         "webServiceVersions": "accessViaIAP getIamPolicy getSettings setIamPolicy updateSettings",
         "webServices": "getIamPolicy getSettings setIamPolicy updateSettings",
         "webTypes": "getIamPolicy getSettings setIamPolicy updateSettings",
     },
     "logging": {
-        "logEntries": "create download list route", "logs": "delete list", "buckets": _CRUD,
+        "logEntries": "create download list route",
+        "logs": "delete list",
+        "buckets": _CRUD,
         "views": "access get list listLogs listResourceKeys listResourceValues",
-        "sinks": _CRUD, "privateLogEntries": "list", "logServices": "list", "logMetrics": _CRUD,
+        "sinks": _CRUD,
+        "privateLogEntries": "list",
+        "logServices": "list",
+        "logMetrics": _CRUD,
     },
     "monitoring": {
-        "alertPolicies": _CRUD, "dashboards": _CRUD, "metricDescriptors": "create delete get list",
+        "alertPolicies": _CRUD,
+        "dashboards": _CRUD,
+        "metricDescriptors": "create delete get list",
         "timeSeries": "create list",
-        "monitoredResourceDescriptors": _READ, "notificationChannels": _CRUD, "uptimeCheckConfigs": _CRUD,
+        "monitoredResourceDescriptors": _READ,
+        "notificationChannels": _CRUD,
+        "uptimeCheckConfigs": _CRUD,
     },
     "oauthconfig": {"clientpolicy": "get", "testusers": "get update", "verification": "get submit update"},
     "orgpolicy": {"policy": "get set"},
     "resourcemanager": {
-        "folders": _CRUD + _IAM + " move undelete", "organizations": "get getIamPolicy setIamPolicy",
+        "folders": _CRUD + _IAM + " move undelete",
+        "organizations": "get getIamPolicy setIamPolicy",
         "projects": "create createBillingAssignment delete deleteBillingAssignment get getIamPolicy list move setIamPolicy "
         "undelete update",
     },
     "run": {
-        "configurations": _READ, "executions": "cancel delete get list", "jobs": _CRUD + _IAM + " run runWithOverrides",
-        "locations": "list", "operations": "delete get list", "revisions": "delete get list", "routes": "get invoke list",
-        "services": _CRUD + _IAM, "tasks": _READ, "workerpools": _CRUD + _IAM, "instances": "create delete get list start stop",
+        "configurations": _READ,
+        "executions": "cancel delete get list",
+        "jobs": _CRUD + _IAM + " run runWithOverrides",
+        "locations": "list",
+        "operations": "delete get list",
+        "revisions": "delete get list",
+        "routes": "get invoke list",
+        "services": _CRUD + _IAM,
+        "tasks": _READ,
+        "workerpools": _CRUD + _IAM,
+        "instances": "create delete get list start stop",
     },
     "secretmanager": {
-        "locations": _READ, "secrets": _CRUD + _IAM + " createTagBinding deleteTagBinding listEffectiveTags listTagBindings",
+        "locations": _READ,
+        "secrets": _CRUD + _IAM + " createTagBinding deleteTagBinding listEffectiveTags listTagBindings",
         "versions": "access add destroy disable enable get list",
     },
     "servicenetworking": {
@@ -121,25 +179,33 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "listPeeredDnsDomains removeDnsRecordSet removeDnsZone updateConsumerConfig updateDnsRecordSet use",
     },
     "serviceusage": {
-        "operations": "cancel delete get list", "quotas": "get update", "services": "disable enable get list use",
+        "operations": "cancel delete get list",
+        "quotas": "get update",
+        "services": "disable enable get list use",
         "apiKeys": "create delete get getProjectForKey list regenerate revert update",
     },
     "storage": {
-        "buckets": _CRUD + _IAM + " createTagBinding deleteTagBinding enableObjectRetention getIpFilter getObjectInsights "
+        "buckets": _CRUD
+        + _IAM
+        + " createTagBinding deleteTagBinding enableObjectRetention getIpFilter getObjectInsights "
         "listEffectiveTags listTagBindings restore setIpFilter relocate",
-        "folders": "create delete get list rename", "hmacKeys": _CRUD, "managedFolders": "create delete get list" + _IAM,
+        "folders": "create delete get list rename",
+        "hmacKeys": _CRUD,
+        "managedFolders": "create delete get list" + _IAM,
         "multipartUploads": "abort create list listParts",
         "objects": _CRUD + _IAM + " createContext deleteContext move overrideUnlockedRetention restore setRetention "
         "updateContext",
     },
     "vpcaccess": {"connectors": "create delete get list update use", "locations": "list", "operations": _READ},
-}  # fmt: skip
+}
 
 
 @functools.lru_cache
 def known() -> frozenset[str]:
     """Every permission of the catalogue."""
-    return frozenset(f"{s}.{r}.{v}" for s, kinds in CATALOGUE.items() for r, verbs in kinds.items() for v in verbs.split())
+    return frozenset(
+        f"{s}.{r}.{v}" for s, kinds in CATALOGUE.items() for r, verbs in kinds.items() for v in verbs.split()
+    )
 
 
 def exists(permission: str) -> bool:

@@ -11,7 +11,9 @@ from gcp_sandbox.service import Call, Resource, Service
 _FIELDS = {"bindings", "etag", "version", "auditConfigs"}
 
 
-def serve(service: Service, collection: str, resource: Resource, permission: str, exists: Resource | None = None) -> None:
+def serve(
+    service: Service, collection: str, resource: Resource, permission: str, exists: Resource | None = None
+) -> None:
     """Register the methods of a collection.
 
     collection: discovery id without the method ("secretmanager.projects.secrets").  resource(call): full name.

@@ -16,7 +16,8 @@ def pretty(value: Any, newline: str = "\n") -> str:
     if isinstance(value, dict) and value:
         inner = newline + "  "
         parts = [
-            f"{_text(str(key))}: {_text(item) if type(item) is str else pretty(item, inner)}" for key, item in value.items()
+            f"{_text(str(key))}: {_text(item) if type(item) is str else pretty(item, inner)}"
+            for key, item in value.items()
         ]
         return "{" + inner + ("," + inner).join(parts) + newline + "}"
     if isinstance(value, list | tuple) and value:

@@ -17,11 +17,19 @@ KIND = "projects"
 # What every project has enabled from its first day.
 # https://cloud.google.com/service-usage/docs/enabled-service#default
 BORN_WITH = (
-    "bigquery.googleapis.com", "cloudapis.googleapis.com", "cloudtrace.googleapis.com", "datastore.googleapis.com",
-    "logging.googleapis.com", "monitoring.googleapis.com", "servicemanagement.googleapis.com",
-    "serviceusage.googleapis.com", "sql-component.googleapis.com", "storage-api.googleapis.com",
-    "storage-component.googleapis.com", "storage.googleapis.com",
-)  # fmt: skip
+    "bigquery.googleapis.com",
+    "cloudapis.googleapis.com",
+    "cloudtrace.googleapis.com",
+    "datastore.googleapis.com",
+    "logging.googleapis.com",
+    "monitoring.googleapis.com",
+    "servicemanagement.googleapis.com",
+    "serviceusage.googleapis.com",
+    "sql-component.googleapis.com",
+    "storage-api.googleapis.com",
+    "storage-component.googleapis.com",
+    "storage.googleapis.com",
+)
 
 
 def find(app: Sandbox, name: str) -> dict[str, Any] | None:
@@ -53,8 +61,12 @@ def organization(app: Sandbox) -> str:
     doc = app.store.peek("sandbox", "organization")
     if doc is None:
         doc = app.store.put("sandbox", "organization", {"id": str(secrets.randbelow(9 * 10**11) + 10**11)})
-        for role in ("resourcemanager.organizationAdmin", "resourcemanager.projectCreator", "resourcemanager.projectDeleter",
-                     "billing.admin"):  # fmt: skip
+        for role in (
+            "resourcemanager.organizationAdmin",
+            "resourcemanager.projectCreator",
+            "resourcemanager.projectDeleter",
+            "billing.admin",
+        ):
             app.iam.grant(ORGANIZATION, f"roles/{role}", f"serviceAccount:{app.settings.deployer}")
     return doc["id"]
 
@@ -71,9 +83,12 @@ def create(
 ) -> dict[str, Any]:
     """A new project, in Resource Manager v1's shape; owner is a member string, parent {type, id} (the organization)."""
     doc = {
-        "projectNumber": number or str(secrets.randbelow(9 * 10**11) + 10**11), "projectId": project_id,
-        "lifecycleState": "ACTIVE", "name": name or project_id, "createTime": now(digits=3),
-    }  # fmt: skip
+        "projectNumber": number or str(secrets.randbelow(9 * 10**11) + 10**11),
+        "projectId": project_id,
+        "lifecycleState": "ACTIVE",
+        "name": name or project_id,
+        "createTime": now(digits=3),
+    }
     doc["parent"] = parent or {"type": "organization", "id": organization(app)}  # type: ignore[assignment]
     if labels:
         doc["labels"] = labels  # type: ignore[assignment]

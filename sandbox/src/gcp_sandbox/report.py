@@ -18,11 +18,19 @@ _INTERNAL = {"counters", "sandbox", "operations", "iam.policies", "serviceusage.
 # How many of a kind are named.
 _NAMED = 8
 _TITLES = {
-    "run": "Cloud Run", "sqladmin": "Cloud SQL", "storage": "Cloud Storage", "compute": "Compute Engine",
-    "secretmanager": "Secret Manager", "iam": "IAM", "iap": "Identity-Aware Proxy", "artifactregistry": "Artifact Registry",
-    "dns": "Cloud DNS", "servicenetworking": "Service Networking", "vpcaccess": "Serverless VPC Access",
+    "run": "Cloud Run",
+    "sqladmin": "Cloud SQL",
+    "storage": "Cloud Storage",
+    "compute": "Compute Engine",
+    "secretmanager": "Secret Manager",
+    "iam": "IAM",
+    "iap": "Identity-Aware Proxy",
+    "artifactregistry": "Artifact Registry",
+    "dns": "Cloud DNS",
+    "servicenetworking": "Service Networking",
+    "vpcaccess": "Serverless VPC Access",
     "projects": "Projects",
-}  # fmt: skip
+}
 Row = tuple[str, ...]
 
 
@@ -37,10 +45,13 @@ def collect(state: Path, process: dict[str, Any] | None) -> dict[str, Any]:
         me = psutil.Process(process["pid"])
         children = me.children(recursive=True)
         out |= {
-            "pid": process["pid"], "proxy": f"http://127.0.0.1:{process['port']}", "project": process["project"],
-            "memoryMiB": round(me.memory_info().rss / 2**20), "childProcesses": len(children),
+            "pid": process["pid"],
+            "proxy": f"http://127.0.0.1:{process['port']}",
+            "project": process["project"],
+            "memoryMiB": round(me.memory_info().rss / 2**20),
+            "childProcesses": len(children),
             "uptimeSeconds": round(time.time() - me.create_time()),
-        }  # fmt: skip
+        }
     if (state / "state.sqlite").exists():
         store = Store(state / "state.sqlite")
         out["resources"] = {
@@ -49,10 +60,16 @@ def collect(state: Path, process: dict[str, Any] | None) -> dict[str, Any]:
         out["policies"] = {key: doc["bindings"] for key, doc in store.list("iam.policies")}
         out["overview"] = _overview(store)
         out["operations"] = [
-            {"service": op["service"], "verb": op["verb"], "target": op["target"], "since": op["insertTime"],
-             "secondsLeft": max(0, round(op.get("due", 0) - time.time()))}
-            for _, op in store.list("operations") if op["status"] != "DONE"
-        ]  # fmt: skip
+            {
+                "service": op["service"],
+                "verb": op["verb"],
+                "target": op["target"],
+                "since": op["insertTime"],
+                "secondsLeft": max(0, round(op.get("due", 0) - time.time())),
+            }
+            for _, op in store.list("operations")
+            if op["status"] != "DONE"
+        ]
         out["faults"] = [f"{rule.ident}: {rule.text}" for rule in Book(state).rules()]
         store.close()
     out["images"] = {reference: str(image["folder"]) for reference, image in Images(state).all().items()}
@@ -127,35 +144,66 @@ _ROWS: dict[str, Callable[[Store, str, Doc], Iterator[Row]]] = {
     "sqladmin.instances": _sql,
     "storage.buckets": _bucket,
     "dns.managedZones": lambda store, key, doc: iter(
-        [("zone", doc["name"], doc["dnsName"], doc["visibility"],
-          _count(len(store.list("dns.resourceRecordSets", f"{key}/rrsets/")), "record set"))]
+        [
+            (
+                "zone",
+                doc["name"],
+                doc["dnsName"],
+                doc["visibility"],
+                _count(len(store.list("dns.resourceRecordSets", f"{key}/rrsets/")), "record set"),
+            )
+        ]
     ),
     "secretmanager.secrets": _secret,
     "compute.addresses": lambda store, key, doc: iter(
         [("address", doc["name"], _scope(key), doc.get("address", ""), doc.get("purpose") or doc["addressType"])]
     ),
     "compute.forwardingRules": lambda store, key, doc: iter(
-        [("forwarding rule", doc["name"], _scope(key), f"{doc.get('IPAddress', '')}:{doc.get('portRange', '').partition('-')[0]}",
-          "-> " + _last(doc.get("target") or doc.get("backendService", "")))]
+        [
+            (
+                "forwarding rule",
+                doc["name"],
+                _scope(key),
+                f"{doc.get('IPAddress', '')}:{doc.get('portRange', '').partition('-')[0]}",
+                "-> " + _last(doc.get("target") or doc.get("backendService", "")),
+            )
+        ]
     ),
     "compute.sslCertificates": _certificate,
     "iam.serviceAccounts": lambda store, key, doc: iter([("account", doc["email"])]),
     "servicenetworking.connections": lambda store, key, doc: iter(
         [("connection", f"{key.split('/')[4]}: {', '.join(doc.get('reservedPeeringRanges', ()))}")]
     ),
-}  # fmt: skip
+}
 # Shown with what they belong to, or of no interest to a person.
-_WITHIN = {"sqladmin.databases", "sqladmin.users", "secretmanager.versions", "run.revisions", "iam.emails",
-           "compute.routes", "compute.enabled", "compute.pending", "iam.serviceAccountKeys", "dns.resourceRecordSets",
-           "dns.changes", "dns.dnsKeys", "dns.managedZoneOperations", "dns.responsePolicyRules", "storage.uploads",
-           "storage.multipartUploads", "storage.parts"}  # fmt: skip
+_WITHIN = {
+    "sqladmin.databases",
+    "sqladmin.users",
+    "secretmanager.versions",
+    "run.revisions",
+    "iam.emails",
+    "compute.routes",
+    "compute.enabled",
+    "compute.pending",
+    "iam.serviceAccountKeys",
+    "dns.resourceRecordSets",
+    "dns.changes",
+    "dns.dnsKeys",
+    "dns.managedZoneOperations",
+    "dns.responsePolicyRules",
+    "storage.uploads",
+    "storage.multipartUploads",
+    "storage.parts",
+}
 
 
 def _several(number: int, many: str) -> str:
-    """"2 addresses", "1 address": a kind that goes by its plural."""
+    """ "2 addresses", "1 address": a kind that goes by its plural."""
     if number != 1:
         return f"{number} {many}"
-    return "1 " + (many[:-3] + "y" if many.endswith("ies") else many[:-2] if many.endswith("sses") else many.removesuffix("s"))
+    return "1 " + (
+        many[:-3] + "y" if many.endswith("ies") else many[:-2] if many.endswith("sses") else many.removesuffix("s")
+    )
 
 
 def _overview(store: Store) -> dict[str, list[Row]]:
@@ -197,9 +245,10 @@ def _table(rows: list[Row]) -> list[str]:
     widths = [max((len(row[i]) for row in wide if len(row) > i + 1), default=0) for i in range(1, 8)]
     return [
         "  " + "  ".join([row[0].ljust(first), *(c.ljust(w) for c, w in zip(row[1:], widths, strict=False))]).rstrip()
-        if len(row) > 2 else f"  {row[0].ljust(first)}  {row[1]}"
+        if len(row) > 2
+        else f"  {row[0].ljust(first)}  {row[1]}"
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def show(doc: dict[str, Any]) -> str:
@@ -214,7 +263,9 @@ def show(doc: dict[str, Any]) -> str:
     lines += [f"image    {reference} -> {folder}" for reference, folder in doc["images"].items()]
     lines += [f"fault    {rule}" for rule in doc.get("faults", ())]
     if doc.get("operations"):
-        rows = [(op["verb"], _last(op["target"]), op["service"], f"{op['secondsLeft']} s left") for op in doc["operations"]]
+        rows = [
+            (op["verb"], _last(op["target"]), op["service"], f"{op['secondsLeft']} s left") for op in doc["operations"]
+        ]
         lines += ["", "Operations under way", *_table(rows)]
     for service, rows in doc.get("overview", {}).items():
         lines += ["", service, *_table(rows)]

@@ -164,4 +164,3 @@ class Service:
         """Run when the sandbox stops."""
         self.on_stop.append(hook)
         return hook
-

@@ -31,38 +31,56 @@ def grant(run_module):
 
 def test_adds_a_member_and_keeps_the_rest(google, grant):
     others = [binding("user:x@example.com", role="roles/owner"), binding(TEAM, condition=CONDITION)]
-    google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(APP), *others),
-                  body={"options": {"requestedPolicyVersion": 3}})
-    google.expect("POST", f"{PROJECT}:setIamPolicy", {}, body={
-        "policy": {"version": 3, "etag": "BwX1", "bindings": [*others, binding(APP, JANE)]}})
+    google.expect(
+        "POST",
+        f"{PROJECT}:getIamPolicy",
+        policy(binding(APP), *others),
+        body={"options": {"requestedPolicyVersion": 3}},
+    )
+    google.expect(
+        "POST",
+        f"{PROJECT}:setIamPolicy",
+        {},
+        body={"policy": {"version": 3, "etag": "BwX1", "bindings": [*others, binding(APP, JANE)]}},
+    )
     result = grant()
     assert (result["changed"], result["members"]) == (True, [APP, JANE])
     assert result["diff"] == {"before": binding(APP), "after": binding(APP, JANE)}
 
 
-@pytest.mark.parametrize(("held", "options"), [
-    ([JANE, APP], {}),
-    (["user:Jane@Example.com"], {"exclusive": True}),
-    ([JANE], {"exclusive": True, "members": [JANE, JANE]}),
-    ([APP], {"state": "absent"}),
-    ([], {"exclusive": True, "members": []}),
-])
+@pytest.mark.parametrize(
+    ("held", "options"),
+    [
+        ([JANE, APP], {}),
+        (["user:Jane@Example.com"], {"exclusive": True}),
+        ([JANE], {"exclusive": True, "members": [JANE, JANE]}),
+        ([APP], {"state": "absent"}),
+        ([], {"exclusive": True, "members": []}),
+    ],
+)
 def test_no_change(google, grant, held, options):
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(*held)) if held else policy())
     assert grant(**options)["changed"] is False
 
 
-@pytest.mark.parametrize(("held", "options", "left"), [
-    ([JANE, APP], {"exclusive": True}, [JANE]),
-    ([JANE, APP], {"exclusive": True, "members": []}, []),
-    ([JANE, APP], {"state": "absent"}, [APP]),
-    ([JANE], {"state": "absent"}, []),
-])
+@pytest.mark.parametrize(
+    ("held", "options", "left"),
+    [
+        ([JANE, APP], {"exclusive": True}, [JANE]),
+        ([JANE, APP], {"exclusive": True, "members": []}, []),
+        ([JANE, APP], {"state": "absent"}, [APP]),
+        ([JANE], {"state": "absent"}, []),
+    ],
+)
 def test_takes_the_role_away(google, grant, held, options, left):
     conditional = binding(TEAM, condition=CONDITION)
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(*held), conditional))
-    google.expect("POST", f"{PROJECT}:setIamPolicy", {}, body={
-        "policy": {"version": 3, "etag": "BwX1", "bindings": [conditional, *([binding(*left)] if left else [])]}})
+    google.expect(
+        "POST",
+        f"{PROJECT}:setIamPolicy",
+        {},
+        body={"policy": {"version": 3, "etag": "BwX1", "bindings": [conditional, *([binding(*left)] if left else [])]}},
+    )
     assert grant(**options)["members"] == left
 
 
@@ -72,8 +90,11 @@ def test_check_mode_only_reads(google, grant):
 
 
 def test_check_mode_before_the_resource_is_there(google, grant):
-    google.expect("GET", "https://storage.googleapis.com/storage/v1/b/b1/iam",
-                  google.old_error(404, "notFound", "The specified bucket does not exist."))
+    google.expect(
+        "GET",
+        "https://storage.googleapis.com/storage/v1/b/b1/iam",
+        google.old_error(404, "notFound", "The specified bucket does not exist."),
+    )
     result = grant(resource_type="bucket", resource="b1", check=True)
     assert result["changed"] is True and "Check mode takes the IAM policy of" in str(result["warnings"])
 
@@ -83,8 +104,12 @@ def test_starts_over_when_somebody_else_writes(google, grant, conflict):
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy())
     google.expect("POST", f"{PROJECT}:setIamPolicy", google.error(*conflict, "There were concurrent policy changes."))
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(APP), etag="BwX2"))
-    google.expect("POST", f"{PROJECT}:setIamPolicy", {}, body={
-        "policy": {"version": 3, "etag": "BwX2", "bindings": [binding(APP, JANE)]}})
+    google.expect(
+        "POST",
+        f"{PROJECT}:setIamPolicy",
+        {},
+        body={"policy": {"version": 3, "etag": "BwX2", "bindings": [binding(APP, JANE)]}},
+    )
     assert grant()["members"] == [APP, JANE]
 
 
@@ -107,17 +132,27 @@ def test_waits_for_the_policy_of_a_new_service_account(google, grant, clock):
 
 
 def test_check_mode_before_the_projects_number_can_be_read(google, grant):
-    google.expect("GET", PROJECT, google.error(403, "PERMISSION_DENIED", "Off.", details=[{"reason": "SERVICE_DISABLED"}]))
-    result = grant(resource_type="iap_backend_service", resource="backend", role="roles/iap.httpsResourceAccessor", check=True)
+    google.expect(
+        "GET", PROJECT, google.error(403, "PERMISSION_DENIED", "Off.", details=[{"reason": "SERVICE_DISABLED"}])
+    )
+    result = grant(
+        resource_type="iap_backend_service", resource="backend", role="roles/iap.httpsResourceAccessor", check=True
+    )
     assert result["members"] == [JANE]
 
 
 def test_does_not_wait_for_a_user_that_does_not_exist(google, grant):
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy())
-    google.expect("POST", f"{PROJECT}:setIamPolicy",
-                  google.error(400, "INVALID_ARGUMENT", "User jane@example.com does not exist."))
-    with pytest.raises(Exception, match=r"^Cannot change who has roles/run.invoker on project demo: User jane@example.com "
-                                        r"does not exist. \(400 INVALID_ARGUMENT\)$"):
+    google.expect(
+        "POST",
+        f"{PROJECT}:setIamPolicy",
+        google.error(400, "INVALID_ARGUMENT", "User jane@example.com does not exist."),
+    )
+    with pytest.raises(
+        Exception,
+        match=r"^Cannot change who has roles/run.invoker on project demo: User jane@example.com "
+        r"does not exist. \(400 INVALID_ARGUMENT\)$",
+    ):
         grant()
 
 
@@ -126,7 +161,8 @@ def test_gives_up_after_two_minutes(google, grant, clock):
 
     def script():
         return google.expect("POST", f"{PROJECT}:getIamPolicy", lambda _: script() and policy()).expect(
-            "POST", f"{PROJECT}:setIamPolicy", conflict)
+            "POST", f"{PROJECT}:setIamPolicy", conflict
+        )
 
     script()
     with pytest.raises(Exception, match="concurrent policy changes"):
@@ -135,18 +171,41 @@ def test_gives_up_after_two_minutes(google, grant, clock):
     assert 100 < clock.now - started < 125
 
 
-@pytest.mark.parametrize(("options", "method", "url", "params"), [
-    ({"resource_type": "secret", "resource": "s"},
-     "GET", "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s:getIamPolicy", READ),
-    ({"resource_type": "secret", "resource": "projects/other/secrets/s"},
-     "GET", "https://secretmanager.googleapis.com/v1/projects/other/secrets/s:getIamPolicy", READ),
-    ({"resource_type": "service_account", "resource": "a@other.iam.gserviceaccount.com"}, "POST",
-     "https://iam.googleapis.com/v1/projects/other/serviceAccounts/a@other.iam.gserviceaccount.com:getIamPolicy", READ),
-    ({"resource_type": "run_service", "resource": "mlflow", "region": "europe-west2"}, "GET",
-     "https://run.googleapis.com/v2/projects/demo/locations/europe-west2/services/mlflow:getIamPolicy", READ),
-    ({"resource_type": "bucket", "resource": "b1"},
-     "GET", "https://storage.googleapis.com/storage/v1/b/b1/iam", {"optionsRequestedPolicyVersion": "3"}),
-])
+@pytest.mark.parametrize(
+    ("options", "method", "url", "params"),
+    [
+        (
+            {"resource_type": "secret", "resource": "s"},
+            "GET",
+            "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s:getIamPolicy",
+            READ,
+        ),
+        (
+            {"resource_type": "secret", "resource": "projects/other/secrets/s"},
+            "GET",
+            "https://secretmanager.googleapis.com/v1/projects/other/secrets/s:getIamPolicy",
+            READ,
+        ),
+        (
+            {"resource_type": "service_account", "resource": "a@other.iam.gserviceaccount.com"},
+            "POST",
+            "https://iam.googleapis.com/v1/projects/other/serviceAccounts/a@other.iam.gserviceaccount.com:getIamPolicy",
+            READ,
+        ),
+        (
+            {"resource_type": "run_service", "resource": "mlflow", "region": "europe-west2"},
+            "GET",
+            "https://run.googleapis.com/v2/projects/demo/locations/europe-west2/services/mlflow:getIamPolicy",
+            READ,
+        ),
+        (
+            {"resource_type": "bucket", "resource": "b1"},
+            "GET",
+            "https://storage.googleapis.com/storage/v1/b/b1/iam",
+            {"optionsRequestedPolicyVersion": "3"},
+        ),
+    ],
+)
 def test_every_kind_of_resource(google, grant, options, method, url, params):
     google.expect(method, url, policy(), params=params)
     if options["resource_type"] == "bucket":
@@ -156,11 +215,16 @@ def test_every_kind_of_resource(google, grant, options, method, url, params):
     assert grant(**options)["changed"] is True
 
 
-@pytest.mark.parametrize(("options", "path"), [
-    ({"resource_type": "iap_backend_service", "resource": "bs"}, "compute/services/bs"),
-    ({"resource_type": "iap_run_service", "resource": "mlflow", "region": "europe-west2"},
-     "cloud_run-europe-west2/services/mlflow"),
-])
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"resource_type": "iap_backend_service", "resource": "bs"}, "compute/services/bs"),
+        (
+            {"resource_type": "iap_run_service", "resource": "mlflow", "region": "europe-west2"},
+            "cloud_run-europe-west2/services/mlflow",
+        ),
+    ],
+)
 def test_iap_goes_by_project_number(google, grant, options, path):
     url = f"https://iap.googleapis.com/v1/projects/123456789012/iap_web/{path}"
     google.expect("GET", PROJECT, {"projectNumber": "123456789012"})
@@ -168,30 +232,50 @@ def test_iap_goes_by_project_number(google, grant, options, path):
     assert grant(**options)["changed"] is True
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"members": ["jane@example.com"]},
-     "option members: 'jane@example.com' is not allowed; write its kind before it: user:, group:, serviceAccount: (with "
-     "an e-mail address) or domain:, such as user:jane@example.com"),
-    ({"members": ["user:jane"]}, "option members: 'user:jane' is not allowed"),
-    ({"members": ["domain:jane@example.com"]}, "option members: 'domain:jane@example.com' is not allowed"),
-    ({"role": "run.invoker"}, "option role: 'run.invoker' is not allowed; give roles/NAME"),
-    ({"members": []}, "option members: [] is not allowed; give at least one"),
-    ({"exclusive": True, "state": "absent"}, "option exclusive: True is not allowed; it goes with state=present only"),
-    ({"resource": ""}, "option resource: '' is not allowed; give the name of a project"),
-    ({"resource_type": "run_service", "region": ""}, "option region: '' is not allowed; give the Cloud Run service's region"),
-    ({"resource_type": "run_service"}, "resource_type is run_service but all of the following are missing: region"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"members": ["jane@example.com"]},
+            "option members: 'jane@example.com' is not allowed; write its kind before it: user:, group:, serviceAccount: (with "
+            "an e-mail address) or domain:, such as user:jane@example.com",
+        ),
+        ({"members": ["user:jane"]}, "option members: 'user:jane' is not allowed"),
+        ({"members": ["domain:jane@example.com"]}, "option members: 'domain:jane@example.com' is not allowed"),
+        ({"role": "run.invoker"}, "option role: 'run.invoker' is not allowed; give roles/NAME"),
+        ({"members": []}, "option members: [] is not allowed; give at least one"),
+        (
+            {"exclusive": True, "state": "absent"},
+            "option exclusive: True is not allowed; it goes with state=present only",
+        ),
+        ({"resource": ""}, "option resource: '' is not allowed; give the name of a project"),
+        (
+            {"resource_type": "run_service", "region": ""},
+            "option region: '' is not allowed; give the Cloud Run service's region",
+        ),
+        ({"resource_type": "run_service"}, "resource_type is run_service but all of the following are missing: region"),
+    ],
+)
 def test_refused_before_the_first_call(google, grant, options, message):
     with pytest.raises(Exception) as caught:
         grant(**options)
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("member", [
-    "allUsers", "allAuthenticatedUsers", "domain:example.com", "projectViewer:demo", APP, TEAM,
-    "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*",
-    "serviceAccount:demo.svc.id.goog[ns/sa]", "deleted:serviceAccount:a@demo.iam.gserviceaccount.com?uid=1",
-])
+@pytest.mark.parametrize(
+    "member",
+    [
+        "allUsers",
+        "allAuthenticatedUsers",
+        "domain:example.com",
+        "projectViewer:demo",
+        APP,
+        TEAM,
+        "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*",
+        "serviceAccount:demo.svc.id.goog[ns/sa]",
+        "deleted:serviceAccount:a@demo.iam.gserviceaccount.com?uid=1",
+    ],
+)
 def test_every_kind_of_member(google, grant, member):
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(member)))
     assert grant(members=[member])["changed"] is False

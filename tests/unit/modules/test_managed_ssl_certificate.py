@@ -119,7 +119,6 @@ def test_one_still_attached(google, run_module):
     google.script.clear()
 
 
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -19,8 +19,12 @@ NAMES = [RUN, SQL, "cloudbuild.googleapis.com"]
 def enabled(google):
     """Scripts that NAMES are disabled and that enabling them goes well."""
     google.expect("GET", f"{SERVICES}:batchGet", {})
-    google.expect("POST", f"{SERVICES}:batchEnable", {"name": "operations/x", "done": True, "response": {}},
-                  body={"serviceIds": NAMES})
+    google.expect(
+        "POST",
+        f"{SERVICES}:batchEnable",
+        {"name": "operations/x", "done": True, "response": {}},
+        body={"serviceIds": NAMES},
+    )
 
 
 def disabled(google, old=False):
@@ -33,7 +37,13 @@ def disabled(google, old=False):
 
 def test_returns_when_no_api_says_any_more_that_it_is_disabled(google, run_module, enabled, clock):
     denied = google.error(403, "PERMISSION_DENIED", "Permission 'run.services.list' denied.")
-    for run, sql in ((disabled(google), disabled(google, old=True)), (denied, {}), (disabled(google), {}), ({}, {}), ({}, {})):
+    for run, sql in (
+        (disabled(google), disabled(google, old=True)),
+        (denied, {}),
+        (disabled(google), {}),
+        ({}, {}),
+        ({}, {}),
+    ):
         google.expect("GET", READ_RUN, run).expect("GET", READ_SQL, sql)
     result = run_module("project_services", names=NAMES)
     assert (result["changed"], result["enabled"]) == (True, NAMES)
@@ -45,8 +55,10 @@ def test_says_which_api_it_waited_for_in_vain(google, run_module, enabled, clock
         google.expect("GET", READ_RUN, disabled(google)).expect("GET", READ_SQL)
     with pytest.raises(Exception) as caught:
         run_module("project_services", names=NAMES, timeout=1)
-    assert str(caught.value) == ("Cannot wait for run.googleapis.com, sqladmin.googleapis.com to answer, just enabled in "
-                                 "project demo, within 1 s; run again later")
+    assert str(caught.value) == (
+        "Cannot wait for run.googleapis.com, sqladmin.googleapis.com to answer, just enabled in "
+        "project demo, within 1 s; run again later"
+    )
 
 
 def test_does_not_ask_what_was_enabled_before(google, run_module):

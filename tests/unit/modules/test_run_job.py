@@ -15,9 +15,17 @@ JOBS, URL = f"{HOST}/{PARENT}/jobs", f"{HOST}/{PARENT}/jobs/mlflow-admin"
 OPERATION = f"{PARENT}/operations/op1"
 SERVER = "mlflow-server@demo.iam.gserviceaccount.com"
 OPTIONS = {
-    "name": "mlflow-admin", "region": "europe-west2", "image": "registry.example.com/mlflow:1", "service_account": SERVER,
-    "env": {"DEBUG": False}, "secret_env": {"PASSWORD": {"secret": "projects/demo/secrets/pw", "version": 2}},
-    "memory": "2Gi", "network": "net", "subnetwork": "subnet", "timeout_seconds": 3600, "labels": {"team": "ml"},
+    "name": "mlflow-admin",
+    "region": "europe-west2",
+    "image": "registry.example.com/mlflow:1",
+    "service_account": SERVER,
+    "env": {"DEBUG": False},
+    "secret_env": {"PASSWORD": {"secret": "projects/demo/secrets/pw", "version": 2}},
+    "memory": "2Gi",
+    "network": "net",
+    "subnetwork": "subnet",
+    "timeout_seconds": 3600,
+    "labels": {"team": "ml"},
 }
 SENT = {
     "labels": {"team": "ml"},
@@ -28,18 +36,24 @@ SENT = {
             "timeout": "3600s",
             "maxRetries": 0,
             "vpcAccess": {
-                "networkInterfaces": [{"network": "net", "subnetwork": "subnet"}], "egress": "PRIVATE_RANGES_ONLY"},
-            "containers": [{
-                "image": "registry.example.com/mlflow:1",
-                "command": [],
-                "args": [],
-                "env": [
-                    {"name": "DEBUG", "value": "false"},
-                    {"name": "PASSWORD", "valueSource": {
-                        "secretKeyRef": {"secret": "projects/demo/secrets/pw", "version": "2"}}},
-                ],
-                "resources": {"limits": {"cpu": "1", "memory": "2Gi"}},
-            }],
+                "networkInterfaces": [{"network": "net", "subnetwork": "subnet"}],
+                "egress": "PRIVATE_RANGES_ONLY",
+            },
+            "containers": [
+                {
+                    "image": "registry.example.com/mlflow:1",
+                    "command": [],
+                    "args": [],
+                    "env": [
+                        {"name": "DEBUG", "value": "false"},
+                        {
+                            "name": "PASSWORD",
+                            "valueSource": {"secretKeyRef": {"secret": "projects/demo/secrets/pw", "version": "2"}},
+                        },
+                    ],
+                    "resources": {"limits": {"cpu": "1", "memory": "2Gi"}},
+                }
+            ],
         },
     },
 }
@@ -54,10 +68,18 @@ def live(**more):
     template["containers"][0]["resources"]["limits"] = {"cpu": "1000m", "memory": "2048Mi"}
     template["containers"][0]["env"][1]["valueSource"]["secretKeyRef"]["secret"] = "projects/123456789012/secrets/pw"
     template["executionEnvironment"] = "EXECUTION_ENVIRONMENT_GEN2"
-    return body | {
-        "name": f"{PARENT}/jobs/mlflow-admin", "generation": "1", "observedGeneration": "1", "launchStage": "GA",
-        "executionCount": 3, "terminalCondition": {"type": "Ready", "state": "CONDITION_SUCCEEDED"},
-    } | more
+    return (
+        body
+        | {
+            "name": f"{PARENT}/jobs/mlflow-admin",
+            "generation": "1",
+            "observedGeneration": "1",
+            "launchStage": "GA",
+            "executionCount": 3,
+            "terminalCondition": {"type": "Ready", "state": "CONDITION_SUCCEEDED"},
+        }
+        | more
+    )
 
 
 def failed(message=NO_GRANT):
@@ -65,7 +87,9 @@ def failed(message=NO_GRANT):
 
 
 def absent(google):
-    return google.error(404, "NOT_FOUND", "Resource 'mlflow-admin' of kind 'JOB' in region 'europe-west2' does not exist.")
+    return google.error(
+        404, "NOT_FOUND", "Resource 'mlflow-admin' of kind 'JOB' in region 'europe-west2' does not exist."
+    )
 
 
 def done(**more):
@@ -96,10 +120,15 @@ def test_an_update_sends_the_whole_job_and_keeps_what_is_not_declared(google, ru
     assert images == ["registry.example.com/mlflow:0", "registry.example.com/mlflow:1"]
 
 
-@pytest.mark.parametrize(("path", "value"), [
-    ("maxRetries", 3), ("timeout", "600s"), ("serviceAccount", "other@demo.iam.gserviceaccount.com"),
-    ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
-])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("maxRetries", 3),
+        ("timeout", "600s"),
+        ("serviceAccount", "other@demo.iam.gserviceaccount.com"),
+        ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
+    ],
+)
 def test_what_is_a_difference(google, run_module, path, value):
     other = live()
     other["template"]["template"][path] = value
@@ -130,12 +159,15 @@ def test_absent(google, run_module):
     assert run_module("run_job", name="mlflow-admin", region="europe-west2", state="absent")["changed"] is True
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
-    ({"timeout_seconds": 0}, "option timeout_seconds: 0 is not allowed; give 1 to 604800"),
-    ({"max_retries": 11}, "option max_retries: 11 is not allowed; give 0 to 10"),
-    ({"env": {"CLOUD_RUN_JOB": "1"}}, "option env: 'CLOUD_RUN_JOB' is not allowed"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
+        ({"timeout_seconds": 0}, "option timeout_seconds: 0 is not allowed; give 1 to 604800"),
+        ({"max_retries": 11}, "option max_retries: 11 is not allowed; give 0 to 10"),
+        ({"env": {"CLOUD_RUN_JOB": "1"}}, "option env: 'CLOUD_RUN_JOB' is not allowed"),
+    ],
+)
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("run_job", **{**OPTIONS, **options})

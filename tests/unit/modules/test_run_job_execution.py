@@ -28,7 +28,9 @@ def entry(text, log="stdout", **more):
 
 def ended(status, **more):
     """A task that has ended with a status."""
-    result = {"exitCode": status, "status": {"code": 10, "message": "The container exited with an error."}} if status else {}
+    result = (
+        {"exitCode": status, "status": {"code": 10, "message": "The container exited with an error."}} if status else {}
+    )
     state = "CONDITION_FAILED" if status else "CONDITION_SUCCEEDED"
     return {"index": 0, "lastAttemptResult": result, "conditions": [{"type": "Completed", "state": state}], **more}
 
@@ -53,7 +55,11 @@ def test_runs_with_arguments_and_tells_what_was_written(google, run_module):
     assert google.sent[0].body == {"overrides": overrides}
     assert google.sent[-1].body["filter"] == FILTER and google.sent[-1].body["resourceNames"] == ["projects/demo"]
     assert {key: result[key] for key in ("changed", "ran", "execution", "exit_codes", "output", "log_uri")} == {
-        "changed": True, "ran": True, "execution": EXECUTION, "exit_codes": [0], "output": ["one", "two", "three"],
+        "changed": True,
+        "ran": True,
+        "execution": EXECUTION,
+        "exit_codes": [0],
+        "output": ["one", "two", "three"],
         "log_uri": "https://console.example.com/log",
     }
 
@@ -69,15 +75,19 @@ def test_a_status_that_is_not_accepted(google, run_module):
     play(google, 4, [entry("looking"), entry("the schema is ahead: a > b", "stderr"), entry("", "stderr")])
     with pytest.raises(Exception) as caught:
         run_module("run_job_execution", **OPTIONS, args=["schema"], accept=[0, 3])
-    assert str(caught.value) == ("Cannot run Cloud Run job mlflow-admin with schema: exit status 4: the schema is ahead: a > b. "
-                                 "Log: https://console.example.com/log")
+    assert str(caught.value) == (
+        "Cannot run Cloud Run job mlflow-admin with schema: exit status 4: the schema is ahead: a > b. "
+        "Log: https://console.example.com/log"
+    )
     assert caught.value.result["exit_codes"] == [4]
 
 
 def test_a_task_that_did_not_end_by_itself(google, run_module):
     failed = {"index": 0, "conditions": [{"type": "Completed", "state": "CONDITION_FAILED"}]}
     play(google, 1, [entry("halfway")], tasks=[failed])
-    with pytest.raises(Exception, match="Cannot run Cloud Run job mlflow-admin: Task x failed with exit code: 1") as caught:
+    with pytest.raises(
+        Exception, match="Cannot run Cloud Run job mlflow-admin: Task x failed with exit code: 1"
+    ) as caught:
         run_module("run_job_execution", **OPTIONS)
     assert caught.value.result["exit_codes"] == [-1]
 
@@ -92,7 +102,12 @@ def test_one_task_of_several(google, run_module):
 def test_waits_for_lines_that_are_on_their_way(google, run_module, clock):
     play(google, 0, [])
     *first, last = google.script
-    google.script = [*first, ("POST", LOG, {}, {}), ("POST", LOG, {"entries": [entry("one")], "nextPageToken": "t"}, {}), last]
+    google.script = [
+        *first,
+        ("POST", LOG, {}, {}),
+        ("POST", LOG, {"entries": [entry("one")], "nextPageToken": "t"}, {}),
+        last,
+    ]
     assert run_module("run_job_execution", **OPTIONS)["output"] == ["one"]
     assert google.sent[-1].body["pageToken"] == "t" and clock.slept
 
@@ -133,17 +148,22 @@ def test_nothing_is_run_when_the_service_has_the_image(google, run_module):
 
 @pytest.mark.parametrize("other", [True, False])
 def test_check_mode_runs_nothing(google, run_module, other):
-    missing = google.error(404, "NOT_FOUND", "Resource 'mlflow' of kind 'SERVICE' in region 'europe-west2' does not exist.")
+    missing = google.error(
+        404, "NOT_FOUND", "Resource 'mlflow' of kind 'SERVICE' in region 'europe-west2' does not exist."
+    )
     google.expect("GET", SERVICE, service("registry.example.com/mlflow:0") if other else missing)
     result = run_module("run_job_execution", check=True, **OPTIONS, unless_service_runs=UNLESS)
     assert (result["changed"], result["ran"]) == (True, False)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"job": "Admin"}, "option job: 'Admin' is not allowed"),
-    ({"region": "europe"}, "option region: 'europe' is not allowed; give a region such as europe-west2"),
-    ({"timeout_seconds": 0}, "option timeout_seconds: 0 is not allowed; give 1 to 604800"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"job": "Admin"}, "option job: 'Admin' is not allowed"),
+        ({"region": "europe"}, "option region: 'europe' is not allowed; give a region such as europe-west2"),
+        ({"timeout_seconds": 0}, "option timeout_seconds: 0 is not allowed; give 1 to 604800"),
+    ],
+)
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("run_job_execution", **{**OPTIONS, **options})

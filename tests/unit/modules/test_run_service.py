@@ -15,10 +15,19 @@ SERVICES, URL = f"{HOST}/{PARENT}/services", f"{HOST}/{PARENT}/services/mlflow"
 OPERATION = f"{PARENT}/operations/op1"
 SERVER = "mlflow-server@demo.iam.gserviceaccount.com"
 OPTIONS = {
-    "name": "mlflow", "region": "europe-west2", "image": "registry.example.com/mlflow:1", "service_account": SERVER,
-    "env": {"WORKERS": 1, "DEBUG": False}, "secret_env": {"PASSWORD": {"secret": "projects/demo/secrets/pw", "version": 2}},
-    "cpu": "1", "memory": "1Gi", "max_instances": 2, "timeout_seconds": 300, "labels": {"team": "ml"},
-    "network": "projects/demo/global/networks/net", "subnetwork": "subnet",
+    "name": "mlflow",
+    "region": "europe-west2",
+    "image": "registry.example.com/mlflow:1",
+    "service_account": SERVER,
+    "env": {"WORKERS": 1, "DEBUG": False},
+    "secret_env": {"PASSWORD": {"secret": "projects/demo/secrets/pw", "version": 2}},
+    "cpu": "1",
+    "memory": "1Gi",
+    "max_instances": 2,
+    "timeout_seconds": 300,
+    "labels": {"team": "ml"},
+    "network": "projects/demo/global/networks/net",
+    "subnetwork": "subnet",
     "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
     "startup_probe": {"path": "/health", "period_seconds": 5, "failure_threshold": 24},
 }
@@ -33,27 +42,36 @@ SENT = {
             "networkInterfaces": [{"network": "projects/demo/global/networks/net", "subnetwork": "subnet"}],
             "egress": "PRIVATE_RANGES_ONLY",
         },
-        "containers": [{
-            "image": "registry.example.com/mlflow:1",
-            "command": [],
-            "args": [],
-            "env": [
-                {"name": "DEBUG", "value": "false"},
-                {"name": "WORKERS", "value": "1"},
-                {"name": "PASSWORD", "valueSource": {
-                    "secretKeyRef": {"secret": "projects/demo/secrets/pw", "version": "2"}}},
-            ],
-            "ports": [{"name": "http1", "containerPort": 8080}],
-            "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "cpuIdle": True, "startupCpuBoost": False},
-            "startupProbe": {
-                "httpGet": {"path": "/health", "port": 8080}, "periodSeconds": 5, "failureThreshold": 24},
-        }],
+        "containers": [
+            {
+                "image": "registry.example.com/mlflow:1",
+                "command": [],
+                "args": [],
+                "env": [
+                    {"name": "DEBUG", "value": "false"},
+                    {"name": "WORKERS", "value": "1"},
+                    {
+                        "name": "PASSWORD",
+                        "valueSource": {"secretKeyRef": {"secret": "projects/demo/secrets/pw", "version": "2"}},
+                    },
+                ],
+                "ports": [{"name": "http1", "containerPort": 8080}],
+                "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "cpuIdle": True, "startupCpuBoost": False},
+                "startupProbe": {
+                    "httpGet": {"path": "/health", "port": 8080},
+                    "periodSeconds": 5,
+                    "failureThreshold": 24,
+                },
+            }
+        ],
     },
     "traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}],
 }
 FAILURE = "Revision 'mlflow-00001-abc' is not ready and cannot serve traffic. The container exited."
-NO_GRANT = ("Revision 'mlflow-00001-abc' is not ready and cannot serve traffic. spec.template.spec.containers[0].env: "
-            "Permission denied on secret: projects/1/secrets/pw/versions/1 for Revision service account x@y.")
+NO_GRANT = (
+    "Revision 'mlflow-00001-abc' is not ready and cannot serve traffic. spec.template.spec.containers[0].env: "
+    "Permission denied on secret: projects/1/secrets/pw/versions/1 for Revision service account x@y."
+)
 NO_ACCOUNT = f"Permission 'iam.serviceaccounts.actAs' denied on service account {SERVER} (or it may not exist)."
 
 
@@ -70,14 +88,26 @@ def live(**more):
     container["env"][0]["valueSource"]["secretKeyRef"]["secret"] = "projects/123456789012/secrets/pw"
     container["startupProbe"] |= {"timeoutSeconds": 1}
     template |= {"maxInstanceRequestConcurrency": 80, "executionEnvironment": "EXECUTION_ENVIRONMENT_GEN2"}
-    template["vpcAccess"]["networkInterfaces"][0]["subnetwork"] = "projects/demo/regions/europe-west2/subnetworks/subnet"
-    return body | {
-        "name": f"{PARENT}/services/mlflow", "uid": "u", "generation": "1", "observedGeneration": "1", "etag": '"e"',
-        "creator": "me@example.com", "launchStage": "GA", "uri": "https://mlflow-x-nw.a.run.app",
-        "terminalCondition": {"type": "Ready", "state": "CONDITION_SUCCEEDED"},
-        "latestReadyRevision": f"{PARENT}/services/mlflow/revisions/mlflow-00001-abc",
-        "trafficStatuses": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}],
-    } | more
+    template["vpcAccess"]["networkInterfaces"][0]["subnetwork"] = (
+        "projects/demo/regions/europe-west2/subnetworks/subnet"
+    )
+    return (
+        body
+        | {
+            "name": f"{PARENT}/services/mlflow",
+            "uid": "u",
+            "generation": "1",
+            "observedGeneration": "1",
+            "etag": '"e"',
+            "creator": "me@example.com",
+            "launchStage": "GA",
+            "uri": "https://mlflow-x-nw.a.run.app",
+            "terminalCondition": {"type": "Ready", "state": "CONDITION_SUCCEEDED"},
+            "latestReadyRevision": f"{PARENT}/services/mlflow/revisions/mlflow-00001-abc",
+            "trafficStatuses": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}],
+        }
+        | more
+    )
 
 
 def changed(path, value):
@@ -94,11 +124,15 @@ def changed(path, value):
 def failed(message=FAILURE, **more):
     return live(
         terminalCondition={"type": "Ready", "state": "CONDITION_FAILED", "message": message},
-        conditions=[{"type": "RoutesReady", "state": "CONDITION_SUCCEEDED"}], **{"latestReadyRevision": "", **more})
+        conditions=[{"type": "RoutesReady", "state": "CONDITION_SUCCEEDED"}],
+        **{"latestReadyRevision": "", **more},
+    )
 
 
 def absent(google):
-    return google.error(404, "NOT_FOUND", "Resource 'mlflow' of kind 'SERVICE' in region 'europe-west2' does not exist.")
+    return google.error(
+        404, "NOT_FOUND", "Resource 'mlflow' of kind 'SERVICE' in region 'europe-west2' does not exist."
+    )
 
 
 def done(**more):
@@ -121,30 +155,41 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
 
 
 def test_an_update_sends_the_whole_service_and_keeps_what_is_not_declared(google, run_module):
-    google.expect("GET", URL, {**changed("0.image", "registry.example.com/mlflow:0"), "annotations": {"note": "x"},
-                               "iapEnabled": True})
-    google.expect("PATCH", URL, done(), params={},
-                  body={**SENT, "annotations": {"note": "x"}, "iapEnabled": True, "launchStage": "GA"})
+    google.expect(
+        "GET",
+        URL,
+        {**changed("0.image", "registry.example.com/mlflow:0"), "annotations": {"note": "x"}, "iapEnabled": True},
+    )
+    google.expect(
+        "PATCH",
+        URL,
+        done(),
+        params={},
+        body={**SENT, "annotations": {"note": "x"}, "iapEnabled": True, "launchStage": "GA"},
+    )
     google.expect("GET", URL, live())
     result = run_module("run_service", **OPTIONS)
     images = [result["diff"][side]["template"]["containers"][0]["image"] for side in ("before", "after")]
     assert images == ["registry.example.com/mlflow:0", "registry.example.com/mlflow:1"]
 
 
-@pytest.mark.parametrize(("path", "value"), [
-    ("0.env", [{"name": "WORKERS", "value": "1"}]),
-    ("0.env", [*SENT["template"]["containers"][0]["env"], {"name": "EXTRA", "value": "1"}]),
-    ("0.env", [*SENT["template"]["containers"][0]["env"][:2], {"name": "PASSWORD", "value": "plain"}]),
-    ("0.command", ["sh"]),
-    ("0.livenessProbe", {"httpGet": {"path": "/"}}),
-    ("0.readinessProbe", {"httpGet": {"path": "/"}}),
-    ("0.resources.limits.memory", "2Gi"),
-    ("0.ports", [{"name": "h2c", "containerPort": 8080}]),
-    ("scaling", {"maxInstanceCount": 100}),
-    ("serviceAccount", "123456789012-compute@developer.gserviceaccount.com"),
-    ("vpcAccess.networkInterfaces", [{"network": "net", "subnetwork": "other"}]),
-    ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
-])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("0.env", [{"name": "WORKERS", "value": "1"}]),
+        ("0.env", [*SENT["template"]["containers"][0]["env"], {"name": "EXTRA", "value": "1"}]),
+        ("0.env", [*SENT["template"]["containers"][0]["env"][:2], {"name": "PASSWORD", "value": "plain"}]),
+        ("0.command", ["sh"]),
+        ("0.livenessProbe", {"httpGet": {"path": "/"}}),
+        ("0.readinessProbe", {"httpGet": {"path": "/"}}),
+        ("0.resources.limits.memory", "2Gi"),
+        ("0.ports", [{"name": "h2c", "containerPort": 8080}]),
+        ("scaling", {"maxInstanceCount": 100}),
+        ("serviceAccount", "123456789012-compute@developer.gserviceaccount.com"),
+        ("vpcAccess.networkInterfaces", [{"network": "net", "subnetwork": "other"}]),
+        ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
+    ],
+)
 def test_what_is_a_difference(google, run_module, path, value):
     google.expect("GET", URL, changed(path, value))
     assert run_module("run_service", check=True, **OPTIONS)["changed"] is True
@@ -159,7 +204,12 @@ def test_leaving_the_network(google, run_module):
 
 def test_a_readiness_probe(google, run_module):
     probe = {"path": "/ready", "period_seconds": 10, "timeout_seconds": 3, "failure_threshold": 3}
-    sent = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 10, "timeoutSeconds": 3, "failureThreshold": 3}
+    sent = {
+        "httpGet": {"path": "/ready", "port": 8080},
+        "periodSeconds": 10,
+        "timeoutSeconds": 3,
+        "failureThreshold": 3,
+    }
     google.expect("GET", URL, live()).expect("PATCH", URL, done()).expect("GET", URL, live())
     run_module("run_service", **OPTIONS, readiness_probe=probe)
     assert google.writes[0].body["template"]["containers"][0]["readinessProbe"] == sent
@@ -187,7 +237,9 @@ def test_a_revision_that_fails(google, run_module, verb):
         google.expect("GET", URL, absent(google)).expect("POST", SERVICES, {"name": OPERATION})
     else:
         google.expect("GET", URL, changed("0.image", "old")).expect("PATCH", URL, {"name": OPERATION})
-    google.expect("GET", f"{HOST}/{OPERATION}", {"name": OPERATION, "done": True, "error": {"code": 9, "message": "Failed."}})
+    google.expect(
+        "GET", f"{HOST}/{OPERATION}", {"name": OPERATION, "done": True, "error": {"code": 9, "message": "Failed."}}
+    )
     serving = f"{PARENT}/services/mlflow/revisions/mlflow-00007-xyz" if verb == "update" else ""
     google.expect("GET", URL, failed(latestReadyRevision=serving))
     with pytest.raises(Exception) as caught:
@@ -220,8 +272,12 @@ def test_a_grant_that_never_comes(google, run_module):
 
 
 def test_waits_for_a_service_account_just_made(google, run_module):
-    google.expect("GET", URL, absent(google)).expect("POST", SERVICES, google.error(403, "PERMISSION_DENIED", NO_ACCOUNT))
-    google.expect("POST", SERVICES, google.error(400, "FAILED_PRECONDITION", f"Service account {SERVER} does not exist."))
+    google.expect("GET", URL, absent(google)).expect(
+        "POST", SERVICES, google.error(403, "PERMISSION_DENIED", NO_ACCOUNT)
+    )
+    google.expect(
+        "POST", SERVICES, google.error(400, "FAILED_PRECONDITION", f"Service account {SERVER} does not exist.")
+    )
     google.expect("POST", SERVICES, done()).expect("GET", URL, live())
     assert run_module("run_service", **OPTIONS)["changed"] is True
 
@@ -251,19 +307,22 @@ def test_absent(google, run_module):
         run_module("run_service", name="mlflow", region="europe-west2", state="absent", deletion_protection=True)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
-    ({"region": "europe"}, "option region: 'europe' is not allowed; give a region such as europe-west2"),
-    ({"port": 0}, "option port: 0 is not allowed; give 1 to 65535"),
-    ({"min_instances": 3}, "option min_instances: 3 is not allowed; give at most max_instances, 2"),
-    ({"memory": "1 GB"}, "option memory: '1 GB' is not allowed; give a quantity such as 512Mi or 2Gi"),
-    ({"env": {"PORT": "1"}}, "option env: 'PORT' is not allowed"),
-    ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is in secret_env too"),
-    ({"secret_env": {"PASSWORD": "pw"}}, "option secret_env.PASSWORD: "),
-    ({"vpc_connector": "c"}, "parameters are mutually exclusive: network|vpc_connector"),
-    ({"image": None}, "option image: None is not allowed; it is required for state=present"),
-    ({"ingress": "internal"}, "value of ingress must be one of: INGRESS_TRAFFIC_ALL"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
+        ({"region": "europe"}, "option region: 'europe' is not allowed; give a region such as europe-west2"),
+        ({"port": 0}, "option port: 0 is not allowed; give 1 to 65535"),
+        ({"min_instances": 3}, "option min_instances: 3 is not allowed; give at most max_instances, 2"),
+        ({"memory": "1 GB"}, "option memory: '1 GB' is not allowed; give a quantity such as 512Mi or 2Gi"),
+        ({"env": {"PORT": "1"}}, "option env: 'PORT' is not allowed"),
+        ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is in secret_env too"),
+        ({"secret_env": {"PASSWORD": "pw"}}, "option secret_env.PASSWORD: "),
+        ({"vpc_connector": "c"}, "parameters are mutually exclusive: network|vpc_connector"),
+        ({"image": None}, "option image: None is not allowed; it is required for state=present"),
+        ({"ingress": "internal"}, "value of ingress must be one of: INGRESS_TRAFFIC_ALL"),
+    ],
+)
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("run_service", **{**OPTIONS, **options})

@@ -15,7 +15,10 @@ SECRETS = "https://secretmanager.googleapis.com/v1/projects/demo/secrets"
 URL = f"{SECRETS}/db-password"
 NAME = "projects/123456789012/secrets/db-password"
 LIVE = {
-    "name": NAME, "createTime": "2026-01-01T00:00:00Z", "etag": '"16211a"', "labels": {"team": "ml"},
+    "name": NAME,
+    "createTime": "2026-01-01T00:00:00Z",
+    "etag": '"16211a"',
+    "labels": {"team": "ml"},
     "replication": {"automatic": {}},
 }
 
@@ -34,8 +37,13 @@ def absent(google):
 
 def test_generates_a_password_once_and_never_shows_it(google, run_module):
     google.expect("GET", URL, absent(google))
-    google.expect("POST", SECRETS, {**LIVE, "labels": {}}, params={"secretId": "db-password"},
-                  body={"labels": {}, "replication": {"automatic": {}}})
+    google.expect(
+        "POST",
+        SECRETS,
+        {**LIVE, "labels": {}},
+        params={"secretId": "db-password"},
+        body={"labels": {}, "replication": {"automatic": {}}},
+    )
     google.expect("POST", f"{URL}:addVersion", version(1))
     result = run_module("secret", name="db-password", generate_length=32)
     password = base64.b64decode(google.sent[-1].body["payload"]["data"]).decode()
@@ -49,8 +57,12 @@ def test_generates_a_password_once_and_never_shows_it(google, run_module):
 
 def test_second_run_changes_nothing(google, run_module):
     google.expect("GET", URL, LIVE)
-    google.expect("GET", f"{URL}/versions", {"versions": [version(3, "DISABLED"), version(2), version(1)]},
-                  params={"filter": "state:ENABLED"})
+    google.expect(
+        "GET",
+        f"{URL}/versions",
+        {"versions": [version(3, "DISABLED"), version(2), version(1)]},
+        params={"filter": "state:ENABLED"},
+    )
     result = run_module("secret", name="db-password", generate_length=32, labels={"team": "ml"})
     assert (result["changed"], result["version"]) == (False, "2")
     assert result["diff"]["before"] == result["diff"]["after"]
@@ -59,10 +71,13 @@ def test_second_run_changes_nothing(google, run_module):
 def test_a_value_is_compared_and_never_shown(google, run_module):
     for live, answers in (("s3cret-1", []), ("s3cret-0", [version(2)])):
         google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
-        google.expect("GET", f"https://secretmanager.googleapis.com/v1/{NAME}/versions/1:access", payload(live.encode()))
+        google.expect(
+            "GET", f"https://secretmanager.googleapis.com/v1/{NAME}/versions/1:access", payload(live.encode())
+        )
         for answer in answers:
-            google.expect("POST", f"{URL}:addVersion", answer,
-                          body={"payload": {"data": base64.b64encode(b"s3cret-1").decode()}})
+            google.expect(
+                "POST", f"{URL}:addVersion", answer, body={"payload": {"data": base64.b64encode(b"s3cret-1").decode()}}
+            )
         result = run_module("secret", name="db-password", value="s3cret-1")
         assert "s3cret" not in json.dumps(result)
         assert (result["changed"], result["version"]) == (bool(answers), "2" if answers else "1")
@@ -71,8 +86,13 @@ def test_a_value_is_compared_and_never_shown(google, run_module):
 def test_labels_are_replaced_with_the_etag(google, run_module):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
     after = {**LIVE, "labels": {"team": "data", "cost": "7"}, "etag": '"16211b"'}
-    google.expect("PATCH", URL, after, params={"updateMask": "labels"},
-                  body={"labels": {"team": "data", "cost": "7"}, "etag": '"16211a"'})
+    google.expect(
+        "PATCH",
+        URL,
+        after,
+        params={"updateMask": "labels"},
+        body={"labels": {"team": "data", "cost": "7"}, "etag": '"16211a"'},
+    )
     result = run_module("secret", name="db-password", labels={"team": "data", "cost": 7}, generate_length=32)
     assert result["resource"] == after
     assert result["diff"]["before"]["labels"] == {"team": "ml"}
@@ -105,7 +125,9 @@ def test_generates_a_fernet_key_that_one_account_may_read(google, run_module):
     google.expect("POST", f"{URL}:addVersion", version(1))
     google.expect("GET", f"{URL}:getIamPolicy", {"etag": "BwY="})
     granted = {"role": "roles/secretmanager.secretAccessor", "members": [SERVER]}
-    google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": {"etag": "BwY=", "version": 3, "bindings": [granted]}})
+    google.expect(
+        "POST", f"{URL}:setIamPolicy", {}, body={"policy": {"etag": "BwY=", "version": 3, "bindings": [granted]}}
+    )
     result = run_module("secret", name="db-password", generate_bytes=32, accessors=[SERVER])
     key = base64.b64decode(google.sent[2].body["payload"]["data"])
     assert len(key) == 44 and len(base64.urlsafe_b64decode(key)) == 32
@@ -134,14 +156,18 @@ def test_accessors_as_they_are(google, run_module, options):
 def test_chosen_regions(google, run_module):
     google.expect("GET", URL, absent(google))
     replication = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
-    google.expect("POST", SECRETS, {**LIVE, "replication": replication}, body={"labels": {}, "replication": replication})
+    google.expect(
+        "POST", SECRETS, {**LIVE, "replication": replication}, body={"labels": {}, "replication": replication}
+    )
     result = run_module("secret", name="db-password", replication_locations=["europe-west2"])
     assert (result["version"], result["version_name"]) == ("", "")
 
 
 def test_replication_cannot_be_changed(google, run_module):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
-    with pytest.raises(Exception, match="^Cannot update secret db-password: replication is .*; delete the secret first"):
+    with pytest.raises(
+        Exception, match="^Cannot update secret db-password: replication is .*; delete the secret first"
+    ):
         run_module("secret", name="db-password", replication_locations=["europe-west2"])
 
 
@@ -162,14 +188,26 @@ def test_absent(google, run_module):
     assert (result["changed"], result["version"]) == (False, "")
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"generate_length": 4}, "option generate_length: 4 is not allowed; give 8 to 1024"),
-    ({"value": ""}, "option value: '0 bytes' is not allowed; give 1 byte to 64 KiB"),
-    ({"name": "projects/demo/topics/t"}, "option name: 'projects/demo/topics/t' is not allowed; give a secret's name"),
-    ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
-    ({"accessors": ["jane@example.com"]}, "option accessors: 'jane@example.com' is not allowed; write its kind before it"),
-    ({"value": "12345678", "generate_length": 8}, "parameters are mutually exclusive: value|generate_length|generate_bytes"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"generate_length": 4}, "option generate_length: 4 is not allowed; give 8 to 1024"),
+        ({"value": ""}, "option value: '0 bytes' is not allowed; give 1 byte to 64 KiB"),
+        (
+            {"name": "projects/demo/topics/t"},
+            "option name: 'projects/demo/topics/t' is not allowed; give a secret's name",
+        ),
+        ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
+        (
+            {"accessors": ["jane@example.com"]},
+            "option accessors: 'jane@example.com' is not allowed; write its kind before it",
+        ),
+        (
+            {"value": "12345678", "generate_length": 8},
+            "parameters are mutually exclusive: value|generate_length|generate_bytes",
+        ),
+    ],
+)
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("secret", **{"name": "db-password", **options})

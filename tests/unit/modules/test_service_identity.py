@@ -15,8 +15,11 @@ AGENT = "service-123456789012@gcp-sa-iap.iam.gserviceaccount.com"
 def test_waits_for_the_operation_and_returns_the_address(google, run_module):
     google.expect("POST", GENERATE, {"name": "operations/finegrained.p1"})
     google.expect("GET", f"{HOST}/v1beta1/operations/finegrained.p1", {"name": "operations/finegrained.p1"})
-    google.expect("GET", f"{HOST}/v1beta1/operations/finegrained.p1",
-                  {"name": "operations/finegrained.p1", "done": True, "response": {"email": AGENT, "uniqueId": "1"}})
+    google.expect(
+        "GET",
+        f"{HOST}/v1beta1/operations/finegrained.p1",
+        {"name": "operations/finegrained.p1", "done": True, "response": {"email": AGENT, "uniqueId": "1"}},
+    )
     result = run_module("service_identity", service="iap.googleapis.com")
     assert (result["email"], result["changed"]) == (AGENT, False)
 
@@ -30,6 +33,9 @@ def test_check_mode_only_reads(google, run_module):
 def test_failed_operation(google, run_module):
     error = {"code": 9, "message": "Service not enabled.", "status": "FAILED_PRECONDITION"}
     google.expect("POST", GENERATE, {"name": "operations/x", "done": True, "error": error})
-    with pytest.raises(Exception, match=r"^Cannot generate the service identity of iap.googleapis.com in project demo: "
-                                        r"Service not enabled. \(FAILED_PRECONDITION\)$"):
+    with pytest.raises(
+        Exception,
+        match=r"^Cannot generate the service identity of iap.googleapis.com in project demo: "
+        r"Service not enabled. \(FAILED_PRECONDITION\)$",
+    ):
         run_module("service_identity", service="iap.googleapis.com")

@@ -19,8 +19,12 @@ IN_USE = "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud M
 
 
 def connection(*ranges):
-    return {"network": NETWORK, "peering": "servicenetworking-googleapis-com", "reservedPeeringRanges": list(ranges),
-            "service": "services/servicenetworking.googleapis.com"}
+    return {
+        "network": NETWORK,
+        "peering": "servicenetworking-googleapis-com",
+        "reservedPeeringRanges": list(ranges),
+        "service": "services/servicenetworking.googleapis.com",
+    }
 
 
 def done(**more):
@@ -34,16 +38,18 @@ def live(google):
     def script(*ranges, number=True):
         if number:
             google.expect("GET", PROJECT, {"projectNumber": "123456789012", "projectId": "demo"})
-        google.expect("GET", CONNECTIONS, {"connections": [connection(*ranges)]} if ranges else {},
-                      params={"network": NETWORK})
+        google.expect(
+            "GET", CONNECTIONS, {"connections": [connection(*ranges)]} if ranges else {}, params={"network": NETWORK}
+        )
 
     return script
 
 
 def test_creates(google, run_module, live):
     live()
-    google.expect("POST", CONNECTIONS, {"name": "operations/op1"},
-                  body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]})
+    google.expect(
+        "POST", CONNECTIONS, {"name": "operations/op1"}, body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]}
+    )
     google.expect("GET", OPERATION, {"name": "operations/op1"}).expect("GET", OPERATION, done())
     live("range-a", number=False)
     result = run_module("service_networking_connection", **OPTIONS)
@@ -64,8 +70,14 @@ def test_check_mode_before_the_first_api_is_enabled(google, run_module):
     assert run_module("service_networking_connection", check=True, **OPTIONS)["changed"] is True
 
 
-@pytest.mark.parametrize("network", ["net", "projects/demo/global/networks/net",
-                                     "https://www.googleapis.com/compute/v1/projects/demo/global/networks/net"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "net",
+        "projects/demo/global/networks/net",
+        "https://www.googleapis.com/compute/v1/projects/demo/global/networks/net",
+    ],
+)
 def test_second_run_changes_nothing(google, run_module, live, network):
     live("range-b", "range-a")
     result = run_module("service_networking_connection", network=network, reserved_ranges=["range-a", "range-b"])
@@ -76,18 +88,33 @@ def test_second_run_changes_nothing(google, run_module, live, network):
 def test_ranges_left_behind_by_a_deleted_connection(google, run_module, live, as_operation):
     message = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
     live()
-    google.expect("POST", CONNECTIONS, done(error={"code": 9, "message": message}) if as_operation
-                  else google.error(400, "FAILED_PRECONDITION", message))
-    google.expect("PATCH", f"{CONNECTIONS}/-", done(), params={"force": "true", "updateMask": "reservedPeeringRanges"},
-                  body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]})
+    google.expect(
+        "POST",
+        CONNECTIONS,
+        done(error={"code": 9, "message": message})
+        if as_operation
+        else google.error(400, "FAILED_PRECONDITION", message),
+    )
+    google.expect(
+        "PATCH",
+        f"{CONNECTIONS}/-",
+        done(),
+        params={"force": "true", "updateMask": "reservedPeeringRanges"},
+        body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]},
+    )
     live("range-a", number=False)
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
 
 
 def test_the_ranges_of_others_stay(google, run_module, live):
     live("theirs")
-    google.expect("PATCH", f"{CONNECTIONS}/-", done(), params={"force": "true", "updateMask": "reservedPeeringRanges"},
-                  body={"network": NETWORK, "reservedPeeringRanges": ["theirs", "range-a"]})
+    google.expect(
+        "PATCH",
+        f"{CONNECTIONS}/-",
+        done(),
+        params={"force": "true", "updateMask": "reservedPeeringRanges"},
+        body={"network": NETWORK, "reservedPeeringRanges": ["theirs", "range-a"]},
+    )
     live("theirs", "range-a", number=False)
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
     live("theirs", "range-a")
@@ -96,8 +123,13 @@ def test_the_ranges_of_others_stay(google, run_module, live):
 
 def test_a_range_no_longer_named_is_taken_out(google, run_module, live):
     live("range-a", "range-b")
-    google.expect("PATCH", f"{CONNECTIONS}/-", done(), params={"force": "true", "updateMask": "reservedPeeringRanges"},
-                  body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]})
+    google.expect(
+        "PATCH",
+        f"{CONNECTIONS}/-",
+        done(),
+        params={"force": "true", "updateMask": "reservedPeeringRanges"},
+        body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]},
+    )
     live("range-a", number=False)
     result = run_module("service_networking_connection", exclusive=True, **OPTIONS)
     assert result["diff"]["before"]["reservedPeeringRanges"] == ["range-a", "range-b"]
@@ -112,10 +144,15 @@ def test_check_mode_writes_nothing(google, run_module, live):
 
 
 def test_check_mode_before_the_network_is_there(google, run_module):
-    google.expect("GET", PROJECT, {"projectNumber": "123456789012"}).expect("GET", CONNECTIONS, google.error(
-        403, "PERMISSION_DENIED", f"Permission denied to get network '{NETWORK}', or it does not exist."))
+    google.expect("GET", PROJECT, {"projectNumber": "123456789012"}).expect(
+        "GET",
+        CONNECTIONS,
+        google.error(403, "PERMISSION_DENIED", f"Permission denied to get network '{NETWORK}', or it does not exist."),
+    )
     result = run_module("service_networking_connection", check=True, **OPTIONS)
-    assert result["changed"] is True and "takes service networking connection of network net as absent" in str(result["warnings"])
+    assert result["changed"] is True and "takes service networking connection of network net as absent" in str(
+        result["warnings"]
+    )
 
 
 def test_absent(google, run_module, live):
@@ -129,11 +166,24 @@ def test_absent(google, run_module, live):
 def test_a_connection_in_use_is_named_at_once(google, run_module, live, clock):
     live("range-a")
     google.expect("POST", DELETE, done(error={"code": 9, "message": IN_USE}))
-    google.expect("GET", INSTANCES, {"items": [
-        {"name": "public", "settings": {"ipConfiguration": {"ipv4Enabled": True}}},
-        {"name": "mlflow", "settings": {"ipConfiguration": {"privateNetwork": "projects/demo/global/networks/net"}}}]})
-    with pytest.raises(Exception, match="^Cannot delete service networking connection of network net: Cloud SQL still uses "
-                                        "it; delete first mlflow$"):
+    google.expect(
+        "GET",
+        INSTANCES,
+        {
+            "items": [
+                {"name": "public", "settings": {"ipConfiguration": {"ipv4Enabled": True}}},
+                {
+                    "name": "mlflow",
+                    "settings": {"ipConfiguration": {"privateNetwork": "projects/demo/global/networks/net"}},
+                },
+            ]
+        },
+    )
+    with pytest.raises(
+        Exception,
+        match="^Cannot delete service networking connection of network net: Cloud SQL still uses "
+        "it; delete first mlflow$",
+    ):
         run_module("service_networking_connection", network="net", state="absent")
     assert clock.slept == []
 
@@ -155,14 +205,22 @@ def test_retries_after_the_last_instance_then_removes_the_peering(google, run_mo
 def test_another_refusal_is_an_error(google, run_module, live):
     live("range-a")
     google.expect("POST", DELETE, google.error(403, "PERMISSION_DENIED", "Permission denied."))
-    with pytest.raises(Exception, match="^Cannot delete service networking connection of network net: Permission denied"):
+    with pytest.raises(
+        Exception, match="^Cannot delete service networking connection of network net: Permission denied"
+    ):
         run_module("service_networking_connection", network="net", state="absent")
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"reserved_ranges": []}, "option reserved_ranges: [] is not allowed; give the name of at least one global address"),
-    ({"network": "projects/demo/regions/r/subnetworks/s"}, "option network: "),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"reserved_ranges": []},
+            "option reserved_ranges: [] is not allowed; give the name of at least one global address",
+        ),
+        ({"network": "projects/demo/regions/r/subnetworks/s"}, "option network: "),
+    ],
+)
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("service_networking_connection", **{**OPTIONS, **options})

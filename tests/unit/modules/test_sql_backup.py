@@ -27,7 +27,9 @@ def test_backs_up_and_waits(google, run_module):
 
 
 def test_waits_for_another_operation(google, run_module, clock):
-    busy = google.old_error(409, "operationInProgress", "Operation failed because another operation was already in progress.")
+    busy = google.old_error(
+        409, "operationInProgress", "Operation failed because another operation was already in progress."
+    )
     google.expect("POST", RUNS, busy).expect("POST", RUNS, operation("DONE")).expect("GET", f"{RUNS}/17", RUN)
     assert run_module("sql_backup", **OPTIONS)["id"] == "17"
     assert clock.slept

@@ -13,9 +13,16 @@ SQL = "https://sqladmin.googleapis.com/v1/projects/demo"
 INSTANCES, URL = f"{SQL}/instances", f"{SQL}/instances/mlflow"
 NETWORK = "projects/demo/global/networks/mlflow-network"
 OPTIONS = {
-    "name": "mlflow", "region": "europe-west2", "tier": "db-custom-1-3840", "private_network": "mlflow-network",
-    "disk_size_gb": 10, "backup_retained": 7, "database_flags": {"max_connections": 100, "log_connections": True},
-    "maintenance_window": {"day": 7, "hour": 3}, "query_insights": True, "labels": {"team": "ml"},
+    "name": "mlflow",
+    "region": "europe-west2",
+    "tier": "db-custom-1-3840",
+    "private_network": "mlflow-network",
+    "disk_size_gb": 10,
+    "backup_retained": 7,
+    "database_flags": {"max_connections": 100, "log_connections": True},
+    "maintenance_window": {"day": 7, "hour": 3},
+    "query_insights": True,
+    "labels": {"team": "ml"},
 }
 SENT = {
     "name": "mlflow",
@@ -30,7 +37,8 @@ SENT = {
         "deletionProtectionEnabled": True,
         "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": NETWORK},
         "backupConfiguration": {
-            "enabled": True, "pointInTimeRecoveryEnabled": True,
+            "enabled": True,
+            "pointInTimeRecoveryEnabled": True,
             "backupRetentionSettings": {"retainedBackups": 7, "retentionUnit": "COUNT"},
         },
         "databaseFlags": [{"name": "log_connections", "value": "on"}, {"name": "max_connections", "value": "100"}],
@@ -45,20 +53,38 @@ def live(**settings):
     """The instance as Google returns it: its own spelling, and much that nobody declared."""
     body = copy.deepcopy(SENT)
     body |= {
-        "kind": "sql#instance", "state": "RUNNABLE", "etag": "e1", "project": "demo", "backendType": "SECOND_GEN",
-        "connectionName": "demo:europe-west2:mlflow", "databaseInstalledVersion": "POSTGRES_17_5",
+        "kind": "sql#instance",
+        "state": "RUNNABLE",
+        "etag": "e1",
+        "project": "demo",
+        "backendType": "SECOND_GEN",
+        "connectionName": "demo:europe-west2:mlflow",
+        "databaseInstalledVersion": "POSTGRES_17_5",
         "gceZone": "europe-west2-b",
         "ipAddresses": [{"type": "PRIVATE", "ipAddress": "10.20.0.3"}],
         "serverCaCert": {"kind": "sql#sslCert", "cert": "-----BEGIN CERTIFICATE-----"},
     }
     filled = body["settings"]
-    filled |= {"kind": "sql#settings", "settingsVersion": "4", "pricingPlan": "PER_USE", "activationPolicy": "ALWAYS",
-               "dataDiskType": "PD_SSD", "replicationType": "SYNCHRONOUS", "storageAutoResizeLimit": "0"}
+    filled |= {
+        "kind": "sql#settings",
+        "settingsVersion": "4",
+        "pricingPlan": "PER_USE",
+        "activationPolicy": "ALWAYS",
+        "dataDiskType": "PD_SSD",
+        "replicationType": "SYNCHRONOUS",
+        "storageAutoResizeLimit": "0",
+    }
     filled["databaseFlags"].reverse()
-    filled["backupConfiguration"] |= {"kind": "sql#backupConfiguration", "startTime": "12:00",
-                                      "transactionLogRetentionDays": 7}
-    filled["ipConfiguration"] = {"privateNetwork": f"https://www.googleapis.com/compute/v1/{NETWORK}",
-                                 "requireSsl": False, "sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED"}
+    filled["backupConfiguration"] |= {
+        "kind": "sql#backupConfiguration",
+        "startTime": "12:00",
+        "transactionLogRetentionDays": 7,
+    }
+    filled["ipConfiguration"] = {
+        "privateNetwork": f"https://www.googleapis.com/compute/v1/{NETWORK}",
+        "requireSsl": False,
+        "sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED",
+    }
     filled["locationPreference"] = {"kind": "sql#locationPreference", "zone": "europe-west2-b"}
     filled["insightsConfig"] |= {"queryStringLength": 1024, "recordClientAddress": False}
     filled |= settings
@@ -66,8 +92,15 @@ def live(**settings):
 
 
 def operation(status="DONE", **more):
-    return {"kind": "sql#operation", "name": "op1", "status": status, "targetProject": "demo", "targetId": "mlflow",
-            "selfLink": "https://sqladmin.googleapis.com/sql/v1beta4/projects/demo/operations/op1", **more}
+    return {
+        "kind": "sql#operation",
+        "name": "op1",
+        "status": status,
+        "targetProject": "demo",
+        "targetId": "mlflow",
+        "selfLink": "https://sqladmin.googleapis.com/sql/v1beta4/projects/demo/operations/op1",
+        **more,
+    }
 
 
 def absent(google):
@@ -75,12 +108,16 @@ def absent(google):
 
 
 def busy(google):
-    return google.old_error(409, "operationInProgress", "Operation failed because another operation was already in progress.")
+    return google.old_error(
+        409, "operationInProgress", "Operation failed because another operation was already in progress."
+    )
 
 
 def test_creates_and_waits(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation("PENDING"), body=SENT)
-    google.expect("GET", f"{SQL}/operations/op1", operation("RUNNING")).expect("GET", f"{SQL}/operations/op1", operation())
+    google.expect("GET", f"{SQL}/operations/op1", operation("RUNNING")).expect(
+        "GET", f"{SQL}/operations/op1", operation()
+    )
     google.expect("GET", URL, live())
     result = run_module("sql_instance", **OPTIONS)
     assert (result["changed"], result["private_ip_address"]) == (True, "10.20.0.3")
@@ -94,20 +131,30 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
     assert (result["changed"], result["private_ip_address"]) == (False, "10.20.0.3")
 
 
-@pytest.mark.parametrize("settings", [
-    {"dataDiskSizeGb": "25"},
-    {"edition": None},
-    {"userLabels": {"team": "ml", "goog-dms": "x"}},
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dataDiskSizeGb": "25"},
+        {"edition": None},
+        {"userLabels": {"team": "ml", "goog-dms": "x"}},
+    ],
+)
 def test_what_is_no_difference(google, run_module, settings):
     google.expect("GET", URL, live(**settings))
     assert run_module("sql_instance", **OPTIONS)["changed"] is False
 
 
 def test_updates_with_all_that_is_declared_and_the_settings_version(google, run_module):
-    google.expect("GET", URL, live(
-        tier="db-g1-small", userLabels={"team": "ml", "old": "x"}, dataDiskSizeGb="25",
-        databaseFlags=[{"name": "max_connections", "value": "50"}, {"name": "work_mem", "value": "4096"}]))
+    google.expect(
+        "GET",
+        URL,
+        live(
+            tier="db-g1-small",
+            userLabels={"team": "ml", "old": "x"},
+            dataDiskSizeGb="25",
+            databaseFlags=[{"name": "max_connections", "value": "50"}, {"name": "work_mem", "value": "4096"}],
+        ),
+    )
     wanted = copy.deepcopy(SENT)
     wanted["settings"] |= {"settingsVersion": "4", "userLabels": {"team": "ml", "old": None}}
     del wanted["settings"]["dataDiskSizeGb"]
@@ -149,18 +196,29 @@ def test_a_lost_answer_to_an_update(google, run_module):
 
 
 def test_a_name_that_is_still_reserved(google, run_module):
-    google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, google.old_error(
-        409, "instanceAlreadyExists", "The Cloud SQL instance already exists."))
-    with pytest.raises(Exception, match="^Cannot create Cloud SQL instance mlflow: the name is taken by an instance deleted "
-                                        "within the last week.*give option name another value, or wait"):
+    google.expect("GET", URL, absent(google)).expect(
+        "POST", INSTANCES, google.old_error(409, "instanceAlreadyExists", "The Cloud SQL instance already exists.")
+    )
+    with pytest.raises(
+        Exception,
+        match="^Cannot create Cloud SQL instance mlflow: the name is taken by an instance deleted "
+        "within the last week.*give option name another value, or wait",
+    ):
         run_module("sql_instance", **OPTIONS)
 
 
 def test_a_failed_operation(google, run_module):
     message = "Failed to create subnetwork. Please create Service Networking connection with service first."
-    google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation(
-        error={"kind": "sql#operationErrors", "errors": [
-            {"kind": "sql#operationError", "code": "INTERNAL_ERROR", "message": message}]}))
+    google.expect("GET", URL, absent(google)).expect(
+        "POST",
+        INSTANCES,
+        operation(
+            error={
+                "kind": "sql#operationErrors",
+                "errors": [{"kind": "sql#operationError", "code": "INTERNAL_ERROR", "message": message}],
+            }
+        ),
+    )
     with pytest.raises(Exception) as caught:
         run_module("sql_instance", **OPTIONS)
     assert str(caught.value) == f"Cannot create Cloud SQL instance mlflow: {message} (INTERNAL_ERROR)"
@@ -173,13 +231,22 @@ def test_an_instance_that_cannot_be_used(google, run_module, state):
         run_module("sql_instance", **OPTIONS)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"region": "europe-west1"}, "region is 'europe-west2' and cannot become 'europe-west1'; give another name"),
-    ({"database_version": "POSTGRES_16"}, "databaseVersion is 'POSTGRES_17' and cannot become 'POSTGRES_16'; upgrade"),
-    ({"disk_type": "PD_HDD"}, "settings.dataDiskType is 'PD_SSD' and cannot become 'PD_HDD'; give the type it has"),
-    ({"private_network": "other"}, "its network is https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
-                                   "mlflow-network and cannot become projects/demo/global/networks/other"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"region": "europe-west1"}, "region is 'europe-west2' and cannot become 'europe-west1'; give another name"),
+        (
+            {"database_version": "POSTGRES_16"},
+            "databaseVersion is 'POSTGRES_17' and cannot become 'POSTGRES_16'; upgrade",
+        ),
+        ({"disk_type": "PD_HDD"}, "settings.dataDiskType is 'PD_SSD' and cannot become 'PD_HDD'; give the type it has"),
+        (
+            {"private_network": "other"},
+            "its network is https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
+            "mlflow-network and cannot become projects/demo/global/networks/other",
+        ),
+    ],
+)
 def test_what_google_does_not_change(google, run_module, options, message):
     google.expect("GET", URL, live())
     with pytest.raises(Exception) as caught:
@@ -189,7 +256,9 @@ def test_what_google_does_not_change(google, run_module, options, message):
 
 def test_a_protected_instance_is_not_deleted(google, run_module):
     google.expect("GET", URL, live())
-    with pytest.raises(Exception, match="^Cannot delete Cloud SQL instance mlflow: it is protected; give deletion_prot"):
+    with pytest.raises(
+        Exception, match="^Cannot delete Cloud SQL instance mlflow: it is protected; give deletion_prot"
+    ):
         run_module("sql_instance", name="mlflow", state="absent")
 
 
@@ -207,24 +276,38 @@ def test_absent_already(google, run_module):
     assert run_module("sql_instance", name="mlflow", state="absent")["changed"] is False
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"tier": "db-perf-optimized-N-2"}, "option tier: 'db-perf-optimized-N-2' is not allowed; edition ENTERPRISE has "
-                                        "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES"),
-    ({"edition": "ENTERPRISE_PLUS"}, "option tier: 'db-custom-1-3840' is not allowed; edition ENTERPRISE_PLUS has"),
-    ({"tier": "db-custom-1-3841"}, "option tier: 'db-custom-1-3841' is not allowed; the memory is a multiple of 256"),
-    ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
-    ({"region": None}, "option region: None is not allowed; it is required for state=present"),
-    ({"private_network": None}, "option private_network: None is not allowed"),
-    ({"database_version": "MYSQL_8_0"}, "option database_version: 'MYSQL_8_0' is not allowed"),
-    ({"disk_size_gb": 5}, "option disk_size_gb: 5 is not allowed; give 10 to 65536"),
-    ({"transaction_log_retention_days": 8}, "option transaction_log_retention_days: 8 is not allowed; edition ENTERPRISE "),
-    ({"backup_start_time": "24:00"}, "option backup_start_time: '24:00' is not allowed; give HH:MM in UTC"),
-    ({"backup_enabled": False}, "option point_in_time_recovery: True is not allowed; it needs backup_enabled=true"),
-    ({"availability_type": "REGIONAL", "point_in_time_recovery": False},
-     "option availability_type: 'REGIONAL' is not allowed; it needs point_in_time_recovery=true"),
-    ({"maintenance_window": {"day": 0, "hour": 3}}, "option maintenance_window: "),
-    ({"edition": "STANDARD"}, "value of edition must be one of: ENTERPRISE, ENTERPRISE_PLUS, got: STANDARD"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"tier": "db-perf-optimized-N-2"},
+            "option tier: 'db-perf-optimized-N-2' is not allowed; edition ENTERPRISE has "
+            "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES",
+        ),
+        ({"edition": "ENTERPRISE_PLUS"}, "option tier: 'db-custom-1-3840' is not allowed; edition ENTERPRISE_PLUS has"),
+        (
+            {"tier": "db-custom-1-3841"},
+            "option tier: 'db-custom-1-3841' is not allowed; the memory is a multiple of 256",
+        ),
+        ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
+        ({"region": None}, "option region: None is not allowed; it is required for state=present"),
+        ({"private_network": None}, "option private_network: None is not allowed"),
+        ({"database_version": "MYSQL_8_0"}, "option database_version: 'MYSQL_8_0' is not allowed"),
+        ({"disk_size_gb": 5}, "option disk_size_gb: 5 is not allowed; give 10 to 65536"),
+        (
+            {"transaction_log_retention_days": 8},
+            "option transaction_log_retention_days: 8 is not allowed; edition ENTERPRISE ",
+        ),
+        ({"backup_start_time": "24:00"}, "option backup_start_time: '24:00' is not allowed; give HH:MM in UTC"),
+        ({"backup_enabled": False}, "option point_in_time_recovery: True is not allowed; it needs backup_enabled=true"),
+        (
+            {"availability_type": "REGIONAL", "point_in_time_recovery": False},
+            "option availability_type: 'REGIONAL' is not allowed; it needs point_in_time_recovery=true",
+        ),
+        ({"maintenance_window": {"day": 0, "hour": 3}}, "option maintenance_window: "),
+        ({"edition": "STANDARD"}, "value of edition must be one of: ENTERPRISE, ENTERPRISE_PLUS, got: STANDARD"),
+    ],
+)
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("sql_instance", **{**OPTIONS, **options})

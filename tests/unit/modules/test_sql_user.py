@@ -17,8 +17,15 @@ SECRETMANAGER = "https://secretmanager.googleapis.com/v1"
 SECRET = f"{SECRETMANAGER}/projects/demo/secrets/db-password"
 NAME = "projects/123456789012/secrets/db-password"
 OPTIONS = {"instance": "db", "name": "mlflow", "password_secret": "db-password"}
-USER = {"kind": "sql#user", "etag": "e", "name": "mlflow", "host": "", "instance": "db", "project": "demo",
-        "passwordPolicy": {"status": {}}}
+USER = {
+    "kind": "sql#user",
+    "etag": "e",
+    "name": "mlflow",
+    "host": "",
+    "instance": "db",
+    "project": "demo",
+    "passwordPolicy": {"status": {}},
+}
 POSTGRES = {**USER, "name": "postgres"}
 NOTE = f"sql-user-{hashlib.sha256(b'demo/db/mlflow').hexdigest()[:40]}"
 DONE = {"kind": "sql#operation", "name": "op1", "status": "DONE"}
@@ -55,7 +62,9 @@ def recorded(google):
     def script(secret):
         sent = {}
         google.expect("GET", SECRET, secret)
-        google.expect("PATCH", SECRET, lambda request: sent.update(request.body) or {}, params={"updateMask": "annotations"})
+        google.expect(
+            "PATCH", SECRET, lambda request: sent.update(request.body) or {}, params={"updateMask": "annotations"}
+        )
         return sent
 
     return script
@@ -65,8 +74,9 @@ def test_creates_and_records_the_version(google, run_module, secretmanager, pass
     google.expect("GET", USERS, {"kind": "sql#usersList", "items": [POSTGRES]})
     secret = secretmanager()
     password()
-    google.expect("POST", USERS, {**DONE, "status": "PENDING"},
-                  body={"name": "mlflow", "instance": "db", "password": "s3cret"})
+    google.expect(
+        "POST", USERS, {**DONE, "status": "PENDING"}, body={"name": "mlflow", "instance": "db", "password": "s3cret"}
+    )
     google.expect("GET", OPERATION, DONE)
     sent = recorded(secret)
     google.expect("GET", USERS, {"items": [POSTGRES, USER]})
@@ -90,8 +100,13 @@ def test_a_new_version_is_set(google, run_module, secretmanager, password, recor
     password()
     busy = google.old_error(409, "operationInProgress", "Another operation was already in progress.")
     for answer in (busy, DONE):
-        google.expect("PUT", USERS, answer, params={"name": "mlflow", "host": ""},
-                      body={"name": "mlflow", "instance": "db", "password": "s3cret"})
+        google.expect(
+            "PUT",
+            USERS,
+            answer,
+            params={"name": "mlflow", "host": ""},
+            body={"name": "mlflow", "instance": "db", "password": "s3cret"},
+        )
     sent = recorded(secret)
     google.expect("GET", USERS, {"items": [USER]})
     result = run_module("sql_user", **OPTIONS)
@@ -128,17 +143,29 @@ def test_check_mode_before_anything_is_there(google, run_module):
 def test_a_secret_without_a_version(google, run_module, secretmanager):
     google.expect("GET", USERS, {})
     secretmanager(newest=None)
-    with pytest.raises(Exception, match="^Cannot set the password of Cloud SQL user mlflow: secret "
-                                        "projects/demo/secrets/db-password has no enabled version; add one"):
+    with pytest.raises(
+        Exception,
+        match="^Cannot set the password of Cloud SQL user mlflow: secret "
+        "projects/demo/secrets/db-password has no enabled version; add one",
+    ):
         run_module("sql_user", **OPTIONS)
 
 
 def test_a_secret_that_may_not_be_read(google, run_module, secretmanager):
     google.expect("GET", USERS, {})
     secretmanager()
-    google.expect("GET", f"{SECRETMANAGER}/{NAME}/versions/2:access", google.error(
-        403, "PERMISSION_DENIED", "Permission 'secretmanager.versions.access' denied for resource (or it may not exist)."))
-    with pytest.raises(Exception, match="^Cannot create Cloud SQL user mlflow: .* a role with secretmanager.versions.access$"):
+    google.expect(
+        "GET",
+        f"{SECRETMANAGER}/{NAME}/versions/2:access",
+        google.error(
+            403,
+            "PERMISSION_DENIED",
+            "Permission 'secretmanager.versions.access' denied for resource (or it may not exist).",
+        ),
+    )
+    with pytest.raises(
+        Exception, match="^Cannot create Cloud SQL user mlflow: .* a role with secretmanager.versions.access$"
+    ):
         run_module("sql_user", **OPTIONS)
 
 
@@ -146,8 +173,12 @@ def test_a_failed_operation(google, run_module, secretmanager, password):
     google.expect("GET", USERS, {})
     secretmanager()
     password()
-    google.expect("POST", USERS, {**DONE, "error": {"errors": [{"code": "INVALID_REQUEST", "message": "Invalid name."}]}})
-    with pytest.raises(Exception, match=r"^Cannot set the password of Cloud SQL user mlflow: Invalid name. \(INVALID_REQ"):
+    google.expect(
+        "POST", USERS, {**DONE, "error": {"errors": [{"code": "INVALID_REQUEST", "message": "Invalid name."}]}}
+    )
+    with pytest.raises(
+        Exception, match=r"^Cannot set the password of Cloud SQL user mlflow: Invalid name. \(INVALID_REQ"
+    ):
         run_module("sql_user", **OPTIONS)
 
 

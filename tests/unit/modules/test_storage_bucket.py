@@ -160,7 +160,9 @@ def test_name_taken_and_readable(google, run_module):
 
 def test_check_mode_before_the_projects_number_can_be_read(google, run_module):
     google.expect("GET", URL, LIVE)
-    google.expect("GET", PROJECT, google.error(403, "PERMISSION_DENIED", "Off.", details=[{"reason": "SERVICE_DISABLED"}]))
+    google.expect(
+        "GET", PROJECT, google.error(403, "PERMISSION_DENIED", "Off.", details=[{"reason": "SERVICE_DISABLED"}])
+    )
     assert not run_module("storage_bucket", check=True, **OPTIONS)["changed"]
 
 

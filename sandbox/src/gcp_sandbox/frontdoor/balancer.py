@@ -153,7 +153,9 @@ async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
     try:
         step = _route(app, listener, host, request.path)
         if isinstance(step, web.Response) or step is None:
-            response: web.StreamResponse = step or error_page(404, "Not Found", "The requested URL was not found on this server.")
+            response: web.StreamResponse = step or error_page(
+                404, "Not Found", "The requested URL was not found on this server."
+            )
         elif "redirect" in step:
             response = _redirect(request, step["redirect"], secure, step.get("matched", ""))
         else:
@@ -185,8 +187,12 @@ def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
 
 
 def _try_again() -> web.Response:
-    return error_page(502, "Server Error", "The server encountered a temporary error and could not complete your "
-                                           "request.<p>Please try again in 30 seconds.")  # fmt: skip
+    return error_page(
+        502,
+        "Server Error",
+        "The server encountered a temporary error and could not complete your "
+        "request.<p>Please try again in 30 seconds.",
+    )
 
 
 def _route(app: Sandbox, listener: Listener, host: str, path: str) -> Doc | None:
@@ -228,11 +234,18 @@ def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool, matched: st
     codes = {"FOUND": 302, "SEE_OTHER": 303, "TEMPORARY_REDIRECT": 307, "PERMANENT_REDIRECT": 308}
     code = codes.get(redirect.get("redirectResponseCode", ""), 301)
     url = f"{scheme}://{host}{path}{query}"
-    text = (f'<HTML><HEAD><meta http-equiv="content-type" content="text/html;charset=utf-8">\n<TITLE>{code} Moved</TITLE>'
-            f'</HEAD><BODY>\n<H1>{code} Moved</H1>\nThe document has moved\n'
-            f'<A HREF="{url}">here</A>.\r\n</BODY></HTML>\r\n')  # fmt: skip
-    return web.Response(status=code, text=text, content_type="text/html", charset="UTF-8",
-                        headers={"Location": url, "Cache-Control": "private"})  # fmt: skip
+    text = (
+        f'<HTML><HEAD><meta http-equiv="content-type" content="text/html;charset=utf-8">\n<TITLE>{code} Moved</TITLE>'
+        f"</HEAD><BODY>\n<H1>{code} Moved</H1>\nThe document has moved\n"
+        f'<A HREF="{url}">here</A>.\r\n</BODY></HTML>\r\n'
+    )
+    return web.Response(
+        status=code,
+        text=text,
+        content_type="text/html",
+        charset="UTF-8",
+        headers={"Location": url, "Cache-Control": "private"},
+    )
 
 
 async def _to_backend(
@@ -244,8 +257,9 @@ async def _to_backend(
     before = request.headers.get("X-Forwarded-For")
     headers = {
         "X-Forwarded-For": f"{before + ',' if before else ''}{request.remote or '127.0.0.1'},{address}",
-        "X-Forwarded-Proto": "https" if is_secure(request) else "http", "Via": "1.1 google",
-    }  # fmt: skip
+        "X-Forwarded-Proto": "https" if is_secure(request) else "http",
+        "Via": "1.1 google",
+    }
     if "X-Cloud-Trace-Context" not in request.headers:
         headers["X-Cloud-Trace-Context"] = f"{secrets.token_hex(16)}/{secrets.randbelow(2**63)}"
     for header in backend.get("customRequestHeaders", []):
@@ -288,23 +302,38 @@ def _project(rule: Doc) -> str:
 
 
 def _write_log(
-    app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc, response: web.StreamResponse, seconds: float,
+    app: Sandbox,
+    request: web.BaseRequest,
+    listener: Listener,
+    backend: Doc,
+    response: web.StreamResponse,
+    seconds: float,
     details: str,
-) -> None:  # fmt: skip
+) -> None:
     entry: Doc = {
-        "timestamp": now(), "severity": "INFO" if response.status < 400 else "WARNING",
+        "timestamp": now(),
+        "severity": "INFO" if response.status < 400 else "WARNING",
         "httpRequest": {
-            "requestMethod": request.method, "requestUrl": f"https://{request.host}{request.raw_path}",
-            "status": response.status, "userAgent": request.headers.get("User-Agent", ""),
-            "remoteIp": request.remote, "latency": f"{seconds:.6f}s",
+            "requestMethod": request.method,
+            "requestUrl": f"https://{request.host}{request.raw_path}",
+            "status": response.status,
+            "userAgent": request.headers.get("User-Agent", ""),
+            "remoteIp": request.remote,
+            "latency": f"{seconds:.6f}s",
         },
-        "resource": {"type": "http_load_balancer", "labels": {
-            "project_id": _project(listener.rule), "zone": "global",
-            "forwarding_rule_name": listener.rule["name"], "target_proxy_name": listener.proxy["name"],
-            "url_map_name": listener.proxy.get("urlMap", "").rsplit("/", 1)[-1], "backend_service_name": backend["name"],
-        }},
+        "resource": {
+            "type": "http_load_balancer",
+            "labels": {
+                "project_id": _project(listener.rule),
+                "zone": "global",
+                "forwarding_rule_name": listener.rule["name"],
+                "target_proxy_name": listener.proxy["name"],
+                "url_map_name": listener.proxy.get("urlMap", "").rsplit("/", 1)[-1],
+                "backend_service_name": backend["name"],
+            },
+        },
         "jsonPayload": {"statusDetails": details, "remoteIp": request.remote},
-    }  # fmt: skip
+    }
     if referer := request.headers.get("Referer"):
         entry["httpRequest"]["referer"] = referer
     folder = app.folder / "logs"

@@ -83,15 +83,23 @@ def check(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Passed | web.
     if mode == "SESSION_REFRESHER":
         return signin.refresher(f"{_SPECIAL}do_session_refresh")
     base = f"//iap.googleapis.com/projects/{number}/iap_web"
-    resources = (f"{base}/compute/services/{name}", f"{base}/compute/services/{backend['id']}", f"{base}/compute", base,
-                 project_resource(project["projectId"]))  # fmt: skip
+    resources = (
+        f"{base}/compute/services/{name}",
+        f"{base}/compute/services/{backend['id']}",
+        f"{base}/compute",
+        base,
+        project_resource(project["projectId"]),
+    )
     where = {"request.path": path, "request.host": (request.host or "").split(":")[0]}
     if not app.iam.allows(principal, ACCESS, *resources, context=where):
         return _denied(principal)
     if app.store.peek(EMAILS, agent) is None:
-        return _text(500, "The IAP service account is not provisioned. Please follow the instructions to create service "
-                          "account and rectify IAP and Cloud Run setup: "
-                          "https://cloud.google.com/iap/docs/enabling-cloud-run")  # fmt: skip
+        return _text(
+            500,
+            "The IAP service account is not provisioned. Please follow the instructions to create service "
+            "account and rectify IAP and Cloud Run setup: "
+            "https://cloud.google.com/iap/docs/enabling-cloud-run",
+        )
     test = _test(request) if mode == "SECURE_TOKEN_TEST" else ""
     return Passed(_headers(app, principal, number, backend, test), Principal(agent))
 
@@ -163,8 +171,10 @@ def _openid(app: Sandbox, backend: Doc, project: Doc, token: str) -> Principal:
         accepted = [*accepted, custom]
     if claims["aud"] not in accepted:
         expected = custom or "none: with the Google-managed OAuth client no programmatic client is allowed by default"
-        raise Refused(f"JWT audience doesn't match this application ('aud' claim ({claims['aud']}) doesn't match expected "
-                      f"value ({expected}))")  # fmt: skip
+        raise Refused(
+            f"JWT audience doesn't match this application ('aud' claim ({claims['aud']}) doesn't match expected "
+            f"value ({expected}))"
+        )
     if not claims.get("email"):
         raise Refused("JWT 'email' claim isn't a string")
     return Principal(claims["email"])
@@ -188,10 +198,15 @@ def _settings(app: Sandbox, backend: Doc, project: Doc) -> Iterator[Doc]:
     """Access settings of a backend service and of what it is in, the nearest first."""
     number, parent = project["projectNumber"], project.get("parent", {})
     above = f"{parent.get('type')}s/{parent.get('id')}"
-    for name in (f"projects/{number}/iap_web/compute/services/{backend['name']}",
-                 f"projects/{number}/iap_web/compute/services/{backend['id']}",
-                 f"projects/{number}/iap_web/compute", f"projects/{number}/iap_web", f"projects/{number}",
-                 above, *folders.above(app, above)):  # fmt: skip
+    for name in (
+        f"projects/{number}/iap_web/compute/services/{backend['name']}",
+        f"projects/{number}/iap_web/compute/services/{backend['id']}",
+        f"projects/{number}/iap_web/compute",
+        f"projects/{number}/iap_web",
+        f"projects/{number}",
+        above,
+        *folders.above(app, above),
+    ):
         yield (app.store.peek("iap.settings", name) or {}).get("accessSettings", {})
 
 
@@ -225,8 +240,10 @@ def _service_account(app: Sandbox, request: web.BaseRequest, header: Doc, claims
         raise Refused("JWT was issued in the future")
     url = f"https://{(request.host or '').split(':')[0]}{request.path}"
     if not _audience_covers(audience, url):
-        raise Refused(f"JWT audience doesn't match this application ('aud' claim ({audience}) doesn't match expected value "
-                      f"({url}))")  # fmt: skip
+        raise Refused(
+            f"JWT audience doesn't match this application ('aud' claim ({audience}) doesn't match expected value "
+            f"({url}))"
+        )
     return Principal(email)
 
 
@@ -244,7 +261,9 @@ def _assertion_key(app: Sandbox) -> Doc:
     doc = app.store.peek("sandbox", "iap-key")
     if doc is None:
         key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         kid = base64.urlsafe_b64encode(hashlib.sha256(pem).digest()[:4]).decode().rstrip("=")
         app.store.put("sandbox", "iap-key", {"kid": kid, "pem": pem.decode()})
         doc = app.store.peek("sandbox", "iap-key")
@@ -262,10 +281,15 @@ def _headers(app: Sandbox, principal: Principal, number: str, backend: Doc, test
     when = int(time.time()) + {"FUTURE_ISSUE": 3600, "PAST_EXPIRATION": -3600}.get(test, 0)
     subject = _subject(principal)
     claims = {
-        "iss": "https://cloud.google.com/iap", "sub": subject, "email": principal.email, "iat": when, "exp": when + 600,
-        "aud": f"/projects/{number}/global/backendServices/{backend['id']}", "azp": f"/projects/{number}",
+        "iss": "https://cloud.google.com/iap",
+        "sub": subject,
+        "email": principal.email,
+        "iat": when,
+        "exp": when + 600,
+        "aud": f"/projects/{number}/global/backendServices/{backend['id']}",
+        "azp": f"/projects/{number}",
         "identity_source": "GOOGLE",
-    }  # fmt: skip
+    }
     if not principal.email.endswith(".gserviceaccount.com"):
         claims["hd"] = principal.email.rsplit("@", 1)[-1]
     if test == "ISSUER":

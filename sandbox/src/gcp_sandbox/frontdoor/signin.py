@@ -31,7 +31,9 @@ _MANAGED_CLIENT = "google-managed.apps.googleusercontent.com"
 
 
 def _seal(app: Sandbox, purpose: str, content: Doc, lifetime: int) -> str:
-    body = base64.urlsafe_b64encode(json.dumps(content | {"x": int(time.time()) + lifetime}).encode()).decode().rstrip("=")
+    body = (
+        base64.urlsafe_b64encode(json.dumps(content | {"x": int(time.time()) + lifetime}).encode()).decode().rstrip("=")
+    )
     return f"{body}.{_mac(app, purpose, body)}"
 
 
@@ -68,17 +70,27 @@ def begin(app: Sandbox, request: web.BaseRequest, backend: Doc, after: str) -> w
     client = backend["iap"].get("oauth2ClientId", "").strip() or _MANAGED_CLIENT
     host = (request.host or "").split(":")[0]
     state = {"url": f"https://{host}{after}", "host": host, "backend": backend["id"], "nonce": nonce}
-    query = urlencode({
-        "client_id": client, "response_type": "code", "scope": "openid email",
-        "redirect_uri": f"https://iap.googleapis.com/v1/oauth/clientIds/{client}:handleRedirect",
-        "cred_ref": "true", "state": _seal(app, "state", state, _HOUR),
-    })  # fmt: skip
+    query = urlencode(
+        {
+            "client_id": client,
+            "response_type": "code",
+            "scope": "openid email",
+            "redirect_uri": f"https://iap.googleapis.com/v1/oauth/clientIds/{client}:handleRedirect",
+            "cred_ref": "true",
+            "state": _seal(app, "state", state, _HOUR),
+        }
+    )
     response = web.Response(
         status=302,
-        headers={"Location": f"https://accounts.google.com/o/oauth2/v2/auth?{query}",
-                 "X-Goog-IAP-Generated-Response": "true", "Cache-Control": "no-store"},
-    )  # fmt: skip
-    response.set_cookie(_nonce_cookie(backend), nonce, secure=True, httponly=True, path="/", samesite="None", max_age=_HOUR)
+        headers={
+            "Location": f"https://accounts.google.com/o/oauth2/v2/auth?{query}",
+            "X-Goog-IAP-Generated-Response": "true",
+            "Cache-Control": "no-store",
+        },
+    )
+    response.set_cookie(
+        _nonce_cookie(backend), nonce, secure=True, httponly=True, path="/", samesite="None", max_age=_HOUR
+    )
     return response
 
 
@@ -152,7 +164,9 @@ async def handle_redirect(app: Sandbox, request: web.BaseRequest) -> web.StreamR
     if state is None or code is None:
         return web.Response(status=400, text="Invalid or expired sign-in; start again at the application's address.")
     token = _seal(app, "finish", {"email": code["email"], **{k: state[k] for k in ("url", "backend", "nonce")}}, 600)
-    return web.Response(status=302, headers={"Location": f"https://{state['host']}{FINISH}?{urlencode({'token': token})}"})
+    return web.Response(
+        status=302, headers={"Location": f"https://{state['host']}{FINISH}?{urlencode({'token': token})}"}
+    )
 
 
 def finish(app: Sandbox, request: web.BaseRequest, backend: Doc) -> web.Response:

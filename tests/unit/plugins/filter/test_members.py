@@ -23,7 +23,10 @@ JANE, TEAM = "user:jane@example.com", "group:ml-team@example.com"
         ([], []),
         ("domain:example.com", ["domain:example.com"]),
         # Workload and workforce identity federation, for CI without keys.
-        ([f"principalSet://{POOL}/*", f"principal://{POOL}/subject/x"], [f"principalSet://{POOL}/*", f"principal://{POOL}/subject/x"]),
+        (
+            [f"principalSet://{POOL}/*", f"principal://{POOL}/subject/x"],
+            [f"principalSet://{POOL}/*", f"principal://{POOL}/subject/x"],
+        ),
         ("serviceAccount:ci@p.iam.gserviceaccount.com", ["serviceAccount:ci@p.iam.gserviceaccount.com"]),
     ],
 )

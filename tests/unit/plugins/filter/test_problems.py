@@ -80,7 +80,8 @@ def test_a_bad_value_is_named_with_what_is_allowed(group, value, allowed):
 def test_users_that_are_not_set_are_no_empty_list():
     assert problems({"members": {"mlflow_webapp_users": []}}) == []
     assert problems({"members": {"mlflow_webapp_users": None}}) == [
-        "mlflow_webapp_users: not set; give a list of members such as user:jane@example.com, or [] for nobody."]
+        "mlflow_webapp_users: not set; give a list of members such as user:jane@example.com, or [] for nobody."
+    ]
 
 
 @pytest.mark.parametrize(

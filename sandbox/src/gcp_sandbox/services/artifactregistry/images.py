@@ -70,10 +70,16 @@ def _images(call: Call) -> list[Doc]:
     base, stamp = _base(call), _moment(call) if _found(call) else ""
     _, project, _, place, _, repo = base.split("/")
     return [
-        {"name": f"{base}/dockerImages/{quote(path, safe='')}@{digest}", "tags": tags, "mediaType": _MEDIA,
-         "uri": f"{place}-docker.pkg.dev/{project}/{repo}/{path}@{digest}", "uploadTime": stamp, "updateTime": stamp}
+        {
+            "name": f"{base}/dockerImages/{quote(path, safe='')}@{digest}",
+            "tags": tags,
+            "mediaType": _MEDIA,
+            "uri": f"{place}-docker.pkg.dev/{project}/{repo}/{path}@{digest}",
+            "uploadTime": stamp,
+            "updateTime": stamp,
+        }
         for (path, digest), tags in _found(call).items()
-    ]  # fmt: skip
+    ]
 
 
 @SERVICE.method(_R + "dockerImages.list", permission="artifactregistry.dockerimages.list", resource=full_name)
@@ -98,10 +104,15 @@ def _packages(call: Call) -> list[Doc]:
 def _versions(call: Call) -> list[Doc]:
     package, base, stamp = _package(call), _base(call), _moment(call) if _found(call) else ""
     return [
-        {"name": f"{base}/packages/{quote(path, safe='')}/versions/{digest}", "createTime": stamp, "updateTime": stamp,
-         "relatedTags": [_tag(base, path, digest, tag) for tag in tags]}
-        for (path, digest), tags in _found(call).items() if path == package
-    ]  # fmt: skip
+        {
+            "name": f"{base}/packages/{quote(path, safe='')}/versions/{digest}",
+            "createTime": stamp,
+            "updateTime": stamp,
+            "relatedTags": [_tag(base, path, digest, tag) for tag in tags],
+        }
+        for (path, digest), tags in _found(call).items()
+        if path == package
+    ]
 
 
 def _tag(base: str, path: str, digest: str, tag: str) -> Doc:

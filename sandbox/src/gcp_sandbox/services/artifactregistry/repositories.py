@@ -24,23 +24,85 @@ _TYPE = "type.googleapis.com/google.devtools.artifactregistry."
 _R = "artifactregistry.projects.locations.repositories."
 # https://cloud.google.com/artifact-registry/docs/repositories/repo-locations
 LOCATIONS = (
-    "africa-south1", "asia", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3",
-    "asia-south1", "asia-south2", "asia-southeast1", "asia-southeast2", "australia-southeast1", "australia-southeast2",
-    "europe", "europe-central2", "europe-north1", "europe-north2", "europe-southwest1", "europe-west1", "europe-west10",
-    "europe-west12", "europe-west2", "europe-west3", "europe-west4", "europe-west6", "europe-west8", "europe-west9",
-    "me-central1", "me-central2", "me-west1", "northamerica-northeast1", "northamerica-northeast2", "northamerica-south1",
-    "southamerica-east1", "southamerica-west1", "us", "us-central1", "us-east1", "us-east4", "us-east5", "us-south1",
-    "us-west1", "us-west2", "us-west3", "us-west4",
-)  # fmt: skip
-_OUTPUT = {"name", "createTime", "updateTime", "sizeBytes", "satisfiesPzi", "satisfiesPzs", "registryUri",
-           "disallowUnspecifiedMode"}  # fmt: skip
+    "africa-south1",
+    "asia",
+    "asia-east1",
+    "asia-east2",
+    "asia-northeast1",
+    "asia-northeast2",
+    "asia-northeast3",
+    "asia-south1",
+    "asia-south2",
+    "asia-southeast1",
+    "asia-southeast2",
+    "australia-southeast1",
+    "australia-southeast2",
+    "europe",
+    "europe-central2",
+    "europe-north1",
+    "europe-north2",
+    "europe-southwest1",
+    "europe-west1",
+    "europe-west10",
+    "europe-west12",
+    "europe-west2",
+    "europe-west3",
+    "europe-west4",
+    "europe-west6",
+    "europe-west8",
+    "europe-west9",
+    "me-central1",
+    "me-central2",
+    "me-west1",
+    "northamerica-northeast1",
+    "northamerica-northeast2",
+    "northamerica-south1",
+    "southamerica-east1",
+    "southamerica-west1",
+    "us",
+    "us-central1",
+    "us-east1",
+    "us-east4",
+    "us-east5",
+    "us-south1",
+    "us-west1",
+    "us-west2",
+    "us-west3",
+    "us-west4",
+)
+_OUTPUT = {
+    "name",
+    "createTime",
+    "updateTime",
+    "sizeBytes",
+    "satisfiesPzi",
+    "satisfiesPzs",
+    "registryUri",
+    "disallowUnspecifiedMode",
+}
 # https://cloud.google.com/artifact-analysis/docs/scanning-types
 _SCANNED = {"DOCKER"}
 # The remote repositories that are made for one format of packages.
-_UPSTREAMS = {"dockerRepository": "DOCKER", "mavenRepository": "MAVEN", "npmRepository": "NPM", "pythonRepository": "PYTHON",
-              "aptRepository": "APT", "yumRepository": "YUM"}  # fmt: skip
-_MUTABLE = {"description", "labels", "cleanupPolicies", "cleanupPolicyDryRun", "dockerConfig", "mavenConfig",
-            "vulnerabilityScanningConfig", "virtualRepositoryConfig", "remoteRepositoryConfig", "platformLogsConfig"}  # fmt: skip
+_UPSTREAMS = {
+    "dockerRepository": "DOCKER",
+    "mavenRepository": "MAVEN",
+    "npmRepository": "NPM",
+    "pythonRepository": "PYTHON",
+    "aptRepository": "APT",
+    "yumRepository": "YUM",
+}
+_MUTABLE = {
+    "description",
+    "labels",
+    "cleanupPolicies",
+    "cleanupPolicyDryRun",
+    "dockerConfig",
+    "mavenConfig",
+    "vulnerabilityScanningConfig",
+    "virtualRepositoryConfig",
+    "remoteRepositoryConfig",
+    "platformLogsConfig",
+}
 
 
 def _key(call: Call) -> str:
@@ -93,9 +155,14 @@ def _answer(call: Call, doc: Doc) -> Doc:
 def _operation(call: Call, verb: str, name: str, args: Doc) -> Operation:
     kind = f"{_TYPE}{call.method.api.version}."
     return call.operation(
-        verb, name, scope=name.rpartition("/repositories/")[0], action=f"artifactregistry.{verb}", args=args | {"type": kind},
-        metadata={"@type": f"{kind}OperationMetadata"}, latency="artifactregistry.repositories",
-    )  # fmt: skip
+        verb,
+        name,
+        scope=name.rpartition("/repositories/")[0],
+        action=f"artifactregistry.{verb}",
+        args=args | {"type": kind},
+        metadata={"@type": f"{kind}OperationMetadata"},
+        latency="artifactregistry.repositories",
+    )
 
 
 def _checked(doc: Doc) -> Doc:
@@ -103,7 +170,10 @@ def _checked(doc: Doc) -> Doc:
     for label, value in doc.get("labels", {}).items():
         if not re.fullmatch(r"[a-z][-a-z0-9_]{0,62}", label) or not re.fullmatch(r"[-a-z0-9_]{0,63}", value):
             raise ApiError(400, f"invalid label {label}: {value}")
-    for field, mode in (("virtualRepositoryConfig", "VIRTUAL_REPOSITORY"), ("remoteRepositoryConfig", "REMOTE_REPOSITORY")):
+    for field, mode in (
+        ("virtualRepositoryConfig", "VIRTUAL_REPOSITORY"),
+        ("remoteRepositoryConfig", "REMOTE_REPOSITORY"),
+    ):
         if field in doc and doc["mode"] != mode:
             raise ApiError(400, f"{field} can only be set on a repository of mode {mode}")
     if doc["mode"] == "REMOTE_REPOSITORY" and "remoteRepositoryConfig" not in doc:
@@ -128,8 +198,11 @@ def create(call: Call) -> Operation:
     if parent.rpartition("/")[2] not in LOCATIONS:
         raise ApiError(404, f"Location {parent.rpartition('/')[2]} is not found or access is unauthorized.")
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", ident):
-        raise ApiError(400, f'invalid repository id "{ident}": it must be up to 63 lowercase letters, numbers and hyphens, begin '
-                       "with a letter and end with a letter or number")  # fmt: skip
+        raise ApiError(
+            400,
+            f'invalid repository id "{ident}": it must be up to 63 lowercase letters, numbers and hyphens, begin '
+            "with a letter and end with a letter or number",
+        )
     if body.get("format", "FORMAT_UNSPECIFIED") == "FORMAT_UNSPECIFIED":
         raise ApiError(400, "repository format is required")
     name = f"{parent}/repositories/{ident}"

@@ -28,16 +28,26 @@ def _own(call: Call) -> str:
 
 
 def _account(call: Call, name: str) -> Doc:
-    return {"name": name, "open": True, "displayName": "My Billing Account", "masterBillingAccount": "",
-            "parent": f"organizations/{projects.organization(call.app)}", "currencyCode": "USD"}  # fmt: skip
+    return {
+        "name": name,
+        "open": True,
+        "displayName": "My Billing Account",
+        "masterBillingAccount": "",
+        "parent": f"organizations/{projects.organization(call.app)}",
+        "currencyCode": "USD",
+    }
 
 
 def _info(call: Call) -> Doc:
     account = (call.app.store.peek(KIND, call.project_id) or {}).get("account")
     if account is None:  # the project that the sandbox was started with is paid for
         account = _own(call) if call.project_id == call.app.settings.project else ""
-    return {"name": f"projects/{call.project_id}/billingInfo", "projectId": call.project_id,
-            "billingAccountName": account, "billingEnabled": bool(account)}  # fmt: skip
+    return {
+        "name": f"projects/{call.project_id}/billingInfo",
+        "projectId": call.project_id,
+        "billingAccountName": account,
+        "billingEnabled": bool(account),
+    }
 
 
 def _permit(call: Call, permission: str) -> None:

@@ -46,10 +46,14 @@ def _project(call: Call, permission: str) -> Doc:
 def _v3(doc: Doc) -> Doc:
     """A project in v3's shape."""
     out: Doc = {
-        "name": f"projects/{doc['projectNumber']}", "projectId": doc["projectId"], "state": doc["lifecycleState"],
-        "displayName": doc["name"], "createTime": doc["createTime"], "updateTime": doc.get("_updated", doc["createTime"]),
+        "name": f"projects/{doc['projectNumber']}",
+        "projectId": doc["projectId"],
+        "state": doc["lifecycleState"],
+        "displayName": doc["name"],
+        "createTime": doc["createTime"],
+        "updateTime": doc.get("_updated", doc["createTime"]),
         "etag": 'W/"' + hashlib.sha256(json.dumps(doc, sort_keys=True).encode()).hexdigest()[:16] + '"',
-    }  # fmt: skip
+    }
     if "parent" in doc:
         out["parent"] = f"{doc['parent']['type']}s/{doc['parent']['id']}"
     if doc.get("labels"):
@@ -78,8 +82,11 @@ def _check(ident: str, name: str, labels: dict[str, str]) -> None:
     if not re.fullmatch(r"[a-z][-a-z0-9]*[a-z0-9]", ident):
         raise _invalid("project_id", "project_id contains invalid characters")
     if not re.fullmatch(r"[\w\-'\"! ]{4,30}", name):
-        raise _invalid("display_name", "display_name must be 4 to 30 characters of letters, numbers, single quotes, "
-                       "hyphens, spaces or exclamation points")  # fmt: skip
+        raise _invalid(
+            "display_name",
+            "display_name must be 4 to 30 characters of letters, numbers, single quotes, "
+            "hyphens, spaces or exclamation points",
+        )
     for key, value in labels.items():
         if not re.fullmatch(r"[a-z][-a-z0-9_]{0,62}", key) or not re.fullmatch(r"[-a-z0-9_]{0,63}", value):
             raise _invalid("labels", f"label {key}={value} is not valid")
@@ -106,8 +113,14 @@ def create(call: Call) -> Operation:
     _check_parent(call, parent, "projects.create")
     if projects.find(call.app, ident) is not None:
         raise ApiError(409, "Requested entity already exists")
-    args = {"id": ident, "name": name, "parent": parent, "labels": body.get("labels"), "owner": call.principal.member,
-            "version": call.method.api.version}  # fmt: skip
+    args = {
+        "id": ident,
+        "name": name,
+        "parent": parent,
+        "labels": body.get("labels"),
+        "owner": call.principal.member,
+        "version": call.method.api.version,
+    }
     # The id is taken from now on, even while the operation lasts.
     return call.operation("create", ident, action="cloudresourcemanager.create", args=args, extra={"prefix": "cp."})
 
@@ -117,16 +130,24 @@ async def _create(app: Sandbox, op: Doc) -> Doc:
     args = op["args"]
     doc = projects.find(app, args["id"])
     if doc is None:
-        doc = projects.create(app, args["id"], args["owner"], name=args["name"], parent=args["parent"], labels=args["labels"])
+        doc = projects.create(
+            app, args["id"], args["owner"], name=args["name"], parent=args["parent"], labels=args["labels"]
+        )
     return _finished(op, args["version"], "create", doc)
 
 
 def _finished(op: Doc, version: str, verb: str, doc: Doc) -> Doc:
     if version == "v1":
-        op["metadata"] = {"@type": "type.googleapis.com/google.cloudresourcemanager.v1.ProjectCreationStatus",
-                          "createTime": doc["createTime"], "gettable": True, "ready": True}  # fmt: skip
+        op["metadata"] = {
+            "@type": "type.googleapis.com/google.cloudresourcemanager.v1.ProjectCreationStatus",
+            "createTime": doc["createTime"],
+            "gettable": True,
+            "ready": True,
+        }
         return {"@type": "type.googleapis.com/google.cloudresourcemanager.v1.Project"} | doc
-    op["metadata"] = {"@type": f"type.googleapis.com/google.cloud.resourcemanager.v3.{verb.capitalize()}ProjectMetadata"}
+    op["metadata"] = {
+        "@type": f"type.googleapis.com/google.cloud.resourcemanager.v3.{verb.capitalize()}ProjectMetadata"
+    }
     return {"@type": "type.googleapis.com/google.cloud.resourcemanager.v3.Project"} | _v3(doc)
 
 
@@ -155,10 +176,18 @@ def _visible(call: Call) -> list[Doc]:
 
 def _matches(doc: Doc, text: str) -> bool:
     """Whether a project meets a filter: space or AND between field:value and field=value, * as a wildcard."""
-    values = {"id": doc["projectId"], "projectid": doc["projectId"], "name": doc["name"], "displayname": doc["name"],
-              "lifecyclestate": doc["lifecycleState"], "state": doc["lifecycleState"],
-              "projectnumber": doc["projectNumber"], "parent.type": doc.get("parent", {}).get("type", ""),
-              "parent.id": doc.get("parent", {}).get("id", ""), "parent": _v3(doc).get("parent", "")}  # fmt: skip
+    values = {
+        "id": doc["projectId"],
+        "projectid": doc["projectId"],
+        "name": doc["name"],
+        "displayname": doc["name"],
+        "lifecyclestate": doc["lifecycleState"],
+        "state": doc["lifecycleState"],
+        "projectnumber": doc["projectNumber"],
+        "parent.type": doc.get("parent", {}).get("type", ""),
+        "parent.id": doc.get("parent", {}).get("id", ""),
+        "parent": _v3(doc).get("parent", ""),
+    }
     for term in re.findall(r'[^\s:=]+\s*[:=]\s*(?:"[^"]*"|\S+)', text):
         field, value = (part.strip() for part in re.split(r"[:=]", term, maxsplit=1))
         has = doc.get("labels", {}).get(field[7:]) if field.startswith("labels.") else values.get(field.lower())
@@ -228,7 +257,11 @@ def update(call: Call) -> Doc:
 @SERVICE.method("cloudresourcemanager.projects.patch")
 def patch(call: Call) -> Operation:
     doc = _active(_project(call, "resourcemanager.projects.update"))
-    mask = {f.strip().replace("display_name", "displayName") for f in call.params.get("updateMask", "").split(",") if f.strip()}
+    mask = {
+        f.strip().replace("display_name", "displayName")
+        for f in call.params.get("updateMask", "").split(",")
+        if f.strip()
+    }
     mask = mask or {f for f in ("displayName", "labels") if f in call.body}
     if mask - {"displayName", "labels"}:
         raise ApiError(400, f"Invalid update mask: {', '.join(sorted(mask - {'displayName', 'labels'}))}.")
@@ -283,8 +316,13 @@ def _there(call: Call) -> None:
 
 
 policies.serve(SERVICE, "cloudresourcemanager.projects", _full, "resourcemanager.projects", exists=_there)
-policies.serve(SERVICE, "cloudresourcemanager.organizations", lambda call: ORGANIZATION, "resourcemanager.organizations",
-               exists=lambda call: _organization(call, call.params["resource"]))  # fmt: skip
+policies.serve(
+    SERVICE,
+    "cloudresourcemanager.organizations",
+    lambda call: ORGANIZATION,
+    "resourcemanager.organizations",
+    exists=lambda call: _organization(call, call.params["resource"]),
+)
 
 
 # -- the organization ------------------------------------------------------------
@@ -297,10 +335,18 @@ def _organization(call: Call, name: str) -> Doc:
     customer = "C0" + base64.b32encode(hashlib.sha256(ident.encode()).digest()[:5]).decode().lower()[:7]
     common = {"name": name, "displayName": call.app.settings.organization}
     if call.method.api.version == "v1":
-        return common | {"owner": {"directoryCustomerId": customer}, "lifecycleState": "ACTIVE",
-                         "creationTime": "2020-01-01T00:00:00.000Z"}  # fmt: skip
-    return common | {"directoryCustomerId": customer, "state": "ACTIVE", "createTime": "2020-01-01T00:00:00Z",
-                     "updateTime": "2020-01-01T00:00:00Z", "etag": 'W/"1"'}  # fmt: skip
+        return common | {
+            "owner": {"directoryCustomerId": customer},
+            "lifecycleState": "ACTIVE",
+            "creationTime": "2020-01-01T00:00:00.000Z",
+        }
+    return common | {
+        "directoryCustomerId": customer,
+        "state": "ACTIVE",
+        "createTime": "2020-01-01T00:00:00Z",
+        "updateTime": "2020-01-01T00:00:00Z",
+        "etag": 'W/"1"',
+    }
 
 
 @SERVICE.method("cloudresourcemanager.organizations.get")

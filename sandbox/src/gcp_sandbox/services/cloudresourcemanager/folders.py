@@ -30,13 +30,26 @@ _NAME = re.compile(r"[^\W_]([\w -]{0,28}[^\W_])?")
 
 def register(service: Service) -> None:
     """Register the methods of folders."""
-    for verb, handler in (("create", create), ("get", get), ("list", list_), ("search", search), ("patch", patch),
-                          ("move", move), ("delete", delete), ("undelete", undelete)):  # fmt: skip
+    for verb, handler in (
+        ("create", create),
+        ("get", get),
+        ("list", list_),
+        ("search", search),
+        ("patch", patch),
+        ("move", move),
+        ("delete", delete),
+        ("undelete", undelete),
+    ):
         service.method(f"cloudresourcemanager.folders.{verb}")(handler)
     for verb, action in (("Create", _create), ("Update", _update), ("Move", _update), ("Undelete", _update)):
         service.action(f"{verb}Folder")(action)
-    policies.serve(service, "cloudresourcemanager.folders", lambda call: folder_resource(_ident(call.params["resource"])),
-                   "resourcemanager.folders", exists=_named)  # fmt: skip
+    policies.serve(
+        service,
+        "cloudresourcemanager.folders",
+        lambda call: folder_resource(_ident(call.params["resource"])),
+        "resourcemanager.folders",
+        exists=_named,
+    )
 
 
 # -- the tree ------------------------------------------------------------------
@@ -99,8 +112,10 @@ def _fit(app: Sandbox, doc: Doc) -> None:
     """Refuse a folder where its parent cannot take it.  Raises ApiError, which ends an operation."""
     text = f"Folder reservation failed for parent [{doc['parent']}], folder_display_name [{doc['displayName']}] due to "
     text += "constraint: "
-    if any(d["displayName"] == doc["displayName"] and d["name"] != doc["name"] and d["state"] == "ACTIVE"
-           for d in _within(app, doc["parent"])):  # fmt: skip
+    if any(
+        d["displayName"] == doc["displayName"] and d["name"] != doc["name"] and d["state"] == "ACTIVE"
+        for d in _within(app, doc["parent"])
+    ):
         text += "The folder operation violates display name uniqueness within the parent."
     elif doc["name"] in (doc["parent"], *above(app, doc["parent"])):
         text += "The folder operation would introduce a cycle."
@@ -143,9 +158,13 @@ def _start(call: Call, verb: str, doc: Doc, **metadata: str) -> Operation:
     if version == "v2":
         kind = {"@type": f"{_TYPE}v2.FolderOperation", "operationType": verb.upper()}
     return call.operation(
-        verb, doc["name"], action=f"cloudresourcemanager.{verb}Folder", args={"folder": doc, "version": version},
-        metadata=kind | metadata, extra={"prefix": f"f{verb[0].lower()}."},
-    )  # fmt: skip
+        verb,
+        doc["name"],
+        action=f"cloudresourcemanager.{verb}Folder",
+        args={"folder": doc, "version": version},
+        metadata=kind | metadata,
+        extra={"prefix": f"f{verb[0].lower()}."},
+    )
 
 
 def _response(op: Doc, doc: Doc) -> Doc:
@@ -159,7 +178,13 @@ def create(call: Call) -> Operation:
         raise _invalid("display_name", "display_name must be 1 to 30 letters, digits, spaces, hyphens and underscores")
     check_parent(call, parent, "folders.create")
     ident = str(secrets.randbelow(9 * 10**11) + 10**11)
-    doc = {"name": f"folders/{ident}", "parent": parent, "displayName": name, "state": "ACTIVE", "_by": call.principal.member}
+    doc = {
+        "name": f"folders/{ident}",
+        "parent": parent,
+        "displayName": name,
+        "state": "ACTIVE",
+        "_by": call.principal.member,
+    }
     return _start(call, "Create", doc, displayName=name, parent=parent)
 
 
@@ -241,25 +266,40 @@ def patch(call: Call) -> Doc | Operation:
 def move(call: Call) -> Operation:
     doc, target = _active(call, "folders.move"), call.body.get("destinationParent", "")
     check_parent(call, target, "folders.move")
-    return _start(call, "Move", doc | {"parent": target}, displayName=doc["displayName"], sourceParent=doc["parent"],
-                  destinationParent=target)  # fmt: skip
+    return _start(
+        call,
+        "Move",
+        doc | {"parent": target},
+        displayName=doc["displayName"],
+        sourceParent=doc["parent"],
+        destinationParent=target,
+    )
 
 
 def delete(call: Call) -> Doc | Operation:
     doc = _active(call, "folders.delete")
     parent = {"type": "folder", "id": _ident(doc["name"])}
     held = [d for d in _within(call.app, doc["name"]) if d["state"] == "ACTIVE"]
-    held += [d for _, d in call.app.store.list(projects.KIND) if d.get("parent") == parent and d["lifecycleState"] == "ACTIVE"]
+    held += [
+        d
+        for _, d in call.app.store.list(projects.KIND)
+        if d.get("parent") == parent and d["lifecycleState"] == "ACTIVE"
+    ]
     if held:
         raise ApiError(400, "Precondition check failed.", status="FAILED_PRECONDITION")
     gone = _save(call.app, doc | {"state": "DELETE_REQUESTED", "deleteTime": now()})
     if call.method.api.version == "v2":
         return _shown("v2", gone)
     return call.app.operations.finished(
-        service="cloudresourcemanager", dialect="longrunning", verb="Delete", target=doc["name"], user=call.principal.email,
-        metadata={"@type": f"{_TYPE}v3.DeleteFolderMetadata"}, response={"@type": f"{_TYPE}v3.Folder"} | gone,
+        service="cloudresourcemanager",
+        dialect="longrunning",
+        verb="Delete",
+        target=doc["name"],
+        user=call.principal.email,
+        metadata={"@type": f"{_TYPE}v3.DeleteFolderMetadata"},
+        response={"@type": f"{_TYPE}v3.Folder"} | gone,
         extra={"prefix": "fd."},
-    )  # fmt: skip
+    )
 
 
 def undelete(call: Call) -> Doc | Operation:

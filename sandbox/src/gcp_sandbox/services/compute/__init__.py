@@ -17,11 +17,14 @@ __all__ = ["SERVICE", "catalog", "cdn", "extras", "project", "setup"]
 # The rules that a default network starts with: https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
 _FIREWALLS = {
     "default-allow-icmp": ("Allow ICMP from anywhere", ["0.0.0.0/0"], [("icmp", [])]),
-    "default-allow-internal": ("Allow internal traffic on the default network", ["10.128.0.0/9"],
-                               [("tcp", ["0-65535"]), ("udp", ["0-65535"]), ("icmp", [])]),
+    "default-allow-internal": (
+        "Allow internal traffic on the default network",
+        ["10.128.0.0/9"],
+        [("tcp", ["0-65535"]), ("udp", ["0-65535"]), ("icmp", [])],
+    ),
     "default-allow-rdp": ("Allow RDP from anywhere", ["0.0.0.0/0"], [("tcp", ["3389"])]),
     "default-allow-ssh": ("Allow SSH from anywhere", ["0.0.0.0/0"], [("tcp", ["22"])]),
-}  # fmt: skip
+}
 
 
 def setup(app: Sandbox) -> None:
@@ -35,11 +38,21 @@ def _enabled(app: Sandbox, project_id: str) -> None:
         vpc.default_network(app, project_id)
         network = link(key)
         for name, (description, sources, allowed) in _FIREWALLS.items():
-            vpc.new_resource(app, f"projects/{project_id}/global/firewalls/{name}", "firewall", {
-                "description": description, "network": network, "priority": 65534, "sourceRanges": sources,
-                "direction": "INGRESS", "disabled": False, "logConfig": {"enable": False},
-                "allowed": [{"IPProtocol": p} | ({"ports": ports} if ports else {}) for p, ports in allowed],
-            })  # fmt: skip
+            vpc.new_resource(
+                app,
+                f"projects/{project_id}/global/firewalls/{name}",
+                "firewall",
+                {
+                    "description": description,
+                    "network": network,
+                    "priority": 65534,
+                    "sourceRanges": sources,
+                    "direction": "INGRESS",
+                    "disabled": False,
+                    "logConfig": {"enable": False},
+                    "allowed": [{"IPProtocol": p} | ({"ports": ports} if ports else {}) for p, ports in allowed],
+                },
+            )
     app.store.put("compute.enabled", project_id, {"time": compute_time()})
     number = (projects.find(app, project_id) or {})["projectNumber"]
     agent = f"serviceAccount:service-{number}@compute-system.iam.gserviceaccount.com"

@@ -33,15 +33,20 @@ def prepare_neg(draft: Draft) -> None:
     apps = [f for f in ("cloudRun", "cloudFunction", "appEngine", "serverlessDeployment") if f in doc]
     if kind == "SERVERLESS":
         if len(apps) != 1:
-            raise ApiError(400, "Invalid value for field 'resource': ''. Exactly one of cloud_run, app_engine, cloud_function "
-                           "or serverless_deployment must be specified for a network endpoint group of type SERVERLESS.",
-                           reason="invalid")  # fmt: skip
+            raise ApiError(
+                400,
+                "Invalid value for field 'resource': ''. Exactly one of cloud_run, app_engine, cloud_function "
+                "or serverless_deployment must be specified for a network endpoint group of type SERVERLESS.",
+                reason="invalid",
+            )
         run = doc.get("cloudRun", {"service": "x"})
         if not run.get("service") and not run.get("urlMask"):
             raise invalid("cloudRun", "", "Either service or url_mask must be specified.")
         for field in ("network", "subnetwork", "defaultPort"):
             if doc.get(field):
-                raise invalid(field, doc[field], f"{field} is not supported for network endpoint groups of type SERVERLESS.")
+                raise invalid(
+                    field, doc[field], f"{field} is not supported for network endpoint groups of type SERVERLESS."
+                )
     elif apps:
         raise invalid(apps[0], "", f"It is not supported for network endpoint groups of type {kind}.")
     elif kind.startswith("GCE_VM") and not draft.region:
@@ -68,11 +73,14 @@ def prepare_backend(draft: Draft) -> None:
         doc.setdefault("enableCDN", False)
     if doc.get("enableCDN"):
         _cdn(doc)
-        doc["cdnPolicy"].setdefault("cacheKeyPolicy", {"includeHost": True, "includeProtocol": True, "includeQueryString": True})
+        doc["cdnPolicy"].setdefault(
+            "cacheKeyPolicy", {"includeHost": True, "includeProtocol": True, "includeQueryString": True}
+        )
     old_scheme = (draft.old or doc)["loadBalancingScheme"]
     if old_scheme != scheme and (draft.old or {}).get("externalManagedMigrationState") != "TEST_ALL_TRAFFIC":
-        raise invalid("loadBalancingScheme", scheme, "Load balancing scheme cannot be changed from "
-                      f"{old_scheme} to {scheme}.")  # fmt: skip
+        raise invalid(
+            "loadBalancingScheme", scheme, f"Load balancing scheme cannot be changed from {old_scheme} to {scheme}."
+        )
     _iap(draft)
     tls = doc.get("securitySettings", {})
     if tls.get("clientTlsPolicy"):
@@ -96,8 +104,12 @@ def _numbered(draft: Draft, name: str) -> str:
 def _cdn(doc: Doc) -> None:
     policy = doc.setdefault("cdnPolicy", {})
     mode = policy.setdefault("cacheMode", "CACHE_ALL_STATIC")
-    for field, value in {"negativeCaching": False, "requestCoalescing": True, "serveWhileStale": 0,
-                         "signedUrlCacheMaxAgeSec": "0"}.items():  # fmt: skip
+    for field, value in {
+        "negativeCaching": False,
+        "requestCoalescing": True,
+        "serveWhileStale": 0,
+        "signedUrlCacheMaxAgeSec": "0",
+    }.items():
         policy.setdefault(field, value)
     if mode != "USE_ORIGIN_HEADERS":
         policy.setdefault("clientTtl", 3600)
@@ -133,8 +145,11 @@ def _iap(draft: Draft) -> None:
         has_secret = iap["oauth2ClientSecretSha256"] != _secret_hash("")
         if bool(iap["oauth2ClientId"].strip()) != has_secret:
             absent = "oauth2ClientSecret" if not has_secret else "oauth2ClientId"
-            raise invalid(f"iap.{absent}", "", "Both the OAuth2 client ID and the OAuth2 client secret must be specified, or "
-                          "neither of them.")  # fmt: skip
+            raise invalid(
+                f"iap.{absent}",
+                "",
+                "Both the OAuth2 client ID and the OAuth2 client secret must be specified, or neither of them.",
+            )
         if doc.get("enableCDN"):
             raise invalid("iap", "", "IAP and Cloud CDN cannot both be enabled on a backend service.")
 
@@ -142,8 +157,10 @@ def _iap(draft: Draft) -> None:
 def _backends(draft: Draft) -> None:
     doc = draft.doc
     backends = doc.get("backends", [])
-    groups = [(i, b.get("group", ""), find(draft.app, key_of(b["group"])) if b.get("group") else None)
-              for i, b in enumerate(backends)]  # fmt: skip
+    groups = [
+        (i, b.get("group", ""), find(draft.app, key_of(b["group"])) if b.get("group") else None)
+        for i, b in enumerate(backends)
+    ]
     for i, group, _ in groups:
         if not group:
             raise missing(f"resource.backends[{i}].group")
@@ -154,17 +171,29 @@ def _backends(draft: Draft) -> None:
         for i, backend in enumerate(backends):
             backend.setdefault("balancingMode", "UTILIZATION")
             backend.setdefault("capacityScaler", 1.0)
-            if groups[i][2] and doc["loadBalancingScheme"].startswith("EXTERNAL") and not doc.get("healthChecks") and (
-                groups[i][2].get("networkEndpointType") not in ("INTERNET_FQDN_PORT", "INTERNET_IP_PORT")):  # fmt: skip
-                raise invalid("healthChecks", "", "A backend service must have a health check for this type of backend.")
+            if (
+                groups[i][2]
+                and doc["loadBalancingScheme"].startswith("EXTERNAL")
+                and not doc.get("healthChecks")
+                and (groups[i][2].get("networkEndpointType") not in ("INTERNET_FQDN_PORT", "INTERNET_IP_PORT"))
+            ):
+                raise invalid(
+                    "healthChecks", "", "A backend service must have a health check for this type of backend."
+                )
         return
     if len(serverless) != len(groups):
-        raise ApiError(400, "Serverless network endpoint groups cannot be mixed with other backends in a backend service.",
-                       reason="invalid")  # fmt: skip
+        raise ApiError(
+            400,
+            "Serverless network endpoint groups cannot be mixed with other backends in a backend service.",
+            reason="invalid",
+        )
     what = "is not supported for a backend service with Serverless network endpoint groups."
     if doc.get("healthChecks"):
-        raise invalid("healthChecks", doc["healthChecks"][0],
-                      "A backend service cannot have a healthcheck with Serverless network endpoint group backends.")  # fmt: skip
+        raise invalid(
+            "healthChecks",
+            doc["healthChecks"][0],
+            "A backend service cannot have a healthcheck with Serverless network endpoint group backends.",
+        )
     if doc.get("timeoutSec", 30) != 30:
         raise invalid("timeoutSec", doc["timeoutSec"], f"Timeout sec {what}")
     if doc.get("portName", "http") != "http":
@@ -175,8 +204,11 @@ def _backends(draft: Draft) -> None:
     for i, group, neg in serverless:
         region = (neg or {})["region"]
         if region in seen:
-            raise invalid(f"backends[{i}].group", group, "A backend service cannot have more than one Serverless network "
-                          "endpoint group per region.")  # fmt: skip
+            raise invalid(
+                f"backends[{i}].group",
+                group,
+                "A backend service cannot have more than one Serverless network endpoint group per region.",
+            )
         seen.add(region)
         backend = backends[i]
         if backend.get("balancingMode", "UTILIZATION") != "UTILIZATION":
@@ -226,8 +258,12 @@ def _one_default(part: Doc, where: str) -> None:
     action = part.get("defaultRouteAction", {})
     given = [f for f in ("defaultService", "defaultUrlRedirect") if part.get(f)]
     if len(given) > 1 or not given and not (action.get("weightedBackendServices") or action):
-        raise invalid(f"{where}defaultService", part.get("defaultService", ""), "Exactly one of defaultService, "
-                      "defaultUrlRedirect or defaultRouteAction.weightedBackendServices must be specified.")  # fmt: skip
+        raise invalid(
+            f"{where}defaultService",
+            part.get("defaultService", ""),
+            "Exactly one of defaultService, "
+            "defaultUrlRedirect or defaultRouteAction.weightedBackendServices must be specified.",
+        )
 
 
 def _redirects(value: Any) -> list[Doc]:
@@ -272,8 +308,11 @@ def prepare_https_proxy(draft: Draft) -> None:
         doc.setdefault("quicOverride", "NONE")
     certificates = doc.get("sslCertificates", [])
     if not certificates and not doc.get("certificateMap") and not doc.get("serverTlsPolicy"):
-        raise ApiError(400, "At least 1 SSL certificate must be specified for setting SSL certificates in "
-                       "TargetHttpsProxy.", reason="invalid")  # fmt: skip
+        raise ApiError(
+            400,
+            "At least 1 SSL certificate must be specified for setting SSL certificates in TargetHttpsProxy.",
+            reason="invalid",
+        )
     if len(certificates) > 15:
         raise invalid("sslCertificates", len(certificates), "At most 15 SSL certificates can be specified.")
     if len(set(certificates)) != len(certificates):
@@ -360,7 +399,10 @@ def _address(draft: Draft) -> None:
             raise invalid("IPAddress", given, "Invalid IP address specified.")
     for key, other in draft.app.store.list("compute.forwardingRules"):
         same = (other.get("IPAddress"), other.get("portRange"), other.get("IPProtocol")) == (
-            given, doc.get("portRange"), doc.get("IPProtocol"))  # fmt: skip
+            given,
+            doc.get("portRange"),
+            doc.get("IPProtocol"),
+        )
         if same and key != draft.key and other["loadBalancingScheme"] != "INTERNAL_SELF_MANAGED":
             raise invalid("IPAddress", given, "Specified IP address is in-use and would result in a conflict.")
 
@@ -384,8 +426,14 @@ def _schemes(draft: Draft) -> None:
 
 # -- health checks, SSL policies, security policies ------------------------
 
-_CHECKS = {"HTTP": ("httpHealthCheck", 80), "HTTPS": ("httpsHealthCheck", 443), "HTTP2": ("http2HealthCheck", 443),
-           "TCP": ("tcpHealthCheck", 80), "SSL": ("sslHealthCheck", 443), "GRPC": ("grpcHealthCheck", None)}  # fmt: skip
+_CHECKS = {
+    "HTTP": ("httpHealthCheck", 80),
+    "HTTPS": ("httpsHealthCheck", 443),
+    "HTTP2": ("http2HealthCheck", 443),
+    "TCP": ("tcpHealthCheck", 80),
+    "SSL": ("sslHealthCheck", 443),
+    "GRPC": ("grpcHealthCheck", None),
+}
 
 
 def prepare_health_check(draft: Draft) -> None:
@@ -415,13 +463,30 @@ def _suites(*names: str) -> list[str]:
     return [f"TLS_{name}" for name in names]
 
 
-_RESTRICTED = [f"TLS_ECDHE_{key}_WITH_{cipher}" for key in ("ECDSA", "RSA") for cipher in
-               ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")]  # fmt: skip
-_MODERN = sorted(_RESTRICTED + [f"TLS_ECDHE_{key}_WITH_AES_{bits}_CBC_SHA" for key in ("ECDSA", "RSA") for bits in (128, 256)])
-_COMPATIBLE = sorted(_MODERN + _suites("RSA_WITH_3DES_EDE_CBC_SHA", "RSA_WITH_AES_128_CBC_SHA", "RSA_WITH_AES_128_GCM_SHA256",
-                                       "RSA_WITH_AES_256_CBC_SHA", "RSA_WITH_AES_256_GCM_SHA384"))  # fmt: skip
-PROFILES = {"COMPATIBLE": _COMPATIBLE, "MODERN": _MODERN, "RESTRICTED": _RESTRICTED,
-            "FIPS_202205": [s for s in _RESTRICTED if "AES" in s]}  # fmt: skip
+_RESTRICTED = [
+    f"TLS_ECDHE_{key}_WITH_{cipher}"
+    for key in ("ECDSA", "RSA")
+    for cipher in ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
+]
+_MODERN = sorted(
+    _RESTRICTED + [f"TLS_ECDHE_{key}_WITH_AES_{bits}_CBC_SHA" for key in ("ECDSA", "RSA") for bits in (128, 256)]
+)
+_COMPATIBLE = sorted(
+    _MODERN
+    + _suites(
+        "RSA_WITH_3DES_EDE_CBC_SHA",
+        "RSA_WITH_AES_128_CBC_SHA",
+        "RSA_WITH_AES_128_GCM_SHA256",
+        "RSA_WITH_AES_256_CBC_SHA",
+        "RSA_WITH_AES_256_GCM_SHA384",
+    )
+)
+PROFILES = {
+    "COMPATIBLE": _COMPATIBLE,
+    "MODERN": _MODERN,
+    "RESTRICTED": _RESTRICTED,
+    "FIPS_202205": [s for s in _RESTRICTED if "AES" in s],
+}
 
 
 def prepare_ssl_policy(draft: Draft) -> None:
@@ -445,10 +510,15 @@ def prepare_security_policy(draft: Draft) -> None:
     doc = draft.doc
     rules = doc.setdefault("rules", [])
     if not any(rule.get("priority") == 2147483647 for rule in rules):
-        rules.append({
-            "action": "allow", "description": "default rule", "priority": 2147483647, "preview": False,
-            "match": {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["*"]}},
-        })  # fmt: skip
+        rules.append(
+            {
+                "action": "allow",
+                "description": "default rule",
+                "priority": 2147483647,
+                "preview": False,
+                "match": {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["*"]}},
+            }
+        )
     for rule in rules:
         rule["kind"] = "compute#securityPolicyRule"
         rule.setdefault("preview", False)

@@ -54,7 +54,6 @@ def find(app: Sandbox, key: str) -> Doc | None:
     return app.store.peek(kind_of(key), key)
 
 
-
 def invalid(field: str, value: Any, why: str, *, reason: str = "invalid") -> ApiError:
     """400 for one field of the resource."""
     if isinstance(value, bool):

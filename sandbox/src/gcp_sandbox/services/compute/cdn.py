@@ -25,7 +25,9 @@ def _kind(call: Call) -> Kind:
 def _change(call: Call, key: str, old: Doc, names: list[str]) -> Operation:
     doc = copy.deepcopy(old)
     doc.setdefault("cdnPolicy", {})["signedUrlKeyNames"] = names
-    return operate(call, _kind(call), key, call.method.id.rsplit(".", 1)[1], change(call, _kind(call), key, old, doc, {}))
+    return operate(
+        call, _kind(call), key, call.method.id.rsplit(".", 1)[1], change(call, _kind(call), key, old, doc, {})
+    )
 
 
 for _resource in ("backendServices", "backendBuckets"):

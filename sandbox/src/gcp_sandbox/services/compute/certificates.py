@@ -55,7 +55,9 @@ def _managed(doc: Doc) -> None:
 
 
 def _label(text: str) -> bool:
-    return 0 < len(text) <= 63 and text.replace("-", "a").isalnum() and not text.startswith("-") and not text.endswith("-")
+    return (
+        0 < len(text) <= 63 and text.replace("-", "a").isalnum() and not text.startswith("-") and not text.endswith("-")
+    )
 
 
 def _self_managed(doc: Doc) -> None:
@@ -69,18 +71,25 @@ def _self_managed(doc: Doc) -> None:
     try:
         certificate = x509.load_pem_x509_certificates(pem.encode())[0]
     except ValueError:
-        raise ApiError(400, "The SSL certificate could not be parsed.", reason="sslCertificateCouldNotParseCert") from None
+        raise ApiError(
+            400, "The SSL certificate could not be parsed.", reason="sslCertificateCouldNotParseCert"
+        ) from None
     try:
         private = serialization.load_pem_private_key(key.encode(), None)
     except (ValueError, TypeError):
         raise ApiError(400, "The SSL key could not be parsed.", reason="sslCertificateCouldNotParseKey") from None
-    ours, theirs = (k.public_bytes(serialization.Encoding.DER, _PUBLIC)
-                    for k in (private.public_key(), certificate.public_key()))  # fmt: skip
+    ours, theirs = (
+        k.public_bytes(serialization.Encoding.DER, _PUBLIC) for k in (private.public_key(), certificate.public_key())
+    )
     if ours != theirs:
         text = "The SSL certificate and the private key do not match."
         raise ApiError(400, text, reason="sslCertificateKeyMismatch")
-    doc |= {"certificate": pem, "selfManaged": {"certificate": pem}, "_privateKey": key,
-            "expireTime": _stamp(certificate.not_valid_after_utc)}  # fmt: skip
+    doc |= {
+        "certificate": pem,
+        "selfManaged": {"certificate": pem},
+        "_privateKey": key,
+        "expireTime": _stamp(certificate.not_valid_after_utc),
+    }
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         doc["subjectAlternativeNames"] = names.get_values_for_type(x509.DNSName)

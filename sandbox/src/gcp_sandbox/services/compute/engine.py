@@ -43,15 +43,39 @@ if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 # What the server alone writes, in every resource.
-_OUTPUT = frozenset({"kind", "id", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "usedBy", "users",
-                     "labelFingerprint", "fingerprint"})  # fmt: skip
+_OUTPUT = frozenset(
+    {
+        "kind",
+        "id",
+        "selfLink",
+        "selfLinkWithId",
+        "creationTimestamp",
+        "region",
+        "zone",
+        "usedBy",
+        "users",
+        "labelFingerprint",
+        "fingerprint",
+    }
+)
 _KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
 _PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list"}
 _ON_PROJECT = ("list", "aggregatedList")
 # Fields whose links a recorder of the beta API rewrote to v1 with the URLs of its requests (see --recorded-links);
 # its clients of v1 itself, for whom nothing was rewritten, are those that do not ask for alt=json.
-_REWRITTEN = ("items", "network", "networkProfile", "region", "selfLink", "selfLinkWithId", "subnetworks", "target",
-              "targetLink", "zone", "nextHopGateway")  # fmt: skip
+_REWRITTEN = (
+    "items",
+    "network",
+    "networkProfile",
+    "region",
+    "selfLink",
+    "selfLinkWithId",
+    "subnetworks",
+    "target",
+    "targetLink",
+    "zone",
+    "nextHopGateway",
+)
 
 
 # -- registration ----------------------------------------------------------
@@ -61,20 +85,33 @@ def declare(kind: Kind) -> None:
     """Make a kind known and register its methods."""
     KINDS[kind.store] = kind
     generic: dict[str, Callable[[Kind, Call], Answer | Awaitable[Answer]]] = {
-        "insert": insert, "get": get, "list": list_, "delete": delete, "patch": patch, "update": update,
-        "aggregatedList": aggregated, "setLabels": set_labels, "getIamPolicy": get_policy,
-        "setIamPolicy": set_policy, "testIamPermissions": test_permissions,
-    }  # fmt: skip
+        "insert": insert,
+        "get": get,
+        "list": list_,
+        "delete": delete,
+        "patch": patch,
+        "update": update,
+        "aggregatedList": aggregated,
+        "setLabels": set_labels,
+        "getIamPolicy": get_policy,
+        "setIamPolicy": set_policy,
+        "testIamPermissions": test_permissions,
+    }
     for resource in kind.resources:
         for verb in ("insert get list delete " + kind.verbs).split():
             if verb == "aggregatedList" and resource != kind.collection:
                 continue  # only the resource that is named as the collection has it
             permission = "" if verb == "testIamPermissions" else f"compute.{resource}.{_PERMISSION.get(verb, verb)}"
             where = None if verb in _ON_PROJECT else partial(_full_name, kind)
-            SERVICE.method(f"compute.{resource}.{verb}", permission=permission, resource=where)(partial(generic[verb], kind))
+            SERVICE.method(f"compute.{resource}.{verb}", permission=permission, resource=where)(
+                partial(generic[verb], kind)
+            )
         for verb in kind.setters:
-            SERVICE.method(f"compute.{resource}.{verb}", permission=f"compute.{resource}.{verb}",
-                           resource=partial(_full_name, kind))(partial(setter, kind))  # fmt: skip
+            SERVICE.method(
+                f"compute.{resource}.{verb}",
+                permission=f"compute.{resource}.{verb}",
+                resource=partial(_full_name, kind),
+            )(partial(setter, kind))
 
 
 def _full_name(kind: Kind, call: Call) -> str:
@@ -168,10 +205,17 @@ def aggregated(kind: Kind, call: Call) -> Doc:
     path = f"{prefix}aggregated/{kind.collection}"
     out: Doc = {"kind": f"compute#{kind.singular}AggregatedList", "id": path, "items": {}}
     for scope, docs in by_scope.items():
-        out["items"][scope] = {kind.collection: docs} if docs else {
-            "warning": {"code": "NO_RESULTS_ON_PAGE", "message": f"No results for the scope '{scope}'.",
-                        "data": [{"key": "scope", "value": scope}]}
-        }  # fmt: skip
+        out["items"][scope] = (
+            {kind.collection: docs}
+            if docs
+            else {
+                "warning": {
+                    "code": "NO_RESULTS_ON_PAGE",
+                    "message": f"No results for the scope '{scope}'.",
+                    "data": [{"key": "scope", "value": scope}],
+                }
+            }
+        )
     if following:
         out["nextPageToken"] = following
     return render(call, out | {"selfLink": link(path)})
@@ -267,9 +311,12 @@ def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
             raise invalid(field, "", f"'{field}' must be specified.") if "." in field else missing(f"resource.{field}")
     draft = Draft(call.app, call, kind, key, scope, doc, dict(doc))
     draft.doc |= {
-        "kind": f"compute#{kind.singular}", "id": number, "creationTimestamp": compute_time(), "name": key.rsplit("/", 1)[1],
+        "kind": f"compute#{kind.singular}",
+        "id": number,
+        "creationTimestamp": compute_time(),
+        "name": key.rsplit("/", 1)[1],
         "selfLink": link(key),
-    }  # fmt: skip
+    }
     if kind.with_id:
         draft.doc["selfLinkWithId"] = link(f"{key.rsplit('/', 1)[0]}/{number}")
     if "/" in scope:
@@ -328,7 +375,9 @@ async def patch(kind: Kind, call: Call) -> Operation:
     """JSON merge patch: null takes a field away."""
     key, old = changing(kind, call)
     raw = json.loads(await call.request.read() or b"{}")
-    given = _accepted(kind, call.body) | {k: v for k, v in call.body.items() if k in ("fingerprint", "labelFingerprint")}
+    given = _accepted(kind, call.body) | {
+        k: v for k, v in call.body.items() if k in ("fingerprint", "labelFingerprint")
+    }
     doc = _merge(copy.deepcopy(old), _accepted(kind, call.body), raw)
     done = change(call, kind, key, old, doc, given)
     return operate(call, kind, key, "patch", done)
@@ -356,7 +405,9 @@ def update(kind: Kind, call: Call) -> Operation:
     for field in kind.required:
         if call.body.get(field) in (None, "", []):
             raise missing(f"resource.{field}")
-    done = change(call, kind, key, old, copy.deepcopy(kept) | _accepted(kind, call.body) | {"name": old["name"]}, call.body)
+    done = change(
+        call, kind, key, old, copy.deepcopy(kept) | _accepted(kind, call.body) | {"name": old["name"]}, call.body
+    )
     return operate(call, kind, key, "update", done)
 
 
@@ -388,9 +439,15 @@ def set_labels(kind: Kind, call: Call) -> Operation:
     done = change(call, kind, key, old, doc, {})
     # Google answers this one when it is done (recorded).
     return call.app.operations.finished(
-        service="compute", dialect="compute", verb="setLabels", target=link(key),
-        user=call.principal.email, project=call.project_id, scope=key.rsplit("/", 2)[0], extra={"targetId": done["id"]},
-    )  # fmt: skip
+        service="compute",
+        dialect="compute",
+        verb="setLabels",
+        target=link(key),
+        user=call.principal.email,
+        project=call.project_id,
+        scope=key.rsplit("/", 2)[0],
+        extra={"targetId": done["id"]},
+    )
 
 
 def delete(kind: Kind, call: Call) -> Operation:

@@ -28,7 +28,9 @@ def _operation(call: Call) -> Operation:
     path = f"projects/{call.project_id}/{places.scope(call)}"
     op = call.app.operations.get(call.params["operation"])
     if op is None:
-        op = next((o for o in call.app.operations.all(service="compute") if o["number"] == call.params["operation"]), None)
+        op = next(
+            (o for o in call.app.operations.all(service="compute") if o["number"] == call.params["operation"]), None
+        )
     if op is None or op["service"] != "compute" or op["scope"] != path:
         raise not_found(f"{path}/operations/{call.params['operation']}")
     return op
@@ -92,10 +94,17 @@ def _add_peering(call: Call) -> Operation:
     other = call.app.store.get(_NETWORKS.store, peer)
     back = [p for p in (other or {}).get("peerings", ()) if p["network"] == link(key)]
     defaults = {
-        "name": name, "network": link(peer), "autoCreateRoutes": True, "exchangeSubnetRoutes": True,
-        "exportCustomRoutes": False, "importCustomRoutes": False, "exportSubnetRoutesWithPublicIp": True,
-        "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY", "updateStrategy": "INDEPENDENT",
-    }  # fmt: skip
+        "name": name,
+        "network": link(peer),
+        "autoCreateRoutes": True,
+        "exchangeSubnetRoutes": True,
+        "exportCustomRoutes": False,
+        "importCustomRoutes": False,
+        "exportSubnetRoutesWithPublicIp": True,
+        "importSubnetRoutesWithPublicIp": False,
+        "stackType": "IPV4_ONLY",
+        "updateStrategy": "INDEPENDENT",
+    }
     peerings.append(defaults | _writable(wanted) | _state(bool(back)))
     _store_network(call, key, doc)
     for peering in back:
@@ -169,10 +178,16 @@ def _peering_routes(call: Call) -> Doc:
             source = link(key) if direction == "OUTGOING" else peering["network"]
             for _, subnet in call.app.store.list("compute.subnetworks"):
                 if subnet["network"] == source:
-                    items += [{
-                        "destRange": text, "type": "SUBNET_PEERING_ROUTE", "priority": 0,
-                        "nextHopRegion": subnet["region"].rsplit("/", 1)[1], "imported": region is not None,
-                    } for text in vpc.ipv4_ranges(subnet)]  # fmt: skip
+                    items += [
+                        {
+                            "destRange": text,
+                            "type": "SUBNET_PEERING_ROUTE",
+                            "priority": 0,
+                            "nextHopRegion": subnet["region"].rsplit("/", 1)[1],
+                            "imported": region is not None,
+                        }
+                        for text in vpc.ipv4_ranges(subnet)
+                    ]
     return {k: v for k, v in collection(call, "exchangedPeeringRoutes", key, items).items() if k != "id"}
 
 
@@ -192,7 +207,11 @@ def _to_custom(call: Call) -> Operation:
 @SERVICE.method("compute.networks.getEffectiveFirewalls", permission="compute.networks.getEffectiveFirewalls")
 def _effective(call: Call) -> Doc:
     key, _ = existing(_NETWORKS, call)
-    rules = [d for _, d in call.app.store.list("compute.firewalls", f"projects/{call.project_id}/") if d["network"] == link(key)]
+    rules = [
+        d
+        for _, d in call.app.store.list("compute.firewalls", f"projects/{call.project_id}/")
+        if d["network"] == link(key)
+    ]
     return {"firewalls": rules} if rules else {}
 
 
@@ -214,9 +233,10 @@ def _secondary(doc: Doc) -> Doc:
 def _usable(call: Call) -> Doc:
     items = [
         {k: doc[k] for k in ("network", "ipCidrRange", "purpose", "role", "stackType", "ipv6AccessType") if k in doc}
-        | {"subnetwork": doc["selfLink"]} | _secondary(doc)
+        | {"subnetwork": doc["selfLink"]}
+        | _secondary(doc)
         for _, doc in call.app.store.list("compute.subnetworks", f"projects/{call.project_id}/")
-    ]  # fmt: skip
+    ]
     return collection(call, "usableSubnetworksAggregated", f"projects/{call.project_id}/aggregated/subnetworks", items)
 
 
@@ -228,8 +248,12 @@ def _usable(call: Call) -> Doc:
 def _validate(call: Call) -> Doc:
     matchers = [m.get("name") for m in call.body.get("resource", {}).get("pathMatchers", ())]
     rules = call.body.get("resource", {}).get("hostRules", ())
-    errors = [f"Path matcher '{r.get('pathMatcher')}' is not defined." for r in rules if r.get("pathMatcher") not in matchers]
-    return {"result": {"loadSucceeded": not errors, "testPassed": not errors} | ({"loadErrors": errors} if errors else {})}
+    errors = [
+        f"Path matcher '{r.get('pathMatcher')}' is not defined." for r in rules if r.get("pathMatcher") not in matchers
+    ]
+    return {
+        "result": {"loadSucceeded": not errors, "testPassed": not errors} | ({"loadErrors": errors} if errors else {})
+    }
 
 
 @SERVICE.method("compute.urlMaps.invalidateCache", permission="compute.urlMaps.invalidateCache")
@@ -270,8 +294,12 @@ _NEGS = KINDS["compute.networkEndpointGroups"]
 def _group(call: Call) -> tuple[str, Doc]:
     key, doc = existing(_NEGS, call)
     if doc["networkEndpointType"] == "SERVERLESS":
-        raise ApiError(400, f"Invalid value for field 'networkEndpointGroup': '{doc['name']}'. Network endpoint groups of type "
-                       "SERVERLESS have no endpoints.", reason="invalid")  # fmt: skip
+        raise ApiError(
+            400,
+            f"Invalid value for field 'networkEndpointGroup': '{doc['name']}'. Network endpoint groups of type "
+            "SERVERLESS have no endpoints.",
+            reason="invalid",
+        )
     return key, doc
 
 
@@ -283,8 +311,12 @@ for _resource in _NEGS.resources:
         found = [{"networkEndpoint": e} for e in doc.get("_endpoints", [])]
         return collection(call, "networkEndpointGroupsListNetworkEndpoints", key, found)
 
-    @SERVICE.method(f"compute.{_resource}.attachNetworkEndpoints", permission=f"compute.{_resource}.attachNetworkEndpoints")
-    @SERVICE.method(f"compute.{_resource}.detachNetworkEndpoints", permission=f"compute.{_resource}.detachNetworkEndpoints")
+    @SERVICE.method(
+        f"compute.{_resource}.attachNetworkEndpoints", permission=f"compute.{_resource}.attachNetworkEndpoints"
+    )
+    @SERVICE.method(
+        f"compute.{_resource}.detachNetworkEndpoints", permission=f"compute.{_resource}.detachNetworkEndpoints"
+    )
     def _move_endpoints(call: Call) -> Operation:
         key, doc = _group(call)
         verb = call.method.id.rsplit(".", 1)[1]
@@ -312,7 +344,9 @@ def _at(call: Call, rules: list[Doc]) -> int:
     for i, rule in enumerate(rules):
         if rule["priority"] == priority:
             return i
-    raise ApiError(400, f"Invalid value for field 'priority': '{priority}'. The rule priority does not exist.", reason="invalid")
+    raise ApiError(
+        400, f"Invalid value for field 'priority': '{priority}'. The rule priority does not exist.", reason="invalid"
+    )
 
 
 for _resource in _POLICIES.resources:

@@ -33,8 +33,11 @@ def page(items: list[Doc], params: dict[str, Any]) -> tuple[list[Doc], str]:
             raise ApiError(400, f"Invalid value for field 'pageToken': '{token}'.", reason="invalid") from None
     size = params.get("maxResults", 500)
     if not 0 <= size <= 500:
-        raise ApiError(400, f"Invalid value for field 'maxResults': '{size}'. Value must be in the range [0, 500].",
-                       reason="invalid")  # fmt: skip
+        raise ApiError(
+            400,
+            f"Invalid value for field 'maxResults': '{size}'. Value must be in the range [0, 500].",
+            reason="invalid",
+        )
     end = start + (size or 500)
     following = base64.urlsafe_b64encode(str(end).encode()).decode() if end < len(items) else ""
     return items[start:end], following
@@ -60,7 +63,9 @@ def matches(text: str) -> Test:
 
 
 def _bad(text: str) -> ApiError:
-    return ApiError(400, f"Invalid value for field 'filter': '{text}'. Invalid list filter expression.", reason="invalid")
+    return ApiError(
+        400, f"Invalid value for field 'filter': '{text}'. Invalid list filter expression.", reason="invalid"
+    )
 
 
 class _Parser:

@@ -28,8 +28,13 @@ def prepare_endpoint(draft: Draft) -> None:
     service, network = draft.target("target") if "/" in doc["target"] else None, draft.target("network")
     doc.setdefault("pscConnectionStatus", _status(service, draft) if service else "ACCEPTED")
     if service is None and network is not None:
-        registration = {"namespace": f"goog-psc-{network['name']}-{network['id']}", "serviceDirectoryRegion": "us-central1"}
-        doc["serviceDirectoryRegistrations"] = [registration | r for r in doc.get("serviceDirectoryRegistrations", [{}])]
+        registration = {
+            "namespace": f"goog-psc-{network['name']}-{network['id']}",
+            "serviceDirectoryRegion": "us-central1",
+        }
+        doc["serviceDirectoryRegistrations"] = [
+            registration | r for r in doc.get("serviceDirectoryRegistrations", [{}])
+        ]
 
 
 def _status(service: Doc, draft: Draft) -> str:
@@ -41,7 +46,11 @@ def _status(service: Doc, draft: Draft) -> str:
     )
     if rejected.intersection(ours):
         return "REJECTED"
-    return "ACCEPTED" if service["connectionPreference"] == "ACCEPT_AUTOMATIC" or accepted.intersection(ours) else "PENDING"
+    return (
+        "ACCEPTED"
+        if service["connectionPreference"] == "ACCEPT_AUTOMATIC" or accepted.intersection(ours)
+        else "PENDING"
+    )
 
 
 def rule_operation(private: str) -> Callable[[Doc], str]:
@@ -65,6 +74,13 @@ def prepare_attachment(draft: Draft) -> None:
 def attachment_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
     """The endpoints that consumers have made for a published service."""
     rules = [rule for _, rule in app.store.list("compute.forwardingRules") if rule.get("target") == link(key)]
-    ends = [{"endpoint": r["selfLink"], "consumerNetwork": r["network"], "pscConnectionId": r["pscConnectionId"],
-             "status": r["pscConnectionStatus"]} for r in rules]  # fmt: skip
+    ends = [
+        {
+            "endpoint": r["selfLink"],
+            "consumerNetwork": r["network"],
+            "pscConnectionId": r["pscConnectionId"],
+            "status": r["pscConnectionStatus"],
+        }
+        for r in rules
+    ]
     return {"connectedEndpoints": ends} if ends else {}

@@ -13,26 +13,41 @@ _CREATED = "1969-12-31T16:00:00.000-08:00"
 def _quotas(call: Call, region: str = "") -> list[Doc]:
     table = REGION_QUOTAS if region else GLOBAL_QUOTAS
     where = f"regions/{region}" if region else ""
-    return [{"metric": m, "limit": float(limit(call, m, region) or 0), "usage": float(used(call, m, where))} for m in table]
+    return [
+        {"metric": m, "limit": float(limit(call, m, region) or 0), "usage": float(used(call, m, where))} for m in table
+    ]
 
 
 def _region(call: Call, name: str) -> Doc:
     path = f"projects/{call.project_id}/regions/{name}"
     return {
-        "kind": "compute#region", "id": str(1000 + 10 * list(REGIONS).index(name)), "creationTimestamp": _CREATED, "name": name,
-        "description": name, "status": "UP", "zones": [link(f"projects/{call.project_id}/zones/{z}") for z in zones(name)],
-        "quotas": _quotas(call, name), "selfLink": link(path), "supportsPzs": False,
-    }  # fmt: skip
+        "kind": "compute#region",
+        "id": str(1000 + 10 * list(REGIONS).index(name)),
+        "creationTimestamp": _CREATED,
+        "name": name,
+        "description": name,
+        "status": "UP",
+        "zones": [link(f"projects/{call.project_id}/zones/{z}") for z in zones(name)],
+        "quotas": _quotas(call, name),
+        "selfLink": link(path),
+        "supportsPzs": False,
+    }
 
 
 def _zone(call: Call, name: str) -> Doc:
     project = f"projects/{call.project_id}"
     return {
-        "kind": "compute#zone", "id": str(2000 + zones().index(name)), "creationTimestamp": _CREATED, "name": name,
-        "description": name, "status": "UP", "region": link(f"{project}/regions/{name[:-2]}"),
-        "selfLink": link(f"{project}/zones/{name}"), "availableCpuPlatforms": ["Intel Broadwell", "Intel Skylake"],
+        "kind": "compute#zone",
+        "id": str(2000 + zones().index(name)),
+        "creationTimestamp": _CREATED,
+        "name": name,
+        "description": name,
+        "status": "UP",
+        "region": link(f"{project}/regions/{name[:-2]}"),
+        "selfLink": link(f"{project}/zones/{name}"),
+        "availableCpuPlatforms": ["Intel Broadwell", "Intel Skylake"],
         "supportsPzs": False,
-    }  # fmt: skip
+    }
 
 
 @SERVICE.method("compute.regions.get", permission="compute.regions.get")
@@ -63,9 +78,16 @@ def _list_zones(call: Call) -> Doc:
 def _get_project(call: Call) -> Doc:
     name, number = call.project_id, call.project_number
     return {
-        "kind": "compute#project", "id": number, "creationTimestamp": (call.project or {})["createTime"], "name": name,
-        "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "nSCzYVtHjUA="}, "quotas": _quotas(call),
-        "selfLink": link(f"projects/{name}"), "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
-        "defaultServiceAccount": f"{number}-compute@developer.gserviceaccount.com", "defaultNetworkTier": "PREMIUM",
-        "cloudArmorTier": "CA_STANDARD", "vmDnsSetting": "ZONAL_ONLY",
-    }  # fmt: skip
+        "kind": "compute#project",
+        "id": number,
+        "creationTimestamp": (call.project or {})["createTime"],
+        "name": name,
+        "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "nSCzYVtHjUA="},
+        "quotas": _quotas(call),
+        "selfLink": link(f"projects/{name}"),
+        "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
+        "defaultServiceAccount": f"{number}-compute@developer.gserviceaccount.com",
+        "defaultNetworkTier": "PREMIUM",
+        "cloudArmorTier": "CA_STANDARD",
+        "vmDnsSetting": "ZONAL_ONLY",
+    }

@@ -73,8 +73,9 @@ def shown_users(app: Sandbox, key: str) -> list[str]:
     """As users, for display: Google shows a user for a moment longer than it is there (recorded)."""
     out = users(app, key)
     now = time.monotonic()
-    return out + [k for k, (keys, when) in _parted.get(app, {}).items()
-                  if key in keys and now - when <= _LAG and k not in out]  # fmt: skip
+    return out + [
+        k for k, (keys, when) in _parted.get(app, {}).items() if key in keys and now - when <= _LAG and k not in out
+    ]
 
 
 def resolve(draft: Draft, value: Any, path: str = "") -> Any:

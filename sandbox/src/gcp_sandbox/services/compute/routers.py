@@ -58,13 +58,21 @@ def _nat(draft: Draft, where: str, nat: Doc) -> None:
             raise invalid(f"{where}.type", nat["type"], "NAT IPs belong to a public NAT.")
         for j, rule in enumerate(nat.get("rules", ())):
             if not rule.get("action", {}).get("sourceNatActiveRanges"):
-                raise invalid(f"{where}.rules[{j}].action.sourceNatActiveRanges", "",
-                              "At least one source active range needs to be defined for private NAT")  # fmt: skip
+                raise invalid(
+                    f"{where}.rules[{j}].action.sourceNatActiveRanges",
+                    "",
+                    "At least one source active range needs to be defined for private NAT",
+                )
     if nat["enableEndpointIndependentMapping"] and nat.get("enableDynamicPortAllocation"):
-        raise invalid(f"{where}.enableEndpointIndependentMapping", True,
-                      "Dynamic Port Allocation and Endpoint Independent Mapping exclude each other.")  # fmt: skip
+        raise invalid(
+            f"{where}.enableEndpointIndependentMapping",
+            True,
+            "Dynamic Port Allocation and Endpoint Independent Mapping exclude each other.",
+        )
     if (nat.get("sourceSubnetworkIpRangesToNat") == "LIST_OF_SUBNETWORKS") != bool(nat.get("subnetworks")):
-        raise invalid(f"{where}.subnetworks", "", "Subnetworks must be specified with LIST_OF_SUBNETWORKS, and only with it.")
+        raise invalid(
+            f"{where}.subnetworks", "", "Subnetworks must be specified with LIST_OF_SUBNETWORKS, and only with it."
+        )
     for field in _SUBNETS:
         for j, part in enumerate(nat.get(field, ())):
             part["name"] = _subnet(draft, f"{where}.{field}[{j}].name", part.get("name", ""))
@@ -94,5 +102,7 @@ def users_of_subnet(app: Sandbox, key: str) -> Iterator[str]:
 def users_of_address(app: Sandbox, key: str) -> Iterator[str]:
     """Keys of the routers whose NAT translates to an address."""
     for user, router in app.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
-        if any(key in map(key_of, [*nat.get("natIps", ()), *nat.get("drainNatIps", ())]) for nat in router.get("nats", ())):
+        if any(
+            key in map(key_of, [*nat.get("natIps", ()), *nat.get("drainNatIps", ())]) for nat in router.get("nats", ())
+        ):
             yield user

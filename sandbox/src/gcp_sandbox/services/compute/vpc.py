@@ -25,15 +25,30 @@ Net = ipaddress.IPv4Network
 AUTO_RANGE = ipaddress.ip_network("10.128.0.0/9")
 # Addresses that belong to nobody (RFC 5737): what the sandbox gives out can never reach a real host.
 _EXTERNAL = [ipaddress.ip_network(n) for n in ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24")]
-_FORBIDDEN = [ipaddress.ip_network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
-                                                "199.36.153.4/30", "199.36.153.8/30", "255.255.255.255/32")]  # fmt: skip
+_FORBIDDEN = [
+    ipaddress.ip_network(n)
+    for n in (
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "199.36.153.4/30",
+        "199.36.153.8/30",
+        "255.255.255.255/32",
+    )
+]
 
 
 def new_resource(app: Sandbox, key: str, singular: str, doc: Doc) -> None:
     """Put a resource that the server itself makes."""
     number = str(secrets.randbelow(8 * 10**18) + 10**18)
-    base = {"kind": f"compute#{singular}", "id": number, "creationTimestamp": compute_time(), "name": key.rsplit("/", 1)[1],
-            "selfLink": link(key)}  # fmt: skip
+    base = {
+        "kind": f"compute#{singular}",
+        "id": number,
+        "creationTimestamp": compute_time(),
+        "name": key.rsplit("/", 1)[1],
+        "selfLink": link(key),
+    }
     if "/regions/" in key:
         base["region"] = link(key.rsplit("/", 2)[0])
     app.store.put(f"compute.{key.rsplit('/', 2)[1]}", key, base | doc)
@@ -45,7 +60,9 @@ def new_resource(app: Sandbox, key: str, singular: str, doc: Doc) -> None:
 def prepare_network(draft: Draft) -> None:
     doc = draft.doc
     if draft.old is None and "autoCreateSubnetworks" not in doc:
-        raise invalid("autoCreateSubnetworks", "", "Legacy networks can no longer be created: it must be true or false.")
+        raise invalid(
+            "autoCreateSubnetworks", "", "Legacy networks can no longer be created: it must be true or false."
+        )
     routing = doc.setdefault("routingConfig", {})
     routing.setdefault("routingMode", "REGIONAL")
     routing.setdefault("bgpBestPathSelectionMode", "LEGACY")
@@ -60,11 +77,18 @@ def prepare_network(draft: Draft) -> None:
 def default_network(app: Sandbox, project: str) -> None:
     """The network that a project starts with."""
     key = f"projects/{project}/global/networks/default"
-    new_resource(app, key, "network", {
-        "description": "Default network for the project", "autoCreateSubnetworks": True, "mtu": 1460,
-        "routingConfig": {"routingMode": "REGIONAL", "bgpBestPathSelectionMode": "LEGACY"},
-        "networkFirewallPolicyEnforcementOrder": "AFTER_CLASSIC_FIREWALL",
-    })  # fmt: skip
+    new_resource(
+        app,
+        key,
+        "network",
+        {
+            "description": "Default network for the project",
+            "autoCreateSubnetworks": True,
+            "mtu": 1460,
+            "routingConfig": {"routingMode": "REGIONAL", "bgpBestPathSelectionMode": "LEGACY"},
+            "networkFirewallPolicyEnforcementOrder": "AFTER_CLASSIC_FIREWALL",
+        },
+    )
     doc = app.store.get("compute.networks", key) or {}
     app.store.put("compute.networks", key, doc | {"selfLinkWithId": link(f"{key.rsplit('/', 1)[0]}/{doc['id']}")})
     after_network(app, key, "insert")
@@ -74,11 +98,19 @@ def after_network(app: Sandbox, key: str, event: str) -> None:
     """The default route and, in auto mode, a subnet in each region come and go with the network."""
     project = key.split("/")[1]
     if event == "insert":
-        new_resource(app, f"projects/{project}/global/routes/default-route-{secrets.token_hex(8)}", "route", {
-            "description": "Default route to the Internet.", "network": link(key), "destRange": "0.0.0.0/0",
-            "priority": 1000, "nextHopGateway": link(f"projects/{project}/global/gateways/default-internet-gateway"),
-            "_implied": True,
-        })  # fmt: skip
+        new_resource(
+            app,
+            f"projects/{project}/global/routes/default-route-{secrets.token_hex(8)}",
+            "route",
+            {
+                "description": "Default route to the Internet.",
+                "network": link(key),
+                "destRange": "0.0.0.0/0",
+                "priority": 1000,
+                "nextHopGateway": link(f"projects/{project}/global/gateways/default-internet-gateway"),
+                "_implied": True,
+            },
+        )
         doc = find(app, key) or {}
         if doc.get("autoCreateSubnetworks"):
             for region, octet in REGIONS.items():
@@ -98,12 +130,24 @@ def auto_subnet(app: Sandbox, network: str, region: str, cidr: str) -> None:
     key = f"projects/{project}/regions/{region}/subnetworks/{name}"
     from gcp_sandbox.services.compute.engine import fingerprint
 
-    new_resource(app, key, "subnetwork", {
-        "network": link(network), "ipCidrRange": cidr, "gatewayAddress": str(ipaddress.ip_network(cidr)[1]),
-        "privateIpGoogleAccess": False, "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS", "purpose": "PRIVATE",
-        "stackType": "IPV4_ONLY", "state": "READY", "allowSubnetCidrRoutesOverlap": False,
-        "fingerprint": fingerprint(cidr), "_implied": True,
-    })  # fmt: skip
+    new_resource(
+        app,
+        key,
+        "subnetwork",
+        {
+            "network": link(network),
+            "ipCidrRange": cidr,
+            "gatewayAddress": str(ipaddress.ip_network(cidr)[1]),
+            "privateIpGoogleAccess": False,
+            "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS",
+            "purpose": "PRIVATE",
+            "stackType": "IPV4_ONLY",
+            "state": "READY",
+            "allowSubnetCidrRoutesOverlap": False,
+            "fingerprint": fingerprint(cidr),
+            "_implied": True,
+        },
+    )
     after_subnet(app, key, "insert")
 
 
@@ -129,8 +173,13 @@ def parse_range(field: str, text: Any) -> Net:
     try:
         net = ipaddress.IPv4Network(text)
     except ValueError as error:
-        why = f"Invalid IPCidrRange: {text} is not a canonical CIDR range." if "host bits" in str(error) else (
-            "Must be a CIDR address range that is contained in a private (RFC 1918 or other valid) address space.")  # fmt: skip
+        why = (
+            f"Invalid IPCidrRange: {text} is not a canonical CIDR range."
+            if "host bits" in str(error)
+            else (
+                "Must be a CIDR address range that is contained in a private (RFC 1918 or other valid) address space."
+            )
+        )
         raise invalid(field, text, why) from None
     if not 8 <= net.prefixlen <= 29:
         raise invalid(field, text, f"IP range prefix length must be between 8 and 29, was {net.prefixlen}.")
@@ -174,8 +223,12 @@ def prepare_subnet(draft: Draft) -> None:
     if doc.pop("enableFlowLogs", None) and log is None:
         log = doc["logConfig"] = {"enable": True}
     if log and log.get("enable"):
-        doc["logConfig"] = {"aggregationInterval": "INTERVAL_5_SEC", "flowSampling": 0.5,
-                            "metadata": "INCLUDE_ALL_METADATA", "filterExpr": "true"} | log  # fmt: skip
+        doc["logConfig"] = {
+            "aggregationInterval": "INTERVAL_5_SEC",
+            "flowSampling": 0.5,
+            "metadata": "INCLUDE_ALL_METADATA",
+            "filterExpr": "true",
+        } | log
 
 
 def _ipv4(draft: Draft) -> None:
@@ -194,15 +247,20 @@ def _ipv4(draft: Draft) -> None:
             raise invalid("ipCidrRange", doc["ipCidrRange"], f"New IP CIDR range must contain the old one, {before}.")
         network = draft.target("network") or {}
         if draft.old is None and network.get("autoCreateSubnetworks") and primary.overlaps(AUTO_RANGE):
-            raise invalid("ipCidrRange", doc["ipCidrRange"],
-                          "Extended subnetworks in auto subnet mode networks cannot overlap with 10.128.0.0/9.")  # fmt: skip
+            raise invalid(
+                "ipCidrRange",
+                doc["ipCidrRange"],
+                "Extended subnetworks in auto subnet mode networks cannot overlap with 10.128.0.0/9.",
+            )
         mine.append(("ipCidrRange", doc["ipCidrRange"], primary))
         doc["gatewayAddress"] = str(primary[1])
     names: set[str] = set()
     for i, secondary in enumerate(doc.get("secondaryIpRanges", ())):
         where, name = f"secondaryIpRanges[{i}]", secondary.get("rangeName", "")
         if not name or name in names:
-            raise invalid(f"{where}.rangeName", name, "Secondary range names must be given and unique within a subnetwork.")
+            raise invalid(
+                f"{where}.rangeName", name, "Secondary range names must be given and unique within a subnetwork."
+            )
         names.add(name)
         text = secondary.get("ipCidrRange", "")
         mine.append((f"{where}.ipCidrRange", text, parse_range(f"{where}.ipCidrRange", text)))
@@ -212,8 +270,12 @@ def _ipv4(draft: Draft) -> None:
                 raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with {owner}.")
         for _, _, other in mine[:at]:
             if net.overlaps(other):
-                raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with existing subnetwork "
-                              f"'{doc['name']}' in region '{draft.region}'.")  # fmt: skip
+                raise invalid(
+                    field,
+                    text,
+                    f"Invalid IPCidrRange: {text} conflicts with existing subnetwork "
+                    f"'{doc['name']}' in region '{draft.region}'.",
+                )
 
 
 def _ipv6(draft: Draft) -> None:
@@ -241,7 +303,9 @@ def after_subnet(app: Sandbox, key: str, event: str) -> None:
     """A route for each range of a subnet comes and goes with it."""
     project = key.split("/")[1]
     doc = find(app, key) or {}
-    wanted = [] if event == "delete" else [*ipv4_ranges(doc), *([doc["ipv6CidrRange"]] if "ipv6CidrRange" in doc else [])]
+    wanted = (
+        [] if event == "delete" else [*ipv4_ranges(doc), *([doc["ipv6CidrRange"]] if "ipv6CidrRange" in doc else [])]
+    )
     for other, route in app.store.list("compute.routes", f"projects/{project}/"):
         if route.get("_subnet") == key:
             if route["destRange"] in wanted:
@@ -249,11 +313,20 @@ def after_subnet(app: Sandbox, key: str, event: str) -> None:
             else:
                 app.store.delete("compute.routes", other)
     for text in wanted:
-        new_resource(app, f"projects/{project}/global/routes/default-route-r-{secrets.token_hex(8)}", "route", {
-            "description": f"Default local route to the subnetwork {text}.", "network": doc["network"],
-            "destRange": text, "priority": 0, "nextHopNetwork": doc["network"], "_implied": True,
-            "_subnet": key,
-        })  # fmt: skip
+        new_resource(
+            app,
+            f"projects/{project}/global/routes/default-route-r-{secrets.token_hex(8)}",
+            "route",
+            {
+                "description": f"Default local route to the subnetwork {text}.",
+                "network": doc["network"],
+                "destRange": text,
+                "priority": 0,
+                "nextHopNetwork": doc["network"],
+                "_implied": True,
+                "_subnet": key,
+            },
+        )
 
 
 def guard_subnet(app: Sandbox, key: str, doc: Doc) -> None:
@@ -273,7 +346,9 @@ def guard_subnet(app: Sandbox, key: str, doc: Doc) -> None:
             for interface in template.get("vpcAccess", {}).get("networkInterfaces", ()):
                 if interface.get("subnetwork", "").rsplit("/", 1)[-1] == name:
                     number = sum(map(ord, path)) * 10_000_019
-                    raise in_use("subnetwork", key, f"projects/{project}/regions/{region}/addresses/serverless-ipv4-{number}", "")
+                    raise in_use(
+                        "subnetwork", key, f"projects/{project}/regions/{region}/addresses/serverless-ipv4-{number}", ""
+                    )
 
 
 # -- routes and firewalls --------------------------------------------------
@@ -305,8 +380,11 @@ def prepare_firewall(draft: Draft) -> None:
     doc = draft.doc
     doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
     if bool(doc.get("allowed")) == bool(doc.get("denied")):
-        raise ApiError(400, "Invalid value for field 'resource.allowed': ''. Exactly one of allowed or denied must be "
-                       "specified.", reason="invalid")  # fmt: skip
+        raise ApiError(
+            400,
+            "Invalid value for field 'resource.allowed': ''. Exactly one of allowed or denied must be specified.",
+            reason="invalid",
+        )
     if not 0 <= doc["priority"] <= 65535:
         raise invalid("priority", doc["priority"], "Must be between 0 and 65535.")
     sources = ("sourceRanges", "sourceTags", "sourceServiceAccounts")
@@ -331,8 +409,11 @@ def prepare_firewall(draft: Draft) -> None:
             for j, ports in enumerate(rule.get("ports", ())):
                 low, _, high = ports.partition("-")
                 if not (low.isdigit() and int(low) <= int(high or low if (high or low).isdigit() else -1) <= 65535):
-                    raise invalid(f"{part}[{i}].ports[{j}]", ports, "Ports may only be specified as an integer in the "
-                                  "range 0-65535 or a range of them.")  # fmt: skip
+                    raise invalid(
+                        f"{part}[{i}].ports[{j}]",
+                        ports,
+                        "Ports may only be specified as an integer in the range 0-65535 or a range of them.",
+                    )
 
 
 def firewall_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
@@ -343,7 +424,11 @@ def firewall_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
 
 
 def _taken(app: Sandbox) -> set[str]:
-    documents = [*app.store.list("compute.addresses"), *app.store.list("compute.forwardingRules"), *app.store.list(PENDING)]
+    documents = [
+        *app.store.list("compute.addresses"),
+        *app.store.list("compute.forwardingRules"),
+        *app.store.list(PENDING),
+    ]
     return {doc.get("address") or doc.get("IPAddress") or "" for _, doc in documents}
 
 
@@ -407,8 +492,11 @@ def prepare_address(draft: Draft) -> None:
         _peering_range(draft)
     elif is_global:
         if doc.get("purpose") != "PRIVATE_SERVICE_CONNECT":
-            raise invalid("purpose", doc.get("purpose", ""), "Global internal addresses must have the purpose VPC_PEERING or "
-                          "PRIVATE_SERVICE_CONNECT.")  # fmt: skip
+            raise invalid(
+                "purpose",
+                doc.get("purpose", ""),
+                "Global internal addresses must have the purpose VPC_PEERING or PRIVATE_SERVICE_CONNECT.",
+            )
         if not doc.get("network"):
             raise missing("resource.network")
         if not doc.get("address"):
@@ -467,15 +555,21 @@ def _regional_internal(draft: Draft) -> None:
     if not doc.get("address"):
         doc["address"] = internal_address(draft.app, subnet)
     elif ipaddress.ip_address(doc["address"]) not in net:
-        raise invalid("address", doc["address"], f"Requested internal IP address {doc['address']} is not in the subnetwork "
-                      f"range {net}.")  # fmt: skip
+        raise invalid(
+            "address",
+            doc["address"],
+            f"Requested internal IP address {doc['address']} is not in the subnetwork range {net}.",
+        )
 
 
 def address_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
     """Status and users of an address: the forwarding rules that listen on it, the routers whose NAT it is."""
     scope = key.rsplit("/", 2)[0]
-    users = [d["selfLink"] for _, d in app.store.list("compute.forwardingRules", f"{scope}/")
-             if d.get("IPAddress") == doc["address"]]  # fmt: skip
+    users = [
+        d["selfLink"]
+        for _, d in app.store.list("compute.forwardingRules", f"{scope}/")
+        if d.get("IPAddress") == doc["address"]
+    ]
     users += map(link, routers.users_of_address(app, key))
     return {"status": "IN_USE", "users": users} if users else {"status": "RESERVED"}
 

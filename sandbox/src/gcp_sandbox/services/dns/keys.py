@@ -39,16 +39,24 @@ def _new(zone: Doc, spec: Doc, ident: str) -> Doc:
     public = _public(spec["algorithm"], spec.get("keyLength", 0))
     rdata = _FLAGS[spec["keyType"]].to_bytes(2, "big") + bytes([3, _ALGORITHMS[spec["algorithm"]]]) + public
     doc: Doc = {
-        "kind": "dns#dnsKey", "id": ident, "type": spec["keyType"], "algorithm": spec["algorithm"], "isActive": True,
-        "keyTag": _tag(rdata), "creationTime": now(digits=3), "publicKey": base64.b64encode(public).decode(), "description": "",
-    }  # fmt: skip
+        "kind": "dns#dnsKey",
+        "id": ident,
+        "type": spec["keyType"],
+        "algorithm": spec["algorithm"],
+        "isActive": True,
+        "keyTag": _tag(rdata),
+        "creationTime": now(digits=3),
+        "publicKey": base64.b64encode(public).decode(),
+        "description": "",
+    }
     if "keyLength" in spec:
         doc["keyLength"] = spec["keyLength"]
     if spec["keyType"] == "keySigning":  # what goes into the parent zone
         labels = [label.lower().encode() for label in zone["dnsName"].split(".") if label]
         owner = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
         doc["digests"] = [
-            {"type": kind, "digest": hashlib.new(kind, owner + rdata).hexdigest().upper()} for kind in ("sha256", "sha1")
+            {"type": kind, "digest": hashlib.new(kind, owner + rdata).hexdigest().upper()}
+            for kind in ("sha256", "sha1")
         ]
     return doc
 

@@ -74,7 +74,10 @@ async def change(call: Call) -> Doc:
 def delete(call: Call) -> Doc:
     doc = _policy(call)
     if doc.get("networks"):
-        raise ApiError(400, f"The resource named '{doc['name']}' cannot be deleted because it is used by one or more networks.",
-                       reason="resourceInUse")  # fmt: skip
+        raise ApiError(
+            400,
+            f"The resource named '{doc['name']}' cannot be deleted because it is used by one or more networks.",
+            reason="resourceInUse",
+        )
     call.app.store.delete(KIND, _key(call, doc["name"]))
     return {}

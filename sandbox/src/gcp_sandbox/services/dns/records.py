@@ -14,8 +14,28 @@ from gcp_sandbox.services.dns import common
 from gcp_sandbox.services.dns.common import SERVICE, Doc, invalid, missing, with_kinds
 from gcp_sandbox.services.dns.zones import CHANGES, SETS, zone_key, zone_of
 
-_TYPES = {"A", "AAAA", "ALIAS", "CAA", "CNAME", "DNSKEY", "DS", "HTTPS", "IPSECKEY", "MX", "NAPTR", "NS", "PTR", "SOA", "SPF",
-          "SRV", "SSHFP", "SVCB", "TLSA", "TXT"}  # fmt: skip
+_TYPES = {
+    "A",
+    "AAAA",
+    "ALIAS",
+    "CAA",
+    "CNAME",
+    "DNSKEY",
+    "DS",
+    "HTTPS",
+    "IPSECKEY",
+    "MX",
+    "NAPTR",
+    "NS",
+    "PTR",
+    "SOA",
+    "SPF",
+    "SRV",
+    "SSHFP",
+    "SVCB",
+    "TLSA",
+    "TXT",
+}
 _ADDRESSES = {"A": ipaddress.IPv4Address, "AAAA": ipaddress.IPv6Address}
 _POLICIES = ("wrr", "geo", "primaryBackup")
 
@@ -96,8 +116,10 @@ def _free(call: Call, zone: Doc, given: Doc, where: str) -> None:
         raise common.exists(where, f"{name} ({kind})")
     beside = [d["type"] for _, d in call.app.store.list(SETS, _key(call, zone, name, ""))]
     if beside and "CNAME" in (kind, *beside):
-        text = (f"The resource record set '{where}' is invalid because the DNS name '{name}' may have either one CNAME resource "
-                "record set or resource record sets of other types, but not both.")  # fmt: skip
+        text = (
+            f"The resource record set '{where}' is invalid because the DNS name '{name}' may have either one CNAME resource "
+            "record set or resource record sets of other types, but not both."
+        )
         raise ApiError(400, text, reason="cnameResourceRecordSetConflict")
 
 
@@ -105,8 +127,10 @@ def _apex(call: Call, zone: Doc, where: str) -> None:
     """Refuse a zone that has lost its NS or SOA.  Raises ApiError 400."""
     for kind in ("SOA", "NS"):
         if call.app.store.peek(SETS, _key(call, zone, zone["dnsName"], kind)) is None:
-            text = (f"The resource record set '{where}' is invalid because a zone must contain exactly one resource record set "
-                    f"of type '{kind}' at the apex.")  # fmt: skip
+            text = (
+                f"The resource record set '{where}' is invalid because a zone must contain exactly one resource record set "
+                f"of type '{kind}' at the apex."
+            )
             raise ApiError(400, text, reason="invalidZoneApex")
 
 
@@ -178,8 +202,14 @@ def note(call: Call, zone: Doc, additions: list[Doc], deletions: list[Doc]) -> D
     """Record a change; the first one, 0, is the making of the zone."""
     prefix = zone_key(call, zone["name"]) + "/changes/"
     ident = str(len(call.app.store.list(CHANGES, prefix)))
-    doc = {"kind": "dns#change", "additions": additions, "deletions": deletions, "startTime": now(digits=3), "id": ident,
-           "status": "done"}  # fmt: skip
+    doc = {
+        "kind": "dns#change",
+        "additions": additions,
+        "deletions": deletions,
+        "startTime": now(digits=3),
+        "id": ident,
+        "status": "done",
+    }
     return call.app.store.put(CHANGES, prefix + ident, doc)
 
 

@@ -60,7 +60,9 @@ async def change(call: Call) -> Doc:
     new = await common.patched(call, old) if call.method.http == "PATCH" else call.body
     fixed = {"responsePolicyName": old["responsePolicyName"], "id": old["id"]}
     if new.get("responsePolicyName", old["responsePolicyName"]) != old["responsePolicyName"]:
-        raise ApiError(400, "The 'entity.responsePolicy.responsePolicyName' parameter cannot be changed.", reason="invalid")
+        raise ApiError(
+            400, "The 'entity.responsePolicy.responsePolicyName' parameter cannot be changed.", reason="invalid"
+        )
     return {"header": {"operationId": secrets.token_hex(16)}, "responsePolicy": _put(call, new | fixed)}
 
 

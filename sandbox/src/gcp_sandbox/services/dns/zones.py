@@ -23,8 +23,15 @@ _PRIVATE = ("forwardingConfig", "peeringConfig", "reverseLookupConfig", "service
 
 @SERVICE.method("dns.projects.get", permission="dns.projects.get")
 def project(call: Call) -> Doc:
-    quota = {"kind": "dns#quota", "managedZones": 10000, "resourceRecordSetsPerManagedZone": 10000, "policies": 100,
-             "rrsetAdditionsPerChange": 1000, "rrsetDeletionsPerChange": 1000, "resourceRecordsPerRrset": 100}  # fmt: skip
+    quota = {
+        "kind": "dns#quota",
+        "managedZones": 10000,
+        "resourceRecordSetsPerManagedZone": 10000,
+        "policies": 100,
+        "rrsetAdditionsPerChange": 1000,
+        "rrsetDeletionsPerChange": 1000,
+        "resourceRecordsPerRrset": 100,
+    }
     return {"kind": "dns#project", "number": call.project_number, "id": call.project_id, "quota": quota}
 
 
@@ -71,10 +78,13 @@ def _filled(call: Call, doc: Doc) -> Doc:
     if secured.get("state", "off") != "off":
         if private:
             raise invalid(f"{where}.dnssecConfig.state", secured["state"])
-        doc["dnssecConfig"] = {"nonExistence": "nsec3", "defaultKeySpecs": [
-            {"keyType": "keySigning", "algorithm": "rsasha256", "keyLength": 2048},
-            {"keyType": "zoneSigning", "algorithm": "rsasha256", "keyLength": 1024},
-        ]} | secured  # fmt: skip
+        doc["dnssecConfig"] = {
+            "nonExistence": "nsec3",
+            "defaultKeySpecs": [
+                {"keyType": "keySigning", "algorithm": "rsasha256", "keyLength": 2048},
+                {"keyType": "zoneSigning", "algorithm": "rsasha256", "keyLength": 1024},
+            ],
+        } | secured
     return with_kinds(call, "ManagedZone", {"cloudLoggingConfig": {}} | doc)
 
 
@@ -131,8 +141,15 @@ def _change(call: Call, new: Doc) -> Doc:
             raise ApiError(400, f"The 'entity.managedZone.{field}' parameter cannot be changed.", reason="invalid")
     kept = {k: old[k] for k in ("id", "creationTime", "nameServers", "name", "dnsName", "visibility")}
     doc = call.app.store.put(ZONES, zone_key(call, old["name"]), _filled(call, new | kept))
-    op = {"kind": "dns#operation", "id": secrets.token_hex(16), "startTime": now(digits=3), "status": "done", "type": "UPDATE",
-          "user": call.principal.email, "zoneContext": {"oldValue": old, "newValue": doc}}  # fmt: skip
+    op = {
+        "kind": "dns#operation",
+        "id": secrets.token_hex(16),
+        "startTime": now(digits=3),
+        "status": "done",
+        "type": "UPDATE",
+        "user": call.principal.email,
+        "zoneContext": {"oldValue": old, "newValue": doc},
+    }
     return call.app.store.put(OPERATIONS, f"{zone_key(call, old['name'])}/operations/{op['id']}", op)
 
 
@@ -152,7 +169,9 @@ def delete(call: Call) -> Doc:
     key = zone_key(call, zone["name"])
     sets = call.app.store.list(SETS, key + "/rrsets/")
     if any(not (d["name"] == zone["dnsName"] and d["type"] in ("NS", "SOA")) for _, d in sets):
-        text = f"The resource named '{zone['name']}' cannot be deleted because it contains one or more 'resource records'."
+        text = (
+            f"The resource named '{zone['name']}' cannot be deleted because it contains one or more 'resource records'."
+        )
         raise ApiError(400, text, reason="containerNotEmpty")
     with call.app.store.atomic():
         for kind in (SETS, CHANGES, KEYS, OPERATIONS):
@@ -165,7 +184,9 @@ def delete(call: Call) -> Doc:
 
 @SERVICE.method("dns.managedZoneOperations.get", permission="dns.managedZoneOperations.get")
 def get_operation(call: Call) -> Doc:
-    doc = call.app.store.peek(OPERATIONS, f"{zone_key(call, zone_of(call)['name'])}/operations/{call.params['operation']}")
+    doc = call.app.store.peek(
+        OPERATIONS, f"{zone_key(call, zone_of(call)['name'])}/operations/{call.params['operation']}"
+    )
     if doc is None:
         raise missing("parameters.operation", call.params["operation"])
     return doc

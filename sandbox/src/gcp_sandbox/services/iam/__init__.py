@@ -151,9 +151,12 @@ def create(call: Call) -> Doc:
         raise ApiError(429, text, status="RESOURCE_EXHAUSTED", details=details)
     if accounts.by_email(call.app, email) is not None:
         text = f"Service account {ident} already exists within project projects/{call.project_id}."
-        raise ApiError(409, text, details=[{"@type": "type.googleapis.com/google.rpc.ResourceInfo", "resourceName": name}])
-    return accounts.create(call.app, project, email, displayName=fields.get("displayName"),
-                           description=fields.get("description"))  # fmt: skip
+        raise ApiError(
+            409, text, details=[{"@type": "type.googleapis.com/google.rpc.ResourceInfo", "resourceName": name}]
+        )
+    return accounts.create(
+        call.app, project, email, displayName=fields.get("displayName"), description=fields.get("description")
+    )
 
 
 @SERVICE.method("iam.projects.serviceAccounts.get", permission="iam.serviceAccounts.get", resource=full_name)
@@ -315,8 +318,9 @@ def upload_key(call: Call) -> Doc:
     try:
         return _shown(accounts.upload_key(call.app, account, base64.b64decode(call.body.get("publicKeyData", ""))))
     except ValueError:
-        raise ApiError(400, "The public key must be an RSA public key wrapped in an X.509 v3 certificate.",
-                       reason="badRequest") from None  # fmt: skip
+        raise ApiError(
+            400, "The public key must be an RSA public key wrapped in an X.509 v3 certificate.", reason="badRequest"
+        ) from None
 
 
 @SERVICE.method(_KEYS + "get", permission="iam.serviceAccountKeys.get", resource=full_name)

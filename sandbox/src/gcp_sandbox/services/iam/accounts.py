@@ -34,9 +34,13 @@ def create(app: Sandbox, project: Doc, email: str, **fields: Any) -> Doc:
     """A new service account of a project (its record); fields: displayName, description."""
     unique = f"1{secrets.randbelow(10**20):020d}"
     doc: Doc = {
-        "name": f"projects/{project['projectId']}/serviceAccounts/{email}", "projectId": project["projectId"],
-        "uniqueId": unique, "email": email, "etag": "MDEwMjE5MjA=", "oauth2ClientId": unique,
-    }  # fmt: skip
+        "name": f"projects/{project['projectId']}/serviceAccounts/{email}",
+        "projectId": project["projectId"],
+        "uniqueId": unique,
+        "email": email,
+        "etag": "MDEwMjE5MjA=",
+        "oauth2ClientId": unique,
+    }
     doc |= {k: v for k, v in fields.items() if v}
     app.store.put(EMAILS, email, {"key": doc["name"], "uniqueId": unique})
     return app.store.put(ACCOUNTS, doc["name"], doc)
@@ -80,9 +84,10 @@ def create_key(app: Sandbox, account: Doc, *, system: bool = False, bits: int = 
         "name": f"{account['name']}/keys/{secrets.token_hex(20)}",
         "validAfterTime": now(digits=0),
         "validBeforeTime": (when + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ") if system else _FOR_EVER,
-        "keyAlgorithm": f"KEY_ALG_RSA_{bits}", "keyOrigin": "GOOGLE_PROVIDED",
+        "keyAlgorithm": f"KEY_ALG_RSA_{bits}",
+        "keyOrigin": "GOOGLE_PROVIDED",
         "keyType": "SYSTEM_MANAGED" if system else "USER_MANAGED",
-    }  # fmt: skip
+    }
     pem = new_key() if bits == 2048 else _small_key(bits)
     doc["_pem"], doc["_cert"] = pem, _certificate(pem, account["email"])
     return app.store.put(KEYS, doc["name"], doc)
@@ -99,9 +104,11 @@ def upload_key(app: Sandbox, account: Doc, certificate: bytes) -> Doc:
         "name": f"{account['name']}/keys/{secrets.token_hex(20)}",
         "validAfterTime": found.not_valid_before_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "validBeforeTime": found.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "keyAlgorithm": known.get(public.key_size, "KEY_ALG_UNSPECIFIED"), "keyOrigin": "USER_PROVIDED",
-        "keyType": "USER_MANAGED", "_cert": found.public_bytes(serialization.Encoding.PEM).decode(),
-    }  # fmt: skip
+        "keyAlgorithm": known.get(public.key_size, "KEY_ALG_UNSPECIFIED"),
+        "keyOrigin": "USER_PROVIDED",
+        "keyType": "USER_MANAGED",
+        "_cert": found.public_bytes(serialization.Encoding.PEM).decode(),
+    }
     return app.store.put(KEYS, doc["name"], doc)
 
 
@@ -119,10 +126,14 @@ def _certificate(pem: str, email: str) -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, email.replace("@", ".")[:64])])
     when = datetime.now(UTC)
     builder = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(when - timedelta(minutes=5)).not_valid_after(when + timedelta(days=3650))
-    )  # fmt: skip
+        .not_valid_before(when - timedelta(minutes=5))
+        .not_valid_after(when + timedelta(days=3650))
+    )
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -147,13 +158,18 @@ def credentials_file(account: Doc, key: Doc) -> Doc:
     """The content of a key file."""
     email = account["email"]
     return {
-        "type": "service_account", "project_id": account["projectId"], "private_key_id": key_id(key),
-        "private_key": key["_pem"], "client_email": email, "client_id": account["uniqueId"],
-        "auth_uri": "https://accounts.google.com/o/oauth2/auth", "token_uri": TOKEN_URI,
+        "type": "service_account",
+        "project_id": account["projectId"],
+        "private_key_id": key_id(key),
+        "private_key": key["_pem"],
+        "client_email": email,
+        "client_id": account["uniqueId"],
+        "auth_uri": "https://accounts.google.com/o/oauth2/auth",
+        "token_uri": TOKEN_URI,
         "auth_provider_x509_cert_url": "https://www.googleapis.com/oauth2/v1/certs",
         "client_x509_cert_url": f"https://www.googleapis.com/robot/v1/metadata/x509/{email.replace('@', '%40')}",
         "universe_domain": "googleapis.com",
-    }  # fmt: skip
+    }
 
 
 def certificates(app: Sandbox, account: Doc) -> dict[str, str]:
@@ -204,8 +220,13 @@ def self_signed(app: Sandbox, token: str, host: str) -> str | None:
         if certificate is None:
             return None
         public = x509.load_pem_x509_certificate(certificate.encode()).public_key()
-        claims = jwt.decode(token, public, algorithms=["RS256"], leeway=300,  # type: ignore[arg-type]
-                            options={"verify_aud": False, "require": ["iss", "sub", "iat", "exp"]})  # fmt: skip
+        claims = jwt.decode(
+            token,
+            public,
+            algorithms=["RS256"],
+            leeway=300,  # type: ignore[arg-type]
+            options={"verify_aud": False, "require": ["iss", "sub", "iat", "exp"]},
+        )
     except jwt.InvalidTokenError:
         return None
     meant = claims.get("scope") or str(claims.get("aud", "")).rstrip("/") == f"https://{host}"

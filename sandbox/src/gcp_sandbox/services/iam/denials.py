@@ -27,8 +27,14 @@ _PRINCIPAL = re.compile(r"principal(Set)?://\S+")
 
 def register(service: Service) -> None:
     """Register the methods of deny policies."""
-    for verb, handler in (("createPolicy", create), ("get", get), ("listPolicies", list_), ("update", update),
-                          ("delete", delete), ("operations.get", operation)):  # fmt: skip
+    for verb, handler in (
+        ("createPolicy", create),
+        ("get", get),
+        ("listPolicies", list_),
+        ("update", update),
+        ("delete", delete),
+        ("operations.get", operation),
+    ):
         service.method(f"iam.policies.{verb}")(handler)
 
 
@@ -86,10 +92,16 @@ def _checked(body: Doc) -> Doc:
 
 def _done(call: Call, verb: str, doc: Doc) -> Operation:
     return call.app.operations.finished(
-        service="iam", dialect="longrunning", verb=verb, target=doc["name"], user=call.principal.email,
-        project=call.project_id, scope=doc["name"], metadata={"@type": f"{_TYPE}PolicyOperationMetadata", "createTime": now()},
+        service="iam",
+        dialect="longrunning",
+        verb=verb,
+        target=doc["name"],
+        user=call.principal.email,
+        project=call.project_id,
+        scope=doc["name"],
+        metadata={"@type": f"{_TYPE}PolicyOperationMetadata", "createTime": now()},
         response={"@type": f"{_TYPE}Policy"} | doc,
-    )  # fmt: skip
+    )
 
 
 def _stamped(doc: Doc) -> Doc:
@@ -98,8 +110,12 @@ def _stamped(doc: Doc) -> Doc:
 
 def _same_etag(doc: Doc, etag: str | None) -> None:
     if etag and etag != doc["etag"]:
-        raise ApiError(409, "There were concurrent policy changes. Please retry the whole read-modify-write with exponential "
-                       "backoff.", status="ABORTED", reason="aborted")  # fmt: skip
+        raise ApiError(
+            409,
+            "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.",
+            status="ABORTED",
+            reason="aborted",
+        )
 
 
 def create(call: Call) -> Operation:

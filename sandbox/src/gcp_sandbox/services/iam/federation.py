@@ -58,10 +58,16 @@ def _existing(call: Call, kind: str) -> Doc:
 
 def _done(call: Call, verb: str, doc: Doc, what: str) -> Operation:
     return call.app.operations.finished(
-        service="iam", dialect="longrunning", verb=verb, target=doc["name"], user=call.principal.email,
-        project=call.project_id, scope=doc["name"], metadata={"@type": f"{_TYPE}{what}OperationMetadata"},
+        service="iam",
+        dialect="longrunning",
+        verb=verb,
+        target=doc["name"],
+        user=call.principal.email,
+        project=call.project_id,
+        scope=doc["name"],
+        metadata={"@type": f"{_TYPE}{what}OperationMetadata"},
         response={"@type": f"{_TYPE}{what}"} | doc,
-    )  # fmt: skip
+    )
 
 
 def _checked(body: Doc) -> Doc:
@@ -103,17 +109,28 @@ def claims_of(provider: Doc, token: str) -> Doc:
     if key is None:
         raise jwt.InvalidTokenError("Invalid JWT signature.")
     audiences = oidc.get("allowedAudiences") or [f"https://iam.googleapis.com/{provider['name']}"]
-    return jwt.decode(token, key.key, algorithms=["RS256", "ES256"], audience=audiences, issuer=oidc["issuerUri"],
-                      options={"require": ["iss", "sub", "aud", "iat", "exp"]})  # fmt: skip
+    return jwt.decode(
+        token,
+        key.key,
+        algorithms=["RS256", "ES256"],
+        audience=audiences,
+        issuer=oidc["issuerUri"],
+        options={"require": ["iss", "sub", "aud", "iat", "exp"]},
+    )
 
 
 def register(service: Service) -> None:
     """Register the methods of pools and of providers."""
     for kind, base, what, ident, permission in (
         (POOLS, _BASE, "WorkloadIdentityPool", "workloadIdentityPoolId", "iam.workloadIdentityPools"),
-        (PROVIDERS, f"{_BASE}.providers", "WorkloadIdentityPoolProvider", "workloadIdentityPoolProviderId",
-         "iam.workloadIdentityPoolProviders"),
-    ):  # fmt: skip
+        (
+            PROVIDERS,
+            f"{_BASE}.providers",
+            "WorkloadIdentityPoolProvider",
+            "workloadIdentityPoolProviderId",
+            "iam.workloadIdentityPoolProviders",
+        ),
+    ):
         _register(service, kind, base, what, ident, permission)
 
 
@@ -142,7 +159,9 @@ def _register(service: Service, kind: str, base: str, what: str, ident: str, per
     def list_(call: Call) -> Doc:
         prefix = f"{_key(call, 'parent')}/{collection}/"
         field = "workloadIdentityPools" if kind == POOLS else "workloadIdentityPoolProviders"
-        return page(call, field, [doc for name, doc in call.app.store.list(kind, prefix) if "/" not in name[len(prefix) :]])
+        return page(
+            call, field, [doc for name, doc in call.app.store.list(kind, prefix) if "/" not in name[len(prefix) :]]
+        )
 
     @service.method(f"{base}.patch", permission=f"{permission}.update")
     def patch(call: Call) -> Operation:

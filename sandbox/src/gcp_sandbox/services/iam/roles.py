@@ -27,8 +27,14 @@ def register(service: Service) -> None:
     service.method("iam.roles.queryGrantableRoles")(grantable)
     service.method("iam.permissions.queryTestablePermissions")(testable)
     for parent in ("projects", "organizations"):
-        for verb, handler in (("create", create), ("get", get), ("list", list_custom), ("patch", patch), ("delete", delete),
-                              ("undelete", undelete)):  # fmt: skip
+        for verb, handler in (
+            ("create", create),
+            ("get", get),
+            ("list", list_custom),
+            ("patch", patch),
+            ("delete", delete),
+            ("undelete", undelete),
+        ):
             service.method(f"iam.{parent}.roles.{verb}")(handler)
 
 
@@ -56,16 +62,25 @@ def list_predefined(call: Call) -> Doc:
 
 
 def grantable(call: Call) -> Doc:
-    service = call.body.get("fullResourceName", "").removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
+    service = (
+        call.body.get("fullResourceName", "").removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
+    )
     full = call.body.get("view") == "FULL"
-    found = [_predefined(n, full=full) for n in sorted(roles.ROLES)
-             if not service or n.startswith(f"roles/{service}.") or n in roles.BASIC]  # fmt: skip
+    found = [
+        _predefined(n, full=full)
+        for n in sorted(roles.ROLES)
+        if not service or n.startswith(f"roles/{service}.") or n in roles.BASIC
+    ]
     return page(call, "roles", found, default=300, most=2000)
 
 
 def testable(call: Call) -> Doc:
-    service = call.body.get("fullResourceName", "").removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
-    found = [{"name": p, "stage": "GA"} for p in sorted(permissions.known()) if not service or p.startswith(service + ".")]
+    service = (
+        call.body.get("fullResourceName", "").removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
+    )
+    found = [
+        {"name": p, "stage": "GA"} for p in sorted(permissions.known()) if not service or p.startswith(service + ".")
+    ]
     return page(call, "permissions", found, default=100, most=1000)
 
 
@@ -103,8 +118,12 @@ def _checked(doc: Doc) -> Doc:
 
 def _same_etag(doc: Doc, etag: str | None) -> None:
     if etag and etag != doc["etag"]:
-        raise ApiError(409, "There were concurrent policy changes. Please retry the whole read-modify-write with exponential "
-                       "backoff.", status="ABORTED", reason="aborted")  # fmt: skip
+        raise ApiError(
+            409,
+            "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.",
+            status="ABORTED",
+            reason="aborted",
+        )
 
 
 def create(call: Call) -> Doc:
@@ -117,8 +136,10 @@ def create(call: Call) -> Doc:
     known = call.app.store.peek(ROLES_KIND, name)
     if known is not None:
         if known.get("deleted"):
-            text = (f"You can't create a role with role_id ({ident}) where there is an existing role with that role_id in a "
-                    "deleted state.")  # fmt: skip
+            text = (
+                f"You can't create a role with role_id ({ident}) where there is an existing role with that role_id in a "
+                "deleted state."
+            )
             raise ApiError(400, text, status="FAILED_PRECONDITION", reason="failedPrecondition")
         raise ApiError(409, f"A role named {ident} in {_key(call, call.params['parent'])} already exists.")
     doc = {k: v for k, v in call.body.get("role", {}).items() if k in _FIELDS}
@@ -134,7 +155,9 @@ def list_custom(call: Call) -> Doc:
     _require(call, "list")
     prefix = _key(call, call.params["parent"]) + "/roles/"
     full = call.params.get("view") == "FULL"
-    docs = [d for _, d in call.app.store.list(ROLES_KIND, prefix) if call.params.get("showDeleted") or not d.get("deleted")]
+    docs = [
+        d for _, d in call.app.store.list(ROLES_KIND, prefix) if call.params.get("showDeleted") or not d.get("deleted")
+    ]
     found = [{k: v for k, v in d.items() if full or k != "includedPermissions"} for d in docs]
     return page(call, "roles", found, default=300, most=1000)
 
@@ -166,5 +189,7 @@ def undelete(call: Call) -> Doc:
     doc = _found(call)
     _same_etag(doc, call.body.get("etag"))
     if not doc.pop("deleted", False):
-        raise ApiError(400, f"The role {doc['name']} is not deleted.", status="FAILED_PRECONDITION", reason="failedPrecondition")
+        raise ApiError(
+            400, f"The role {doc['name']} is not deleted.", status="FAILED_PRECONDITION", reason="failedPrecondition"
+        )
     return call.app.store.put(ROLES_KIND, doc["name"], _checked(doc))

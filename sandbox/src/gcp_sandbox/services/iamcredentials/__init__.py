@@ -37,7 +37,9 @@ _M = "iamcredentials.projects.serviceAccounts."
 
 
 def _may(app: Sandbox, principal: Principal, permission: str, doc: Doc) -> bool:
-    return app.iam.allows(principal, permission, project_resource(doc["projectId"]), "//iam.googleapis.com/" + doc["name"])
+    return app.iam.allows(
+        principal, permission, project_resource(doc["projectId"]), "//iam.googleapis.com/" + doc["name"]
+    )
 
 
 def _account(call: Call, permission: str) -> Doc:
@@ -48,7 +50,11 @@ def _account(call: Call, permission: str) -> Doc:
         doc = accounts.find(call.app, name) if found else None
         if not found:
             raise ApiError(400, f"Invalid form of delegate: {name}. It must be projects/-/serviceAccounts/ACCOUNT.")
-        if doc is None or doc.get("disabled") or not _may(call.app, caller, "iam.serviceAccounts.implicitDelegation", doc):
+        if (
+            doc is None
+            or doc.get("disabled")
+            or not _may(call.app, caller, "iam.serviceAccounts.implicitDelegation", doc)
+        ):
             raise call.app.iam.denied(call, "iam.serviceAccounts.implicitDelegation", name)
         caller = Principal(doc["email"])
     target = accounts.find(call.app, call.params["name"])

@@ -19,8 +19,10 @@ Doc = dict[str, Any]
 SERVICE = Service("iap", "v1")
 SETTINGS, BRANDS, CLIENTS = "iap.settings", "iap.brands", "iap.clients"
 _NOT_FOUND = "Requested entity was not found."
-_WEB = re.compile(r"projects/[^/]+(/iap_web(/(?P<type>[^/]+)(/services/(?P<service>[^/]+)(/versions/[^/]+)?)?)?"
-                  r"|/iap_tunnel(/.+)?)?|(folders|organizations)/[^/]+")  # fmt: skip
+_WEB = re.compile(
+    r"projects/[^/]+(/iap_web(/(?P<type>[^/]+)(/services/(?P<service>[^/]+)(/versions/[^/]+)?)?)?"
+    r"|/iap_tunnel(/.+)?)?|(folders|organizations)/[^/]+"
+)
 
 
 # -- resources -------------------------------------------------------------------
@@ -192,8 +194,12 @@ def create_brand(call: Call) -> Doc:
         raise ApiError(400, "Request contains an invalid argument.")
     if call.app.store.peek(BRANDS, name) is not None:
         raise ApiError(409, "Requested entity already exists")
-    doc = {"name": name, "supportEmail": call.body["supportEmail"], "applicationTitle": call.body["applicationTitle"],
-           "orgInternalOnly": True}  # fmt: skip
+    doc = {
+        "name": name,
+        "supportEmail": call.body["supportEmail"],
+        "applicationTitle": call.body["applicationTitle"],
+        "orgInternalOnly": True,
+    }
     return call.app.store.put(BRANDS, name, doc)
 
 

@@ -24,13 +24,17 @@ _PAGE, _MOST = 50, 1000
 # Lines that one answer looks at at most, as Google answers with what it found in its time, and a token to go on with.
 _LINES = 20000
 _TURN = 50
-_NAME = re.compile(r"(projects|organizations|folders|billingAccounts)/([^/]+)"
-                   r"(?:/locations/([^/]+)/buckets/([^/]+)/views/([^/]+))?")  # fmt: skip
+_NAME = re.compile(
+    r"(projects|organizations|folders|billingAccounts)/([^/]+)"
+    r"(?:/locations/([^/]+)/buckets/([^/]+)/views/([^/]+))?"
+)
 
 
 def _project(call: Call) -> str | None:
     """The project whose API must be enabled: the first that is asked for."""
-    names = _asked(call) if "resourceNames" in call.body or "projectIds" in call.body else [call.params.get("parent", "")]
+    names = (
+        _asked(call) if "resourceNames" in call.body or "projectIds" in call.body else [call.params.get("parent", "")]
+    )
     found = (re.match(r"projects/([^/]+)", name) for name in names)
     return next((match[1] for match in found if match), None)
 
@@ -48,7 +52,9 @@ def _allowed(call: Call, kind: str, ident: str, permission: str) -> str | None:
     """The id of a project (or "" for another parent) if the caller may read its logs, else None."""
     if kind == "projects":
         project = projects.find(call.app, ident)
-        if project is None or not call.app.iam.allows(call.principal, permission, project_resource(project["projectId"])):
+        if project is None or not call.app.iam.allows(
+            call.principal, permission, project_resource(project["projectId"])
+        ):
             return None
         return project["projectId"]
     resource = folder_resource(ident) if kind == "folders" else ORGANIZATION
@@ -65,7 +71,9 @@ def _projects(call: Call, names: list[str]) -> list[str]:
     for name in names:
         found = _NAME.fullmatch(name)
         if found is None:
-            raise ApiError(400, f"Name '{name}' is not a valid resource name: it must be of the form projects/[PROJECT_ID].")
+            raise ApiError(
+                400, f"Name '{name}' is not a valid resource name: it must be of the form projects/[PROJECT_ID]."
+            )
         kind, ident, location, bucket, view = found.groups()
         project = _allowed(call, kind, ident, "logging.logEntries.list")
         if project is None:
@@ -78,8 +86,9 @@ def _projects(call: Call, names: list[str]) -> list[str]:
         if project and bucket != "_Required":
             out.append(project)
     if refused == len(names):
-        info = error_info("IAM_PERMISSION_DENIED", "logging.googleapis.com", permission="logging.logEntries.list",
-                          resource=names[0])  # fmt: skip
+        info = error_info(
+            "IAM_PERMISSION_DENIED", "logging.googleapis.com", permission="logging.logEntries.list", resource=names[0]
+        )
         raise ApiError(403, "Permission denied for all log views", details=[info])
     return list(dict.fromkeys(out))
 
@@ -122,7 +131,7 @@ async def list_entries(call: Call) -> Doc:
 def _newest_first(order: str) -> bool:
     words = order.split()
     if words and (words[0] != "timestamp" or words[1:] not in ([], ["asc"], ["desc"])):
-        raise ApiError(400, f"Invalid value for order_by: '{order}'. It must be \"timestamp asc\" or \"timestamp desc\".")
+        raise ApiError(400, f'Invalid value for order_by: \'{order}\'. It must be "timestamp asc" or "timestamp desc".')
     return words[1:] == ["desc"]
 
 
@@ -144,7 +153,9 @@ def _position(token: str, request: str) -> tuple[str, Key | None]:
     return str(bound), key
 
 
-@SERVICE.method(*(f"logging.{parent}logs.list" for parent in ("", "projects.", "folders.", "organizations.", "billingAccounts.")))
+@SERVICE.method(
+    *(f"logging.{parent}logs.list" for parent in ("", "projects.", "folders.", "organizations.", "billingAccounts."))
+)
 def list_logs(call: Call) -> Doc:
     """https://cloud.google.com/logging/docs/reference/v2/rest/v2/projects.logs/list"""
     found = _NAME.fullmatch(call.params["parent"])

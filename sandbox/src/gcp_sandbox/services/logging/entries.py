@@ -14,16 +14,33 @@ from typing import Any
 from gcp_sandbox.services.logging.values import SEVERITIES, moment
 
 Doc = dict[str, Any]
-LOGS = {"stdout": "run.googleapis.com%2Fstdout", "stderr": "run.googleapis.com%2Fstderr",
-        "system": "run.googleapis.com%2Fvarlog%2Fsystem"}  # fmt: skip
+LOGS = {
+    "stdout": "run.googleapis.com%2Fstdout",
+    "stderr": "run.googleapis.com%2Fstderr",
+    "system": "run.googleapis.com%2Fvarlog%2Fsystem",
+}
 REQUESTS = "requests"
 _SPECIAL = "logging.googleapis.com/"
-_WORDS = {"WARN": "WARNING", "ERR": "ERROR", "SEVERE": "ERROR", "CRIT": "CRITICAL", "FATAL": "CRITICAL", "EMERG": "EMERGENCY",
-          "TRACE": "DEBUG", "FINE": "DEBUG"}  # fmt: skip
+_WORDS = {
+    "WARN": "WARNING",
+    "ERR": "ERROR",
+    "SEVERE": "ERROR",
+    "CRIT": "CRITICAL",
+    "FATAL": "CRITICAL",
+    "EMERG": "EMERGENCY",
+    "TRACE": "DEBUG",
+    "FINE": "DEBUG",
+}
 # Fields of a structured line that are the entry's own -> their names there.
-_OWN = {"httpRequest": "httpRequest", f"{_SPECIAL}operation": "operation", f"{_SPECIAL}sourceLocation": "sourceLocation",
-        f"{_SPECIAL}spanId": "spanId", f"{_SPECIAL}trace": "trace", f"{_SPECIAL}trace_sampled": "traceSampled",
-        f"{_SPECIAL}insertId": "insertId"}  # fmt: skip
+_OWN = {
+    "httpRequest": "httpRequest",
+    f"{_SPECIAL}operation": "operation",
+    f"{_SPECIAL}sourceLocation": "sourceLocation",
+    f"{_SPECIAL}spanId": "spanId",
+    f"{_SPECIAL}trace": "trace",
+    f"{_SPECIAL}trace_sampled": "traceSampled",
+    f"{_SPECIAL}insertId": "insertId",
+}
 _TYPES = {"httpRequest": dict, "operation": dict, "sourceLocation": dict, "traceSampled": bool}
 
 
@@ -33,20 +50,31 @@ def of_run(project: str, location: str, ident: str, line: Doc) -> Doc:
         kind, labels = "cloud_run_job", {"project_id": project, "job_name": line["job"], "location": location}
     else:
         service = line.get("service", "")
-        kind, labels = "cloud_run_revision", {
-            "project_id": project, "service_name": service, "revision_name": line.get("revision", ""),
-            "configuration_name": service, "location": location,
-        }  # fmt: skip
+        kind, labels = (
+            "cloud_run_revision",
+            {
+                "project_id": project,
+                "service_name": service,
+                "revision_name": line.get("revision", ""),
+                "configuration_name": service,
+                "location": location,
+            },
+        )
     own = {
-        "container_name": line.get("container"), "instanceId": line.get("instance"),
-        "run.googleapis.com/execution_name": line.get("execution"), "run.googleapis.com/task_index": line.get("task"),
+        "container_name": line.get("container"),
+        "instanceId": line.get("instance"),
+        "run.googleapis.com/execution_name": line.get("execution"),
+        "run.googleapis.com/task_index": line.get("task"),
         "run.googleapis.com/task_attempt": line.get("attempt"),
-    }  # fmt: skip
+    }
     entry: Doc = {
-        "insertId": _insert_id(ident, line["time"]), "resource": {"type": kind, "labels": labels}, "timestamp": line["time"],
+        "insertId": _insert_id(ident, line["time"]),
+        "resource": {"type": kind, "labels": labels},
+        "timestamp": line["time"],
         "labels": {k: v for k, v in own.items() if v is not None},
-        "logName": f"projects/{project}/logs/{LOGS[line['stream']]}", "receiveTimestamp": line["time"],
-    }  # fmt: skip
+        "logName": f"projects/{project}/logs/{LOGS[line['stream']]}",
+        "receiveTimestamp": line["time"],
+    }
     if line.get("severity") in SEVERITIES:
         entry["severity"] = line["severity"]
     text = line["text"]
@@ -63,12 +91,17 @@ def of_balancer(project: str, ident: str, line: Doc) -> Doc:
     """The entry of a request to a load balancer (frontdoor/balancer.py)."""
     return {
         "insertId": _insert_id(ident, line["timestamp"]),
-        "jsonPayload": {"@type": "type.googleapis.com/google.cloud.loadbalancing.type.LoadBalancerLogEntry",
-                        **line.get("jsonPayload", {})},
-        "httpRequest": line["httpRequest"], "resource": line["resource"], "timestamp": line["timestamp"],
-        "severity": line["severity"], "logName": f"projects/{project}/logs/{REQUESTS}",
+        "jsonPayload": {
+            "@type": "type.googleapis.com/google.cloud.loadbalancing.type.LoadBalancerLogEntry",
+            **line.get("jsonPayload", {}),
+        },
+        "httpRequest": line["httpRequest"],
+        "resource": line["resource"],
+        "timestamp": line["timestamp"],
+        "severity": line["severity"],
+        "logName": f"projects/{project}/logs/{REQUESTS}",
         "receiveTimestamp": line["timestamp"],
-    }  # fmt: skip
+    }
 
 
 def _insert_id(ident: str, time: str) -> str:

@@ -106,7 +106,9 @@ def _lines(source: Source, newest_first: bool, since: str, until: str) -> Iterat
     with stream:
         size = stream.seek(0, 2)
         if newest_first:
-            pairs: Iterable[tuple[int, bytes]] = _backwards(stream, _seek(stream, size, until, after=True) if until else size)
+            pairs: Iterable[tuple[int, bytes]] = _backwards(
+                stream, _seek(stream, size, until, after=True) if until else size
+            )
         else:
             pairs = _forwards(stream, _seek(stream, size, since, after=False) if since else 0)
         for offset, data in pairs:
@@ -136,9 +138,15 @@ class Reader:
     """
 
     def __init__(
-        self, sources: list[Source], matches: Callable[[Doc], bool], *, newest_first: bool, since: str = "", until: str = "",
+        self,
+        sources: list[Source],
+        matches: Callable[[Doc], bool],
+        *,
+        newest_first: bool,
+        since: str = "",
+        until: str = "",
         past: Key | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.read, self.done = 0, False
         self._newest, self._past, self._matches = newest_first, past, matches
         self._next = -1 if newest_first else 0  # of those held, which are sorted

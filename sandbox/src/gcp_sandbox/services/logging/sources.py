@@ -13,9 +13,14 @@ from gcp_sandbox.services.logging.values import moment
 Doc = dict[str, Any]
 # How much of either end of a file is looked through for the logs that are in it.
 _ENDS = 1 << 18
-_KNOWN = {("resource", "type"), ("resource", "labels", "project_id"), ("resource", "labels", "location"),
-          ("resource", "labels", "service_name"), ("resource", "labels", "configuration_name"),
-          ("resource", "labels", "job_name")}  # fmt: skip
+_KNOWN = {
+    ("resource", "type"),
+    ("resource", "labels", "project_id"),
+    ("resource", "labels", "location"),
+    ("resource", "labels", "service_name"),
+    ("resource", "labels", "configuration_name"),
+    ("resource", "labels", "job_name"),
+}
 
 
 def _runs(folder: Path, project: str) -> list[tuple[Path, str, str]]:
@@ -64,8 +69,11 @@ def _balancer_entry(project: str, ident: str, line: Doc) -> Doc | None:
 
 def earliest(tree: filters.Node) -> str:
     """The time before which a filter means nothing, or ""."""
-    found = [entries.written(moment(part.text)) for part in filters.conjuncts(tree)
-             if isinstance(part, filters.Compare) and part.path == ("timestamp",) and part.op in (">", ">=", "=")]  # fmt: skip
+    found = [
+        entries.written(moment(part.text))
+        for part in filters.conjuncts(tree)
+        if isinstance(part, filters.Compare) and part.path == ("timestamp",) and part.op in (">", ">=", "=")
+    ]
     return max(found, default="")
 
 

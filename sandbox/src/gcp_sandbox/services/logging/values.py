@@ -11,19 +11,53 @@ from urllib.parse import quote
 
 from gcp_sandbox.errors import ApiError
 
-SEVERITIES = {"DEFAULT": 0, "DEBUG": 100, "INFO": 200, "NOTICE": 300, "WARNING": 400, "ERROR": 500, "CRITICAL": 600,
-              "ALERT": 700, "EMERGENCY": 800}  # fmt: skip
+SEVERITIES = {
+    "DEFAULT": 0,
+    "DEBUG": 100,
+    "INFO": 200,
+    "NOTICE": 300,
+    "WARNING": 400,
+    "ERROR": 500,
+    "CRITICAL": 600,
+    "ALERT": 700,
+    "EMERGENCY": 800,
+}
 # https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry
-_FIELDS = frozenset((
-    "logName", "resource", "timestamp", "receiveTimestamp", "severity", "insertId", "httpRequest", "labels", "metadata",
-    "operation", "trace", "spanId", "traceSampled", "sourceLocation", "split", "errorGroups", "apphub", "apphubDestination",
-    "apphubSource", "textPayload", "jsonPayload", "protoPayload",
-))  # fmt: skip
+_FIELDS = frozenset(
+    (
+        "logName",
+        "resource",
+        "timestamp",
+        "receiveTimestamp",
+        "severity",
+        "insertId",
+        "httpRequest",
+        "labels",
+        "metadata",
+        "operation",
+        "trace",
+        "spanId",
+        "traceSampled",
+        "sourceLocation",
+        "split",
+        "errorGroups",
+        "apphub",
+        "apphubDestination",
+        "apphubSource",
+        "textPayload",
+        "jsonPayload",
+        "protoPayload",
+    )
+)
 _TIMES = (("timestamp",), ("receiveTimestamp",))
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
-    "=": lambda a, b: a == b, "!=": lambda a, b: a != b,
-}  # fmt: skip
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "=": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+}
 
 
 def _camel(name: str) -> str:

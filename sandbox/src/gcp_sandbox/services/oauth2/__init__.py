@@ -30,12 +30,16 @@ SERVICE = Service("oauth2", "v2", always_enabled=True)
 SERVICE.raw("sts.googleapis.com", "/v1/token")(exchange.token)
 LIFETIME = 3600
 _AUDIENCES = {
-    "https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token",
-    "https://accounts.google.com/o/oauth2/token", "https://www.googleapis.com/oauth2/v3/token",
-}  # fmt: skip
+    "https://oauth2.googleapis.com/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+    "https://accounts.google.com/o/oauth2/token",
+    "https://www.googleapis.com/oauth2/v3/token",
+}
 _BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-_TIMES = ("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and "
-          "exp values in the JWT claim.")  # fmt: skip
+_TIMES = (
+    "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and "
+    "exp values in the JWT claim."
+)
 _EMAIL_SCOPES = {"email", "https://www.googleapis.com/auth/userinfo.email"}
 
 
@@ -48,8 +52,12 @@ class _Refused(Exception):
 
 
 def _json(body: dict[str, Any], status: int = 200) -> web.Response:
-    return web.Response(status=status, text=json.dumps(body, indent=2) + "\n", content_type="application/json",
-                        headers={"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate"})  # fmt: skip
+    return web.Response(
+        status=status,
+        text=json.dumps(body, indent=2) + "\n",
+        content_type="application/json",
+        headers={"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate"},
+    )
 
 
 async def _form(request: web.BaseRequest) -> dict[str, str]:
@@ -115,37 +123,52 @@ def _assertion(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
     if key.get("disabled"):
         raise _Refused("disabled_client", "The OAuth client was disabled.", 401)
     issued, expires, when = claims.get("iat"), claims.get("exp"), time.time()
-    if not isinstance(issued, int | float) or not isinstance(expires, int | float) or not (
-        when - 3600 - 300 <= issued <= when + 300 and when < expires <= issued + 3600
+    if (
+        not isinstance(issued, int | float)
+        or not isinstance(expires, int | float)
+        or not (when - 3600 - 300 <= issued <= when + 300 and when < expires <= issued + 3600)
     ):
         raise _Refused("invalid_grant", _TIMES)
     audiences = claims.get("aud")
     if not _AUDIENCES.intersection([audiences] if isinstance(audiences, str) else audiences or []):
         raise _Refused("invalid_grant", "Invalid JWT: Failed audience check.")
     if claims.get("sub", email) != email:
-        raise _Refused("unauthorized_client", "Client is unauthorized to retrieve access tokens using this method, or "
-                       "client not authorized for any of the scopes requested.", 401)  # fmt: skip
+        raise _Refused(
+            "unauthorized_client",
+            "Client is unauthorized to retrieve access tokens using this method, or "
+            "client not authorized for any of the scopes requested.",
+            401,
+        )
     if claims.get("target_audience"):
         return {"id_token": app.tokens.id_token(email, claims["target_audience"])}
     scopes = str(claims.get("scope") or "").split()
     if not scopes or not all(_known_scope(s) for s in scopes):
         raise _Refused("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
-    return {"access_token": app.tokens.access_token(email, " ".join(scopes), LIFETIME), "expires_in": LIFETIME - 1,
-            "token_type": "Bearer"}  # fmt: skip
+    return {
+        "access_token": app.tokens.access_token(email, " ".join(scopes), LIFETIME),
+        "expires_in": LIFETIME - 1,
+        "token_type": "Bearer",
+    }
 
 
 def _signed(assertion: str, certificate: str) -> bool:
     public = x509.load_pem_x509_certificate(certificate.encode()).public_key()
     try:
-        jwt.decode(assertion, public, algorithms=["RS256"],  # type: ignore[arg-type]
-                   options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False})  # fmt: skip
+        jwt.decode(
+            assertion,
+            public,
+            algorithms=["RS256"],  # type: ignore[arg-type]
+            options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+        )
     except jwt.InvalidTokenError:
         return False
     return True
 
 
 def _known_scope(scope: str) -> bool:
-    return scope in ("openid", "email", "profile") or scope.startswith(("https://www.googleapis.com/", "https://mail.google.com/"))
+    return scope in ("openid", "email", "profile") or scope.startswith(
+        ("https://www.googleapis.com/", "https://mail.google.com/")
+    )
 
 
 def _refresh(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
@@ -156,8 +179,12 @@ def _refresh(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
     if content is None:
         raise _Refused("invalid_grant", "Token has been expired or revoked.")
     scopes = content["s"]
-    out = {"access_token": app.tokens.access_token(content["e"], scopes, LIFETIME), "expires_in": LIFETIME - 1,
-           "scope": scopes, "token_type": "Bearer"}  # fmt: skip
+    out = {
+        "access_token": app.tokens.access_token(content["e"], scopes, LIFETIME),
+        "expires_in": LIFETIME - 1,
+        "scope": scopes,
+        "token_type": "Bearer",
+    }
     if "openid" in scopes.split():
         out["id_token"] = app.tokens.id_token(content["e"], form["client_id"])
     return out
@@ -193,15 +220,24 @@ async def tokeninfo(app: Sandbox, request: web.BaseRequest) -> web.StreamRespons
     if content is None or not app.account_active(content["e"]):
         return _json({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
     subject = app.tokens.subject(content["e"])
-    out = {"azp": subject, "aud": subject, "scope": content["s"], "exp": str(content["x"]),
-           "expires_in": str(int(content["x"] - time.time())), "access_type": "online"}  # fmt: skip
+    out = {
+        "azp": subject,
+        "aud": subject,
+        "scope": content["s"],
+        "exp": str(content["x"]),
+        "expires_in": str(int(content["x"] - time.time())),
+        "access_type": "online",
+    }
     if _tells_email(content["s"]):
         out |= {"email": content["e"], "email_verified": "true"}
     return _json(out | ({"sub": subject} if "openid" in content["s"].split() else {}))
 
 
 def _tells_email(scopes: str) -> bool:
-    return not _EMAIL_SCOPES.isdisjoint(scopes.split()) or "https://www.googleapis.com/auth/cloud-platform" in scopes.split()
+    return (
+        not _EMAIL_SCOPES.isdisjoint(scopes.split())
+        or "https://www.googleapis.com/auth/cloud-platform" in scopes.split()
+    )
 
 
 def _about(app: Sandbox, email: str, scopes: str) -> dict[str, Any]:
@@ -252,26 +288,36 @@ def _certificate(app: Sandbox) -> str:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon.system.gserviceaccount.com")])
         when = datetime.datetime.now(datetime.UTC)
         built = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())  # type: ignore[arg-type]
-            .serial_number(x509.random_serial_number()).not_valid_before(when - datetime.timedelta(hours=1))
-            .not_valid_after(when + datetime.timedelta(days=3650)).sign(key, hashes.SHA256())  # type: ignore[arg-type]
-        )  # fmt: skip
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())  # type: ignore[arg-type]
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(when - datetime.timedelta(hours=1))
+            .not_valid_after(when + datetime.timedelta(days=3650))
+            .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+        )
         pem = built.public_bytes(serialization.Encoding.PEM).decode()
         known = app.store.put("sandbox", "google-certificate", {"pem": pem})
     return known["pem"]
 
 
 def _public(body: dict[str, Any]) -> web.Response:
-    return web.Response(text=json.dumps(body, indent=2) + "\n", content_type="application/json",
-                        headers={"Cache-Control": "public, max-age=19800, must-revalidate, no-transform"})  # fmt: skip
+    return web.Response(
+        text=json.dumps(body, indent=2) + "\n",
+        content_type="application/json",
+        headers={"Cache-Control": "public, max-age=19800, must-revalidate, no-transform"},
+    )
 
 
 @SERVICE.raw("www.googleapis.com", "/service_accounts/v1/")
 @SERVICE.raw("www.googleapis.com", "/robot/v1/metadata/")
 async def account_keys(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
     """Public keys of a service account: …/x509/E, …/jwk/E, …/raw/E."""
-    found = re.fullmatch(r"/(?:service_accounts/v1|robot/v1)/(?:metadata/)?(x509|jwk|raw)/([^/]+)",
-                         unquote(request.raw_path.split("?", 1)[0]))  # fmt: skip
+    found = re.fullmatch(
+        r"/(?:service_accounts/v1|robot/v1)/(?:metadata/)?(x509|jwk|raw)/([^/]+)",
+        unquote(request.raw_path.split("?", 1)[0]),
+    )
     account = accounts.by_email(app, found.group(2)) if found else None
     if found is None or account is None:
         return _json({"error": {"code": 404, "message": "Requested entity was not found.", "status": "NOT_FOUND"}}, 404)
@@ -286,11 +332,17 @@ async def account_keys(app: Sandbox, request: web.BaseRequest) -> web.StreamResp
 @SERVICE.raw("accounts.google.com", "/.well-known/openid-configuration")
 async def configuration(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
     """Google's OpenID Connect discovery document."""
-    return _public({
-        "issuer": "https://accounts.google.com", "authorization_endpoint": "https://accounts.google.com/o/oauth2/v2/auth",
-        "token_endpoint": "https://oauth2.googleapis.com/token", "revocation_endpoint": "https://oauth2.googleapis.com/revoke",
-        "userinfo_endpoint": "https://openidconnect.googleapis.com/v1/userinfo",
-        "jwks_uri": "https://www.googleapis.com/oauth2/v3/certs", "response_types_supported": ["code", "id_token"],
-        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
-        "scopes_supported": ["openid", "email", "profile"],
-    })  # fmt: skip
+    return _public(
+        {
+            "issuer": "https://accounts.google.com",
+            "authorization_endpoint": "https://accounts.google.com/o/oauth2/v2/auth",
+            "token_endpoint": "https://oauth2.googleapis.com/token",
+            "revocation_endpoint": "https://oauth2.googleapis.com/revoke",
+            "userinfo_endpoint": "https://openidconnect.googleapis.com/v1/userinfo",
+            "jwks_uri": "https://www.googleapis.com/oauth2/v3/certs",
+            "response_types_supported": ["code", "id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "scopes_supported": ["openid", "email", "profile"],
+        }
+    )

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 LIFETIME = 3600
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _TYPE = "urn:ietf:params:oauth:token-type:"
-_AUDIENCE = re.compile(r"//iam\.googleapis\.com/(projects/\d+/locations/global/workloadIdentityPools/[^/]+/providers/[^/]+)")
+_AUDIENCE = re.compile(
+    r"//iam\.googleapis\.com/(projects/\d+/locations/global/workloadIdentityPools/[^/]+/providers/[^/]+)"
+)
 
 
 class _Refused(Exception):
@@ -62,14 +64,23 @@ def _exchange(app: Sandbox, form: dict[str, Any]) -> dict[str, Any]:
     found = _AUDIENCE.fullmatch(form.get("audience", ""))
     provider = federation.enabled(app, found.group(1)) if found else None
     if provider is None:
-        raise _Refused("invalid_target", 'The target service indicated by the "audience" parameters is invalid. This might '
-                       "either be because the pool or provider is disabled or deleted or because it doesn't exist.")  # fmt: skip
+        raise _Refused(
+            "invalid_target",
+            'The target service indicated by the "audience" parameters is invalid. This might '
+            "either be because the pool or provider is disabled or deleted or because it doesn't exist.",
+        )
     try:
         principal, sets = federation.identity(federation.claims_of(provider, form.get("subject_token", "")), provider)
     except jwt.InvalidTokenError as error:
         raise _Refused("invalid_grant", f"The given credential is rejected: {error}") from None
     except KeyError as error:
-        raise _Refused("invalid_grant", f"The attribute mapping refers to the claim {error}, which the token lacks.") from None
+        raise _Refused(
+            "invalid_grant", f"The attribute mapping refers to the claim {error}, which the token lacks."
+        ) from None
     app.store.put(SETS, principal, {"sets": sets})
-    return {"access_token": app.tokens.access_token(principal, form["scope"], LIFETIME),
-            "issued_token_type": f"{_TYPE}access_token", "token_type": "Bearer", "expires_in": LIFETIME}  # fmt: skip
+    return {
+        "access_token": app.tokens.access_token(principal, form["scope"], LIFETIME),
+        "issued_token_type": f"{_TYPE}access_token",
+        "token_type": "Bearer",
+        "expires_in": LIFETIME,
+    }

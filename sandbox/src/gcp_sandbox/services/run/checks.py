@@ -30,15 +30,21 @@ _IMAGE = re.compile(
 )
 # CPUs up to which -> least and most memory.  https://cloud.google.com/run/docs/configuring/services/memory-limits
 _MEMORY_OF = (
-    (0.499, "128Mi", "512Mi"), (0.999, "128Mi", "1Gi"), (1, "128Mi", "4Gi"), (2, "128Mi", "8Gi"), (4, "2Gi", "16Gi"),
-    (6, "4Gi", "24Gi"), (8, "4Gi", "32Gi"),
-)  # fmt: skip
+    (0.499, "128Mi", "512Mi"),
+    (0.999, "128Mi", "1Gi"),
+    (1, "128Mi", "4Gi"),
+    (2, "128Mi", "8Gi"),
+    (4, "2Gi", "16Gi"),
+    (6, "4Gi", "24Gi"),
+    (8, "4Gi", "32Gi"),
+)
 
 
 def invalid(field: str, text: str) -> ApiError:
     """400 about a field's value."""
-    return ApiError(400, f"{field}: {text}" if field else text, status="INVALID_ARGUMENT",
-                    details=[bad_request(field, text)])  # fmt: skip
+    return ApiError(
+        400, f"{field}: {text}" if field else text, status="INVALID_ARGUMENT", details=[bad_request(field, text)]
+    )
 
 
 def violation(field: str, text: str) -> ApiError:
@@ -60,9 +66,10 @@ def name(field: str, value: str, limit: int) -> None:
         raise invalid(field, f"{field} is required.")
     if not names.NAME.fullmatch(value) or len(value) > limit:
         raise invalid(
-            field, "only lowercase, digits, and hyphens; must begin with letter, and cannot end with hyphen; must be less "
+            field,
+            "only lowercase, digits, and hyphens; must begin with letter, and cannot end with hyphen; must be less "
             f"than {limit + 1} characters",
-        )  # fmt: skip
+        )
 
 
 def required(body: Doc, within: str) -> None:
@@ -90,8 +97,10 @@ def template(kind: str, doc: Doc, within: str) -> None:
     for index, container in enumerate(containers):
         at = f"{kind}.containers[{index}]"
         if not _IMAGE.fullmatch(container.get("image", "")):
-            raise violation(f"{within}.{at}.image", "must be a container image path in the form [hostname/]repo-path[:tag "
-                                                    "and/or @digest]")  # fmt: skip
+            raise violation(
+                f"{within}.{at}.image",
+                "must be a container image path in the form [hostname/]repo-path[:tag and/or @digest]",
+            )
         if len(container.get("ports", ())) > 1:
             raise violation(f"{within}.{at}.ports", "ports should contain 0 or 1 port.")
         seen: set[str] = set()
@@ -148,16 +157,21 @@ def service(doc: Doc, within: str) -> None:
     scaling = spec.get("scaling", {})
     low, high = scaling.get("minInstanceCount", 0), scaling.get("maxInstanceCount", 100)
     if low < 0 or high < 0 or (high and low > high):
-        raise invalid("template.scaling.min_instance_count",
-                      f"min_instance_count ({low}) must be less than or equal to max_instance_count ({high}).")  # fmt: skip
+        raise invalid(
+            "template.scaling.min_instance_count",
+            f"min_instance_count ({low}) must be less than or equal to max_instance_count ({high}).",
+        )
     traffic = doc.get("traffic", ())
     total = sum(t.get("percent", 0) for t in traffic)
     if traffic and total != 100:
         raise invalid("traffic", f"Traffic targets' percents must add up to 100, got {total}.")
     tags = [t["tag"] for t in traffic if t.get("tag")]
     if wrong := next((tag for tag in tags if not _TAG.fullmatch(tag)), ""):
-        raise invalid("traffic", f"Traffic tag '{wrong}' must be lowercase letters, digits and hyphens, begin with a letter "
-                                 "and not end with a hyphen, because it is part of a host's name.")  # fmt: skip
+        raise invalid(
+            "traffic",
+            f"Traffic tag '{wrong}' must be lowercase letters, digits and hyphens, begin with a letter "
+            "and not end with a hyphen, because it is part of a host's name.",
+        )
     if len(set(tags)) != len(tags):
         raise invalid("traffic", "Traffic tags must be unique.")
     # Those of Knative's clients have a domain before a slash.
@@ -175,8 +189,10 @@ def _env(at: str, number: int, env: Doc, seen: set[str], taken: set[str]) -> Non
     if not _ENV.fullmatch(key):
         raise invalid(f"{at}[{number}].name", f"'{key}' is not a valid name of an environment variable.")
     if key in taken or key.startswith(("X_GOOGLE_", "K_SERVICE", "K_REVISION", "K_CONFIGURATION")):
-        raise invalid(at, f"The following reserved env names were provided: {key}. These values are automatically set by "
-                          "the system.")  # fmt: skip
+        raise invalid(
+            at,
+            f"The following reserved env names were provided: {key}. These values are automatically set by the system.",
+        )
     if key in seen:
         raise invalid(f"{at}[{number}].name", f"Duplicate environment variable name '{key}'.")
     seen.add(key)
@@ -201,7 +217,9 @@ def _limits(at: str, container: Doc) -> None:
     limits = container.get("resources", {}).get("limits", {})
     for key in limits:
         if key not in ("cpu", "memory", "nvidia.com/gpu"):
-            raise invalid(f"{at}.resources.limits", f"'{key}' is not supported: only cpu, memory and nvidia.com/gpu are.")
+            raise invalid(
+                f"{at}.resources.limits", f"'{key}' is not supported: only cpu, memory and nvidia.com/gpu are."
+            )
     size, cpu = limits.get("memory", "512Mi"), limits.get("cpu", "1")
     if not 0.08 <= _cpu(cpu) <= 1 and _cpu(cpu) not in (2, 4, 6, 8):
         text = (
@@ -262,8 +280,12 @@ def _probe(at: str, probe: Doc) -> None:
     if timeout > period:
         raise invalid(f"{at}.timeout_seconds", "timeoutSeconds must be less than or equal to periodSeconds.")
     most = 240 if at.endswith("startupProbe") else 3600
-    for field, least, limit in (("initialDelaySeconds", 0, most), ("periodSeconds", 1, most), ("timeoutSeconds", 1, 3600),
-                                ("failureThreshold", 1, None)):  # fmt: skip
+    for field, least, limit in (
+        ("initialDelaySeconds", 0, most),
+        ("periodSeconds", 1, most),
+        ("timeoutSeconds", 1, 3600),
+        ("failureThreshold", 1, None),
+    ):
         value = probe.get(field) or least
         if value < least or limit and value > limit:
             raise invalid(f"{at}.{field}", f"must be at least {least}" + (f" and at most {limit}." if limit else "."))
@@ -321,26 +343,35 @@ def networks(app: Sandbox, project_id: str, location: str, access: Doc | None) -
     given = interface.get("subnetwork", "") or network.rsplit("/", 1)[-1]
     subnet = _path(app, given, project_id, f"regions/{location}/subnetworks")
     if network and app.store.peek("compute.networks", network) is None:
-        raise StartError(f"VPC network {network} does not exist, or Cloud Run does not have permission to use it.",
-                         {"reason": "VPC_NETWORK_NOT_FOUND"}, "NOT_FOUND")  # fmt: skip
+        raise StartError(
+            f"VPC network {network} does not exist, or Cloud Run does not have permission to use it.",
+            {"reason": "VPC_NETWORK_NOT_FOUND"},
+            "NOT_FOUND",
+        )
     found = app.store.peek("compute.subnetworks", subnet)
     if found is None:
-        raise StartError(f"VPC subnetwork {subnet} does not exist, or Cloud Run does not have permission to use it.",
-                         {"reason": "VPC_NETWORK_NOT_FOUND"}, "NOT_FOUND")  # fmt: skip
+        raise StartError(
+            f"VPC subnetwork {subnet} does not exist, or Cloud Run does not have permission to use it.",
+            {"reason": "VPC_NETWORK_NOT_FOUND"},
+            "NOT_FOUND",
+        )
     of = _path(app, found.get("network", ""), project_id, "global/networks")
     if network and of != network:
         raise StartError(
             f"VPC subnetwork {subnet} is not of the network {network}.", {"reason": "VPC_NETWORK_NOT_FOUND"}
         )
     if "ipCidrRange" not in found:
-        raise StartError(f"The subnetwork {subnet} has no IPv4 range, which direct VPC egress needs.",
-                         {"reason": "VPC_NETWORK_NOT_FOUND"})  # fmt: skip
+        raise StartError(
+            f"The subnetwork {subnet} has no IPv4 range, which direct VPC egress needs.",
+            {"reason": "VPC_NETWORK_NOT_FOUND"},
+        )
     size = ipaddress.ip_network(found["ipCidrRange"]).prefixlen
     if size > _MINIMUM_PREFIX:
         raise StartError(
             f"The subnetwork {subnet} has a /{size} range, which is too small for direct VPC egress: it must be "
-            f"/{_MINIMUM_PREFIX} or larger.", {"reason": "VPC_NETWORK_NOT_FOUND"},
-        )  # fmt: skip
+            f"/{_MINIMUM_PREFIX} or larger.",
+            {"reason": "VPC_NETWORK_NOT_FOUND"},
+        )
     return frozenset({of})
 
 
@@ -348,8 +379,11 @@ def _connector_network(app: Sandbox, project_id: str, location: str, text: str) 
     key = _path(app, text, project_id, f"locations/{location}/connectors")
     found = app.store.peek("vpcaccess.connectors", key)
     if found is None or found.get("state") != "READY":
-        raise StartError(f"VPC connector {key} does not exist, or Cloud Run does not have permission to use it.",
-                         {"reason": "VPC_NETWORK_NOT_FOUND"}, "NOT_FOUND")  # fmt: skip
+        raise StartError(
+            f"VPC connector {key} does not exist, or Cloud Run does not have permission to use it.",
+            {"reason": "VPC_NETWORK_NOT_FOUND"},
+            "NOT_FOUND",
+        )
     if found.get("network"):
         return _path(app, found["network"], project_id, "global/networks")
     subnet = found.get("subnet", {})

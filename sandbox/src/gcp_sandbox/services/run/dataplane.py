@@ -35,8 +35,19 @@ if TYPE_CHECKING:
 
 Doc = dict[str, Any]
 LIMIT = 32 * 1024 * 1024
-_HOP_BY_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "trailers",
-               "transfer-encoding", "upgrade", "proxy-connection", "expect"}  # fmt: skip
+_HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-connection",
+    "expect",
+}
 _PAGE = """
 <html><head>
 <meta http-equiv="content-type" content="text/html;charset=utf-8">
@@ -49,11 +60,15 @@ _PAGE = """
 </body></html>
 """
 _CHUNK = 256 * 1024
-_TIMEOUT = ("The request has been terminated because it has reached the maximum request timeout. To change this limit, see "
-            "https://cloud.google.com/run/docs/configuring/request-timeout")  # fmt: skip
-_BROKEN = ("The request failed because either the HTTP response was malformed or connection to the instance had an error. "
-           "Additional troubleshooting documentation can be found at: "
-           "https://cloud.google.com/run/docs/troubleshooting#malformed-response-or-connection-error")  # fmt: skip
+_TIMEOUT = (
+    "The request has been terminated because it has reached the maximum request timeout. To change this limit, see "
+    "https://cloud.google.com/run/docs/configuring/request-timeout"
+)
+_BROKEN = (
+    "The request failed because either the HTTP response was malformed or connection to the instance had an error. "
+    "Additional troubleshooting documentation can be found at: "
+    "https://cloud.google.com/run/docs/troubleshooting#malformed-response-or-connection-error"
+)
 
 
 class _TooLarge(Exception):
@@ -81,16 +96,24 @@ def _forbidden(path: str) -> web.Response:
 
 def _unauthorized(path: str) -> web.Response:
     return page(
-        401, "Unauthorized", f"Your client does not have permission to the requested URL <code>{_escape(path)}</code>.",
-        headers={"WWW-Authenticate": 'Bearer error="invalid_token" error_description="The access token could not be verified"'},
-    )  # fmt: skip
+        401,
+        "Unauthorized",
+        f"Your client does not have permission to the requested URL <code>{_escape(path)}</code>.",
+        headers={
+            "WWW-Authenticate": 'Bearer error="invalid_token" error_description="The access token could not be verified"'
+        },
+    )
 
 
 def _unavailable(status: int = 503) -> web.Response:
     if status == 429:
         return web.Response(status=429, text="Rate exceeded.", headers={"Server": "Google Frontend"})
-    return page(503, "Server Error", "The service you requested is not available yet.<p>Please try again in 30 seconds.",
-                "Server Error")  # fmt: skip
+    return page(
+        503,
+        "Server Error",
+        "The service you requested is not available yet.<p>Please try again in 30 seconds.",
+        "Server Error",
+    )
 
 
 def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
@@ -106,8 +129,11 @@ def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
     if error.code == 404:
         return _not_found()
     title = "Server Error" if error.code >= 500 else http.HTTPStatus(error.code).phrase
-    return page(error.code, title, "The server encountered an error and could not complete your request."
-                                   "<p>Please try again in 30 seconds.")  # fmt: skip
+    return page(
+        error.code,
+        title,
+        "The server encountered an error and could not complete your request.<p>Please try again in 30 seconds.",
+    )
 
 
 def _note(app: Sandbox, revision_key: str, revision: Doc, status: int) -> None:
@@ -290,10 +316,16 @@ async def _forward(
         async with asyncio.timeout(seconds), _ask(app, request, instance, headers, data, http2) as upstream:
             if not http2 and (upstream.content_length or 0) > LIMIT and request.method != "HEAD":
                 instance.log("Response size was too large. Please consider reducing response size.")
-                return page(500, "Server Error", "The server encountered an error and could not complete your request."
-                                                 "<p>Please try again in 30 seconds.")  # fmt: skip
+                return page(
+                    500,
+                    "Server Error",
+                    "The server encountered an error and could not complete your request."
+                    "<p>Please try again in 30 seconds.",
+                )
             response = _begin(upstream)
-            response.headers.setdefault("X-Cloud-Trace-Context", headers["X-Cloud-Trace-Context"].partition("/")[0] + ";o=1")
+            response.headers.setdefault(
+                "X-Cloud-Trace-Context", headers["X-Cloud-Trace-Context"].partition("/")[0] + ";o=1"
+            )
             await response.prepare(request)
             if request.method != "HEAD":
                 async for chunk in upstream.content.iter_chunked(_CHUNK):
@@ -310,7 +342,9 @@ async def _forward(
         if isinstance(error.__cause__, _TooLarge):
             return _too_large()
         instance.log(_BROKEN, "ERROR")
-        with contextlib.suppress(TimeoutError):  # where the container is ending, the next request wants another instance
+        with contextlib.suppress(
+            TimeoutError
+        ):  # where the container is ending, the next request wants another instance
             await asyncio.wait_for(instance.exited.wait(), 0.2)
         if response is None or not response.prepared:
             text = "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
@@ -324,9 +358,13 @@ async def _forward(
 
 
 def _ask(
-    app: Sandbox, request: web.BaseRequest, instance: Instance, headers: CIMultiDict[str],
-    data: AsyncIterator[bytes] | None, http2: bool,
-) -> AbstractAsyncContextManager[Any]:  # fmt: skip
+    app: Sandbox,
+    request: web.BaseRequest,
+    instance: Instance,
+    headers: CIMultiDict[str],
+    data: AsyncIterator[bytes] | None,
+    http2: bool,
+) -> AbstractAsyncContextManager[Any]:
     """The container's answer, in the protocol that its port is named after."""
     port, path = instance.workload.port, request.raw_path
     if http2:
@@ -418,5 +456,7 @@ async def run_app(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
         return _not_found()
     if not is_secure(request):
         where = f"https://{request.host.split(':')[0]}{request.raw_path}"
-        return web.Response(status=302, headers={"Location": where, "Server": "Google Frontend"}, content_type="text/html")
+        return web.Response(
+            status=302, headers={"Location": where, "Server": "Google Frontend"}, content_type="text/html"
+        )
     return await serve(app, request, key, via="run.app", tag=tag)

@@ -53,9 +53,15 @@ def workload(app: Sandbox, revision_key: str, revision: Doc) -> Workload:
     attached = checks.networks(app, name["projects"], name["locations"], revision.get("vpcAccess"))
     env = {"K_SERVICE": name["services"], "K_REVISION": name["revisions"], "K_CONFIGURATION": name["services"]}
     return Workload(
-        name["revisions"], project, name["locations"], revision["serviceAccount"], revision, attached, env,
+        name["revisions"],
+        project,
+        name["locations"],
+        revision["serviceAccount"],
+        revision,
+        attached,
+        env,
         log_file(app, revision_key),
-    )  # fmt: skip
+    )
 
 
 class Pool:
@@ -232,9 +238,12 @@ class Fleet:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, force_close=False),
-                auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None),
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"), trust_env=False,
-            )  # fmt: skip
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                trust_env=False,
+            )
         return self._session
 
     def spawn(self, coroutine: Any) -> None:

@@ -67,7 +67,9 @@ class Response:
                 left = memoryview(chunk)
                 while left:
                     self._room.clear()
-                    size = min(self._protocol.local_flow_control_window(self._stream), self._protocol.max_outbound_frame_size)
+                    size = min(
+                        self._protocol.local_flow_control_window(self._stream), self._protocol.max_outbound_frame_size
+                    )
                     if size <= 0:
                         await self._room.wait()
                         continue
@@ -140,10 +142,17 @@ async def request(
     try:
         reader, writer = await asyncio.open_connection(address, port)
         response = Response(reader, writer)
-        head = [(":method", method), (":scheme", "http"), (":authority", headers.get("Host", f"{address}:{port}")),
-                (":path", path)]  # fmt: skip
-        head += [(name.lower(), value) for name, value in headers.items()
-                 if name.lower() not in _LEFT_OUT or (name.lower(), value) == ("te", "trailers")]  # fmt: skip
+        head = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", headers.get("Host", f"{address}:{port}")),
+            (":path", path),
+        ]
+        head += [
+            (name.lower(), value)
+            for name, value in headers.items()
+            if name.lower() not in _LEFT_OUT or (name.lower(), value) == ("te", "trailers")
+        ]
         await response.begin(head, body=body is not None)
         if body is not None:
             sender = asyncio.create_task(response.send(body))

@@ -179,8 +179,11 @@ class Instance:
         self._tasks.append(asyncio.create_task(self._keep_to(limit, home)))
         for container in _ordered(load.template["containers"]):
             image = images[id(container)]
-            files = image.files | {m["mountPath"].rstrip("/"): str(mounts[m["name"]])
-                                   for m in container.get("volumeMounts", ()) if m["name"] in mounts}  # fmt: skip
+            files = image.files | {
+                m["mountPath"].rstrip("/"): str(mounts[m["name"]])
+                for m in container.get("volumeMounts", ())
+                if m["name"] in mounts
+            }
             image = dataclasses.replace(image, files=files)
             main = container is load.ingress
             process = await self._spawn(container, image, home, endpoint, main and serves)
@@ -217,12 +220,23 @@ class Instance:
         temporary.mkdir(exist_ok=True)
         ca = str(self._app.authority.ca_file.resolve())
         proxy = f"http://127.0.0.1:{self._app.settings.port}"
-        env = {"HOME": str(home), "TMPDIR": str(temporary)} | env | {
-            "HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": "127.0.0.0/8", "no_proxy": "127.0.0.0/8",
-            "REQUESTS_CA_BUNDLE": ca, "SSL_CERT_FILE": ca, "CURL_CA_BUNDLE": ca,
-            "GCE_METADATA_HOST": endpoint, "GCE_METADATA_IP": endpoint, "GCE_METADATA_ROOT": endpoint,
-            "GCP_SANDBOX_CHILD_OF": str(self._app.folder.resolve()),
-        }  # fmt: skip
+        env = (
+            {"HOME": str(home), "TMPDIR": str(temporary)}
+            | env
+            | {
+                "HTTPS_PROXY": proxy,
+                "https_proxy": proxy,
+                "NO_PROXY": "127.0.0.0/8",
+                "no_proxy": "127.0.0.0/8",
+                "REQUESTS_CA_BUNDLE": ca,
+                "SSL_CERT_FILE": ca,
+                "CURL_CA_BUNDLE": ca,
+                "GCE_METADATA_HOST": endpoint,
+                "GCE_METADATA_IP": endpoint,
+                "GCE_METADATA_ROOT": endpoint,
+                "GCP_SANDBOX_CHILD_OF": str(self._app.folder.resolve()),
+            }
+        )
         try:
             argv = image.argv(container.get("command", []), container.get("args", []))
         except ImageError as error:
@@ -235,10 +249,16 @@ class Instance:
         out, err = (self._output.pipe(stream, container.get("name", "")) for stream in ("stdout", "stderr"))
         try:
             process = await asyncio.create_subprocess_exec(
-                program, *argv[1:], env=env, cwd=image.folder(container.get("workingDir", "")) or home,
-                stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                program,
+                *argv[1:],
+                env=env,
+                cwd=image.folder(container.get("workingDir", "")) or home,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
                 preexec_fn=_die_with_parent,
-            )  # fmt: skip
+            )
         finally:
             os.close(out)
             os.close(err)
@@ -336,7 +356,9 @@ class Instance:
             if passes == self.passes:
                 continue
             self.passes = passes
-            says = "succeeded; the instance gets requests again" if passes else "failed; the instance gets no new requests"
+            says = (
+                "succeeded; the instance gets requests again" if passes else "failed; the instance gets no new requests"
+            )
             self.log(f"READINESS {probes.label(probe)} probe {says}.", "INFO" if passes else "WARNING")
             if passes:
                 self.on_passing()

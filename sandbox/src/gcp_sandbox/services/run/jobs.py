@@ -240,15 +240,25 @@ def _execution(call: Call, job: Doc, overrides: Doc) -> Doc:
     short = f"{part['jobs']}-{names.suffix(5)}"
     stamp = now()
     return {
-        "name": f"{job['name']}/executions/{short}", "uid": str(uuid.uuid4()), "generation": "1",
+        "name": f"{job['name']}/executions/{short}",
+        "uid": str(uuid.uuid4()),
+        "generation": "1",
         **{k: spec[k] for k in ("labels", "annotations", "client", "clientVersion") if k in spec},
-        "createTime": stamp, "updateTime": stamp, "launchStage": job["launchStage"], "job": part["jobs"],
-        "parallelism": min(spec.get("parallelism") or count, count), "taskCount": count, "template": template,
-        "reconciling": True, "conditions": [condition("Completed", PENDING)], "creator": call.principal.email,
-        "logUri": "https://console.cloud.google.com/logs/viewer?project=" + part["projects"]
+        "createTime": stamp,
+        "updateTime": stamp,
+        "launchStage": job["launchStage"],
+        "job": part["jobs"],
+        "parallelism": min(spec.get("parallelism") or count, count),
+        "taskCount": count,
+        "template": template,
+        "reconciling": True,
+        "conditions": [condition("Completed", PENDING)],
+        "creator": call.principal.email,
+        "logUri": "https://console.cloud.google.com/logs/viewer?project="
+        + part["projects"]
         + f"&resource=cloud_run_job/job_name/{part['jobs']}/location/{part['locations']}",
         "etag": names.etag(f"{job['name']}/executions/{short}"),
-    }  # fmt: skip
+    }
 
 
 @SERVICE.action("execute")
@@ -268,9 +278,16 @@ async def execute(app: Sandbox, op: Doc) -> Doc | None:
             condition("ContainerReady", DONE, f"Imported container image in {took}."),
         ]
         _note(
-            app, key, startTime=begun, conditions=conditions, runningCount=0, succeededCount=0, failedCount=0,
-            cancelledCount=0, retriedCount=0,
-        )  # fmt: skip
+            app,
+            key,
+            startTime=begun,
+            conditions=conditions,
+            runningCount=0,
+            succeededCount=0,
+            failedCount=0,
+            cancelledCount=0,
+            retriedCount=0,
+        )
         limit = asyncio.Semaphore(doc["parallelism"])
 
         async def one(index: int) -> str:
@@ -341,13 +358,34 @@ async def _task(app: Sandbox, key: str, index: int) -> str:
     stamp = now()
     template = execution["template"]
     task: Doc = {
-        "name": name, "uid": str(uuid.uuid4()), "generation": "1", "createTime": stamp, "scheduledTime": stamp,
-        "startTime": stamp, "updateTime": stamp, "job": execution["job"], "execution": key.rsplit("/", 1)[-1],
-        **{k: template[k] for k in ("containers", "volumes", "maxRetries", "timeout", "serviceAccount", "vpcAccess",
-                                    "executionEnvironment") if k in template},
-        "index": index, "reconciling": True, "conditions": [condition("Completed", PENDING)],
-        "logUri": execution["logUri"], "etag": names.etag(name),
-    }  # fmt: skip
+        "name": name,
+        "uid": str(uuid.uuid4()),
+        "generation": "1",
+        "createTime": stamp,
+        "scheduledTime": stamp,
+        "startTime": stamp,
+        "updateTime": stamp,
+        "job": execution["job"],
+        "execution": key.rsplit("/", 1)[-1],
+        **{
+            k: template[k]
+            for k in (
+                "containers",
+                "volumes",
+                "maxRetries",
+                "timeout",
+                "serviceAccount",
+                "vpcAccess",
+                "executionEnvironment",
+            )
+            if k in template
+        },
+        "index": index,
+        "reconciling": True,
+        "conditions": [condition("Completed", PENDING)],
+        "logUri": execution["logUri"],
+        "etag": names.etag(name),
+    }
     app.store.put("run.tasks", name, task)
     _note(app, key, runningCount="+1")
     failure = ""
@@ -389,16 +427,24 @@ async def _attempt(app: Sandbox, key: str, execution: Doc, index: int, attempt: 
     assert project is not None
     template = execution["template"]
     env = {
-        "CLOUD_RUN_JOB": execution["job"], "CLOUD_RUN_EXECUTION": part["executions"],
-        "CLOUD_RUN_TASK_INDEX": str(index), "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
+        "CLOUD_RUN_JOB": execution["job"],
+        "CLOUD_RUN_EXECUTION": part["executions"],
+        "CLOUD_RUN_TASK_INDEX": str(index),
+        "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
         "CLOUD_RUN_TASK_COUNT": str(execution["taskCount"]),
-    }  # fmt: skip
+    }
     try:
         networks = checks.networks(app, part["projects"], part["locations"], template.get("vpcAccess"))
         load = Workload(
-            part["executions"], project, part["locations"], template["serviceAccount"], template, networks, env,
+            part["executions"],
+            project,
+            part["locations"],
+            template["serviceAccount"],
+            template,
+            networks,
+            env,
             log_file(app, key),
-        )  # fmt: skip
+        )
         instance = Instance(fleet(app).instances, load)
         await instance.start(serves=False)
     except (StartError, OSError, ApiError) as error:

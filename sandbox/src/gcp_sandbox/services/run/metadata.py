@@ -76,18 +76,22 @@ class MetadataServer:
     def _tree(self) -> dict[str, Any]:
         number = self._project["projectNumber"]
         account = {
-            "aliases": ["default"], "email": self._account, "identity": self._identity, "scopes": [CLOUD_PLATFORM],
+            "aliases": ["default"],
+            "email": self._account,
+            "identity": self._identity,
+            "scopes": [CLOUD_PLATFORM],
             "token": self._token,
-        }  # fmt: skip
+        }
         return {
             "instance": {
-                "id": self.instance_id, "region": f"projects/{number}/regions/{self._region}",
+                "id": self.instance_id,
+                "region": f"projects/{number}/regions/{self._region}",
                 "service-accounts": {"default": account, self._account: account},
                 "zone": f"projects/{number}/zones/{self._region}-1",
             },
             "project": {"numeric-project-id": int(number), "project-id": self._project["projectId"]},
             "universe": {"universe-domain": "googleapis.com"},
-        }  # fmt: skip
+        }
 
     def _alive(self) -> bool:
         from gcp_sandbox.services.iam import service_account
@@ -122,5 +126,8 @@ def _recursive(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     # Tokens are left out of a recursive answer; names become camelCase.
-    return {name if "@" in name else re.sub(r"-([a-z])", lambda m: m.group(1).upper(), name): _recursive(value)
-            for name, value in node.items() if not callable(value)}  # fmt: skip
+    return {
+        name if "@" in name else re.sub(r"-([a-z])", lambda m: m.group(1).upper(), name): _recursive(value)
+        for name, value in node.items()
+        if not callable(value)
+    }

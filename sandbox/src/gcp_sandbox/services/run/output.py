@@ -16,8 +16,14 @@ from gcp_sandbox.operations import now
 
 # A longer line is cut into several entries, as Google's limit of an entry's size does.
 _LONGEST = 256 * 1024
-_FACTS = {"K_SERVICE": "service", "K_REVISION": "revision", "CLOUD_RUN_JOB": "job", "CLOUD_RUN_EXECUTION": "execution",
-          "CLOUD_RUN_TASK_INDEX": "task", "CLOUD_RUN_TASK_ATTEMPT": "attempt"}  # fmt: skip
+_FACTS = {
+    "K_SERVICE": "service",
+    "K_REVISION": "revision",
+    "CLOUD_RUN_JOB": "job",
+    "CLOUD_RUN_EXECUTION": "execution",
+    "CLOUD_RUN_TASK_INDEX": "task",
+    "CLOUD_RUN_TASK_ATTEMPT": "attempt",
+}
 
 
 class Output:
@@ -90,7 +96,14 @@ class Output:
             _append(self._entries, b"".join(entries))
 
     def _entry(self, stream: str, container: str, text: str, severity: str = "") -> bytes:
-        doc = {"time": now(), "stream": stream, **self.facts, "container": container, "severity": severity, "text": text}
+        doc = {
+            "time": now(),
+            "stream": stream,
+            **self.facts,
+            "container": container,
+            "severity": severity,
+            "text": text,
+        }
         return json.dumps({k: v for k, v in doc.items() if v or k == "text"}, separators=(",", ":")).encode() + b"\n"
 
 

@@ -48,8 +48,10 @@ def missing(name: str) -> ApiError:
     """404 for a resource."""
     part = names.parts(name)
     kind = next(k for k in ("tasks", "executions", "revisions", "services", "jobs") if k in part)
-    text = (f"Resource '{part[kind]}' of kind '{_KINDS[kind]}' in region '{part['locations']}' in project "
-            f"'{part['projects']}' does not exist.")  # fmt: skip
+    text = (
+        f"Resource '{part[kind]}' of kind '{_KINDS[kind]}' in region '{part['locations']}' in project "
+        f"'{part['projects']}' does not exist."
+    )
     return ApiError(404, text)
 
 
@@ -141,10 +143,18 @@ def born(call: Call, name: str, spec: Doc) -> Doc:
     """A new resource from its declaration."""
     stamp = now()
     return {
-        "name": name, "uid": str(uuid.uuid4()), "generation": "1", **spec, "createTime": stamp, "updateTime": stamp,
-        "creator": call.principal.email, "lastModifier": call.principal.email, "reconciling": True,
-        "terminalCondition": condition("Ready", PENDING), "etag": names.etag(name),
-    }  # fmt: skip
+        "name": name,
+        "uid": str(uuid.uuid4()),
+        "generation": "1",
+        **spec,
+        "createTime": stamp,
+        "updateTime": stamp,
+        "creator": call.principal.email,
+        "lastModifier": call.principal.email,
+        "reconciling": True,
+        "terminalCondition": condition("Ready", PENDING),
+        "etag": names.etag(name),
+    }
 
 
 def changed(call: Call, old: Doc, spec: Doc, output: tuple[str, ...]) -> Doc:
@@ -154,19 +164,32 @@ def changed(call: Call, old: Doc, spec: Doc, output: tuple[str, ...]) -> Doc:
         for k, v in old.items()
         if k in output or k.startswith("_") or k in ("name", "uid", "createTime", "creator")
     }
-    return kept | spec | {
-        "generation": str(int(old["generation"]) + 1), "updateTime": now(), "lastModifier": call.principal.email,
-        "reconciling": True, "terminalCondition": condition("Ready", PENDING), "etag": names.etag(old["name"]),
-    }  # fmt: skip
+    return (
+        kept
+        | spec
+        | {
+            "generation": str(int(old["generation"]) + 1),
+            "updateTime": now(),
+            "lastModifier": call.principal.email,
+            "reconciling": True,
+            "terminalCondition": condition("Ready", PENDING),
+            "etag": names.etag(old["name"]),
+        }
+    )
 
 
 def operation(call: Call, doc: Doc, kind: str, action: str | None, args: Doc, row: str) -> Operation:
     """Start the operation on a resource; its metadata is the resource as it is now."""
     part = names.parts(doc["name"])
     return call.operation(
-        call.method.id.rsplit(".", 1)[-1], doc["name"], action=action, args=args, latency=row,
-        scope=f"projects/{part['projects']}/locations/{part['locations']}", metadata=names.public(doc, kind),
-    )  # fmt: skip
+        call.method.id.rsplit(".", 1)[-1],
+        doc["name"],
+        action=action,
+        args=args,
+        latency=row,
+        scope=f"projects/{part['projects']}/locations/{part['locations']}",
+        metadata=names.public(doc, kind),
+    )
 
 
 def validated(call: Call, doc: Doc, kind: str) -> Operation:
@@ -174,9 +197,15 @@ def validated(call: Call, doc: Doc, kind: str) -> Operation:
     part = names.parts(doc["name"])
     body = names.public(doc, kind)
     op = call.app.operations.finished(
-        service="run", dialect="longrunning", verb="validate", target=doc["name"], user=call.principal.email,
-        project=call.project_id, scope=f"projects/{part['projects']}/locations/{part['locations']}", metadata=body,
-    )  # fmt: skip
+        service="run",
+        dialect="longrunning",
+        verb="validate",
+        target=doc["name"],
+        user=call.principal.email,
+        project=call.project_id,
+        scope=f"projects/{part['projects']}/locations/{part['locations']}",
+        metadata=body,
+    )
     op["response"] = body
     call.app.store.put("operations", op["id"], op)
     return op

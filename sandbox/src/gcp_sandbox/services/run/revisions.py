@@ -35,11 +35,26 @@ _OUTPUT = (
 )
 # What a revision takes over from its template.
 _FROM_TEMPLATE = (
-    "scaling", "vpcAccess", "maxInstanceRequestConcurrency", "timeout", "serviceAccount", "containers", "volumes",
-    "executionEnvironment", "encryptionKey", "encryptionKeyRevocationAction", "encryptionKeyShutdownDuration",
-    "sessionAffinity", "nodeSelector", "serviceMesh", "gpuZonalRedundancyDisabled", "labels", "annotations", "client",
+    "scaling",
+    "vpcAccess",
+    "maxInstanceRequestConcurrency",
+    "timeout",
+    "serviceAccount",
+    "containers",
+    "volumes",
+    "executionEnvironment",
+    "encryptionKey",
+    "encryptionKeyRevocationAction",
+    "encryptionKeyShutdownDuration",
+    "sessionAffinity",
+    "nodeSelector",
+    "serviceMesh",
+    "gpuZonalRedundancyDisabled",
+    "labels",
+    "annotations",
+    "client",
     "clientVersion",
-)  # fmt: skip
+)
 
 
 def _full(call: Call) -> str:
@@ -145,13 +160,24 @@ def _revision(call: Call, doc: Doc, key: str) -> Doc:
         for number, container in enumerate(taken["containers"], 1)
     ]
     return {
-        "name": key, "uid": str(uuid.uuid4()), "generation": "1", **taken, "createTime": stamp, "updateTime": stamp,
-        "launchStage": doc["launchStage"], "service": part["services"], "reconciling": True,
-        "conditions": [condition("Ready", PENDING)], "creator": call.principal.email,
-        "logUri": "https://console.cloud.google.com/logs/viewer?project=" + part["projects"]
+        "name": key,
+        "uid": str(uuid.uuid4()),
+        "generation": "1",
+        **taken,
+        "createTime": stamp,
+        "updateTime": stamp,
+        "launchStage": doc["launchStage"],
+        "service": part["services"],
+        "reconciling": True,
+        "conditions": [condition("Ready", PENDING)],
+        "creator": call.principal.email,
+        "logUri": "https://console.cloud.google.com/logs/viewer?project="
+        + part["projects"]
         + f"&resource=cloud_run_revision/service_name/{part['services']}/revision_name/{part['revisions']}",
-        "etag": names.etag(key), "_configuration": doc["generation"], **{k: doc[k] for k in ("_v1",) if k in doc},
-    }  # fmt: skip
+        "etag": names.etag(key),
+        "_configuration": doc["generation"],
+        **{k: doc[k] for k in ("_v1",) if k in doc},
+    }
 
 
 @SERVICE.action("unchanged")
@@ -276,8 +302,9 @@ def _route(app: Sandbox, doc: Doc) -> None:
             if found is None or found["conditions"][0]["state"] != DONE:
                 raise StartError(
                     f"Revision '{short}' does not exist or is deleted. Update all traffic to route to currently available "
-                    "revisions.", status="INTERNAL",
-                )  # fmt: skip
+                    "revisions.",
+                    status="INTERNAL",
+                )
         route: Doc = {"revision": key, "percent": target.get("percent", 0)}
         status = {k: target[k] for k in ("type", "revision", "percent", "tag") if target.get(k)}
         if tag := target.get("tag"):
@@ -336,10 +363,14 @@ def removal(call: Call, doc: Doc) -> Doc:
     """A resource as it is while it is being deleted."""
     expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=30)
     return doc | {
-        "deleteTime": now(), "expireTime": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "reconciling": True,
-        "generation": str(int(doc["generation"]) + 1), "lastModifier": call.principal.email,
-        "terminalCondition": doc["terminalCondition"] | {"state": PENDING}, "etag": names.etag(doc["name"]),
-    }  # fmt: skip
+        "deleteTime": now(),
+        "expireTime": expires.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reconciling": True,
+        "generation": str(int(doc["generation"]) + 1),
+        "lastModifier": call.principal.email,
+        "terminalCondition": doc["terminalCondition"] | {"state": PENDING},
+        "etag": names.etag(doc["name"]),
+    }
 
 
 @SERVICE.action("delete")

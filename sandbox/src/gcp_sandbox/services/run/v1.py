@@ -119,8 +119,10 @@ def list_routes(call: Call) -> Doc:
 def list_locations(call: Call) -> Doc:
     """https://cloud.google.com/run/docs/reference/rest/v1/projects.locations/list"""
     base = f"projects/{call.project_id}/locations"
-    found = [{"name": f"{base}/{region}", "locationId": region, "labels": {"cloud.googleapis.com/region": region}}
-             for region in names.REGIONS]  # fmt: skip
+    found = [
+        {"name": f"{base}/{region}", "locationId": region, "labels": {"cloud.googleapis.com/region": region}}
+        for region in names.REGIONS
+    ]
     return page(call, "locations", found)
 
 

@@ -24,29 +24,72 @@ _SYSTEM = re.compile(r"(run|cloud)\.googleapis\.com/|(serving|autoscaling)\.knat
 
 # What only Google writes: a client that sends it back changes nothing.
 _OUTPUT = {f"{_RUN}{name}" for name in ("ingress-status", "operation-id", "urls", "creator", "lastModifier")} | {
-    "serving.knative.dev/creator", "serving.knative.dev/lastModifier"}  # fmt: skip
+    "serving.knative.dev/creator",
+    "serving.knative.dev/lastModifier",
+}
 
 # Which kinds of resources an annotation is accepted on.
 _KINDS = {
     **dict.fromkeys(("client-name", "client-version"), "Service, Revision, Job, Execution"),
     **dict.fromkeys(
-        ("build-base-image", "build-enable-automatic-updates", "build-environment-variables", "build-image-uri",
-         "build-name", "build-service-account", "build-worker-pool", "custom-audiences", "default-url-disabled",
-         "description", "gc-traffic-tags", "iap-enabled", "ingress", "invoker-iam-disabled", "minScale", "maxScale",
-         "manualInstanceCount", "scalingMode", "threat-detection"), "Service"),
+        (
+            "build-base-image",
+            "build-enable-automatic-updates",
+            "build-environment-variables",
+            "build-image-uri",
+            "build-name",
+            "build-service-account",
+            "build-worker-pool",
+            "custom-audiences",
+            "default-url-disabled",
+            "description",
+            "gc-traffic-tags",
+            "iap-enabled",
+            "ingress",
+            "invoker-iam-disabled",
+            "minScale",
+            "maxScale",
+            "manualInstanceCount",
+            "scalingMode",
+            "threat-detection",
+        ),
+        "Service",
+    ),
     **dict.fromkeys(("base-images", "build-function-target", "build-id", "build-source-location"), "Service, Revision"),
     **dict.fromkeys(
-        ("container-dependencies", "cpu-throttling", "encryption-key-shutdown-hours", "gpu-zonal-redundancy-disabled",
-         "health-check-disabled", "mesh", "post-key-revocation-action-type", "secure-session-agent", "sessionAffinity",
-         "startup-cpu-boost"), "Revision"),
+        (
+            "container-dependencies",
+            "cpu-throttling",
+            "encryption-key-shutdown-hours",
+            "gpu-zonal-redundancy-disabled",
+            "health-check-disabled",
+            "mesh",
+            "post-key-revocation-action-type",
+            "secure-session-agent",
+            "sessionAffinity",
+            "startup-cpu-boost",
+        ),
+        "Revision",
+    ),
     **dict.fromkeys(
-        ("cloudsql-instances", "encryption-key", "execution-environment", "network-interfaces", "secrets",
-         "vpc-access-connector", "vpc-access-egress"), "Revision, Execution"),
-    "binary-authorization": "Service, Job, Execution", "binary-authorization-breakglass": "Service, Job",
+        (
+            "cloudsql-instances",
+            "encryption-key",
+            "execution-environment",
+            "network-interfaces",
+            "secrets",
+            "vpc-access-connector",
+            "vpc-access-egress",
+        ),
+        "Revision, Execution",
+    ),
+    "binary-authorization": "Service, Job, Execution",
+    "binary-authorization-breakglass": "Service, Job",
     "launch-stage": "Service, Job",
-}  # fmt: skip
+}
 _ACCEPTED = {f"{_RUN}{name}": kinds for name, kinds in _KINDS.items()} | dict.fromkeys(
-    (f"{_SCALE}minScale", f"{_SCALE}maxScale"), "Revision")  # fmt: skip
+    (f"{_SCALE}minScale", f"{_SCALE}maxScale"), "Revision"
+)
 
 
 class _Codec:
@@ -71,8 +114,10 @@ _NUMBER = _Codec(int, str)
 _FLAG = _Codec(_flag, lambda value: "true" if value else "")
 _JSON = _Codec(json.loads, lambda value: json.dumps(value, separators=(",", ":")))
 _HOURS = _Codec(lambda text: f"{int(text) * 3600}s", lambda value: str(int(checks.duration(value) // 3600)))
-_STAGE = _Codec(lambda text: {"ALPHA": "ALPHA", "BETA": "BETA", "GA": "GA"}[text.upper()],
-                lambda value: "" if value == "GA" else value)  # fmt: skip
+_STAGE = _Codec(
+    lambda text: {"ALPHA": "ALPHA", "BETA": "BETA", "GA": "GA"}[text.upper()],
+    lambda value: "" if value == "GA" else value,
+)
 
 _ANY = {f"{_RUN}client-name": ("client", _TEXT), f"{_RUN}client-version": ("clientVersion", _TEXT)}
 _TOP = _ANY | {
@@ -80,36 +125,56 @@ _TOP = _ANY | {
     f"{_RUN}binary-authorization-breakglass": ("binaryAuthorization.breakglassJustification", _TEXT),
 }
 SERVICE = _TOP | {
-    f"{_RUN}ingress": ("ingress", _choice(
-        all="INGRESS_TRAFFIC_ALL", internal="INGRESS_TRAFFIC_INTERNAL_ONLY", none="INGRESS_TRAFFIC_NONE",
-        internal_and_cloud_load_balancing="INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER")),
-    f"{_RUN}description": ("description", _TEXT), f"{_RUN}custom-audiences": ("customAudiences", _JSON),
-    f"{_RUN}default-url-disabled": ("defaultUriDisabled", _FLAG), f"{_RUN}iap-enabled": ("iapEnabled", _FLAG),
+    f"{_RUN}ingress": (
+        "ingress",
+        _choice(
+            all="INGRESS_TRAFFIC_ALL",
+            internal="INGRESS_TRAFFIC_INTERNAL_ONLY",
+            none="INGRESS_TRAFFIC_NONE",
+            internal_and_cloud_load_balancing="INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+        ),
+    ),
+    f"{_RUN}description": ("description", _TEXT),
+    f"{_RUN}custom-audiences": ("customAudiences", _JSON),
+    f"{_RUN}default-url-disabled": ("defaultUriDisabled", _FLAG),
+    f"{_RUN}iap-enabled": ("iapEnabled", _FLAG),
     f"{_RUN}invoker-iam-disabled": ("invokerIamDisabled", _FLAG),
-    f"{_RUN}minScale": ("scaling.minInstanceCount", _NUMBER), f"{_RUN}maxScale": ("scaling.maxInstanceCount", _NUMBER),
+    f"{_RUN}minScale": ("scaling.minInstanceCount", _NUMBER),
+    f"{_RUN}maxScale": ("scaling.maxInstanceCount", _NUMBER),
     f"{_RUN}manualInstanceCount": ("scaling.manualInstanceCount", _NUMBER),
     f"{_RUN}scalingMode": ("scaling.scalingMode", _choice(automatic="AUTOMATIC", manual="MANUAL")),
-}  # fmt: skip
+}
 JOB = _TOP
 _TASKS = {
     f"{_RUN}encryption-key": ("encryptionKey", _TEXT),
-    f"{_RUN}execution-environment": ("executionEnvironment", _choice(
-        gen1="EXECUTION_ENVIRONMENT_GEN1", gen2="EXECUTION_ENVIRONMENT_GEN2")),
+    f"{_RUN}execution-environment": (
+        "executionEnvironment",
+        _choice(gen1="EXECUTION_ENVIRONMENT_GEN1", gen2="EXECUTION_ENVIRONMENT_GEN2"),
+    ),
     f"{_RUN}network-interfaces": ("vpcAccess.networkInterfaces", _JSON),
     f"{_RUN}vpc-access-connector": ("vpcAccess.connector", _TEXT),
-    f"{_RUN}vpc-access-egress": ("vpcAccess.egress", _choice(
-        all_traffic="ALL_TRAFFIC", all="ALL_TRAFFIC", private_ranges_only="PRIVATE_RANGES_ONLY")),
-}  # fmt: skip
-REVISION = _ANY | _TASKS | {
-    f"{_RUN}encryption-key-shutdown-hours": ("encryptionKeyShutdownDuration", _HOURS),
-    f"{_RUN}gpu-zonal-redundancy-disabled": ("gpuZonalRedundancyDisabled", _FLAG),
-    f"{_RUN}health-check-disabled": ("healthCheckDisabled", _FLAG),
-    f"{_RUN}mesh": ("serviceMesh.mesh", _TEXT),
-    f"{_RUN}post-key-revocation-action-type": ("encryptionKeyRevocationAction", _choice(
-        prevent_new="PREVENT_NEW", shut_down="SHUTDOWN")),
-    f"{_RUN}sessionAffinity": ("sessionAffinity", _FLAG),
-    f"{_SCALE}maxScale": ("scaling.maxInstanceCount", _NUMBER), f"{_SCALE}minScale": ("scaling.minInstanceCount", _NUMBER),
-}  # fmt: skip
+    f"{_RUN}vpc-access-egress": (
+        "vpcAccess.egress",
+        _choice(all_traffic="ALL_TRAFFIC", all="ALL_TRAFFIC", private_ranges_only="PRIVATE_RANGES_ONLY"),
+    ),
+}
+REVISION = (
+    _ANY
+    | _TASKS
+    | {
+        f"{_RUN}encryption-key-shutdown-hours": ("encryptionKeyShutdownDuration", _HOURS),
+        f"{_RUN}gpu-zonal-redundancy-disabled": ("gpuZonalRedundancyDisabled", _FLAG),
+        f"{_RUN}health-check-disabled": ("healthCheckDisabled", _FLAG),
+        f"{_RUN}mesh": ("serviceMesh.mesh", _TEXT),
+        f"{_RUN}post-key-revocation-action-type": (
+            "encryptionKeyRevocationAction",
+            _choice(prevent_new="PREVENT_NEW", shut_down="SHUTDOWN"),
+        ),
+        f"{_RUN}sessionAffinity": ("sessionAffinity", _FLAG),
+        f"{_SCALE}maxScale": ("scaling.maxInstanceCount", _NUMBER),
+        f"{_SCALE}minScale": ("scaling.minInstanceCount", _NUMBER),
+    }
+)
 EXECUTION = _ANY
 TASK = _TASKS
 # What is understood without being one field of its own.

@@ -31,9 +31,11 @@ _FIELDS = (
     ("template.timeout", "spec.template.spec.timeout_seconds"),
     ("template.scaling.min_instance_count", "spec.template.metadata.annotations[autoscaling.knative.dev/minScale]"),
     ("template.max_instance_request_concurrency", "spec.template.spec.container_concurrency"),
-    ("template.revision", "spec.template.metadata.name"), ("template.vpc_access", "spec.template.metadata.annotations"),
-    ("template", "spec.template.spec"), ("traffic", "spec.traffic"),
-)  # fmt: skip
+    ("template.revision", "spec.template.metadata.name"),
+    ("template.vpc_access", "spec.template.metadata.annotations"),
+    ("template", "spec.template.spec"),
+    ("traffic", "spec.traffic"),
+)
 _STORED = {"configurations": "services", "routes": "services"}
 
 
@@ -181,7 +183,12 @@ def remembered(call: Call, kind: str, op: Operation, kept: Doc) -> Doc:
 def deleted(kind: str, doc: Doc) -> Doc:
     """The Status that answers a delete."""
     collection, group = v1_views.KINDS[kind]
-    details = {"name": doc["name"].rsplit("/", 1)[-1], "group": group.partition("/")[0], "kind": collection, "uid": doc["uid"]}
+    details = {
+        "name": doc["name"].rsplit("/", 1)[-1],
+        "group": group.partition("/")[0],
+        "kind": collection,
+        "uid": doc["uid"],
+    }
     return {"status": "Success", "details": details}
 
 
@@ -219,8 +226,11 @@ def _terms(selector: str) -> Iterator[Callable[[Doc], bool]]:
         )
         if found is None or found["no"] and (found["op"] or found["set"]):
             raise ApiError(400, f"Invalid label selector: '{text}'.", status="INVALID_ARGUMENT")
-        yield _term(found["key"], found["op"] or found["set"] or found["no"] or "exists",
-                    {v.strip() for v in (found["many"] or found["one"] or "").split(",")})  # fmt: skip
+        yield _term(
+            found["key"],
+            found["op"] or found["set"] or found["no"] or "exists",
+            {v.strip() for v in (found["many"] or found["one"] or "").split(",")},
+        )
 
 
 def _term(key: str, operator: str, values: set[str]) -> Callable[[Doc], bool]:

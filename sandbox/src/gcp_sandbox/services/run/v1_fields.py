@@ -46,8 +46,11 @@ def job(body: Doc) -> tuple[Doc, Doc]:
     template = spec.get("template", {})
     at = "spec.template.metadata"
     inner = notes.check(template.get("metadata", {}), "Execution", at)
-    execution: Doc = {k: template.get("spec", {})[k] for k in ("parallelism", "taskCount", "delayExecution")
-                      if k in template.get("spec", {})}  # fmt: skip
+    execution: Doc = {
+        k: template.get("spec", {})[k]
+        for k in ("parallelism", "taskCount", "delayExecution")
+        if k in template.get("spec", {})
+    }
     notes.read(notes.EXECUTION, inner, execution, at)
     execution |= notes.plain(template.get("metadata", {}).get("labels", {}), inner)
     task: Doc = {}
@@ -151,8 +154,10 @@ def _volume(volume: Doc, aliases: dict[str, str]) -> Doc:
         name = secret.get("secretName", "")
         out["secret"] = {"secret": aliases.get(name, name)} | {k: secret[k] for k in ("defaultMode",) if k in secret}
         if secret.get("items"):
-            out["secret"]["items"] = [{"path": i.get("path", ""), "version": i.get("key", "")}
-                                      | {k: i[k] for k in ("mode",) if k in i} for i in secret["items"]]  # fmt: skip
+            out["secret"]["items"] = [
+                {"path": i.get("path", ""), "version": i.get("key", "")} | {k: i[k] for k in ("mode",) if k in i}
+                for i in secret["items"]
+            ]
     elif "emptyDir" in volume:
         out["emptyDir"] = {k: v.upper() if k == "medium" else v for k, v in volume["emptyDir"].items()}
     elif csi := volume.get("csi"):
@@ -177,8 +182,10 @@ def _target(target: Doc) -> Doc:
 
 
 def _aliases(text: str) -> dict[str, str]:
-    """"alias:projects/p/secrets/s,…" of the secrets of other projects."""
-    found = (re.fullmatch(r"\s*([^:]+):(projects/[^/]+/secrets/[^/]+)\s*", part) for part in text.split(",") if part.strip())
+    """ "alias:projects/p/secrets/s,…" of the secrets of other projects."""
+    found = (
+        re.fullmatch(r"\s*([^:]+):(projects/[^/]+/secrets/[^/]+)\s*", part) for part in text.split(",") if part.strip()
+    )
     return {match.group(1): match.group(2) for match in found if match}
 
 
@@ -271,8 +278,12 @@ def _mine(secret: str, own: frozenset[str]) -> bool:
 def _short_names(template: Doc, text: str, own: frozenset[str]) -> dict[str, str]:
     """What each secret of a template is called in v1: its short name, or an alias for one of another project."""
     given = {full: alias for alias, full in _aliases(text).items()}
-    used = [env["valueSource"]["secretKeyRef"]["secret"] for c in template.get("containers", ())
-            for env in c.get("env", ()) if env.get("valueSource", {}).get("secretKeyRef")]  # fmt: skip
+    used = [
+        env["valueSource"]["secretKeyRef"]["secret"]
+        for c in template.get("containers", ())
+        for env in c.get("env", ())
+        if env.get("valueSource", {}).get("secretKeyRef")
+    ]
     used += [v["secret"]["secret"] for v in template.get("volumes", ()) if v.get("secret", {}).get("secret")]
     out = {}
     for secret in used:
@@ -314,8 +325,11 @@ def _spec(template: Doc, kept: Doc, own: frozenset[str]) -> Doc:
 
 
 def _container_out(container: Doc, names: dict[str, str], sql: set[str]) -> Doc:
-    out = {k: copy.deepcopy(container[k]) for k in (*_CONTAINER, "ports", "startupProbe", "livenessProbe", "readinessProbe")
-           if container.get(k) and k != "baseImageUri"}  # fmt: skip
+    out = {
+        k: copy.deepcopy(container[k])
+        for k in (*_CONTAINER, "ports", "startupProbe", "livenessProbe", "readinessProbe")
+        if container.get(k) and k != "baseImageUri"
+    }
     if container.get("env"):
         out["env"] = []
         for env in container["env"]:
@@ -335,17 +349,24 @@ def _container_out(container: Doc, names: dict[str, str], sql: set[str]) -> Doc:
 def _volume_out(volume: Doc, names: dict[str, str]) -> Doc:
     out: Doc = {"name": volume["name"]}
     if secret := volume.get("secret"):
-        out["secret"] = {"secretName": names[secret["secret"]]} | {k: secret[k] for k in ("defaultMode",) if k in secret}
+        out["secret"] = {"secretName": names[secret["secret"]]} | {
+            k: secret[k] for k in ("defaultMode",) if k in secret
+        }
         if secret.get("items"):
-            out["secret"]["items"] = [{"key": i.get("version") or "latest", "path": i.get("path", "")}
-                                      | {k: i[k] for k in ("mode",) if k in i} for i in secret["items"]]  # fmt: skip
+            out["secret"]["items"] = [
+                {"key": i.get("version") or "latest", "path": i.get("path", "")}
+                | {k: i[k] for k in ("mode",) if k in i}
+                for i in secret["items"]
+            ]
     elif "emptyDir" in volume:
         out["emptyDir"] = {k: v.capitalize() if k == "medium" else v for k, v in volume["emptyDir"].items()}
     elif gcs := volume.get("gcs"):
         attributes = {"bucketName": gcs["bucket"]}
         if gcs.get("mountOptions"):
             attributes["mountOptions"] = ",".join(gcs["mountOptions"])
-        out["csi"] = {"driver": _GCS, "volumeAttributes": attributes} | ({"readOnly": True} if gcs.get("readOnly") else {})
+        out["csi"] = {"driver": _GCS, "volumeAttributes": attributes} | (
+            {"readOnly": True} if gcs.get("readOnly") else {}
+        )
     else:
         out |= {k: volume[k] for k in ("nfs", "filestore") if k in volume}
     return out
@@ -354,6 +375,11 @@ def _volume_out(volume: Doc, names: dict[str, str]) -> Doc:
 def traffic(targets: list[Doc]) -> list[Doc]:
     """TrafficTargets of a service's declaration."""
     return [
-        ({"latestRevision": True} if target.get("type") == defaults.LATEST else {"revisionName": target.get("revision", "")})
-        | {k: target[k] for k in ("percent", "tag") if target.get(k)} for target in targets
-    ]  # fmt: skip
+        (
+            {"latestRevision": True}
+            if target.get("type") == defaults.LATEST
+            else {"revisionName": target.get("revision", "")}
+        )
+        | {k: target[k] for k in ("percent", "tag") if target.get(k)}
+        for target in targets
+    ]

@@ -26,9 +26,14 @@ _STATES = {DONE: "True", FAILED: "False"}
 _INFO = {"Active", "Retry"}
 # Service, job, … -> (its collection, the API's group)
 KINDS = {
-    "Service": ("services", SERVING), "Revision": ("revisions", SERVING), "Configuration": ("configurations", SERVING),
-    "Route": ("routes", SERVING), "Job": ("jobs", RUN), "Execution": ("executions", RUN), "Task": ("tasks", RUN),
-}  # fmt: skip
+    "Service": ("services", SERVING),
+    "Revision": ("revisions", SERVING),
+    "Configuration": ("configurations", SERVING),
+    "Route": ("routes", SERVING),
+    "Job": ("jobs", RUN),
+    "Execution": ("executions", RUN),
+    "Task": ("tasks", RUN),
+}
 
 
 def version(doc: Doc) -> str:
@@ -66,11 +71,16 @@ class Views:
         name = doc["name"].rsplit("/", 1)[-1]
         labels = labels | {"cloud.googleapis.com/location": names.parts(doc["name"])["locations"]}
         out = {
-            "name": name, "namespace": self._number, "uid": doc["uid"], "resourceVersion": version(doc),
+            "name": name,
+            "namespace": self._number,
+            "uid": doc["uid"],
+            "resourceVersion": version(doc),
             "selfLink": f"/apis/{group}/namespaces/{self._number}/{collection}/{name}",
-            "generation": int(doc["generation"]), "creationTimestamp": doc["createTime"],
-            "labels": dict(sorted(labels.items())), "annotations": dict(sorted(annotations.items())),
-        }  # fmt: skip
+            "generation": int(doc["generation"]),
+            "creationTimestamp": doc["createTime"],
+            "labels": dict(sorted(labels.items())),
+            "annotations": dict(sorted(annotations.items())),
+        }
         if doc.get("deleteTime"):
             out["deletionTimestamp"] = doc["deleteTime"]
         return {k: v for k, v in out.items() if v != {}}
@@ -84,8 +94,16 @@ class Views:
 
     @staticmethod
     def _owner(kind: str, name: str, uid: str) -> list[Doc]:
-        return [{"apiVersion": KINDS[kind][1], "kind": kind, "name": name, "uid": uid, "controller": True,
-                 "blockOwnerDeletion": True}]  # fmt: skip
+        return [
+            {
+                "apiVersion": KINDS[kind][1],
+                "kind": kind,
+                "name": name,
+                "uid": uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ]
 
     @staticmethod
     def _kept(doc: Doc, part: str) -> Doc:
@@ -106,8 +124,13 @@ class Views:
             annotations["run.googleapis.com/ingress-status"] = annotations["run.googleapis.com/ingress"]
         if doc.get("urls") and not doc.get("defaultUriDisabled"):
             annotations["run.googleapis.com/urls"] = json.dumps(doc["urls"], separators=(",", ":"))
-        annotations |= {"serving.knative.dev/creator": doc["creator"], "serving.knative.dev/lastModifier": doc["lastModifier"]}
-        status = self._status(doc, [doc["terminalCondition"], *sorted(doc.get("conditions", []), key=lambda c: c["type"])])
+        annotations |= {
+            "serving.knative.dev/creator": doc["creator"],
+            "serving.knative.dev/lastModifier": doc["lastModifier"],
+        }
+        status = self._status(
+            doc, [doc["terminalCondition"], *sorted(doc.get("conditions", []), key=lambda c: c["type"])]
+        )
         return {
             "metadata": self._meta("Service", doc, doc.get("labels", {}), annotations),
             "spec": {"template": self._template(doc), "traffic": v1_fields.traffic(doc["traffic"])},
@@ -119,7 +142,10 @@ class Views:
         meta: Doc = {"name": template["revision"]} if template.get("revision") else {}
         meta["labels"] = v1_fields.template_labels(template)
         meta["annotations"] = dict(sorted(v1_fields.template_notes(template, kept, self._own).items()))
-        return {"metadata": {k: v for k, v in meta.items() if v}, "spec": v1_fields.template_spec(template, kept, self._own)}
+        return {
+            "metadata": {k: v for k, v in meta.items() if v},
+            "spec": v1_fields.template_spec(template, kept, self._own),
+        }
 
     @staticmethod
     def _revisions(doc: Doc) -> Doc:
@@ -142,8 +168,13 @@ class Views:
     def _part(self, kind: str, doc: Doc, condition: str) -> Doc:
         """What the configuration and the route of a service have in common."""
         labels = dict(doc.get("labels", {})) | {
-            "serving.knative.dev/service": names.parts(doc["name"])["services"], "serving.knative.dev/serviceUid": doc["uid"]}
-        authors = {"serving.knative.dev/creator": doc["creator"], "serving.knative.dev/lastModifier": doc["lastModifier"]}
+            "serving.knative.dev/service": names.parts(doc["name"])["services"],
+            "serving.knative.dev/serviceUid": doc["uid"],
+        }
+        authors = {
+            "serving.knative.dev/creator": doc["creator"],
+            "serving.knative.dev/lastModifier": doc["lastModifier"],
+        }
         meta = self._meta(kind, doc, labels, authors)
         meta["ownerReferences"] = self._owner("Service", meta["name"], doc["uid"])
         found = next((c for c in doc.get("conditions", ()) if c["type"] == condition), doc["terminalCondition"])
@@ -157,16 +188,22 @@ class Views:
     def _route(self, doc: Doc) -> Doc:
         out = self._part("Route", doc, "RoutesReady")
         out["status"] |= self._addresses(doc)
-        return {"metadata": out["metadata"], "spec": {"traffic": v1_fields.traffic(doc["traffic"])}, "status": out["status"]}
+        return {
+            "metadata": out["metadata"],
+            "spec": {"traffic": v1_fields.traffic(doc["traffic"])},
+            "status": out["status"],
+        }
 
     def _revision(self, doc: Doc) -> Doc:
         name, kept = names.parts(doc["name"]), self._kept(doc, "template")
         owner = self._app.store.peek("run.services", doc["name"].partition("/revisions/")[0]) or {"uid": ""}
         labels = v1_fields.template_labels(doc) | {
-            "serving.knative.dev/configuration": name["services"], "serving.knative.dev/route": name["services"],
-            "serving.knative.dev/service": name["services"], "serving.knative.dev/serviceUid": owner["uid"],
+            "serving.knative.dev/configuration": name["services"],
+            "serving.knative.dev/route": name["services"],
+            "serving.knative.dev/service": name["services"],
+            "serving.knative.dev/serviceUid": owner["uid"],
             "serving.knative.dev/configurationGeneration": doc.get("_configuration", "1"),
-        }  # fmt: skip
+        }
         annotations = v1_fields.template_notes(doc, kept, self._own) | {"serving.knative.dev/creator": doc["creator"]}
         meta = self._meta("Revision", doc, labels, annotations)
         meta["ownerReferences"] = self._owner("Configuration", name["services"], owner["uid"])
@@ -176,7 +213,10 @@ class Views:
             found = [c | retired if c["type"] == "Active" else c for c in found]
         status = self._status(doc, found) | {"logUrl": doc["logUri"]}
         if doc.get("containerStatuses"):
-            status |= {"imageDigest": doc["containerStatuses"][0]["imageDigest"], "containerStatuses": doc["containerStatuses"]}
+            status |= {
+                "imageDigest": doc["containerStatuses"][0]["imageDigest"],
+                "containerStatuses": doc["containerStatuses"],
+            }
         if minimum := doc.get("scaling", {}).get("minInstanceCount"):
             status["desiredReplicas"] = minimum
         return {"metadata": meta, "spec": v1_fields.template_spec(doc, kept, self._own), "status": status}
@@ -185,24 +225,39 @@ class Views:
 
     def _job(self, doc: Doc) -> Doc:
         kept = self._kept(doc, "template")
-        annotations = v1_fields.top_notes(doc, self._kept(doc, "metadata"), notes.JOB) | self._operation(doc) | {
-            "run.googleapis.com/creator": doc["creator"], "run.googleapis.com/lastModifier": doc["lastModifier"]}  # fmt: skip
+        annotations = (
+            v1_fields.top_notes(doc, self._kept(doc, "metadata"), notes.JOB)
+            | self._operation(doc)
+            | {"run.googleapis.com/creator": doc["creator"], "run.googleapis.com/lastModifier": doc["lastModifier"]}
+        )
         execution = doc["template"]
-        meta = {"labels": dict(execution.get("labels", {})), "annotations": v1_fields.task_notes(execution, kept, self._own)}
+        meta = {
+            "labels": dict(execution.get("labels", {})),
+            "annotations": v1_fields.task_notes(execution, kept, self._own),
+        }
         status = self._status(doc, [doc["terminalCondition"], *doc.get("conditions", [])])
         if doc.get("executionCount"):
             status["executionCount"] = doc["executionCount"]
         if latest := doc.get("latestCreatedExecution"):
-            shown = {"name": "name", "createTime": "creationTimestamp", "completionTime": "completionTimestamp",
-                     "completionStatus": "completionStatus"}  # fmt: skip
+            shown = {
+                "name": "name",
+                "createTime": "creationTimestamp",
+                "completionTime": "completionTimestamp",
+                "completionStatus": "completionStatus",
+            }
             status["latestCreatedExecution"] = {shown[k]: v for k, v in latest.items() if k in shown}
         template = {"metadata": {k: v for k, v in meta.items() if v}, "spec": self._execution_spec(execution, kept)}
         return {
             "metadata": self._meta(
-                "Job", doc, doc.get("labels", {}) | {"run.googleapis.com/lastUpdatedTime": doc["updateTime"]}, annotations),
-            "spec": {k: doc[k] for k in ("runExecutionToken", "startExecutionToken") if k in doc} | {"template": template},
+                "Job",
+                doc,
+                doc.get("labels", {}) | {"run.googleapis.com/lastUpdatedTime": doc["updateTime"]},
+                annotations,
+            ),
+            "spec": {k: doc[k] for k in ("runExecutionToken", "startExecutionToken") if k in doc}
+            | {"template": template},
             "status": status,
-        }  # fmt: skip
+        }
 
     def _execution_spec(self, execution: Doc, kept: Doc) -> Doc:
         out = {k: execution[k] for k in ("parallelism", "taskCount") if execution.get(k)}
@@ -214,8 +269,11 @@ class Views:
         out = dict(doc.get("labels", {})) | {"run.googleapis.com/job": doc["job"]}
         if job is None:
             return out
-        return out | {"run.googleapis.com/jobUid": job["uid"], "run.googleapis.com/jobGeneration": job["generation"],
-                      "run.googleapis.com/jobResourceVersion": version(job)}  # fmt: skip
+        return out | {
+            "run.googleapis.com/jobUid": job["uid"],
+            "run.googleapis.com/jobGeneration": job["generation"],
+            "run.googleapis.com/jobResourceVersion": version(job),
+        }
 
     def _execution(self, doc: Doc) -> Doc:
         labels = self._of_job(doc)
@@ -227,23 +285,41 @@ class Views:
             begun = {"state": DONE, "lastTransitionTime": doc["startTime"]}
             found += [begun | {"type": kind} for kind in ("ResourcesAvailable", "Started", "ContainerReady")]
         status = self._status(doc, found) | {
-            k: doc[k] for k in ("startTime", "completionTime", "runningCount", "succeededCount", "failedCount",
-                                "cancelledCount", "retriedCount", "logUri") if doc.get(k)}  # fmt: skip
+            k: doc[k]
+            for k in (
+                "startTime",
+                "completionTime",
+                "runningCount",
+                "succeededCount",
+                "failedCount",
+                "cancelledCount",
+                "retriedCount",
+                "logUri",
+            )
+            if doc.get(k)
+        }
         return {"metadata": meta, "spec": self._execution_spec(doc, {}), "status": status}
 
     def _task(self, doc: Doc) -> Doc:
         execution = self._app.store.peek("run.executions", doc["name"].partition("/tasks/")[0]) or {"uid": ""}
         done = doc["conditions"][0]
-        state = {DONE: "Succeeded", FAILED: "Cancelled" if execution.get("_cancel") else "Failed"}.get(done["state"], "Running")
+        state = {DONE: "Succeeded", FAILED: "Cancelled" if execution.get("_cancel") else "Failed"}.get(
+            done["state"], "Running"
+        )
         labels = self._of_job(doc) | {
-            "run.googleapis.com/execution": doc["execution"], "run.googleapis.com/executionUid": execution["uid"],
-            "run.googleapis.com/runningState": state, "run.googleapis.com/taskIndex": str(doc["index"]),
-        }  # fmt: skip
+            "run.googleapis.com/execution": doc["execution"],
+            "run.googleapis.com/executionUid": execution["uid"],
+            "run.googleapis.com/runningState": state,
+            "run.googleapis.com/taskIndex": str(doc["index"]),
+        }
         meta = self._meta("Task", doc, labels, v1_fields.task_notes({"template": doc}, {}, self._own))
         meta["ownerReferences"] = self._owner("Execution", doc["execution"], execution["uid"])
         found = [*doc["conditions"], done | {"type": "Started", "state": DONE, "message": ""}]
         status = self._status(doc, found) | {
-            k: doc[k] for k in ("index", "startTime", "completionTime", "retried", "lastAttemptResult", "logUri") if k in doc}
+            k: doc[k]
+            for k in ("index", "startTime", "completionTime", "retried", "lastAttemptResult", "logUri")
+            if k in doc
+        }
         return {"metadata": meta, "spec": v1_fields.task_spec(doc, {}, self._own), "status": status}
 
 

@@ -31,8 +31,20 @@ SERVICE = Service("secretmanager", "v1")
 SECRETS, VERSIONS = "secretmanager.secrets", "secretmanager.versions"
 PAYLOAD_MAX = 64 * 1024
 _CENTURY = 100 * 365 * 24 * 3600  # seconds
-_MUTABLE = {"labels", "annotations", "topics", "expireTime", "ttl", "rotation", "versionAliases", "versionDestroyTtl",
-            "replication", "customerManagedEncryption", "etag", "tags"}  # fmt: skip
+_MUTABLE = {
+    "labels",
+    "annotations",
+    "topics",
+    "expireTime",
+    "ttl",
+    "rotation",
+    "versionAliases",
+    "versionDestroyTtl",
+    "replication",
+    "customerManagedEncryption",
+    "etag",
+    "tags",
+}
 
 
 def _method(name: str, permission: str = "") -> Callable[[Handler], Handler]:
@@ -138,14 +150,19 @@ def _settled(call: Call, key: str, doc: Doc) -> Doc:
             del doc[name]
     for label, value in doc.get("labels", {}).items():
         if not re.fullmatch(r"[a-z][-a-z0-9_]{0,62}", label) or not re.fullmatch(r"[-a-z0-9_]{0,63}", value):
-            raise ApiError(400, f"Invalid label [{label}: {value}]: keys and values are up to 63 lowercase letters, digits, "
-                           "hyphens and underscores, and a key begins with a letter.")  # fmt: skip
+            raise ApiError(
+                400,
+                f"Invalid label [{label}: {value}]: keys and values are up to 63 lowercase letters, digits, "
+                "hyphens and underscores, and a key begins with a letter.",
+            )
     for topic in doc.get("topics", ()):
         if not re.fullmatch(r"projects/[^/]+/topics/[^/]+", topic.get("name", "")):
             raise ApiError(400, f"Invalid topic name [{topic.get('name', '')}].")
     if "ttl" in doc:
         if "expireTime" in doc:
-            raise ApiError(400, "Invalid value at 'secret' (oneof), oneof field 'expiration' is already set. Cannot set 'ttl'")
+            raise ApiError(
+                400, "Invalid value at 'secret' (oneof), oneof field 'expiration' is already set. Cannot set 'ttl'"
+            )
         when = datetime.now(UTC) + timedelta(seconds=_seconds(doc, "ttl", 1, _CENTURY))
         doc["expireTime"] = when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         del doc["ttl"]
@@ -174,7 +191,9 @@ def create(call: Call) -> Doc:
     assert call.project is not None
     ident = call.params.get("secretId", "")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", ident):
-        raise ApiError(400, f"The provided Secret ID [{ident}] does not match the expected format [[a-zA-Z_0-9-]{{1,255}}].")
+        raise ApiError(
+            400, f"The provided Secret ID [{ident}] does not match the expected format [[a-zA-Z_0-9-]{{1,255}}]."
+        )
     parent = _key(call, call.params["parent"])
     key = f"{parent}/secrets/{ident}"
     body = {k: v for k, v in call.body.items() if k not in ("name", "etag", "createTime")}
@@ -338,7 +357,9 @@ def list_versions(call: Call) -> Doc:
     _permit(call, "secretmanager.versions.list")
     key, _ = _secret(call)
     found = [_shown(call.project, k, d) for k, d in _versions(call.app, key)]
-    return page(call, "versions", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True)
+    return page(
+        call, "versions", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True
+    )
 
 
 def _content(app: Sandbox, project: Doc, name: str) -> tuple[str, bytes]:
@@ -362,8 +383,9 @@ def access(app: Sandbox, principal: Principal, name: str) -> bytes:
     project = projects.find(app, found.group(1)) if found else None
     resource = f"projects/{project['projectId']}{found.group(2)}" if found and project else name
     permission = "secretmanager.versions.access"
-    allowed = project and app.iam.allows(principal, permission, project_resource(project["projectId"]),
-                                         f"//secretmanager.googleapis.com/{resource}")  # fmt: skip
+    allowed = project and app.iam.allows(
+        principal, permission, project_resource(project["projectId"]), f"//secretmanager.googleapis.com/{resource}"
+    )
     if not project or not allowed:
         text = f"Permission '{permission}' denied for resource '{name}' (or it may not exist)."
         details = [error_info("IAM_PERMISSION_DENIED", SERVICE.host, permission=permission, resource=name)]
@@ -416,7 +438,11 @@ def destroy(call: Call) -> Doc:
 
 
 def _location(call: Call, name: str) -> Doc:
-    return {"name": f"projects/{call.project_number}/locations/{name}", "locationId": name, "displayName": LOCATIONS[name]}
+    return {
+        "name": f"projects/{call.project_number}/locations/{name}",
+        "locationId": name,
+        "displayName": LOCATIONS[name],
+    }
 
 
 @SERVICE.method("secretmanager.projects.locations.list", permission="secretmanager.locations.list")

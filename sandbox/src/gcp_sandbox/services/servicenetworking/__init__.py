@@ -64,7 +64,9 @@ def _network(call: Call) -> str:
     text = _network_name(call)
     found = re.fullmatch(r"projects/([^/]+)/global/networks/([^/]+)", text)
     if found is None:
-        raise ApiError(400, f"Invalid network name '{text}': it must be projects/{{project number}}/global/networks/{{name}}.")
+        raise ApiError(
+            400, f"Invalid network name '{text}': it must be projects/{{project number}}/global/networks/{{name}}."
+        )
     key = f"projects/{call.project_id}/global/networks/{found.group(2)}"
     if call.app.store.peek("compute.networks", key) is None:
         # Google cannot tell a network that is not there from one that the caller may not see.
@@ -82,17 +84,22 @@ def _parent(call: Call) -> None:
 def _shown(call: Call, key: str, doc: Doc) -> Doc:
     number = (projects.find(call.app, key.split("/")[1]) or {}).get("projectNumber", "")
     return {
-        "network": f"projects/{number}/global/networks/{key.split('/')[4]}", "peering": PEERING,
-        "reservedPeeringRanges": doc["reservedPeeringRanges"], "service": f"services/{_PRODUCER}",
-    }  # fmt: skip
+        "network": f"projects/{number}/global/networks/{key.split('/')[4]}",
+        "peering": PEERING,
+        "reservedPeeringRanges": doc["reservedPeeringRanges"],
+        "service": f"services/{_PRODUCER}",
+    }
 
 
 def _start(call: Call, verb: str, key: str, **kwargs: Any) -> Operation:
     return call.operation(
-        verb, key, action=f"servicenetworking.{verb}", latency="servicenetworking.connections",
+        verb,
+        key,
+        action=f"servicenetworking.{verb}",
+        latency="servicenetworking.connections",
         extra={"prefix": f"pssn.p{10 + secrets.randbelow(89)}-{call.project_number}-"},
         args={"key": key, **kwargs},
-    )  # fmt: skip
+    )
 
 
 # -- connections -----------------------------------------------------------
@@ -135,8 +142,10 @@ async def _do_create(app: Sandbox, op: Doc) -> Doc:
     # The producer's side holds its ranges even after the consumer has removed the peering.
     if doc is not None and set(doc["reservedPeeringRanges"]) != set(names):
         held = ", ".join(doc["reservedPeeringRanges"])
-        text = ("Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection.\n"
-                f"Existing allocated IP ranges: [{held}].")  # fmt: skip
+        text = (
+            "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection.\n"
+            f"Existing allocated IP ranges: [{held}]."
+        )
         raise ApiError(400, text, status="FAILED_PRECONDITION")
     return _connect(app, op)
 
@@ -148,8 +157,11 @@ def _patch(call: Call) -> Operation:
     names = _ranges(call, key)
     doc = call.app.store.peek(KIND, f"{key}/{_PRODUCER}")
     if doc is not None and not set(doc["reservedPeeringRanges"]) <= set(names) and not call.params.get("force"):
-        raise ApiError(400, "Allocated ranges cannot be removed from a connection unless force is set.",
-                       status="FAILED_PRECONDITION")  # fmt: skip
+        raise ApiError(
+            400,
+            "Allocated ranges cannot be removed from a connection unless force is set.",
+            status="FAILED_PRECONDITION",
+        )
     return _start(call, "patch", key, ranges=names, response=_shown(call, key, {"reservedPeeringRanges": names}))
 
 
@@ -167,12 +179,23 @@ def _connect(app: Sandbox, op: Doc) -> Doc:
     if _peering(app, key) is None:
         tenant = f"projects/{secrets.token_hex(8)}p-tp/global/networks/servicenetworking"
         others = [p for p in network.get("peerings", ()) if p["name"] != PEERING]
-        network["peerings"] = [*others, {
-            "name": PEERING, "network": _BASE + tenant, "state": "ACTIVE",
-            "stateDetails": f"[{compute_time()}]: Connected.", "updateStrategy": "INDEPENDENT",
-            "autoCreateRoutes": True, "exchangeSubnetRoutes": True, "exportCustomRoutes": False, "importCustomRoutes": False,
-            "exportSubnetRoutesWithPublicIp": False, "importSubnetRoutesWithPublicIp": False, "stackType": "IPV4_ONLY",
-        }]  # fmt: skip
+        network["peerings"] = [
+            *others,
+            {
+                "name": PEERING,
+                "network": _BASE + tenant,
+                "state": "ACTIVE",
+                "stateDetails": f"[{compute_time()}]: Connected.",
+                "updateStrategy": "INDEPENDENT",
+                "autoCreateRoutes": True,
+                "exchangeSubnetRoutes": True,
+                "exportCustomRoutes": False,
+                "importCustomRoutes": False,
+                "exportSubnetRoutesWithPublicIp": False,
+                "importSubnetRoutesWithPublicIp": False,
+                "stackType": "IPV4_ONLY",
+            },
+        ]
         app.store.put("compute.networks", key, network)
     app.store.put(KIND, f"{key}/{_PRODUCER}", {"network": key, "reservedPeeringRanges": names})
     return {"@type": f"{_TYPE}.Connection", **op["args"]["response"]}
@@ -194,8 +217,10 @@ def _delete(call: Call) -> Operation:
 async def _do_delete(app: Sandbox, op: Doc) -> Doc:
     key = op["args"]["key"]
     if users(app, key):
-        text = ("Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this "
-                "connection.")  # fmt: skip
+        text = (
+            "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this "
+            "connection."
+        )
         raise ApiError(400, text, status="FAILED_PRECONDITION")
     network = app.store.get("compute.networks", key)
     if network:
@@ -246,12 +271,15 @@ def _config(call: Call) -> Doc:
         "consumerImportCustomRoutes": peering.get("importCustomRoutes", False),
         "consumerExportSubnetRoutesWithPublicIp": peering.get("exportSubnetRoutesWithPublicIp", False),
         "consumerImportSubnetRoutesWithPublicIp": peering.get("importSubnetRoutesWithPublicIp", False),
-        "producerNetwork": peering.get("network", "").removeprefix(_BASE), "reservedRanges": [],
-    }  # fmt: skip
+        "producerNetwork": peering.get("network", "").removeprefix(_BASE),
+        "reservedRanges": [],
+    }
     for name in (call.app.store.peek(KIND, f"{key}/{_PRODUCER}") or {})["reservedPeeringRanges"]:
         address = call.app.store.peek("compute.addresses", f"projects/{call.project_id}/global/addresses/{name}")
         if address:
-            out["reservedRanges"].append({"name": name, "address": address["address"], "ipPrefixLength": address["prefixLength"]})
+            out["reservedRanges"].append(
+                {"name": name, "address": address["address"], "ipPrefixLength": address["prefixLength"]}
+            )
     return {k: v for k, v in out.items() if v not in (False, [])}
 
 

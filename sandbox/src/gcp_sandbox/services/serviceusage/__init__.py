@@ -30,24 +30,36 @@ def _permit(call: Call, permission: str, what: str) -> None:
     try:
         call.require(permission)
     except ApiError:
-        raise ApiError(403, f"Permission denied to {what}", details=[
-            _failure(f"?error_code=110002&permission={permission}"),
-            error_info("AUTH_PERMISSION_DENIED", "serviceusage.googleapis.com", permission=permission),
-        ]) from None  # fmt: skip
+        raise ApiError(
+            403,
+            f"Permission denied to {what}",
+            details=[
+                _failure(f"?error_code=110002&permission={permission}"),
+                error_info("AUTH_PERMISSION_DENIED", "serviceusage.googleapis.com", permission=permission),
+            ],
+        ) from None
 
 
 def _failure(subject: str) -> Doc:
-    return {"@type": "type.googleapis.com/google.rpc.PreconditionFailure",
-            "violations": [{"type": "googleapis.com", "subject": subject}]}  # fmt: skip
+    return {
+        "@type": "type.googleapis.com/google.rpc.PreconditionFailure",
+        "violations": [{"type": "googleapis.com", "subject": subject}],
+    }
 
 
 def _known(*services: str) -> None:
     unknown = ", ".join(s for s in services if s not in catalog.titles())
     if unknown:
-        raise ApiError(403, f"Not found or permission denied for service(s): {unknown}.", details=[
-            _failure(f"?error_code=220002&services={unknown.replace(', ', '&services=')}"),
-            error_info("SERVICE_CONFIG_NOT_FOUND_OR_PERMISSION_DENIED", "serviceusage.googleapis.com", services=unknown),
-        ])  # fmt: skip
+        raise ApiError(
+            403,
+            f"Not found or permission denied for service(s): {unknown}.",
+            details=[
+                _failure(f"?error_code=220002&services={unknown.replace(', ', '&services=')}"),
+                error_info(
+                    "SERVICE_CONFIG_NOT_FOUND_OR_PERMISSION_DENIED", "serviceusage.googleapis.com", services=unknown
+                ),
+            ],
+        )
 
 
 def _shown(app: Sandbox, project: Doc, service: str) -> Doc:
@@ -55,11 +67,16 @@ def _shown(app: Sandbox, project: Doc, service: str) -> Doc:
     return {
         "name": f"projects/{project['projectNumber']}/services/{service}",
         "config": {
-            "name": service, "title": catalog.titles()[service], "documentation": {}, "quota": {}, "authentication": {},
+            "name": service,
+            "title": catalog.titles()[service],
+            "documentation": {},
+            "quota": {},
+            "authentication": {},
             "usage": {"requirements": ["serviceusage.googleapis.com/tos/cloud"]},
         },
-        "state": "ENABLED" if on else "DISABLED", "parent": f"projects/{project['projectNumber']}",
-    }  # fmt: skip
+        "state": "ENABLED" if on else "DISABLED",
+        "parent": f"projects/{project['projectNumber']}",
+    }
 
 
 def _service(call: Call) -> str:
@@ -86,7 +103,11 @@ def get(call: Call) -> Doc:
 @SERVICE.method("serviceusage.services.list")
 def list_(call: Call) -> Doc:
     project = _project(call)
-    _permit(call, "serviceusage.services.list", f"list services for consumer container [projects/{project['projectNumber']}]")
+    _permit(
+        call,
+        "serviceusage.services.list",
+        f"list services for consumer container [projects/{project['projectNumber']}]",
+    )
     text = call.params.get("filter", "")
     found = re.fullmatch(r"\s*(?:state\s*[:=]\s*\"?(ENABLED|DISABLED)\"?)?\s*", text)
     if not found:
@@ -99,7 +120,9 @@ def list_(call: Call) -> Doc:
 @SERVICE.method("serviceusage.services.batchGet")
 def batch_get(call: Call) -> Doc:
     project, names = _project(call), call.params.get("names", [])
-    _permit(call, "serviceusage.services.get", f"get services for consumer container [projects/{project['projectNumber']}]")
+    _permit(
+        call, "serviceusage.services.get", f"get services for consumer container [projects/{project['projectNumber']}]"
+    )
     if not names or len(names) > BATCH_GET:
         raise ApiError(400, f"Between 1 and {BATCH_GET} service names are needed, {len(names)} were given.")
     services = []
@@ -122,9 +145,14 @@ def _start(call: Call, action: str, services: list[str]) -> Operation:
     metadata = batch if action == "enableServices" else _NOTHING
     extra = {"prefix": f"acf.p2-{number}-"}
     return call.operation(
-        action, ",".join(services), action=f"serviceusage.{action}", metadata=metadata, extra=extra,
-        args={"services": services}, latency="serviceusage.disable" if action == "disableService" else "serviceusage.enable",
-    )  # fmt: skip
+        action,
+        ",".join(services),
+        action=f"serviceusage.{action}",
+        metadata=metadata,
+        extra=extra,
+        args={"services": services},
+        latency="serviceusage.disable" if action == "disableService" else "serviceusage.enable",
+    )
 
 
 @SERVICE.method("serviceusage.services.enable")
@@ -143,7 +171,9 @@ def batch_enable(call: Call) -> Operation:
     services = call.body.get("serviceIds", [])
     _permit(call, "serviceusage.services.enable", f"enable services [{', '.join(services)}]")
     if not services or len(services) > BATCH_ENABLE:
-        raise ApiError(400, f"Between 1 and {BATCH_ENABLE} services can be enabled in one batch, {len(services)} were given.")
+        raise ApiError(
+            400, f"Between 1 and {BATCH_ENABLE} services can be enabled in one batch, {len(services)} were given."
+        )
     _known(*services)
     return _start(call, "enableServices", services)
 
@@ -167,8 +197,10 @@ async def _enable_all(app: Sandbox, op: dict[str, Any]) -> Doc:
     project = _owner(app, op)
     for service in op["args"]["services"]:
         catalog.enable(app, project, service)
-    return {"@type": _TYPE + "BatchEnableServicesResponse",
-            "services": [_shown(app, project, s) for s in op["args"]["services"]]}  # fmt: skip
+    return {
+        "@type": _TYPE + "BatchEnableServicesResponse",
+        "services": [_shown(app, project, s) for s in op["args"]["services"]],
+    }
 
 
 @SERVICE.method("serviceusage.services.disable")
@@ -178,16 +210,30 @@ def disable(call: Call) -> Operation:
     _known(service)
     active = _active_dependents(call.app, project, service)
     if active and not call.body.get("disableDependentServices"):
-        text = (f"The service {service} is depended on by the following active service(s): {', '.join(active)}; Please "
-                "specify disable_dependent_services=true if you want to proceed with disabling all services.")  # fmt: skip
-        raise ApiError(400, text, status="FAILED_PRECONDITION", details=[
-            _failure(f"?error_code=100001&service_name={service}&services={','.join(active)}"),
-            error_info("COMMON_SU_SERVICE_HAS_DEPENDENT_SERVICES", "serviceusage.googleapis.com", service_name=service,
-                       services=",".join(active)),
-        ])  # fmt: skip
+        text = (
+            f"The service {service} is depended on by the following active service(s): {', '.join(active)}; Please "
+            "specify disable_dependent_services=true if you want to proceed with disabling all services."
+        )
+        raise ApiError(
+            400,
+            text,
+            status="FAILED_PRECONDITION",
+            details=[
+                _failure(f"?error_code=100001&service_name={service}&services={','.join(active)}"),
+                error_info(
+                    "COMMON_SU_SERVICE_HAS_DEPENDENT_SERVICES",
+                    "serviceusage.googleapis.com",
+                    service_name=service,
+                    services=",".join(active),
+                ),
+            ],
+        )
     if not projects.enabled(call.app, project["projectId"], service):
-        raise ApiError(400, f"The service {service} is not enabled for consumer projects/{project['projectNumber']}.",
-                       status="FAILED_PRECONDITION")  # fmt: skip
+        raise ApiError(
+            400,
+            f"The service {service} is not enabled for consumer projects/{project['projectNumber']}.",
+            status="FAILED_PRECONDITION",
+        )
     return _start(call, "disableService", [service, *active])
 
 

@@ -15,40 +15,82 @@ if TYPE_CHECKING:
 
 # Those that have no discovery document.
 _OTHERS = {
-    "cloudapis": "Google Cloud APIs", "storage-api": "Google Cloud Storage JSON API",
-    "storage-component": "Cloud Storage", "sql-component": "Cloud SQL", "datastore": "Cloud Datastore API",
-    "containerregistry": "Container Registry API", "bigquerystorage": "BigQuery Storage API",
-    "oslogin": "Cloud OS Login API", "cloudtrace": "Cloud Trace API", "stackdriver": "Stackdriver API",
-    "containerfilesystem": "Container File System API", "anthos": "Anthos API", "gkehub": "GKE Hub API",
+    "cloudapis": "Google Cloud APIs",
+    "storage-api": "Google Cloud Storage JSON API",
+    "storage-component": "Cloud Storage",
+    "sql-component": "Cloud SQL",
+    "datastore": "Cloud Datastore API",
+    "containerregistry": "Container Registry API",
+    "bigquerystorage": "BigQuery Storage API",
+    "oslogin": "Cloud OS Login API",
+    "cloudtrace": "Cloud Trace API",
+    "stackdriver": "Stackdriver API",
+    "containerfilesystem": "Container File System API",
+    "anthos": "Anthos API",
+    "gkehub": "GKE Hub API",
     "vpcaccess": "Serverless VPC Access API",
-}  # fmt: skip
+}
 # API -> what is enabled with it, and cannot be disabled while it is enabled.
 DEPENDS = {
-    "container": ("compute", "containerregistry", "pubsub", "iam", "iamcredentials", "storage-api", "monitoring",
-                  "logging", "oslogin", "autoscaling", "bigquerystorage", "containerfilesystem", "dns", "gkebackup"),
+    "container": (
+        "compute",
+        "containerregistry",
+        "pubsub",
+        "iam",
+        "iamcredentials",
+        "storage-api",
+        "monitoring",
+        "logging",
+        "oslogin",
+        "autoscaling",
+        "bigquerystorage",
+        "containerfilesystem",
+        "dns",
+        "gkebackup",
+    ),
     "composer": ("compute", "container", "artifactregistry", "cloudbuild", "sqladmin", "storage-api"),
-    "dataproc": ("compute", "storage-api", "logging"), "dataflow": ("compute", "storage-api"),
-    "notebooks": ("compute",), "compute": ("oslogin",), "iam": ("iamcredentials",),
-    "containerregistry": ("pubsub", "storage-api"), "cloudfunctions": ("logging", "pubsub", "storage-api"),
+    "dataproc": ("compute", "storage-api", "logging"),
+    "dataflow": ("compute", "storage-api"),
+    "notebooks": ("compute",),
+    "compute": ("oslogin",),
+    "iam": ("iamcredentials",),
+    "containerregistry": ("pubsub", "storage-api"),
+    "cloudfunctions": ("logging", "pubsub", "storage-api"),
     "appengineflex": ("compute",),
-}  # fmt: skip
+}
 # API -> domain of its agent service-NUMBER@DOMAIN.iam.gserviceaccount.com; all others are gcp-sa-<name>.
 _DOMAINS = {
-    "container": "container-engine-robot", "run": "serverless-robot-prod", "sqladmin": "gcp-sa-cloud-sql",
-    "servicenetworking": "service-networking", "compute": "compute-system", "cloudfunctions": "gcf-admin-robot",
-    "dataflow": "dataflow-service-producer-prod", "dataproc": "dataproc-accounts", "composer": "cloudcomposer-accounts",
-    "file": "cloud-filer", "tpu": "cloud-tpu", "containerregistry": "containerregistry", "redis": "cloud-redis",
-    "cloudscheduler": "gcp-sa-cloudscheduler", "storage": "gs-project-accounts", "workflows": "gcp-sa-workflows",
-}  # fmt: skip
+    "container": "container-engine-robot",
+    "run": "serverless-robot-prod",
+    "sqladmin": "gcp-sa-cloud-sql",
+    "servicenetworking": "service-networking",
+    "compute": "compute-system",
+    "cloudfunctions": "gcf-admin-robot",
+    "dataflow": "dataflow-service-producer-prod",
+    "dataproc": "dataproc-accounts",
+    "composer": "cloudcomposer-accounts",
+    "file": "cloud-filer",
+    "tpu": "cloud-tpu",
+    "containerregistry": "containerregistry",
+    "redis": "cloud-redis",
+    "cloudscheduler": "gcp-sa-cloudscheduler",
+    "storage": "gs-project-accounts",
+    "workflows": "gcp-sa-workflows",
+}
 # APIs none of whose agents is the primary one, so that Service Usage does not tell its e-mail.
 WITHOUT_PRIMARY = ("logging.googleapis.com", "storage.googleapis.com")
 # API -> role that its agent gets on the project when the API is enabled; agents of other APIs come when asked for.
 _AGENT_ROLES = {
-    "compute": "roles/compute.serviceAgent", "run": "roles/run.serviceAgent", "container": "roles/container.serviceAgent",
-    "artifactregistry": "roles/artifactregistry.serviceAgent", "vpcaccess": "roles/vpcaccess.serviceAgent",
-    "pubsub": "roles/pubsub.serviceAgent", "cloudbuild": "roles/cloudbuild.serviceAgent",
-    "containerregistry": "roles/containerregistry.ServiceAgent", "cloudfunctions": "roles/cloudfunctions.serviceAgent",
-}  # fmt: skip
+    "compute": "roles/compute.serviceAgent",
+    "run": "roles/run.serviceAgent",
+    "container": "roles/container.serviceAgent",
+    "artifactregistry": "roles/artifactregistry.serviceAgent",
+    "vpcaccess": "roles/vpcaccess.serviceAgent",
+    "pubsub": "roles/pubsub.serviceAgent",
+    "cloudbuild": "roles/cloudbuild.serviceAgent",
+    "containerregistry": "roles/containerregistry.ServiceAgent",
+    "cloudfunctions": "roles/cloudfunctions.serviceAgent",
+}
 
 
 @functools.lru_cache

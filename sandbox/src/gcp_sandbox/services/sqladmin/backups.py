@@ -41,16 +41,34 @@ def insert(call: Call) -> Doc:
     instance = common.runnable(call)
     ident, stamp = str(int(time.time() * 1000)), now(digits=3)
     key = f"{common.instance_key(call)}/backupRuns/{ident}"
-    call.app.store.put(RUNS, key, {
-        "kind": "sql#backupRun", "id": ident, "instance": instance["name"], "status": "ENQUEUED", "type": "ON_DEMAND",
-        "backupKind": "SNAPSHOT", "databaseVersion": instance["databaseVersion"], "enqueuedTime": stamp,
-        "windowStartTime": stamp, "location": call.body.get("location", instance["region"].partition("-")[0][:2]),
-        "selfLink": f"{instance['selfLink']}/backupRuns/{ident}", "_uid": instance["_uid"],
-    } | ({"description": call.body["description"]} if call.body.get("description") else {}))  # fmt: skip
+    call.app.store.put(
+        RUNS,
+        key,
+        {
+            "kind": "sql#backupRun",
+            "id": ident,
+            "instance": instance["name"],
+            "status": "ENQUEUED",
+            "type": "ON_DEMAND",
+            "backupKind": "SNAPSHOT",
+            "databaseVersion": instance["databaseVersion"],
+            "enqueuedTime": stamp,
+            "windowStartTime": stamp,
+            "location": call.body.get("location", instance["region"].partition("-")[0][:2]),
+            "selfLink": f"{instance['selfLink']}/backupRuns/{ident}",
+            "_uid": instance["_uid"],
+        }
+        | ({"description": call.body["description"]} if call.body.get("description") else {}),
+    )
     return common.start(
-        call, "BACKUP_VOLUME", instance["name"], "backup", args={"key": key, "instance": common.instance_key(call)},
-        latency="sqladmin.backupRuns", extra={"backupContext": {"kind": "sql#backupContext", "backupId": ident}},
-    )  # fmt: skip
+        call,
+        "BACKUP_VOLUME",
+        instance["name"],
+        "backup",
+        args={"key": key, "instance": common.instance_key(call)},
+        latency="sqladmin.backupRuns",
+        extra={"backupContext": {"kind": "sql#backupContext", "backupId": ident}},
+    )
 
 
 @SERVICE.action("backup")
@@ -116,12 +134,18 @@ def restore(call: Call) -> Doc:
     run = call.app.store.peek(RUNS, key)
     if run is None or run["status"] != "SUCCESSFUL":
         raise ApiError(404, "The backup run does not exist.", reason="backupRunDoesNotExist")
-    if served(instance) and postgres.installed(run["databaseVersion"]) > postgres.installed(instance["databaseVersion"]):
+    if served(instance) and postgres.installed(run["databaseVersion"]) > postgres.installed(
+        instance["databaseVersion"]
+    ):
         raise refusals.invalid("A backup of a newer database version cannot be restored.")
     return common.start(
-        call, "RESTORE_VOLUME", instance["name"], "restore", args={"run": key, "instance": common.instance_key(call)},
+        call,
+        "RESTORE_VOLUME",
+        instance["name"],
+        "restore",
+        args={"run": key, "instance": common.instance_key(call)},
         latency="sqladmin.instances.restoreBackup",
-    )  # fmt: skip
+    )
 
 
 @SERVICE.action("restore")

@@ -15,10 +15,25 @@ from gcp_sandbox.services.sqladmin import defaults
 FLAGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("flags.json").read_text(encoding="utf-8"))
 _TYPES = {"B": "BOOLEAN", "I": "INTEGER", "F": "FLOAT", "S": "STRING"}
 # Extensions whose flags are many and not listed one by one.
-_EXTENSIONS = frozenset([
-    "anon", "auto_explain", "cloudsql", "cron", "google_columnar_engine", "pg_bigm", "pg_hint_plan", "pg_partman_bgw",
-    "pg_stat_statements", "pg_wait_sampling", "pgaudit", "pglogical", "pgtle", "plv8", "squeeze",
-])  # fmt: skip
+_EXTENSIONS = frozenset(
+    [
+        "anon",
+        "auto_explain",
+        "cloudsql",
+        "cron",
+        "google_columnar_engine",
+        "pg_bigm",
+        "pg_hint_plan",
+        "pg_partman_bgw",
+        "pg_stat_statements",
+        "pg_wait_sampling",
+        "pgaudit",
+        "pglogical",
+        "pgtle",
+        "plv8",
+        "squeeze",
+    ]
+)
 _GB = 1 << 30
 _SHARED = {"db-f1-micro": 643825664, "db-g1-small": 1825361100}
 _OPTIMIZED = (2, 4, 8, 16, 32, 48, 64, 80, 96, 128)
@@ -66,7 +81,12 @@ def tiers() -> list[dict[str, Any]]:
     sizes |= {f"db-n1-standard-{n}": int(n * 3.75 * _GB) for n in _STANDARD}
     sizes |= {f"db-n1-highmem-{n}": int(n * 6.5 * _GB) for n in _STANDARD[1:]}
     return [
-        {"tier": name, "RAM": str(ram), "kind": "sql#tier", "region": sorted(defaults.REGIONS),
-         "DiskQuota": str((3062 if name in _SHARED else 65536) * _GB)}
+        {
+            "tier": name,
+            "RAM": str(ram),
+            "kind": "sql#tier",
+            "region": sorted(defaults.REGIONS),
+            "DiskQuota": str((3062 if name in _SHARED else 65536) * _GB),
+        }
         for name, ram in sizes.items()
-    ]  # fmt: skip
+    ]

@@ -73,9 +73,14 @@ def start(call: Call, verb: str, name: str, action: str, **kwargs: Any) -> Doc:
 def finished(call: Call, verb: str, name: str, **kwargs: Any) -> Doc:
     """An operation on an instance that is over when it is answered."""
     operation = call.app.operations.finished(
-        service=SERVICE.name, dialect="sql", verb=verb, target=name, user=call.principal.email,
-        project=call.project_id, **kwargs,
-    )  # fmt: skip
+        service=SERVICE.name,
+        dialect="sql",
+        verb=verb,
+        target=name,
+        user=call.principal.email,
+        project=call.project_id,
+        **kwargs,
+    )
     return answer(call, operation)
 
 

@@ -61,8 +61,11 @@ def _shown_database(call: Call, doc: Doc) -> Doc:
     instance = call.params["instance"]
     link = f"https://sqladmin.googleapis.com/sql/v1beta4/projects/{call.project_id}/instances/{instance}/databases/{doc['name']}"
     etag = hashlib.sha256(repr(sorted(doc.items())).encode()).hexdigest()
-    return common.shown(call, doc | {
-        "kind": "sql#database", "instance": instance, "project": call.project_id, "selfLink": link, "etag": etag})  # fmt: skip
+    return common.shown(
+        call,
+        doc
+        | {"kind": "sql#database", "instance": instance, "project": call.project_id, "selfLink": link, "etag": etag},
+    )
 
 
 def _link(call: Call, name: str) -> dict[str, str]:
@@ -130,9 +133,13 @@ def update_database(call: Call) -> Doc:
     elif "charset" in new and new["charset"] != doc["charset"]:
         new["collation"] = _collation(instance, new["charset"])
     return common.start(
-        call, "UPDATE_DATABASE", instance["name"], "database", extra=_link(call, doc["name"]),
+        call,
+        "UPDATE_DATABASE",
+        instance["name"],
+        "database",
+        extra=_link(call, doc["name"]),
         args={"key": _database_key(call), "instance": common.instance_key(call), "new": doc | new},
-    )  # fmt: skip
+    )
 
 
 @SERVICE.method("sql.databases.delete", permission="cloudsql.databases.delete")
@@ -142,9 +149,13 @@ async def delete_database(call: Call) -> Doc:
     name = doc["name"]
     await _unused(call, instance, name)
     return common.start(
-        call, "DELETE_DATABASE", instance["name"], "database", extra=_link(call, name),
+        call,
+        "DELETE_DATABASE",
+        instance["name"],
+        "database",
+        extra=_link(call, name),
         args={"key": _database_key(call), "instance": common.instance_key(call), "drop": name},
-    )  # fmt: skip
+    )
 
 
 async def _unused(call: Call, instance: Doc, name: str) -> None:
@@ -186,9 +197,12 @@ async def change_database(app: Sandbox, op: Doc) -> None:
 
 def _shown_user(call: Call, doc: Doc) -> Doc:
     out: Doc = {
-        "kind": "sql#user", "etag": hashlib.sha256(repr(sorted(doc.items())).encode()).hexdigest(),
-        "instance": call.params["instance"], "project": call.project_id, "iamStatus": "IAM_STATUS_UNSPECIFIED",
-    }  # fmt: skip
+        "kind": "sql#user",
+        "etag": hashlib.sha256(repr(sorted(doc.items())).encode()).hexdigest(),
+        "instance": call.params["instance"],
+        "project": call.project_id,
+        "iamStatus": "IAM_STATUS_UNSPECIFIED",
+    }
     if doc.get("type", "BUILT_IN") not in _PASSWORDLESS:
         out["passwordPolicy"] = {"status": {}}
     return out | {k: v for k, v in doc.items() if not k.startswith("_")}
@@ -213,9 +227,8 @@ def _user_key(call: Call, name: str, host: str) -> str:
 def _find_user(call: Call, instance: Doc, name: str, host: str | None) -> tuple[str, Doc] | None:
     """A user by name, and by host where the database knows hosts (MySQL)."""
     found = [
-        (key, doc) for key, doc in call.app.store.list(USERS, f"{_inside(call)}/users/{name}@")
-        if doc["name"] == name
-    ]  # fmt: skip
+        (key, doc) for key, doc in call.app.store.list(USERS, f"{_inside(call)}/users/{name}@") if doc["name"] == name
+    ]
     exact = [pair for pair in found if pair[1]["host"] == (host or "")]
     return (exact or found or [None])[0]
 
@@ -306,5 +319,3 @@ async def delete_user(call: Call) -> Doc:
         raise refusals.invalid(f"failed to delete user {name}: . {error.message}{details}.") from error
     call.app.store.delete(USERS, found[0])
     return common.finished(call, "DELETE_USER", instance["name"])
-
-

@@ -32,18 +32,27 @@ def clone(call: Call) -> Doc:
     doc = copy.deepcopy(source)
     ca, ca_key = certificates.authority("Server")
     doc |= {
-        "name": name, "connectionName": f"{call.project_id}:{doc['region']}:{name}", "createTime": now(digits=3),
-        "selfLink": source["selfLink"].removesuffix(source["name"]) + name, "state": "PENDING_CREATE",
-        "serverCaCert": certificates.described(ca, name), "_caKey": ca_key, "_uid": secrets.token_hex(8),
-    }  # fmt: skip
+        "name": name,
+        "connectionName": f"{call.project_id}:{doc['region']}:{name}",
+        "createTime": now(digits=3),
+        "selfLink": source["selfLink"].removesuffix(source["name"]) + name,
+        "state": "PENDING_CREATE",
+        "serverCaCert": certificates.described(ca, name),
+        "_caKey": ca_key,
+        "_uid": secrets.token_hex(8),
+    }
     for gone in ("ipAddresses", "replicaNames"):
         doc.pop(gone, None)
     instances.stamped(doc, 1)
     call.app.store.put(KIND, key, doc)
     return common.start(
-        call, "CLONE", name, "clone", args={"key": key, "source": common.instance_key(call)},
+        call,
+        "CLONE",
+        name,
+        "clone",
+        args={"key": key, "source": common.instance_key(call)},
         latency="sqladmin.instances.insert",
-    )  # fmt: skip
+    )
 
 
 @SERVICE.action("clone")
@@ -87,9 +96,13 @@ def promote(call: Call) -> Doc:
     key = common.instance_key(call)
     source = f"{key.rpartition('/')[0]}/{doc['masterInstanceName'].rpartition(':')[2]}"
     return common.start(
-        call, "PROMOTE_REPLICA", doc["name"], "promote", args={"key": key, "source": source},
+        call,
+        "PROMOTE_REPLICA",
+        doc["name"],
+        "promote",
+        args={"key": key, "source": source},
         latency="sqladmin.instances.update",
-    )  # fmt: skip
+    )
 
 
 @SERVICE.action("promote")

@@ -12,24 +12,66 @@ _POSTGRES_MINOR = {"9_6": 24, "10": 23, "11": 22, "12": 22, "13": 23, "14": 20, 
 _POSTGRES_RELEASE = {"9_6": "R20250302.00_31", "16": "R20251004.01_26"}
 _MYSQL_80 = (18, *range(26, 38), 39, 40, 41, 42, 43)
 _MYSQL_INSTALLED = {
-    "MYSQL_5_6": ("51", "R20220628.00_00"), "MYSQL_5_7": ("44", "R20231105.01_03"),
-    "MYSQL_8_0": ("41", "R20251004.01_07"), "MYSQL_8_4": ("7", "R20251004.01_24"),
-}  # fmt: skip
+    "MYSQL_5_6": ("51", "R20220628.00_00"),
+    "MYSQL_5_7": ("44", "R20231105.01_03"),
+    "MYSQL_8_0": ("41", "R20251004.01_07"),
+    "MYSQL_8_4": ("7", "R20251004.01_24"),
+}
 _SQLSERVER_INSTALLED = {
-    "2017": ("CU31_GDR", "R20231029.00_02"), "2019": ("CU26", "R20240501.00_05"), "2022": ("CU19_GDR", "R20251019.02_03"),
-}  # fmt: skip
+    "2017": ("CU31_GDR", "R20231029.00_02"),
+    "2019": ("CU26", "R20240501.00_05"),
+    "2022": ("CU19_GDR", "R20251019.02_03"),
+}
 # Editions of SQL Server as the API lists them, with what each can become: itself and what is above.
 _SQLSERVER_RANK = {"STANDARD": 2, "ENTERPRISE": 3, "EXPRESS": 0, "WEB": 1}
 # https://cloud.google.com/sql/docs/postgres/locations
-REGIONS = frozenset([
-    "africa-south1", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3",
-    "asia-south1", "asia-south2", "asia-southeast1", "asia-southeast2", "asia-southeast3", "australia-southeast1",
-    "australia-southeast2", "europe-central2", "europe-north1", "europe-north2", "europe-southwest1", "europe-west1",
-    "europe-west10", "europe-west12", "europe-west2", "europe-west3", "europe-west4", "europe-west6", "europe-west8",
-    "europe-west9", "me-central1", "me-central2", "me-west1", "northamerica-northeast1", "northamerica-northeast2",
-    "northamerica-south1", "southamerica-east1", "southamerica-west1", "us-central1", "us-east1", "us-east4",
-    "us-east5", "us-south1", "us-west1", "us-west2", "us-west3", "us-west4",
-])  # fmt: skip
+REGIONS = frozenset(
+    [
+        "africa-south1",
+        "asia-east1",
+        "asia-east2",
+        "asia-northeast1",
+        "asia-northeast2",
+        "asia-northeast3",
+        "asia-south1",
+        "asia-south2",
+        "asia-southeast1",
+        "asia-southeast2",
+        "asia-southeast3",
+        "australia-southeast1",
+        "australia-southeast2",
+        "europe-central2",
+        "europe-north1",
+        "europe-north2",
+        "europe-southwest1",
+        "europe-west1",
+        "europe-west10",
+        "europe-west12",
+        "europe-west2",
+        "europe-west3",
+        "europe-west4",
+        "europe-west6",
+        "europe-west8",
+        "europe-west9",
+        "me-central1",
+        "me-central2",
+        "me-west1",
+        "northamerica-northeast1",
+        "northamerica-northeast2",
+        "northamerica-south1",
+        "southamerica-east1",
+        "southamerica-west1",
+        "us-central1",
+        "us-east1",
+        "us-east4",
+        "us-east5",
+        "us-south1",
+        "us-west1",
+        "us-west2",
+        "us-west3",
+        "us-west4",
+    ]
+)
 
 
 def engine(version: str) -> str:
@@ -87,9 +129,10 @@ def _sqlserver(version: str) -> Doc:
     rank = _SQLSERVER_RANK.get(kind, 0)
     listed = [
         _upgrade(f"SQL Server {y} {k.capitalize()}", f"SQLSERVER_{y}_{k}")
-        for y in _SQLSERVER_INSTALLED for k, above in _SQLSERVER_RANK.items()
+        for y in _SQLSERVER_INSTALLED
+        for k, above in _SQLSERVER_RANK.items()
         if y >= year and above >= rank and (y, k) != (year, kind)
-    ]  # fmt: skip
+    ]
     return _versioned(f"{version}_{update}".rstrip("_"), release, listed)
 
 
@@ -124,14 +167,22 @@ def instance(project: Doc, body: Doc) -> Doc:
     given = body.get("settings", {}) if replica else _new(body.get("settings", {}), version)
     filled = settings(given, version, region, replica=replica)
     doc: Doc = {
-        "kind": "sql#instance", "name": name, "project": project_id, "region": region, "backendType": "SECOND_GEN",
+        "kind": "sql#instance",
+        "name": name,
+        "project": project_id,
+        "region": region,
+        "backendType": "SECOND_GEN",
         "instanceType": "READ_REPLICA_INSTANCE" if replica else "CLOUD_SQL_INSTANCE",
-        "connectionName": f"{project_id}:{region}:{name}", "databaseVersion": version, "state": "PENDING_CREATE",
-        "gceZone": filled["locationPreference"]["zone"], "satisfiesPzi": True,
-        "includeReplicasForMajorVersionUpgrade": False, "sqlNetworkArchitecture": "NEW_NETWORK_ARCHITECTURE",
+        "connectionName": f"{project_id}:{region}:{name}",
+        "databaseVersion": version,
+        "state": "PENDING_CREATE",
+        "gceZone": filled["locationPreference"]["zone"],
+        "satisfiesPzi": True,
+        "includeReplicasForMajorVersionUpgrade": False,
+        "sqlNetworkArchitecture": "NEW_NETWORK_ARCHITECTURE",
         "selfLink": f"https://sqladmin.googleapis.com/sql/v1beta4/projects/{project_id}/instances/{name}",
         "settings": filled,
-    }  # fmt: skip
+    }
     for key in ("masterInstanceName", "diskEncryptionConfiguration"):
         if key in body:
             doc[key] = body[key]
@@ -156,13 +207,22 @@ def settings(given: Doc, version: str, region: str, *, replica: bool = False) ->
     # Arm machines have Hyperdisk alone, which begins at 20 GB.
     arm = given.get("tier", "").startswith("db-c4a-")
     out: Doc = {
-        "kind": "sql#settings", "activationPolicy": "ALWAYS", "authorizedGaeApplications": [],
-        "availabilityType": "ZONAL", "connectorEnforcement": "NOT_REQUIRED", "dataDiskSizeGb": "20" if arm else "10",
-        "dataDiskType": "HYPERDISK_BALANCED" if arm else "PD_SSD", "deletionProtectionEnabled": False,
-        "edition": edition(version), "enableDataplexIntegration": True, "pricingPlan": "PER_USE",
-        "replicationLagMaxSeconds": 31536000, "replicationType": "ASYNCHRONOUS" if replica else "SYNCHRONOUS",
-        "storageAutoResize": True, "storageAutoResizeLimit": "0",
-    }  # fmt: skip
+        "kind": "sql#settings",
+        "activationPolicy": "ALWAYS",
+        "authorizedGaeApplications": [],
+        "availabilityType": "ZONAL",
+        "connectorEnforcement": "NOT_REQUIRED",
+        "dataDiskSizeGb": "20" if arm else "10",
+        "dataDiskType": "HYPERDISK_BALANCED" if arm else "PD_SSD",
+        "deletionProtectionEnabled": False,
+        "edition": edition(version),
+        "enableDataplexIntegration": True,
+        "pricingPlan": "PER_USE",
+        "replicationLagMaxSeconds": 31536000,
+        "replicationType": "ASYNCHRONOUS" if replica else "SYNCHRONOUS",
+        "storageAutoResize": True,
+        "storageAutoResizeLimit": "0",
+    }
     if replica:
         out["databaseReplicationEnabled"] = True
         if engine(version) == "MYSQL":
@@ -170,7 +230,9 @@ def settings(given: Doc, version: str, region: str, *, replica: bool = False) ->
     out |= {k: v for k, v in given.items() if v != {} or k not in ("userLabels",)}
     out["kind"] = "sql#settings"
     zone = given.get("locationPreference", {}).get("zone") or zones(region)[0]
-    out["locationPreference"] = {"kind": "sql#locationPreference"} | given.get("locationPreference", {}) | {"zone": zone}
+    out["locationPreference"] = (
+        {"kind": "sql#locationPreference"} | given.get("locationPreference", {}) | {"zone": zone}
+    )
     out["backupConfiguration"] = backup(given.get("backupConfiguration", {}), version, plus=plus, replica=replica)
     out["ipConfiguration"] = ip(given.get("ipConfiguration", {}))
     if "insightsConfig" in given:
@@ -189,9 +251,12 @@ def settings(given: Doc, version: str, region: str, *, replica: bool = False) ->
 def backup(given: Doc, version: str, *, plus: bool, replica: bool = False) -> Doc:
     """backupConfiguration with what Cloud SQL fills in."""
     out: Doc = {
-        "kind": "sql#backupConfiguration", "enabled": False, "startTime": "12:00", "backupTier": "STANDARD",
+        "kind": "sql#backupConfiguration",
+        "enabled": False,
+        "startTime": "12:00",
+        "backupTier": "STANDARD",
         "transactionLogRetentionDays": 14 if plus else 7,
-    }  # fmt: skip
+    }
     out |= given
     out["kind"] = "sql#backupConfiguration"
     out["backupTier"] = "STANDARD"
@@ -199,9 +264,7 @@ def backup(given: Doc, version: str, *, plus: bool, replica: bool = False) -> Do
         "backupRetentionSettings", {}
     )
     recovery = bool(given.get("pointInTimeRecoveryEnabled") or given.get("binaryLogEnabled"))
-    out["transactionalLogStorageState"] = (
-        "CLOUD_STORAGE" if recovery else "TRANSACTIONAL_LOG_STORAGE_STATE_UNSPECIFIED"
-    )
+    out["transactionalLogStorageState"] = "CLOUD_STORAGE" if recovery else "TRANSACTIONAL_LOG_STORAGE_STATE_UNSPECIFIED"
     # Each engine shows its own way of recovery alone.
     foreign = "pointInTimeRecoveryEnabled" if engine(version) == "MYSQL" else "binaryLogEnabled"
     if not out.get(foreign):
@@ -216,9 +279,11 @@ def backup(given: Doc, version: str, *, plus: bool, replica: bool = False) -> Do
 def ip(given: Doc) -> Doc:
     """ipConfiguration with what Cloud SQL fills in."""
     out: Doc = {
-        "authorizedNetworks": [], "ipv4Enabled": True, "requireSsl": False,
+        "authorizedNetworks": [],
+        "ipv4Enabled": True,
+        "requireSsl": False,
         "serverCertificateRotationMode": "SERVER_CERTIFICATE_ROTATION_MODE_UNSPECIFIED",
-    }  # fmt: skip
+    }
     out |= given
     mode = "TRUSTED_CLIENT_CERTIFICATE_REQUIRED" if given.get("requireSsl") else "ALLOW_UNENCRYPTED_AND_ENCRYPTED"
     out.setdefault("sslMode", mode)

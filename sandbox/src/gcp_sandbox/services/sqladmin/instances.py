@@ -22,19 +22,38 @@ _UNSPECIFIED = "SQL_DATABASE_VERSION_UNSPECIFIED"
 _KEPT = ("tier", "edition", "dataDiskType", "dataDiskSizeGb", "locationPreference", "settingsVersion")
 _RESTARTING = ("tier", "databaseFlags", "activationPolicy", "availabilityType")
 _FIRST_USERS: dict[str, dict[str, Doc]] = {
-    "POSTGRES": {"postgres": {}}, "MYSQL": {"root": {}},
+    "POSTGRES": {"postgres": {}},
+    "MYSQL": {"root": {}},
     "SQLSERVER": {
         "##MS_PolicyEventProcessingLogin##": {"sqlserverUserDetails": {"disabled": True}},
         "##MS_PolicyTsqlExecutionLogin##": {"sqlserverUserDetails": {"disabled": True}},
         "sqlserver": {"sqlserverUserDetails": {"serverRoles": ["CustomerDbRootRole"]}},
     },
-}  # fmt: skip
+}
 _OUTPUT_ONLY = (
-    "kind", "state", "backendType", "connectionName", "project", "selfLink", "serverCaCert", "ipAddresses", "etag",
-    "serviceAccountEmailAddress", "gceZone", "secondaryGceZone", "databaseInstalledVersion", "createTime",
-    "upgradableDatabaseVersions", "sqlNetworkArchitecture", "satisfiesPzi", "geminiConfig", "currentDiskSize",
-    "failoverReplica", "replicaNames", "name",
-)  # fmt: skip
+    "kind",
+    "state",
+    "backendType",
+    "connectionName",
+    "project",
+    "selfLink",
+    "serverCaCert",
+    "ipAddresses",
+    "etag",
+    "serviceAccountEmailAddress",
+    "gceZone",
+    "secondaryGceZone",
+    "databaseInstalledVersion",
+    "createTime",
+    "upgradableDatabaseVersions",
+    "sqlNetworkArchitecture",
+    "satisfiesPzi",
+    "geminiConfig",
+    "currentDiskSize",
+    "failoverReplica",
+    "replicaNames",
+    "name",
+)
 
 
 # -- reading ---------------------------------------------------------------
@@ -92,10 +111,15 @@ def insert(call: Call) -> Doc:
     client_ca, client_key = certificates.authority("Client")
     uid = secrets.token_hex(8)
     doc |= {
-        "createTime": now(digits=3), "etag": "", "serverCaCert": certificates.described(ca, name),
+        "createTime": now(digits=3),
+        "etag": "",
+        "serverCaCert": certificates.described(ca, name),
         "serviceAccountEmailAddress": f"p{call.project_number}-{secrets.token_hex(3)}@gcp-sa-cloud-sql.iam.gserviceaccount.com",
-        "_uid": uid, "_caKey": ca_key, "_clientCa": client_ca, "_clientCaKey": client_key,
-    }  # fmt: skip
+        "_uid": uid,
+        "_caKey": ca_key,
+        "_clientCa": client_ca,
+        "_clientCaKey": client_key,
+    }
     _placed(doc)
     stamped(doc, 1)
     call.app.store.put(KIND, key, doc)
@@ -104,8 +128,13 @@ def insert(call: Call) -> Doc:
     # A replica is made by an operation of its primary.
     verb, target = ("CREATE_REPLICA", primary["name"]) if primary else ("CREATE", name)
     return common.start(
-        call, verb, target, "create", args={"key": key, "verifier": verifier}, latency="sqladmin.instances.insert",
-    )  # fmt: skip
+        call,
+        verb,
+        target,
+        "create",
+        args={"key": key, "verifier": verifier},
+        latency="sqladmin.instances.insert",
+    )
 
 
 def free(app: Sandbox, key: str) -> None:
@@ -127,7 +156,11 @@ def _primary(call: Call, body: Doc) -> Doc | None:
         raise refusals.missing()
     common.check_idle(call, primary)
     config = primary["settings"]["backupConfiguration"]
-    if not config["enabled"] or defaults.engine(primary["databaseVersion"]) == "MYSQL" and not config.get("binaryLogEnabled"):
+    if (
+        not config["enabled"]
+        or defaults.engine(primary["databaseVersion"]) == "MYSQL"
+        and not config.get("binaryLogEnabled")
+    ):
         raise refusals.invalid("The primary instance must have backups and, for MySQL, binary logs enabled.")
     body["masterInstanceName"] = f"{call.project_id}:{name}"
     body["databaseVersion"] = primary["databaseVersion"]
@@ -181,8 +214,11 @@ async def create(app: Sandbox, op: Doc) -> None:
             for name, more in _FIRST_USERS[kind].items():
                 app.store.put("sqladmin.users", f"{key}/users/{name}@", {"name": name, "host": "", **more})
         if kind == "POSTGRES":
-            app.store.put("sqladmin.databases", f"{key}/databases/postgres", {
-                "name": "postgres", "charset": "UTF8", "collation": "en_US.UTF8"})  # fmt: skip
+            app.store.put(
+                "sqladmin.databases",
+                f"{key}/databases/postgres",
+                {"name": "postgres", "charset": "UTF8", "collation": "en_US.UTF8"},
+            )
 
 
 # -- changing --------------------------------------------------------------
@@ -238,9 +274,13 @@ def _update(call: Call, old: Doc, new: Doc) -> Doc:
     else:
         new["databaseInstalledVersion"] = new["maintenanceVersion"].partition(".")[0]
     return common.start(
-        call, "UPDATE", old["name"], "update", args={"key": common.instance_key(call), "new": new},
+        call,
+        "UPDATE",
+        old["name"],
+        "update",
+        args={"key": common.instance_key(call), "new": new},
         latency="sqladmin.instances.update",
-    )  # fmt: skip
+    )
 
 
 @SERVICE.action("update")
@@ -270,9 +310,13 @@ async def apply(app: Sandbox, op: Doc) -> None:
 def restart(call: Call) -> Doc:
     doc = common.runnable(call)
     return common.start(
-        call, "RESTART", doc["name"], "restart", args={"key": common.instance_key(call)},
+        call,
+        "RESTART",
+        doc["name"],
+        "restart",
+        args={"key": common.instance_key(call)},
         latency="sqladmin.instances.restart",
-    )  # fmt: skip
+    )
 
 
 @SERVICE.method("sql.instances.failover", permission="cloudsql.instances.failover")
@@ -286,9 +330,13 @@ def failover(call: Call) -> Doc:
     doc["gceZone"], doc["secondaryGceZone"] = doc["secondaryGceZone"], doc["gceZone"]
     call.app.store.put(KIND, common.instance_key(call), doc)
     return common.start(
-        call, "FAILOVER", doc["name"], "restart", args={"key": common.instance_key(call)},
+        call,
+        "FAILOVER",
+        doc["name"],
+        "restart",
+        args={"key": common.instance_key(call)},
         latency="sqladmin.instances.restart",
-    )  # fmt: skip
+    )
 
 
 @SERVICE.action("restart")
@@ -309,9 +357,13 @@ def delete(call: Call) -> Doc:
     if doc.get("replicaNames"):
         raise refusals.invalid("The instance has replicas: delete them first.")
     return common.start(
-        call, "DELETE", doc["name"], "delete", args={"key": common.instance_key(call)},
+        call,
+        "DELETE",
+        doc["name"],
+        "delete",
+        args={"key": common.instance_key(call)},
         latency="sqladmin.instances.delete",
-    )  # fmt: skip
+    )
 
 
 @SERVICE.action("delete")

@@ -65,17 +65,23 @@ def insert_cert(call: Call) -> Doc:
     info = certificates.described(cert, doc["name"]) | {"commonName": name}
     info["selfLink"] = f"{doc['selfLink']}/sslCerts/{info['sha1Fingerprint']}"
     call.app.store.put(_CERTS, f"{key}/sslCerts/{info['sha1Fingerprint']}", info)
-    return common.shown(call, {
-        "kind": "sql#sslCertsInsert", "serverCaCert": doc["serverCaCert"],
-        "clientCert": {"certInfo": info, "certPrivateKey": private},
-        "operation": common.finished(call, "UPDATE", doc["name"]),
-    })  # fmt: skip
+    return common.shown(
+        call,
+        {
+            "kind": "sql#sslCertsInsert",
+            "serverCaCert": doc["serverCaCert"],
+            "clientCert": {"certInfo": info, "certPrivateKey": private},
+            "operation": common.finished(call, "UPDATE", doc["name"]),
+        },
+    )
 
 
 @SERVICE.method("sql.sslCerts.list", permission="cloudsql.sslCerts.list")
 def list_certs(call: Call) -> Doc:
     common.instance(call)
-    return common.items(call, "sql#sslCertsList", [c for _, c in call.app.store.list(_CERTS, common.instance_key(call) + "/")])
+    return common.items(
+        call, "sql#sslCertsList", [c for _, c in call.app.store.list(_CERTS, common.instance_key(call) + "/")]
+    )
 
 
 def _cert_key(call: Call) -> str:

@@ -29,11 +29,21 @@ _NOBODY = 65534
 _SOCKET = ".s.PGSQL.5432"
 # Nothing here must survive the machine's power failure, only that of the process.
 _FIXED = {
-    "listen_addresses": "", "unix_socket_directories": ".", "port": "5432", "fsync": "off", "full_page_writes": "off",
-    "shared_buffers": "32MB", "max_wal_size": "256MB", "wal_level": "replica", "password_encryption": "scram-sha-256",
-    "logging_collector": "off", "log_checkpoints": "off", "log_timezone": "UTC", "timezone": "UTC",
+    "listen_addresses": "",
+    "unix_socket_directories": ".",
+    "port": "5432",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "wal_level": "replica",
+    "password_encryption": "scram-sha-256",
+    "logging_collector": "off",
+    "log_checkpoints": "off",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
     "superuser_reserved_connections": "3",
-}  # fmt: skip
+}
 # Sized for a machine of Google's, or of no meaning without its disks: kept in the instance, not given to the server.
 _NOT_APPLIED = {"shared_buffers", "huge_pages", "temp_file_limit", "effective_io_concurrency"}
 
@@ -82,15 +92,20 @@ def verifier(password: str) -> str:
 
 def _prepared(password: str) -> str:
     # SASLprep (RFC 4013) as PostgreSQL does it: a password it forbids is taken as it is.
-    mapped = "".join(
-        " " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c)
-    )
+    mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c))
     text = unicodedata.normalize("NFKC", mapped)
     forbidden = (
-        stringprep.in_table_a1, stringprep.in_table_c12, stringprep.in_table_c21_c22, stringprep.in_table_c3,
-        stringprep.in_table_c4, stringprep.in_table_c5, stringprep.in_table_c6, stringprep.in_table_c7,
-        stringprep.in_table_c8, stringprep.in_table_c9,
-    )  # fmt: skip
+        stringprep.in_table_a1,
+        stringprep.in_table_c12,
+        stringprep.in_table_c21_c22,
+        stringprep.in_table_c3,
+        stringprep.in_table_c4,
+        stringprep.in_table_c5,
+        stringprep.in_table_c6,
+        stringprep.in_table_c7,
+        stringprep.in_table_c8,
+        stringprep.in_table_c9,
+    )
     return text if text and not any(test(c) for c in text for test in forbidden) else password
 
 
@@ -145,15 +160,22 @@ class Server:
 
     def _environment(self) -> dict[str, str]:
         return {
-            "GCP_SANDBOX_CHILD_OF": str(self._state.resolve()), "LC_ALL": "C.UTF-8", "TZ": "UTC",
-            "PATH": os.environ.get("PATH", os.defpath), "PGPASSFILE": str(self._passfile),
-        }  # fmt: skip
+            "GCP_SANDBOX_CHILD_OF": str(self._state.resolve()),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PGPASSFILE": str(self._passfile),
+        }
 
     async def _run(self, argv: list[str], text: str = "", cwd: Path | None = None) -> str:
         process = await asyncio.create_subprocess_exec(
-            *argv, cwd=cwd or self._data, env=self._environment(), stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            *argv,
+            cwd=cwd or self._data,
+            env=self._environment(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         out, err = await process.communicate(text.encode())
         if process.returncode:
             raise _failure(err.decode(errors="replace"))
@@ -190,10 +212,22 @@ class Server:
             path.touch(0o600)
             path.write_text(text, encoding="utf-8")
         self._own(given)
-        await self._run(self._argv(
-            "initdb", "-D", "/proc/self/cwd", "-U", ADMIN, f"--pwfile={given}", "--auth=scram-sha-256",
-            "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
-        ))  # fmt: skip
+        await self._run(
+            self._argv(
+                "initdb",
+                "-D",
+                "/proc/self/cwd",
+                "-U",
+                ADMIN,
+                f"--pwfile={given}",
+                "--auth=scram-sha-256",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "--no-instructions",
+            )
+        )
         given.unlink()
 
     async def start(self, settings: dict[str, str]) -> None:
@@ -220,9 +254,14 @@ class Server:
         with (self.folder / "log").open("ab") as log:
             # Its folder is its working directory: it may lie where nobody cannot walk to.
             self._process = await asyncio.create_subprocess_exec(
-                *self._argv("postgres", "-D", "/proc/self/cwd", *words), cwd=self._data, env=self._environment(),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                *self._argv("postgres", "-D", "/proc/self/cwd", *words),
+                cwd=self._data,
+                env=self._environment(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         while self._process.returncode is None:
             if self._status() == "ready":
                 return True
@@ -303,9 +342,22 @@ class Server:
         """Rows that a statement of the administrator returns, as text.  Raises SqlError."""
         await self._wait()
         argv = [
-            str(binaries(self.major) / "psql"), "-X", "-q", "-A", "-t", "-F", "\x1f", "-v", "ON_ERROR_STOP=1",
-            "-h", "/proc/self/cwd", "-U", ADMIN, "-d", database,
-        ]  # fmt: skip
+            str(binaries(self.major) / "psql"),
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-F",
+            "\x1f",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "/proc/self/cwd",
+            "-U",
+            ADMIN,
+            "-d",
+            database,
+        ]
         out = await self._run(argv, statement + ";\n")
         return [line.split("\x1f") for line in out.splitlines()]
 

@@ -32,9 +32,15 @@ class Relay:
     """
 
     def __init__(
-        self, address: str, server: Server, admits: Callable[[Peer], Awaitable[bool]], tls: ssl.SSLContext,
-        ssl_mode: Callable[[], str], *, patient: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        address: str,
+        server: Server,
+        admits: Callable[[Peer], Awaitable[bool]],
+        tls: ssl.SSLContext,
+        ssl_mode: Callable[[], str],
+        *,
+        patient: bool = False,
+    ) -> None:
         self.address = address
         self._server, self._admits, self._tls, self._ssl_mode = server, admits, tls, ssl_mode
         self._patient = patient
@@ -158,7 +164,9 @@ async def _end(writer: asyncio.StreamWriter, code: str, message: str) -> None:
 
 
 def _error(code: str, message: str) -> bytes:
-    fields = b"".join(k + v.encode() + b"\0" for k, v in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", message)))
+    fields = b"".join(
+        k + v.encode() + b"\0" for k, v in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", message))
+    )
     return b"E" + struct.pack("!i", len(fields) + 5) + fields + b"\0"
 
 

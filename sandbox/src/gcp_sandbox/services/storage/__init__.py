@@ -18,16 +18,26 @@ from gcp_sandbox.services.storage import (
     objectacl,
     upload,
     xmlapi,
-)  # fmt: skip
+)
 from gcp_sandbox.services.storage.common import SERVICE
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
 __all__ = [
-    "SERVICE", "access", "buckets", "folders", "hmackeys", "lifecycle", "methods", "notifications", "objectacl", "upload",
-    "setup", "xmlapi",
-]  # fmt: skip
+    "SERVICE",
+    "access",
+    "buckets",
+    "folders",
+    "hmackeys",
+    "lifecycle",
+    "methods",
+    "notifications",
+    "objectacl",
+    "upload",
+    "setup",
+    "xmlapi",
+]
 
 
 def setup(app: Sandbox) -> None:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 TEAMS = {"owners": "projectOwner", "editors": "projectEditor", "viewers": "projectViewer"}
 OBJECT_ROLES = {"OWNER": "roles/storage.legacyObjectOwner", "READER": "roles/storage.legacyObjectReader"}
 _BUCKET_ROLES = {
-    "OWNER": "roles/storage.legacyBucketOwner", "WRITER": "roles/storage.legacyBucketWriter",
+    "OWNER": "roles/storage.legacyBucketOwner",
+    "WRITER": "roles/storage.legacyBucketWriter",
     "READER": "roles/storage.legacyBucketReader",
-}  # fmt: skip
+}
 _EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 # Predefined lists, as (entity, role); OWNER and TEAM stand for who creates and for the project's people.
 _PREDEFINED: dict[str, list[tuple[str, str]]] = {

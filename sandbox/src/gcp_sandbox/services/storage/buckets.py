@@ -22,10 +22,27 @@ from gcp_sandbox.services.storage.objects import Objects, etag, generation, mome
 
 _CLASSES = {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "MULTI_REGIONAL", "REGIONAL", "DURABLE_REDUCED_AVAILABILITY"}
 _SETTABLE = (
-    "acl", "defaultObjectAcl", "autoclass", "billing", "cors", "customPlacementConfig", "defaultEventBasedHold",
-    "encryption", "hierarchicalNamespace", "iamConfiguration", "ipFilter", "labels", "lifecycle", "logging",
-    "retentionPolicy", "rpo", "softDeletePolicy", "storageClass", "versioning", "website",
-)  # fmt: skip
+    "acl",
+    "defaultObjectAcl",
+    "autoclass",
+    "billing",
+    "cors",
+    "customPlacementConfig",
+    "defaultEventBasedHold",
+    "encryption",
+    "hierarchicalNamespace",
+    "iamConfiguration",
+    "ipFilter",
+    "labels",
+    "lifecycle",
+    "logging",
+    "retentionPolicy",
+    "rpo",
+    "softDeletePolicy",
+    "storageClass",
+    "versioning",
+    "website",
+)
 _ACTIONS = ("Delete", "SetStorageClass", "AbortIncompleteMultipartUpload")
 _LEAST, _MOST, _DEFAULT_SOFT_DELETE = 7 * 86400, 90 * 86400, 7 * 86400
 
@@ -68,14 +85,18 @@ def list_(call: Call) -> Doc:
     if not call.app.iam.allows(call.principal, "storage.buckets.list", project_resource(project["projectId"])):
         who = call.principal.email or "Anonymous caller"
         text = f"{who} does not have storage.buckets.list access to the Google Cloud project."
-        raise ApiError(403 if call.principal.email else 401, f"{text} Permission 'storage.buckets.list' denied on "
-                       "resource (or it may not exist).", reason="forbidden" if call.principal.email else "required")  # fmt: skip
+        raise ApiError(
+            403 if call.principal.email else 401,
+            f"{text} Permission 'storage.buckets.list' denied on resource (or it may not exist).",
+            reason="forbidden" if call.principal.email else "required",
+        )
     prefix, after = call.params.get("prefix", ""), call.params.get("pageToken", "")
     most = call.params.get("maxResults") or 1000
     found = [
-        doc for name, doc in call.app.store.list(BUCKETS, prefix)
+        doc
+        for name, doc in call.app.store.list(BUCKETS, prefix)
         if doc["_project"] == project["projectId"] and name > after
-    ]  # fmt: skip
+    ]
     if call.params.get("softDeleted"):
         gone = deleted.of_project(call.app, project["projectId"])
         found = [doc for doc in gone if after < doc["name"] and doc["name"].startswith(prefix)]
@@ -112,19 +133,30 @@ def insert(call: Call) -> Doc:
     if other is not None:
         own = other["_project"] == project["projectId"]
         raise common.conflict(
-            "Your previous request to create the named bucket succeeded and you already own it." if own else
-            "The requested bucket name is not available. The bucket namespace is shared by all users of the system. "
+            "Your previous request to create the named bucket succeeded and you already own it."
+            if own
+            else "The requested bucket name is not available. The bucket namespace is shared by all users of the system. "
             "Please select a different name and try again."
-        )  # fmt: skip
+        )
     place = locations.find(call.body.get("location", "US"), call.body.get("customPlacementConfig"))
     stamp = moment()
     doc: Doc = {
-        "kind": "storage#bucket", "id": name, "name": name, "projectNumber": project["projectNumber"],
-        "selfLink": f"https://www.googleapis.com/storage/v1/b/{name}", "location": place.name,
-        "locationType": place.kind, "storageClass": "STANDARD", "generation": generation(), "metageneration": "1",
-        "timeCreated": stamp, "updated": stamp, "_project": project["projectId"], "_uid": secrets.token_hex(8),
+        "kind": "storage#bucket",
+        "id": name,
+        "name": name,
+        "projectNumber": project["projectNumber"],
+        "selfLink": f"https://www.googleapis.com/storage/v1/b/{name}",
+        "location": place.name,
+        "locationType": place.kind,
+        "storageClass": "STANDARD",
+        "generation": generation(),
+        "metageneration": "1",
+        "timeCreated": stamp,
+        "updated": stamp,
+        "_project": project["projectId"],
+        "_uid": secrets.token_hex(8),
         "softDeletePolicy": {"retentionDurationSeconds": str(_DEFAULT_SOFT_DELETE), "effectiveTime": stamp},
-    }  # fmt: skip
+    }
     if place.kind == "region":
         doc["satisfiesPZI"] = True
     else:
@@ -161,8 +193,16 @@ def update(call: Call) -> Doc:
     _refuse_immutable(doc, call.body)
     laid: Doc = {k: call.body.get(k) for k in _SETTABLE}
     # A full update keeps what every bucket has when it leaves it out.
-    for key in ("storageClass", "iamConfiguration", "softDeletePolicy", "rpo", "acl", "defaultObjectAcl",
-                "customPlacementConfig", "hierarchicalNamespace"):  # fmt: skip
+    for key in (
+        "storageClass",
+        "iamConfiguration",
+        "softDeletePolicy",
+        "rpo",
+        "acl",
+        "defaultObjectAcl",
+        "customPlacementConfig",
+        "hierarchicalNamespace",
+    ):
         if key not in call.body:
             del laid[key]
     return _changed(call, doc, laid)
@@ -248,9 +288,12 @@ def layout(call: Call) -> Doc:
     require(call.app, call.principal, "storage.objects.list", doc)
     enabled = bool(doc.get("hierarchicalNamespace", {}).get("enabled"))
     return {
-        "kind": "storage#storageLayout", "bucket": doc["name"], "location": doc["location"],
-        "locationType": doc["locationType"], "hierarchicalNamespace": {"enabled": enabled},
-    }  # fmt: skip
+        "kind": "storage#storageLayout",
+        "bucket": doc["name"],
+        "location": doc["location"],
+        "locationType": doc["locationType"],
+        "hierarchicalNamespace": {"enabled": enabled},
+    }
 
 
 # -- what is set -----------------------------------------------------------
@@ -262,10 +305,13 @@ def _check_name(name: str) -> None:
         raise common.required("Required")
     parts = name.split(".")
     if (
-        not re.fullmatch(r"[a-z0-9][a-z0-9._-]*[a-z0-9]", name) or not 3 <= len(name) <= 222
-        or any(not part or len(part) > 63 for part in parts) or re.fullmatch(r"\d+(\.\d+){3}", name)
-        or name.startswith("goog") or re.search(r"g[o0][o0]g[l1][e3]", name)
-    ):  # fmt: skip
+        not re.fullmatch(r"[a-z0-9][a-z0-9._-]*[a-z0-9]", name)
+        or not 3 <= len(name) <= 222
+        or any(not part or len(part) > 63 for part in parts)
+        or re.fullmatch(r"\d+(\.\d+){3}", name)
+        or name.startswith("goog")
+        or re.search(r"g[o0][o0]g[l1][e3]", name)
+    ):
         raise common.invalid(f"Invalid bucket name: '{name}'")
     if len(parts) > 1:
         text = "The bucket you tried to create is a domain name owned by another user."
@@ -430,8 +476,15 @@ def _rpo(doc: Doc, value: str) -> None:
 
 
 _SETTERS: dict[str, Any] = {
-    "storageClass": _storage_class, "versioning": _versioning, "softDeletePolicy": _soft_delete, "labels": _labels,
-    "iamConfiguration": _iam_configuration, "lifecycle": _lifecycle, "retentionPolicy": _retention,
-    "autoclass": _autoclass, "rpo": _rpo,
-    "acl": access.set_bucket_list, "defaultObjectAcl": access.set_default_list,
-}  # fmt: skip
+    "storageClass": _storage_class,
+    "versioning": _versioning,
+    "softDeletePolicy": _soft_delete,
+    "labels": _labels,
+    "iamConfiguration": _iam_configuration,
+    "lifecycle": _lifecycle,
+    "retentionPolicy": _retention,
+    "autoclass": _autoclass,
+    "rpo": _rpo,
+    "acl": access.set_bucket_list,
+    "defaultObjectAcl": access.set_default_list,
+}

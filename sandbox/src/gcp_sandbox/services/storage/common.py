@@ -110,20 +110,27 @@ class NotModified(Exception):
 
 
 def allows(
-    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = "",
+    app: Sandbox,
+    principal: Principal,
+    permission: str,
+    bucket: Doc,
+    acl: list[Doc] | None = None,
+    name: str = "",
     below: str = "",
 ) -> bool:
     """Whether a caller has a permission on a bucket, or on an object of this name (for conditions and managed folders).
 
     acl: the object's, in a bucket without uniform access.  below: prefix of the names that are asked for, whose managed
     folders may allow it too.
-    """  # fmt: skip
+    """
     from gcp_sandbox.services.storage import access, folders
 
     context = {}
     if name:
-        context = {"resource.type": "storage.googleapis.com/Object",
-                   "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}"}  # fmt: skip
+        context = {
+            "resource.type": "storage.googleapis.com/Object",
+            "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}",
+        }
     above = folders.managed_above(app, bucket, name or below)
     resources = (project_resource(bucket["_project"]), full_name(bucket["name"]), *above)
     if app.iam.allows(principal, permission, *resources, context=context, public=not access.prevented(bucket)):
@@ -132,7 +139,12 @@ def allows(
 
 
 def require(
-    app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc] | None = None, name: str = "",
+    app: Sandbox,
+    principal: Principal,
+    permission: str,
+    bucket: Doc,
+    acl: list[Doc] | None = None,
+    name: str = "",
     below: str = "",
 ) -> None:
     """Raise the 401 or 403 unless allowed."""
@@ -152,8 +164,14 @@ def denied(principal: Principal, permission: str) -> ApiError:
     )
     if principal.email:
         return ApiError(403, text, reason="forbidden")
-    return ApiError(401, text, reason="required", location="Authorization", location_type="header",
-                    headers={"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'})  # fmt: skip
+    return ApiError(
+        401,
+        text,
+        reason="required",
+        location="Authorization",
+        location_type="header",
+        headers={"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'},
+    )
 
 
 def bucket_of(app: Sandbox, name: str) -> Doc:
@@ -184,8 +202,13 @@ def check_generation(params: Doc, generation: str | None, metageneration: str | 
         for kind in ("Match", "NotMatch"):
             given = params.get(f"{prefix}{word}{kind}")
             if given is not None and not re.fullmatch(r"-?\d+", str(given)):
-                raise ApiError(400, f"Invalid long value: '{given}'.", reason="invalidParameter",
-                               location=f"{prefix}{word}{kind}", location_type="parameter")  # fmt: skip
+                raise ApiError(
+                    400,
+                    f"Invalid long value: '{given}'.",
+                    reason="invalidParameter",
+                    location=f"{prefix}{word}{kind}",
+                    location_type="parameter",
+                )
         wanted = params.get(f"{prefix}{word}Match")
         if wanted is not None and str(wanted) != value:
             raise unmet()

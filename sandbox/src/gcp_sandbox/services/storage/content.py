@@ -184,8 +184,14 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
         if int(found[2]) == 0:
             first = size
     if first >= size:
-        raise ApiError(416, "Request range not satisfiable", reason="requestedRangeNotSatisfiable",
-                       location="Range", location_type="header", headers={"Content-Range": f"bytes */{size}"})  # fmt: skip
+        raise ApiError(
+            416,
+            "Request range not satisfiable",
+            reason="requestedRangeNotSatisfiable",
+            location="Range",
+            location_type="header",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
     return first, last
 
 

@@ -31,7 +31,9 @@ def supplied(headers: Mapping[str, str], prefix: str = OWN) -> Doc:
         raise _bad("customerEncryptionKeyFormatIsInvalid", "Missing an encryption key, or it is not base64 encoded.")
     digest = base64.b64encode(hashlib.sha256(raw).digest()).decode()
     if headers.get(f"{prefix}-key-sha256") != digest:
-        raise _bad("customerEncryptionKeySha256IsInvalid", "Missing a SHA256 hash of the encryption key, or it is not correct.")
+        raise _bad(
+            "customerEncryptionKeySha256IsInvalid", "Missing a SHA256 hash of the encryption key, or it is not correct."
+        )
     return {"customerEncryption": {"encryptionAlgorithm": "AES256", "keySha256": digest}}
 
 

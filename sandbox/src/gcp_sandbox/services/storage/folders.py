@@ -48,10 +48,15 @@ def _put(app: Sandbox, bucket: Doc, of: str, name: str) -> Doc:
     stamp = objects.moment()
     one = {"folders": "folder", "managedFolders": "managedFolder"}[of]
     doc = {
-        "kind": f"storage#{one}", "id": f"{bucket['name']}/{name}", "name": name, "bucket": bucket["name"],
+        "kind": f"storage#{one}",
+        "id": f"{bucket['name']}/{name}",
+        "name": name,
+        "bucket": bucket["name"],
         "selfLink": f"https://www.googleapis.com/storage/v1/b/{bucket['name']}/{of}/{quote(name, safe='')}",
-        "metageneration": "1", "createTime": stamp, "updateTime": stamp,
-    }  # fmt: skip
+        "metageneration": "1",
+        "createTime": stamp,
+        "updateTime": stamp,
+    }
     return app.store.put(kind(bucket, of), name, doc)
 
 
@@ -80,9 +85,10 @@ def _listed(call: Call, of: str, found: list[Doc]) -> Doc:
 def managed_above(app: Sandbox, bucket: Doc, name: str) -> list[str]:
     """Full names, for policies, of the managed folders that a name or prefix is in."""
     return [
-        f"{full_name(bucket['name'])}/managedFolders/{key}" for key, _ in app.store.list(kind(bucket, "managedFolders"))
+        f"{full_name(bucket['name'])}/managedFolders/{key}"
+        for key, _ in app.store.list(kind(bucket, "managedFolders"))
         if name.startswith(key)
-    ]  # fmt: skip
+    ]
 
 
 def ensure(app: Sandbox, bucket: Doc, name: str) -> None:
@@ -136,10 +142,12 @@ def list_(call: Call) -> Doc:
     require(call.app, call.principal, "storage.folders.list", bucket, below=prefix)
     begin, end = call.params.get("startOffset", ""), call.params.get("endOffset", "")
     found = [
-        doc for name, doc in call.app.store.list(kind(bucket, "folders"), prefix)
-        if name >= begin and (not end or name < end)
+        doc
+        for name, doc in call.app.store.list(kind(bucket, "folders"), prefix)
+        if name >= begin
+        and (not end or name < end)
         and not (call.params.get("delimiter") and "/" in name[len(prefix) :].rstrip("/"))
-    ]  # fmt: skip
+    ]
     return _listed(call, "folders", found)
 
 
@@ -185,7 +193,9 @@ def rename(call: Call) -> Doc:
             _put(call.app, bucket, "folders", new + key.removeprefix(old))
         Objects(call.app, bucket).rename(old, new)
     made = {"name": f"projects/_/buckets/{bucket['name']}/folders/{new}"}
-    return started(call, bucket, "RenameFolder", {"sourceFolderId": old, "destinationFolderId": new}, f"{_TYPE}Folder", made)
+    return started(
+        call, bucket, "RenameFolder", {"sourceFolderId": old, "destinationFolderId": new}, f"{_TYPE}Folder", made
+    )
 
 
 # -- operations ------------------------------------------------------------
@@ -195,9 +205,13 @@ def started(call: Call, bucket: Doc, what: str, about: Doc, type_: str, response
     """Answer with an operation whose work is done.  type_: of its response, which has these fields."""
     name = f"projects/_/buckets/{bucket['name']}"
     op = call.operation(
-        what, name, scope=name, latency="", metadata={"@type": f"{_TYPE}{what}Metadata"} | about,
+        what,
+        name,
+        scope=name,
+        latency="",
+        metadata={"@type": f"{_TYPE}{what}Metadata"} | about,
         response={"@type": type_ if "/" in type_ else f"type.googleapis.com/{type_}"} | response,
-    )  # fmt: skip
+    )
     return shown(op)
 
 

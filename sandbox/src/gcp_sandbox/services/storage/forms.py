@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 # Fields that a policy need not speak of.
 _FREE = {"policy", "x-goog-signature", "x-amz-signature", "file"}
-_SET = {"cache-control": "cacheControl", "content-disposition": "contentDisposition", "content-encoding": "contentEncoding",
-        "content-type": "contentType", "x-goog-custom-time": "customTime"}  # fmt: skip
+_SET = {
+    "cache-control": "cacheControl",
+    "content-disposition": "contentDisposition",
+    "content-encoding": "contentEncoding",
+    "content-type": "contentType",
+    "x-goog-custom-time": "customTime",
+}
 
 
 async def post(call: Request) -> web.StreamResponse:
@@ -53,7 +58,9 @@ async def _file(call: Request, fields: dict[str, str], part: BodyPartReader) -> 
     given: Doc = {field: fields[key] for key, field in _SET.items() if key in fields}
     given.setdefault("contentType", "application/octet-stream")
     custom = {k.removeprefix("x-goog-meta-"): v for k, v in fields.items() if k.startswith("x-goog-meta-")}
-    target = upload.Target(call.app, principal, call.bucket["name"], name, given | ({"metadata": custom} if custom else {}), {})
+    target = upload.Target(
+        call.app, principal, call.bucket["name"], name, given | ({"metadata": custom} if custom else {}), {}
+    )
     blob = content.Blob(call.app)
     try:
         while chunk := await part.read_chunk(content.CHUNK):
@@ -68,7 +75,9 @@ async def _file(call: Request, fields: dict[str, str], part: BodyPartReader) -> 
         return web.Response(status=303, headers={"Location": fields["success_action_redirect"]})
     status = fields.get("success_action_status", "204")
     if status == "201":
-        inner = "".join(xmlapi.element(k, v) for k, v in (("Bucket", doc["bucket"]), ("Key", name), ("ETag", doc["etag"])))
+        inner = "".join(
+            xmlapi.element(k, v) for k, v in (("Bucket", doc["bucket"]), ("Key", name), ("ETag", doc["etag"]))
+        )
         return xmlapi.xml("PostResponse", inner, 201)
     return web.Response(status=200 if status == "200" else 204)
 
@@ -109,9 +118,13 @@ def _measured(policy: Doc, size: int) -> None:
         if isinstance(condition, list) and condition[0] == "content-length-range":
             least, most = int(condition[1]), int(condition[2])
             if size < least:
-                raise xmlapi.XmlError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
+                raise xmlapi.XmlError(
+                    400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size."
+                )
             if size > most:
-                raise xmlapi.XmlError(400, "EntityTooLarge", "Your proposed upload is larger than the maximum object size.")
+                raise xmlapi.XmlError(
+                    400, "EntityTooLarge", "Your proposed upload is larger than the maximum object size."
+                )
 
 
 def _invalid(text: str) -> xmlapi.XmlError:

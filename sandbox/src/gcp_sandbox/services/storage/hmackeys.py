@@ -69,10 +69,16 @@ def create(call: Call) -> Doc:
     name = project["projectId"]
     secret = base64.b64encode(secrets.token_bytes(30)).decode()
     doc = {
-        "kind": "storage#hmacKeyMetadata", "id": f"{name}/{ident}", "accessId": ident, "projectId": name, "state": "ACTIVE",
+        "kind": "storage#hmacKeyMetadata",
+        "id": f"{name}/{ident}",
+        "accessId": ident,
+        "projectId": name,
+        "state": "ACTIVE",
         "selfLink": f"https://www.googleapis.com/storage/v1/projects/{name}/hmacKeys/{ident}",
-        "serviceAccountEmail": account["email"], "timeCreated": objects.moment(), "_secret": secret,
-    }  # fmt: skip
+        "serviceAccountEmail": account["email"],
+        "timeCreated": objects.moment(),
+        "_secret": secret,
+    }
     return {"kind": "storage#hmacKey", "secret": secret, "metadata": _put(call, doc)}
 
 
@@ -86,10 +92,13 @@ def list_(call: Call) -> Doc:
     project, whose = _project(call, "list"), call.params.get("serviceAccountEmail")
     after, most = call.params.get("pageToken", ""), call.params.get("maxResults") or 250
     found = [
-        _shown(doc) for key, doc in call.app.store.list(KIND)
-        if doc["projectId"] == project["projectId"] and key > after and (not whose or doc["serviceAccountEmail"] == whose)
+        _shown(doc)
+        for key, doc in call.app.store.list(KIND)
+        if doc["projectId"] == project["projectId"]
+        and key > after
+        and (not whose or doc["serviceAccountEmail"] == whose)
         and (doc["state"] != "DELETED" or call.params.get("showDeletedKeys"))
-    ]  # fmt: skip
+    ]
     out: Doc = {"kind": "storage#hmacKeysMetadata"} | ({"items": found[:most]} if found else {})
     return out | ({"nextPageToken": found[most - 1]["accessId"]} if len(found) > most else {})
 

@@ -87,7 +87,9 @@ def matches(condition: Doc, doc: Doc, newer: int, now: datetime) -> bool:
         "daysSinceCustomTime": lambda v: "customTime" in doc and _time(doc["customTime"]) <= now - timedelta(days=v),
         "customTimeBefore": lambda v: "customTime" in doc and _time(doc["customTime"]) < _midnight(v),
     }
-    return _named(condition, doc["name"]) and all(test(condition[key]) for key, test in tests.items() if key in condition)
+    return _named(condition, doc["name"]) and all(
+        test(condition[key]) for key, test in tests.items() if key in condition
+    )
 
 
 def _named(condition: Doc, name: str) -> bool:

@@ -85,7 +85,11 @@ def list_(call: Call) -> Doc:
         chosen, prefixes, token = objects.pages(found, call.params)
     except ValueError:
         raise common.invalid("Invalid page token.") from None
-    if call.params.get("includeFoldersAsPrefixes") and call.params.get("delimiter") == "/" and not call.params.get("pageToken"):
+    if (
+        call.params.get("includeFoldersAsPrefixes")
+        and call.params.get("delimiter") == "/"
+        and not call.params.get("pageToken")
+    ):
         prefixes = sorted({*prefixes, *folders.prefixes(call.app, bucket, call.params.get("prefix", ""))})
     out: Doc = {"kind": "storage#objects"}
     if token:
@@ -159,14 +163,19 @@ def _retain(call: Call, bucket: Doc, doc: Doc, value: Doc | None) -> None:
     """Set or remove an object's own retention.  https://cloud.google.com/storage/docs/object-lock"""
     require(call.app, call.principal, "storage.objects.setRetention", bucket, access.list_of(bucket, doc), doc["name"])
     if "objectRetention" not in bucket:
-        raise common.invalid("Object retention can only be set on objects of a bucket that has object retention enabled.")
+        raise common.invalid(
+            "Object retention can only be set on objects of a bucket that has object retention enabled."
+        )
     old, new = doc.get("retention", {}), value or {}
     if new and (new.get("mode") not in ("Locked", "Unlocked") or not new.get("retainUntilTime")):
         raise common.invalid("Object retention needs a mode, Locked or Unlocked, and a time to retain until.")
     less = bool(old) and (
-        new.get("retainUntilTime", "") < old["retainUntilTime"] or (old["mode"], new.get("mode")) == ("Locked", "Unlocked")
+        new.get("retainUntilTime", "") < old["retainUntilTime"]
+        or (old["mode"], new.get("mode")) == ("Locked", "Unlocked")
     )
-    text = f"Object '{doc['bucket']}/{doc['name']}' is subject to object retention, which cannot be removed or shortened."
+    text = (
+        f"Object '{doc['bucket']}/{doc['name']}' is subject to object retention, which cannot be removed or shortened."
+    )
     if less and (old["mode"] == "Locked" or not call.params.get("overrideUnlockedRetention")):
         raise ApiError(403, text, reason="forbidden")
     if less:
@@ -215,7 +224,11 @@ def bulk_restore(call: Call) -> Doc:
     for doc in found.all(deleted=True):
         taken = found.get(doc["name"]) is not None and not given.get("allowOverwrite")
         after, before = given.get("softDeletedAfterTime", ""), given.get("softDeletedBeforeTime", "~")
-        if not taken and after < doc["softDeleteTime"] < before and (not globs or any(g.fullmatch(doc["name"]) for g in globs)):
+        if (
+            not taken
+            and after < doc["softDeleteTime"] < before
+            and (not globs or any(g.fullmatch(doc["name"]) for g in globs))
+        ):
             found.add(_revived(call, doc))
     return folders.started(call, bucket, "BulkRestoreObjects", {}, "google.protobuf.Empty", {})
 
@@ -235,9 +248,14 @@ def copied(call: Call, source: Doc, given: Doc, *, whole: bool) -> Doc:
     target = Target(call.app, call.principal, call.params["destinationBucket"], name, kept | given, params)
     blob = content.link(call.app, source["_blob"])
     doc = objects.record(
-        target.bucket, target.name, target.given, blob=blob, size=int(source["size"]), md5=source.get("md5Hash", ""),
+        target.bucket,
+        target.name,
+        target.given,
+        blob=blob,
+        size=int(source["size"]),
+        md5=source.get("md5Hash", ""),
         crc32c=source["crc32c"],
-    )  # fmt: skip
+    )
     if "componentCount" in source:
         doc["componentCount"] = source["componentCount"]
     doc |= access.object_list(target.bucket, name, given.get("acl"), params["predefinedAcl"], call.principal)
@@ -246,9 +264,12 @@ def copied(call: Call, source: Doc, given: Doc, *, whole: bool) -> Doc:
 
 def _source(call: Call) -> Doc:
     _, source = find(
-        call, "storage.objects.get", bucket=call.params["sourceBucket"], name=call.params["sourceObject"],
+        call,
+        "storage.objects.get",
+        bucket=call.params["sourceBucket"],
+        name=call.params["sourceObject"],
         generation=call.params.get("sourceGeneration"),
-    )  # fmt: skip
+    )
     _guard(call, source, "ifSource")
     encryption.unlock(source, call.request.headers, encryption.SOURCE)
     return source
@@ -264,16 +285,21 @@ def rewrite(call: Call) -> Doc:
     source = _source(call)
     doc = copied(call, source, call.body, whole=bool(call.body))
     return {
-        "kind": "storage#rewriteResponse", "totalBytesRewritten": source["size"], "objectSize": source["size"],
-        "done": True, "resource": _projected(call, doc),
-    }  # fmt: skip
+        "kind": "storage#rewriteResponse",
+        "totalBytesRewritten": source["size"],
+        "objectSize": source["size"],
+        "done": True,
+        "resource": _projected(call, doc),
+    }
 
 
 @SERVICE.method("storage.objects.move")
 def move(call: Call) -> Doc:
     bucket, source = find(call, "storage.objects.get", name=call.params["sourceObject"])
-    if not (allows(call.app, call.principal, "storage.objects.move", bucket)
-            or allows(call.app, call.principal, "storage.objects.delete", bucket, access.list_of(bucket, source))):  # fmt: skip
+    if not (
+        allows(call.app, call.principal, "storage.objects.move", bucket)
+        or allows(call.app, call.principal, "storage.objects.delete", bucket, access.list_of(bucket, source))
+    ):
         raise common.denied(call.principal, "storage.objects.move")
     _guard(call, source, "ifSource")
     held(bucket, source)
@@ -293,7 +319,9 @@ async def compose(call: Call) -> Doc:
     params = dict(call.params) | {"predefinedAcl": call.params.get("destinationPredefinedAcl", "")}
     found = []
     for part in parts:
-        _, doc = find(call, "storage.objects.get", bucket=bucket, name=part.get("name", ""), generation=part.get("generation"))
+        _, doc = find(
+            call, "storage.objects.get", bucket=bucket, name=part.get("name", ""), generation=part.get("generation")
+        )
         wanted = part.get("objectPreconditions", {}).get("ifGenerationMatch")
         if wanted is not None and str(wanted) != doc["generation"]:
             raise common.unmet()

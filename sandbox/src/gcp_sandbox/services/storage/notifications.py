@@ -51,10 +51,12 @@ def insert(call: Call) -> Doc:
     record["_notifications"] = number = record.get("_notifications", 0) + 1
     doc = {k: v for k, v in call.body.items() if k in _FIELDS}
     doc |= {
-        "kind": "storage#notification", "id": str(number), "etag": objects.counted(number).rstrip("="),
+        "kind": "storage#notification",
+        "id": str(number),
+        "etag": objects.counted(number).rstrip("="),
         "selfLink": f"https://www.googleapis.com/storage/v1/b/{bucket['name']}/notificationConfigs/{number}",
         "topic": f"//pubsub.googleapis.com/{topic[1]}",
-    }  # fmt: skip
+    }
     with call.app.store.atomic():
         call.app.store.put(BUCKETS, bucket["name"], record)
         return call.app.store.put(_kind(bucket), str(number), doc)

@@ -27,7 +27,10 @@ def _object(call: Call, verb: str) -> tuple[Doc, Doc]:
 
 
 def _shown(doc: Doc, entry: Doc) -> Doc:
-    return entry | {"generation": doc["generation"], "id": f"{doc['bucket']}/{doc['name']}/{doc['generation']}/{entry['entity']}"}
+    return entry | {
+        "generation": doc["generation"],
+        "id": f"{doc['bucket']}/{doc['name']}/{doc['generation']}/{entry['entity']}",
+    }
 
 
 def _entry_of(call: Call, doc: Doc) -> Doc:
@@ -84,7 +87,9 @@ def delete(call: Call) -> None:
 
 def _policy_object(call: Call, verb: str) -> tuple[Doc, Doc]:
     if access.uniform(bucket_of(call.app, call.params["bucket"])):
-        raise common.invalid("Object policies are disabled for this bucket, because uniform bucket-level access is enabled.")
+        raise common.invalid(
+            "Object policies are disabled for this bucket, because uniform bucket-level access is enabled."
+        )
     return _object(call, verb)
 
 
@@ -93,10 +98,12 @@ def _policy(bucket: Doc, doc: Doc) -> Doc:
     for entry in doc["acl"]:
         members.setdefault(access.OBJECT_ROLES[entry["role"]], []).append(access.member(bucket, entry["entity"]))
     return {
-        "kind": "storage#policy", "resourceId": f"projects/_/buckets/{bucket['name']}/objects/{doc['name']}#{doc['generation']}",
-        "version": 1, "etag": objects.counted(int(doc["metageneration"])),
+        "kind": "storage#policy",
+        "resourceId": f"projects/_/buckets/{bucket['name']}/objects/{doc['name']}#{doc['generation']}",
+        "version": 1,
+        "etag": objects.counted(int(doc["metageneration"])),
         "bindings": [{"role": role, "members": sorted(who)} for role, who in sorted(members.items())],
-    }  # fmt: skip
+    }
 
 
 @SERVICE.method("storage.objects.getIamPolicy")

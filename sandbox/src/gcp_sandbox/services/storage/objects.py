@@ -23,9 +23,19 @@ if TYPE_CHECKING:
 _last_generation = 0
 # What a client may set on an object.
 EDITABLE = (
-    "cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType", "customTime", "metadata",
-    "eventBasedHold", "temporaryHold", "retention", "acl", "contexts",
-)  # fmt: skip
+    "cacheControl",
+    "contentDisposition",
+    "contentEncoding",
+    "contentLanguage",
+    "contentType",
+    "customTime",
+    "metadata",
+    "eventBasedHold",
+    "temporaryHold",
+    "retention",
+    "acl",
+    "contexts",
+)
 
 
 def generation() -> str:
@@ -174,10 +184,21 @@ def record(bucket: Doc, name: str, given: Doc, *, blob: str, size: int, md5: str
     if bucket.get("autoclass", {}).get("enabled"):
         storage_class = "STANDARD"  # whatever the client asks for
     doc: Doc = {
-        "kind": "storage#object", "name": name, "bucket": bucket["name"], "generation": number, "metageneration": "1",
-        "storageClass": storage_class, "size": str(size), "md5Hash": md5, "crc32c": crc32c, "timeCreated": stamp,
-        "updated": stamp, "timeStorageClassUpdated": stamp, "timeFinalized": stamp, "_blob": blob,
-    }  # fmt: skip
+        "kind": "storage#object",
+        "name": name,
+        "bucket": bucket["name"],
+        "generation": number,
+        "metageneration": "1",
+        "storageClass": storage_class,
+        "size": str(size),
+        "md5Hash": md5,
+        "crc32c": crc32c,
+        "timeCreated": stamp,
+        "updated": stamp,
+        "timeStorageClassUpdated": stamp,
+        "timeFinalized": stamp,
+        "_blob": blob,
+    }
     if not md5:
         del doc["md5Hash"]
     doc |= {key: given[key] for key in EDITABLE if given.get(key) not in (None, "", {}) and key != "acl"}
@@ -250,14 +271,23 @@ def headers(doc: Doc) -> dict[str, str]:
     hashes = [f"crc32c={doc['crc32c']}"] + ([f"md5={doc['md5Hash']}"] if "md5Hash" in doc else [])
     when = datetime.fromisoformat(doc["updated"]).strftime("%a, %d %b %Y %H:%M:%S GMT")
     out = {
-        "Content-Type": doc.get("contentType", "application/octet-stream"), "Accept-Ranges": "bytes",
-        "ETag": doc["etag"], "Last-Modified": when, "X-Goog-Generation": doc["generation"],
-        "X-Goog-Metageneration": doc["metageneration"], "X-Goog-Hash": ",".join(hashes),
-        "X-Goog-Storage-Class": doc["storageClass"], "X-Goog-Stored-Content-Length": doc["size"],
-        "X-Goog-Stored-Content-Encoding": doc.get("contentEncoding", "identity"), "Server": "UploadServer",
-    }  # fmt: skip
-    for key, header in (("cacheControl", "Cache-Control"), ("contentDisposition", "Content-Disposition"),
-                        ("contentLanguage", "Content-Language")):  # fmt: skip
+        "Content-Type": doc.get("contentType", "application/octet-stream"),
+        "Accept-Ranges": "bytes",
+        "ETag": doc["etag"],
+        "Last-Modified": when,
+        "X-Goog-Generation": doc["generation"],
+        "X-Goog-Metageneration": doc["metageneration"],
+        "X-Goog-Hash": ",".join(hashes),
+        "X-Goog-Storage-Class": doc["storageClass"],
+        "X-Goog-Stored-Content-Length": doc["size"],
+        "X-Goog-Stored-Content-Encoding": doc.get("contentEncoding", "identity"),
+        "Server": "UploadServer",
+    }
+    for key, header in (
+        ("cacheControl", "Cache-Control"),
+        ("contentDisposition", "Content-Disposition"),
+        ("contentLanguage", "Content-Language"),
+    ):
         if key in doc:
             out[header] = doc[key]
     return out
@@ -285,7 +315,13 @@ def pages(found: Iterator[Doc] | list[Doc], params: Doc) -> tuple[list[Doc], lis
         group = name[: cut + len(delimiter)] if cut >= 0 else ""
         if group:
             entry = f"{group}\U0010ffff"
-        if entry <= after or group and prefixes and prefixes[-1] == group and not params.get("includeTrailingDelimiter"):
+        if (
+            entry <= after
+            or group
+            and prefixes
+            and prefixes[-1] == group
+            and not params.get("includeTrailingDelimiter")
+        ):
             continue
         trailing = bool(group) and params.get("includeTrailingDelimiter") and name == group
         if group and prefixes and prefixes[-1] == group and not trailing:

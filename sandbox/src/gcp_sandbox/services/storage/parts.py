@@ -27,10 +27,18 @@ def initiate(call: Request) -> web.StreamResponse:
     require(call.app, call.principal, "storage.multipartUploads.create", call.bucket)
     target = call.target()
     ident = secrets.token_urlsafe(36)
-    call.app.store.put(UPLOADS, ident, {
-        "bucket": call.bucket_name, "name": call.name, "given": target.given, "email": call.principal.email,
-        "params": call.params, "start": objects.moment(),
-    })  # fmt: skip
+    call.app.store.put(
+        UPLOADS,
+        ident,
+        {
+            "bucket": call.bucket_name,
+            "name": call.name,
+            "given": target.given,
+            "email": call.principal.email,
+            "params": call.params,
+            "start": objects.moment(),
+        },
+    )
     inner = xmlapi.element("Bucket", call.bucket_name) + xmlapi.element("Key", call.name)
     return xmlapi.xml("InitiateMultipartUploadResult", inner + xmlapi.element("UploadId", ident))
 
@@ -49,7 +57,9 @@ async def put(call: Request) -> web.StreamResponse:
     ident, _ = _upload(call)
     number = call.query.get("partNumber", "")
     if not number.isdigit() or not 1 <= int(number) <= 10_000:
-        raise xmlapi.XmlError(400, "InvalidArgument", "Invalid argument.", Details="The part number must be 1 to 10000.")
+        raise xmlapi.XmlError(
+            400, "InvalidArgument", "Invalid argument.", Details="The part number must be 1 to 10000."
+        )
     blob = content.Blob(call.app)
     try:
         await blob.fill(upload.received(call.http))
@@ -62,9 +72,18 @@ async def put(call: Request) -> web.StreamResponse:
     key = f"{ident}/{int(number):05d}"
     before = call.app.store.peek(PARTS, key)
     etag = f'"{base64.b64decode(blob.md5).hex()}"'
-    call.app.store.put(PARTS, key, {
-        "number": int(number), "blob": blob.id, "size": blob.size, "etag": etag, "crc32c": blob.crc32c,
-        "updated": objects.moment()})  # fmt: skip
+    call.app.store.put(
+        PARTS,
+        key,
+        {
+            "number": int(number),
+            "blob": blob.id,
+            "size": blob.size,
+            "etag": etag,
+            "crc32c": blob.crc32c,
+            "updated": objects.moment(),
+        },
+    )
     if before:
         content.remove(call.app, before["blob"])
     hashes = f"crc32c={blob.crc32c},md5={blob.md5}"
@@ -86,8 +105,12 @@ async def complete(call: Request) -> web.StreamResponse:
     for number, (_, etag) in zip(numbers, wanted, strict=True):
         part = call.app.store.peek(PARTS, f"{ident}/{number:05d}")
         if part is None or part["etag"].strip('"') != etag:
-            raise xmlapi.XmlError(400, "InvalidPart", "One or more of the specified parts could not be found.",
-                                  Details=f"Part number {number} with ETag {etag} was not found.")  # fmt: skip
+            raise xmlapi.XmlError(
+                400,
+                "InvalidPart",
+                "One or more of the specified parts could not be found.",
+                Details=f"Part number {number} with ETag {etag} was not found.",
+            )
         chosen.append(part)
     if any(part["size"] < _LEAST for part in chosen[:-1]):
         raise xmlapi.XmlError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
@@ -124,7 +147,11 @@ async def listed(call: Request) -> web.StreamResponse:
     """GET ?uploadId=ID"""
     ident, _ = _upload(call)
     require(call.app, call.principal, "storage.multipartUploads.listParts", call.bucket)
-    inner = xmlapi.element("Bucket", call.bucket_name) + xmlapi.element("Key", call.name) + xmlapi.element("UploadId", ident)
+    inner = (
+        xmlapi.element("Bucket", call.bucket_name)
+        + xmlapi.element("Key", call.name)
+        + xmlapi.element("UploadId", ident)
+    )
     for _, part in call.app.store.list(PARTS, f"{ident}/"):
         names = (("PartNumber", "number"), ("LastModified", "updated"), ("ETag", "etag"), ("Size", "size"))
         inner += "<Part>" + "".join(xmlapi.element(k, part[name]) for k, name in names) + "</Part>"

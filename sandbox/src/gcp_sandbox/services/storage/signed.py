@@ -160,8 +160,9 @@ def _canonical(request: web.BaseRequest, prefix: str, signed_names: str) -> str:
     path, _, raw_query = request.raw_path.partition("?")
     pairs = sorted(
         (quote(k, safe="-_.~"), quote(v, safe="-_.~"))
-        for k, v in parse_qsl(raw_query, keep_blank_values=True) if k.lower() != f"{prefix}-signature"
-    )  # fmt: skip
+        for k, v in parse_qsl(raw_query, keep_blank_values=True)
+        if k.lower() != f"{prefix}-signature"
+    )
     names = signed_names.lower().split(";")
     lines = []
     for name in names:
@@ -196,7 +197,9 @@ def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Princip
     expires = query.get("Expires", "")
     if not expires.isdigit():
         raise _malformed("Expires must be a number of seconds since 1970")
-    extra = sorted((k.lower(), " ".join(v.split())) for k, v in request.headers.items() if k.lower().startswith("x-goog-"))
+    extra = sorted(
+        (k.lower(), " ".join(v.split())) for k, v in request.headers.items() if k.lower().startswith("x-goog-")
+    )
     lines = "".join(f"{k}:{v}\n" for k, v in extra)
     for name in ("generation", "upload_id"):
         if name in query:
@@ -208,6 +211,7 @@ def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Princip
     except binascii.Error:
         signature = b""
     if query["GoogleAccessId"].startswith("GOOG"):
+
         def right(secret: str) -> bool:
             return hmac.compare_digest(hmac.digest(secret.encode(), text.encode(), "sha1"), signature)
 
@@ -253,4 +257,6 @@ def _in_time(begin: float, end: float) -> None:
 
 
 def _malformed(text: str) -> BadSignature:
-    return BadSignature(400, "AuthorizationQueryParametersError", "Invalid query authorization parameters.", Details=text)
+    return BadSignature(
+        400, "AuthorizationQueryParametersError", "Invalid query authorization parameters.", Details=text
+    )

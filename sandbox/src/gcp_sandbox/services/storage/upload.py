@@ -68,8 +68,14 @@ class Target:
             check_hashes(blob, expected)
             self.check()  # what was there when the upload began may have changed
             doc = objects.record(
-                self.bucket, self.name, self.given, blob=blob.id, size=blob.size, md5=blob.md5, crc32c=blob.crc32c,
-            )  # fmt: skip
+                self.bucket,
+                self.name,
+                self.given,
+                blob=blob.id,
+                size=blob.size,
+                md5=blob.md5,
+                crc32c=blob.crc32c,
+            )
             if parts:
                 doc["componentCount"] = parts
             preset = self.params.get("predefinedAcl", "")
@@ -284,11 +290,19 @@ async def _begin(call: Call) -> web.StreamResponse:
 def begin(app: Sandbox, target: Target, params: Doc) -> str:
     """Record an upload that will come in pieces; returns its id, which is all that is needed to go on."""
     ident = secrets.token_urlsafe(48)
-    app.store.put(SESSIONS, ident, {
-        "bucket": target.bucket["name"], "name": target.name, "given": target.given, "email": target.principal.email,
-        "params": {k: v for k, v in params.items() if k.startswith("if") or k in ("predefinedAcl", "projection")},
-        "blob": secrets.token_hex(16), "start": objects.moment(),
-    })  # fmt: skip
+    app.store.put(
+        SESSIONS,
+        ident,
+        {
+            "bucket": target.bucket["name"],
+            "name": target.name,
+            "given": target.given,
+            "email": target.principal.email,
+            "params": {k: v for k, v in params.items() if k.startswith("if") or k in ("predefinedAcl", "projection")},
+            "blob": secrets.token_hex(16),
+            "start": objects.moment(),
+        },
+    )
     return ident
 
 
@@ -345,7 +359,11 @@ async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.St
     chunks = _without(received(request), skip) if skip else received(request)
     await blob.fill(chunks)
     # A piece of whole units is followed by another; an end that is not told (bytes 0-*/*) is that of the request.
-    more = found and found[2] != "*" and (int(found[2]) + 1 - begin_at) % _UNIT == 0 if whole is None else blob.size < whole
+    more = (
+        found and found[2] != "*" and (int(found[2]) + 1 - begin_at) % _UNIT == 0
+        if whole is None
+        else blob.size < whole
+    )
     if more:
         return _incomplete(request, ident, blob)
     if whole is not None and blob.size > whole:

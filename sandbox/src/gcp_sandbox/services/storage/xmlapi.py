@@ -26,26 +26,49 @@ if TYPE_CHECKING:
 _HOST = "storage.googleapis.com"
 _LISTS = "http://doc.s3.amazonaws.com/2006-03-01"
 # What else can be asked of a bucket.
-_SUBRESOURCES = {"acl", "billing", "cors", "encryption", "lifecycle", "logging", "policy", "storageClass", "tagging", "versions",
-                 "website"}  # fmt: skip
+_SUBRESOURCES = {
+    "acl",
+    "billing",
+    "cors",
+    "encryption",
+    "lifecycle",
+    "logging",
+    "policy",
+    "storageClass",
+    "tagging",
+    "versions",
+    "website",
+}
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CODES = {
-    400: ("InvalidArgument", "Invalid argument."), 401: ("AuthenticationRequired", "Authentication required."),
-    403: ("AccessDenied", "Access denied."), 404: ("NoSuchKey", "The specified key does not exist."),
+    400: ("InvalidArgument", "Invalid argument."),
+    401: ("AuthenticationRequired", "Authentication required."),
+    403: ("AccessDenied", "Access denied."),
+    404: ("NoSuchKey", "The specified key does not exist."),
     412: ("PreconditionFailed", "At least one of the pre-conditions you specified did not hold."),
-    416: ("InvalidRange", "The requested range cannot be satisfied."), 501: ("NotImplemented", "Not implemented."),
-    429: ("SlowDown", "Please reduce your request rate."), 503: ("ServiceUnavailable", "Service unavailable."),
-}  # fmt: skip
+    416: ("InvalidRange", "The requested range cannot be satisfied."),
+    501: ("NotImplemented", "Not implemented."),
+    429: ("SlowDown", "Please reduce your request rate."),
+    503: ("ServiceUnavailable", "Service unavailable."),
+}
 # Headers that set an object's metadata.
 _FIELDS = {
-    "Cache-Control": "cacheControl", "Content-Disposition": "contentDisposition", "Content-Encoding": "contentEncoding",
-    "Content-Language": "contentLanguage", "Content-Type": "contentType", "x-goog-custom-time": "customTime",
-}  # fmt: skip
+    "Cache-Control": "cacheControl",
+    "Content-Disposition": "contentDisposition",
+    "Content-Encoding": "contentEncoding",
+    "Content-Language": "contentLanguage",
+    "Content-Type": "contentType",
+    "x-goog-custom-time": "customTime",
+}
 _PRESETS = {
-    "private": "private", "public-read": "publicRead", "public-read-write": "publicReadWrite",
-    "authenticated-read": "authenticatedRead", "bucket-owner-read": "bucketOwnerRead", "project-private": "projectPrivate",
+    "private": "private",
+    "public-read": "publicRead",
+    "public-read-write": "publicReadWrite",
+    "authenticated-read": "authenticatedRead",
+    "bucket-owner-read": "bucketOwnerRead",
+    "project-private": "projectPrivate",
     "bucket-owner-full-control": "bucketOwnerFullControl",
-}  # fmt: skip
+}
 
 
 class XmlError(Exception):
@@ -92,7 +115,9 @@ class Request:
         try:
             common.who_pays(self.app, self.principal, doc, payer)
         except ApiError as error:
-            raise XmlError(error.code, "UserProjectMissing" if error.code == 400 else "AccessDenied", error.message) from None
+            raise XmlError(
+                error.code, "UserProjectMissing" if error.code == 400 else "AccessDenied", error.message
+            ) from None
         return doc
 
     @property
@@ -148,8 +173,13 @@ def xml(root: str, content_: str, status: int = 200, namespace: str = NAMESPACE)
     """An XML answer; content_: its inner elements."""
     attribute = f" xmlns='{namespace}'" if namespace else ""
     text = f"<?xml version='1.0' encoding='UTF-8'?><{root}{attribute}>{content_}</{root}>"
-    return web.Response(status=status, body=text.encode(), content_type="application/xml", charset="UTF-8",
-                        headers={"Server": "UploadServer"})  # fmt: skip
+    return web.Response(
+        status=status,
+        body=text.encode(),
+        content_type="application/xml",
+        charset="UTF-8",
+        headers={"Server": "UploadServer"},
+    )
 
 
 def element(name: str, value: Any) -> str:
@@ -196,11 +226,19 @@ def _headers(call: Request, doc: Doc) -> dict[str, str]:
 
 def _written(doc: Doc, status: int = 200) -> web.Response:
     hashes = objects.headers(doc)["X-Goog-Hash"]
-    return web.Response(status=status, headers={
-        "ETag": _etag(doc), "X-Goog-Generation": doc["generation"], "X-Goog-Metageneration": doc["metageneration"],
-        "X-Goog-Hash": hashes, "X-Goog-Stored-Content-Length": doc["size"], "Server": "UploadServer",
-        "X-Goog-Stored-Content-Encoding": doc.get("contentEncoding", "identity"), "Content-Length": "0",
-    })  # fmt: skip
+    return web.Response(
+        status=status,
+        headers={
+            "ETag": _etag(doc),
+            "X-Goog-Generation": doc["generation"],
+            "X-Goog-Metageneration": doc["metageneration"],
+            "X-Goog-Hash": hashes,
+            "X-Goog-Stored-Content-Length": doc["size"],
+            "Server": "UploadServer",
+            "X-Goog-Stored-Content-Encoding": doc.get("contentEncoding", "identity"),
+            "Content-Length": "0",
+        },
+    )
 
 
 # -- routes ----------------------------------------------------------------
@@ -263,7 +301,10 @@ async def _get(call: Request) -> web.StreamResponse:
         return web.Response(status=304, headers={"ETag": _etag(doc)})
     encryption.unlock(doc, call.http.headers)
     headers = _headers(call, doc)
-    for name, header in (("response-content-type", "Content-Type"), ("response-content-disposition", "Content-Disposition")):
+    for name, header in (
+        ("response-content-type", "Content-Type"),
+        ("response-content-disposition", "Content-Disposition"),
+    ):
         if name in call.query:
             headers[header] = call.query[name]
     file = content.path_of(call.app, doc["_blob"])
@@ -299,9 +340,14 @@ def _copy(call: Request) -> web.StreamResponse:
         given |= encryption.supplied(call.http.headers)
     target = upload.Target(call.app, call.principal, here, call.name, given, call.params)
     doc = objects.record(
-        target.bucket, call.name, given, blob=content.link(call.app, source["_blob"]), size=int(source["size"]),
-        md5=source.get("md5Hash", ""), crc32c=source["crc32c"],
-    )  # fmt: skip
+        target.bucket,
+        call.name,
+        given,
+        blob=content.link(call.app, source["_blob"]),
+        size=int(source["size"]),
+        md5=source.get("md5Hash", ""),
+        crc32c=source["crc32c"],
+    )
     doc |= access.object_list(target.bucket, call.name, None, call.params.get("predefinedAcl", ""), call.principal)
     doc = target.objects.add(doc)
     return xml("CopyObjectResult", element("LastModified", doc["updated"]) + element("ETag", _etag(doc)))
@@ -316,7 +362,9 @@ async def _post(call: Request) -> web.StreamResponse:
         target = call.target()
         ident = upload.begin(call.app, target, call.params)
         link = f"https://{call.http.host}{quote(call.http.path, safe='/-_.~')}?upload_id={ident}"
-        return web.Response(status=201, headers={"Location": link, "X-GUploader-UploadID": ident, "Content-Length": "0"})
+        return web.Response(
+            status=201, headers={"Location": link, "X-GUploader-UploadID": ident, "Content-Length": "0"}
+        )
     raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
 
 
@@ -338,13 +386,16 @@ async def _buckets(call: Request) -> web.StreamResponse:
     named = call.extension("project-id")
     project = projects.find(call.app, named) if named else projects.of_account(call.app, call.principal.email)
     if project is None:
-        raise XmlError(400, "MissingSecurityHeader", "Your request was missing a required header.", Details="x-goog-project-id")
+        raise XmlError(
+            400, "MissingSecurityHeader", "Your request was missing a required header.", Details="x-goog-project-id"
+        )
     if not call.app.iam.allows(call.principal, "storage.buckets.list", project_resource(project["projectId"])):
         raise common.denied(call.principal, "storage.buckets.list")
     inner = "".join(
         "<Bucket>" + element("Name", doc["name"]) + element("CreationDate", doc["timeCreated"]) + "</Bucket>"
-        for _, doc in call.app.store.list(common.BUCKETS) if doc["_project"] == project["projectId"]
-    )  # fmt: skip
+        for _, doc in call.app.store.list(common.BUCKETS)
+        if doc["_project"] == project["projectId"]
+    )
     owner = "<Owner>" + element("ID", project["projectNumber"]) + "</Owner>"
     return xml("ListAllMyBucketsResult", f"{owner}<Buckets>{inner}</Buckets>", namespace=_LISTS)
 
@@ -362,13 +413,17 @@ async def _post_bucket(call: Request) -> web.StreamResponse:
         try:
             found = objects.Objects(call.app, call.bucket)
             doc = found.get(name, version)
-            require(call.app, call.principal, "storage.objects.delete", call.bucket, access.list_of(call.bucket, doc), name)
+            require(
+                call.app, call.principal, "storage.objects.delete", call.bucket, access.list_of(call.bucket, doc), name
+            )
             if doc is not None:  # one that is not there counts as deleted
                 upload.held(call.bucket, doc)
                 found.delete(doc, by_generation=version is not None)
         except ApiError as error:
             why = _from_api(error)
-            inner += f"<Error>{element('Key', name)}{element('Code', why.code)}{element('Message', why.message)}</Error>"
+            inner += (
+                f"<Error>{element('Key', name)}{element('Code', why.code)}{element('Message', why.message)}</Error>"
+            )
             continue
         if root.findtext("Quiet") != "true":
             inner += f"<Deleted>{element('Key', name)}</Deleted>"
@@ -410,8 +465,14 @@ async def _list(call: Request) -> web.StreamResponse:
         last = max([d["name"] for d in chosen] + prefixes)
         inner += element("NextContinuationToken", following) if second else element("NextMarker", last)
     for doc in chosen:
-        values = (("Key", doc["name"]), ("Generation", doc["generation"]), ("MetaGeneration", doc["metageneration"]),
-                  ("LastModified", doc["updated"]), ("ETag", _etag(doc)), ("Size", doc["size"]))  # fmt: skip
+        values = (
+            ("Key", doc["name"]),
+            ("Generation", doc["generation"]),
+            ("MetaGeneration", doc["metageneration"]),
+            ("LastModified", doc["updated"]),
+            ("ETag", _etag(doc)),
+            ("Size", doc["size"]),
+        )
         inner += "<Contents>" + "".join(element(k, v) for k, v in values) + "</Contents>"
     inner += "".join("<CommonPrefixes>" + element("Prefix", p) + "</CommonPrefixes>" for p in prefixes)
     return xml("ListBucketResult", inner, namespace=_LISTS)
@@ -431,5 +492,3 @@ def parsed(data: bytes) -> ElementTree.Element:
     for node in root.iter():
         node.tag = node.tag.rpartition("}")[2]
     return root
-
-

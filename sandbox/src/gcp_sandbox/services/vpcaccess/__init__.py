@@ -51,11 +51,19 @@ def _invalid(field: str, text: str) -> ApiError:
 def _operation(call: Call, verb: str, doc: Doc) -> Operation:
     version = call.method.api.version
     return call.operation(
-        verb, doc["name"], action=f"vpcaccess.{verb}", args={"name": doc["name"]}, scope=doc["name"].partition("/connectors/")[0],
+        verb,
+        doc["name"],
+        action=f"vpcaccess.{verb}",
+        args={"name": doc["name"]},
+        scope=doc["name"].partition("/connectors/")[0],
         latency="vpcaccess.connectors",
-        metadata={"@type": f"{_TYPE}.OperationMetadata", "createTime": now(), "target": doc["name"],
-                  "method": f"google.cloud.vpcaccess.{version}.VpcAccessService.{verb.capitalize()}Connector"},
-    )  # fmt: skip
+        metadata={
+            "@type": f"{_TYPE}.OperationMetadata",
+            "createTime": now(),
+            "target": doc["name"],
+            "method": f"google.cloud.vpcaccess.{version}.VpcAccessService.{verb.capitalize()}Connector",
+        },
+    )
 
 
 @SERVICE.method(f"{_BASE}.connectors.create", permission="vpcaccess.connectors.create")
