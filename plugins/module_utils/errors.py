@@ -113,7 +113,7 @@ def advice(status: int, text: str, principal: str) -> str:
     _, message, metadata, symbols = parse(text)
     if symbols & DISABLED:
         api = metadata.get("service") or next(iter(re.findall(r"[a-z]+\.googleapis\.com", message)), "the API")
-        return f"Enable {api} (module mlops.mlflow_gcp.project_services); just enabled, it takes a few minutes to work"
+        return f"Enable {api} (module mlops.mlflow_gcp.service_usage_services); just enabled, it takes a few minutes to work"
     if symbols & {"BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_OPEN"} or "billing" in message.lower():
         return "Link the project to an open billing account"
     if "constraints/" in message or "conditionNotMet" in symbols:

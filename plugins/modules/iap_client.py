@@ -10,7 +10,7 @@ module: iap_client
 short_description: Manage an OAuth client of Identity-Aware Proxy
 description:
   - Makes the client of O(display_name) under a brand, once. The secret is never returned - give RV(name) to
-    M(mlops.mlflow_gcp.backend_service) as O(mlops.mlflow_gcp.backend_service#module:iap.oauth2_client), which reads it itself.
+    M(mlops.mlflow_gcp.compute_backend_service) as O(mlops.mlflow_gcp.compute_backend_service#module:iap.oauth2_client), which reads it itself.
   - Google deprecated this API on 2025-01-22 and announced its shutdown for 2026-03-19. Where it is gone the module
     fails with one line that names the two other ways, the Google-managed OAuth client and a client made by hand.
   - C(google.cloud) has no module for this.
@@ -51,7 +51,7 @@ EXAMPLES = r"""
   register: oauth_client
 
 - name: IAP uses it
-  mlops.mlflow_gcp.backend_service:
+  mlops.mlflow_gcp.compute_backend_service:
     project: my-project
     auth_kind: application
     name: mlflow-lb

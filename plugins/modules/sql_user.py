@@ -139,7 +139,7 @@ class User(Resource):
         if newest is None and not self.task.check_mode:
             raise GcpError(
                 f"Cannot set the password of {self.label}: secret {self.secret} has no enabled version; add "
-                "one (module mlops.mlflow_gcp.secret)"
+                "one (module mlops.mlflow_gcp.secret_manager_secret)"
             )
         self.version = newest or {}
         self.wanted["secretVersion"] = str(secretmanager.version_number(newest)) if newest else "1"

@@ -178,7 +178,7 @@ class Failed(Exception):
 
 @pytest.fixture
 def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """run_module("secret", name="s", check=True) -> what the module returns; raises Failed. Diff is on."""
+    """run_module("secret_manager_secret", name="s", check=True) -> what the module returns; raises Failed. Diff is on."""
     # Tests of filters bring the controller into this process, where warnings would be displayed and not returned.
     monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
 

@@ -24,7 +24,7 @@ RESET = requests.exceptions.ConnectionError(
 @pytest.fixture
 def services(run_module):
     """Runs the module; keyword arguments as run_module's."""
-    return lambda **options: run_module("project_services", names=["run.googleapis.com"], **options)
+    return lambda **options: run_module("service_usage_services", names=["run.googleapis.com"], **options)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_an_unsafe_post_is_not_repeated(google, run_module):
         match="^Cannot update secret s: no answer from secretmanager.googleapis.com: "
         ".*Connection reset by peer. Check the network and HTTPS_PROXY$",
     ):
-        run_module("secret", name="s", generate_length=16)
+        run_module("secret_manager_secret", name="s", generate_length=16)
 
 
 def test_an_unsafe_post_that_never_left_is_repeated(google, run_module):
@@ -92,7 +92,7 @@ def test_an_unsafe_post_that_never_left_is_repeated(google, run_module):
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
     google.expect("POST", f"{secret}:addVersion", requests.exceptions.ConnectTimeout("timed out"))
     google.expect("POST", f"{secret}:addVersion", {"name": "projects/123456789012/secrets/s/versions/1"})
-    assert run_module("secret", name="s", generate_length=16)["version"] == "1"
+    assert run_module("secret_manager_secret", name="s", generate_length=16)["version"] == "1"
 
 
 def test_permission_denied_names_permission_and_caller(google, failure):
@@ -122,7 +122,7 @@ def test_disabled_api(google, failure):
     google.expect("GET", READ, google.error(403, "PERMISSION_DENIED", message, details=details))
     assert failure() == (
         f"Cannot read the APIs of project demo: {message} (403 SERVICE_DISABLED). Enable run.googleapis.com (module "
-        "mlops.mlflow_gcp.project_services); just enabled, it takes a few minutes to work"
+        "mlops.mlflow_gcp.service_usage_services); just enabled, it takes a few minutes to work"
     )
 
 
@@ -133,7 +133,7 @@ def test_disabled_api_is_absence_in_check_mode(google, run_module):
         "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s",
         google.error(403, "PERMISSION_DENIED", "Disabled.", details=details),
     )
-    assert run_module("secret", name="s", check=True)["changed"] is True
+    assert run_module("secret_manager_secret", name="s", check=True)["changed"] is True
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_twenty_at_once(google, run_module):
             {"name": "operations/noop.DONE_OPERATION", "done": True, "response": {}},
             body={"serviceIds": names[start : start + 20]},
         )
-    run_module("project_services", names=names)
+    run_module("service_usage_services", names=names)
 
 
 def test_an_api_that_cannot_be_enabled(google, failure):
@@ -320,4 +320,4 @@ def test_a_short_name_is_refused(google, run_module):
     with pytest.raises(
         Exception, match="^option names: 'run' is not allowed; give an API's full name such as run.goog"
     ):
-        run_module("project_services", names=["run"])
+        run_module("service_usage_services", names=["run"])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module iam_members."""
+"""Module iam_role_members."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def binding(*members, role=ROLE, **more):
 def grant(run_module):
     """Runs the module on project demo; keyword arguments over the defaults."""
     defaults = {"resource_type": "project", "resource": "demo", "role": ROLE, "members": [JANE]}
-    return lambda **options: run_module("iam_members", **{**defaults, **options})
+    return lambda **options: run_module("iam_role_members", **{**defaults, **options})
 
 
 def test_adds_a_member_and_keeps_the_rest(google, grant):

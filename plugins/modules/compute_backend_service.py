@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: backend_service
+module: compute_backend_service
 short_description: Manage a global backend service with serverless backends and Identity-Aware Proxy
 description:
   - The part of a load balancer that says where requests go and whether Identity-Aware Proxy (IAP) guards them.
@@ -39,7 +39,7 @@ options:
     choices: [HTTP, HTTPS, HTTP2]
     default: HTTPS
   groups:
-    description: Links of all network endpoint groups that requests go to, as M(mlops.mlflow_gcp.serverless_neg) returns them.
+    description: Links of all network endpoint groups that requests go to, as M(mlops.mlflow_gcp.compute_serverless_neg) returns them.
     type: list
     elements: str
   iap:
@@ -94,7 +94,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: Cloud Run behind Identity-Aware Proxy, with the OAuth client that Google manages
-  mlops.mlflow_gcp.backend_service:
+  mlops.mlflow_gcp.compute_backend_service:
     project: my-project
     auth_kind: application
     name: mlflow-lb
@@ -105,7 +105,7 @@ EXAMPLES = r"""
   register: backend
 
 - name: The same with an OAuth client of our own
-  mlops.mlflow_gcp.backend_service:
+  mlops.mlflow_gcp.compute_backend_service:
     project: my-project
     auth_kind: application
     name: mlflow-lb

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module managed_ssl_certificate."""
+"""Module compute_managed_ssl_certificate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_creates_beside_the_old_one(google, run_module):
         "POST", CERTS, DONE, body={"name": NAME, "type": "MANAGED", "managed": {"domains": ["mlflow.example.com"]}}
     )
     google.expect("GET", f"{CERTS}/{NAME}", live()).expect("GET", CERTS, {"items": [live(), live(OLD), *FOREIGN]})
-    result = run_module("managed_ssl_certificate", **OPTIONS)
+    result = run_module("compute_managed_ssl_certificate", **OPTIONS)
     assert (result["changed"], result["name"], result["status"], result["obsolete"]) == (
         True,
         NAME,
@@ -56,7 +56,7 @@ def test_second_run_changes_nothing(google, run_module):
     google.expect("GET", f"{CERTS}/{NAME}", live(status="ACTIVE", domains=["mlflow.example.com."])).expect(
         "GET", CERTS, {}
     )
-    result = run_module("managed_ssl_certificate", name="mlflow-lb", domains=["MLflow.example.com."])
+    result = run_module("compute_managed_ssl_certificate", name="mlflow-lb", domains=["MLflow.example.com."])
     assert (result["changed"], result["status"], result["obsolete"]) == (False, "ACTIVE", [])
 
 
@@ -64,7 +64,7 @@ def test_order_of_domains_means_nothing(google, run_module):
     names = []
     for domains in (["a.example.com", "b.example.com"], ["b.example.com", "a.example.com"]):
         with pytest.raises(AssertionError, match="unexpected GET"):
-            run_module("managed_ssl_certificate", name="m", domains=domains)
+            run_module("compute_managed_ssl_certificate", name="m", domains=domains)
         names.append(google.sent[-1].url)
     assert names[0] == names[1]
 
@@ -72,14 +72,14 @@ def test_order_of_domains_means_nothing(google, run_module):
 def test_check_mode_before_compute_is_enabled(google, run_module):
     off = google.error(403, "PERMISSION_DENIED", "off", details=[{"reason": "SERVICE_DISABLED"}])
     google.expect("GET", f"{CERTS}/{NAME}", off).expect("GET", CERTS, off)
-    result = run_module("managed_ssl_certificate", check=True, **OPTIONS)
+    result = run_module("compute_managed_ssl_certificate", check=True, **OPTIONS)
     assert result["changed"] and result["self_link"].endswith(NAME)
 
 
 def test_deletes_the_obsolete_ones(google, run_module):
     google.expect("GET", CERTS, {"items": [live(), live(OLD), *FOREIGN]}).expect("DELETE", f"{CERTS}/{OLD}", DONE)
     result = run_module(
-        "managed_ssl_certificate", name="mlflow-lb", keep=[f"{LINKS}/sslCertificates/{NAME}"], state="absent"
+        "compute_managed_ssl_certificate", name="mlflow-lb", keep=[f"{LINKS}/sslCertificates/{NAME}"], state="absent"
     )
     assert result["changed"] and result["diff"] == {
         "before": {"certificates": [OLD, NAME]},
@@ -89,12 +89,12 @@ def test_deletes_the_obsolete_ones(google, run_module):
 
 def test_deleting_in_check_mode(google, run_module):
     google.expect("GET", CERTS, {"items": [live()]})
-    assert run_module("managed_ssl_certificate", name="mlflow-lb", state="absent", check=True)["changed"]
+    assert run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent", check=True)["changed"]
 
 
 def test_nothing_to_delete(google, run_module):
     google.expect("GET", CERTS, {"items": FOREIGN})
-    assert not run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
+    assert not run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
 
 
 def in_use(google):
@@ -105,7 +105,7 @@ def test_one_that_is_being_taken_off(google, run_module):
     failed = {**DONE, "error": {"errors": [{"code": "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "message": "in use"}]}}
     google.expect("GET", CERTS, {"items": [live()]}).expect("DELETE", f"{CERTS}/{NAME}", in_use(google))
     google.expect("DELETE", f"{CERTS}/{NAME}", failed).expect("DELETE", f"{CERTS}/{NAME}", DONE)
-    assert run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
+    assert run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
 
 
 def test_one_still_attached(google, run_module):
@@ -115,7 +115,7 @@ def test_one_still_attached(google, run_module):
 
     google.expect("GET", CERTS, {"items": [live()]}).expect("DELETE", f"{CERTS}/{NAME}", refuse)
     with pytest.raises(Exception, match=f"^Cannot delete certificate {NAME}: already being used by 'proxy'"):
-        run_module("managed_ssl_certificate", name="mlflow-lb", state="absent")
+        run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")
     google.script.clear()
 
 
@@ -130,5 +130,5 @@ def test_one_still_attached(google, run_module):
 )
 def test_bad_input_makes_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
-        run_module("managed_ssl_certificate", **{**OPTIONS, **options})
+        run_module("compute_managed_ssl_certificate", **{**OPTIONS, **options})
     assert not google.sent

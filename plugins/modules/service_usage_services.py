@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: project_services
+module: service_usage_services
 short_description: Enable Google Cloud APIs in a project
 description:
   - Enables those of the named APIs that are not enabled yet, up to twenty in one request.
@@ -37,7 +37,7 @@ options:
 
 EXAMPLES = r"""
 - name: The APIs that MLflow needs are enabled
-  mlops.mlflow_gcp.project_services:
+  mlops.mlflow_gcp.service_usage_services:
     project: my-project
     auth_kind: application
     names:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module secret."""
+"""Module secret_manager_secret."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_generates_a_password_once_and_never_shows_it(google, run_module):
         body={"labels": {}, "replication": {"automatic": {}}},
     )
     google.expect("POST", f"{URL}:addVersion", version(1))
-    result = run_module("secret", name="db-password", generate_length=32)
+    result = run_module("secret_manager_secret", name="db-password", generate_length=32)
     password = base64.b64decode(google.sent[-1].body["payload"]["data"]).decode()
     assert len(password) == 32 and set(password) <= set(string.ascii_letters + string.digits)
     assert password not in json.dumps(result)
@@ -63,7 +63,7 @@ def test_second_run_changes_nothing(google, run_module):
         {"versions": [version(3, "DISABLED"), version(2), version(1)]},
         params={"filter": "state:ENABLED"},
     )
-    result = run_module("secret", name="db-password", generate_length=32, labels={"team": "ml"})
+    result = run_module("secret_manager_secret", name="db-password", generate_length=32, labels={"team": "ml"})
     assert (result["changed"], result["version"]) == (False, "2")
     assert result["diff"]["before"] == result["diff"]["after"]
 
@@ -78,7 +78,7 @@ def test_a_value_is_compared_and_never_shown(google, run_module):
             google.expect(
                 "POST", f"{URL}:addVersion", answer, body={"payload": {"data": base64.b64encode(b"s3cret-1").decode()}}
             )
-        result = run_module("secret", name="db-password", value="s3cret-1")
+        result = run_module("secret_manager_secret", name="db-password", value="s3cret-1")
         assert "s3cret" not in json.dumps(result)
         assert (result["changed"], result["version"]) == (bool(answers), "2" if answers else "1")
 
@@ -93,7 +93,9 @@ def test_labels_are_replaced_with_the_etag(google, run_module):
         params={"updateMask": "labels"},
         body={"labels": {"team": "data", "cost": "7"}, "etag": '"16211a"'},
     )
-    result = run_module("secret", name="db-password", labels={"team": "data", "cost": 7}, generate_length=32)
+    result = run_module(
+        "secret_manager_secret", name="db-password", labels={"team": "data", "cost": 7}, generate_length=32
+    )
     assert result["resource"] == after
     assert result["diff"]["before"]["labels"] == {"team": "ml"}
     assert result["diff"]["after"]["labels"] == {"team": "data", "cost": "7"}
@@ -101,13 +103,13 @@ def test_labels_are_replaced_with_the_etag(google, run_module):
 
 def test_check_mode_writes_nothing(google, run_module):
     google.expect("GET", URL, absent(google))
-    result = run_module("secret", name="db-password", generate_length=32, check=True)
+    result = run_module("secret_manager_secret", name="db-password", generate_length=32, check=True)
     assert (result["changed"], result["version"]) == (True, "1")
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
-    result = run_module("secret", name="db-password", generate_length=32, labels={}, check=True)
+    result = run_module("secret_manager_secret", name="db-password", generate_length=32, labels={}, check=True)
     assert (result["changed"], result["version"], result["resource"]["labels"]) == (True, "1", {})
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
-    assert run_module("secret", name="db-password", state="absent", check=True)["changed"] is True
+    assert run_module("secret_manager_secret", name="db-password", state="absent", check=True)["changed"] is True
 
 
 SERVER, OTHER = "serviceAccount:mlflow-server@demo.iam.gserviceaccount.com", "user:jane@example.com"
@@ -128,7 +130,7 @@ def test_generates_a_fernet_key_that_one_account_may_read(google, run_module):
     google.expect(
         "POST", f"{URL}:setIamPolicy", {}, body={"policy": {"etag": "BwY=", "version": 3, "bindings": [granted]}}
     )
-    result = run_module("secret", name="db-password", generate_bytes=32, accessors=[SERVER])
+    result = run_module("secret_manager_secret", name="db-password", generate_bytes=32, accessors=[SERVER])
     key = base64.b64decode(google.sent[2].body["payload"]["data"])
     assert len(key) == 44 and len(base64.urlsafe_b64decode(key)) == 32
     assert key.decode() not in json.dumps(result)
@@ -141,7 +143,7 @@ def test_only_the_accessors_may_read(google, run_module, members):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
     google.expect("GET", f"{URL}:getIamPolicy", policy(*members)).expect("GET", f"{URL}:getIamPolicy", policy(*members))
     google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": policy(SERVER)})
-    result = run_module("secret", name="db-password", generate_bytes=32, accessors=[SERVER])
+    result = run_module("secret_manager_secret", name="db-password", generate_bytes=32, accessors=[SERVER])
     assert result["diff"]["before"]["accessors"] == sorted(members) and result["diff"]["after"]["accessors"] == [SERVER]
 
 
@@ -150,7 +152,7 @@ def test_accessors_as_they_are(google, run_module, options):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
     if options:
         google.expect("GET", f"{URL}:getIamPolicy", policy(SERVER))
-    assert run_module("secret", name="db-password", generate_bytes=32, **options)["changed"] is False
+    assert run_module("secret_manager_secret", name="db-password", generate_bytes=32, **options)["changed"] is False
 
 
 def test_chosen_regions(google, run_module):
@@ -159,7 +161,7 @@ def test_chosen_regions(google, run_module):
     google.expect(
         "POST", SECRETS, {**LIVE, "replication": replication}, body={"labels": {}, "replication": replication}
     )
-    result = run_module("secret", name="db-password", replication_locations=["europe-west2"])
+    result = run_module("secret_manager_secret", name="db-password", replication_locations=["europe-west2"])
     assert (result["version"], result["version_name"]) == ("", "")
 
 
@@ -168,7 +170,7 @@ def test_replication_cannot_be_changed(google, run_module):
     with pytest.raises(
         Exception, match="^Cannot update secret db-password: replication is .*; delete the secret first"
     ):
-        run_module("secret", name="db-password", replication_locations=["europe-west2"])
+        run_module("secret_manager_secret", name="db-password", replication_locations=["europe-west2"])
 
 
 def test_a_lost_answer_to_the_creation(google, run_module):
@@ -176,15 +178,15 @@ def test_a_lost_answer_to_the_creation(google, run_module):
     google.expect("POST", SECRETS, google.error(409, "ALREADY_EXISTS", f"Secret [{NAME}] already exists."))
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
     google.expect("POST", f"{URL}:addVersion", version(1))
-    assert run_module("secret", name="db-password", generate_length=32)["version"] == "1"
+    assert run_module("secret_manager_secret", name="db-password", generate_length=32)["version"] == "1"
 
 
 def test_absent(google, run_module):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
     google.expect("DELETE", URL, {})
-    assert run_module("secret", name="db-password", state="absent")["changed"] is True
+    assert run_module("secret_manager_secret", name="db-password", state="absent")["changed"] is True
     google.expect("GET", URL, absent(google))
-    result = run_module("secret", name="db-password", state="absent")
+    result = run_module("secret_manager_secret", name="db-password", state="absent")
     assert (result["changed"], result["version"]) == (False, "")
 
 
@@ -210,5 +212,5 @@ def test_absent(google, run_module):
 )
 def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
-        run_module("secret", **{"name": "db-password", **options})
+        run_module("secret_manager_secret", **{"name": "db-password", **options})
     assert str(caught.value).startswith(message)

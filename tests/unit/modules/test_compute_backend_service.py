@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module backend_service."""
+"""Module compute_backend_service."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_creates(google, run_module):
     google.expect("GET", URL, google.old_error(404, "notFound", "not found")).expect(
         "POST", ALL, DONE, body=SENT
     ).expect("GET", URL, LIVE)
-    result = run_module("backend_service", **OPTIONS)
+    result = run_module("compute_backend_service", **OPTIONS)
     assert result["changed"] and result["self_link"] == LIVE["selfLink"] and result["generated_id"] == "77"
     assert EMPTY not in str(result)
 
@@ -67,13 +67,14 @@ def test_creates(google, run_module):
 def test_second_run_changes_nothing(google, run_module, client_id):
     google.expect("GET", URL, {**LIVE, "iap": {**LIVE["iap"], "oauth2ClientId": client_id}})
     assert not run_module(
-        "backend_service", **{**OPTIONS, "iap": {"enabled": True, "oauth2_client_id": "", "oauth2_client_secret": ""}}
+        "compute_backend_service",
+        **{**OPTIONS, "iap": {"enabled": True, "oauth2_client_id": "", "oauth2_client_secret": ""}},
     )["changed"]
 
 
 def test_second_run_with_a_custom_client_changes_nothing(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
-    assert not run_module("backend_service", **{**OPTIONS, "iap": CUSTOM})["changed"]
+    assert not run_module("compute_backend_service", **{**OPTIONS, "iap": CUSTOM})["changed"]
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,13 @@ def test_patches_a_difference_with_the_fingerprint(google, run_module, live, opt
     google.expect("GET", URL, {**LIVE, **live}).expect(
         "PATCH", URL, DONE, body={**SENT, **sent, "fingerprint": "abc="}
     ).expect("GET", URL, LIVE)
-    result = run_module("backend_service", **{**OPTIONS, **options})
+    result = run_module("compute_backend_service", **{**OPTIONS, **options})
     assert result["changed"] and result["diff"]["before"] != result["diff"]["after"]
 
 
 def test_other_secret_shows_in_the_diff_without_being_shown(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": {**CUSTOM_LIVE, "oauth2ClientSecretSha256": EMPTY}})
-    result = run_module("backend_service", check=True, **{**OPTIONS, "iap": CUSTOM})
+    result = run_module("compute_backend_service", check=True, **{**OPTIONS, "iap": CUSTOM})
     assert result["changed"] and result["diff"]["after"]["iap"]["oauth2ClientSecret"] == "******** (changed)"
 
 
@@ -111,13 +112,15 @@ def test_reads_the_client_itself(google, run_module):
     google.expect("PATCH", URL, DONE, body={**SENT, "iap": CUSTOM_SENT, "fingerprint": "abc="}).expect(
         "GET", URL, {**LIVE, "iap": CUSTOM_LIVE}
     )
-    assert run_module("backend_service", **{**OPTIONS, "iap": {"enabled": True, "oauth2_client": name}})["changed"]
+    assert run_module("compute_backend_service", **{**OPTIONS, "iap": {"enabled": True, "oauth2_client": name}})[
+        "changed"
+    ]
 
 
 def test_takes_a_custom_client_off(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     google.expect("PATCH", URL, DONE, body={**SENT, "iap": NO_CLIENT, "fingerprint": "abc="}).expect("GET", URL, LIVE)
-    assert run_module("backend_service", **OPTIONS)["changed"]
+    assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
 @pytest.mark.parametrize("refused", [True, False])
@@ -129,7 +132,7 @@ def test_takes_a_custom_client_off_with_the_other_blank(google, run_module, refu
         google.expect("PATCH", URL, DONE).expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     blank = {"enabled": True, "oauth2ClientId": "", "oauth2ClientSecret": ""}
     google.expect("PATCH", URL, DONE, body={**SENT, "iap": blank, "fingerprint": "abc="}).expect("GET", URL, LIVE)
-    assert run_module("backend_service", **OPTIONS)["changed"]
+    assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
 def test_says_when_google_keeps_a_custom_client(google, run_module):
@@ -140,12 +143,12 @@ def test_says_when_google_keeps_a_custom_client(google, run_module):
         Exception,
         match=r"^Cannot update backend service mlflow-lb: it keeps its OAuth client 1-a\S+ \(it was taken off\); go on",
     ):
-        run_module("backend_service", **OPTIONS)
+        run_module("compute_backend_service", **OPTIONS)
 
 
 def test_without_iap_declared_it_stays(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
-    assert not run_module("backend_service", name="mlflow-lb", groups=[NEG])["changed"]
+    assert not run_module("compute_backend_service", name="mlflow-lb", groups=[NEG])["changed"]
 
 
 def test_changed_by_somebody_else_meanwhile(google, run_module):
@@ -156,26 +159,26 @@ def test_changed_by_somebody_else_meanwhile(google, run_module):
         "PATCH", URL, DONE, body={**SENT, "fingerprint": "new="}
     )
     google.expect("GET", URL, LIVE)
-    assert run_module("backend_service", **OPTIONS)["changed"]
+    assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
 def test_security_policy_has_a_call_of_its_own(google, run_module):
     link = f"{LINKS}/global/securityPolicies/armor"
     google.expect("GET", URL, LIVE).expect("POST", f"{URL}/setSecurityPolicy", DONE, body={"securityPolicy": link})
     google.expect("GET", URL, {**LIVE, "securityPolicy": link})
-    assert run_module("backend_service", security_policy="armor", **OPTIONS)["changed"]
+    assert run_module("compute_backend_service", security_policy="armor", **OPTIONS)["changed"]
     google.expect("GET", URL, {**LIVE, "securityPolicy": link})
-    assert not run_module("backend_service", security_policy="armor", **OPTIONS)["changed"]
+    assert not run_module("compute_backend_service", security_policy="armor", **OPTIONS)["changed"]
     google.expect("GET", URL, {**LIVE, "securityPolicy": link}).expect(
         "POST", f"{URL}/setSecurityPolicy", DONE, body={}
     ).expect("GET", URL, LIVE)
-    assert run_module("backend_service", security_policy="", **OPTIONS)["changed"]
+    assert run_module("compute_backend_service", security_policy="", **OPTIONS)["changed"]
 
 
 def test_creates_with_a_security_policy(google, run_module):
     google.expect("GET", URL, google.old_error(404, "notFound", "not found")).expect("POST", ALL, DONE, body=SENT)
     google.expect("POST", f"{URL}/setSecurityPolicy", DONE).expect("GET", URL, LIVE)
-    assert run_module("backend_service", security_policy="armor", **OPTIONS)["changed"]
+    assert run_module("compute_backend_service", security_policy="armor", **OPTIONS)["changed"]
 
 
 def test_scheme_is_fixed(google, run_module):
@@ -184,12 +187,12 @@ def test_scheme_is_fixed(google, run_module):
         Exception,
         match="loadBalancingScheme is 'EXTERNAL' and cannot become 'EXTERNAL_MANAGED'; make a backend service of another name",
     ):
-        run_module("backend_service", **OPTIONS)
+        run_module("compute_backend_service", **OPTIONS)
 
 
 def test_deletes(google, run_module):
     google.expect("GET", URL, LIVE).expect("DELETE", URL, DONE)
-    assert run_module("backend_service", name="mlflow-lb", state="absent")["changed"]
+    assert run_module("compute_backend_service", name="mlflow-lb", state="absent")["changed"]
 
 
 @pytest.mark.parametrize(
@@ -210,5 +213,5 @@ def test_deletes(google, run_module):
 )
 def test_bad_input_makes_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
-        run_module("backend_service", **{**OPTIONS, **options})
+        run_module("compute_backend_service", **{**OPTIONS, **options})
     assert not google.sent

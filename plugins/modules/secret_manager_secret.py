@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: secret
+module: secret_manager_secret
 short_description: Manage a secret in Secret Manager without ever showing it
 description:
   - Creates or deletes a secret, keeps its labels and who may read it, and gives it a value, either the one of O(value) or
@@ -64,7 +64,7 @@ options:
 
 EXAMPLES = r"""
 - name: The database password exists
-  mlops.mlflow_gcp.secret:
+  mlops.mlflow_gcp.secret_manager_secret:
     project: my-project
     auth_kind: application
     name: mlflow-db-password
@@ -72,7 +72,7 @@ EXAMPLES = r"""
   register: db_password
 
 - name: A key exists that the server alone may read
-  mlops.mlflow_gcp.secret:
+  mlops.mlflow_gcp.secret_manager_secret:
     project: my-project
     auth_kind: application
     name: mlflow-webhook-key
@@ -81,7 +81,7 @@ EXAMPLES = r"""
       - serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 
 - name: The OAuth client secret is as given
-  mlops.mlflow_gcp.secret:
+  mlops.mlflow_gcp.secret_manager_secret:
     project: my-project
     auth_kind: application
     name: oauth-client-secret

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: managed_ssl_certificate
+module: compute_managed_ssl_certificate
 short_description: Manage a Google-managed TLS certificate of a load balancer
 description:
   - Google fetches and renews the certificate, once every domain resolves to the load balancer's address and the
@@ -53,7 +53,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: A certificate for the domain
-  mlops.mlflow_gcp.managed_ssl_certificate:
+  mlops.mlflow_gcp.compute_managed_ssl_certificate:
     project: my-project
     auth_kind: application
     name: mlflow-lb
@@ -70,7 +70,7 @@ EXAMPLES = r"""
       - selfLink: "{{ certificate.self_link }}"
 
 - name: Certificates of earlier domains are gone
-  mlops.mlflow_gcp.managed_ssl_certificate:
+  mlops.mlflow_gcp.compute_managed_ssl_certificate:
     project: my-project
     auth_kind: application
     name: mlflow-lb

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module project_services: enabling, and waiting until all of Google knows."""
+"""Module service_usage_services: enabling, and waiting until all of Google knows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_returns_when_no_api_says_any_more_that_it_is_disabled(google, run_modul
         ({}, {}),
     ):
         google.expect("GET", READ_RUN, run).expect("GET", READ_SQL, sql)
-    result = run_module("project_services", names=NAMES)
+    result = run_module("service_usage_services", names=NAMES)
     assert (result["changed"], result["enabled"]) == (True, NAMES)
     assert len(clock.slept) == 4
 
@@ -54,7 +54,7 @@ def test_says_which_api_it_waited_for_in_vain(google, run_module, enabled, clock
     for _ in range(4):
         google.expect("GET", READ_RUN, disabled(google)).expect("GET", READ_SQL)
     with pytest.raises(Exception) as caught:
-        run_module("project_services", names=NAMES, timeout=1)
+        run_module("service_usage_services", names=NAMES, timeout=1)
     assert str(caught.value) == (
         "Cannot wait for run.googleapis.com, sqladmin.googleapis.com to answer, just enabled in "
         "project demo, within 1 s; run again later"
@@ -63,4 +63,4 @@ def test_says_which_api_it_waited_for_in_vain(google, run_module, enabled, clock
 
 def test_does_not_ask_what_was_enabled_before(google, run_module):
     google.expect("GET", f"{SERVICES}:batchGet", {"services": [{"name": f"{PARENT}/{RUN}", "state": "ENABLED"}]})
-    assert run_module("project_services", names=[RUN])["changed"] is False
+    assert run_module("service_usage_services", names=[RUN])["changed"] is False

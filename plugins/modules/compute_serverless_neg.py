@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: serverless_neg
+module: compute_serverless_neg
 short_description: Manage a serverless network endpoint group for Cloud Run
 description:
   - A serverless network endpoint group (NEG) is how a load balancer's backend service reaches a Cloud Run service.
@@ -46,7 +46,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: The load balancer's way to Cloud Run
-  mlops.mlflow_gcp.serverless_neg:
+  mlops.mlflow_gcp.compute_serverless_neg:
     project: my-project
     auth_kind: application
     name: mlflow-neg
@@ -57,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 self_link:
-  description: Link of the NEG, as M(mlops.mlflow_gcp.backend_service) takes it in O(mlops.mlflow_gcp.backend_service#module:groups).
+  description: Link of the NEG, as M(mlops.mlflow_gcp.compute_backend_service) takes it in O(mlops.mlflow_gcp.compute_backend_service#module:groups).
   returned: success
   type: str
   sample: https://www.googleapis.com/compute/v1/projects/my-project/regions/europe-west2/networkEndpointGroups/mlflow-neg

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: service_identity
+module: service_usage_service_identity
 short_description: Make sure that an API's service agent exists in a project
 description:
   - Some Google APIs act in a project as a service account of their own, the service agent. It comes into being when
@@ -33,7 +33,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: The service agent of Identity-Aware Proxy exists
-  mlops.mlflow_gcp.service_identity:
+  mlops.mlflow_gcp.service_usage_service_identity:
     project: my-project
     auth_kind: application
     service: iap.googleapis.com

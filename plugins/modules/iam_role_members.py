@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: iam_members
+module: iam_role_members
 short_description: Grant a role on one Google Cloud resource
 description:
   - Makes members hold, or no longer hold, a role on one resource, by changing that resource's IAM policy.
@@ -72,7 +72,7 @@ options:
 
 EXAMPLES = r"""
 - name: Exactly these people may pass Identity-Aware Proxy
-  mlops.mlflow_gcp.iam_members:
+  mlops.mlflow_gcp.iam_role_members:
     project: my-project
     auth_kind: application
     resource_type: iap_backend_service
@@ -84,7 +84,7 @@ EXAMPLES = r"""
       - group:data-science@example.com
 
 - name: The server reads its password
-  mlops.mlflow_gcp.iam_members:
+  mlops.mlflow_gcp.iam_role_members:
     project: my-project
     auth_kind: application
     resource_type: secret

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module serverless_neg."""
+"""Module compute_serverless_neg."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def absent(google):
 def test_creates(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", NEGS, {**DONE, "status": "RUNNING"}, body=SENT)
     google.expect("POST", f"{COMPUTE}/regions/europe-west2/operations/op/wait", DONE).expect("GET", URL, LIVE)
-    result = run_module("serverless_neg", **OPTIONS)
+    result = run_module("compute_serverless_neg", **OPTIONS)
     assert result["changed"] and result["self_link"] == LINK
 
 
 def test_second_run_changes_nothing(google, run_module):
     google.expect("GET", URL, LIVE)
-    assert not run_module("serverless_neg", **OPTIONS)["changed"]
+    assert not run_module("compute_serverless_neg", **OPTIONS)["changed"]
 
 
 def test_check_mode_knows_the_link(google, run_module):
     google.expect("GET", URL, absent(google))
-    result = run_module("serverless_neg", check=True, **OPTIONS)
+    result = run_module("compute_serverless_neg", check=True, **OPTIONS)
     assert result["changed"] and result["self_link"] == LINK
 
 
@@ -62,7 +62,7 @@ def test_unused_one_is_made_anew(google, run_module, leads_to):
         {"items": [{"name": "b", "backends": [{"group": f"{LINK}-2"}]}, {"name": "c"}]},
     )
     google.expect("DELETE", URL, DONE).expect("POST", NEGS, DONE, body=SENT).expect("GET", URL, LIVE)
-    result = run_module("serverless_neg", **OPTIONS)
+    result = run_module("compute_serverless_neg", **OPTIONS)
     assert result["changed"]
     assert result["diff"]["before"]["cloudRun"] == leads_to and result["diff"]["after"]["cloudRun"] == {
         "service": "mlflow"
@@ -80,17 +80,17 @@ def test_one_in_use_is_left_alone(google, run_module, check):
         match=r"^Cannot update serverless NEG mlflow-neg: it leads to \{'service': 'other'\} instead of .*"
         r"backend service mlflow-lb uses it; make a NEG of another name and attach that, or",
     ):
-        run_module("serverless_neg", check=check, **OPTIONS)
+        run_module("compute_serverless_neg", check=check, **OPTIONS)
     assert not google.writes
 
 
 def test_deletes(google, run_module):
     google.expect("GET", URL, LIVE).expect("DELETE", URL, DONE)
-    assert run_module("serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
+    assert run_module("compute_serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
     google.expect("GET", URL, absent(google))
-    assert not run_module("serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
+    assert not run_module("compute_serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
 
 
 def test_needs_a_service(google, run_module):
     with pytest.raises(Exception, match="^option cloud_run_service: '' is not allowed"):
-        run_module("serverless_neg", **{**OPTIONS, "cloud_run_service": ""})
+        run_module("compute_serverless_neg", **{**OPTIONS, "cloud_run_service": ""})
