@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from gcp_sandbox.supported import written
+from gcp_sandbox.cli.supported import written
 
 
 def _pid(running: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from gcp_sandbox.conditions import ConditionError, check, evaluate
+from gcp_sandbox.core.conditions import ConditionError, check, evaluate
 
 ATTRIBUTES = {
     "request.time": datetime(2026, 7, 1, 12, tzinfo=UTC),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import requests
-from gcp_sandbox.pretty import pretty
+from gcp_sandbox.core.pretty import pretty
 
 NETWORKS = "https://compute.googleapis.com/compute/v1/projects/{}/global/networks"
 SECRETS = "https://secretmanager.googleapis.com/v1/projects/{}/secrets"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import requests
-from gcp_sandbox import latency
-from gcp_sandbox.faults import FaultError, parse
+from gcp_sandbox.core import latency
+from gcp_sandbox.core.faults import FaultError, parse
 
 PROJECT = "sandbox-project"
 USAGE = f"https://serviceusage.googleapis.com/v1/projects/{PROJECT}/services"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.logging import filters
 from gcp_sandbox.services.logging.reading import Reader, Source
 

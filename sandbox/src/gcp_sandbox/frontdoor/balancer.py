@@ -17,20 +17,18 @@ import secrets
 import ssl
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.exchange import ANSWER, is_secure
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.exchange import ANSWER, is_secure
+from gcp_sandbox.core.operations import now
 from gcp_sandbox.frontdoor import gate
-from gcp_sandbox.operations import now
 from gcp_sandbox.services.run import dataplane
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
 _log = logging.getLogger("gcp_sandbox.frontdoor")
@@ -45,7 +43,7 @@ def key_of(link: str) -> str:
     return link[link.index("projects/") :] if "projects/" in link else link
 
 
-def _read(app: Sandbox, link: str) -> Doc | None:
+def _read(app: Cloud, link: str) -> Doc | None:
     """The document behind a link of the compute API."""
     key = key_of(link)
     collection = key.split("/")[-2] if "/" in key else ""
@@ -69,7 +67,7 @@ class Listener:
         return out
 
 
-def _listeners(app: Sandbox) -> list[Listener]:
+def _listeners(app: Cloud) -> list[Listener]:
     out = []
     for key, rule in app.store.list("compute.forwardingRules"):
         if "/global/" not in key or "target" not in rule:
@@ -87,7 +85,7 @@ def _covers(name: str, host: str) -> bool:
     return name.lower() == host
 
 
-def _at(app: Sandbox, host: str, port: int) -> tuple[Listener | None, bool]:
+def _at(app: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
     """The listener a host's address has on a port, and whether the host is any load balancer's at all."""
     listeners = _listeners(app)
     addresses = {one.rule.get("IPAddress") for one in listeners if one.rule.get("IPAddress") == host}
@@ -99,7 +97,7 @@ def _at(app: Sandbox, host: str, port: int) -> tuple[Listener | None, bool]:
     return None, bool(addresses)
 
 
-def certificate(app: Sandbox, host: str) -> ssl.SSLContext | None | bool:
+def certificate(app: Cloud, host: str) -> ssl.SSLContext | None | bool:
     """What a TLS client of this host is shown: a context, None (no certificate yet: no handshake), False (not ours)."""
     listener, known = _at(app, host, 443)
     if not known:
@@ -135,7 +133,7 @@ def _own(doc: Doc) -> ssl.SSLContext | None:
 # -- requests --------------------------------------------------------------
 
 
-async def serve(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def serve(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Answer a request for a host of a load balancer."""
     host = (request.host or "").split(":")[0].lower()
     secure = is_secure(request)
@@ -195,7 +193,7 @@ def _try_again() -> web.Response:
     )
 
 
-def _route(app: Sandbox, listener: Listener, host: str, path: str) -> Doc | None:
+def _route(app: Cloud, listener: Listener, host: str, path: str) -> Doc | None:
     """{"redirect": …} or {"backend": …} by the URL map; None where a link leads nowhere."""
     url_map = _read(app, listener.proxy.get("urlMap", ""))
     if url_map is None:
@@ -249,7 +247,7 @@ def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool, matched: st
 
 
 async def _to_backend(
-    app: Sandbox, request: web.BaseRequest, listener: Listener, backend: Doc
+    app: Cloud, request: web.BaseRequest, listener: Listener, backend: Doc
 ) -> tuple[web.StreamResponse, str]:
     """The answer, and who gave it, in the words of the log's statusDetails."""
     key = _run_service(app, backend)
@@ -281,7 +279,7 @@ async def _to_backend(
     return answer, "response_sent_by_backend"
 
 
-def _run_service(app: Sandbox, backend: Doc) -> str | None:
+def _run_service(app: Cloud, backend: Doc) -> str | None:
     """Store key of the Cloud Run service behind a backend service, or None."""
     for entry in backend.get("backends", []):
         neg = _read(app, entry["group"])
@@ -302,7 +300,7 @@ def _project(rule: Doc) -> str:
 
 
 def _write_log(
-    app: Sandbox,
+    app: Cloud,
     request: web.BaseRequest,
     listener: Listener,
     backend: Doc,

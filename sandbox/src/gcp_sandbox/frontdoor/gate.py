@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 from aiohttp import web
@@ -21,15 +21,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from gcp_sandbox import projects
-from gcp_sandbox.auth import EMAILS, Principal, subject_id
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.auth import EMAILS, Principal, subject_id
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.frontdoor import signin
-from gcp_sandbox.iam import project_resource
 from gcp_sandbox.services.cloudresourcemanager import folders
 from gcp_sandbox.services.iam import accounts, service_account
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
 # Times and audience are compared here, with the tolerance that Google has.
@@ -51,7 +49,7 @@ class Refused(Exception):
     """The credential is not valid: the text of IAP's 401."""
 
 
-def check(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Passed | web.Response:
+def check(app: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Response:
     """Let a request through to the backend service, or answer it (302 to the sign-in page, 401, 403)."""
     found = re.search(r"projects/([^/]+)/", backend["selfLink"])
     project = projects.find(app, found.group(1)) if found else None
@@ -138,7 +136,7 @@ def _denied(principal: Principal) -> web.Response:
     return signin.page("You don't have access", content, 403, _GENERATED)
 
 
-def _caller(app: Sandbox, request: web.BaseRequest, backend: Doc, project: Doc) -> Principal | None:
+def _caller(app: Cloud, request: web.BaseRequest, backend: Doc, project: Doc) -> Principal | None:
     """Who sent the request, or None where it carries no credential.  Raises Refused."""
     for header in ("Proxy-Authorization", "Authorization"):
         scheme, _, token = request.headers.get(header, "").partition(" ")
@@ -149,7 +147,7 @@ def _caller(app: Sandbox, request: web.BaseRequest, backend: Doc, project: Doc) 
     return signin.from_cookie(app, request, backend)
 
 
-def _bearer(app: Sandbox, request: web.BaseRequest, backend: Doc, project: Doc, token: str) -> Principal:
+def _bearer(app: Cloud, request: web.BaseRequest, backend: Doc, project: Doc, token: str) -> Principal:
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -160,7 +158,7 @@ def _bearer(app: Sandbox, request: web.BaseRequest, backend: Doc, project: Doc, 
     return _service_account(app, request, header, claims, token)
 
 
-def _openid(app: Sandbox, backend: Doc, project: Doc, token: str) -> Principal:
+def _openid(app: Cloud, backend: Doc, project: Doc, token: str) -> Principal:
     """An OpenID Connect token, whose audience is the backend's OAuth client or one that is allow-listed."""
     claims = app.tokens.check_id_token(token)
     if claims is None:
@@ -180,7 +178,7 @@ def _openid(app: Sandbox, backend: Doc, project: Doc, token: str) -> Principal:
     return Principal(claims["email"])
 
 
-def programmatic_clients(app: Sandbox, backend: Doc, project: Doc) -> list[str]:
+def programmatic_clients(app: Cloud, backend: Doc, project: Doc) -> list[str]:
     """OAuth clients that the IAP settings of the service, or of what it is in, allow."""
     out: list[str] = []
     for settings in _settings(app, backend, project):
@@ -188,13 +186,13 @@ def programmatic_clients(app: Sandbox, backend: Doc, project: Doc) -> list[str]:
     return out
 
 
-def _lets_options_pass(app: Sandbox, backend: Doc, project: Doc) -> bool:
+def _lets_options_pass(app: Cloud, backend: Doc, project: Doc) -> bool:
     """Whether CORS preflight requests need no credential; the nearest settings that say so count."""
     said = (settings.get("corsSettings", {}).get("allowHttpOptions") for settings in _settings(app, backend, project))
     return bool(next((answer for answer in said if answer is not None), False))
 
 
-def _settings(app: Sandbox, backend: Doc, project: Doc) -> Iterator[Doc]:
+def _settings(app: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
     """Access settings of a backend service and of what it is in, the nearest first."""
     number, parent = project["projectNumber"], project.get("parent", {})
     above = f"{parent.get('type')}s/{parent.get('id')}"
@@ -210,7 +208,7 @@ def _settings(app: Sandbox, backend: Doc, project: Doc) -> Iterator[Doc]:
         yield (app.store.peek("iap.settings", name) or {}).get("accessSettings", {})
 
 
-def _service_account(app: Sandbox, request: web.BaseRequest, header: Doc, claims: Doc, token: str) -> Principal:
+def _service_account(app: Cloud, request: web.BaseRequest, header: Doc, claims: Doc, token: str) -> Principal:
     """A JWT that a service account signed, itself or by signJwt."""
     email = claims.get("iss", "")
     if not isinstance(email, str) or not email or claims.get("sub") != email:
@@ -257,7 +255,7 @@ def _audience_covers(audience: str, url: str) -> bool:
 # -- what the service behind is told -----------------------------------------
 
 
-def _assertion_key(app: Sandbox) -> Doc:
+def _assertion_key(app: Cloud) -> Doc:
     doc = app.store.peek("sandbox", "iap-key")
     if doc is None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -275,7 +273,7 @@ def _subject(principal: Principal) -> str:
     return f"accounts.google.com:{subject_id(principal.email)}"
 
 
-def _headers(app: Sandbox, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:
+def _headers(app: Cloud, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:
     """test: what is wrong with the assertion, for a service that tries its own checks (SIGNATURE, …)."""
     key = _assertion_key(app)
     when = int(time.time()) + {"FUTURE_ISSUE": 3600, "PAST_EXPIRATION": -3600}.get(test, 0)
@@ -307,7 +305,7 @@ def _headers(app: Sandbox, principal: Principal, number: str, backend: Doc, test
     }
 
 
-async def public_keys(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def public_keys(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """https://www.gstatic.com/iap/verify/public_key and public_key-jwk."""
     key = _assertion_key(app)
     public = serialization.load_pem_private_key(key["pem"].encode(), None).public_key()

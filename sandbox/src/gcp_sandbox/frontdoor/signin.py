@@ -13,15 +13,13 @@ import importlib.resources
 import json
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from aiohttp import web
 
-from gcp_sandbox.auth import Principal
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
 
 Doc = dict[str, Any]
 FINISH = "/_gcp_gatekeeper/authenticate"
@@ -30,14 +28,14 @@ _HOUR = 3600
 _MANAGED_CLIENT = "google-managed.apps.googleusercontent.com"
 
 
-def _seal(app: Sandbox, purpose: str, content: Doc, lifetime: int) -> str:
+def _seal(app: Cloud, purpose: str, content: Doc, lifetime: int) -> str:
     body = (
         base64.urlsafe_b64encode(json.dumps(content | {"x": int(time.time()) + lifetime}).encode()).decode().rstrip("=")
     )
     return f"{body}.{_mac(app, purpose, body)}"
 
 
-def _open(app: Sandbox, purpose: str, text: str) -> Doc | None:
+def _open(app: Cloud, purpose: str, text: str) -> Doc | None:
     body, _, mac = text.partition(".")
     if not body or not hmac.compare_digest(mac, _mac(app, purpose, body)):
         return None
@@ -45,7 +43,7 @@ def _open(app: Sandbox, purpose: str, text: str) -> Doc | None:
     return content if content["x"] > time.time() else None
 
 
-def _mac(app: Sandbox, purpose: str, body: str) -> str:
+def _mac(app: Cloud, purpose: str, body: str) -> str:
     key = hashlib.sha256(app.tokens.private_key.encode()).digest()
     return hmac.new(key, f"{purpose}:{body}".encode(), "sha256").hexdigest()
 
@@ -58,13 +56,13 @@ def _nonce_cookie(backend: Doc) -> str:
     return "__Host-GCP_IAP_XSRF_NONCE_" + hashlib.sha256(backend["id"].encode()).hexdigest()[:16].upper()
 
 
-def from_cookie(app: Sandbox, request: web.BaseRequest, backend: Doc) -> Principal | None:
+def from_cookie(app: Cloud, request: web.BaseRequest, backend: Doc) -> Principal | None:
     """Who a browser has signed in as, or None."""
     content = _open(app, "session", request.cookies.get(_cookie(backend), ""))
     return Principal(content["email"]) if content and content["backend"] == backend["id"] else None
 
 
-def begin(app: Sandbox, request: web.BaseRequest, backend: Doc, after: str) -> web.Response:
+def begin(app: Cloud, request: web.BaseRequest, backend: Doc, after: str) -> web.Response:
     """302 to the account chooser; after: path and query where the browser goes in the end."""
     nonce = secrets.token_urlsafe(16)
     client = backend["iap"].get("oauth2ClientId", "").strip() or _MANAGED_CLIENT
@@ -94,7 +92,7 @@ def begin(app: Sandbox, request: web.BaseRequest, backend: Doc, after: str) -> w
     return response
 
 
-async def chooser(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def chooser(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """accounts.google.com: the page with the sandbox's people; choosing one sends the browser back with a code."""
     query = request.rel_url.query
     if not request.path.startswith("/o/oauth2/") or "redirect_uri" not in query or "client_id" not in query:
@@ -133,7 +131,7 @@ def _colour(person: str) -> str:
     return f"hsl({hashlib.sha256(person.encode()).digest()[0] * 360 // 256} 45% 40%)"
 
 
-def people(app: Sandbox) -> list[str]:
+def people(app: Cloud) -> list[str]:
     """Accounts the chooser offers: everyone that any policy names, and two that none does."""
     found = {"alice@example.com", "mallory@example.net"}
     for _, policy in app.store.list("iam.policies"):
@@ -146,7 +144,7 @@ def _form(data: bytes) -> dict[str, str]:
     return dict(parse_qsl(data.decode("utf-8", "replace")))
 
 
-def _chosen(app: Sandbox, client: str, redirect: str, state: str, email: str) -> web.Response:
+def _chosen(app: Cloud, client: str, redirect: str, state: str, email: str) -> web.Response:
     if client == _MANAGED_CLIENT and email.rsplit("@", 1)[-1] != app.settings.organization:
         content = (
             f"<p>This app can only be used within its organization (<b>{html.escape(app.settings.organization)}</b>): IAP uses "
@@ -157,7 +155,7 @@ def _chosen(app: Sandbox, client: str, redirect: str, state: str, email: str) ->
     return web.Response(status=302, headers={"Location": f"{redirect}?{urlencode({'state': state, 'code': code})}"})
 
 
-async def handle_redirect(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def handle_redirect(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """iap.googleapis.com/v1/oauth/clientIds/ID:handleRedirect: back to the host the browser came for."""
     state = _open(app, "state", request.rel_url.query.get("state", ""))
     code = _open(app, "code", request.rel_url.query.get("code", ""))
@@ -169,7 +167,7 @@ async def handle_redirect(app: Sandbox, request: web.BaseRequest) -> web.StreamR
     )
 
 
-def finish(app: Sandbox, request: web.BaseRequest, backend: Doc) -> web.Response:
+def finish(app: Cloud, request: web.BaseRequest, backend: Doc) -> web.Response:
     """On the application's host: set the session's cookie and go where the browser wanted to go."""
     content = _open(app, "finish", request.rel_url.query.get("token", ""))
     nonce = request.cookies.get(_nonce_cookie(backend), "")

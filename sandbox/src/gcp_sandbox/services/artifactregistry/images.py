@@ -9,10 +9,10 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.images import ImageError, Images
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call
 from gcp_sandbox.services.artifactregistry.repositories import SERVICE, Doc, full_name, repository
 
 _R = "artifactregistry.projects.locations.repositories."

@@ -6,16 +6,14 @@ https://cloud.google.com/artifact-registry/docs/reference/rest/v1/projects.locat
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import policies, projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, now, render
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 SERVICE = Service("artifactregistry", "v1", "v1beta2")
@@ -123,7 +121,7 @@ def repository(call: Call) -> Doc:
     return doc
 
 
-def _shown(app: Sandbox, doc: Doc) -> Doc:
+def _shown(app: Cloud, doc: Doc) -> Doc:
     """A repository with what is worked out when it is read."""
     _, project, _, place, _, name = doc["name"].split("/")
     out = doc | {"registryUri": f"{place}-{doc['format'].lower()}.pkg.dev/{project}/{name}", "satisfiesPzi": True}
@@ -217,7 +215,7 @@ def create(call: Call) -> Operation:
 
 
 @SERVICE.action("create")
-async def _create(app: Sandbox, op: Doc) -> Doc:
+async def _create(app: Cloud, op: Doc) -> Doc:
     doc = op["args"]["doc"]
     known = app.store.peek(KIND, doc["name"])
     if known is None:
@@ -260,7 +258,7 @@ def delete(call: Call) -> Operation:
 
 
 @SERVICE.action("delete")
-async def _delete(app: Sandbox, op: Doc) -> Doc:
+async def _delete(app: Cloud, op: Doc) -> Doc:
     app.store.delete(KIND, op["args"]["name"])
     app.iam.drop("//artifactregistry.googleapis.com/" + op["args"]["name"])
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
@@ -274,7 +272,7 @@ def operation(call: Call) -> Doc:
     op = call.app.operations.get(call.params["name"].rpartition("/")[2])
     if op is None or op["service"] != "artifactregistry":
         raise ApiError(404, "Requested entity was not found.")
-    return render(op, SERVICE.host)
+    return call.app.operations.render(op, SERVICE.host)
 
 
 @SERVICE.method("artifactregistry.projects.locations.list", permission="artifactregistry.locations.list")

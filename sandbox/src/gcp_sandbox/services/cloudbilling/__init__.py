@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gcp_sandbox import policies, projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import ORGANIZATION, project_resource
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import ORGANIZATION, project_resource
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 SERVICE = Service("cloudbilling", "v1", always_enabled=True)

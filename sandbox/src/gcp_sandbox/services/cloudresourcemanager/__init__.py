@@ -9,18 +9,16 @@ import base64
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import policies, projects
-from gcp_sandbox.errors import ApiError, bad_request
-from gcp_sandbox.iam import ORGANIZATION, project_resource
-from gcp_sandbox.operations import Operation, now, render
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError, bad_request
+from gcp_sandbox.core.iam import ORGANIZATION, project_resource
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.cloudresourcemanager import folders
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
 
@@ -31,7 +29,16 @@ def _name(call: Call) -> str:
     return (params.get("projectId") or params.get("resource") or params.get("name") or "").removeprefix("projects/")
 
 
-SERVICE = Service("cloudresourcemanager", "v1", "v2", "v3", client_based=True)
+SERVICE = Service(
+    "cloudresourcemanager",
+    "v1",
+    "v2",
+    "v3",
+    client_based=True,
+    resource_type="cloudresourcemanager.googleapis.com/Project",
+    denied=lambda call, permission, shown: ApiError(403, "The caller does not have permission"),
+    keeps_projects=True,
+)
 folders.register(SERVICE)
 SERVICE.project_of = lambda call: _name(call) if call.method.id.startswith("cloudresourcemanager.projects.") else None
 
@@ -126,7 +133,7 @@ def create(call: Call) -> Operation:
 
 
 @SERVICE.action("create")
-async def _create(app: Sandbox, op: Doc) -> Doc:
+async def _create(app: Cloud, op: Doc) -> Doc:
     args = op["args"]
     doc = projects.find(app, args["id"])
     if doc is None:
@@ -156,7 +163,7 @@ def operation(call: Call) -> Doc:
     op = call.app.operations.get(re.sub(r"^operations/[a-z]+\.", "", call.params["name"]))
     if op is None or op["service"] != "cloudresourcemanager":
         raise ApiError(403, "The caller does not have permission")
-    return render(op, SERVICE.host)
+    return call.app.operations.render(op, SERVICE.host)
 
 
 # -- reading -------------------------------------------------------------------

@@ -10,17 +10,15 @@ import hashlib
 import json
 import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import policies, projects
-from gcp_sandbox.errors import ApiError, bad_request
-from gcp_sandbox.iam import FOLDERS, ORGANIZATION, folder_resource
-from gcp_sandbox.operations import Operation, now
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError, bad_request
+from gcp_sandbox.core.iam import FOLDERS, ORGANIZATION, folder_resource
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 DEPTH = 10
@@ -89,7 +87,7 @@ def check_parent(call: Call, name: str, permission: str) -> None:
         raise ApiError(400, "Precondition check failed.", status="FAILED_PRECONDITION")
 
 
-def above(app: Sandbox, name: str) -> list[str]:
+def above(app: Cloud, name: str) -> list[str]:
     """What "folders/…" is in, nearest first, down to the organization."""
     out: list[str] = []
     folder = app.store.peek(FOLDERS, _ident(name))
@@ -99,16 +97,16 @@ def above(app: Sandbox, name: str) -> list[str]:
     return out
 
 
-def _within(app: Sandbox, name: str) -> list[Doc]:
+def _within(app: Cloud, name: str) -> list[Doc]:
     return [doc for _, doc in app.store.list(FOLDERS) if doc["parent"] == name]
 
 
-def _height(app: Sandbox, name: str) -> int:
+def _height(app: Cloud, name: str) -> int:
     """How many levels there are from a folder down."""
     return 1 + max((_height(app, doc["name"]) for doc in _within(app, name)), default=0)
 
 
-def _fit(app: Sandbox, doc: Doc) -> None:
+def _fit(app: Cloud, doc: Doc) -> None:
     """Refuse a folder where its parent cannot take it.  Raises ApiError, which ends an operation."""
     text = f"Folder reservation failed for parent [{doc['parent']}], folder_display_name [{doc['displayName']}] due to "
     text += "constraint: "
@@ -135,7 +133,7 @@ def _named(call: Call) -> Doc:
     return doc
 
 
-def _save(app: Sandbox, doc: Doc) -> Doc:
+def _save(app: Cloud, doc: Doc) -> Doc:
     doc = {k: v for k, v in doc.items() if k != "etag"} | {"updateTime": now()}
     doc["etag"] = 'W/"' + hashlib.sha256(json.dumps(doc, sort_keys=True).encode()).hexdigest()[:16] + '"'
     return app.store.put(FOLDERS, _ident(doc["name"]), doc)
@@ -188,7 +186,7 @@ def create(call: Call) -> Operation:
     return _start(call, "Create", doc, displayName=name, parent=parent)
 
 
-async def _create(app: Sandbox, op: Doc) -> Doc:
+async def _create(app: Cloud, op: Doc) -> Doc:
     doc = dict(op["args"]["folder"])
     creator = doc.pop("_by")
     if app.store.peek(FOLDERS, _ident(doc["name"])) is None:
@@ -199,7 +197,7 @@ async def _create(app: Sandbox, op: Doc) -> Doc:
     return _response(op, app.store.get(FOLDERS, _ident(doc["name"])) or doc)
 
 
-async def _update(app: Sandbox, op: Doc) -> Doc:
+async def _update(app: Cloud, op: Doc) -> Doc:
     doc = op["args"]["folder"]
     _fit(app, doc)
     return _response(op, _save(app, doc))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from gcp_sandbox import projects
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.operations import compute_time
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.services.compute import catalog, cdn, extras, project, vpc
 from gcp_sandbox.services.compute.base import SERVICE, link
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.compute.dialect import compute_time
 
 __all__ = ["SERVICE", "catalog", "cdn", "extras", "project", "setup"]
 # The rules that a default network starts with: https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
@@ -27,12 +23,12 @@ _FIREWALLS = {
 }
 
 
-def setup(app: Sandbox) -> None:
+def setup(app: Cloud) -> None:
     """What a project gets when it enables the API."""
     app.when_enabled(SERVICE.host, _enabled)
 
 
-def _enabled(app: Sandbox, project_id: str) -> None:
+def _enabled(app: Cloud, project_id: str) -> None:
     key = f"projects/{project_id}/global/networks/default"
     if app.store.peek("compute.networks", key) is None and app.store.peek("compute.enabled", project_id) is None:
         vpc.default_network(app, project_id)

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.compute import private_service_connect
 from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, kind_of, link, missing, not_found, parse
-from gcp_sandbox.services.compute.kinds import KINDS
+from gcp_sandbox.services.compute.kinds import KINDS, Draft
 from gcp_sandbox.services.compute.references import references, shown_users
 from gcp_sandbox.services.compute.vpc import external_address, internal_address
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.kinds import Draft
 
 PROXIES = ("targetHttpProxies", "targetHttpsProxies", "targetGrpcProxies", "targetSslProxies", "targetTcpProxies")
 
@@ -220,7 +217,7 @@ def _backends(draft: Draft) -> None:
         backend.setdefault("capacityScaler", 1.0)
 
 
-def used_by(app: Sandbox, key: str, doc: Doc) -> Doc:
+def used_by(app: Cloud, key: str, doc: Doc) -> Doc:
     """Who refers to a backend: URL maps, proxies, forwarding rules."""
     found = [{"reference": link(user)} for user in shown_users(app, key)]
     return {"usedBy": found} if found else {}
@@ -275,12 +272,12 @@ def _redirects(value: Any) -> list[Doc]:
     return own + [r for item in value.values() for r in _redirects(item)]
 
 
-def backends_of(app: Sandbox, url_map: Doc) -> list[Doc]:
+def backends_of(app: Cloud, url_map: Doc) -> list[Doc]:
     """Backend services and buckets that a URL map sends to."""
     return [d for key in references(KINDS["compute.urlMaps"], url_map) if (d := find(app, key)) is not None]
 
 
-def url_map_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+def url_map_fields(app: Cloud, key: str, doc: Doc) -> Doc:
     """Quota usage, which Google shows where a map sends to an EXTERNAL_MANAGED backend service.
 
     Google does not publish how it counts units; this is fitted to what was seen.
@@ -293,7 +290,7 @@ def url_map_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
     return {"status": {"quotaUsage": {"forwardingRules": rules, "units": str(units)}}}
 
 
-def url_map_of(app: Sandbox, rule: Doc) -> str:
+def url_map_of(app: Cloud, rule: Doc) -> str:
     """Key of the URL map that a forwarding rule leads to, or ""."""
     proxy = find(app, key_of(rule["target"])) if rule.get("target") else None
     return key_of(proxy["urlMap"]) if proxy and proxy.get("urlMap") else ""
@@ -347,7 +344,7 @@ def prepare_rule(draft: Draft) -> None:
     _schemes(draft)
 
 
-def gateway_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+def gateway_fields(app: Cloud, key: str, doc: Doc) -> Doc:
     """The forwarding rules of a Classic VPN gateway."""
     rules = [link(user) for user in shown_users(app, key)]
     return {"forwardingRules": rules} if rules else {}

@@ -6,17 +6,30 @@ https://cloud.google.com/compute/docs/reference/rest/v1
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.service import Service
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.services.compute.dialect import COMPUTE
 
 Doc = dict[str, Any]
-SERVICE = Service("compute", "v1", "beta", family="legacy", dialect="compute")
+
+
+def _denied(call: Call, permission: str, shown: str) -> ApiError:
+    return ApiError(403, f"Required '{permission}' permission for '{shown}'", reason="forbidden")
+
+
+SERVICE = Service(
+    "compute",
+    "v1",
+    "beta",
+    family="legacy",
+    dialect=COMPUTE,
+    denied=_denied,
+    no_project=lambda name: ApiError(404, f"The resource 'projects/{name}' was not found", reason="notFound"),
+)
 BASE = "https://www.googleapis.com/compute/v1/"
 PENDING = "compute.pending"  # resources whose insert operation is under way, by key
 NAME = re.compile(r"(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)")
@@ -39,7 +52,7 @@ def kind_of(key: str) -> str:
     return f"compute.{key.rsplit('/', 2)[1]}"
 
 
-def parse(app: Sandbox, text: str, project: str) -> str | None:
+def parse(app: Cloud, text: str, project: str) -> str | None:
     """The key that a full or partial URL means (a project's number becomes its id), or None where it is malformed."""
     found = _URL.fullmatch(text)
     if found is None or _PATH.fullmatch(found.group(2)) is None:
@@ -49,7 +62,7 @@ def parse(app: Sandbox, text: str, project: str) -> str | None:
     return f"projects/{known['projectId'] if known else named}/{found.group(2)}"
 
 
-def find(app: Sandbox, key: str) -> Doc | None:
+def find(app: Cloud, key: str) -> Doc | None:
     """The resource of a key, for reading only."""
     return app.store.peek(kind_of(key), key)
 

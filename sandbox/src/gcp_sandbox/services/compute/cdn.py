@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.compute.base import SERVICE, Doc, missing
 from gcp_sandbox.services.compute.engine import change, changing, operate
 from gcp_sandbox.services.compute.kinds import KINDS, Kind

@@ -9,18 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, key_of, missing
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.kinds import Draft
+from gcp_sandbox.services.compute.kinds import Draft
 
 KIND = "compute.sslCertificates"
 _PUBLIC = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -101,7 +98,7 @@ def _stamp(when: datetime) -> str:
     return when.astimezone(ZoneInfo("America/Los_Angeles")).isoformat(timespec="milliseconds")
 
 
-def reached(app: Sandbox) -> set[str]:
+def reached(app: Cloud) -> set[str]:
     """Keys of the certificates that some forwarding rule leads to."""
     out: set[str] = set()
     for _, rule in app.store.list("compute.forwardingRules"):
@@ -112,7 +109,7 @@ def reached(app: Sandbox) -> set[str]:
     return out
 
 
-def review(app: Sandbox, key: str = "", event: str = "") -> None:
+def review(app: Cloud, key: str = "", event: str = "") -> None:
     """Begin, go on with or break off the provisioning of managed certificates, after any change of the wiring."""
     wired = reached(app)
     for cert, doc in app.store.list(KIND):
@@ -127,7 +124,7 @@ def review(app: Sandbox, key: str = "", event: str = "") -> None:
             _wait(app, cert, due)
 
 
-def _wait(app: Sandbox, cert: str, due: float) -> None:
+def _wait(app: Cloud, cert: str, due: float) -> None:
     if due <= time.time():
         _activate(app, cert)
         return
@@ -140,7 +137,7 @@ def _wait(app: Sandbox, cert: str, due: float) -> None:
     app.keep(asyncio.get_running_loop().create_task(later()))
 
 
-def _activate(app: Sandbox, cert: str) -> None:
+def _activate(app: Cloud, cert: str) -> None:
     doc = app.store.get(KIND, cert)
     if doc is None or doc.pop("_due", time.time() + 1) > time.time():
         return
@@ -151,7 +148,7 @@ def _activate(app: Sandbox, cert: str) -> None:
 
 
 @SERVICE.starts
-async def _resume(app: Sandbox) -> None:
+async def _resume(app: Cloud) -> None:
     for cert, doc in app.store.list(KIND):
         if "_due" in doc:
             _wait(app, cert, doc["_due"])

@@ -13,13 +13,14 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import labels, policies
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.operations import Operation, compute_time
-from gcp_sandbox.service import Answer, Call
+from gcp_sandbox.core import labels, policies
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.service import Answer, Call
 from gcp_sandbox.services.compute import filters, places
 from gcp_sandbox.services.compute.base import (
     BASE,
@@ -36,11 +37,9 @@ from gcp_sandbox.services.compute.base import (
     not_found,
     not_ready,
 )
+from gcp_sandbox.services.compute.dialect import compute_time
 from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
 from gcp_sandbox.services.compute.references import part, resolve, users
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 # What the server alone writes, in every resource.
 _OUTPUT = frozenset(
@@ -327,14 +326,14 @@ def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
 
 
 @SERVICE.action("insert")
-async def _insert(app: Sandbox, op: Doc) -> None:
+async def _insert(app: Cloud, op: Doc) -> None:
     key = op["args"]["key"]
     doc = app.store.get(PENDING, key)
     if doc is not None:
         create(app, key, doc)
 
 
-def create(app: Sandbox, key: str, doc: Doc) -> None:
+def create(app: Cloud, key: str, doc: Doc) -> None:
     """Put a finished resource into the store, with its consequences."""
     kind = KINDS[kind_of(key)]
     with app.store.atomic():
@@ -463,11 +462,11 @@ def delete(kind: Kind, call: Call) -> Operation:
 
 
 @SERVICE.action("delete")
-async def _delete(app: Sandbox, op: Doc) -> None:
+async def _delete(app: Cloud, op: Doc) -> None:
     remove(app, op["args"]["key"])
 
 
-def remove(app: Sandbox, key: str) -> None:
+def remove(app: Cloud, key: str) -> None:
     """Take a resource out of the store, with its consequences."""
     kind = KINDS[kind_of(key)]
     with app.store.atomic():
@@ -493,7 +492,7 @@ def get_policy(kind: Kind, call: Call) -> Doc:
 def set_policy(kind: Kind, call: Call) -> Doc:
     name = _policy_name(kind, call)
     policy = call.body.get("policy") or {k: v for k, v in call.body.items() if k in ("bindings", "etag")}
-    call.app.iam.check(call, name, policy)
+    call.app.iam.check(name, policy)
     return call.app.iam.set_policy(name, policy, conflict=412)
 
 

@@ -7,11 +7,12 @@ import copy
 import time
 from typing import Any
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, compute_time, render
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.compute import balancing, places, vpc
 from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, link, missing, not_found, parse
+from gcp_sandbox.services.compute.dialect import compute_time
 from gcp_sandbox.services.compute.engine import change, collection, existing, operate, show
 from gcp_sandbox.services.compute.engine import render as versioned
 from gcp_sandbox.services.compute.kinds import KINDS, Kind
@@ -37,7 +38,7 @@ def _operation(call: Call) -> Operation:
 
 
 def _answer(call: Call, op: Operation) -> Doc:
-    return versioned(call, render(op, SERVICE.host))
+    return versioned(call, call.app.operations.render(op, SERVICE.host))
 
 
 for _scope in ("global", "region", "zone"):
@@ -58,7 +59,9 @@ for _scope in ("global", "region", "zone"):
     def _list(call: Call) -> Doc:
         path = f"projects/{call.project_id}/{places.scope(call)}"
         found = call.app.operations.all(service="compute", scope=path)
-        return collection(call, "operation", f"{path}/operations", [render(op, SERVICE.host) for op in found])
+        return collection(
+            call, "operation", f"{path}/operations", [call.app.operations.render(op, SERVICE.host) for op in found]
+        )
 
     @SERVICE.method(f"compute.{_scope}Operations.delete", permission=f"compute.{_scope}Operations.delete")
     def _delete(call: Call) -> None:

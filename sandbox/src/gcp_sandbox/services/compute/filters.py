@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.errors import ApiError
 
 Doc = dict[str, Any]
 Test = Callable[[Doc], bool]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.compute.base import Doc, find, key_of
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 KINDS: dict[str, Kind] = {}  # by the store's kind
 
@@ -22,7 +20,7 @@ class Draft:
     given: the body of the request.  scope: "global", "regions/r" or "zones/z".
     """
 
-    app: Sandbox
+    app: Cloud
     call: Call
     kind: Kind
     key: str
@@ -80,9 +78,9 @@ class Kind:
     fingerprint: bool = False
     with_id: bool = False
     prepare: Callable[[Draft], None] | None = None
-    computed: Callable[[Sandbox, str, Doc], Doc] | None = None
-    after: Callable[[Sandbox, str, str], None] | None = None
-    guard: Callable[[Sandbox, str, Doc], None] | None = None
+    computed: Callable[[Cloud, str, Doc], Doc] | None = None
+    after: Callable[[Cloud, str, str], None] | None = None
+    guard: Callable[[Cloud, str, Doc], None] | None = None
     types: Mapping[str, str | Callable[[Doc], str]] = dataclasses.field(default_factory=dict)
     long_types: tuple[str, ...] = ()
     beta: tuple[str, ...] = ()

@@ -5,8 +5,8 @@ https://cloud.google.com/compute/docs/regions-zones, https://cloud.google.com/vp
 
 from __future__ import annotations
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.compute.kinds import KINDS
 
 # Region -> second octet of its subnet in auto mode networks, 10.N.0.0/20 (None: not among them).

@@ -6,13 +6,10 @@ https://cloud.google.com/vpc/docs/private-service-connect
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, link, missing
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.kinds import Draft
+from gcp_sandbox.services.compute.kinds import Draft
 
 
 def prepare_endpoint(draft: Draft) -> None:
@@ -71,7 +68,7 @@ def prepare_attachment(draft: Draft) -> None:
     doc.setdefault("pscServiceAttachmentId", {"high": draft.call.project_number, "low": doc["id"]})
 
 
-def attachment_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+def attachment_fields(app: Cloud, key: str, doc: Doc) -> Doc:
     """The endpoints that consumers have made for a published service."""
     rules = [rule for _, rule in app.store.list("compute.forwardingRules") if rule.get("target") == link(key)]
     ends = [

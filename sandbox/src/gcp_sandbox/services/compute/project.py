@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.compute.base import SERVICE, Doc, link, not_found
 from gcp_sandbox.services.compute.engine import collection
 from gcp_sandbox.services.compute.places import GLOBAL_QUOTAS, REGION_QUOTAS, REGIONS, limit, used, zones

@@ -6,8 +6,9 @@ import re
 import time
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.compute.base import (
     PENDING,
     find,
@@ -21,11 +22,8 @@ from gcp_sandbox.services.compute.base import (
 )
 from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
 
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-
 # What resources that were deleted lately referred to, and when that was; for _LAG seconds they are still shown as users.
-_parted: weakref.WeakKeyDictionary[Sandbox, dict[str, tuple[list[str], float]]] = weakref.WeakKeyDictionary()
+_parted: weakref.WeakKeyDictionary[Cloud, dict[str, tuple[list[str], float]]] = weakref.WeakKeyDictionary()
 _LAG = 1.0
 # Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
 _BUNDLES = ("all-apis", "vpc-sc")
@@ -48,7 +46,7 @@ def references(kind: Kind, doc: Any) -> Iterator[str]:
                 yield from references(kind, value)
 
 
-def users(app: Sandbox, key: str) -> list[str]:
+def users(app: Cloud, key: str) -> list[str]:
     """Keys of the resources that refer to one, those on their way included."""
     wanted = key.rsplit("/", 2)[1]
     out = []
@@ -61,7 +59,7 @@ def users(app: Sandbox, key: str) -> list[str]:
     return out
 
 
-def part(app: Sandbox, key: str) -> None:
+def part(app: Cloud, key: str) -> None:
     """Note what a resource refers to that is being removed, and forget older notes."""
     now = time.monotonic()
     notes = {k: note for k, note in _parted.get(app, {}).items() if now - note[1] <= _LAG}
@@ -69,7 +67,7 @@ def part(app: Sandbox, key: str) -> None:
     _parted[app] = notes | ({key: (list(references(KINDS[kind_of(key)], doc)), now)} if doc else {})
 
 
-def shown_users(app: Sandbox, key: str) -> list[str]:
+def shown_users(app: Cloud, key: str) -> list[str]:
     """As users, for display: Google shows a user for a moment longer than it is there (recorded)."""
     out = users(app, key)
     now = time.monotonic()

@@ -6,13 +6,10 @@ https://cloud.google.com/compute/docs/reference/rest/v1/routers, https://cloud.g
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, link, missing, not_found, parse
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.kinds import Draft
+from gcp_sandbox.services.compute.kinds import Draft
 
 # Google applies 30 or 120 seconds where tcpTimeWaitTimeoutSec is not set.
 _TIME_WAIT = 120
@@ -91,7 +88,7 @@ def _subnet(draft: Draft, where: str, text: str) -> str:
     return link(key)
 
 
-def users_of_subnet(app: Sandbox, key: str) -> Iterator[str]:
+def users_of_subnet(app: Cloud, key: str) -> Iterator[str]:
     """Keys of the routers whose NAT names a subnet."""
     for user, router in app.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
         named = [part["name"] for nat in router.get("nats", ()) for field in _SUBNETS for part in nat.get(field, ())]
@@ -99,7 +96,7 @@ def users_of_subnet(app: Sandbox, key: str) -> Iterator[str]:
             yield user
 
 
-def users_of_address(app: Sandbox, key: str) -> Iterator[str]:
+def users_of_address(app: Cloud, key: str) -> Iterator[str]:
     """Keys of the routers whose NAT translates to an address."""
     for user, router in app.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
         if any(

@@ -9,17 +9,15 @@ import ipaddress
 import itertools
 import secrets
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import compute_time
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.compute import routers
 from gcp_sandbox.services.compute.base import PENDING, Doc, find, in_use, invalid, key_of, link, missing
+from gcp_sandbox.services.compute.dialect import compute_time
+from gcp_sandbox.services.compute.kinds import Draft
 from gcp_sandbox.services.compute.places import REGIONS
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.compute.kinds import Draft
 
 Net = ipaddress.IPv4Network
 AUTO_RANGE = ipaddress.ip_network("10.128.0.0/9")
@@ -39,7 +37,7 @@ _FORBIDDEN = [
 ]
 
 
-def new_resource(app: Sandbox, key: str, singular: str, doc: Doc) -> None:
+def new_resource(app: Cloud, key: str, singular: str, doc: Doc) -> None:
     """Put a resource that the server itself makes."""
     number = str(secrets.randbelow(8 * 10**18) + 10**18)
     base = {
@@ -74,7 +72,7 @@ def prepare_network(draft: Draft) -> None:
         doc["networkProfile"] = link(f"projects/{draft.project}/global/networkProfiles/{profile.rsplit('/', 1)[1]}")
 
 
-def default_network(app: Sandbox, project: str) -> None:
+def default_network(app: Cloud, project: str) -> None:
     """The network that a project starts with."""
     key = f"projects/{project}/global/networks/default"
     new_resource(
@@ -94,7 +92,7 @@ def default_network(app: Sandbox, project: str) -> None:
     after_network(app, key, "insert")
 
 
-def after_network(app: Sandbox, key: str, event: str) -> None:
+def after_network(app: Cloud, key: str, event: str) -> None:
     """The default route and, in auto mode, a subnet in each region come and go with the network."""
     project = key.split("/")[1]
     if event == "insert":
@@ -124,7 +122,7 @@ def after_network(app: Sandbox, key: str, event: str) -> None:
         app.store.delete("servicenetworking.connections", f"{key}/servicenetworking.googleapis.com")
 
 
-def auto_subnet(app: Sandbox, network: str, region: str, cidr: str) -> None:
+def auto_subnet(app: Cloud, network: str, region: str, cidr: str) -> None:
     """The subnet that an auto mode network has in a region."""
     project, name = network.split("/")[1], network.rsplit("/", 1)[1]
     key = f"projects/{project}/regions/{region}/subnetworks/{name}"
@@ -151,14 +149,14 @@ def auto_subnet(app: Sandbox, network: str, region: str, cidr: str) -> None:
     after_subnet(app, key, "insert")
 
 
-def network_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+def network_fields(app: Cloud, key: str, doc: Doc) -> Doc:
     """Subnetworks of a network, as links."""
     subnets = app.store.list("compute.subnetworks", f"projects/{key.split('/')[1]}/")
     found = [subnet["selfLink"] for _, subnet in subnets if subnet["network"] == doc["selfLink"]]
     return {"subnetworks": found} if found else {}
 
 
-def guard_network(app: Sandbox, key: str, doc: Doc) -> None:
+def guard_network(app: Cloud, key: str, doc: Doc) -> None:
     """A network with a peering is in use by that peering."""
     for peering in doc.get("peerings", ()):
         user = key_of(peering["network"])
@@ -194,7 +192,7 @@ def ipv4_ranges(subnet: Doc) -> list[str]:
     return primary + [secondary["ipCidrRange"] for secondary in subnet.get("secondaryIpRanges", ())]
 
 
-def ranges(app: Sandbox, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
+def ranges(app: Cloud, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
     """Ranges taken in a network (a link), each with the words that Google names its owner by; not those of besides."""
     pending = app.store.list(PENDING)
     mine = f"{key_of(network).rsplit('/global/', 1)[0]}/"
@@ -294,12 +292,12 @@ def _ipv6(draft: Draft) -> None:
     doc.setdefault("ipv6CidrRange", doc.get("externalIpv6Prefix") or doc["internalIpv6Prefix"])
 
 
-def subnet_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+def subnet_fields(app: Cloud, key: str, doc: Doc) -> Doc:
     enabled = doc.get("logConfig", {}).get("enable")
     return {} if enabled is None else {"enableFlowLogs": enabled}
 
 
-def after_subnet(app: Sandbox, key: str, event: str) -> None:
+def after_subnet(app: Cloud, key: str, event: str) -> None:
     """A route for each range of a subnet comes and goes with it."""
     project = key.split("/")[1]
     doc = find(app, key) or {}
@@ -329,7 +327,7 @@ def after_subnet(app: Sandbox, key: str, event: str) -> None:
         )
 
 
-def guard_subnet(app: Sandbox, key: str, doc: Doc) -> None:
+def guard_subnet(app: Cloud, key: str, doc: Doc) -> None:
     """Direct VPC egress of Cloud Run keeps addresses in the subnet for as long as the service is there."""
     project, region, name = key.split("/")[1], key.split("/")[3], doc["name"]
     if doc.get("_implied"):
@@ -371,7 +369,7 @@ def prepare_route(draft: Draft) -> None:
         draft.doc["nextHopGateway"] = link(f"projects/{draft.project}/global/gateways/{gateway.rsplit('/', 1)[1]}")
 
 
-def guard_route(app: Sandbox, key: str, doc: Doc) -> None:
+def guard_route(app: Cloud, key: str, doc: Doc) -> None:
     if doc.get("_subnet"):
         raise ApiError(400, f"The local route {doc['name']} cannot be deleted.", reason="invalid")
 
@@ -416,14 +414,14 @@ def prepare_firewall(draft: Draft) -> None:
                     )
 
 
-def firewall_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+def firewall_fields(app: Cloud, key: str, doc: Doc) -> Doc:
     return {"enableLogging": doc["logConfig"].get("enable", False)}
 
 
 # -- addresses -------------------------------------------------------------
 
 
-def _taken(app: Sandbox) -> set[str]:
+def _taken(app: Cloud) -> set[str]:
     documents = [
         *app.store.list("compute.addresses"),
         *app.store.list("compute.forwardingRules"),
@@ -432,7 +430,7 @@ def _taken(app: Sandbox) -> set[str]:
     return {doc.get("address") or doc.get("IPAddress") or "" for _, doc in documents}
 
 
-def external_address(app: Sandbox, version: str = "IPV4") -> str:
+def external_address(app: Cloud, version: str = "IPV4") -> str:
     """An external address that nothing has yet."""
     taken = _taken(app)
     if version == "IPV6":
@@ -444,7 +442,7 @@ def external_address(app: Sandbox, version: str = "IPV4") -> str:
     raise ApiError(403, "Quota 'STATIC_ADDRESSES' exceeded.  Limit: 762.0 globally.", reason="quotaExceeded")
 
 
-def internal_address(app: Sandbox, subnet: Doc) -> str:
+def internal_address(app: Cloud, subnet: Doc) -> str:
     """A free address of a subnet; the first two and the last two are not given out."""
     taken = _taken(app)
     for address in itertools.islice(_ipv4_of(subnet).hosts(), 1, 1 << 16):
@@ -562,7 +560,7 @@ def _regional_internal(draft: Draft) -> None:
         )
 
 
-def address_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
+def address_fields(app: Cloud, key: str, doc: Doc) -> Doc:
     """Status and users of an address: the forwarding rules that listen on it, the routers whose NAT it is."""
     scope = key.rsplit("/", 2)[0]
     users = [
@@ -574,6 +572,6 @@ def address_fields(app: Sandbox, key: str, doc: Doc) -> Doc:
     return {"status": "IN_USE", "users": users} if users else {"status": "RESERVED"}
 
 
-def guard_address(app: Sandbox, key: str, doc: Doc) -> None:
+def guard_address(app: Cloud, key: str, doc: Doc) -> None:
     for user in address_fields(app, key, doc).get("users", ()):
         raise in_use("address", key, key_of(user), "")

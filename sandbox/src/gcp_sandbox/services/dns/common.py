@@ -7,10 +7,10 @@ import re
 import secrets
 from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 SERVICE = Service("dns", "v1", "v1beta2", family="legacy")

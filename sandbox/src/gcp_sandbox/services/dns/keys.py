@@ -10,8 +10,8 @@ import hashlib
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gcp_sandbox.operations import now
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common
 from gcp_sandbox.services.dns.common import SERVICE, Doc
 from gcp_sandbox.services.dns.zones import KEYS, zone_key, zone_of

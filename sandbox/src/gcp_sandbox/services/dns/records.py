@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import now
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common
 from gcp_sandbox.services.dns.common import SERVICE, Doc, invalid, missing, with_kinds
 from gcp_sandbox.services.dns.zones import CHANGES, SETS, zone_key, zone_of

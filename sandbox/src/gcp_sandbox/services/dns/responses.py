@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common
 from gcp_sandbox.services.dns.common import SERVICE, Doc, with_kinds
 

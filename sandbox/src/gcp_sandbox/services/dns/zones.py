@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import secrets
 
-from gcp_sandbox import policies
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import now
-from gcp_sandbox.service import Call
+from gcp_sandbox.core import policies
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common
 from gcp_sandbox.services.dns.common import SERVICE, Doc, invalid, missing, required, with_kinds
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import policies, projects
-from gcp_sandbox.auth import EMAILS
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.operations import now
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core.auth import EMAILS
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.iam import accounts, denials, federation, roles
 from gcp_sandbox.services.iam.accounts import ACCOUNTS, DELETED, KEYS, Doc
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 KEYS_MAX = 10
 
@@ -39,7 +37,15 @@ def _project_of(call: Call) -> str | None:
     return found.group(1)
 
 
-SERVICE = Service("iam", "v1", "v2", family="mixed", client_based=True)
+SERVICE = Service(
+    "iam",
+    "v1",
+    "v2",
+    family="mixed",
+    client_based=True,
+    resource_type="iam.googleapis.com/ServiceAccount",
+    denied=accounts.denied,
+)
 SERVICE.project_of = _project_of
 roles.register(SERVICE)
 denials.register(SERVICE)
@@ -49,13 +55,13 @@ federation.register(SERVICE)
 # -- for others ----------------------------------------------------------------
 
 
-def service_account(app: Sandbox, email: str) -> Doc | None:
+def service_account(app: Cloud, email: str) -> Doc | None:
     """The document (for reading) of a service account that exists and is enabled."""
     doc = accounts.by_email(app, email)
     return None if doc is None or doc.get("disabled") else doc
 
 
-def key_file(app: Sandbox, email: str) -> Doc:
+def key_file(app: Cloud, email: str) -> Doc:
     """Create a key of a service account; the content of its key file."""
     doc = accounts.by_email(app, email)
     if doc is None:
@@ -63,7 +69,7 @@ def key_file(app: Sandbox, email: str) -> Doc:
     return accounts.credentials_file(doc, accounts.create_key(app, doc))
 
 
-def sign_jwt(app: Sandbox, email: str, claims: dict[str, Any]) -> str:
+def sign_jwt(app: Cloud, email: str, claims: dict[str, Any]) -> str:
     """A JWT signed by the key that Google holds for a service account.  Raises LookupError."""
     doc = service_account(app, email)
     if doc is None:
@@ -71,10 +77,10 @@ def sign_jwt(app: Sandbox, email: str, claims: dict[str, Any]) -> str:
     return accounts.sign_jwt(app, doc, json.dumps(claims))[1]
 
 
-def setup(app: Sandbox) -> None:
+def setup(app: Cloud) -> None:
     """Accounts that projects are born with."""
 
-    def compute_account(app: Sandbox, project_id: str) -> None:
+    def compute_account(app: Cloud, project_id: str) -> None:
         project = projects.find(app, project_id)
         assert project is not None
         email = f"{project['projectNumber']}-compute@developer.gserviceaccount.com"
@@ -98,7 +104,7 @@ def setup(app: Sandbox) -> None:
 
 
 @SERVICE.starts
-async def _deployer(app: Sandbox) -> None:
+async def _deployer(app: Cloud) -> None:
     """The account that owns the first project."""
     email = app.settings.deployer
     project = projects.find(app, app.settings.project)
@@ -216,7 +222,7 @@ def undelete(call: Call) -> Doc:
     unique = call.params["name"].rpartition("/")[2]
     gone = app.store.peek(DELETED, unique)
     if gone is None or call.project and gone["account"]["projectId"] != call.project_id:
-        raise call.app.iam.denied(call, "iam.serviceAccounts.undelete", "")
+        raise call.denied("iam.serviceAccounts.undelete")
     doc = gone["account"]
     call.project = projects.find(app, doc["projectId"])
     call.require("iam.serviceAccounts.undelete")

@@ -6,7 +6,7 @@ import base64
 import json
 import secrets
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 from cryptography import x509
@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import RSAAlgorithm
 
-from gcp_sandbox import projects
-from gcp_sandbox.auth import EMAILS, new_key, own_key, public_pem
-from gcp_sandbox.operations import now
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.auth import EMAILS, new_key, own_key, public_pem
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError, error_info
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call
 
 Doc = dict[str, Any]
 ACCOUNTS = "iam.serviceAccounts"
@@ -30,7 +30,7 @@ TOKEN_URI = "https://oauth2.googleapis.com/token"
 _FOR_EVER = "9999-12-31T23:59:59Z"
 
 
-def create(app: Sandbox, project: Doc, email: str, **fields: Any) -> Doc:
+def create(app: Cloud, project: Doc, email: str, **fields: Any) -> Doc:
     """A new service account of a project (its record); fields: displayName, description."""
     unique = f"1{secrets.randbelow(10**20):020d}"
     doc: Doc = {
@@ -46,7 +46,7 @@ def create(app: Sandbox, project: Doc, email: str, **fields: Any) -> Doc:
     return app.store.put(ACCOUNTS, doc["name"], doc)
 
 
-def agent(app: Sandbox, email: str) -> str:
+def agent(app: Cloud, email: str) -> str:
     """Record a service agent (an account of Google's own, in no project); returns its unique id."""
     known = app.store.peek(EMAILS, email)
     if known is None:
@@ -54,13 +54,13 @@ def agent(app: Sandbox, email: str) -> str:
     return known["uniqueId"]
 
 
-def by_email(app: Sandbox, email: str) -> Doc | None:
+def by_email(app: Cloud, email: str) -> Doc | None:
     """The document (for reading) of a service account, enabled or not."""
     known = app.store.peek(EMAILS, email)
     return app.store.peek(ACCOUNTS, known["key"]) if known else None
 
 
-def find(app: Sandbox, name: str) -> Doc | None:
+def find(app: Cloud, name: str) -> Doc | None:
     """The document (for reading) of ``projects/P/serviceAccounts/E`` where P may be - and E an e-mail or unique id."""
     _, project, _, account = name.split("/")[:4]
     if account.isdigit():
@@ -76,7 +76,7 @@ def find(app: Sandbox, name: str) -> Doc | None:
 # -- keys --------------------------------------------------------------------
 
 
-def create_key(app: Sandbox, account: Doc, *, system: bool = False, bits: int = 2048) -> Doc:
+def create_key(app: Cloud, account: Doc, *, system: bool = False, bits: int = 2048) -> Doc:
     """A new key of an account; the document has the private key (PEM) under ``_pem``."""
     days = 16 if system else 0
     when = datetime.now(UTC)
@@ -93,7 +93,7 @@ def create_key(app: Sandbox, account: Doc, *, system: bool = False, bits: int = 
     return app.store.put(KEYS, doc["name"], doc)
 
 
-def upload_key(app: Sandbox, account: Doc, certificate: bytes) -> Doc:
+def upload_key(app: Cloud, account: Doc, certificate: bytes) -> Doc:
     """A key whose private part its owner keeps, by its certificate (PEM).  Raises ValueError where it is not one of RSA."""
     found = x509.load_pem_x509_certificate(certificate)
     public = found.public_key()
@@ -137,12 +137,12 @@ def _certificate(pem: str, email: str) -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def keys(app: Sandbox, account: Doc) -> list[Doc]:
+def keys(app: Cloud, account: Doc) -> list[Doc]:
     """The keys of an account (for reading), oldest first."""
     return sorted((d for _, d in app.store.list(KEYS, account["name"] + "/keys/")), key=lambda d: d["validAfterTime"])
 
 
-def system_key(app: Sandbox, account: Doc) -> Doc:
+def system_key(app: Cloud, account: Doc) -> Doc:
     """The key that Google holds for an account, made when first needed, and again when that has ended."""
     mine = (k for k in keys(app, account) if k["keyType"] == "SYSTEM_MANAGED")
     found = next((k for k in mine if k["validBeforeTime"] > now()), None)
@@ -172,12 +172,12 @@ def credentials_file(account: Doc, key: Doc) -> Doc:
     }
 
 
-def certificates(app: Sandbox, account: Doc) -> dict[str, str]:
+def certificates(app: Cloud, account: Doc) -> dict[str, str]:
     """key id -> certificate (PEM) of an account's usable keys."""
     return {key_id(k): k["_cert"] for k in keys(app, account) if not k.get("disabled") and k["validBeforeTime"] > now()}
 
 
-def jwks(app: Sandbox, account: Doc) -> Doc:
+def jwks(app: Cloud, account: Doc) -> Doc:
     """The public keys of an account's usable keys as a JWK set."""
     out = []
     for kid, pem in certificates(app, account).items():
@@ -186,14 +186,21 @@ def jwks(app: Sandbox, account: Doc) -> Doc:
     return {"keys": out}
 
 
-def sign_jwt(app: Sandbox, account: Doc, payload: str) -> tuple[str, str]:
+def denied(call: Call, permission: str, shown: str) -> ApiError:
+    """The 403 as IAM words it, whatever the resource."""
+    text = f"Permission '{permission}' denied on resource (or it may not exist)."
+    details = [error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission)]
+    return ApiError(403, text, details=details)
+
+
+def sign_jwt(app: Cloud, account: Doc, payload: str) -> tuple[str, str]:
     """(key id, JWT) with the given claims (JSON text) signed by the account's system-managed key."""
     key = system_key(app, account)
     signed = jwt.encode(json.loads(payload), own_key(key["_pem"]), algorithm="RS256", headers={"kid": key_id(key)})
     return key_id(key), signed
 
 
-def sign_blob(app: Sandbox, account: Doc, data: bytes) -> tuple[str, str]:
+def sign_blob(app: Cloud, account: Doc, data: bytes) -> tuple[str, str]:
     """(key id, base64 of the RSA-SHA256 signature) by the account's system-managed key."""
     key = system_key(app, account)
     return key_id(key), base64.b64encode(own_key(key["_pem"]).sign(data, padding.PKCS1v15(), hashes.SHA256())).decode()
@@ -207,7 +214,7 @@ def public_key(key: Doc) -> str:
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def self_signed(app: Sandbox, token: str, host: str) -> str | None:
+def self_signed(app: Cloud, token: str, host: str) -> str | None:
     """E-mail of the account that signed a JWT for an API's host, as clients send instead of an access token, or None.
 
     https://developers.google.com/identity/protocols/oauth2/service-account#jwt-auth

@@ -11,12 +11,12 @@ import secrets
 from typing import Any
 from urllib.parse import quote, unquote
 
-from gcp_sandbox import conditions, projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import DENIALS, ORGANIZATION, folder_resource, project_resource
-from gcp_sandbox.operations import Operation, now, render
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import conditions, projects
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import DENIALS, ORGANIZATION, folder_resource, project_resource
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 _TYPE = "type.googleapis.com/google.iam.v2."
@@ -60,7 +60,7 @@ def _where(call: Call, permission: str) -> tuple[str, str]:
         ours = ident == projects.organization(call.app)
         resource, shown = ORGANIZATION if ours else "//elsewhere", f"organizations/{ident}"
     if not call.app.iam.allows(call.principal, f"iam.denypolicies.{permission}", resource):
-        raise call.app.iam.denied(call, f"iam.denypolicies.{permission}", shown)
+        raise call.denied(f"iam.denypolicies.{permission}", shown)
     escaped = quote(f"cloudresourcemanager.googleapis.com/{shown}", safe="")
     return f"{resource}/denypolicies/", f"policies/{escaped}/denypolicies/"
 
@@ -156,4 +156,4 @@ def operation(call: Call) -> Doc:
     op = call.app.operations.get(call.params["name"].rpartition("/")[2])
     if op is None or op["service"] != "iam":
         raise ApiError(404, "Requested entity was not found.")
-    return render(op, "iam.googleapis.com")
+    return call.app.operations.render(op, "iam.googleapis.com")

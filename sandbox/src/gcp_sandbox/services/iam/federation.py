@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation
-from gcp_sandbox.paging import page
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 POOLS, PROVIDERS = "iam.workloadIdentityPools", "iam.workloadIdentityPoolProviders"
@@ -91,7 +89,7 @@ def _checked(body: Doc) -> Doc:
     return body
 
 
-def enabled(app: Sandbox, name: str) -> Doc | None:
+def enabled(app: Cloud, name: str) -> Doc | None:
     """The provider of a name, when it and its pool are there and enabled."""
     provider = app.store.peek(PROVIDERS, name)
     pool = app.store.peek(POOLS, name.partition("/providers/")[0])

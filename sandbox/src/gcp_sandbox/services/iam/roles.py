@@ -10,11 +10,11 @@ import re
 import secrets
 from typing import Any
 
-from gcp_sandbox import permissions, roles
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import ORGANIZATION, ROLES_KIND
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import permissions, roles
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import ORGANIZATION, ROLES_KIND
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 _FIELDS = ("title", "description", "includedPermissions", "stage")
@@ -90,7 +90,7 @@ def testable(call: Call) -> Doc:
 def _require(call: Call, verb: str) -> None:
     if call.project is None:
         if not call.app.iam.allows(call.principal, f"iam.roles.{verb}", ORGANIZATION):
-            raise call.app.iam.denied(call, f"iam.roles.{verb}", "")
+            raise call.denied(f"iam.roles.{verb}")
         return
     call.require(f"iam.roles.{verb}")
 

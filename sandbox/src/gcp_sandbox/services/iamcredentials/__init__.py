@@ -11,16 +11,14 @@ import json
 import re
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.iam import accounts, service_account
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
 LIFETIME, DAYS_JWT = 3600, 12 * 3600
@@ -31,12 +29,12 @@ def _project_of(call: Call) -> str | None:
     return doc["projectId"] if doc else None
 
 
-SERVICE = Service("iamcredentials", "v1", client_based=True)
+SERVICE = Service("iamcredentials", "v1", client_based=True, denied=accounts.denied)
 SERVICE.project_of = _project_of
 _M = "iamcredentials.projects.serviceAccounts."
 
 
-def _may(app: Sandbox, principal: Principal, permission: str, doc: Doc) -> bool:
+def _may(app: Cloud, principal: Principal, permission: str, doc: Doc) -> bool:
     return app.iam.allows(
         principal, permission, project_resource(doc["projectId"]), "//iam.googleapis.com/" + doc["name"]
     )
@@ -55,15 +53,15 @@ def _account(call: Call, permission: str) -> Doc:
             or doc.get("disabled")
             or not _may(call.app, caller, "iam.serviceAccounts.implicitDelegation", doc)
         ):
-            raise call.app.iam.denied(call, "iam.serviceAccounts.implicitDelegation", name)
+            raise call.denied("iam.serviceAccounts.implicitDelegation", name)
         caller = Principal(doc["email"])
     target = accounts.find(call.app, call.params["name"])
     if target is None:
         if call.params["name"].startswith("projects/-/"):
             raise ApiError(404, "Not found; Gaia id not found for email " + call.params["name"].rpartition("/")[2])
-        raise call.app.iam.denied(call, permission, call.params["name"])
+        raise call.denied(permission, call.params["name"])
     if not _may(call.app, caller, permission, target):
-        raise call.app.iam.denied(call, permission, call.params["name"])
+        raise call.denied(permission, call.params["name"])
     if service_account(call.app, target["email"]) is None:
         raise ApiError(400, "Service account is disabled.", status="FAILED_PRECONDITION")
     return target

@@ -9,14 +9,14 @@ import re
 import secrets
 from typing import Any
 
-from gcp_sandbox import policies, projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import ORGANIZATION, folder_resource
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import ORGANIZATION, folder_resource
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
-SERVICE = Service("iap", "v1")
+SERVICE = Service("iap", "v1", resource_type="iap.googleapis.com/WebService")
 SETTINGS, BRANDS, CLIENTS = "iap.settings", "iap.brands", "iap.clients"
 _NOT_FOUND = "Requested entity was not found."
 _WEB = re.compile(
@@ -87,7 +87,7 @@ def _require(call: Call, verb: str) -> None:
     where = folder_resource(ident) if kind == "folders" else ORGANIZATION
     ours = kind == "folders" or ident == projects.organization(call.app)
     if not ours or not call.app.iam.allows(call.principal, f"iap.{kind}.{verb}", where):
-        raise call.app.iam.denied(call, f"iap.{kind}.{verb}", name)
+        raise call.denied(f"iap.{kind}.{verb}", name)
 
 
 @SERVICE.method("iap.getIamPolicy")

@@ -12,10 +12,10 @@ import json
 import re
 from typing import Any
 
-from gcp_sandbox import paging, projects
-from gcp_sandbox.errors import ApiError, error_info
-from gcp_sandbox.iam import ORGANIZATION, folder_resource, project_resource
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import paging, projects
+from gcp_sandbox.core.errors import ApiError, error_info
+from gcp_sandbox.core.iam import ORGANIZATION, folder_resource, project_resource
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.logging import filters, sources
 from gcp_sandbox.services.logging.reading import Key, Reader
 
@@ -162,7 +162,7 @@ def list_logs(call: Call) -> Doc:
     kind, ident = (found[1], found[2]) if found else ("", "")
     project = _allowed(call, kind, ident, "logging.logs.list")
     if project is None:
-        raise call.app.iam.denied(call, "logging.logs.list", call.params["parent"])
+        raise call.denied("logging.logs.list", call.params["parent"])
     ids = sorted(sources.logs(call.app.folder / "logs", project)) if project else []
     out = paging.page(call, "logNames", [{"name": f"projects/{project}/logs/{ident}"} for ident in ids], default=50)
     return out | ({"logNames": [each["name"] for each in out["logNames"]]} if "logNames" in out else {})

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.logging import values
 
 Doc = dict[str, Any]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.errors import ApiError
 
 SEVERITIES = {
     "DEFAULT": 0,

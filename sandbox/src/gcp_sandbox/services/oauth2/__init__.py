@@ -9,7 +9,7 @@ import datetime
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import jwt
@@ -18,13 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from gcp_sandbox.operations import now
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.iam import accounts
 from gcp_sandbox.services.oauth2 import exchange
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 SERVICE = Service("oauth2", "v2", always_enabled=True)
 SERVICE.raw("sts.googleapis.com", "/v1/token")(exchange.token)
@@ -79,7 +77,7 @@ async def _form(request: web.BaseRequest) -> dict[str, str]:
 @SERVICE.raw("www.googleapis.com", "/oauth2/v4/token")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/token")
 @SERVICE.raw("accounts.google.com", "/o/oauth2/token")
-async def token(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def token(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Grants jwt-bearer and refresh_token."""
     if request.path.startswith("/tokeninfo"):
         return await tokeninfo(app, request)
@@ -99,7 +97,7 @@ async def token(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
         return _json({"error": refused.error, "error_description": str(refused)}, refused.status)
 
 
-def _assertion(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
+def _assertion(app: Cloud, form: dict[str, str]) -> dict[str, Any]:
     assertion = form.get("assertion", "")
     if not assertion:
         raise _Refused("invalid_request", "Missing parameter: assertion")
@@ -171,7 +169,7 @@ def _known_scope(scope: str) -> bool:
     )
 
 
-def _refresh(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
+def _refresh(app: Cloud, form: dict[str, str]) -> dict[str, Any]:
     for name in ("refresh_token", "client_id"):
         if not form.get(name):
             raise _Refused("invalid_request", f"Missing required parameter: {name}")
@@ -192,7 +190,7 @@ def _refresh(app: Sandbox, form: dict[str, str]) -> dict[str, Any]:
 
 @SERVICE.raw("oauth2.googleapis.com", "/revoke")
 @SERVICE.raw("accounts.google.com", "/o/oauth2/revoke")
-async def revoke(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def revoke(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Forget a refresh token, or an access token."""
     form = await _form(request)
     given = form.get("token", "")
@@ -208,7 +206,7 @@ async def revoke(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/tokeninfo")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v1/tokeninfo")
 @SERVICE.raw("oauth2.googleapis.com", "/tokeninfo")
-async def tokeninfo(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def tokeninfo(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Whose an access token is, or the claims of an ID token."""
     form = await _form(request)
     if "id_token" in form:
@@ -240,7 +238,7 @@ def _tells_email(scopes: str) -> bool:
     )
 
 
-def _about(app: Sandbox, email: str, scopes: str) -> dict[str, Any]:
+def _about(app: Cloud, email: str, scopes: str) -> dict[str, Any]:
     out = {"sub": app.tokens.subject(email), "picture": "https://lh3.googleusercontent.com/a/default-user"}
     if _tells_email(scopes):
         out |= {"email": email, "email_verified": True}
@@ -251,7 +249,7 @@ def _about(app: Sandbox, email: str, scopes: str) -> dict[str, Any]:
 
 @SERVICE.raw("openidconnect.googleapis.com", "/v1/userinfo")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/userinfo")
-async def userinfo(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def userinfo(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Who the bearer of an access token is."""
     header = request.headers.get("Authorization", "").partition(" ")[2] or request.rel_url.query.get("access_token", "")
     content = app.tokens.check(header)
@@ -270,18 +268,18 @@ def userinfo_v2(call: Call) -> dict[str, Any]:
 
 
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/certs")
-async def jwks(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def jwks(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Google's keys as a JWK set."""
     return _public(app.tokens.jwks())
 
 
 @SERVICE.raw("www.googleapis.com", "/oauth2/v1/certs")
-async def certs(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def certs(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Google's keys as certificates by key id."""
     return _public({app.tokens.kid: _certificate(app)})
 
 
-def _certificate(app: Sandbox) -> str:
+def _certificate(app: Cloud) -> str:
     known = app.store.peek("sandbox", "google-certificate")
     if known is None:
         key = serialization.load_pem_private_key(app.tokens.private_key.encode(), None)
@@ -312,7 +310,7 @@ def _public(body: dict[str, Any]) -> web.Response:
 
 @SERVICE.raw("www.googleapis.com", "/service_accounts/v1/")
 @SERVICE.raw("www.googleapis.com", "/robot/v1/metadata/")
-async def account_keys(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def account_keys(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Public keys of a service account: …/x509/E, …/jwk/E, …/raw/E."""
     found = re.fullmatch(
         r"/(?:service_accounts/v1|robot/v1)/(?:metadata/)?(x509|jwk|raw)/([^/]+)",
@@ -330,7 +328,7 @@ async def account_keys(app: Sandbox, request: web.BaseRequest) -> web.StreamResp
 
 
 @SERVICE.raw("accounts.google.com", "/.well-known/openid-configuration")
-async def configuration(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def configuration(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Google's OpenID Connect discovery document."""
     return _public(
         {

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 import jwt
 from aiohttp import web
 
-from gcp_sandbox.iam import SETS
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.iam import SETS
 from gcp_sandbox.services.iam import federation
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 LIFETIME = 3600
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -35,7 +33,7 @@ class _Refused(Exception):
         self.error = error
 
 
-async def token(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def token(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Exchange a token, as RFC 8693 has it; the request is a form or JSON."""
     if request.method != "POST":
         return web.Response(status=404)
@@ -52,7 +50,7 @@ async def token(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
     return web.json_response({"error": refused.error, "error_description": str(refused)}, status=400)
 
 
-def _exchange(app: Sandbox, form: dict[str, Any]) -> dict[str, Any]:
+def _exchange(app: Cloud, form: dict[str, Any]) -> dict[str, Any]:
     if form.get("grant_type") != _EXCHANGE:
         raise _Refused("unsupported_grant_type", "Invalid grant_type.")
     if form.get("requested_token_type") != f"{_TYPE}access_token":

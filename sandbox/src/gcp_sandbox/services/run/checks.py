@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import labels, projects
-from gcp_sandbox.errors import ApiError, bad_request
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.services.run import names, secrets
-from gcp_sandbox.services.run.instance import StartError
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.service import Call
+from gcp_sandbox.core import labels, projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError, bad_request
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.service import Call
+from gcp_sandbox.services.run import names
+from gcp_sandbox.services.run.plane import secrets
+from gcp_sandbox.services.run.plane.workload import QUANTITY, StartError, quantity, total_memory
 
 Doc = dict[str, Any]
 _CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)")
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)")
-_BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9, "": 1}
 _MINIMUM_PREFIX = 26
 _VOLUMES = ("secret", "cloudSqlInstance", "emptyDir", "nfs", "gcs")
 _SYSTEM = re.compile(r"(.*\.)?((run|cloud)\.googleapis\.com|(serving|autoscaling)\.knative\.dev)/")
@@ -226,10 +223,10 @@ def _limits(at: str, container: Doc) -> None:
             f"Invalid value specified for cpu: {cpu}. Total cpu must be one of 1, 2, 4, 6 or 8, or between .08 and 1."
         )
         raise invalid(f"{at}.resources.limits.cpu", text)
-    if not _MEMORY.fullmatch(size):
+    if not QUANTITY.fullmatch(size):
         raise invalid(f"{at}.resources.limits.memory", f"Invalid quantity '{size}'.")
     least, most = next((least, most) for count, least, most in _MEMORY_OF if _cpu(cpu) <= count)
-    if not _size(least) <= _size(size) <= _size(most):
+    if not quantity(least) <= quantity(size) <= quantity(most):
         text = (
             f"Invalid value specified for container memory. For {_cpu(cpu):.4} CPU, memory must be between {least} and {most} "
             "inclusive."
@@ -243,7 +240,7 @@ def _total(field: str, doc: Doc) -> None:
         return
     always = not all(c.get("resources", {}).get("cpuIdle") for c in doc["containers"])
     where = "gen2 execution environment" + (" with cpu always allocated (unthrottled)" if always else "")
-    if sum(map(memory, doc["containers"])) < _size("512Mi"):
+    if total_memory(doc["containers"]) < quantity("512Mi"):
         text = f"Invalid value specified for memory. Total memory < 512 Mi is not supported with {where}."
         raise invalid(f"{field}.memory", text)
     if always and sum(map(cpus, doc["containers"])) < 1:
@@ -252,7 +249,7 @@ def _total(field: str, doc: Doc) -> None:
 
 def suits_second_generation(containers: list[Doc]) -> bool:
     """Whether containers have what the second generation of the execution environment needs at least."""
-    return sum(map(memory, containers)) >= _size("512Mi") and sum(map(cpus, containers)) >= 1
+    return total_memory(containers) >= quantity("512Mi") and sum(map(cpus, containers)) >= 1
 
 
 def cpus(container: Doc) -> float:
@@ -260,19 +257,9 @@ def cpus(container: Doc) -> float:
     return _cpu(container.get("resources", {}).get("limits", {}).get("cpu", "1"))
 
 
-def memory(container: Doc) -> float:
-    """A container's memory in bytes."""
-    return _size(container.get("resources", {}).get("limits", {}).get("memory", "512Mi"))
-
-
 def _cpu(text: str) -> float:
     found = _CPU.fullmatch(text)
     return float(found.group(1)) / (1000 if found.group(2) else 1) if found else 0
-
-
-def _size(text: str) -> float:
-    found = _MEMORY.fullmatch(text)
-    return float(found.group(1)) * _BYTES[found.group(2)] if found else 0
 
 
 def _probe(at: str, probe: Doc) -> None:
@@ -332,7 +319,7 @@ def _vpc_shape(kind: str, access: Doc | None) -> None:
             raise invalid(f"{kind}.vpc_access.network_interfaces[0]", "network or subnetwork must be specified.")
 
 
-def networks(app: Sandbox, project_id: str, location: str, access: Doc | None) -> frozenset[str]:
+def networks(app: Cloud, project_id: str, location: str, access: Doc | None) -> frozenset[str]:
     """VPC networks (store keys) that a vpcAccess attaches to.  Raises StartError where it cannot."""
     if not access:
         return frozenset()
@@ -375,7 +362,7 @@ def networks(app: Sandbox, project_id: str, location: str, access: Doc | None) -
     return frozenset({of})
 
 
-def _connector_network(app: Sandbox, project_id: str, location: str, text: str) -> str:
+def _connector_network(app: Cloud, project_id: str, location: str, text: str) -> str:
     key = _path(app, text, project_id, f"locations/{location}/connectors")
     found = app.store.peek("vpcaccess.connectors", key)
     if found is None or found.get("state") != "READY":
@@ -392,7 +379,7 @@ def _connector_network(app: Sandbox, project_id: str, location: str, text: str) 
     return _path(app, doc.get("network", ""), project_id, "global/networks")
 
 
-def _path(app: Sandbox, text: str, project_id: str, collection: str) -> str:
+def _path(app: Cloud, text: str, project_id: str, collection: str) -> str:
     """A store key from a short name, a path or a link."""
     if not text:
         return ""
@@ -406,7 +393,7 @@ def _path(app: Sandbox, text: str, project_id: str, collection: str) -> str:
     return text if text.startswith("projects/") else f"projects/{project_id}/{text}"
 
 
-def secret_problems(app: Sandbox, project_id: str, spec: Doc) -> None:
+def secret_problems(app: Cloud, project_id: str, spec: Doc) -> None:
     """Raise StartError where the service account cannot read a secret of the template."""
     found = secrets.problems(app, project_id, spec, spec["serviceAccount"])
     if found:

@@ -13,25 +13,23 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from gcp_sandbox import projects
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.exchange import is_secure
-from gcp_sandbox.iam import project_resource
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.exchange import is_secure
+from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.services.run import checks, names
 from gcp_sandbox.services.run.fleet import NoInstance, fleet, workload
-from gcp_sandbox.services.run.output import Output
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.run.instance import Instance
+from gcp_sandbox.services.run.plane.instance import Instance
+from gcp_sandbox.services.run.plane.output import Output
 
 Doc = dict[str, Any]
 LIMIT = 32 * 1024 * 1024
@@ -136,7 +134,7 @@ def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
     )
 
 
-def _note(app: Sandbox, revision_key: str, revision: Doc, status: int) -> None:
+def _note(app: Cloud, revision_key: str, revision: Doc, status: int) -> None:
     """Write why no instance took a request to the service's log."""
     load = workload(app, revision_key, revision)
     text = (
@@ -154,7 +152,7 @@ def _escape(text: str) -> str:
 
 
 async def serve(
-    app: Sandbox,
+    app: Cloud,
     request: web.BaseRequest,
     service_key: str,
     *,
@@ -215,7 +213,7 @@ def _enters(ingress: str, via: str) -> bool:
     return True
 
 
-def _allowed(app: Sandbox, service_key: str, caller: Principal | None) -> bool:
+def _allowed(app: Cloud, service_key: str, caller: Principal | None) -> bool:
     project = names.parts(service_key)["projects"]
     resource = f"//run.googleapis.com/{service_key}"
     return app.iam.allows(caller, "run.routes.invoke", project_resource(project), resource)
@@ -230,7 +228,7 @@ def _token(request: web.BaseRequest) -> tuple[str, str]:
     return "", ""
 
 
-def _caller(app: Sandbox, doc: Doc, token: str) -> Principal | None:
+def _caller(app: Cloud, doc: Doc, token: str) -> Principal | None:
     """The account of an ID token that is meant for this service."""
     claims = app.tokens.check_id_token(token)
     if claims is None or "email" not in claims:
@@ -304,7 +302,7 @@ async def _body(request: web.BaseRequest, limit: int | None) -> AsyncIterator[by
 
 
 async def _forward(
-    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str], http2: bool
+    app: Cloud, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str], http2: bool
 ) -> web.StreamResponse:
     data = _body(request, None if http2 else LIMIT) if request.can_read_body else None
     if request.headers.get("Expect", "").lower() == "100-continue":
@@ -358,7 +356,7 @@ async def _forward(
 
 
 def _ask(
-    app: Sandbox,
+    app: Cloud,
     request: web.BaseRequest,
     instance: Instance,
     headers: CIMultiDict[str],
@@ -368,7 +366,7 @@ def _ask(
     """The container's answer, in the protocol that its port is named after."""
     port, path = instance.workload.port, request.raw_path
     if http2:
-        from gcp_sandbox.services.run import h2c  # few containers want it
+        from gcp_sandbox.services.run.plane import h2c  # few containers want it
 
         return h2c.request(request.method, instance.address, port, path, headers, data)
     url = URL(f"http://{instance.address}:{port}{path}", encoded=True)
@@ -376,7 +374,7 @@ def _ask(
 
 
 async def _websocket(
-    app: Sandbox, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str]
+    app: Cloud, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
     protocols = tuple(p.strip() for p in headers.pop("Sec-WebSocket-Protocol", "").split(",") if p.strip())
     for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
@@ -431,7 +429,7 @@ def _begin(upstream: Any) -> web.StreamResponse:
 _hosts: dict[str, str] = {}
 
 
-def service_of_host(app: Sandbox, host: str) -> tuple[str, str]:
+def service_of_host(app: Cloud, host: str) -> tuple[str, str]:
     """(service's store key, traffic tag) of a run.app host name; empty where there is none."""
     tag, mark, rest = host.partition("---")
     if not mark:
@@ -448,7 +446,7 @@ def service_of_host(app: Sandbox, host: str) -> tuple[str, str]:
     return key, tag
 
 
-async def run_app(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def run_app(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """A request to a service's own URL."""
     key, tag = service_of_host(app, (request.host or "").split(":")[0].lower())
     doc = app.store.peek("run.services", key) if key else None

@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from gcp_sandbox.services.run import checks, probes
+from gcp_sandbox.services.run import checks
+from gcp_sandbox.services.run.plane import probes
 
 Doc = dict[str, Any]
 LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"

@@ -11,17 +11,16 @@ import contextlib
 import logging
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.run import checks, names
-from gcp_sandbox.services.run.instance import Instance, Instances, StartError, Workload
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.run.plane.instance import Instance, Instances
+from gcp_sandbox.services.run.plane.workload import StartError, Workload
 
 _log = logging.getLogger("gcp_sandbox.run")
 Doc = dict[str, Any]
@@ -38,14 +37,14 @@ class NoInstance(Exception):
         self.status = status
 
 
-def log_file(app: Sandbox, key: str) -> Path:
+def log_file(app: Cloud, key: str) -> Path:
     """The file with the output of a service or job (resource name)."""
     name = names.parts(key)
     short = name.get("services") or name["jobs"]
     return app.folder / "logs" / "run" / f"{name['projects']}.{name['locations']}.{short}.log"
 
 
-def workload(app: Sandbox, revision_key: str, revision: Doc) -> Workload:
+def workload(app: Cloud, revision_key: str, revision: Doc) -> Workload:
     """What an instance of a revision runs.  Raises StartError."""
     name = names.parts(revision_key)
     project = projects.find(app, name["projects"])
@@ -224,7 +223,7 @@ class Pool:
 class Fleet:
     """All pools of a sandbox."""
 
-    def __init__(self, app: Sandbox) -> None:
+    def __init__(self, app: Cloud) -> None:
         self.app = app
         self.instances = Instances(app)
         self.locks: collections.defaultdict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
@@ -279,10 +278,10 @@ class Fleet:
             self._session = None
 
 
-_fleets: weakref.WeakKeyDictionary[Sandbox, Fleet] = weakref.WeakKeyDictionary()
+_fleets: weakref.WeakKeyDictionary[Cloud, Fleet] = weakref.WeakKeyDictionary()
 
 
-def fleet(app: Sandbox) -> Fleet:
+def fleet(app: Cloud) -> Fleet:
     """The fleet of a sandbox."""
     if app not in _fleets:
         _fleets[app] = Fleet(app)

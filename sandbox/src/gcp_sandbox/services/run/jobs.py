@@ -9,21 +9,20 @@ import asyncio
 import copy
 import uuid
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import RPC_CODES, ApiError
-from gcp_sandbox.operations import Operation, now
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import RPC_CODES, ApiError
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.run import checks, defaults, names
 from gcp_sandbox.services.run import resources as common
 from gcp_sandbox.services.run.fleet import fleet, log_file
-from gcp_sandbox.services.run.instance import Instance, StartError, Workload
+from gcp_sandbox.services.run.plane.instance import Instance
+from gcp_sandbox.services.run.plane.workload import StartError, Workload
 from gcp_sandbox.services.run.resources import DONE, FAILED, PENDING, RECONCILING, SERVICE, condition
 from gcp_sandbox.services.run.revisions import removal
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.service import Call
 
 Doc = dict[str, Any]
 _BASE = "run.projects.locations.jobs"
@@ -107,7 +106,7 @@ def patch(call: Call) -> Operation:
 
 
 @SERVICE.action("reconcile-job")
-async def reconcile(app: Sandbox, op: Doc) -> Doc | None:
+async def reconcile(app: Cloud, op: Doc) -> Doc | None:
     """Check what a job's tasks will need."""
     name = op["args"]["name"]
     doc = app.store.get("run.jobs", name)
@@ -135,7 +134,7 @@ async def reconcile(app: Sandbox, op: Doc) -> Doc | None:
     return op["metadata"]
 
 
-def _check(app: Sandbox, name: str, template: Doc) -> None:
+def _check(app: Cloud, name: str, template: Doc) -> None:
     part = names.parts(name)
     for container in template["containers"]:
         if fleet(app).instances.images.lookup(container["image"]) is None:
@@ -170,7 +169,7 @@ def delete(call: Call) -> Operation:
 
 
 @SERVICE.action("delete-job")
-async def finish_delete(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_delete(app: Cloud, op: Doc) -> Doc | None:
     """Stop a job's executions and forget it."""
     name = op["args"]["name"]
     doc = app.store.get("run.jobs", name)
@@ -262,7 +261,7 @@ def _execution(call: Call, job: Doc, overrides: Doc) -> Doc:
 
 
 @SERVICE.action("execute")
-async def execute(app: Sandbox, op: Doc) -> Doc | None:
+async def execute(app: Cloud, op: Doc) -> Doc | None:
     """Run an execution's tasks, parallelism at a time, each with its retries."""
     key = op["args"]["name"]
     doc = app.store.get("run.executions", key)
@@ -307,7 +306,7 @@ async def execute(app: Sandbox, op: Doc) -> Doc | None:
     return op["metadata"]
 
 
-def _note(app: Sandbox, key: str, **fields: Any) -> Doc | None:
+def _note(app: Cloud, key: str, **fields: Any) -> Doc | None:
     """Change fields of an execution, counts (as text "+1", "-1") among them."""
     doc = app.store.get("run.executions", key)
     if doc is None:
@@ -318,7 +317,7 @@ def _note(app: Sandbox, key: str, **fields: Any) -> Doc | None:
     return app.store.put("run.executions", key, doc)
 
 
-def _finish(app: Sandbox, doc: Doc, failures: list[str]) -> None:
+def _finish(app: Cloud, doc: Doc, failures: list[str]) -> None:
     doc.pop("reconciling", None)
     doc["completionTime"] = doc["updateTime"] = now()
     doc["observedGeneration"], doc["runningCount"] = doc["generation"], 0
@@ -348,7 +347,7 @@ def _elapsed(start: str, end: str) -> str:
     return (f"{int(seconds // 60)}m" if seconds >= 60 else "") + f"{seconds % 60:.2f}s"
 
 
-async def _task(app: Sandbox, key: str, index: int) -> str:
+async def _task(app: Cloud, key: str, index: int) -> str:
     """Run one task to its end; returns why it failed, or ""."""
     execution = app.store.get("run.executions", key)
     if execution is None or execution.get("_cancel"):
@@ -420,7 +419,7 @@ def _result(failure: str, status: int) -> Doc:
     return out | ({"exitCode": status} if status else {})
 
 
-async def _attempt(app: Sandbox, key: str, execution: Doc, index: int, attempt: int) -> tuple[str, int]:
+async def _attempt(app: Cloud, key: str, execution: Doc, index: int, attempt: int) -> tuple[str, int]:
     """Run one attempt of a task; returns (why it failed or "", exit status)."""
     part = names.parts(key)
     project = projects.find(app, part["projects"])
@@ -498,7 +497,7 @@ def cancel(call: Call) -> Operation:
 
 
 @SERVICE.action("cancel")
-async def finish_cancel(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_cancel(app: Cloud, op: Doc) -> Doc | None:
     """Wait until a cancelled execution has ended."""
     key = op["args"]["name"]
     while (doc := app.store.get("run.executions", key)) and not doc.get("completionTime"):
@@ -522,13 +521,13 @@ def delete_execution(call: Call) -> Operation:
 
 
 @SERVICE.action("delete-execution")
-async def finish_delete_execution(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_delete_execution(app: Cloud, op: Doc) -> Doc | None:
     """Forget an execution, which ends it."""
     _forget(app, op["args"]["name"])
     return op["metadata"]
 
 
-def _forget(app: Sandbox, key: str) -> None:
+def _forget(app: Cloud, key: str) -> None:
     for name, _ in app.store.list("run.tasks", f"{key}/tasks/"):
         app.store.delete("run.tasks", name)
     app.store.delete("run.executions", key)

@@ -6,20 +6,17 @@ import asyncio
 import copy
 import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import policies
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, now, render
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Service
+from gcp_sandbox.core import policies
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.run import checks, names
 
-if TYPE_CHECKING:
-    from gcp_sandbox.service import Call
-
 Doc = dict[str, Any]
-SERVICE = Service("run", "v2", "v1")
+SERVICE = Service("run", "v2", "v1", resource_type="run.googleapis.com/Service")
 DONE, FAILED, PENDING = "CONDITION_SUCCEEDED", "CONDITION_FAILED", "CONDITION_PENDING"
 RECONCILING = "CONDITION_RECONCILING"
 _MAPS = {"labels", "annotations", "limits", "nodeSelector"}
@@ -222,7 +219,7 @@ async def settled(call: Call, op: Operation, row: str) -> Doc | Operation:
         if latest is None:
             break
         if latest["status"] == "DONE":
-            return render(Operation(latest | {"status": "RUNNING"}), SERVICE.host)
+            return call.app.operations.render(Operation(latest | {"status": "RUNNING"}), SERVICE.host)
     return op
 
 
@@ -280,7 +277,7 @@ def list_operations(call: Call) -> Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations/list"""
     scope = key(call)
     found = call.app.operations.all(service="run", scope=scope)
-    return page(call, "operations", [render(op, SERVICE.host) for op in found])
+    return page(call, "operations", [call.app.operations.render(op, SERVICE.host) for op in found])
 
 
 @SERVICE.method("run.projects.locations.operations.delete", permission="run.operations.delete")

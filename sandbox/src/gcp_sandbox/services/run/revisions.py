@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, now
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.run import checks, defaults, names
 from gcp_sandbox.services.run import resources as common
 from gcp_sandbox.services.run.fleet import fleet
-from gcp_sandbox.services.run.instance import StartError
+from gcp_sandbox.services.run.plane.workload import StartError
 from gcp_sandbox.services.run.resources import DONE, FAILED, PENDING, SERVICE, condition
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.service import Call
 
 Doc = dict[str, Any]
 _BASE = "run.projects.locations.services"
@@ -181,14 +179,14 @@ def _revision(call: Call, doc: Doc, key: str) -> Doc:
 
 
 @SERVICE.action("unchanged")
-async def unchanged(app: Sandbox, op: Doc) -> Doc | None:
+async def unchanged(app: Cloud, op: Doc) -> Doc | None:
     """An update that changes nothing."""
     doc = app.store.peek(f"run.{op['args']['kind'].lower()}s", op["args"]["name"])
     return names.public(doc, op["args"]["kind"]) if doc else None
 
 
 @SERVICE.action("reconcile")
-async def reconcile(app: Sandbox, op: Doc) -> Doc | None:
+async def reconcile(app: Cloud, op: Doc) -> Doc | None:
     """Bring a service to its declared state: its new revision ready, then the traffic routed."""
     args = op["args"]
     async with fleet(app).locks[args["name"]]:
@@ -240,7 +238,7 @@ def _settle(doc: Doc, error: StartError | None) -> None:
     doc["updateTime"] = now()
 
 
-async def _make_ready(app: Sandbox, key: str) -> None:
+async def _make_ready(app: Cloud, key: str) -> None:
     revision = app.store.get("run.revisions", key)
     if revision is None:
         raise StartError("The revision was deleted.")
@@ -279,7 +277,7 @@ async def _make_ready(app: Sandbox, key: str) -> None:
         raise error
 
 
-def _statuses(app: Sandbox, revision: Doc) -> list[Doc]:
+def _statuses(app: Cloud, revision: Doc) -> list[Doc]:
     out = []
     for container in revision["containers"]:
         image = fleet(app).instances.images.lookup(container["image"])
@@ -289,7 +287,7 @@ def _statuses(app: Sandbox, revision: Doc) -> list[Doc]:
     return out
 
 
-def _route(app: Sandbox, doc: Doc) -> None:
+def _route(app: Cloud, doc: Doc) -> None:
     """Set where requests go, from the declared traffic.  Raises StartError."""
     routes, statuses = [], []
     for target in doc["traffic"]:
@@ -315,7 +313,7 @@ def _route(app: Sandbox, doc: Doc) -> None:
     doc["_routes"], doc["trafficStatuses"] = routes, statuses
 
 
-async def tidy(app: Sandbox, name: str) -> None:
+async def tidy(app: Cloud, name: str) -> None:
     """Keep instances of the revisions that get traffic, stop all others."""
     doc = app.store.peek("run.services", name)
     wanted = {route["revision"] for route in doc.get("_routes", ())} if doc else set()
@@ -374,7 +372,7 @@ def removal(call: Call, doc: Doc) -> Doc:
 
 
 @SERVICE.action("delete")
-async def finish_delete(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_delete(app: Cloud, op: Doc) -> Doc | None:
     """Stop a service's instances and forget it."""
     name = op["args"]["name"]
     async with fleet(app).locks[name]:
@@ -432,7 +430,7 @@ def delete_revision(call: Call) -> Operation:
 
 
 @SERVICE.action("delete-revision")
-async def finish_delete_revision(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_delete_revision(app: Cloud, op: Doc) -> Doc | None:
     """Forget a revision."""
     await fleet(app).retire(op["args"]["name"])
     app.store.delete("run.revisions", op["args"]["name"])

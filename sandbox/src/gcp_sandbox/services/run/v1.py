@@ -6,17 +6,15 @@ https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services.  Polici
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.operations import Operation, render
-from gcp_sandbox.paging import page
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.run import names, revisions, v1_fields, v1_views
 from gcp_sandbox.services.run import resources as common
 from gcp_sandbox.services.run import v1_calls as v1
 from gcp_sandbox.services.run.resources import SERVICE
-
-if TYPE_CHECKING:
-    from gcp_sandbox.service import Call
 
 Doc = dict[str, Any]
 _OPERATIONS = "run.projects.locations.operations"
@@ -128,7 +126,7 @@ def list_locations(call: Call) -> Doc:
 
 def _shown(call: Call, op: Operation) -> Doc:
     """An operation with its resource as v1 shows it, where v1 has that kind of resource."""
-    out = render(op, SERVICE.host)
+    out = call.app.operations.render(op, SERVICE.host)
     for field in ("metadata", "response"):
         body = out.get(field) or {}
         kind = str(body.get("@type", "")).rpartition(".")[2]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from gcp_sandbox.errors import ApiError, bad_request
+from gcp_sandbox.core.errors import ApiError, bad_request
 from gcp_sandbox.services.run import checks
 
 Doc = dict[str, Any]

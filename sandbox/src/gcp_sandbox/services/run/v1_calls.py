@@ -10,18 +10,16 @@ import base64
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError, error_info
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.operations import Operation
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.errors import ApiError, error_info
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.service import Call, Handler
 from gcp_sandbox.services.run import checks, v1_views
 from gcp_sandbox.services.run import resources as common
 from gcp_sandbox.services.run.v1_annotations import invalid
-
-if TYPE_CHECKING:
-    from gcp_sandbox.service import Call, Handler
 
 Doc = dict[str, Any]
 _HOST = "-run.googleapis.com"
@@ -133,7 +131,7 @@ def dry(call: Call) -> bool:
 
 def as_v2(call: Call, verb: str, params: Doc, body: Doc | None = None) -> Call:
     """The v2 call that a v1 call comes to ("services.patch")."""
-    api = call.app.api("run", "v2")
+    api = call.service.api("v2")
     asked = api.methods[f"run.projects.locations.{verb}"]
     params = params | ({"validateOnly": True} if dry(call) else {})
     return dataclasses.replace(call, method=asked, params=params, body=api.body(asked, body or {}))

@@ -10,8 +10,9 @@ import json
 import re
 from typing import Any
 
-from gcp_sandbox.services.run import checks, defaults, probes
+from gcp_sandbox.services.run import checks, defaults
 from gcp_sandbox.services.run import v1_annotations as notes
+from gcp_sandbox.services.run.plane import probes
 
 Doc = dict[str, Any]
 _CONTAINER = ("name", "image", "command", "args", "workingDir", "baseImageUri")

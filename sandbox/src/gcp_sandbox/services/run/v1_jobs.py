@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.run import jobs, v1_fields
 from gcp_sandbox.services.run import v1_calls as v1
-
-if TYPE_CHECKING:
-    from gcp_sandbox.service import Call
 
 Doc = dict[str, Any]
 

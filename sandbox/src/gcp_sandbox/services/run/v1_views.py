@@ -9,15 +9,13 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.run import defaults, names, v1_fields
 from gcp_sandbox.services.run import v1_annotations as notes
 from gcp_sandbox.services.run.resources import DONE, FAILED
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
 SERVING, RUN = "serving.knative.dev/v1", "run.googleapis.com/v1"
@@ -57,7 +55,7 @@ def conditions(found: list[Doc]) -> list[Doc]:
 class Views:
     """The views of one project's resources."""
 
-    def __init__(self, app: Sandbox, project: Doc) -> None:
+    def __init__(self, app: Cloud, project: Doc) -> None:
         self._app, self._number = app, project["projectNumber"]
         self._own = frozenset({project["projectId"], project["projectNumber"]})
 
@@ -323,7 +321,7 @@ class Views:
         return {"metadata": meta, "spec": v1_fields.task_spec(doc, {}, self._own), "status": status}
 
 
-def views(app: Sandbox, project_id: str) -> Views:
+def views(app: Cloud, project_id: str) -> Views:
     """The views of a project's resources."""
     project = projects.find(app, project_id)
     assert project is not None

@@ -10,24 +10,30 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import policies, projects
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError, error_info
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.operations import now
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Handler, Service
+from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError, error_info
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Handler, Service
 from gcp_sandbox.services.secretmanager import replication
 from gcp_sandbox.services.secretmanager.checksum import crc32c
 from gcp_sandbox.services.secretmanager.locations import LOCATIONS
 
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-
 Doc = dict[str, Any]
-SERVICE = Service("secretmanager", "v1")
+
+
+def _denied(call: Call, permission: str, shown: str) -> ApiError:
+    text = f"Permission '{permission}' denied for resource '{shown}' (or it may not exist)."
+    details = [error_info("IAM_PERMISSION_DENIED", call.service.host, permission=permission, resource=shown)]
+    return ApiError(403, text, details=details)
+
+
+SERVICE = Service("secretmanager", "v1", resource_type="secretmanager.googleapis.com/Secret", denied=_denied)
 SECRETS, VERSIONS = "secretmanager.secrets", "secretmanager.versions"
 PAYLOAD_MAX = 64 * 1024
 _CENTURY = 100 * 365 * 24 * 3600  # seconds
@@ -104,7 +110,7 @@ def _permit(call: Call, permission: str) -> None:
 # -- secrets ---------------------------------------------------------------------
 
 
-def _read(app: Sandbox, project: Doc, key: str) -> Doc:
+def _read(app: Cloud, project: Doc, key: str) -> Doc:
     """The document (for reading) of a secret.  Raises ApiError 404."""
     doc = app.store.peek(SECRETS, key)
     if doc is not None and "expireTime" in doc and _time(doc["expireTime"], "expire_time") <= datetime.now(UTC):
@@ -122,7 +128,7 @@ def _secret(call: Call) -> tuple[str, Doc]:
     return key, _read(call.app, call.project, key)
 
 
-def _forget(app: Sandbox, key: str) -> None:
+def _forget(app: Cloud, key: str) -> None:
     with app.store.atomic():
         app.store.delete(SECRETS, key)
         for version, _ in app.store.list(VERSIONS, key + "/versions/"):
@@ -290,12 +296,12 @@ for _collection in ("secretmanager.projects.secrets", "secretmanager.projects.lo
 # -- versions --------------------------------------------------------------------
 
 
-def _versions(app: Sandbox, key: str) -> list[tuple[str, Doc]]:
+def _versions(app: Cloud, key: str) -> list[tuple[str, Doc]]:
     found = app.store.list(VERSIONS, key + "/versions/")
     return sorted(found, key=lambda pair: int(pair[0].rpartition("/")[2]), reverse=True)
 
 
-def _find(app: Sandbox, project: Doc, name: str) -> tuple[str, Doc]:
+def _find(app: Cloud, project: Doc, name: str) -> tuple[str, Doc]:
     """Store key and document (for reading) of a version by number, alias or latest.  Raises ApiError 404."""
     secret, _, version = name.partition("/versions/")
     key = re.sub("^projects/[^/]+", f"projects/{project['projectId']}", secret)
@@ -362,7 +368,7 @@ def list_versions(call: Call) -> Doc:
     )
 
 
-def _content(app: Sandbox, project: Doc, name: str) -> tuple[str, bytes]:
+def _content(app: Cloud, project: Doc, name: str) -> tuple[str, bytes]:
     key, doc = _find(app, project, name)
     if doc["state"] != "ENABLED":
         raise _precondition(f"Secret Version [{_public(project, key)}] is in {doc['state']} state.")
@@ -377,7 +383,7 @@ def access_method(call: Call) -> Doc:
     return {"name": name, "payload": {"data": base64.b64encode(data).decode(), "dataCrc32c": str(crc32c(data))}}
 
 
-def access(app: Sandbox, principal: Principal, name: str) -> bytes:
+def access(app: Cloud, principal: Principal, name: str) -> bytes:
     """Content of ``projects/P/secrets/s/versions/V`` as an account reads it.  Raises ApiError as the API answers it."""
     found = re.fullmatch(r"projects/([^/]+)((?:/locations/[^/]+)?/secrets/[^/]+)/versions/[^/]+", name)
     project = projects.find(app, found.group(1)) if found else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.errors import ApiError
 
 Doc = dict[str, Any]
 _KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")

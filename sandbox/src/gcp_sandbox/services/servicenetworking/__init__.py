@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, compute_time, render
-from gcp_sandbox.service import Call, Service
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.services.compute.dialect import compute_time
 
 Doc = dict[str, Any]
 SERVICE = Service("servicenetworking", "v1")
@@ -26,13 +25,13 @@ _TYPE = "type.googleapis.com/google.cloud.servicenetworking.v1"
 _BASE = "https://www.googleapis.com/compute/v1/"
 
 
-def connected(app: Sandbox, network_key: str) -> bool:
+def connected(app: Cloud, network_key: str) -> bool:
     """Whether a network (key of compute.networks) has a private connection whose peering is ACTIVE."""
     doc = app.store.peek(KIND, f"{network_key}/{_PRODUCER}")
     return doc is not None and _peering(app, network_key) is not None
 
 
-def _peering(app: Sandbox, network_key: str) -> Doc | None:
+def _peering(app: Cloud, network_key: str) -> Doc | None:
     network = app.store.peek("compute.networks", network_key) or {}
     for peering in network.get("peerings", ()):
         if peering["name"] == PEERING and peering["state"] == "ACTIVE":
@@ -136,7 +135,7 @@ def _create(call: Call) -> Operation:
 
 
 @SERVICE.action("create")
-async def _do_create(app: Sandbox, op: Doc) -> Doc:
+async def _do_create(app: Cloud, op: Doc) -> Doc:
     key, names = op["args"]["key"], op["args"]["ranges"]
     doc = app.store.peek(KIND, f"{key}/{_PRODUCER}")
     # The producer's side holds its ranges even after the consumer has removed the peering.
@@ -166,11 +165,11 @@ def _patch(call: Call) -> Operation:
 
 
 @SERVICE.action("patch")
-async def _do_patch(app: Sandbox, op: Doc) -> Doc:
+async def _do_patch(app: Cloud, op: Doc) -> Doc:
     return _connect(app, op)
 
 
-def _connect(app: Sandbox, op: Doc) -> Doc:
+def _connect(app: Cloud, op: Doc) -> Doc:
     """Peer the network with the producer's, and note the connection."""
     key, names = op["args"]["key"], op["args"]["ranges"]
     network = app.store.get("compute.networks", key)
@@ -214,7 +213,7 @@ def _delete(call: Call) -> Operation:
 
 
 @SERVICE.action("delete")
-async def _do_delete(app: Sandbox, op: Doc) -> Doc:
+async def _do_delete(app: Cloud, op: Doc) -> Doc:
     key = op["args"]["key"]
     if users(app, key):
         text = (
@@ -232,7 +231,7 @@ async def _do_delete(app: Sandbox, op: Doc) -> Doc:
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 
-def users(app: Sandbox, network_key: str) -> list[str]:
+def users(app: Cloud, network_key: str) -> list[str]:
     """Keys of the SQL instances whose private address is in a network."""
     out = []
     for key, doc in app.store.list("sqladmin.instances"):
@@ -313,7 +312,7 @@ def _create_dns(call: Call) -> Operation:
 
 
 @SERVICE.action("createDns")
-async def _do_create_dns(app: Sandbox, op: Doc) -> Doc:
+async def _do_create_dns(app: Cloud, op: Doc) -> Doc:
     doc = app.store.put(_DNS, op["args"]["key"], op["args"]["doc"])
     return {"@type": f"{_TYPE}.PeeredDnsDomain", **doc}
 
@@ -327,7 +326,7 @@ def _delete_dns(call: Call) -> Operation:
 
 
 @SERVICE.action("deleteDns")
-async def _do_delete_dns(app: Sandbox, op: Doc) -> Doc:
+async def _do_delete_dns(app: Cloud, op: Doc) -> Doc:
     app.store.delete(_DNS, op["args"]["key"])
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
@@ -341,4 +340,4 @@ def _operation(call: Call) -> Doc:
     op = call.app.operations.get(found.group(1)) if found else None
     if op is None or op["service"] != SERVICE.name:
         raise ApiError(404, f"Operation '{call.params['name']}' was not found.")
-    return render(op, SERVICE.host)
+    return call.app.operations.render(op, SERVICE.host)

@@ -6,17 +6,15 @@ https://cloud.google.com/service-usage/docs/reference/rest
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError, error_info
-from gcp_sandbox.operations import Operation, render
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError, error_info
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.serviceusage import catalog
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
 SERVICE = Service("serviceusage", "v1", "v1beta1", always_enabled=True)
@@ -62,7 +60,7 @@ def _known(*services: str) -> None:
         )
 
 
-def _shown(app: Sandbox, project: Doc, service: str) -> Doc:
+def _shown(app: Cloud, project: Doc, service: str) -> Doc:
     on = projects.enabled(app, project["projectId"], service)
     return {
         "name": f"projects/{project['projectNumber']}/services/{service}",
@@ -178,7 +176,7 @@ def batch_enable(call: Call) -> Operation:
     return _start(call, "enableServices", services)
 
 
-def _owner(app: Sandbox, op: dict[str, Any]) -> Doc:
+def _owner(app: Cloud, op: dict[str, Any]) -> Doc:
     project = projects.find(app, op["project"])
     if project is None:
         raise ApiError(404, f"Project {op['project']} was not found.")
@@ -186,14 +184,14 @@ def _owner(app: Sandbox, op: dict[str, Any]) -> Doc:
 
 
 @SERVICE.action("enableService")
-async def _enable(app: Sandbox, op: dict[str, Any]) -> Doc:
+async def _enable(app: Cloud, op: dict[str, Any]) -> Doc:
     project, service = _owner(app, op), op["args"]["services"][0]
     catalog.enable(app, project, service)
     return {"@type": _TYPE + "EnableServiceResponse", "service": _shown(app, project, service)}
 
 
 @SERVICE.action("enableServices")
-async def _enable_all(app: Sandbox, op: dict[str, Any]) -> Doc:
+async def _enable_all(app: Cloud, op: dict[str, Any]) -> Doc:
     project = _owner(app, op)
     for service in op["args"]["services"]:
         catalog.enable(app, project, service)
@@ -237,7 +235,7 @@ def disable(call: Call) -> Operation:
     return _start(call, "disableService", [service, *active])
 
 
-def _active_dependents(app: Sandbox, project: Doc, service: str) -> list[str]:
+def _active_dependents(app: Cloud, project: Doc, service: str) -> list[str]:
     out: list[str] = []
     for other in catalog.dependents(service):
         if other not in out and projects.enabled(app, project["projectId"], other):
@@ -246,7 +244,7 @@ def _active_dependents(app: Sandbox, project: Doc, service: str) -> list[str]:
 
 
 @SERVICE.action("disableService")
-async def _disable(app: Sandbox, op: dict[str, Any]) -> Doc:
+async def _disable(app: Cloud, op: dict[str, Any]) -> Doc:
     project = _owner(app, op)
     for service in op["args"]["services"]:
         app.store.delete("serviceusage.enabled", f"{project['projectId']}/{service}")
@@ -275,10 +273,10 @@ def operation(call: Call) -> Doc:
     op = call.app.operations.get(re.sub(r"^acf\.p2-\d+-", "", name))
     if op is None or op["service"] != "serviceusage":
         raise ApiError(403, "Permission denied to get operation, or the operation does not exist.")
-    return render(op, SERVICE.host)
+    return call.app.operations.render(op, SERVICE.host)
 
 
 @SERVICE.method("serviceusage.operations.list")
 def operations(call: Call) -> Doc:
-    found = [render(op, SERVICE.host) for op in call.app.operations.all(service="serviceusage")]
+    found = [call.app.operations.render(op, SERVICE.host) for op in call.app.operations.all(service="serviceusage")]
     return page(call, "operations", found)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import discovery, projects
-from gcp_sandbox.iam import project_resource
+from gcp_sandbox.core import discovery, projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.services.iam import accounts
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 # Those that have no discovery document.
 _OTHERS = {
@@ -124,7 +122,7 @@ def agent_email(service: str, number: str) -> str:
     return f"service-{number}@{_DOMAINS.get(name, f'gcp-sa-{name}')}.iam.gserviceaccount.com"
 
 
-def identity(app: Sandbox, project: dict[str, Any], service: str) -> dict[str, str]:
+def identity(app: Cloud, project: dict[str, Any], service: str) -> dict[str, str]:
     """The service agent of an API in a project, created when it is not there: {email, uniqueId}."""
     email = agent_email(service, project["projectNumber"])
     new = not app.iam.known(email)
@@ -135,7 +133,7 @@ def identity(app: Sandbox, project: dict[str, Any], service: str) -> dict[str, s
     return {"email": email, "uniqueId": unique}
 
 
-def enable(app: Sandbox, project: dict[str, Any], service: str) -> None:
+def enable(app: Cloud, project: dict[str, Any], service: str) -> None:
     """Enable an API, those it needs, and create its agent where Google does so at once."""
     for needed in depends(service):
         if not projects.enabled(app, project["projectId"], needed):

@@ -5,25 +5,21 @@ https://cloud.google.com/sql/docs/postgres/admin-api/rest
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.sqladmin import backups, contents, copies, instances, others
 from gcp_sandbox.services.sqladmin.common import SERVICE
-from gcp_sandbox.services.sqladmin.plane import plane
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.sqladmin.plane.servers import plane
 
 __all__ = ["SERVICE", "backups", "contents", "copies", "instances", "others"]
 
 
 @SERVICE.starts
-async def start(app: Sandbox) -> None:
+async def start(app: Cloud) -> None:
     """Servers come back with their data."""
     await plane(app).start()
 
 
 @SERVICE.stops
-async def stop(app: Sandbox) -> None:
+async def stop(app: Cloud) -> None:
     """Servers end; what is written stays."""
     await plane(app).stop()

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import now
-from gcp_sandbox.service import Call
-from gcp_sandbox.services.sqladmin import common, postgres, refusals
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call
+from gcp_sandbox.services.sqladmin import common, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
-from gcp_sandbox.services.sqladmin.plane import KIND, plane, served
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.sqladmin.plane import postgres
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
 
 RUNS = "sqladmin.backupRuns"
 _INSIDE = ("sqladmin.users", "sqladmin.databases")
 
 
-def _file(app: Sandbox, uid: str, run: str) -> Path:
+def _file(app: Cloud, uid: str, run: str) -> Path:
     return app.folder / "sql" / uid / "backups" / f"{run}.sql"
 
 
@@ -72,7 +70,7 @@ def insert(call: Call) -> Doc:
 
 
 @SERVICE.action("backup")
-async def back_up(app: Sandbox, op: Doc) -> None:
+async def back_up(app: Cloud, op: Doc) -> None:
     """The backup is taken, with the records of what is inside."""
     doc, instance = app.store.get(RUNS, op["args"]["key"]), app.store.peek(KIND, op["args"]["instance"])
     if doc is None or instance is None:
@@ -88,12 +86,12 @@ async def back_up(app: Sandbox, op: Doc) -> None:
     app.store.put(RUNS, op["args"]["key"], doc | done)
 
 
-def inside(app: Sandbox, key: str) -> dict[str, dict[str, Doc]]:
+def inside(app: Cloud, key: str) -> dict[str, dict[str, Doc]]:
     """Records of the users and databases of an instance."""
     return {kind: dict(app.store.list(kind, f"{key}/")) for kind in _INSIDE}
 
 
-def put_inside(app: Sandbox, records: dict[str, dict[str, Doc]], source: str, key: str) -> None:
+def put_inside(app: Cloud, records: dict[str, dict[str, Doc]], source: str, key: str) -> None:
     """Give an instance the records of users and databases of another (source)."""
     with app.store.atomic():
         for kind in _INSIDE:
@@ -149,7 +147,7 @@ def restore(call: Call) -> Doc:
 
 
 @SERVICE.action("restore")
-async def put_back(app: Sandbox, op: Doc) -> None:
+async def put_back(app: Cloud, op: Doc) -> None:
     """The instance holds what the backup holds."""
     key = op["args"]["instance"]
     run, instance = app.store.peek(RUNS, op["args"]["run"]), app.store.peek(KIND, key)

@@ -5,12 +5,29 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gcp_sandbox.operations import Operation, render
-from gcp_sandbox.service import Call, Service
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.sqladmin import refusals
-from gcp_sandbox.services.sqladmin.plane import KIND
+from gcp_sandbox.services.sqladmin.dialect import SQL
+from gcp_sandbox.services.sqladmin.plane.servers import KIND
 
-SERVICE = Service("sqladmin", "v1", "v1beta4", family="legacy", dialect="sql", lenient_query=True)
+
+def _denied(call: Call, permission: str, shown: str) -> ApiError:
+    return ApiError(403, "The client is not authorized to make this request.", reason="notAuthorized")
+
+
+SERVICE = Service(
+    "sqladmin",
+    "v1",
+    "v1beta4",
+    short_name="sql",
+    family="legacy",
+    dialect=SQL,
+    lenient_query=True,
+    resource_type="sqladmin.googleapis.com/Instance",
+    denied=_denied,
+)
 Doc = dict[str, Any]
 
 
@@ -62,7 +79,7 @@ def shown(call: Call, doc: Any) -> Any:
 
 def answer(call: Call, operation: Operation) -> Doc:
     """An operation as the API answers it."""
-    return shown(call, render(operation, SERVICE.host))
+    return shown(call, call.app.operations.render(operation, SERVICE.host))
 
 
 def start(call: Call, verb: str, name: str, action: str, **kwargs: Any) -> Doc:

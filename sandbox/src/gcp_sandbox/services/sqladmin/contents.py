@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.service import Call
-from gcp_sandbox.services.sqladmin import common, defaults, postgres, refusals, users
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call
+from gcp_sandbox.services.sqladmin import common, defaults, refusals, users
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
-from gcp_sandbox.services.sqladmin.plane import KIND, owned, plane, served
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.sqladmin.plane import postgres
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, owned, plane, served
 
 DATABASES, USERS = "sqladmin.databases", "sqladmin.users"
 # MySQL's defaults that are not "<charset>_general_ci".
@@ -175,7 +173,7 @@ def _drop_failed(name: str, detail: str) -> ApiError:
 
 
 @SERVICE.action("database")
-async def change_database(app: Sandbox, op: Doc) -> None:
+async def change_database(app: Cloud, op: Doc) -> None:
     """A database is changed or dropped."""
     args = op["args"]
     instance = app.store.peek(KIND, args["instance"])

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import copy
 import secrets
-from typing import TYPE_CHECKING
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import now
-from gcp_sandbox.service import Call
-from gcp_sandbox.services.sqladmin import backups, certificates, common, instances, postgres, refusals
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call
+from gcp_sandbox.services.sqladmin import backups, certificates, common, instances, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
-from gcp_sandbox.services.sqladmin.plane import KIND, plane, served
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.sqladmin.plane import postgres
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
 
 
 @SERVICE.method("sql.instances.clone", permission="cloudsql.instances.clone")
@@ -56,7 +54,7 @@ def clone(call: Call) -> Doc:
 
 
 @SERVICE.action("clone")
-async def cloned(app: Sandbox, op: Doc) -> None:
+async def cloned(app: Cloud, op: Doc) -> None:
     """The clone is made, with all that the source holds."""
     key, source = op["args"]["key"], op["args"]["source"]
     doc = app.store.get(KIND, key)
@@ -106,7 +104,7 @@ def promote(call: Call) -> Doc:
 
 
 @SERVICE.action("promote")
-async def promoted(app: Sandbox, op: Doc) -> None:
+async def promoted(app: Cloud, op: Doc) -> None:
     """The replica becomes an instance of its own, with the primary's data of now."""
     key, source = op["args"]["key"], op["args"]["source"]
     doc = app.store.get(KIND, key)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import now
-from gcp_sandbox.service import Call
-from gcp_sandbox.services.sqladmin import certificates, common, defaults, postgres, refusals
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.service import Call
+from gcp_sandbox.services.sqladmin import certificates, common, defaults, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
-from gcp_sandbox.services.sqladmin.plane import KIND, plane, served
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.sqladmin.plane import postgres
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
 
 RESERVED = "sqladmin.reservedNames"
 _WEEK = 7 * 24 * 3600
@@ -137,7 +136,7 @@ def insert(call: Call) -> Doc:
     )
 
 
-def free(app: Sandbox, key: str) -> None:
+def free(app: Cloud, key: str) -> None:
     """Check that a name is neither in use nor reserved.  Raises ApiError 409."""
     if app.store.peek(KIND, key):
         raise refusals.exists(reserved=False)
@@ -187,7 +186,7 @@ def stamped(doc: Doc, version: int) -> None:
 
 
 @SERVICE.action("create")
-async def create(app: Sandbox, op: Doc) -> None:
+async def create(app: Cloud, op: Doc) -> None:
     """The instance is made: server, addresses, first user and database."""
     key = op["args"]["key"]
     doc = app.store.get(KIND, key)
@@ -284,7 +283,7 @@ def _update(call: Call, old: Doc, new: Doc) -> Doc:
 
 
 @SERVICE.action("update")
-async def apply(app: Sandbox, op: Doc) -> None:
+async def apply(app: Cloud, op: Doc) -> None:
     """The changed settings take effect."""
     key, new = op["args"]["key"], op["args"]["new"]
     old = app.store.get(KIND, key)
@@ -340,7 +339,7 @@ def failover(call: Call) -> Doc:
 
 
 @SERVICE.action("restart")
-async def again(app: Sandbox, op: Doc) -> None:
+async def again(app: Cloud, op: Doc) -> None:
     """The server ends and starts."""
     if app.store.peek(KIND, op["args"]["key"]):
         await plane(app).up(op["args"]["key"])
@@ -367,7 +366,7 @@ def delete(call: Call) -> Doc:
 
 
 @SERVICE.action("delete")
-async def gone(app: Sandbox, op: Doc) -> None:
+async def gone(app: Cloud, op: Doc) -> None:
     """The instance is gone; its name stays reserved."""
     key = op["args"]["key"]
     doc = app.store.get(KIND, key)

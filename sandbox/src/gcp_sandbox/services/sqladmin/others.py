@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.sqladmin import catalogue, certificates, common
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.sqladmin import catalogue, defaults
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 Doc = dict[str, Any]
 _LEARN = "Learn more at https://cloud.google.com/sql/docs/{}/create-instance#machine-types."
@@ -63,7 +61,7 @@ def name(project_id: str, text: str) -> None:
         raise invalid(f"instance name ({text}).")
 
 
-def instance(app: Sandbox, doc: Doc, old: Doc | None = None) -> None:
+def instance(app: Cloud, doc: Doc, old: Doc | None = None) -> None:
     """Check a record with its settings filled in; old: what it replaces.  Raises ApiError 400."""
     if doc["region"] not in defaults.REGIONS:
         raise invalid(f"Invalid value for region: {doc['region']}.")
@@ -182,7 +180,7 @@ def _flags(version: str, settings: Doc) -> None:
             raise ApiError(400, "Value requested is not valid.", reason="invalidFlagValue")
 
 
-def _addresses(app: Sandbox, doc: Doc, old: Doc | None) -> None:
+def _addresses(app: Cloud, doc: Doc, old: Doc | None) -> None:
     config = doc["settings"]["ipConfiguration"]
     for entry in config["authorizedNetworks"]:
         try:
@@ -234,7 +232,7 @@ def _too_weak(instance: Doc, user: str, text: str) -> str:
     return ""
 
 
-def private_network(app: Sandbox, doc: Doc, link: str) -> None:
+def private_network(app: Cloud, doc: Doc, link: str) -> None:
     """Check that a network is there and peered with Google's services."""
     from gcp_sandbox.services import servicenetworking
 

@@ -5,7 +5,7 @@ https://cloud.google.com/sql/docs/postgres/users
 
 from __future__ import annotations
 
-from gcp_sandbox.services.sqladmin.postgres import identifier, literal
+from gcp_sandbox.services.sqladmin.plane.postgres import identifier, literal
 
 _LIKE_SUPERUSER = "LOGIN CREATEDB CREATEROLE IN ROLE cloudsqlsuperuser"
 

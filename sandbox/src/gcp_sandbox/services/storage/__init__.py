@@ -5,8 +5,7 @@ https://cloud.google.com/storage/docs/json_api, https://cloud.google.com/storage
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.storage import (
     access,
     buckets,
@@ -20,9 +19,6 @@ from gcp_sandbox.services.storage import (
     xmlapi,
 )
 from gcp_sandbox.services.storage.common import SERVICE
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 __all__ = [
     "SERVICE",
@@ -40,7 +36,7 @@ __all__ = [
 ]
 
 
-def setup(app: Sandbox) -> None:
+def setup(app: Cloud) -> None:
     """Let the XML API fail in XML."""
     for host in ("storage.googleapis.com", "*.storage.googleapis.com"):
         app.fault_pages[host] = xmlapi.fault_page

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import KIND as POLICIES
-from gcp_sandbox.policies import shown as policy_shown
-from gcp_sandbox.roles import role_has
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import KIND as POLICIES
+from gcp_sandbox.core.policies import shown as policy_shown
+from gcp_sandbox.core.roles import role_has
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import common, objects
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name, require
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 TEAMS = {"owners": "projectOwner", "editors": "projectEditor", "viewers": "projectViewer"}
 OBJECT_ROLES = {"OWNER": "roles/storage.legacyObjectOwner", "READER": "roles/storage.legacyObjectReader"}
@@ -69,7 +67,7 @@ def first_bindings(bucket: Doc) -> list[Doc]:
     return out
 
 
-def switched(app: Sandbox, bucket: Doc) -> None:
+def switched(app: Cloud, bucket: Doc) -> None:
     """Uniform access was switched: the default list of objects turns into bindings, or back."""
     policy = app.iam.policy(full_name(bucket["name"]))
     bindings = policy.get("bindings", [])
@@ -117,7 +115,7 @@ def replace_policy(call: Call, bucket: Doc, name: str) -> Doc:
         if _EVERYBODY & set(binding.get("members", [])) and prevented(bucket):
             raise public_refused()
     try:
-        call.app.iam.check(call, full_name(bucket["name"]), policy)
+        call.app.iam.check(full_name(bucket["name"]), policy)
     except ApiError as error:
         raise common.invalid(error.message) from None
     # Some clients write base64 with the letters for URLs.
@@ -262,7 +260,7 @@ def list_of(bucket: Doc, doc: Doc | None) -> list[Doc] | None:
     return [_entry(bucket, e["entity"], e["role"], of="object", where=doc["name"]) for e in bucket["defaultObjectAcl"]]
 
 
-def acl_allows(app: Sandbox, principal: Principal, permission: str, bucket: Doc, acl: list[Doc]) -> bool:
+def acl_allows(app: Cloud, principal: Principal, permission: str, bucket: Doc, acl: list[Doc]) -> bool:
     """Whether an object's list gives a caller a permission."""
     return any(
         role_has(OBJECT_ROLES.get(entry["role"], ""), permission) and _is(app, principal, bucket, entry["entity"])
@@ -270,7 +268,7 @@ def acl_allows(app: Sandbox, principal: Principal, permission: str, bucket: Doc,
     )
 
 
-def _is(app: Sandbox, principal: Principal, bucket: Doc, entity: str) -> bool:
+def _is(app: Cloud, principal: Principal, bucket: Doc, entity: str) -> bool:
     if entity == "allUsers" or entity == "allAuthenticatedUsers" and principal.email:
         return not prevented(bucket)
     kind, _, rest = entity.partition("-")
@@ -352,7 +350,7 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
         save(call, doc)
 
 
-def _synchronise(app: Sandbox, bucket: Doc) -> None:
+def _synchronise(app: Cloud, bucket: Doc) -> None:
     """A bucket's list and the legacy roles of its policy are one thing seen two ways."""
     members: dict[str, list[str]] = {}
     for entry in bucket["acl"]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.service import Call
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import access, common, deleted, folders, locations, notifications
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name, require
 from gcp_sandbox.services.storage.objects import Objects, etag, generation, moment

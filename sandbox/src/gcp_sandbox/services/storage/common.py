@@ -6,16 +6,14 @@ https://cloud.google.com/storage/docs/json_api/v1/status-codes
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.service import Call, Service
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 BUCKETS = "storage.buckets"
@@ -33,11 +31,23 @@ def _project_of(call: Call) -> str | None:
     return name if projects.find(call.app, name) else None
 
 
-SERVICE = Service("storage", "v1", family="legacy", lenient=True, anonymous=True)
+def _denied(call: Call, permission: str, shown: str) -> ApiError:
+    return denied(call.principal, permission)
+
+
+SERVICE = Service(
+    "storage",
+    "v1",
+    family="legacy",
+    lenient=True,
+    anonymous=True,
+    resource_type="storage.googleapis.com/Bucket",
+    denied=_denied,
+)
 SERVICE.project_of = _project_of
 
 
-def who_pays(app: Sandbox, principal: Principal, bucket: Doc, payer: str | None) -> None:
+def who_pays(app: Cloud, principal: Principal, bucket: Doc, payer: str | None) -> None:
     """Refuse a request to a bucket whose requesters pay, unless it names who does or its own project may be billed.
 
     https://cloud.google.com/storage/docs/requester-pays#requirements
@@ -110,7 +120,7 @@ class NotModified(Exception):
 
 
 def allows(
-    app: Sandbox,
+    app: Cloud,
     principal: Principal,
     permission: str,
     bucket: Doc,
@@ -139,7 +149,7 @@ def allows(
 
 
 def require(
-    app: Sandbox,
+    app: Cloud,
     principal: Principal,
     permission: str,
     bucket: Doc,
@@ -174,7 +184,7 @@ def denied(principal: Principal, permission: str) -> ApiError:
     )
 
 
-def bucket_of(app: Sandbox, name: str) -> Doc:
+def bucket_of(app: Cloud, name: str) -> Doc:
     """A bucket's record, for reading only.  Raises ApiError 404."""
     doc = app.store.peek(BUCKETS, name)
     if doc is None:

@@ -15,28 +15,26 @@ import shutil
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import google_crc32c
 from aiohttp import web
 
-from gcp_sandbox.errors import ApiError
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
 
 CHUNK = 1 << 18
 Chunks = AsyncIterator[bytes]
 
 
-def folder(app: Sandbox) -> Path:
+def folder(app: Cloud) -> Path:
     """Where the bytes are."""
     path = app.folder / "objects"
     path.mkdir(exist_ok=True)
     return path
 
 
-def path_of(app: Sandbox, blob: str) -> Path:
+def path_of(app: Cloud, blob: str) -> Path:
     """File of a blob id."""
     return folder(app) / blob[:2] / blob
 
@@ -56,7 +54,7 @@ def _delete(blob: Path) -> None:
 class Blob:
     """Bytes being written: a file, its size, and its checksums as they grow."""
 
-    def __init__(self, app: Sandbox, ident: str = "") -> None:
+    def __init__(self, app: Cloud, ident: str = "") -> None:
         self.id = ident or secrets.token_hex(16)
         self.path = path_of(app, self.id)
         self.path.parent.mkdir(exist_ok=True)
@@ -152,12 +150,12 @@ def _times(one: int, other: int) -> int:
     return product
 
 
-def remove(app: Sandbox, blob: str) -> None:
+def remove(app: Cloud, blob: str) -> None:
     """Delete a blob."""
     _delete(path_of(app, blob))
 
 
-def link(app: Sandbox, blob: str) -> str:
+def link(app: Cloud, blob: str) -> str:
     """Another blob with the same bytes, at no cost; returns its id."""
     ident = secrets.token_hex(16)
     target = path_of(app, ident)

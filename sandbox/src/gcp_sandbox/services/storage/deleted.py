@@ -5,16 +5,12 @@ https://cloud.google.com/storage/docs/use-soft-deleted-buckets
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import common
 from gcp_sandbox.services.storage.common import BUCKETS, Doc, full_name
 from gcp_sandbox.services.storage.objects import Objects, moment
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 KIND = "storage.softDeletedBuckets"
 
@@ -24,7 +20,7 @@ def kept_for(bucket: Doc) -> int:
     return int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
 
 
-def bury(app: Sandbox, bucket: Doc) -> None:
+def bury(app: Cloud, bucket: Doc) -> None:
     """Keep a bucket that is being deleted, where it has a soft delete policy."""
     seconds = kept_for(bucket)
     if seconds:
@@ -34,7 +30,7 @@ def bury(app: Sandbox, bucket: Doc) -> None:
         app.store.put(KIND, f"{bucket['name']}#{bucket['generation']}", kept)
 
 
-def of_project(app: Sandbox, project: str) -> list[Doc]:
+def of_project(app: Cloud, project: str) -> list[Doc]:
     """The softly deleted buckets of a project, by name; for reading only."""
     return [doc for _, doc in app.store.list(KIND) if doc["_project"] == project and doc["hardDeleteTime"] > moment()]
 
@@ -67,7 +63,7 @@ def restored(call: Call) -> Doc:
     return doc
 
 
-def purge(app: Sandbox) -> None:
+def purge(app: Cloud) -> None:
     """Delete for good what was softly deleted long enough ago."""
     for key, doc in app.store.list(KIND):
         if doc["hardDeleteTime"] <= moment():

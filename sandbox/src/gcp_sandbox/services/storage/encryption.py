@@ -10,7 +10,7 @@ import binascii
 import hashlib
 from collections.abc import Mapping
 
-from gcp_sandbox.errors import ApiError
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.storage.common import Doc
 
 OWN, SOURCE = "x-goog-encryption", "x-goog-copy-source-encryption"

@@ -6,18 +6,15 @@ https://cloud.google.com/storage/docs/folders-overview, https://cloud.google.com
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.operations import Operation, render
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.operations import LONGRUNNING, Operation
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import access, common, objects, upload
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, full_name, require
 from gcp_sandbox.services.storage.objects import Objects
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 _TYPE = "type.googleapis.com/google.storage.control.v2."
 _O = "storage.buckets.operations"
@@ -44,7 +41,7 @@ def _parents(name: str) -> Iterator[str]:
         yield "/".join(parts[:count]) + "/"
 
 
-def _put(app: Sandbox, bucket: Doc, of: str, name: str) -> Doc:
+def _put(app: Cloud, bucket: Doc, of: str, name: str) -> Doc:
     stamp = objects.moment()
     one = {"folders": "folder", "managedFolders": "managedFolder"}[of]
     doc = {
@@ -82,7 +79,7 @@ def _listed(call: Call, of: str, found: list[Doc]) -> Doc:
 # -- what other modules ask ------------------------------------------------
 
 
-def managed_above(app: Sandbox, bucket: Doc, name: str) -> list[str]:
+def managed_above(app: Cloud, bucket: Doc, name: str) -> list[str]:
     """Full names, for policies, of the managed folders that a name or prefix is in."""
     return [
         f"{full_name(bucket['name'])}/managedFolders/{key}"
@@ -91,7 +88,7 @@ def managed_above(app: Sandbox, bucket: Doc, name: str) -> list[str]:
     ]
 
 
-def ensure(app: Sandbox, bucket: Doc, name: str) -> None:
+def ensure(app: Cloud, bucket: Doc, name: str) -> None:
     """Make the folders that an object of a hierarchical bucket is in."""
     if hierarchical(bucket):
         for parent in _parents(name):
@@ -99,12 +96,12 @@ def ensure(app: Sandbox, bucket: Doc, name: str) -> None:
                 _put(app, bucket, "folders", parent)
 
 
-def empty(app: Sandbox, bucket: Doc) -> bool:
+def empty(app: Cloud, bucket: Doc) -> bool:
     """Whether a bucket has no folders of either kind."""
     return not any(app.store.list(kind(bucket, of)) for of in ("folders", "managedFolders"))
 
 
-def prefixes(app: Sandbox, bucket: Doc, prefix: str) -> list[str]:
+def prefixes(app: Cloud, bucket: Doc, prefix: str) -> list[str]:
     """Folders of either kind directly below a prefix, as a listing with a delimiter shows them."""
     names = {key for of in ("folders", "managedFolders") for key, _ in app.store.list(kind(bucket, of), prefix)}
     return sorted({name[: name.index("/", len(prefix)) + 1] for name in names if "/" in name[len(prefix) :]})
@@ -217,7 +214,7 @@ def started(call: Call, bucket: Doc, what: str, about: Doc, type_: str, response
 
 def shown(op: Operation | Doc) -> Doc:
     """An operation as this API answers it."""
-    out = render(Operation(op), SERVICE.host)
+    out = LONGRUNNING.render(Operation(op), SERVICE.host)
     _, _, _, bucket, _, ident = out["name"].split("/")
     link = f"https://www.googleapis.com/storage/v1/b/{bucket}/operations/{ident}"
     return {"kind": "storage#operation", "selfLink": link, "done": False} | out

@@ -9,16 +9,13 @@ import base64
 import binascii
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from aiohttp import BodyPartReader, web
 
-from gcp_sandbox.auth import Principal
+from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.services.storage import content, signed, upload, xmlapi
 from gcp_sandbox.services.storage.common import Doc
-
-if TYPE_CHECKING:
-    from gcp_sandbox.services.storage.xmlapi import Request
+from gcp_sandbox.services.storage.xmlapi import Request
 
 # Fields that a policy need not speak of.
 _FREE = {"policy", "x-goog-signature", "x-amz-signature", "file"}

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import base64
 import secrets
-from typing import TYPE_CHECKING
 
-from gcp_sandbox import projects
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
-from gcp_sandbox.service import Call
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import common, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 KIND = "storage.hmacKeys"
 _C = "storage.projects.hmacKeys"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
-def active(app: Sandbox, ident: str) -> Doc | None:
+def active(app: Cloud, ident: str) -> Doc | None:
     """The key of an access id, with its secret as _secret; None where it cannot be used."""
     doc = app.store.peek(KIND, ident)
     return doc if doc and doc["state"] == "ACTIVE" else None

@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.storage import content, deleted, parts, upload
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc
 from gcp_sandbox.services.storage.objects import Objects
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 _log = logging.getLogger("gcp_sandbox.storage")
 _EVERY = 3600.0
@@ -23,12 +21,12 @@ _SESSION_DAYS = 7
 
 
 @SERVICE.starts
-async def start(app: Sandbox) -> None:
+async def start(app: Cloud) -> None:
     """Look after all buckets, now and then every hour."""
     app.keep(asyncio.get_running_loop().create_task(_run(app)))
 
 
-async def _run(app: Sandbox) -> None:
+async def _run(app: Cloud) -> None:
     while True:
         await asyncio.sleep(_EVERY)
         try:
@@ -37,7 +35,7 @@ async def _run(app: Sandbox) -> None:
             _log.exception("lifecycle")
 
 
-def tend(app: Sandbox, now: datetime) -> None:
+def tend(app: Cloud, now: datetime) -> None:
     """Apply all rules as of a time."""
     for _, bucket in app.store.list(BUCKETS):
         found = Objects(app, bucket)
@@ -52,7 +50,7 @@ def tend(app: Sandbox, now: datetime) -> None:
             upload.forget(app, ident)
 
 
-def _apply(app: Sandbox, found: Objects, rule: Doc, now: datetime) -> None:
+def _apply(app: Cloud, found: Objects, rule: Doc, now: datetime) -> None:
     action, condition = rule["action"], rule["condition"]
     if action["type"] == "AbortIncompleteMultipartUpload":
         for ident, doc in app.store.list(parts.UPLOADS):

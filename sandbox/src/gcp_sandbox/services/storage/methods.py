@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import access, common, content, encryption, folders, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc, allows, bucket_of, require
 from gcp_sandbox.services.storage.objects import EDITABLE, Objects, shown

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import common, objects
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, require
 

@@ -5,7 +5,7 @@ https://cloud.google.com/storage/docs/json_api/v1/objectAccessControls, https://
 
 from __future__ import annotations
 
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import access, common, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of
 from gcp_sandbox.services.storage.methods import find

@@ -10,15 +10,13 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from gcp_sandbox.operations import now
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.operations import now
 from gcp_sandbox.services.storage import content
 from gcp_sandbox.services.storage.common import Doc
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 _last_generation = 0
 # What a client may set on an object.
@@ -56,7 +54,7 @@ def moment(later: float = 0) -> str:
 class Objects:
     """The objects of one bucket."""
 
-    def __init__(self, app: Sandbox, bucket: Doc) -> None:
+    def __init__(self, app: Cloud, bucket: Doc) -> None:
         self._app, self.bucket = app, bucket
         uid = bucket["_uid"]
         self._live, self._old, self._gone = (f"storage.{kind}:{uid}" for kind in ("objects", "noncurrent", "deleted"))

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import base64
 import secrets
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.storage import content, objects, upload, xmlapi
 from gcp_sandbox.services.storage.common import Doc, require
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.storage.xmlapi import Request
+from gcp_sandbox.services.storage.xmlapi import Request
 
 UPLOADS, PARTS = "storage.multipartUploads", "storage.parts"
 _LEAST = 5 * 1024 * 1024
@@ -135,7 +132,7 @@ def abort(call: Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-def drop(app: Sandbox, ident: str) -> None:
+def drop(app: Cloud, ident: str) -> None:
     """Forget an upload and its parts."""
     app.store.delete(UPLOADS, ident)
     for key, part in app.store.list(PARTS, f"{ident}/"):

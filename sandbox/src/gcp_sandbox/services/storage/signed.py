@@ -15,7 +15,6 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import web
@@ -24,11 +23,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from gcp_sandbox.auth import Principal
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.storage import hmackeys
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 _LONGEST = 7 * 24 * 3600
 _EARLY = 15 * 60
@@ -61,7 +58,7 @@ class BadSignature(Exception):
         self.status, self.code, self.message, self.details = status, code, message, details
 
 
-def signer(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal | None:
+def signer(app: Cloud, request: web.BaseRequest, resource: str) -> Principal | None:
     """The service account that signed a request or its URL, or None where it is not signed.  Raises BadSignature.
 
     resource: "/bucket/object", percent-encoded, which version 2 signs whatever the host.
@@ -78,7 +75,7 @@ def signer(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal |
     return None
 
 
-def _url(app: Sandbox, request: web.BaseRequest, prefix: str, query: dict[str, str]) -> Principal:
+def _url(app: Cloud, request: web.BaseRequest, prefix: str, query: dict[str, str]) -> Principal:
     missing = [name for name in _FIELDS if f"{prefix}-{name.lower()}" not in query]
     if missing:
         raise _malformed(f"Missing query parameter {prefix.title()}-{missing[0]}")
@@ -93,7 +90,7 @@ def _url(app: Sandbox, request: web.BaseRequest, prefix: str, query: dict[str, s
     return principal
 
 
-def _header(app: Sandbox, request: web.BaseRequest, header: str) -> Principal:
+def _header(app: Cloud, request: web.BaseRequest, header: str) -> Principal:
     algorithm, _, rest = header.partition(" ")
     fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
     if not {"Credential", "SignedHeaders", "Signature"} <= fields.keys():
@@ -112,7 +109,7 @@ def _moment(stamp: str) -> float:
 
 
 def _version_4(
-    app: Sandbox, request: web.BaseRequest, algorithm: str, credential: str, stamp: str, names: str, signature: str
+    app: Cloud, request: web.BaseRequest, algorithm: str, credential: str, stamp: str, names: str, signature: str
 ) -> Principal:
     scheme = _SCHEMES[algorithm]
     found = re.fullmatch(rf"(.+)/(\d{{8}})/([a-z0-9-]+)/{scheme.service}/{scheme.ending}", credential)
@@ -124,7 +121,7 @@ def _version_4(
     return _proved(app, scheme, found, text, signature, CanonicalRequest=canonical)
 
 
-def form(app: Sandbox, fields: dict[str, str]) -> Principal:
+def form(app: Cloud, fields: dict[str, str]) -> Principal:
     """The service account that signed the policy of a form, whose fields have names in small letters.  Raises BadSignature."""
     for algorithm, scheme in _SCHEMES.items():
         if fields.get(f"{scheme.prefix}-algorithm") == algorithm:
@@ -136,9 +133,7 @@ def form(app: Sandbox, fields: dict[str, str]) -> Principal:
     raise _malformed("The form's algorithm is missing or not supported")
 
 
-def _proved(
-    app: Sandbox, scheme: _Scheme, found: re.Match[str], text: str, signature: str, **details: str
-) -> Principal:
+def _proved(app: Cloud, scheme: _Scheme, found: re.Match[str], text: str, signature: str, **details: str) -> Principal:
     """Whose signature of a text it is, by the parts of a credential.  Raises BadSignature."""
     try:
         given = binascii.unhexlify(signature)
@@ -178,7 +173,7 @@ def _canonical(request: web.BaseRequest, prefix: str, signed_names: str) -> str:
     return "\n".join([*head, ";".join(names), payload])
 
 
-def _keyed(app: Sandbox, ident: str, right: Callable[[str], bool], **details: str) -> Principal:
+def _keyed(app: Cloud, ident: str, right: Callable[[str], bool], **details: str) -> Principal:
     """The account whose HMAC key it is, if right(its secret).  Raises BadSignature."""
     from gcp_sandbox.services.iam import accounts
 
@@ -192,7 +187,7 @@ def _keyed(app: Sandbox, ident: str, right: Callable[[str], bool], **details: st
     raise _mismatch(**details)
 
 
-def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Principal:
+def _version_2(app: Cloud, request: web.BaseRequest, resource: str) -> Principal:
     query = request.rel_url.query
     expires = query.get("Expires", "")
     if not expires.isdigit():
@@ -222,7 +217,7 @@ def _version_2(app: Sandbox, request: web.BaseRequest, resource: str) -> Princip
     return principal
 
 
-def _signed(app: Sandbox, email: str, text: str, signature: bytes, **details: str) -> Principal:
+def _signed(app: Cloud, email: str, text: str, signature: bytes, **details: str) -> Principal:
     from gcp_sandbox.services.iam import accounts
 
     account = accounts.by_email(app, email)

@@ -14,26 +14,23 @@ import secrets
 import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from aiohttp import StreamReader, web
 
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.service import Call
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import access, common, content, encryption, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 SESSIONS = "storage.uploads"
 # Chunks of a resumable upload, but for the last one, are multiples of this.
 _UNIT = 256 * 1024
 # Uploads whose bytes are being received, by upload id.
-_open: weakref.WeakKeyDictionary[Sandbox, dict[str, content.Blob]] = weakref.WeakKeyDictionary()
-_locks: weakref.WeakKeyDictionary[Sandbox, dict[str, asyncio.Lock]] = weakref.WeakKeyDictionary()
+_open: weakref.WeakKeyDictionary[Cloud, dict[str, content.Blob]] = weakref.WeakKeyDictionary()
+_locks: weakref.WeakKeyDictionary[Cloud, dict[str, asyncio.Lock]] = weakref.WeakKeyDictionary()
 
 
 # -- one object ------------------------------------------------------------
@@ -42,7 +39,7 @@ _locks: weakref.WeakKeyDictionary[Sandbox, dict[str, asyncio.Lock]] = weakref.We
 class Target:
     """Where an upload goes: bucket, name, what the client sets, and its preconditions; checked when made."""
 
-    def __init__(self, app: Sandbox, principal: Principal, bucket: str, name: str, given: Doc, params: Doc) -> None:
+    def __init__(self, app: Cloud, principal: Principal, bucket: str, name: str, given: Doc, params: Doc) -> None:
         self.app, self.principal, self.given, self.params = app, principal, given, params
         self.bucket = bucket_of(app, bucket)
         self.name = name
@@ -287,7 +284,7 @@ async def _begin(call: Call) -> web.StreamResponse:
     return web.Response(headers={"Location": link, "X-GUploader-UploadID": ident, "Server": "UploadServer"})
 
 
-def begin(app: Sandbox, target: Target, params: Doc) -> str:
+def begin(app: Cloud, target: Target, params: Doc) -> str:
     """Record an upload that will come in pieces; returns its id, which is all that is needed to go on."""
     ident = secrets.token_urlsafe(48)
     app.store.put(
@@ -317,7 +314,7 @@ async def resume(call: Call) -> web.StreamResponse | Doc:
     return answer
 
 
-async def proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
+async def proceed(app: Cloud, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
     """One request of a resumable upload: the object's record when it is complete, else the answer."""
     locks = _locks.setdefault(app, {})
     async with locks.setdefault(ident, asyncio.Lock()):
@@ -328,7 +325,7 @@ async def proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.Str
                 locks.pop(ident, None)
 
 
-async def _proceed(app: Sandbox, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
+async def _proceed(app: Cloud, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
     session = app.store.peek(SESSIONS, ident)
     if session is None:
         raise ApiError(404, "The resumable upload session does not exist or has expired.", reason="notFound")
@@ -380,14 +377,14 @@ async def _without(chunks: AsyncIterator[bytes], skip: int) -> AsyncIterator[byt
         skip = 0
 
 
-def _blob(app: Sandbox, ident: str, session: Doc) -> content.Blob:
+def _blob(app: Cloud, ident: str, session: Doc) -> content.Blob:
     blobs = _open.setdefault(app, {})
     if ident not in blobs:
         blobs[ident] = content.Blob(app, session["blob"])
     return blobs[ident]
 
 
-def forget(app: Sandbox, ident: str) -> None:
+def forget(app: Cloud, ident: str) -> None:
     """Drop the record of an upload."""
     _open.setdefault(app, {}).pop(ident, None)
     app.store.delete(SESSIONS, ident)
@@ -406,7 +403,7 @@ def _incomplete(
     return web.Response(status=status, headers=headers, text=text)
 
 
-def _finish(app: Sandbox, ident: str, session: Doc, blob: content.Blob, request: web.BaseRequest) -> Doc:
+def _finish(app: Cloud, ident: str, session: Doc, blob: content.Blob, request: web.BaseRequest) -> Doc:
     principal = Principal(session["email"])
     try:
         target = Target(app, principal, session["bucket"], session["name"], session["given"], session["params"])

@@ -6,22 +6,20 @@ https://cloud.google.com/storage/docs/xml-api/reference-methods
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from gcp_sandbox import projects
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import project_resource
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.services.storage import access, common, content, encryption, forms, objects, parts, signed, upload
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
 
 _HOST = "storage.googleapis.com"
 _LISTS = "http://doc.s3.amazonaws.com/2006-03-01"
@@ -82,7 +80,7 @@ class XmlError(Exception):
 class Request:
     """One request: its caller, bucket and object."""
 
-    def __init__(self, app: Sandbox, request: web.BaseRequest, bucket: str, name: str) -> None:
+    def __init__(self, app: Cloud, request: web.BaseRequest, bucket: str, name: str) -> None:
         self.app, self.http, self.bucket_name, self.name = app, request, bucket, name
         self.query = request.rel_url.query
         self.prefix = "x-amz" if any(name.lower().startswith("x-amz-") for name in request.headers) else "x-goog"
@@ -245,7 +243,7 @@ def _written(doc: Doc, status: int = 200) -> web.Response:
 
 
 @SERVICE.raw(_HOST, "/")
-async def by_path(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def by_path(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """https://storage.googleapis.com/BUCKET/OBJECT"""
     path = request.raw_path.partition("?")[0].removeprefix("/")
     bucket, _, name = path.partition("/")
@@ -253,14 +251,14 @@ async def by_path(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
 
 
 @SERVICE.raw(f"*.{_HOST}", "/")
-async def by_host(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def by_host(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """https://BUCKET.storage.googleapis.com/OBJECT"""
     bucket = (request.host or "").partition(":")[0].lower().removesuffix(f".{_HOST}")
     name = request.raw_path.partition("?")[0].removeprefix("/")
     return await _serve(app, request, bucket, unquote(name))
 
 
-async def _serve(app: Sandbox, request: web.BaseRequest, bucket: str, name: str) -> web.StreamResponse:
+async def _serve(app: Cloud, request: web.BaseRequest, bucket: str, name: str) -> web.StreamResponse:
     try:
         if "upload_id" in request.rel_url.query and name:
             return await _resume(app, request)
@@ -284,7 +282,7 @@ def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
     return _error(_from_api(error))
 
 
-async def _resume(app: Sandbox, request: web.BaseRequest) -> web.StreamResponse:
+async def _resume(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     answer = await upload.proceed(app, request, request.rel_url.query["upload_id"])
     return _written(answer) if isinstance(answer, dict) else answer
 

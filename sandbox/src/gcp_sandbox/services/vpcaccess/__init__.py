@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.errors import ApiError, bad_request
-from gcp_sandbox.operations import Operation, now, render
-from gcp_sandbox.paging import page
-from gcp_sandbox.service import Service
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError, bad_request
+from gcp_sandbox.core.operations import Operation, now
+from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.run.names import REGIONS
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.service import Call
 
 SERVICE = Service("vpcaccess", "v1", "v1beta1")
 KIND = "vpcaccess.connectors"
@@ -126,18 +123,18 @@ def _sized(body: Doc) -> Doc:
 
 
 @SERVICE.action("create")
-async def finish_create(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_create(app: Cloud, op: Doc) -> Doc | None:
     """The connector is up."""
     return _ready(app, op)
 
 
 @SERVICE.action("update")
-async def finish_update(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_update(app: Cloud, op: Doc) -> Doc | None:
     """The connector has its new size."""
     return _ready(app, op)
 
 
-def _ready(app: Sandbox, op: Doc) -> Doc:
+def _ready(app: Cloud, op: Doc) -> Doc:
     op["metadata"] |= {"endTime": now()}
     doc = app.store.get(KIND, op["args"]["name"])
     if doc is None:
@@ -186,7 +183,7 @@ def delete(call: Call) -> Operation:
 
 
 @SERVICE.action("delete")
-async def finish_delete(app: Sandbox, op: Doc) -> Doc | None:
+async def finish_delete(app: Cloud, op: Doc) -> Doc | None:
     """The connector is gone."""
     op["metadata"] |= {"endTime": now()}
     app.store.delete(KIND, op["args"]["name"])
@@ -207,7 +204,7 @@ def get_operation(call: Call) -> Operation:
 def list_operations(call: Call) -> Doc:
     """https://cloud.google.com/vpc/docs/reference/vpcaccess/rest/v1/projects.locations.operations/list"""
     found = call.app.operations.all(service="vpcaccess", scope=_key(call))
-    return page(call, "operations", [render(op, SERVICE.host) for op in found])
+    return page(call, "operations", [call.app.operations.render(op, SERVICE.host) for op in found])
 
 
 @SERVICE.method(f"{_BASE}.list", permission="vpcaccess.locations.list")

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gcp_sandbox.services.sqladmin.postgres import ADMIN, Server
+from gcp_sandbox.services.sqladmin.plane.postgres import ADMIN, Server
 
 _log = logging.getLogger("gcp_sandbox.sqladmin.relay")
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102

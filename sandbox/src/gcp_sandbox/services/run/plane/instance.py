@@ -17,17 +17,16 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.images import Image, ImageError, Images
-from gcp_sandbox.services.run import checks, memory, probes, secrets
-from gcp_sandbox.services.run.metadata import MetadataServer
-from gcp_sandbox.services.run.output import Output
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.run.plane import memory, probes, secrets
+from gcp_sandbox.services.run.plane.metadata import MetadataServer
+from gcp_sandbox.services.run.plane.output import Output
+from gcp_sandbox.services.run.plane.workload import StartError, Workload, total_memory
 
 _log = logging.getLogger("gcp_sandbox.run")
 _libc = ctypes.CDLL(None)
@@ -35,53 +34,10 @@ _PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 10.0
 
 
-class StartError(Exception):
-    """Why a container does not run, in Google's words; reason: of the revision's condition, code: google.rpc.Code."""
-
-    def __init__(self, message: str, reason: dict[str, str] | None = None, status: str = "FAILED_PRECONDITION") -> None:
-        super().__init__(message)
-        self.reason = reason or {}
-        self.status = status
-
-
-@dataclasses.dataclass
-class Workload:
-    """What an instance runs: a revision, or a task of an execution.
-
-    name: for logs.  template: containers, volumes, … in the API's shape.  networks: VPC networks (store keys) it is
-    attached to.  env: what Cloud Run adds to every container's variables.  log: file its output goes to.
-    """
-
-    name: str
-    project: dict[str, Any]
-    region: str
-    account: str
-    template: dict[str, Any]
-    networks: frozenset[str]
-    env: dict[str, str]
-    log: Path
-
-    @property
-    def ingress(self) -> dict[str, Any]:
-        """The container that gets the requests: the one with a port, or the only one."""
-        containers = self.template["containers"]
-        return next((c for c in containers if c.get("ports")), containers[0])
-
-    @property
-    def port(self) -> int:
-        """Port of the ingress container."""
-        return int((self.ingress.get("ports") or [{}])[0].get("containerPort", 8080))
-
-    @property
-    def http2(self) -> bool:
-        """Whether the container is asked in HTTP/2 (its port is named h2c)."""
-        return (self.ingress.get("ports") or [{}])[0].get("name") == "h2c"
-
-
 class Instances:
     """All instances of a sandbox: who has which address, and whose a process is."""
 
-    def __init__(self, app: Sandbox) -> None:
+    def __init__(self, app: Cloud) -> None:
         self.app = app
         self.images = Images(app.folder)
         self.sessions: dict[int, Instance] = {}
@@ -175,7 +131,7 @@ class Instance:
         self._output.facts["instance"] = metadata.instance_id
         endpoint = await metadata.start(self.address)
         self._stack.push_async_callback(metadata.stop)
-        limit = sum(map(checks.memory, load.template["containers"]))
+        limit = total_memory(load.template["containers"])
         self._tasks.append(asyncio.create_task(self._keep_to(limit, home)))
         for container in _ordered(load.template["containers"]):
             image = images[id(container)]

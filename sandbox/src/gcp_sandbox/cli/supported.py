@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gcp_sandbox import discovery, services
-from gcp_sandbox.service import Service
+from gcp_sandbox import services
+from gcp_sandbox.core.service import Service
 
 BEGIN, END = "<!-- begin: gcp-sandbox supported -->", "<!-- end: gcp-sandbox supported -->"
 
@@ -20,10 +20,7 @@ def _resource(method: str) -> tuple[str, str]:
 
 def _rows(service: Service) -> list[str]:
     """A line for every resource of which something behaves, and one for all others."""
-    apis = [
-        discovery.Api(service.name, version, service.family, service.lenient, service.lenient_query)
-        for version in service.versions
-    ]
+    apis = [service.api(version) for version in service.versions]
     behave: dict[str, set[str]] = {}
     checked: dict[str, set[str]] = {}
     for method in (m for api in apis for m in api.methods.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 
-from gcp_sandbox import permissions
+from gcp_sandbox.core import permissions
 
 BASIC = ("roles/owner", "roles/editor", "roles/viewer")
 _PROJECT = ["resourcemanager.projects.get", "resourcemanager.projects.list"]

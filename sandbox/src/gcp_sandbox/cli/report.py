@@ -9,9 +9,9 @@ from typing import Any
 
 import psutil
 
-from gcp_sandbox.faults import Book
+from gcp_sandbox.core.faults import Book
+from gcp_sandbox.core.store import Doc, Store
 from gcp_sandbox.images import Images
-from gcp_sandbox.store import Doc, Store
 
 # Kinds that say nothing to a person.
 _INTERNAL = {"counters", "sandbox", "operations", "iam.policies", "serviceusage.enabled", "faults"}

@@ -1,8 +1,9 @@
-"""The sandbox: one process that plays Google's front end, and routes each request to the service it is for."""
+"""Google's front end: routes each request to the service it is for."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import inspect
 import json
@@ -10,161 +11,112 @@ import logging
 import re
 import ssl
 import weakref
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox import batch, discovery, frontdoor, projects, services
-from gcp_sandbox.auth import ANONYMOUS, Principal, Tokens
-from gcp_sandbox.errors import ApiError, service_disabled, unauthenticated
-from gcp_sandbox.exchange import Exchange
-from gcp_sandbox.faults import Dropped, Faults, reset
-from gcp_sandbox.iam import Iam
-from gcp_sandbox.latency import profile
-from gcp_sandbox.operations import Operation, Operations, render
-from gcp_sandbox.pretty import pretty
-from gcp_sandbox.proxy import ProxyProtocol
-from gcp_sandbox.service import Call, RawHandler, Service
-from gcp_sandbox.settings import Settings
-from gcp_sandbox.store import JOURNAL, Journal, Store
-from gcp_sandbox.tls import Authority
+from gcp_sandbox import frontdoor, services
+from gcp_sandbox.core import discovery, projects
+from gcp_sandbox.core.cloud import Cloud, RawHandler, global_host
+from gcp_sandbox.core.errors import ApiError, service_disabled
+from gcp_sandbox.core.exchange import Exchange
+from gcp_sandbox.core.faults import Dropped, reset
+from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.pretty import pretty
+from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.core.store import JOURNAL, Journal
+from gcp_sandbox.gateway import batch
+from gcp_sandbox.gateway.proxy import ProxyProtocol
 
-_log = logging.getLogger("gcp_sandbox.app")
+_log = logging.getLogger("gcp_sandbox.gateway")
 _PREFIXES = (("/resumable/upload/", "upload"), ("/upload/", "upload"), ("/download/", "download"))
 
 
-class Sandbox:
-    """Everything that runs: store, identities, operations, services and the proxy in front of them.
+class Server:
+    """Serves a cloud: the proxy, TLS, and the way from a request to its handler."""
 
-    settings: what `up` was asked (see settings.py).  ``network`` is the 127.N of this sandbox's private addresses.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.folder: Path = settings.state
-        self.store = Store(self.folder / "state.sqlite")
-        self.tokens = Tokens(self.store)
-        self.iam = Iam(self.store)
-        self.authority = Authority(self.folder)
-        self.latency = profile(settings.latency)
-        self.faults = Faults(self.folder, self.store)
-        self.iam.delay, self.tokens.longest = self.faults.iam_delay, self.faults.token_lifetime
-        self.operations = Operations(self)
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
         # Weak: a connection that was handed on ends without telling the proxy.
         self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
-        # Host that each of them was asked for, which the Host header need not repeat.
-        self.reached: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
-        self.enable_hooks: dict[str, list[Callable[[Sandbox, str], None]]] = {}
-        self.hosts: list[Callable[[Sandbox, str], ssl.SSLContext | None | bool]] = []
+        self.reached, self.keep = cloud.reached, cloud.keep
         self.services: dict[str, Service] = {}
-        self._apis: dict[tuple[str, str], discovery.Api] = {}
-        self._raw: list[tuple[str, str, RawHandler]] = []
-        # How a fault looks at hosts (patterns) that do not answer as the APIs do.
-        self.fault_pages: dict[str, Callable[[web.BaseRequest, ApiError], web.Response]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
         # Bodies come as they were sent: objects keep their encoding, and so does what is passed on to Cloud Run.
         self._tls = web.Server(  # type: ignore[arg-type]
             self._handle_tls, request_factory=self._request, auto_decompress=False, access_log=None
         )
         self._plain = web.Server(  # type: ignore[arg-type]
-            self._handle_plain, request_factory=self._request, auto_decompress=False, access_log=None
+            self._elsewhere, request_factory=self._request, auto_decompress=False, access_log=None
         )
-        # Whether an account may use its tokens; IAM sets this.
-        self.account_active: Callable[[str], bool] = lambda email: True
-        # E-mail of the service account that signed a JWT itself for a host, used in place of an access token.
-        self.self_signed: Callable[[str, str], str | None] = lambda token, host: None
-        self.front_door: RawHandler | None = None
-        # Networks (store keys) that the process of a Cloud Run instance is attached to; Cloud Run sets this.
-        self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
         self._load_services()
 
     # -- services ----------------------------------------------------------
 
     def _load_services(self) -> None:
+        cloud = self.cloud
         for module in services.load():
-            self.services[module.SERVICE.name] = module.SERVICE
-            setup = getattr(module, "setup", None)
-            if setup:
-                setup(self)
-        frontdoor.setup(self)
-        for service in self.services.values():
-            self._raw += service.raw_routes
+            service: Service = module.SERVICE
+            self.services[service.name] = service
+            cloud.raw_routes += service.raw_routes
+            cloud.operations.dialect(service.dialect)
+            cloud.iam.resource_types[service.host] = service.resource_type
             for name, action in service.actions.items():
-                self.operations.action(name, action)
-        self._raw.sort(key=lambda route: (-len(route[1]), route[0].startswith("*")))
-
-    def raw_route(self, host: str, path_prefix: str, handler: RawHandler) -> None:
-        """Register what no discovery document describes (see Service.raw)."""
-        self._raw.append((host, path_prefix, handler))
-
-    def when_enabled(self, service: str, hook: Callable[[Sandbox, str], None]) -> None:
-        """Have hook(app, project id) run when a project enables an API (default networks, service agents, …)."""
-        self.enable_hooks.setdefault(service, []).append(hook)
-
-    def api(self, name: str, version: str) -> discovery.Api:
-        """A discovery document, read when first asked for."""
-        if (name, version) not in self._apis:
-            service = self.services[name]
-            self._apis[name, version] = discovery.Api(
-                name, version, service.family, service.lenient, service.lenient_query
-            )
-        return self._apis[name, version]
-
-    def keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a background task until it ends; it is cancelled when the sandbox stops."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                cloud.operations.action(name, functools.partial(action, cloud))
+            if setup := getattr(module, "setup", None):
+                setup(cloud)
+        frontdoor.setup(cloud)
+        cloud.raw_routes.sort(key=lambda route: (-len(route[1]), route[0].startswith("*")))
 
     # -- life --------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen, bring the data planes up, and go on with unfinished operations.  Raises OSError (port in use)."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: ProxyProtocol(self), "127.0.0.1", self.settings.port)
-        self.settings.port = self._server.sockets[0].getsockname()[1]
-        self.settings.remember()
-        if projects.find(self, self.settings.project) is None:
-            deployer = f"serviceAccount:{self.settings.deployer}"
-            projects.create(self, self.settings.project, deployer)
+        settings = self.cloud.settings
+        self._server = await loop.create_server(lambda: ProxyProtocol(self), "127.0.0.1", settings.port)
+        settings.port = self._server.sockets[0].getsockname()[1]
+        settings.remember()
+        if projects.find(self.cloud, settings.project) is None:
+            projects.create(self.cloud, settings.project, f"serviceAccount:{settings.deployer}")
         for service in self.services.values():
             for hook in service.on_start:
-                await hook(self)
-        self.operations.resume()
+                await hook(self.cloud)
+        self.cloud.operations.resume()
 
     async def stop(self) -> None:
         """Close every connection, stop the data planes, and leave the state as it is."""
         if self._server:
             self._server.close()
-        await self.operations.drain()
+        await self.cloud.operations.drain()
         for service in reversed(self.services.values()):
             for hook in service.on_stop:
-                await hook(self)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+                await hook(self.cloud)
+        await self.cloud.end_tasks()
         await self._tls.shutdown(1)
         await self._plain.shutdown(1)
         for transport in list(self.connections):
             transport.abort()
-        self.store.close()
+        self.cloud.store.close()
 
     # -- the proxy's questions ---------------------------------------------
 
     def plays(self, host: str) -> bool:
         """Whether the proxy lets a client through to this host."""
-        if host.endswith(".googleapis.com") or any(self._host_matches(pattern, host) for pattern, _, _ in self._raw):
+        if host.endswith(".googleapis.com") or any(
+            self._host_matches(pattern, host) for pattern, _, _ in self.cloud.raw_routes
+        ):
             return True
-        return any(hook(self, host) is not False for hook in self.hosts)
+        return any(hook(self.cloud, host) is not False for hook in self.cloud.hosts)
 
     def tls_context(self, host: str) -> ssl.SSLContext | None:
         """The certificate a client of this host is shown; None: none, the handshake fails."""
-        if host.endswith(".googleapis.com") or any(self._host_matches(pattern, host) for pattern, _, _ in self._raw):
-            return self.authority.context(host)
-        for hook in self.hosts:
-            answer = hook(self, host)
+        if host.endswith(".googleapis.com") or any(
+            self._host_matches(pattern, host) for pattern, _, _ in self.cloud.raw_routes
+        ):
+            return self.cloud.authority.context(host)
+        for hook in self.cloud.hosts:
+            answer = hook(self.cloud, host)
             if answer is not False:
                 return answer if isinstance(answer, ssl.SSLContext) else None
         return None
@@ -188,9 +140,6 @@ class Sandbox:
 
     # -- requests ----------------------------------------------------------
 
-    async def _handle_plain(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._elsewhere(request)
-
     async def _handle_tls(self, request: web.BaseRequest) -> web.StreamResponse:
         # Clients that have a certificate of their device use hosts of their own for the same APIs.
         host = (request.host or "").split(":")[0].lower().replace(".mtls.googleapis.com", ".googleapis.com")
@@ -207,7 +156,7 @@ class Sandbox:
             if path.startswith(prefix):
                 path, media = path[len(prefix) - 1 :], kind
         for service, version in self._candidates(host, path):
-            api = self.api(service.name, version)
+            api = service.api(version)
             if host.endswith((f"-{service.host}", ".rep.googleapis.com")) and host not in api.regional:
                 continue
             found = api.find(request.method, path)
@@ -224,10 +173,9 @@ class Sandbox:
     def _candidates(self, host: str, path: str) -> list[tuple[Service, str]]:
         if host in ("www.googleapis.com", "content.googleapis.com"):
             parts = path.split("/")
-            name = {"sql": "sqladmin"}.get(parts[1], parts[1])
-            service = self.services.get(name)
-            return [(service, v) for v in service.versions if v in path] if service else []
-        host = _global(host)
+            found = (s for s in self.services.values() if parts[1] in (s.name, s.short_name))
+            return [(service, version) for service in found for version in service.versions if version in path]
+        host = global_host(host)
         for service in self.services.values():
             if service.host == host or host.endswith(f"-{service.host}"):
                 return [(service, v) for v in service.versions if f"/{v}/" in path]
@@ -236,11 +184,11 @@ class Sandbox:
     async def _elsewhere(self, request: web.BaseRequest) -> web.StreamResponse:
         host = (request.host or "").split(":")[0].lower()
         path = request.raw_path.split("?", 1)[0]
-        for pattern, prefix, handler in self._raw:
+        for pattern, prefix, handler in self.cloud.raw_routes:
             if self._host_matches(pattern, host) and path.startswith(prefix):
                 return await self._struck(request, handler)
-        if self.front_door is not None and not host.endswith(".googleapis.com"):
-            return await self._struck(request, self.front_door)
+        if self.cloud.front_door is not None and not host.endswith(".googleapis.com"):
+            return await self._struck(request, self.cloud.front_door)
         if method := discovery.elsewhere(host, request.method, path):
             return _json(discovery.unsupported(method).body("esf"), 501)
         return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
@@ -249,20 +197,21 @@ class Sandbox:
         """What a handler outside the documents answers, if no fault comes before."""
         host = (request.host or "").split(":")[0].lower()
         try:
-            lost = await self.faults.strike(request, host)
+            lost = await self.cloud.faults.strike(request, host)
         except Dropped:
             return web.Response()
         except ApiError as error:
-            page = next((p for pattern, p in self.fault_pages.items() if self._host_matches(pattern, host)), None)
-            if page is None and handler is self.front_door:
-                page = frontdoor.fault_page
+            pages = self.cloud.fault_pages
+            page = next((p for pattern, p in pages.items() if self._host_matches(pattern, host)), None)
+            if page is None and handler is self.cloud.front_door:
+                page = pages.get("")
             if page is None:
                 return _json(error.body("esf"), error.code, error.headers)
             answer = page(request, error)
             answer.headers.update(error.headers)
             return answer
         try:
-            answer = await handler(self, request)
+            answer = await handler(self.cloud, request)
         except ApiError as error:
             return _json(error.body("esf"), error.code, error.headers)
         if lost:
@@ -281,12 +230,12 @@ class Sandbox:
         lost = False
         journal = noted = None
         try:
-            lost = await self.faults.strike(request, (request.host or "").split(":")[0].lower(), method.id)
-            if self.faults.may_fail(method.id):
+            lost = await self.cloud.faults.strike(request, (request.host or "").split(":")[0].lower(), method.id)
+            if self.cloud.faults.may_fail(method.id):
                 journal = Journal(method.id)
                 noted = JOURNAL.set(journal)
-            principal = self.authenticate(request, anonymous=service.anonymous)
-            call = Call(self, request, method, dict(params), {}, principal, None, media)
+            principal = self.cloud.authenticate(request, anonymous=service.anonymous)
+            call = Call(self.cloud, service, request, method, dict(params), {}, principal, None, media)
             pairs = list(request.rel_url.query.items())
             call.params |= method.query(pairs)
             if not media and method.request and request.can_read_body:
@@ -326,57 +275,36 @@ class Sandbox:
         if isinstance(answer, web.StreamResponse):
             return answer
         if isinstance(answer, Operation):
-            answer = render(answer, service.host)
+            answer = self.cloud.operations.render(answer, service.host)
         if answer is None:
             return web.Response(status=204) if service.family == "legacy" else _json({})
         if "enum-encoding=int" in request.rel_url.query.get("$alt", ""):
             answer = api.numbered(method.response, answer)
         return _json(answer)
 
-    def authenticate(self, request: web.BaseRequest, *, anonymous: bool = False) -> Principal:
-        """The caller of a request, by its bearer token.  Raises ApiError 401 (without a token: unless anonymous)."""
-        header = request.headers.get("Authorization", "")
-        token = header.partition(" ")[2].strip() if header.lower().startswith("bearer ") else ""
-        token = token or request.rel_url.query.get("access_token", "")
-        if not token:
-            if anonymous:
-                return ANONYMOUS
-            raise unauthenticated(missing=True)
-        principal = self.tokens.principal(token)
-        if principal is None:
-            host = (request.host or "").split(":")[0].lower()
-            email = self.self_signed(token, host) or self.self_signed(token, _global(host))
-            principal = Principal(email) if email else None
-        if principal is None:
-            raise unauthenticated(missing=False)
-        if not self.account_active(principal.email):
-            raise unauthenticated(missing=False, reason="ACCOUNT_STATE_INVALID")
-        return principal
-
     def _settle_project(self, service: Service, call: Call) -> None:
         """Find the project a call is about, and refuse where it has not enabled the API."""
         name = service.project_of(call) if service.project_of else _project_name(call.params)
         if name is None or name == "-":
             return
-        call.project = projects.find(self, name)
+        call.project = projects.find(self.cloud, name)
         if call.project is None:
-            if service.name == "cloudresourcemanager":
+            if service.keeps_projects:
                 return
-            if service.family == "legacy" and service.name == "compute":
-                text = f"The resource 'projects/{name}' was not found"
-                raise ApiError(404, text, reason="notFound")
+            if service.no_project:
+                raise service.no_project(name)
             text = f"Permission denied on resource project {name}."
             raise ApiError(403, text, reason="forbidden", details=_consumer_invalid(name, service.host))
-        if call.project["lifecycleState"] != "ACTIVE" and service.name != "cloudresourcemanager":
+        if call.project["lifecycleState"] != "ACTIVE" and not service.keeps_projects:
             text = f"Project #{call.project['projectNumber']} has been deleted."
             raise ApiError(403, text, reason="forbidden", details=_consumer_invalid(name, service.host))
         asked = [call.project["projectId"]]
-        if service.client_based and (own := projects.of_account(self, call.principal.email)):
+        if service.client_based and (own := projects.of_account(self.cloud, call.principal.email)):
             asked.append(own["projectId"])
-        late = self.faults.disabled_for(service.host)
-        if not service.always_enabled and not any(projects.enabled(self, p, service.host, late) for p in asked):
-            api = self.api(service.name, service.versions[0])
-            raise service_disabled(service.host, api.title, call.project["projectNumber"])
+        late = self.cloud.faults.disabled_for(service.host)
+        if not service.always_enabled and not any(projects.enabled(self.cloud, p, service.host, late) for p in asked):
+            title = service.api(service.versions[0]).title
+            raise service_disabled(service.host, title, call.project["projectNumber"])
 
 
 def _consumer_invalid(name: str, host: str) -> list[dict[str, Any]]:
@@ -392,12 +320,6 @@ def _consumer_invalid(name: str, host: str) -> list[dict[str, Any]]:
             "metadata": {"consumer": f"projects/{name}", "service": host},
         },
     ]
-
-
-def _global(host: str) -> str:
-    """The host of an API that a host of one region, or one for clients with a device certificate, is of."""
-    host = re.sub(r"(\.[a-z0-9-]+\.rep|\.mtls)\.googleapis\.com$", ".googleapis.com", host)
-    return re.sub(r"^[a-z]+(-[a-z]+)+\d+-(?=[a-z]+\.googleapis\.com$)", "", host)
 
 
 def _project_name(params: dict[str, Any]) -> str | None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox.operations import Action, Operation
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.auth import Principal
-    from gcp_sandbox.discovery import Method
+from gcp_sandbox.core import discovery
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud, RawHandler
+from gcp_sandbox.core.discovery import Method
+from gcp_sandbox.core.errors import ApiError, error_info
+from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.operations import LONGRUNNING, Dialect, Operation
 
 Answer = dict[str, Any] | Operation | web.StreamResponse | None
 Handler = Callable[["Call"], Answer | Awaitable[Answer]]
-RawHandler = Callable[["Sandbox", web.BaseRequest], Awaitable[web.StreamResponse]]
-Hook = Callable[["Sandbox"], Awaitable[None]]
+Hook = Callable[[Cloud], Awaitable[None]]
+Action = Callable[[Cloud, dict[str, Any]], Awaitable[dict[str, Any] | None]]
+Denied = Callable[["Call", str, str], ApiError]
 # ("METHOD permission", resource to check it on besides the project) of a call
 Resource = Callable[["Call"], str]
 
@@ -32,7 +34,8 @@ class Call:
     media: "", "upload" or "download" (the path's prefix, or ?alt=media).
     """
 
-    app: Sandbox
+    app: Cloud
+    service: Service
     request: web.BaseRequest
     method: Method
     params: dict[str, Any]
@@ -58,27 +61,49 @@ class Call:
 
     def require(self, permission: str, resource: str = "", *, shown: str = "") -> None:
         """Raise the API's 403 unless the caller has the permission on the project or on the resource (see iam.py)."""
-        self.app.iam.require(self, permission, resource, shown=shown)
+        resources = [project_resource(self.project_id)] if self.project else []
+        if resource:
+            resources.append(resource)
+        if not self.app.iam.allows(self.principal, permission, *resources):
+            raise self.denied(permission, shown or resource.removeprefix("//").partition("/")[2])
+
+    def denied(self, permission: str, shown: str = "") -> ApiError:
+        """The 403 as the API of this call words it.  shown: the resource, unless it is the project."""
+        return self.service.denied(self, permission, shown or f"projects/{self.project_id}")
 
     def operation(self, verb: str, target: str, **kwargs: Any) -> Operation:
         """Start an operation of this call's service, user and project (see Operations.start)."""
-        service = self.app.services[self.method.api.name]
-        kwargs.setdefault("dialect", service.dialect)
-        kwargs.setdefault("latency", f"{service.name}.{self.method.id.partition('.')[2]}")
+        kwargs.setdefault("dialect", self.service.dialect.name)
+        kwargs.setdefault("latency", f"{self.service.name}.{self.method.id.partition('.')[2]}")
         return self.app.operations.start(
-            service=service.name, verb=verb, target=target, user=self.principal.email, project=self.project_id, **kwargs
+            service=self.service.name,
+            verb=verb,
+            target=target,
+            user=self.principal.email,
+            project=self.project_id,
+            **kwargs,
         )
+
+
+def denied(call: Call, permission: str, shown: str) -> ApiError:
+    """The 403 as most APIs word it."""
+    host = call.service.host
+    text = f"Permission '{permission}' denied on resource '//{host}/{shown}' (or it may not exist)."
+    details = [error_info("IAM_PERMISSION_DENIED", host, permission=permission, resource=shown)]
+    return ApiError(403, text, reason="forbidden", details=details)
 
 
 class Service:
     """One Google API.
 
     name: of the discovery document ("run").  versions: those served ("v2").  host: "run.googleapis.com", which is also
-    what a project enables.  family: "esf", "legacy" or "mixed" errors.  dialect: of its operations: "longrunning", "compute",
-    "sql".  lenient: unknown fields are ignored (Cloud Storage).  lenient_query: unknown
+    what a project enables.  short_name: in the paths of www.googleapis.com, where that differs.  family: "esf", "legacy"
+    or "mixed" errors.  dialect: of its operations.  lenient: unknown fields are ignored (Cloud Storage).  lenient_query: unknown
     query parameters are (Cloud SQL).  always_enabled: needs no enabling.  client_based: it
     is enough when the caller's own project has it enabled (https://cloud.google.com/docs/quotas/quota-project).
     anonymous: callers without a credential come through, as ANONYMOUS, and the handlers decide.
+    resource_type: what conditions know its resources as.  denied: words its 403.  no_project(name): words the error for a
+    project that does not exist.  keeps_projects: its handlers take any project, also one that is deleted or not there.
     """
 
     def __init__(
@@ -87,19 +112,26 @@ class Service:
         *versions: str,
         host: str = "",
         family: str = "esf",
-        dialect: str = "longrunning",
+        short_name: str = "",
+        dialect: Dialect = LONGRUNNING,
         lenient: bool = False,
         lenient_query: bool = False,
         always_enabled: bool = False,
         client_based: bool = False,
         anonymous: bool = False,
+        resource_type: str = "",
+        denied: Denied = denied,
+        no_project: Callable[[str], ApiError] | None = None,
+        keeps_projects: bool = False,
     ) -> None:
-        self.name, self.versions = name, versions
+        self.name, self.versions, self.short_name = name, versions, short_name
         self.host = host or f"{name}.googleapis.com"
         self.family, self.dialect, self.lenient, self.always_enabled = family, dialect, lenient, always_enabled
         self.lenient_query = lenient_query
         self.client_based = client_based
         self.anonymous = anonymous
+        self.resource_type = resource_type
+        self.denied, self.no_project, self.keeps_projects = denied, no_project, keeps_projects
         self.handlers: dict[str, Handler] = {}
         self.permissions: dict[str, tuple[str, Resource | None]] = {}
         self.raw_routes: list[tuple[str, str, RawHandler]] = []
@@ -107,6 +139,13 @@ class Service:
         self.on_start: list[Hook] = []
         self.on_stop: list[Hook] = []
         self.project_of: Callable[[Call], str | None] | None = None
+        self._apis: dict[str, discovery.Api] = {}
+
+    def api(self, version: str) -> discovery.Api:
+        """The discovery document of a version, read when first asked for."""
+        if version not in self._apis:
+            self._apis[version] = discovery.Api(self.name, version, self.family, self.lenient, self.lenient_query)
+        return self._apis[version]
 
     def method(
         self, *ids: str, permission: str = "", resource: Resource | None = None, version: str = ""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.errors import ApiError
-
-if TYPE_CHECKING:
-    from gcp_sandbox.service import Call
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.service import Call
 
 
 def page(

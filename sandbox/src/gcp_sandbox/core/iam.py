@@ -16,16 +16,13 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import conditions, denials
-from gcp_sandbox.auth import EMAILS, Principal
-from gcp_sandbox.errors import ApiError, error_info
-from gcp_sandbox.roles import BASIC, exists, fits, role_has
-from gcp_sandbox.store import Store
-
-if TYPE_CHECKING:
-    from gcp_sandbox.service import Call
+from gcp_sandbox.core import conditions, denials
+from gcp_sandbox.core.auth import EMAILS, Principal
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.roles import BASIC, exists, fits, role_has
+from gcp_sandbox.core.store import Store
 
 KIND = "iam.policies"
 ROLES_KIND = "iam.roles"
@@ -35,16 +32,6 @@ _CONVENIENCE = {"projectOwner": "roles/owner", "projectEditor": "roles/editor", 
 Policy = dict[str, Any]
 # The organization that every project is in.
 ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
-# Host -> resource.type of the resources that conditions are used on.
-_TYPES = {
-    "secretmanager.googleapis.com": "secretmanager.googleapis.com/Secret",
-    "storage.googleapis.com": "storage.googleapis.com/Bucket",
-    "run.googleapis.com": "run.googleapis.com/Service",
-    "iam.googleapis.com": "iam.googleapis.com/ServiceAccount",
-    "cloudresourcemanager.googleapis.com": "cloudresourcemanager.googleapis.com/Project",
-    "sqladmin.googleapis.com": "sqladmin.googleapis.com/Instance",
-    "iap.googleapis.com": "iap.googleapis.com/WebService",
-}
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
 _FOLDERS = "//cloudresourcemanager.googleapis.com/folders/"
 FOLDERS, DENIALS = "folders", "iam.denyPolicies"  # kinds of documents
@@ -81,6 +68,8 @@ class Iam:
         # For how many seconds calls are still judged by the policy that a resource (full name) had before; faults set this.
         self.delay: Callable[[str], float] = lambda resource: 0
         self._before: dict[str, list[tuple[float, Policy | None]]] = {}
+        # Host of an API -> resource.type of its resources in conditions.
+        self.resource_types: dict[str, str] = {}
 
     def _put(self, resource: str, doc: Policy | None) -> None:
         old, seconds = self._store.peek(KIND, resource), self.delay(resource)
@@ -155,7 +144,7 @@ class Iam:
             for b in order
         ]
 
-    def check(self, call: Call, resource: str, policy: Policy) -> None:
+    def check(self, resource: str, policy: Policy) -> None:
         """Refuse what Google refuses in a policy that a client sets.  Raises ApiError 400."""
         service = resource.removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
         conditional = any(b.get("condition") for b in policy.get("bindings", ()))
@@ -265,7 +254,7 @@ class Iam:
                 "request.time": datetime.now(UTC),
                 "resource.name": shown,
                 "resource.service": host,
-                "resource.type": _TYPES.get(host, ""),
+                "resource.type": self.resource_types.get(host, ""),
             } | context
             try:
                 if conditions.evaluate(condition["expression"], known):
@@ -339,45 +328,3 @@ class Iam:
                 name = (self._store.peek(FOLDERS, name.removeprefix("folders/")) or {}).get("parent", "")
             out.append(ORGANIZATION)
         return out
-
-    def require(self, call: Call, permission: str, resource: str = "", *, shown: str = "") -> None:
-        """Raise the API's 403 unless call's principal has the permission on its project or on resource."""
-        resources = [project_resource(call.project_id)] if call.project else []
-        if resource:
-            resources.append(resource)
-        if not self.allows(call.principal, permission, *resources):
-            raise self.denied(call, permission, shown or resource.removeprefix("//").partition("/")[2])
-
-    @staticmethod
-    def denied(call: Call, permission: str, shown: str) -> ApiError:
-        """The 403 as the API of the call words it."""
-        shown = shown or f"projects/{call.project_id}"
-        if call.method.api.name == "compute":
-            return ApiError(403, f"Required '{permission}' permission for '{shown}'", reason="forbidden")
-        if call.method.api.name == "storage":
-            text = (
-                f"{call.principal.email} does not have {permission} access to the Google Cloud Storage "
-                f"{'object' if '.objects.' in permission else 'bucket'}. Permission '{permission}' denied on resource "
-                "(or it may not exist)."
-            )
-            return ApiError(403, text, reason="forbidden")
-        if call.method.api.name == "sqladmin":
-            return ApiError(403, "The client is not authorized to make this request.", reason="notAuthorized")
-        service = call.app.services[call.method.api.name].host
-        if service == "cloudresourcemanager.googleapis.com":
-            return ApiError(403, "The caller does not have permission")
-        if service in ("iam.googleapis.com", "iamcredentials.googleapis.com"):
-            text = f"Permission '{permission}' denied on resource (or it may not exist)."
-            details = [error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission)]
-            return ApiError(403, text, details=details)
-        if service == "secretmanager.googleapis.com":
-            text = f"Permission '{permission}' denied for resource '{shown}' (or it may not exist)."
-            details = [error_info("IAM_PERMISSION_DENIED", service, permission=permission, resource=shown)]
-            return ApiError(403, text, details=details)
-        text = f"Permission '{permission}' denied on resource '//{service}/{shown}' (or it may not exist)."
-        return ApiError(
-            403,
-            text,
-            reason="forbidden",
-            details=[error_info("IAM_PERMISSION_DENIED", service, permission=permission, resource=shown)],
-        )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox.iam import ORGANIZATION, project_resource
-from gcp_sandbox.operations import now
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.iam import ORGANIZATION, project_resource
+from gcp_sandbox.core.operations import now
 
 KIND = "projects"
 # What every project has enabled from its first day.
@@ -32,7 +30,7 @@ BORN_WITH = (
 )
 
 
-def find(app: Sandbox, name: str) -> dict[str, Any] | None:
+def find(app: Cloud, name: str) -> dict[str, Any] | None:
     """A project by id or number."""
     doc = app.store.peek(KIND, name)
     if doc is not None:
@@ -50,13 +48,13 @@ _ACCOUNT = re.compile(
 )
 
 
-def of_account(app: Sandbox, email: str) -> dict[str, Any] | None:
+def of_account(app: Cloud, email: str) -> dict[str, Any] | None:
     """The project that the e-mail of a service account names, or None where it is not one of ours."""
     found = _ACCOUNT.fullmatch(email)
     return find(app, next(g for g in found.groups() if g)) if found else None
 
 
-def organization(app: Sandbox) -> str:
+def organization(app: Cloud) -> str:
     """Id of the organization that owns everything here; its administrator is the deployer."""
     doc = app.store.peek("sandbox", "organization")
     if doc is None:
@@ -72,7 +70,7 @@ def organization(app: Sandbox) -> str:
 
 
 def create(
-    app: Sandbox,
+    app: Cloud,
     project_id: str,
     owner: str,
     *,
@@ -99,7 +97,7 @@ def create(
     return doc
 
 
-def enabled(app: Sandbox, project_id: str, service: str, seconds: float = 0) -> bool:
+def enabled(app: Cloud, project_id: str, service: str, seconds: float = 0) -> bool:
     """Whether the project has the API enabled, for some seconds already."""
     doc = app.store.peek("serviceusage.enabled", f"{project_id}/{service}")
     if doc is None or not seconds:
@@ -107,8 +105,8 @@ def enabled(app: Sandbox, project_id: str, service: str, seconds: float = 0) -> 
     return datetime.now(UTC) - datetime.fromisoformat(doc["time"]) >= timedelta(seconds=seconds)
 
 
-def enable(app: Sandbox, project_id: str, service: str) -> None:
-    """Enable an API, with what Google then makes in the project (see Sandbox.when_enabled)."""
+def enable(app: Cloud, project_id: str, service: str) -> None:
+    """Enable an API, with what Google then makes in the project (see Cloud.when_enabled)."""
     if enabled(app, project_id, service):
         return
     with app.store.atomic():

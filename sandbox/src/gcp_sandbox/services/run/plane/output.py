@@ -12,7 +12,7 @@ import json
 import os
 from pathlib import Path
 
-from gcp_sandbox.operations import now
+from gcp_sandbox.core.operations import now
 
 # A longer line is cut into several entries, as Google's limit of an entry's size does.
 _LONGEST = 256 * 1024

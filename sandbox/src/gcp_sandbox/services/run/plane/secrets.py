@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gcp_sandbox import projects
-from gcp_sandbox.auth import Principal
-from gcp_sandbox.errors import ApiError
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-    from gcp_sandbox.services.run.instance import Workload
+from gcp_sandbox.core import projects
+from gcp_sandbox.core.auth import Principal
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.services.run.plane.workload import Workload
 
 
-def version_name(app: Sandbox, project_id: str, secret: str, version: str) -> str:
+def version_name(app: Cloud, project_id: str, secret: str, version: str) -> str:
     """Full name (by project number, as Google writes it) of a version of a secret named in short or in full."""
     found = re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", secret)
     name, short = (found.group(1), found.group(2)) if found else (project_id, secret)
@@ -25,7 +23,7 @@ def version_name(app: Sandbox, project_id: str, secret: str, version: str) -> st
     return f"projects/{number}/secrets/{short}/versions/{version or 'latest'}"
 
 
-def references(app: Sandbox, project_id: str, template: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def references(app: Cloud, project_id: str, template: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(field as Google's message names it, version name) of every secret that a template refers to."""
     for at, container in enumerate(template.get("containers", ())):
         for index, env in enumerate(container.get("env", ())):
@@ -39,7 +37,7 @@ def references(app: Sandbox, project_id: str, template: dict[str, Any]) -> Itera
                 yield field, version_name(app, project_id, secret.get("secret", ""), item.get("version", ""))
 
 
-def problems(app: Sandbox, project_id: str, template: dict[str, Any], account: str) -> list[tuple[str, str]]:
+def problems(app: Cloud, project_id: str, template: dict[str, Any], account: str) -> list[tuple[str, str]]:
     """(google.rpc status, sentence) for each secret that the service account cannot read."""
     out: dict[str, tuple[str, str]] = {}
     for field, name in references(app, project_id, template):
@@ -60,14 +58,14 @@ def problems(app: Sandbox, project_id: str, template: dict[str, Any], account: s
     return list(out.values())
 
 
-def read(app: Sandbox, account: str, name: str) -> bytes:
+def read(app: Cloud, account: str, name: str) -> bytes:
     """A version's value, read as a service account.  Raises ApiError."""
     from gcp_sandbox.services.secretmanager import access
 
     return access(app, Principal(account), name)
 
 
-def environment(app: Sandbox, load: Workload, container: dict[str, Any], local: Callable[[str], str]) -> dict[str, str]:
+def environment(app: Cloud, load: Workload, container: dict[str, Any], local: Callable[[str], str]) -> dict[str, str]:
     """The declared variables of a container; local: makes paths of the container those of this machine."""
     out = {}
     for env in container.get("env", ()):
@@ -80,7 +78,7 @@ def environment(app: Sandbox, load: Workload, container: dict[str, Any], local: 
     return out
 
 
-def write_volumes(app: Sandbox, load: Workload, folder: Path) -> dict[str, Path]:
+def write_volumes(app: Cloud, load: Workload, folder: Path) -> dict[str, Path]:
     """Make a template's volumes as folders; secrets become files.  Returns volume name -> folder."""
     out = {}
     for volume in load.template.get("volumes", ()):

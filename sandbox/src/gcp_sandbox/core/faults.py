@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcp_sandbox.errors import STATUS_NAMES, ApiError, error_info, unauthenticated
+from gcp_sandbox.core.errors import STATUS_NAMES, ApiError, error_info, unauthenticated
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from gcp_sandbox.store import Store
+    from gcp_sandbox.core.store import Store
 
 KIND = "faults"
 _WHEN = {"every": int, "first": int, "probability": float}
@@ -284,7 +284,7 @@ def reset(request: web.BaseRequest) -> None:
 
 def counts(state: Path, rule: Rule) -> tuple[int, int]:
     """How often a rule was met, and how often it struck."""
-    from gcp_sandbox.store import Store
+    from gcp_sandbox.core.store import Store
 
     if not (state / "state.sqlite").exists():
         return 0, 0

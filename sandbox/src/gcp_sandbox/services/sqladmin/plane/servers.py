@@ -8,24 +8,22 @@ import logging
 import ssl
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.sqladmin import certificates, users
-from gcp_sandbox.services.sqladmin.postgres import Server, identifier, installed
-from gcp_sandbox.services.sqladmin.relay import Peer, Relay, process_of
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.services.sqladmin.plane.postgres import Server, identifier, installed
+from gcp_sandbox.services.sqladmin.plane.relay import Peer, Relay, process_of
 
 _log = logging.getLogger("gcp_sandbox.sqladmin")
 KIND = "sqladmin.instances"
-_planes: weakref.WeakKeyDictionary[Sandbox, Plane] = weakref.WeakKeyDictionary()
+_planes: weakref.WeakKeyDictionary[Cloud, Plane] = weakref.WeakKeyDictionary()
 # max_connections by the machine's memory in GB.
 # https://cloud.google.com/sql/docs/postgres/flags#postgres-m
 _CONNECTIONS = ((0.7, 25), (3.7, 50), (6, 100), (7.5, 200), (15, 400), (30, 500), (60, 600), (120, 800))
 
 
-def plane(app: Sandbox) -> Plane:
+def plane(app: Cloud) -> Plane:
     """The data plane of a sandbox."""
     if app not in _planes:
         _planes[app] = Plane(app)
@@ -63,7 +61,7 @@ def network_key(doc: dict[str, Any]) -> str:
 class Plane:
     """Starts and stops what instances' records ask for."""
 
-    def __init__(self, app: Sandbox) -> None:
+    def __init__(self, app: Cloud) -> None:
         self._app = app
         self._servers: dict[str, Server] = {}
         self._relays: dict[str, list[Relay]] = {}

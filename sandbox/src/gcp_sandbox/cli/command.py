@@ -22,9 +22,9 @@ from typing import Any, NoReturn
 import psutil
 
 from gcp_sandbox import __version__
-from gcp_sandbox.faults import Book, FaultError, read
-from gcp_sandbox.latency import profile
-from gcp_sandbox.settings import Settings, default_state
+from gcp_sandbox.core.faults import Book, FaultError, read
+from gcp_sandbox.core.latency import profile
+from gcp_sandbox.core.settings import Settings, default_state
 
 READY_SECONDS = 60
 
@@ -91,28 +91,30 @@ def _sweep(state: Path) -> None:
 async def _serve(settings: Settings, announce: Callable[[], None]) -> None:
     # Nothing here trusts the system's authorities, which aiohttp would load twice (150 ms).
     os.environ["SSL_CERT_FILE"] = str(settings.state / "ca.pem")
-    from gcp_sandbox.app import Sandbox
+    from gcp_sandbox.core.cloud import Cloud
+    from gcp_sandbox.gateway.server import Server
 
-    app = Sandbox(settings)
-    await app.start()
-    _write_credentials(app)
+    cloud = Cloud(settings)
+    server = Server(cloud)
+    await server.start()
+    _write_credentials(cloud)
     announce()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
-    await app.stop()
+    await server.stop()
 
 
-def _write_credentials(app: Any) -> None:
+def _write_credentials(cloud: Any) -> None:
     """The deployer's key file, as `gcloud iam service-accounts keys create` writes one."""
     from gcp_sandbox.services.iam import key_file
 
-    path = app.folder / "deployer.json"
+    path = cloud.folder / "deployer.json"
     if not path.exists():
         path.touch(0o600)
-        path.write_text(json.dumps(key_file(app, app.settings.deployer), indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(key_file(cloud, cloud.settings.deployer), indent=2) + "\n", encoding="utf-8")
 
 
 def up(args: argparse.Namespace) -> None:
@@ -285,8 +287,8 @@ def env(args: argparse.Namespace) -> None:
 
 def token(args: argparse.Namespace) -> None:
     """Print an access token of the deployer, or of another account, or a person's credentials file."""
-    from gcp_sandbox.auth import Principal, Tokens
-    from gcp_sandbox.store import Store
+    from gcp_sandbox.core.auth import Principal, Tokens
+    from gcp_sandbox.core.store import Store
 
     doc = _running(args.state)
     email = args.email or f"deployer@{doc['project']}.iam.gserviceaccount.com"
@@ -304,7 +306,7 @@ def token(args: argparse.Namespace) -> None:
 
 def browser(args: argparse.Namespace) -> None:
     """Print a command that opens a URL of the sandbox in Chromium or Chrome, with a profile of its own."""
-    from gcp_sandbox.tls import Authority
+    from gcp_sandbox.core.tls import Authority
 
     doc = _running(args.state)
     name = next((n for n in ("chromium", "google-chrome", "chromium-browser", "chrome") if shutil.which(n)), "chromium")
@@ -344,7 +346,7 @@ def fault_add(args: argparse.Namespace) -> None:
 
 def fault_list(args: argparse.Namespace) -> None:
     """Show the rules, how often each was met and how often it struck."""
-    from gcp_sandbox.faults import counts
+    from gcp_sandbox.core.faults import counts
 
     for rule in Book(args.state).rules():
         met, struck = counts(args.state, rule)
@@ -371,7 +373,7 @@ def logs(args: argparse.Namespace) -> None:
 
 def supported(args: argparse.Namespace) -> None:
     """Print, as Markdown, which methods of each API behave and which are only checked (501)."""
-    from gcp_sandbox.supported import table, write
+    from gcp_sandbox.cli.supported import table, write
 
     if args.write is None:
         print(table(), end="")
@@ -384,7 +386,7 @@ def supported(args: argparse.Namespace) -> None:
 
 def status(args: argparse.Namespace) -> None:
     """What runs, and what it holds."""
-    from gcp_sandbox.report import collect, show
+    from gcp_sandbox.cli.report import collect, show
 
     doc = collect(args.state, _process(args.state))
     print(json.dumps(doc, indent=2) if args.json else show(doc))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fnmatch
 from typing import Any
 
-from gcp_sandbox import conditions
-from gcp_sandbox.auth import Principal
+from gcp_sandbox.core import conditions
+from gcp_sandbox.core.auth import Principal
 
 _EVERYBODY = "principalSet://goog/public:all"
 # What a permission begins with -> name of its service in deny policies, where that differs.

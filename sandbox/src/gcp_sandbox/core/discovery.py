@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from gcp_sandbox.errors import ApiError, bad_request, error_info
+from gcp_sandbox.core.errors import ApiError, bad_request, error_info
 
 Schema = dict[str, Any]
 _PROSE = {"description", "enumDescriptions", "documentationLink", "scopes", "annotations", "enumDeprecated"}

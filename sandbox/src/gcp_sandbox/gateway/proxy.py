@@ -6,13 +6,34 @@ import asyncio
 import logging
 import re
 import ssl
-from typing import TYPE_CHECKING
+import weakref
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
-
-_log = logging.getLogger("gcp_sandbox.proxy")
+_log = logging.getLogger("gcp_sandbox.gateway")
 _MAX_HEAD = 64 * 1024
+
+
+class Gateway(Protocol):
+    """What a connection is handed to."""
+
+    connections: weakref.WeakSet[asyncio.Transport]
+    # Host that each connection was opened to.
+    reached: weakref.WeakKeyDictionary[asyncio.BaseTransport, str]
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a background task until it ends."""
+
+    def plays(self, host: str) -> bool:
+        """Whether a client is let through to this host."""
+
+    def tls_context(self, host: str) -> ssl.SSLContext | None:
+        """The certificate that a client of this host is shown; None: the handshake fails."""
+
+    def tls_server(self) -> asyncio.Protocol:
+        """A protocol that serves HTTP on a connection whose TLS has ended here."""
+
+    def plain_server(self) -> asyncio.Protocol:
+        """A protocol that serves plain HTTP (port 80)."""
 
 
 class _Waiting(asyncio.Protocol):
@@ -28,15 +49,15 @@ class _Waiting(asyncio.Protocol):
 class ProxyProtocol(asyncio.Protocol):
     """One client connection: reads the first request's head, then hands the connection to an HTTP server protocol."""
 
-    def __init__(self, app: Sandbox) -> None:
-        self._app = app
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
         self._head = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._app.connections.add(transport)
+        self._gateway.connections.add(transport)
 
     def data_received(self, data: bytes) -> None:
         assert self._transport
@@ -63,23 +84,23 @@ class ProxyProtocol(asyncio.Protocol):
     def _connect(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         host = host.strip("[]").lower()
-        if port not in ("443", "80") or not self._app.plays(host):
+        if port not in ("443", "80") or not self._gateway.plays(host):
             self._refuse(target)
             return
         assert self._transport
         self._transport.pause_reading()
         self._transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         if port == "80":
-            self._app.reached[self._transport] = host
-            self._hand_over(self._transport, self._app.plain_server(), b"")
+            self._gateway.reached[self._transport] = host
+            self._hand_over(self._transport, self._gateway.plain_server(), b"")
             self._transport.resume_reading()
             return
         task = asyncio.get_running_loop().create_task(self._secure(host))
-        self._app.keep(task)
+        self._gateway.keep(task)
 
     async def _secure(self, host: str) -> None:
         assert self._transport
-        chosen = self._app.tls_context(host)
+        chosen = self._gateway.tls_context(host)
         if chosen is None:  # a load balancer without a certificate for the name ends the handshake
             self._transport.abort()
             return
@@ -91,17 +112,17 @@ class ProxyProtocol(asyncio.Protocol):
             self._transport.abort()
             return
         if tls is not None:
-            self._app.reached[tls] = host
-            self._hand_over(tls, self._app.tls_server(), waiting.data)
+            self._gateway.reached[tls] = host
+            self._hand_over(tls, self._gateway.tls_server(), waiting.data)
 
     def _plain(self, target: str) -> None:
         match = re.match(r"http://([^/:]+)(?::80)?(?:/|$|\?)", target, re.I)
-        if not match or not self._app.plays(match.group(1).lower()):
+        if not match or not self._gateway.plays(match.group(1).lower()):
             self._refuse(target)
             return
         assert self._transport
-        self._app.reached[self._transport] = match.group(1).lower()
-        self._hand_over(self._transport, self._app.plain_server(), self._head)
+        self._gateway.reached[self._transport] = match.group(1).lower()
+        self._hand_over(self._transport, self._gateway.plain_server(), self._head)
 
     @staticmethod
     def _hand_over(transport: asyncio.Transport, protocol: asyncio.Protocol, data: bytes) -> None:

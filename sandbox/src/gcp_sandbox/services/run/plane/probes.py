@@ -74,7 +74,7 @@ async def ask(probe: Probe, address: str, port: int, *, limit: float = 3600) -> 
 
 async def _serving(address: str, port: int, service: str) -> bool:
     """What the container says of a service by https://github.com/grpc/grpc/blob/master/doc/health-checking.md."""
-    from gcp_sandbox.services.run import h2c  # when first needed: it takes longer to import than the rest
+    from gcp_sandbox.services.run.plane import h2c  # when first needed: it takes longer to import than the rest
 
     name = service.encode()
     message = b"\n" + bytes([len(name)]) + name if name else b""  # HealthCheckRequest.service, up to 127 bytes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gcp_sandbox.errors import ApiError
-from gcp_sandbox.iam import Policy, project_resource
-from gcp_sandbox.service import Call, Resource, Service
+from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.iam import Policy, project_resource
+from gcp_sandbox.core.service import Call, Resource, Service
 
 _FIELDS = {"bindings", "etag", "version", "auditConfigs"}
 
@@ -76,7 +76,7 @@ def replace(call: Call, full: str) -> Policy:
     for field in ("bindings", "auditConfigs"):
         if field not in mask:
             given[field] = current.get(field, [])
-    call.app.iam.check(call, full, given)
+    call.app.iam.check(full, given)
     return call.app.iam.set_policy(full, given)
 
 

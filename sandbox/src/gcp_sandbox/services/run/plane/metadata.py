@@ -9,14 +9,12 @@ import asyncio
 import json
 import re
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
-from gcp_sandbox.auth import CLOUD_PLATFORM
-
-if TYPE_CHECKING:
-    from gcp_sandbox.app import Sandbox
+from gcp_sandbox.core.auth import CLOUD_PLATFORM
+from gcp_sandbox.core.cloud import Cloud
 
 _ROOT = "/computeMetadata/v1/"
 _HEADERS = {"Metadata-Flavor": "Google", "Server": "Metadata Server for Serverless"}
@@ -25,7 +23,7 @@ _HEADERS = {"Metadata-Flavor": "Google", "Server": "Metadata Server for Serverle
 class MetadataServer:
     """One instance's metadata server, on the instance's own address and any free port."""
 
-    def __init__(self, app: Sandbox, account: str, project: dict[str, Any], region: str) -> None:
+    def __init__(self, app: Cloud, account: str, project: dict[str, Any], region: str) -> None:
         self._app, self._account, self._project, self._region = app, account, project, region
         self.instance_id = secrets.token_hex(64)
         self._server: asyncio.Server | None = None

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from gcp_sandbox.store import Store
+from gcp_sandbox.core.store import Store
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 # kind of the documents {key, uniqueId} by which the store finds the accounts that have an e-mail

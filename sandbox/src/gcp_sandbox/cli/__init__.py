@@ -1,0 +1,1 @@
+"""The command ``gcp-sandbox`` and its reports."""
