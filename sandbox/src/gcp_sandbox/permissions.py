@@ -189,9 +189,6 @@ CATALOGUE: dict[str, dict[str, str]] = {
         + _IAM
         + " createTagBinding deleteTagBinding enableObjectRetention getIpFilter getObjectInsights "
         "listEffectiveTags listTagBindings restore setIpFilter relocate",
-        "folders": "create delete get list rename",
-        "hmacKeys": _CRUD,
-        "managedFolders": "create delete get list" + _IAM,
         "multipartUploads": "abort create list listParts",
         "objects": _CRUD + _IAM + " createContext deleteContext move overrideUnlockedRetention restore setRetention "
         "updateContext",

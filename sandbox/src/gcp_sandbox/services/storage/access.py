@@ -84,8 +84,8 @@ def switched(app: Sandbox, bucket: Doc) -> None:
         first_lists(bucket, {}, None)
 
 
-def current_policy(call: Call, name: str, version: int) -> Doc:
-    """The policy of a bucket or managed folder (full name) as this API answers it."""
+def _current_policy(call: Call, bucket: Doc, version: int) -> Doc:
+    name = full_name(bucket["name"])
     policy = policy_shown(call, call.app.iam.policy(name), version)
     policy["etag"] = objects.counted((call.app.store.peek(POLICIES, name) or {}).get("serial", 0))
     return {"kind": "storage#policy", "resourceId": name.replace("//storage.googleapis.com/", "projects/_/")} | policy
@@ -95,18 +95,13 @@ def current_policy(call: Call, name: str, version: int) -> Doc:
 def get_policy(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.buckets.getIamPolicy", bucket)
-    return current_policy(call, full_name(bucket["name"]), call.params.get("optionsRequestedPolicyVersion", 1))
+    return _current_policy(call, bucket, call.params.get("optionsRequestedPolicyVersion", 1))
 
 
 @SERVICE.method("storage.buckets.setIamPolicy")
 def set_policy(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.buckets.setIamPolicy", bucket)
-    return replace_policy(call, bucket, full_name(bucket["name"]))
-
-
-def replace_policy(call: Call, bucket: Doc, name: str) -> Doc:
-    """Set the policy of a call's body on a bucket or managed folder (full name).  Raises ApiError 400, 412."""
     policy = {k: v for k, v in call.body.items() if k in ("bindings", "version")}
     for binding in policy.get("bindings", []):
         if not _accepted(binding.get("role", "")):
@@ -122,10 +117,10 @@ def replace_policy(call: Call, bucket: Doc, name: str) -> Doc:
         raise common.invalid(error.message) from None
     # Some clients write base64 with the letters for URLs.
     given = call.body.get("etag", "").replace("-", "+").replace("_", "/")
-    if given and given != current_policy(call, name, 3)["etag"]:
+    if given and given != _current_policy(call, bucket, 3)["etag"]:
         raise common.unmet()
-    call.app.iam.set_policy(name, policy)
-    return current_policy(call, name, 3)
+    call.app.iam.set_policy(full_name(bucket["name"]), policy)
+    return _current_policy(call, bucket, 3)
 
 
 def _accepted(role: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import web
+
 from gcp_sandbox import projects
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
@@ -22,12 +24,11 @@ BUCKETS = "storage.buckets"
 
 
 def _project_of(call: Call) -> str | None:
-    """The project of a call: that of its bucket, or the one named."""
+    """The project of a call: that of its bucket, or the one named.  Raises ApiError 501."""
+    refuse_keys(call.request)
     bucket = call.params.get("bucket") or call.params.get("destinationBucket") or call.params.get("sourceBucket")
     if bucket:
         doc = call.app.store.peek(BUCKETS, bucket)
-        if doc:
-            who_pays(call.app, call.principal, doc, call.params.get("userProject"))
         return doc["_project"] if doc else None
     name = call.params.get("project") or call.params.get("projectId", "")
     return name if projects.find(call.app, name) else None
@@ -35,26 +36,6 @@ def _project_of(call: Call) -> str | None:
 
 SERVICE = Service("storage", "v1", family="legacy", lenient=True, anonymous=True)
 SERVICE.project_of = _project_of
-
-
-def who_pays(app: Sandbox, principal: Principal, bucket: Doc, payer: str | None) -> None:
-    """Refuse a request to a bucket whose requesters pay, unless it names who does or its own project may be billed.
-
-    https://cloud.google.com/storage/docs/requester-pays#requirements
-    """
-    if not bucket.get("billing", {}).get("requesterPays"):
-        return
-    if payer is None:
-        own = project_resource(bucket["_project"])
-        if not app.iam.allows(principal, "resourcemanager.projects.createBillingAssignment", own):
-            text = "Bucket is a requester pays bucket but no user project provided."
-            raise ApiError(400, text, reason="required")
-        return
-    project = projects.find(app, payer)
-    allowed = project and app.iam.allows(principal, "serviceusage.services.use", project_resource(project["projectId"]))
-    if not allowed:
-        text = f"{principal.email or 'Anonymous caller'} does not have serviceusage.services.use access."
-        raise ApiError(403, text, reason="forbidden")
 
 
 def full_name(bucket: str) -> str:
@@ -87,8 +68,19 @@ def no_object(bucket: str, name: str, generation: str = "") -> ApiError:
 
 
 def no_key() -> ApiError:
-    """404 for what belongs to a bucket or object: an entry of its list, a notification, an HMAC key."""
+    """404 for what belongs to a bucket or object: an entry of its list."""
     return ApiError(404, "The specified key does not exist.", reason="notFound")
+
+
+def unplayed(what: str) -> ApiError:
+    """501 for what Cloud Storage has and this program has not."""
+    return ApiError(501, f"gcp-sandbox does not play {what}.", reason="notImplemented")
+
+
+def refuse_keys(request: web.BaseRequest) -> None:
+    """Refuse an encryption key that the client supplies: bytes would lie open.  Raises ApiError 501."""
+    if any(f"X-Goog-{prefix}Encryption-Algorithm" in request.headers for prefix in ("", "Copy-Source-")):
+        raise unplayed("customer-supplied encryption keys")
 
 
 def conflict(text: str) -> ApiError:
@@ -116,14 +108,12 @@ def allows(
     bucket: Doc,
     acl: list[Doc] | None = None,
     name: str = "",
-    below: str = "",
 ) -> bool:
-    """Whether a caller has a permission on a bucket, or on an object of this name (for conditions and managed folders).
+    """Whether a caller has a permission on a bucket, or on an object of this name (for conditions).
 
-    acl: the object's, in a bucket without uniform access.  below: prefix of the names that are asked for, whose managed
-    folders may allow it too.
+    acl: the object's, in a bucket without uniform access.
     """
-    from gcp_sandbox.services.storage import access, folders
+    from gcp_sandbox.services.storage import access
 
     context = {}
     if name:
@@ -131,8 +121,7 @@ def allows(
             "resource.type": "storage.googleapis.com/Object",
             "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}",
         }
-    above = folders.managed_above(app, bucket, name or below)
-    resources = (project_resource(bucket["_project"]), full_name(bucket["name"]), *above)
+    resources = (project_resource(bucket["_project"]), full_name(bucket["name"]))
     if app.iam.allows(principal, permission, *resources, context=context, public=not access.prevented(bucket)):
         return True
     return acl is not None and access.acl_allows(app, principal, permission, bucket, acl)
@@ -145,10 +134,9 @@ def require(
     bucket: Doc,
     acl: list[Doc] | None = None,
     name: str = "",
-    below: str = "",
 ) -> None:
     """Raise the 401 or 403 unless allowed."""
-    if not allows(app, principal, permission, bucket, acl, name, below):
+    if not allows(app, principal, permission, bucket, acl, name):
         raise denied(principal, permission)
 
 

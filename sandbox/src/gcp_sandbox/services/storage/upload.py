@@ -22,7 +22,7 @@ from aiohttp import StreamReader, web
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.service import Call
-from gcp_sandbox.services.storage import access, common, content, encryption, objects
+from gcp_sandbox.services.storage import access, common, content, objects
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ async def insert(call: Call) -> Doc | web.StreamResponse:
 
 def _target(call: Call, given: Doc) -> Target:
     name = call.params.get("name") or given.get("name", "")
-    given = {k: v for k, v in given.items() if v is not None and k != "customerEncryption"}
-    given |= encryption.supplied(call.request.headers)
+    given = {k: v for k, v in given.items() if v is not None}
     if call.params.get("contentEncoding"):
         given["contentEncoding"] = call.params["contentEncoding"]
     return Target(call.app, call.principal, call.params["bucket"], name, given, call.params)

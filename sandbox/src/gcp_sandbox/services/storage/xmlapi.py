@@ -1,4 +1,4 @@
-"""The XML API: objects and buckets by plain HTTP, for signed URLs and tools that speak S3 (whose headers begin with x-amz).
+"""The XML API: objects and buckets by plain HTTP, for signed URLs and multipart uploads.
 
 https://cloud.google.com/storage/docs/xml-api/reference-methods
 """
@@ -17,7 +17,7 @@ from gcp_sandbox import projects
 from gcp_sandbox.auth import Principal
 from gcp_sandbox.errors import ApiError
 from gcp_sandbox.iam import project_resource
-from gcp_sandbox.services.storage import access, common, content, encryption, forms, objects, parts, signed, upload
+from gcp_sandbox.services.storage import access, common, content, objects, parts, signed, upload
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
 
 if TYPE_CHECKING:
@@ -85,18 +85,12 @@ class Request:
     def __init__(self, app: Sandbox, request: web.BaseRequest, bucket: str, name: str) -> None:
         self.app, self.http, self.bucket_name, self.name = app, request, bucket, name
         self.query = request.rel_url.query
-        self.prefix = "x-amz" if any(name.lower().startswith("x-amz-") for name in request.headers) else "x-goog"
         resource = f"/{bucket}" + (f"/{quote(name, safe='/-_.~')}" if name else "")
         try:
             self.principal = signed.signer(app, request, resource) or self._bearer()
         except signed.BadSignature as error:
             raise XmlError(error.status, error.code, error.message, **error.details) from None
-        if self.extension("content-sha256").startswith("STREAMING-"):
-            raise _unknown("Chunks that are signed one by one")
-
-    def extension(self, name: str) -> str:
-        """The value of an extension header, x-goog-NAME or x-amz-NAME ("": none)."""
-        return self.http.headers.get(f"x-goog-{name}") or self.http.headers.get(f"x-amz-{name}", "")
+        common.refuse_keys(request)
 
     def _bearer(self) -> Principal:
         try:
@@ -106,19 +100,11 @@ class Request:
 
     @property
     def bucket(self) -> Doc:
-        """The bucket's record.  Raises XmlError 404, and 400 where nobody is named who pays."""
+        """The bucket's record.  Raises XmlError 404."""
         try:
-            doc = bucket_of(self.app, self.bucket_name)
+            return bucket_of(self.app, self.bucket_name)
         except ApiError:
             raise XmlError(404, "NoSuchBucket", "The specified bucket does not exist.") from None
-        payer = self.query.get("userProject") or self.http.headers.get("x-goog-user-project")
-        try:
-            common.who_pays(self.app, self.principal, doc, payer)
-        except ApiError as error:
-            raise XmlError(
-                error.code, "UserProjectMissing" if error.code == 400 else "AccessDenied", error.message
-            ) from None
-        return doc
 
     @property
     def params(self) -> Doc:
@@ -128,7 +114,7 @@ class Request:
             value = self.http.headers.get(f"x-goog-if-{word}")
             if value is not None:
                 out["ifGenerationMatch" if word.startswith("gen") else "ifMetagenerationMatch"] = value
-        preset = self.extension("acl")
+        preset = self.http.headers.get("x-goog-acl", "")
         if preset:
             if preset not in _PRESETS:
                 raise XmlError(400, "InvalidArgument", "Invalid argument.", Details=f"Invalid canned ACL {preset}")
@@ -141,10 +127,9 @@ class Request:
         headers = self.http.headers
         out: Doc = {field: headers[name] for name, field in _FIELDS.items() if name in headers}
         out.setdefault("contentType", "application/octet-stream")
-        if self.extension("storage-class"):
-            out["storageClass"] = self.extension("storage-class")
-        out |= encryption.supplied(headers)
-        begin = f"{self.prefix}-meta-"
+        if "x-goog-storage-class" in headers:
+            out["storageClass"] = headers["x-goog-storage-class"]
+        begin = "x-goog-meta-"
         custom = {k[len(begin) :].lower(): v for k, v in headers.items() if k.lower().startswith(begin)}
         return out | ({"metadata": custom} if custom else {})
 
@@ -221,7 +206,7 @@ def _unknown(what: str) -> XmlError:
 
 def _headers(call: Request, doc: Doc) -> dict[str, str]:
     out = objects.headers(doc) | {"ETag": _etag(doc)}
-    return out | {f"{call.prefix}-meta-{k}": v for k, v in doc.get("metadata", {}).items()}
+    return out | {f"x-goog-meta-{k}": v for k, v in doc.get("metadata", {}).items()}
 
 
 def _written(doc: Doc, status: int = 200) -> web.Response:
@@ -299,7 +284,6 @@ async def _get(call: Request) -> web.StreamResponse:
     common.check_generation(call.params, doc["generation"], doc["metageneration"])
     if call.http.headers.get("If-None-Match") == _etag(doc):
         return web.Response(status=304, headers={"ETag": _etag(doc)})
-    encryption.unlock(doc, call.http.headers)
     headers = _headers(call, doc)
     for name, header in (
         ("response-content-type", "Content-Type"),
@@ -315,7 +299,7 @@ async def _get(call: Request) -> web.StreamResponse:
 async def _put(call: Request) -> web.StreamResponse:
     if "partNumber" in call.query or "uploadId" in call.query:
         return await parts.put(call)
-    if call.extension("copy-source"):
+    if "x-goog-copy-source" in call.http.headers:
         return _copy(call)
     target = call.target()
     blob = content.Blob(call.app)
@@ -328,16 +312,14 @@ async def _put(call: Request) -> web.StreamResponse:
 
 
 def _copy(call: Request) -> web.StreamResponse:
-    bucket, _, name = unquote(call.extension("copy-source")).removeprefix("/").partition("/")
+    bucket, _, name = unquote(call.http.headers["x-goog-copy-source"]).removeprefix("/").partition("/")
     here = call.bucket_name
     call.bucket_name = bucket
     source = call.find("storage.objects.get", name)
     call.bucket_name = here
-    encryption.unlock(source, call.http.headers, encryption.SOURCE)
     given = call.given
-    if (call.extension("metadata-directive") or "COPY").upper() == "COPY":
+    if call.http.headers.get("x-goog-metadata-directive", "COPY").upper() == "COPY":
         given = {k: v for k, v in source.items() if k in (*objects.EDITABLE, "storageClass") and k != "acl"}
-        given |= encryption.supplied(call.http.headers)
     target = upload.Target(call.app, call.principal, here, call.name, given, call.params)
     doc = objects.record(
         target.bucket,
@@ -383,7 +365,7 @@ async def _delete(call: Request) -> web.StreamResponse:
 
 async def _buckets(call: Request) -> web.StreamResponse:
     """GET / : the buckets of the project that is named, or of the account's own."""
-    named = call.extension("project-id")
+    named = call.http.headers.get("x-goog-project-id", "")
     project = projects.find(call.app, named) if named else projects.of_account(call.app, call.principal.email)
     if project is None:
         raise XmlError(
@@ -401,9 +383,9 @@ async def _buckets(call: Request) -> web.StreamResponse:
 
 
 async def _post_bucket(call: Request) -> web.StreamResponse:
-    """POST of a form, or ?delete : the objects that the body names."""
+    """POST ?delete : the objects that the body names."""
     if call.http.headers.get("Content-Type", "").startswith("multipart/form-data"):
-        return await forms.post(call)
+        raise _unknown("A form's upload")
     if "delete" not in call.query:
         raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
     root = parsed(await call.http.read())
@@ -445,7 +427,7 @@ async def _list(call: Request) -> web.StreamResponse:
         return xml("VersioningConfiguration", element("Status", "Enabled") if enabled else "")
     for name in _SUBRESOURCES & call.query.keys():
         raise _unknown(f"?{name}")
-    require(call.app, call.principal, "storage.objects.list", bucket, below=call.query.get("prefix", ""))
+    require(call.app, call.principal, "storage.objects.list", bucket)
     query = call.query
     second = query.get("list-type") == "2"
     token = query.get("continuation-token", "")
