@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from gcp_sandbox import projects
 from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import compute_time
-from gcp_sandbox.services.compute import catalog, cdn, extras, project, vpc
+from gcp_sandbox.services.compute import catalog, extras, project, vpc
 from gcp_sandbox.services.compute.base import SERVICE, link
 
 if TYPE_CHECKING:
     from gcp_sandbox.app import Sandbox
 
-__all__ = ["SERVICE", "catalog", "cdn", "extras", "project", "setup"]
+__all__ = ["SERVICE", "catalog", "extras", "project", "setup"]
 # The rules that a default network starts with: https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
 _FIREWALLS = {
     "default-allow-icmp": ("Allow ICMP from anywhere", ["0.0.0.0/0"], [("icmp", [])]),
