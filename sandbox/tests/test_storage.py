@@ -550,36 +550,6 @@ def test_signed_url_with_a_blob_signed_by_iam(api, project, bucket, key):
     assert got.content == b"by IAM"
 
 
-def test_a_form_keeps_to_its_signed_policy(api, bucket, key):
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    fields = {
-        "key": "form/${filename}",
-        "content-type": "text/x",
-        "x-goog-date": stamp,
-        "x-goog-algorithm": "GOOG4-RSA-SHA256",
-        "x-goog-credential": f"{key['client_email']}/{stamp[:8]}/auto/storage/goog4_request",
-    }
-    conditions: list[Any] = [{k: v} for k, v in fields.items() if k != "key"]
-    conditions += [["starts-with", "$key", "form/"], {"bucket": bucket}, ["content-length-range", 1, 9]]
-    private: Any = serialization.load_pem_private_key(key["private_key"].encode(), None)
-
-    def send(data: bytes, expires: str = "2099-01-01T00:00:00Z", **more: str) -> Any:
-        policy = base64.b64encode(json.dumps({"expiration": expires, "conditions": conditions}).encode()).decode()
-        signature = private.sign(policy.encode(), padding.PKCS1v15(), hashes.SHA256()).hex()
-        sent = fields | {"policy": policy, "x-goog-signature": signature} | more
-        return api("POST", f"{XML}/{bucket}/", data=sent, files={"file": ("name", data)}, headers=NOBODY)
-
-    assert send(b"by form").status_code == 204
-    got = api("GET", f"{XML}/{bucket}/form/name")
-    assert (got.content, got.headers["Content-Type"]) == (b"by form", "text/x")
-    xml_error(send(b"much too long"), 400, "EntityTooLarge")
-    xml_error(send(b"x", key="other/place"), 403, "AccessDenied")
-    xml_error(send(b"x", acl="public-read"), 403, "AccessDenied")  # not in the policy
-    xml_error(send(b"x", expires="2020-01-01T00:00:00Z"), 403, "AccessDenied")
-    xml_error(send(b"x", **{"x-goog-signature": "00"}), 403, "SignatureDoesNotMatch")
-    xml_error(send(b"x", policy="e30="), 403, "SignatureDoesNotMatch")
-
-
 def test_resumable_upload_by_signed_url(api, bucket):
     begun = api("POST", f"{XML}/{bucket}/later", headers={"x-goog-resumable": "start"})
     assert begun.status_code == 201

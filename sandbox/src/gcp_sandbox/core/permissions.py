@@ -47,7 +47,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "addresses": "create createInternal delete deleteInternal get list setLabels use useInternal",
         "autoscalers": _CRUD,
         "backendBuckets": _CRUD + _IAM + " use",
-        "backendServices": _CRUD + _IAM + " addSignedUrlKey deleteSignedUrlKey setSecurityPolicy use",
+        "backendServices": _CRUD + _IAM + " setSecurityPolicy use",
         "disks": _CRUD + " createSnapshot resize setLabels use useReadOnly",
         "firewallPolicies": _CRUD + " use",
         "firewalls": _CRUD,
@@ -57,11 +57,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "globalNetworkEndpointGroups": "attachNetworkEndpoints create delete detachNetworkEndpoints get list use",
         "globalOperations": "delete get getIamPolicy list setIamPolicy",
         "healthChecks": _CRUD + " use useReadOnly",
-        "httpHealthChecks": _CRUD + " use useReadOnly",
-        "httpsHealthChecks": _CRUD + " use useReadOnly",
         "images": "create delete get list setLabels update useReadOnly",
-        "instanceGroups": _CRUD + " use",
-        "instanceGroupManagers": _CRUD + " use",
         "instances": _CRUD + " reset setMetadata setServiceAccount setTags start stop use",
         "networkEndpointGroups": "attachNetworkEndpoints create delete detachNetworkEndpoints get list use",
         "networks": _CRUD
@@ -189,9 +185,6 @@ CATALOGUE: dict[str, dict[str, str]] = {
         + _IAM
         + " createTagBinding deleteTagBinding enableObjectRetention getIpFilter getObjectInsights "
         "listEffectiveTags listTagBindings restore setIpFilter relocate",
-        "folders": "create delete get list rename",
-        "hmacKeys": _CRUD,
-        "managedFolders": "create delete get list" + _IAM,
         "multipartUploads": "abort create list listParts",
         "objects": _CRUD + _IAM + " createContext deleteContext move overrideUnlockedRetention restore setRetention "
         "updateContext",

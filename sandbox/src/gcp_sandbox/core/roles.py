@@ -22,8 +22,6 @@ _NEVER = [
     "!iam.serviceAccounts.implicitDelegation",
     "!*.accessViaIAP",
     "!storage.objects.*",
-    "!storage.managedFolders.*",
-    "!storage.folders.*",
     "!storage.multipartUploads.*",
 ]
 
@@ -143,7 +141,7 @@ ROLES: dict[str, tuple[str, list[str]]] = {
     "roles/storage.admin": ("Storage Admin", ["storage.*", *_PROJECT]),
     "roles/storage.objectAdmin": (
         "Storage Object Admin",
-        ["storage.objects.*", "storage.multipartUploads.*", "storage.folders.*", "storage.managedFolders.*", *_PROJECT],
+        ["storage.objects.*", "storage.multipartUploads.*", *_PROJECT],
     ),
     "roles/storage.objectUser": (
         "Storage Object User",
@@ -156,11 +154,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
             "storage.objects.restore",
             "storage.objects.move",
             "storage.multipartUploads.*",
-            "storage.folders.*",
-            "storage.managedFolders.create",
-            "storage.managedFolders.delete",
-            "storage.managedFolders.get",
-            "storage.managedFolders.list",
             *_PROJECT,
         ],
     ),
@@ -171,8 +164,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
             "storage.multipartUploads.create",
             "storage.multipartUploads.abort",
             "storage.multipartUploads.listParts",
-            "storage.folders.create",
-            "storage.managedFolders.create",
             *_PROJECT,
         ],
     ),
@@ -181,19 +172,10 @@ ROLES: dict[str, tuple[str, list[str]]] = {
         [
             "storage.objects.get",
             "storage.objects.list",
-            "storage.folders.get",
-            "storage.folders.list",
-            "storage.managedFolders.get",
-            "storage.managedFolders.list",
             *_PROJECT,
         ],
     ),
     "roles/storage.bucketViewer": ("Storage Bucket Viewer", ["storage.buckets.get", "storage.buckets.list", *_PROJECT]),
-    "roles/storage.folderAdmin": (
-        "Storage Folder Admin",
-        ["storage.objects.*", "storage.multipartUploads.*", "storage.folders.*", "storage.managedFolders.*", *_PROJECT],
-    ),
-    "roles/storage.hmacKeyAdmin": ("Storage HMAC Key Admin", ["storage.hmacKeys.*", *_PROJECT]),
     "roles/storage.legacyBucketOwner": (
         "Storage Legacy Bucket Owner",
         [
@@ -208,8 +190,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
             "storage.objects.restore",
             "storage.objects.setRetention",
             "storage.multipartUploads.*",
-            "storage.folders.*",
-            "storage.managedFolders.*",
         ],
     ),
     "roles/storage.legacyBucketReader": (
@@ -218,10 +198,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
             "storage.buckets.get",
             "storage.objects.list",
             "storage.multipartUploads.list",
-            "storage.folders.get",
-            "storage.folders.list",
-            "storage.managedFolders.get",
-            "storage.managedFolders.list",
         ],
     ),
     "roles/storage.legacyBucketWriter": (
@@ -234,7 +210,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
             "storage.objects.restore",
             "storage.objects.setRetention",
             "storage.multipartUploads.*",
-            "storage.folders.*",
         ],
     ),
     "roles/storage.legacyObjectOwner": (
@@ -381,9 +356,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
                     "globalForwardingRules",
                     "globalNetworkEndpointGroups",
                     "healthChecks",
-                    "httpHealthChecks",
-                    "httpsHealthChecks",
-                    "instanceGroups",
                     "networkEndpointGroups",
                     "regionBackendServices",
                     "regionHealthChecks",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.iam import project_resource
-from gcp_sandbox.services.compute import catalog, cdn, extras, project, vpc
+from gcp_sandbox.services.compute import catalog, extras, project, vpc
 from gcp_sandbox.services.compute.base import SERVICE, link
 from gcp_sandbox.services.compute.dialect import compute_time
 
-__all__ = ["SERVICE", "catalog", "cdn", "extras", "project", "setup"]
+__all__ = ["SERVICE", "catalog", "extras", "project", "setup"]
 # The rules that a default network starts with: https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
 _FIREWALLS = {
     "default-allow-icmp": ("Allow ICMP from anywhere", ["0.0.0.0/0"], [("icmp", [])]),

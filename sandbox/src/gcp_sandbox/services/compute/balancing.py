@@ -13,12 +13,12 @@ from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.compute import private_service_connect
-from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, kind_of, link, missing, not_found, parse
+from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, link, missing, not_found, parse
 from gcp_sandbox.services.compute.kinds import KINDS, Draft
 from gcp_sandbox.services.compute.references import references, shown_users
 from gcp_sandbox.services.compute.vpc import external_address, internal_address
 
-PROXIES = ("targetHttpProxies", "targetHttpsProxies", "targetGrpcProxies", "targetSslProxies", "targetTcpProxies")
+PROXIES = ("targetHttpProxies", "targetHttpsProxies", "targetGrpcProxies")
 
 
 # -- network endpoint groups -----------------------------------------------
@@ -320,7 +320,7 @@ def prepare_rule(draft: Draft) -> None:
     doc = draft.doc
     if draft.old is None and not doc.get("target") and not doc.get("backendService"):
         raise missing("resource.target")
-    if "/" not in doc.get("target", "/") or "/serviceAttachments/" in doc.get("target", ""):
+    if "/" not in doc.get("target", "/"):
         private_service_connect.prepare_endpoint(draft)
         return
     scheme = doc.setdefault("loadBalancingScheme", "EXTERNAL")
@@ -334,7 +334,7 @@ def prepare_rule(draft: Draft) -> None:
             raise invalid("portRange", ports, "Ports may only be specified as an integer or a range of integers.")
         doc["portRange"] = f"{low}-{high}"
     target = draft.target("target")
-    if target and kind_of(key_of(doc["target"])).removeprefix("compute.") in PROXIES:
+    if target:
         if not ports and not doc.get("ports"):
             raise missing("resource.portRange")
         _ports(draft, target)
@@ -342,12 +342,6 @@ def prepare_rule(draft: Draft) -> None:
         doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
     _address(draft)
     _schemes(draft)
-
-
-def gateway_fields(app: Cloud, key: str, doc: Doc) -> Doc:
-    """The forwarding rules of a Classic VPN gateway."""
-    rules = [link(user) for user in shown_users(app, key)]
-    return {"forwardingRules": rules} if rules else {}
 
 
 def _internal(draft: Draft) -> None:

@@ -140,9 +140,9 @@ declare(
         {"backendServices": "global", "regionBackendServices": "regions"},
         verbs="patch update aggregatedList getIamPolicy setIamPolicy testIamPermissions",
         refs={
-            "healthChecks": ("healthChecks", "httpHealthChecks", "httpsHealthChecks"),
+            "healthChecks": ("healthChecks",),
             "network": ("networks",),
-            "group": ("networkEndpointGroups", "instanceGroups"),
+            "group": ("networkEndpointGroups",),
             "securityPolicy": ("securityPolicies",),
             "edgeSecurityPolicy": ("securityPolicies",),
         },
@@ -268,79 +268,6 @@ declare(
         long_types=("insert", "delete", "patch"),
     )
 )
-_SERVICE = {"service": ("backendServices",), "sslCertificates": ("sslCertificates",), "sslPolicy": ("sslPolicies",)}
-declare(
-    Kind(
-        "targetTcpProxies",
-        "targetTcpProxy",
-        {"targetTcpProxies": "global", "regionTargetTcpProxies": "regions"},
-        verbs="aggregatedList testIamPermissions",
-        refs=_SERVICE,
-        required=("service",),
-        defaults={"proxyHeader": "NONE", "proxyBind": False},
-        setters={"setBackendService": ("service", "service"), "setProxyHeader": ("proxyHeader", "proxyHeader")},
-    )
-)
-declare(
-    Kind(
-        "targetSslProxies",
-        "targetSslProxy",
-        {"targetSslProxies": "global"},
-        verbs="testIamPermissions",
-        refs=_SERVICE,
-        required=("service",),
-        defaults={"proxyHeader": "NONE"},
-        setters={
-            "setBackendService": ("service", "service"),
-            "setProxyHeader": ("proxyHeader", "proxyHeader"),
-            "setSslCertificates": ("sslCertificates", "sslCertificates"),
-            "setSslPolicy": ("sslPolicy", "sslPolicy"),
-        },
-        after=certificates.review,
-    )
-)
-declare(
-    Kind(
-        "instanceGroups",
-        "instanceGroup",
-        {"instanceGroups": "zones"},
-        verbs="aggregatedList",
-        refs={"network": ("networks",), "subnetwork": ("subnetworks",)},
-        defaults={"size": 0, "description": ""},
-        output=("size",),
-        fingerprint=True,
-        long_types=("insert", "delete"),
-    )
-)
-declare(
-    Kind(
-        "targetPools",
-        "targetPool",
-        {"targetPools": "regions"},
-        verbs="aggregatedList",
-        refs={"healthChecks": ("httpHealthChecks",), "backupPool": ("targetPools",)},
-        defaults={"sessionAffinity": "NONE"},
-    )
-)
-for _name, _port in (("Http", 80), ("Https", 443)):
-    declare(
-        Kind(
-            f"{_name.lower()}HealthChecks",
-            f"{_name.lower()}HealthCheck",
-            {f"{_name.lower()}HealthChecks": "global"},
-            verbs="patch update testIamPermissions",
-            defaults={
-                "checkIntervalSec": 5,
-                "timeoutSec": 5,
-                "healthyThreshold": 2,
-                "unhealthyThreshold": 2,
-                "requestPath": "/",
-                "port": _port,
-                "host": "",
-                "description": "",
-            },
-        )
-    )
 declare(
     Kind(
         "routers",
@@ -361,52 +288,16 @@ declare(
 )
 declare(
     Kind(
-        "targetVpnGateways",
-        "targetVpnGateway",
-        {"targetVpnGateways": "regions"},
-        verbs="aggregatedList setLabels",
-        refs={"network": ("networks",)},
-        required=("network",),
-        defaults={"status": "READY"},
-        labels="insert",
-        output=("forwardingRules", "status", "tunnels"),
-        computed=balancing.gateway_fields,
-    )
-)
-declare(
-    Kind(
-        "serviceAttachments",
-        "serviceAttachment",
-        {"serviceAttachments": "regions"},
-        verbs="patch aggregatedList getIamPolicy setIamPolicy testIamPermissions",
-        refs={
-            "natSubnets": ("subnetworks",),
-            "producerForwardingRule": ("forwardingRules",),
-            "targetService": ("forwardingRules",),
-        },
-        required=("natSubnets", "connectionPreference"),
-        defaults={"enableProxyProtocol": False, "reconcileConnections": False},
-        output=("connectedEndpoints", "pscServiceAttachmentId"),
-        immutable=("targetService", "producerForwardingRule"),
-        fingerprint=True,
-        long_types=("insert", "delete", "patch"),
-        prepare=private_service_connect.prepare_attachment,
-        computed=private_service_connect.attachment_fields,
-    )
-)
-_RULE = {
-    "target": (*balancing.PROXIES, "targetInstances", "targetPools", "targetVpnGateways", "serviceAttachments"),
-    "backendService": ("backendServices",),
-    "network": ("networks",),
-    "subnetwork": ("subnetworks",),
-}
-declare(
-    Kind(
         "forwardingRules",
         "forwardingRule",
         {"globalForwardingRules": "global", "forwardingRules": "regions"},
         verbs="patch aggregatedList setLabels",
-        refs=_RULE,
+        refs={
+            "target": balancing.PROXIES,
+            "backendService": ("backendServices",),
+            "network": ("networks",),
+            "subnetwork": ("subnetworks",),
+        },
         labels="later",
         fingerprint=True,
         defaults={"IPProtocol": "TCP", "networkTier": "PREMIUM", "description": ""},

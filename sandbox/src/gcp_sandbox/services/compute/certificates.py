@@ -102,10 +102,8 @@ def reached(app: Cloud) -> set[str]:
     """Keys of the certificates that some forwarding rule leads to."""
     out: set[str] = set()
     for _, rule in app.store.list("compute.forwardingRules"):
-        key = key_of(rule.get("target", ""))
-        for kind in ("compute.targetHttpsProxies", "compute.targetSslProxies"):
-            proxy = app.store.peek(kind, key)
-            out.update(map(key_of, (proxy or {}).get("sslCertificates", ())))
+        proxy = app.store.peek("compute.targetHttpsProxies", key_of(rule.get("target", "")))
+        out.update(map(key_of, (proxy or {}).get("sslCertificates", ())))
     return out
 
 

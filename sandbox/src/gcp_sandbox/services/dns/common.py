@@ -14,6 +14,8 @@ from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 SERVICE = Service("dns", "v1", "v1beta2", family="legacy")
+ZONES, SETS, CHANGES, KEYS = "dns.managedZones", "dns.resourceRecordSets", "dns.changes", "dns.dnsKeys"
+OPERATIONS = "dns.managedZoneOperations"
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -109,3 +111,18 @@ def check_networks(call: Call, networks: list[Doc], permission: str) -> None:
             )
         if not allowed:
             raise ApiError(403, "Forbidden")
+
+
+def zone_key(call: Call, name: str) -> str:
+    """Store key of a zone."""
+    return f"projects/{call.project_id}/managedZones/{name}"
+
+
+def zone_of(call: Call, name: str = "") -> Doc:
+    """The zone a call names, by name or id (for reading).  Raises ApiError 404."""
+    name = name or call.params["managedZone"]
+    prefix = zone_key(call, "")
+    for key, doc in call.app.store.list(ZONES, prefix):
+        if name in (key.removeprefix(prefix), doc["id"]):
+            return doc
+    raise missing("parameters.managedZone", name)

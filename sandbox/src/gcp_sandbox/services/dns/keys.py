@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common
-from gcp_sandbox.services.dns.common import SERVICE, Doc
-from gcp_sandbox.services.dns.zones import KEYS, zone_key, zone_of
+from gcp_sandbox.services.dns.common import KEYS, SERVICE, Doc, zone_key, zone_of
 
 _ALGORITHMS = {"rsasha1": 5, "rsasha256": 8, "rsasha512": 10, "ecdsap256sha256": 13, "ecdsap384sha384": 14}
 _FLAGS = {"keySigning": 257, "zoneSigning": 256}

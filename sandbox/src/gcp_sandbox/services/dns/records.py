@@ -11,8 +11,7 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common
-from gcp_sandbox.services.dns.common import SERVICE, Doc, invalid, missing, with_kinds
-from gcp_sandbox.services.dns.zones import CHANGES, SETS, zone_key, zone_of
+from gcp_sandbox.services.dns.common import CHANGES, SERVICE, SETS, Doc, invalid, missing, with_kinds, zone_key, zone_of
 
 _TYPES = {
     "A",

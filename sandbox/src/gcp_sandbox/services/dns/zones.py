@@ -12,11 +12,23 @@ from gcp_sandbox.core import policies
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.dns import common
-from gcp_sandbox.services.dns.common import SERVICE, Doc, invalid, missing, required, with_kinds
+from gcp_sandbox.services.dns import common, records
+from gcp_sandbox.services.dns.common import (
+    CHANGES,
+    KEYS,
+    OPERATIONS,
+    SERVICE,
+    SETS,
+    ZONES,
+    Doc,
+    invalid,
+    missing,
+    required,
+    with_kinds,
+    zone_key,
+    zone_of,
+)
 
-ZONES, SETS, CHANGES, KEYS = "dns.managedZones", "dns.resourceRecordSets", "dns.changes", "dns.dnsKeys"
-OPERATIONS = "dns.managedZoneOperations"
 # What only a private zone can have, and which permission on a network it needs.
 _PRIVATE = ("forwardingConfig", "peeringConfig", "reverseLookupConfig", "serviceDirectoryConfig")
 
@@ -33,21 +45,6 @@ def project(call: Call) -> Doc:
         "resourceRecordsPerRrset": 100,
     }
     return {"kind": "dns#project", "number": call.project_number, "id": call.project_id, "quota": quota}
-
-
-def zone_key(call: Call, name: str) -> str:
-    """Store key of a zone."""
-    return f"projects/{call.project_id}/managedZones/{name}"
-
-
-def zone_of(call: Call, name: str = "") -> Doc:
-    """The zone a call names, by name or id (for reading).  Raises ApiError 404."""
-    name = name or call.params["managedZone"]
-    prefix = zone_key(call, "")
-    for key, doc in call.app.store.list(ZONES, prefix):
-        if name in (key.removeprefix(prefix), doc["id"]):
-            return doc
-    raise missing("parameters.managedZone", name)
 
 
 def _filled(call: Call, doc: Doc) -> Doc:
@@ -90,8 +87,6 @@ def _filled(call: Call, doc: Doc) -> Doc:
 
 @SERVICE.method("dns.managedZones.create", permission="dns.managedZones.create")
 def create(call: Call) -> Doc:
-    from gcp_sandbox.services.dns import records
-
     body = {k: v for k, v in call.body.items() if k not in ("id", "creationTime", "nameServers", "kind")}
     for field in ("name", "dnsName"):
         if not body.get(field):

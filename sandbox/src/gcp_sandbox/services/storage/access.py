@@ -15,13 +15,12 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import KIND as POLICIES
 from gcp_sandbox.core.policies import shown as policy_shown
-from gcp_sandbox.core.roles import role_has
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.storage import common, objects
-from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name, require
+from gcp_sandbox.services.storage import common, objects, permissions
+from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name
+from gcp_sandbox.services.storage.permissions import require
 
 TEAMS = {"owners": "projectOwner", "editors": "projectEditor", "viewers": "projectViewer"}
-OBJECT_ROLES = {"OWNER": "roles/storage.legacyObjectOwner", "READER": "roles/storage.legacyObjectReader"}
 _BUCKET_ROLES = {
     "OWNER": "roles/storage.legacyBucketOwner",
     "WRITER": "roles/storage.legacyBucketWriter",
@@ -40,11 +39,6 @@ _PREDEFINED: dict[str, list[tuple[str, str]]] = {
 }
 
 
-def uniform(bucket: Doc) -> bool:
-    """Whether policies alone decide, not access control lists."""
-    return bool(bucket["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"])
-
-
 # -- policies --------------------------------------------------------------
 
 
@@ -59,7 +53,7 @@ def first_bindings(bucket: Doc) -> list[Doc]:
         {"role": "roles/storage.legacyBucketOwner", "members": owners},
         {"role": "roles/storage.legacyBucketReader", "members": viewers},
     ]
-    if uniform(bucket):
+    if permissions.uniform(bucket):
         out += [
             {"role": "roles/storage.legacyObjectOwner", "members": owners},
             {"role": "roles/storage.legacyObjectReader", "members": viewers},
@@ -71,19 +65,19 @@ def switched(app: Cloud, bucket: Doc) -> None:
     """Uniform access was switched: the default list of objects turns into bindings, or back."""
     policy = app.iam.policy(full_name(bucket["name"]))
     bindings = policy.get("bindings", [])
-    roles = set(OBJECT_ROLES.values())
-    if uniform(bucket):
+    roles = set(permissions.OBJECT_ROLES.values())
+    if permissions.uniform(bucket):
         extra = [b for b in first_bindings(bucket) if b["role"] in roles]
         bindings = [*bindings, *extra]
     else:
         bindings = [b for b in bindings if b["role"] not in roles]
     app.iam.set_policy(full_name(bucket["name"]), {"bindings": bindings})
-    if not uniform(bucket) and "acl" not in bucket:
+    if not permissions.uniform(bucket) and "acl" not in bucket:
         first_lists(bucket, {}, None)
 
 
-def current_policy(call: Call, name: str, version: int) -> Doc:
-    """The policy of a bucket or managed folder (full name) as this API answers it."""
+def _current_policy(call: Call, bucket: Doc, version: int) -> Doc:
+    name = full_name(bucket["name"])
     policy = policy_shown(call, call.app.iam.policy(name), version)
     policy["etag"] = objects.counted((call.app.store.peek(POLICIES, name) or {}).get("serial", 0))
     return {"kind": "storage#policy", "resourceId": name.replace("//storage.googleapis.com/", "projects/_/")} | policy
@@ -93,26 +87,21 @@ def current_policy(call: Call, name: str, version: int) -> Doc:
 def get_policy(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.buckets.getIamPolicy", bucket)
-    return current_policy(call, full_name(bucket["name"]), call.params.get("optionsRequestedPolicyVersion", 1))
+    return _current_policy(call, bucket, call.params.get("optionsRequestedPolicyVersion", 1))
 
 
 @SERVICE.method("storage.buckets.setIamPolicy")
 def set_policy(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.buckets.setIamPolicy", bucket)
-    return replace_policy(call, bucket, full_name(bucket["name"]))
-
-
-def replace_policy(call: Call, bucket: Doc, name: str) -> Doc:
-    """Set the policy of a call's body on a bucket or managed folder (full name).  Raises ApiError 400, 412."""
     policy = {k: v for k, v in call.body.items() if k in ("bindings", "version")}
     for binding in policy.get("bindings", []):
         if not _accepted(binding.get("role", "")):
             raise common.invalid(f"Role {binding.get('role', '')} is not supported for this resource.")
-        if "condition" in binding and not uniform(bucket):
-            text = "Conditions can only be set on buckets with uniform bucket-level access."
+        if "condition" in binding and not permissions.uniform(bucket):
+            text = "Conditions can only be set on buckets with permissions.uniform bucket-level access."
             raise ApiError(412, text, reason="conditionNotMet")
-        if _EVERYBODY & set(binding.get("members", [])) and prevented(bucket):
+        if _EVERYBODY & set(binding.get("members", [])) and permissions.prevented(bucket):
             raise public_refused()
     try:
         call.app.iam.check(full_name(bucket["name"]), policy)
@@ -120,23 +109,18 @@ def replace_policy(call: Call, bucket: Doc, name: str) -> Doc:
         raise common.invalid(error.message) from None
     # Some clients write base64 with the letters for URLs.
     given = call.body.get("etag", "").replace("-", "+").replace("_", "/")
-    if given and given != current_policy(call, name, 3)["etag"]:
+    if given and given != _current_policy(call, bucket, 3)["etag"]:
         raise common.unmet()
-    call.app.iam.set_policy(name, policy)
-    return current_policy(call, name, 3)
+    call.app.iam.set_policy(full_name(bucket["name"]), policy)
+    return _current_policy(call, bucket, 3)
 
 
 def _accepted(role: str) -> bool:
     return role.startswith(("roles/storage.", "projects/", "organizations/")) or role in ("roles/owner", "roles/viewer")
 
 
-def prevented(bucket: Doc) -> bool:
-    """Whether public access is prevented."""
-    return bucket["iamConfiguration"].get("publicAccessPrevention") == "enforced"
-
-
 def public_refused() -> ApiError:
-    """412 for letting everybody in where that is prevented."""
+    """412 for letting everybody in where that is permissions.prevented."""
     text = (
         "The member bindings allUsers and allAuthenticatedUsers are not allowed since public access prevention is "
         "enforced."
@@ -148,7 +132,7 @@ def public_refused() -> ApiError:
 def test_permissions(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
     asked = call.params.get("permissions", [])
-    have = [p for p in asked if common.allows(call.app, call.principal, p, bucket)]
+    have = [p for p in asked if permissions.allows(call.app, call.principal, p, bucket)]
     return {"kind": "storage#testIamPermissionsResponse"} | ({"permissions": have} if have else {})
 
 
@@ -204,7 +188,7 @@ def predefined(bucket: Doc, name: str, of: str, owner: Principal | None, where: 
 
 def first_lists(bucket: Doc, params: Doc, owner: Principal | None) -> None:
     """Give a bucket the lists it is born with, unless it has its own."""
-    if uniform(bucket):
+    if permissions.uniform(bucket):
         return
     bucket.setdefault("acl", predefined(bucket, params.get("predefinedAcl", "projectPrivate"), "bucket", owner))
     default = params.get("predefinedDefaultObjectAcl", "projectPrivate")
@@ -223,10 +207,12 @@ def set_default_list(bucket: Doc, entries: list[Doc]) -> None:
 
 
 def object_list(bucket: Doc, name: str, given: list[Doc] | None, preset: str, owner: Principal) -> Doc:
-    """The acl and owner of a new object, or nothing in a bucket with uniform access.  Raises ApiError 400."""
-    if uniform(bucket):
+    """The acl and owner of a new object, or nothing in a bucket with permissions.uniform access.  Raises ApiError 400."""
+    if permissions.uniform(bucket):
         if given or preset:
-            raise common.invalid("Cannot insert legacy ACL for an object when uniform bucket-level access is enabled.")
+            raise common.invalid(
+                "Cannot insert legacy ACL for an object when permissions.uniform bucket-level access is enabled."
+            )
         return {}
     if preset:
         acl = predefined(bucket, preset, "object", owner, name)
@@ -236,7 +222,7 @@ def object_list(bucket: Doc, name: str, given: list[Doc] | None, preset: str, ow
         mine = f"user-{owner.email}"
         if owner.email and not any(e["entity"] == mine for e in acl):
             acl.append(_entry(bucket, mine, "OWNER", of="object", where=name))
-    if prevented(bucket) and any(e["entity"] in _EVERYBODY for e in acl):
+    if permissions.prevented(bucket) and any(e["entity"] in _EVERYBODY for e in acl):
         raise public_refused()
     return {"acl": acl, "owner": {"entity": f"user-{owner.email}"}}
 
@@ -251,36 +237,13 @@ def relisted(bucket: Doc, doc: Doc, entries: list[Doc] | None, preset: str = "")
 def list_of(bucket: Doc, doc: Doc | None) -> list[Doc] | None:
     """The list that counts for an object, or None where policies alone decide.
 
-    Objects that were made while access was uniform have the bucket's default list.
+    Objects that were made while access was permissions.uniform have the bucket's default list.
     """
-    if uniform(bucket):
+    if permissions.uniform(bucket):
         return None
     if doc is None or "acl" in doc:
         return doc["acl"] if doc else []
     return [_entry(bucket, e["entity"], e["role"], of="object", where=doc["name"]) for e in bucket["defaultObjectAcl"]]
-
-
-def acl_allows(app: Cloud, principal: Principal, permission: str, bucket: Doc, acl: list[Doc]) -> bool:
-    """Whether an object's list gives a caller a permission."""
-    return any(
-        role_has(OBJECT_ROLES.get(entry["role"], ""), permission) and _is(app, principal, bucket, entry["entity"])
-        for entry in acl
-    )
-
-
-def _is(app: Cloud, principal: Principal, bucket: Doc, entity: str) -> bool:
-    if entity == "allUsers" or entity == "allAuthenticatedUsers" and principal.email:
-        return not prevented(bucket)
-    kind, _, rest = entity.partition("-")
-    if kind == "project":
-        # The policy of the project says who owns, edits and views it.
-        team = rest.partition("-")[0]
-        role = {"owners": "roles/owner", "editors": "roles/editor", "viewers": "roles/viewer"}.get(team, "")
-        policy = app.iam.policy(f"//cloudresourcemanager.googleapis.com/projects/{bucket['_project']}")
-        return any(b["role"] == role and principal.member in b["members"] for b in policy.get("bindings", []))
-    return bool(principal.email) and (
-        kind == "user" and rest == principal.email or kind == "domain" and principal.email.endswith(f"@{rest}")
-    )
 
 
 # -- methods on lists ------------------------------------------------------
@@ -294,10 +257,10 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
         if doc is None:
             raise common.no_bucket()
         require(call.app, call.principal, f"storage.buckets.{verb}", doc)
-        if uniform(doc):
+        if permissions.uniform(doc):
             raise common.invalid(
-                "Cannot get legacy ACL for a bucket that has uniform bucket-level access. Read more at "
-                "https://cloud.google.com/storage/docs/uniform-bucket-level-access"
+                "Cannot get legacy ACL for a bucket that has permissions.uniform bucket-level access. Read more at "
+                "https://cloud.google.com/storage/docs/permissions.uniform-bucket-level-access"
             )
         return doc
 
@@ -308,9 +271,9 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
         raise common.no_key()
 
     def put(call: Call, doc: Doc, entity: str, role: str) -> Doc:
-        if role not in (_BUCKET_ROLES if of == "bucket" else OBJECT_ROLES):
+        if role not in (_BUCKET_ROLES if of == "bucket" else permissions.OBJECT_ROLES):
             raise common.invalid(f"Invalid role: {role}.")
-        if entity in _EVERYBODY and prevented(doc):
+        if entity in _EVERYBODY and permissions.prevented(doc):
             raise public_refused()
         entry = _entry(doc, entity, role, of=of)
         doc[field] = [e for e in doc[field] if e["entity"] != entity] + [entry]

@@ -16,9 +16,10 @@ from gcp_sandbox.core import projects
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.storage import access, common, deleted, folders, locations, notifications
-from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name, require
+from gcp_sandbox.services.storage import access, common, deleted, locations, permissions
+from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name
 from gcp_sandbox.services.storage.objects import Objects, etag, generation, moment
+from gcp_sandbox.services.storage.permissions import require
 
 _CLASSES = {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "MULTI_REGIONAL", "REGIONAL", "DURABLE_REDUCED_AVAILABILITY"}
 _SETTABLE = (
@@ -43,6 +44,7 @@ _SETTABLE = (
     "versioning",
     "website",
 )
+_UNPLAYED = {"billing": "requesterPays", "hierarchicalNamespace": "enabled"}
 _ACTIONS = ("Delete", "SetStorageClass", "AbortIncompleteMultipartUpload")
 _LEAST, _MOST, _DEFAULT_SOFT_DELETE = 7 * 86400, 90 * 86400, 7 * 86400
 
@@ -53,7 +55,7 @@ _LEAST, _MOST, _DEFAULT_SOFT_DELETE = 7 * 86400, 90 * 86400, 7 * 86400
 def shown(doc: Doc, *, full: bool) -> Doc:
     """A bucket as the API answers it; full: with access control lists, where it has any."""
     out = {k: v for k, v in doc.items() if not k.startswith("_")}
-    if not full or access.uniform(doc):
+    if not full or permissions.uniform(doc):
         for key in ("acl", "defaultObjectAcl", "owner"):
             out.pop(key, None)
     return out
@@ -225,9 +227,9 @@ def _refuse_immutable(doc: Doc, body: Doc) -> None:
 
 
 def _changed(call: Call, doc: Doc, laid: Doc) -> Doc:
-    was_uniform = access.uniform(doc)
+    was_uniform = permissions.uniform(doc)
     _lay(call, doc, laid)
-    if was_uniform != access.uniform(doc):
+    if was_uniform != permissions.uniform(doc):
         access.switched(call.app, doc)
     doc["metageneration"] = str(int(doc["metageneration"]) + 1)
     doc["updated"] = moment()
@@ -242,13 +244,11 @@ def delete(call: Call) -> None:
     require(call.app, call.principal, "storage.buckets.delete", doc)
     common.guard(call.params, doc["generation"], doc["metageneration"])
     objects = Objects(call.app, doc)
-    if not objects.empty() or not folders.empty(call.app, doc):
+    if not objects.empty():
         raise common.conflict("The bucket you tried to delete is not empty.")
     if not deleted.kept_for(doc):
         objects.purge(everything=True)
     with call.app.store.atomic():
-        notifications.forget(call, doc)
-        folders.forget(call, doc)
         call.app.store.delete(BUCKETS, doc["name"])
         deleted.bury(call.app, doc)
         call.app.iam.drop(full_name(doc["name"]))
@@ -286,13 +286,12 @@ def service_agent(call: Call) -> Doc:
 def layout(call: Call) -> Doc:
     doc = bucket_of(call.app, call.params["bucket"])
     require(call.app, call.principal, "storage.objects.list", doc)
-    enabled = bool(doc.get("hierarchicalNamespace", {}).get("enabled"))
     return {
         "kind": "storage#storageLayout",
         "bucket": doc["name"],
         "location": doc["location"],
         "locationType": doc["locationType"],
-        "hierarchicalNamespace": {"enabled": enabled},
+        "hierarchicalNamespace": {"enabled": False},
     }
 
 
@@ -329,6 +328,9 @@ def _merged(old: Any, new: Any, raw: Any) -> Any:
 
 def _lay(call: Call, doc: Doc, given: Doc) -> None:
     """Set what is given (None: unset) on a bucket's record, checked and completed.  Raises ApiError."""
+    for key, flag in _UNPLAYED.items():
+        if (given.get(key) or {}).get(flag):
+            raise common.unplayed(f"{key}.{flag} of a bucket")
     for key, value in given.items():
         setter = _SETTERS.get(key)
         if value is None or value in ({}, []):
@@ -360,14 +362,10 @@ def _complete(call: Call, doc: Doc) -> None:
     if uniform["enabled"] and call.method.id == "storage.buckets.insert" and listed:
         raise common.invalid("Cannot use ACL API to update bucket policy when uniform bucket-level access is enabled.")
     config["uniformBucketLevelAccess"] = config["bucketPolicyOnly"] = uniform
-    if doc.get("hierarchicalNamespace", {}).get("enabled") and not uniform["enabled"]:
-        raise common.invalid("Hierarchical namespace buckets must use uniform bucket-level access.")
     if "logging" in doc:
         doc["logging"].setdefault("logObjectPrefix", doc["name"])
     if doc.get("autoclass", {}).get("enabled"):
         doc["storageClass"] = "STANDARD"  # that of new objects; Autoclass moves them on
-    if doc.get("versioning", {}).get("enabled") and doc.get("hierarchicalNamespace", {}).get("enabled"):
-        raise common.invalid("Hierarchical namespace buckets do not support object versioning.")
 
 
 def _storage_class(doc: Doc, value: str) -> None:

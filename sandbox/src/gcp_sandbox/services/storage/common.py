@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from aiohttp import web
+
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
@@ -20,12 +21,11 @@ BUCKETS = "storage.buckets"
 
 
 def _project_of(call: Call) -> str | None:
-    """The project of a call: that of its bucket, or the one named."""
+    """The project of a call: that of its bucket, or the one named.  Raises ApiError 501."""
+    refuse_keys(call.request)
     bucket = call.params.get("bucket") or call.params.get("destinationBucket") or call.params.get("sourceBucket")
     if bucket:
         doc = call.app.store.peek(BUCKETS, bucket)
-        if doc:
-            who_pays(call.app, call.principal, doc, call.params.get("userProject"))
         return doc["_project"] if doc else None
     name = call.params.get("project") or call.params.get("projectId", "")
     return name if projects.find(call.app, name) else None
@@ -45,26 +45,6 @@ SERVICE = Service(
     denied=_denied,
 )
 SERVICE.project_of = _project_of
-
-
-def who_pays(app: Cloud, principal: Principal, bucket: Doc, payer: str | None) -> None:
-    """Refuse a request to a bucket whose requesters pay, unless it names who does or its own project may be billed.
-
-    https://cloud.google.com/storage/docs/requester-pays#requirements
-    """
-    if not bucket.get("billing", {}).get("requesterPays"):
-        return
-    if payer is None:
-        own = project_resource(bucket["_project"])
-        if not app.iam.allows(principal, "resourcemanager.projects.createBillingAssignment", own):
-            text = "Bucket is a requester pays bucket but no user project provided."
-            raise ApiError(400, text, reason="required")
-        return
-    project = projects.find(app, payer)
-    allowed = project and app.iam.allows(principal, "serviceusage.services.use", project_resource(project["projectId"]))
-    if not allowed:
-        text = f"{principal.email or 'Anonymous caller'} does not have serviceusage.services.use access."
-        raise ApiError(403, text, reason="forbidden")
 
 
 def full_name(bucket: str) -> str:
@@ -97,8 +77,19 @@ def no_object(bucket: str, name: str, generation: str = "") -> ApiError:
 
 
 def no_key() -> ApiError:
-    """404 for what belongs to a bucket or object: an entry of its list, a notification, an HMAC key."""
+    """404 for what belongs to a bucket or object: an entry of its list."""
     return ApiError(404, "The specified key does not exist.", reason="notFound")
+
+
+def unplayed(what: str) -> ApiError:
+    """501 for what Cloud Storage has and this program has not."""
+    return ApiError(501, f"gcp-sandbox does not play {what}.", reason="notImplemented")
+
+
+def refuse_keys(request: web.BaseRequest) -> None:
+    """Refuse an encryption key that the client supplies: bytes would lie open.  Raises ApiError 501."""
+    if any(f"X-Goog-{prefix}Encryption-Algorithm" in request.headers for prefix in ("", "Copy-Source-")):
+        raise unplayed("customer-supplied encryption keys")
 
 
 def conflict(text: str) -> ApiError:
@@ -116,50 +107,7 @@ class NotModified(Exception):
     """304: the client has what it asks for."""
 
 
-# -- permissions -----------------------------------------------------------
-
-
-def allows(
-    app: Cloud,
-    principal: Principal,
-    permission: str,
-    bucket: Doc,
-    acl: list[Doc] | None = None,
-    name: str = "",
-    below: str = "",
-) -> bool:
-    """Whether a caller has a permission on a bucket, or on an object of this name (for conditions and managed folders).
-
-    acl: the object's, in a bucket without uniform access.  below: prefix of the names that are asked for, whose managed
-    folders may allow it too.
-    """
-    from gcp_sandbox.services.storage import access, folders
-
-    context = {}
-    if name:
-        context = {
-            "resource.type": "storage.googleapis.com/Object",
-            "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}",
-        }
-    above = folders.managed_above(app, bucket, name or below)
-    resources = (project_resource(bucket["_project"]), full_name(bucket["name"]), *above)
-    if app.iam.allows(principal, permission, *resources, context=context, public=not access.prevented(bucket)):
-        return True
-    return acl is not None and access.acl_allows(app, principal, permission, bucket, acl)
-
-
-def require(
-    app: Cloud,
-    principal: Principal,
-    permission: str,
-    bucket: Doc,
-    acl: list[Doc] | None = None,
-    name: str = "",
-    below: str = "",
-) -> None:
-    """Raise the 401 or 403 unless allowed."""
-    if not allows(app, principal, permission, bucket, acl, name, below):
-        raise denied(principal, permission)
+# -- refusals -------------------------------------------------------------
 
 
 def denied(principal: Principal, permission: str) -> ApiError:

@@ -12,9 +12,10 @@ from aiohttp import web
 
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.storage import access, common, content, encryption, folders, objects
-from gcp_sandbox.services.storage.common import SERVICE, Doc, allows, bucket_of, require
+from gcp_sandbox.services.storage import access, common, content, objects, operations, permissions
+from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of
 from gcp_sandbox.services.storage.objects import EDITABLE, Objects, shown
+from gcp_sandbox.services.storage.permissions import allows, require
 from gcp_sandbox.services.storage.upload import Target, held
 
 
@@ -23,7 +24,7 @@ def find(call: Call, permission: str, *, bucket: str = "", name: str = "", gener
     found = bucket_of(call.app, bucket or call.params["bucket"])
     name = name or call.params["object"]
     doc = Objects(call.app, found).get(name, generation)
-    if doc or access.uniform(found):  # else there is no list that could allow it
+    if doc or permissions.uniform(found):  # else there is no list that could allow it
         require(call.app, call.principal, permission, found, access.list_of(found, doc), name)
     if doc is None:
         # Who may not list the bucket is not told what is not in it.
@@ -52,8 +53,7 @@ async def get(call: Call) -> Doc | web.StreamResponse:
     if call.request.headers.get("If-None-Match") == doc["etag"]:
         return web.Response(status=304, headers={"ETag": doc["etag"]})
     if call.media != "download":
-        return _projected(call, encryption.hidden(doc, call.request.headers))
-    encryption.unlock(doc, call.request.headers)
+        return _projected(call, doc)
     file = content.path_of(call.app, doc["_blob"])
     return await content.send(call.request, file, objects.headers(doc), encoding=doc.get("contentEncoding", ""))
 
@@ -64,7 +64,7 @@ def _get_deleted(call: Call) -> Doc:
         raise common.required("Soft-deleted objects are found by generation.")
     name = call.params["object"]
     doc = Objects(call.app, bucket).deleted(name, call.params["generation"])
-    if doc or access.uniform(bucket):  # else there is no list that could allow it
+    if doc or permissions.uniform(bucket):  # else there is no list that could allow it
         require(call.app, call.principal, "storage.objects.get", bucket, access.list_of(bucket, doc), name)
     if doc is None:
         require(call.app, call.principal, "storage.objects.list", bucket)
@@ -75,7 +75,7 @@ def _get_deleted(call: Call) -> Doc:
 @SERVICE.method("storage.objects.list")
 def list_(call: Call) -> Doc:
     bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.objects.list", bucket, below=call.params.get("prefix", ""))
+    require(call.app, call.principal, "storage.objects.list", bucket)
     if call.params.get("softDeleted") and call.params.get("versions"):
         raise common.invalid("softDeleted and versions cannot both be true.")
     found = Objects(call.app, bucket).all(
@@ -85,12 +85,6 @@ def list_(call: Call) -> Doc:
         chosen, prefixes, token = objects.pages(found, call.params)
     except ValueError:
         raise common.invalid("Invalid page token.") from None
-    if (
-        call.params.get("includeFoldersAsPrefixes")
-        and call.params.get("delimiter") == "/"
-        and not call.params.get("pageToken")
-    ):
-        prefixes = sorted({*prefixes, *folders.prefixes(call.app, bucket, call.params.get("prefix", ""))})
     out: Doc = {"kind": "storage#objects"}
     if token:
         out["nextPageToken"] = token
@@ -230,7 +224,7 @@ def bulk_restore(call: Call) -> Doc:
             and (not globs or any(g.fullmatch(doc["name"]) for g in globs))
         ):
             found.add(_revived(call, doc))
-    return folders.started(call, bucket, "BulkRestoreObjects", {}, "google.protobuf.Empty", {})
+    return operations.started(call, bucket, "BulkRestoreObjects")
 
 
 # -- copies ----------------------------------------------------------------
@@ -239,9 +233,6 @@ def bulk_restore(call: Call) -> Doc:
 def copied(call: Call, source: Doc, given: Doc, *, whole: bool) -> Doc:
     """A copy of an object under the call's destination; given: metadata set anew, all of it or beside the old."""
     kept = {} if whole else {k: v for k, v in source.items() if k in (*EDITABLE, "storageClass") and k != "acl"}
-    given = {k: v for k, v in given.items() if k != "customerEncryption"} | encryption.supplied(call.request.headers)
-    if call.method.id == "storage.objects.move" and "customerEncryption" in source:
-        given["customerEncryption"] = source["customerEncryption"]
     kept.setdefault("contentType", source.get("contentType", "application/octet-stream"))
     name = given.get("name") or call.params["destinationObject"]
     params = dict(call.params) | {"predefinedAcl": call.params.get("destinationPredefinedAcl", "")}
@@ -271,7 +262,6 @@ def _source(call: Call) -> Doc:
         generation=call.params.get("sourceGeneration"),
     )
     _guard(call, source, "ifSource")
-    encryption.unlock(source, call.request.headers, encryption.SOURCE)
     return source
 
 
@@ -325,9 +315,7 @@ async def compose(call: Call) -> Doc:
         wanted = part.get("objectPreconditions", {}).get("ifGenerationMatch")
         if wanted is not None and str(wanted) != doc["generation"]:
             raise common.unmet()
-        encryption.unlock(doc, call.request.headers)
         found.append(doc)
-    given = {k: v for k, v in given.items() if k != "customerEncryption"} | encryption.supplied(call.request.headers)
     given.setdefault("contentType", found[0].get("contentType", "application/octet-stream"))
     target = Target(call.app, call.principal, bucket, call.params["destinationObject"], given, params)
     blob = content.Blob(call.app)

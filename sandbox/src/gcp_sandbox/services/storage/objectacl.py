@@ -6,7 +6,7 @@ https://cloud.google.com/storage/docs/json_api/v1/objectAccessControls, https://
 from __future__ import annotations
 
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.storage import access, common, objects
+from gcp_sandbox.services.storage import access, common, objects, permissions
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of
 from gcp_sandbox.services.storage.methods import find
 
@@ -17,7 +17,7 @@ _KINDS = {"user": "user", "serviceAccount": "user", "group": "group", "domain": 
 def _object(call: Call, verb: str) -> tuple[Doc, Doc]:
     """Bucket and object of a call; the object has its list.  Raises ApiError."""
     bucket = bucket_of(call.app, call.params["bucket"])
-    if access.uniform(bucket):
+    if permissions.uniform(bucket):
         raise common.invalid(
             "Cannot get legacy ACL for an object when uniform bucket-level access is enabled. Read more at "
             "https://cloud.google.com/storage/docs/uniform-bucket-level-access"
@@ -86,7 +86,7 @@ def delete(call: Call) -> None:
 
 
 def _policy_object(call: Call, verb: str) -> tuple[Doc, Doc]:
-    if access.uniform(bucket_of(call.app, call.params["bucket"])):
+    if permissions.uniform(bucket_of(call.app, call.params["bucket"])):
         raise common.invalid(
             "Object policies are disabled for this bucket, because uniform bucket-level access is enabled."
         )
@@ -96,7 +96,7 @@ def _policy_object(call: Call, verb: str) -> tuple[Doc, Doc]:
 def _policy(bucket: Doc, doc: Doc) -> Doc:
     members: dict[str, list[str]] = {}
     for entry in doc["acl"]:
-        members.setdefault(access.OBJECT_ROLES[entry["role"]], []).append(access.member(bucket, entry["entity"]))
+        members.setdefault(permissions.OBJECT_ROLES[entry["role"]], []).append(access.member(bucket, entry["entity"]))
     return {
         "kind": "storage#policy",
         "resourceId": f"projects/_/buckets/{bucket['name']}/objects/{doc['name']}#{doc['generation']}",
@@ -117,7 +117,7 @@ def set_policy(call: Call) -> Doc:
     given = call.body.get("etag", "").replace("-", "+").replace("_", "/")
     if given and given != objects.counted(int(doc["metageneration"])):
         raise common.unmet()
-    roles = {role: short for short, role in access.OBJECT_ROLES.items()}
+    roles = {role: short for short, role in permissions.OBJECT_ROLES.items()}
     entries: dict[str, str] = {}
     for binding in call.body.get("bindings", []):
         if binding.get("role") not in roles or "condition" in binding:

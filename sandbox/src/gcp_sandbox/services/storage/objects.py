@@ -83,10 +83,6 @@ class Objects:
         found = [doc for kind in kinds for _, doc in self._app.store.list(kind)]
         return found if kinds == [self._live] else sorted(found, key=lambda d: (d["name"], int(d["generation"])))
 
-    def below(self, prefix: str) -> list[Doc]:
-        """Live objects whose name begins so; for reading only."""
-        return [doc for _, doc in self._app.store.list(self._live, prefix)]
-
     def last_hard_delete(self) -> str:
         """When the last of the softly deleted objects goes for good; "" where there are none."""
         return max((doc["hardDeleteTime"] for _, doc in self._app.store.list(self._gone)), default="")
@@ -99,10 +95,7 @@ class Objects:
 
     def add(self, doc: Doc) -> Doc:
         """Make a record the live object of its name; what it replaces becomes a version, or is softly deleted."""
-        from gcp_sandbox.services.storage import folders
-
         with self._app.store.atomic():
-            folders.ensure(self._app, self.bucket, doc["name"])
             before = self._app.store.get(self._live, doc["name"])
             unused = self._retire(before) if before else None
             out = self._app.store.put(self._live, doc["name"], doc)
@@ -118,13 +111,6 @@ class Objects:
         if live and live["generation"] == doc["generation"]:
             return self._app.store.put(self._live, doc["name"], doc)
         return self._app.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc)
-
-    def rename(self, old: str, new: str) -> None:
-        """Give objects whose name begins with old one that begins with new."""
-        for key, doc in self._app.store.list(self._live, old):
-            self._app.store.delete(self._live, key)
-            moved = doc | {"name": new + key.removeprefix(old), "metageneration": str(int(doc["metageneration"]) + 1)}
-            self._app.store.put(self._live, moved["name"], moved | {"etag": etag(moved)})
 
     def reclass(self, doc: Doc, storage_class: str) -> None:
         """Move an object to another storage class."""
@@ -202,10 +188,8 @@ def record(bucket: Doc, name: str, given: Doc, *, blob: str, size: int, md5: str
     doc |= {key: given[key] for key in EDITABLE if given.get(key) not in (None, "", {}) and key != "acl"}
     if bucket.get("defaultEventBasedHold"):
         doc.setdefault("eventBasedHold", True)
-    if given.get("customerEncryption"):
-        doc["customerEncryption"] = given["customerEncryption"]
     key = given.get("kmsKeyName") or bucket.get("encryption", {}).get("defaultKmsKeyName")
-    if key and "customerEncryption" not in doc:
+    if key:
         doc["kmsKeyName"] = key if "/cryptoKeyVersions/" in key else f"{key}/cryptoKeyVersions/1"
     doc["etag"] = etag(doc)
     return doc

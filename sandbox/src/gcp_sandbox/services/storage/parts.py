@@ -11,9 +11,10 @@ import secrets
 from aiohttp import web
 
 from gcp_sandbox.core.cloud import Cloud
-from gcp_sandbox.services.storage import content, objects, upload, xmlapi
-from gcp_sandbox.services.storage.common import Doc, require
-from gcp_sandbox.services.storage.xmlapi import Request
+from gcp_sandbox.services.storage import content, messages, objects, upload
+from gcp_sandbox.services.storage.common import Doc
+from gcp_sandbox.services.storage.messages import Request
+from gcp_sandbox.services.storage.permissions import require
 
 UPLOADS, PARTS = "storage.multipartUploads", "storage.parts"
 _LEAST = 5 * 1024 * 1024
@@ -36,15 +37,15 @@ def initiate(call: Request) -> web.StreamResponse:
             "start": objects.moment(),
         },
     )
-    inner = xmlapi.element("Bucket", call.bucket_name) + xmlapi.element("Key", call.name)
-    return xmlapi.xml("InitiateMultipartUploadResult", inner + xmlapi.element("UploadId", ident))
+    inner = messages.element("Bucket", call.bucket_name) + messages.element("Key", call.name)
+    return messages.xml("InitiateMultipartUploadResult", inner + messages.element("UploadId", ident))
 
 
 def _upload(call: Request) -> tuple[str, Doc]:
     ident = call.query.get("uploadId", "")
     doc = call.app.store.peek(UPLOADS, ident)
     if doc is None or (doc["bucket"], doc["name"]) != (call.bucket_name, call.name):
-        raise xmlapi.XmlError(404, "NoSuchUpload", "The requested upload was not found.")
+        raise messages.XmlError(404, "NoSuchUpload", "The requested upload was not found.")
     return ident, doc
 
 
@@ -54,7 +55,7 @@ async def put(call: Request) -> web.StreamResponse:
     ident, _ = _upload(call)
     number = call.query.get("partNumber", "")
     if not number.isdigit() or not 1 <= int(number) <= 10_000:
-        raise xmlapi.XmlError(
+        raise messages.XmlError(
             400, "InvalidArgument", "Invalid argument.", Details="The part number must be 1 to 10000."
         )
     blob = content.Blob(call.app)
@@ -91,18 +92,18 @@ async def complete(call: Request) -> web.StreamResponse:
     """POST ?uploadId=ID"""
     ident, doc = _upload(call)
     require(call.app, call.principal, "storage.objects.create", call.bucket)
-    root = xmlapi.parsed(await call.http.read())
+    root = messages.parsed(await call.http.read())
     wanted = [(node.findtext("PartNumber", ""), node.findtext("ETag", "").strip('"')) for node in root.iter("Part")]
     numbers = [int(number) for number, _ in wanted if number.isdigit()]
     if not wanted or len(numbers) != len(wanted):
-        raise xmlapi.XmlError(400, "MalformedXML", "The XML you provided was not well-formed or did not validate.")
+        raise messages.XmlError(400, "MalformedXML", "The XML you provided was not well-formed or did not validate.")
     if numbers != sorted(set(numbers)):
-        raise xmlapi.XmlError(400, "InvalidPartOrder", "The list of parts was not in ascending order.")
+        raise messages.XmlError(400, "InvalidPartOrder", "The list of parts was not in ascending order.")
     chosen = []
     for number, (_, etag) in zip(numbers, wanted, strict=True):
         part = call.app.store.peek(PARTS, f"{ident}/{number:05d}")
         if part is None or part["etag"].strip('"') != etag:
-            raise xmlapi.XmlError(
+            raise messages.XmlError(
                 400,
                 "InvalidPart",
                 "One or more of the specified parts could not be found.",
@@ -110,15 +111,15 @@ async def complete(call: Request) -> web.StreamResponse:
             )
         chosen.append(part)
     if any(part["size"] < _LEAST for part in chosen[:-1]):
-        raise xmlapi.XmlError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
+        raise messages.XmlError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
     target = upload.Target(call.app, call.principal, call.bucket_name, call.name, doc["given"], doc["params"])
     blob = content.Blob(call.app)
     blob.join([(part["blob"], part["size"], part["crc32c"]) for part in chosen])
     made = target.finish(blob, {})
     drop(call.app, ident)
-    inner = xmlapi.element("Location", f"http://{call.http.host}{call.http.path}")
-    inner += xmlapi.element("Bucket", call.bucket_name) + xmlapi.element("Key", call.name)
-    answer = xmlapi.xml("CompleteMultipartUploadResult", inner + xmlapi.element("ETag", f'"{made["etag"]}"'))
+    inner = messages.element("Location", f"http://{call.http.host}{call.http.path}")
+    inner += messages.element("Bucket", call.bucket_name) + messages.element("Key", call.name)
+    answer = messages.xml("CompleteMultipartUploadResult", inner + messages.element("ETag", f'"{made["etag"]}"'))
     answer.headers["X-Goog-Generation"] = made["generation"]
     answer.headers["X-Goog-Hash"] = f"crc32c={made['crc32c']}"
     return answer
@@ -145,22 +146,22 @@ async def listed(call: Request) -> web.StreamResponse:
     ident, _ = _upload(call)
     require(call.app, call.principal, "storage.multipartUploads.listParts", call.bucket)
     inner = (
-        xmlapi.element("Bucket", call.bucket_name)
-        + xmlapi.element("Key", call.name)
-        + xmlapi.element("UploadId", ident)
+        messages.element("Bucket", call.bucket_name)
+        + messages.element("Key", call.name)
+        + messages.element("UploadId", ident)
     )
     for _, part in call.app.store.list(PARTS, f"{ident}/"):
         names = (("PartNumber", "number"), ("LastModified", "updated"), ("ETag", "etag"), ("Size", "size"))
-        inner += "<Part>" + "".join(xmlapi.element(k, part[name]) for k, name in names) + "</Part>"
-    return xmlapi.xml("ListPartsResult", inner + xmlapi.element("IsTruncated", "false"))
+        inner += "<Part>" + "".join(messages.element(k, part[name]) for k, name in names) + "</Part>"
+    return messages.xml("ListPartsResult", inner + messages.element("IsTruncated", "false"))
 
 
 def uploads(call: Request) -> web.StreamResponse:
     """GET ?uploads of a bucket"""
     require(call.app, call.principal, "storage.multipartUploads.list", call.bucket)
-    inner = xmlapi.element("Bucket", call.bucket_name)
+    inner = messages.element("Bucket", call.bucket_name)
     for ident, doc in call.app.store.list(UPLOADS):
         if doc["bucket"] == call.bucket_name:
             values = (("Key", doc["name"]), ("UploadId", ident), ("Initiated", doc["start"]))
-            inner += "<Upload>" + "".join(xmlapi.element(k, v) for k, v in values) + "</Upload>"
-    return xmlapi.xml("ListMultipartUploadsResult", inner + xmlapi.element("IsTruncated", "false"))
+            inner += "<Upload>" + "".join(messages.element(k, v) for k, v in values) + "</Upload>"
+    return messages.xml("ListMultipartUploadsResult", inner + messages.element("IsTruncated", "false"))

@@ -22,8 +22,9 @@ from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.storage import access, common, content, encryption, objects
-from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
+from gcp_sandbox.services.storage import access, common, content, objects
+from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of
+from gcp_sandbox.services.storage.permissions import require
 
 SESSIONS = "storage.uploads"
 # Chunks of a resumable upload, but for the last one, are multiples of this.
@@ -158,8 +159,7 @@ async def insert(call: Call) -> Doc | web.StreamResponse:
 
 def _target(call: Call, given: Doc) -> Target:
     name = call.params.get("name") or given.get("name", "")
-    given = {k: v for k, v in given.items() if v is not None and k != "customerEncryption"}
-    given |= encryption.supplied(call.request.headers)
+    given = {k: v for k, v in given.items() if v is not None}
     if call.params.get("contentEncoding"):
         given["contentEncoding"] = call.params["contentEncoding"]
     return Target(call.app, call.principal, call.params["bucket"], name, given, call.params)

@@ -1,4 +1,4 @@
-"""The XML API: objects and buckets by plain HTTP, for signed URLs and tools that speak S3 (whose headers begin with x-amz).
+"""The XML API: objects and buckets by plain HTTP, for signed URLs and multipart uploads.
 
 https://cloud.google.com/storage/docs/xml-api/reference-methods
 """
@@ -6,20 +6,19 @@ https://cloud.google.com/storage/docs/xml-api/reference-methods
 from __future__ import annotations
 
 import base64
-from typing import Any
 from urllib.parse import quote, unquote
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from aiohttp import web
 
 from gcp_sandbox.core import projects
-from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import project_resource
-from gcp_sandbox.services.storage import access, common, content, encryption, forms, objects, parts, signed, upload
-from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of, require
+from gcp_sandbox.services.storage import access, common, content, objects, parts, upload
+from gcp_sandbox.services.storage.common import SERVICE, Doc
+from gcp_sandbox.services.storage.messages import Request, XmlError, element, parsed, xml
+from gcp_sandbox.services.storage.permissions import require
 
 _HOST = "storage.googleapis.com"
 _LISTS = "http://doc.s3.amazonaws.com/2006-03-01"
@@ -37,7 +36,6 @@ _SUBRESOURCES = {
     "versions",
     "website",
 }
-NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CODES = {
     400: ("InvalidArgument", "Invalid argument."),
     401: ("AuthenticationRequired", "Authentication required."),
@@ -49,140 +47,7 @@ _CODES = {
     429: ("SlowDown", "Please reduce your request rate."),
     503: ("ServiceUnavailable", "Service unavailable."),
 }
-# Headers that set an object's metadata.
-_FIELDS = {
-    "Cache-Control": "cacheControl",
-    "Content-Disposition": "contentDisposition",
-    "Content-Encoding": "contentEncoding",
-    "Content-Language": "contentLanguage",
-    "Content-Type": "contentType",
-    "x-goog-custom-time": "customTime",
-}
-_PRESETS = {
-    "private": "private",
-    "public-read": "publicRead",
-    "public-read-write": "publicReadWrite",
-    "authenticated-read": "authenticatedRead",
-    "bucket-owner-read": "bucketOwnerRead",
-    "project-private": "projectPrivate",
-    "bucket-owner-full-control": "bucketOwnerFullControl",
-}
-
-
-class XmlError(Exception):
-    """An error in the XML API's own words; details become further elements."""
-
-    def __init__(self, status: int, code: str, message: str, **details: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.details = status, code, message, details
-
-
-class Request:
-    """One request: its caller, bucket and object."""
-
-    def __init__(self, app: Cloud, request: web.BaseRequest, bucket: str, name: str) -> None:
-        self.app, self.http, self.bucket_name, self.name = app, request, bucket, name
-        self.query = request.rel_url.query
-        self.prefix = "x-amz" if any(name.lower().startswith("x-amz-") for name in request.headers) else "x-goog"
-        resource = f"/{bucket}" + (f"/{quote(name, safe='/-_.~')}" if name else "")
-        try:
-            self.principal = signed.signer(app, request, resource) or self._bearer()
-        except signed.BadSignature as error:
-            raise XmlError(error.status, error.code, error.message, **error.details) from None
-        if self.extension("content-sha256").startswith("STREAMING-"):
-            raise _unknown("Chunks that are signed one by one")
-
-    def extension(self, name: str) -> str:
-        """The value of an extension header, x-goog-NAME or x-amz-NAME ("": none)."""
-        return self.http.headers.get(f"x-goog-{name}") or self.http.headers.get(f"x-amz-{name}", "")
-
-    def _bearer(self) -> Principal:
-        try:
-            return self.app.authenticate(self.http, anonymous=True)
-        except ApiError as error:
-            raise XmlError(401, "AuthenticationRequired", "Authentication required.", Details=error.message) from None
-
-    @property
-    def bucket(self) -> Doc:
-        """The bucket's record.  Raises XmlError 404, and 400 where nobody is named who pays."""
-        try:
-            doc = bucket_of(self.app, self.bucket_name)
-        except ApiError:
-            raise XmlError(404, "NoSuchBucket", "The specified bucket does not exist.") from None
-        payer = self.query.get("userProject") or self.http.headers.get("x-goog-user-project")
-        try:
-            common.who_pays(self.app, self.principal, doc, payer)
-        except ApiError as error:
-            raise XmlError(
-                error.code, "UserProjectMissing" if error.code == 400 else "AccessDenied", error.message
-            ) from None
-        return doc
-
-    @property
-    def params(self) -> Doc:
-        """Preconditions and preset in the JSON API's names."""
-        out: Doc = {}
-        for word in ("generation-match", "metageneration-match"):
-            value = self.http.headers.get(f"x-goog-if-{word}")
-            if value is not None:
-                out["ifGenerationMatch" if word.startswith("gen") else "ifMetagenerationMatch"] = value
-        preset = self.extension("acl")
-        if preset:
-            if preset not in _PRESETS:
-                raise XmlError(400, "InvalidArgument", "Invalid argument.", Details=f"Invalid canned ACL {preset}")
-            out["predefinedAcl"] = _PRESETS[preset]
-        return out
-
-    @property
-    def given(self) -> Doc:
-        """What the headers set on an object."""
-        headers = self.http.headers
-        out: Doc = {field: headers[name] for name, field in _FIELDS.items() if name in headers}
-        out.setdefault("contentType", "application/octet-stream")
-        if self.extension("storage-class"):
-            out["storageClass"] = self.extension("storage-class")
-        out |= encryption.supplied(headers)
-        begin = f"{self.prefix}-meta-"
-        custom = {k[len(begin) :].lower(): v for k, v in headers.items() if k.lower().startswith(begin)}
-        return out | ({"metadata": custom} if custom else {})
-
-    def target(self) -> upload.Target:
-        """Where an upload goes, checked."""
-        _ = self.bucket
-        return upload.Target(self.app, self.principal, self.bucket_name, self.name, self.given, self.params)
-
-    def find(self, permission: str, name: str = "") -> Doc:
-        """The object's record.  Raises ApiError, XmlError."""
-        bucket, name = self.bucket, name or self.name
-        doc = objects.Objects(self.app, bucket).get(name, self.query.get("generation"))
-        if doc or access.uniform(bucket):  # else there is no list that could allow it
-            require(self.app, self.principal, permission, bucket, access.list_of(bucket, doc), name)
-        if doc is None:
-            require(self.app, self.principal, "storage.objects.list", bucket)
-            text = f"No such object: {bucket['name']}/{name}"
-            raise XmlError(404, "NoSuchKey", "The specified key does not exist.", Details=text)
-        return doc
-
-
 # -- answers ---------------------------------------------------------------
-
-
-def xml(root: str, content_: str, status: int = 200, namespace: str = NAMESPACE) -> web.Response:
-    """An XML answer; content_: its inner elements."""
-    attribute = f" xmlns='{namespace}'" if namespace else ""
-    text = f"<?xml version='1.0' encoding='UTF-8'?><{root}{attribute}>{content_}</{root}>"
-    return web.Response(
-        status=status,
-        body=text.encode(),
-        content_type="application/xml",
-        charset="UTF-8",
-        headers={"Server": "UploadServer"},
-    )
-
-
-def element(name: str, value: Any) -> str:
-    """One element."""
-    return f"<{name}>{escape(str(value))}</{name}>"
 
 
 def _error(error: XmlError) -> web.Response:
@@ -219,7 +84,7 @@ def _unknown(what: str) -> XmlError:
 
 def _headers(call: Request, doc: Doc) -> dict[str, str]:
     out = objects.headers(doc) | {"ETag": _etag(doc)}
-    return out | {f"{call.prefix}-meta-{k}": v for k, v in doc.get("metadata", {}).items()}
+    return out | {f"x-goog-meta-{k}": v for k, v in doc.get("metadata", {}).items()}
 
 
 def _written(doc: Doc, status: int = 200) -> web.Response:
@@ -297,7 +162,6 @@ async def _get(call: Request) -> web.StreamResponse:
     common.check_generation(call.params, doc["generation"], doc["metageneration"])
     if call.http.headers.get("If-None-Match") == _etag(doc):
         return web.Response(status=304, headers={"ETag": _etag(doc)})
-    encryption.unlock(doc, call.http.headers)
     headers = _headers(call, doc)
     for name, header in (
         ("response-content-type", "Content-Type"),
@@ -313,7 +177,7 @@ async def _get(call: Request) -> web.StreamResponse:
 async def _put(call: Request) -> web.StreamResponse:
     if "partNumber" in call.query or "uploadId" in call.query:
         return await parts.put(call)
-    if call.extension("copy-source"):
+    if "x-goog-copy-source" in call.http.headers:
         return _copy(call)
     target = call.target()
     blob = content.Blob(call.app)
@@ -326,16 +190,14 @@ async def _put(call: Request) -> web.StreamResponse:
 
 
 def _copy(call: Request) -> web.StreamResponse:
-    bucket, _, name = unquote(call.extension("copy-source")).removeprefix("/").partition("/")
+    bucket, _, name = unquote(call.http.headers["x-goog-copy-source"]).removeprefix("/").partition("/")
     here = call.bucket_name
     call.bucket_name = bucket
     source = call.find("storage.objects.get", name)
     call.bucket_name = here
-    encryption.unlock(source, call.http.headers, encryption.SOURCE)
     given = call.given
-    if (call.extension("metadata-directive") or "COPY").upper() == "COPY":
+    if call.http.headers.get("x-goog-metadata-directive", "COPY").upper() == "COPY":
         given = {k: v for k, v in source.items() if k in (*objects.EDITABLE, "storageClass") and k != "acl"}
-        given |= encryption.supplied(call.http.headers)
     target = upload.Target(call.app, call.principal, here, call.name, given, call.params)
     doc = objects.record(
         target.bucket,
@@ -381,7 +243,7 @@ async def _delete(call: Request) -> web.StreamResponse:
 
 async def _buckets(call: Request) -> web.StreamResponse:
     """GET / : the buckets of the project that is named, or of the account's own."""
-    named = call.extension("project-id")
+    named = call.http.headers.get("x-goog-project-id", "")
     project = projects.find(call.app, named) if named else projects.of_account(call.app, call.principal.email)
     if project is None:
         raise XmlError(
@@ -399,9 +261,9 @@ async def _buckets(call: Request) -> web.StreamResponse:
 
 
 async def _post_bucket(call: Request) -> web.StreamResponse:
-    """POST of a form, or ?delete : the objects that the body names."""
+    """POST ?delete : the objects that the body names."""
     if call.http.headers.get("Content-Type", "").startswith("multipart/form-data"):
-        return await forms.post(call)
+        raise _unknown("A form's upload")
     if "delete" not in call.query:
         raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
     root = parsed(await call.http.read())
@@ -443,7 +305,7 @@ async def _list(call: Request) -> web.StreamResponse:
         return xml("VersioningConfiguration", element("Status", "Enabled") if enabled else "")
     for name in _SUBRESOURCES & call.query.keys():
         raise _unknown(f"?{name}")
-    require(call.app, call.principal, "storage.objects.list", bucket, below=call.query.get("prefix", ""))
+    require(call.app, call.principal, "storage.objects.list", bucket)
     query = call.query
     second = query.get("list-type") == "2"
     token = query.get("continuation-token", "")
@@ -479,14 +341,3 @@ async def _list(call: Request) -> web.StreamResponse:
 _OBJECT = {"GET": _get, "HEAD": _get, "PUT": _put, "POST": _post, "DELETE": _delete}
 _BUCKET = {"GET": _list, "HEAD": _list, "POST": _post_bucket}
 _SERVICE = {"GET": _buckets}
-
-
-def parsed(data: bytes) -> ElementTree.Element:
-    """A request's XML, without namespaces.  Raises XmlError 400."""
-    try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise XmlError(400, "MalformedXML", "The XML you provided was not well-formed.", Details=str(error)) from None
-    for node in root.iter():
-        node.tag = node.tag.rpartition("}")[2]
-    return root
