@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.sqladmin import common, defaults, refusals, users
+from gcp_sandbox.services.sqladmin import common, defaults, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
-from gcp_sandbox.services.sqladmin.plane.servers import KIND, owned, plane, served
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, owned, plane, served, users
 
 DATABASES, USERS = "sqladmin.databases", "sqladmin.users"
 # MySQL's defaults that are not "<charset>_general_ci".

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gcp_sandbox.core.cloud import Cloud
-from gcp_sandbox.services.sqladmin import certificates, users
+from gcp_sandbox.services.sqladmin import certificates
+from gcp_sandbox.services.sqladmin.plane import users
 from gcp_sandbox.services.sqladmin.plane.postgres import Server, identifier, installed
 from gcp_sandbox.services.sqladmin.plane.relay import Peer, Relay, process_of
 
