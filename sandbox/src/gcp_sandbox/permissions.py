@@ -35,7 +35,6 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "cloudsql": {
         "backupRuns": _CRUD,
         "databases": _CRUD,
-        "sslCerts": "create delete get list",
         "users": _CRUD,
         "tiers": "list",
         "instances": _CRUD
