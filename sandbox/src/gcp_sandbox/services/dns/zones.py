@@ -15,7 +15,7 @@ from gcp_sandbox.service import Call
 from gcp_sandbox.services.dns import common
 from gcp_sandbox.services.dns.common import SERVICE, Doc, invalid, missing, required, with_kinds
 
-ZONES, SETS, CHANGES, KEYS = "dns.managedZones", "dns.resourceRecordSets", "dns.changes", "dns.dnsKeys"
+ZONES, SETS, CHANGES = "dns.managedZones", "dns.resourceRecordSets", "dns.changes"
 OPERATIONS = "dns.managedZoneOperations"
 # What only a private zone can have, and which permission on a network it needs.
 _PRIVATE = ("forwardingConfig", "peeringConfig", "reverseLookupConfig", "serviceDirectoryConfig")
@@ -174,7 +174,7 @@ def delete(call: Call) -> Doc:
         )
         raise ApiError(400, text, reason="containerNotEmpty")
     with call.app.store.atomic():
-        for kind in (SETS, CHANGES, KEYS, OPERATIONS):
+        for kind in (SETS, CHANGES, OPERATIONS):
             for inner, _ in call.app.store.list(kind, key + "/"):
                 call.app.store.delete(kind, inner)
         call.app.store.delete(ZONES, key)
