@@ -1,4 +1,4 @@
-"""IAM: service accounts, their keys and policies, roles, and deny policies.
+"""IAM: service accounts, their keys and policies, and roles.
 
 https://cloud.google.com/iam/docs/reference/rest
 """
@@ -17,7 +17,7 @@ from gcp_sandbox.iam import project_resource
 from gcp_sandbox.operations import now
 from gcp_sandbox.paging import page
 from gcp_sandbox.service import Call, Service
-from gcp_sandbox.services.iam import accounts, denials, federation, roles
+from gcp_sandbox.services.iam import accounts, federation, roles
 from gcp_sandbox.services.iam.accounts import ACCOUNTS, DELETED, KEYS, Doc
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ KEYS_MAX = 10
 
 def _project_of(call: Call) -> str | None:
     name = call.params.get("name") or call.params.get("resource") or call.params.get("parent") or ""
-    if name.startswith("policies/"):
-        return denials.project_of(name)
     found = re.match(r"projects/([^/]+)(?:/serviceAccounts/([^/]+))?", name)
     if not found:
         return None
@@ -39,10 +37,9 @@ def _project_of(call: Call) -> str | None:
     return found.group(1)
 
 
-SERVICE = Service("iam", "v1", "v2", family="mixed", client_based=True)
+SERVICE = Service("iam", "v1", family="mixed", client_based=True)
 SERVICE.project_of = _project_of
 roles.register(SERVICE)
-denials.register(SERVICE)
 federation.register(SERVICE)
 
 
