@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -144,81 +144,16 @@ def test_policy_of_a_billing_account(api: Api) -> None:
     assert api("GET", f"{url}:getIamPolicy", as_=viewer).json()["bindings"] == [binding]
 
 
-@pytest.fixture
-def organization(sandbox: Any, api: Api) -> Iterator[str]:
-    """Name of the organization, of whose folders the deployer is the administrator."""
-    name = api("GET", f"{V3}/organizations:search").json()["organizations"][0]["name"]
-    policy = api("POST", f"{V3}/{name}:getIamPolicy").json()
-    more = {"role": "roles/resourcemanager.folderAdmin", "members": [f"serviceAccount:{DEPLOYER}"]}
-    api("POST", f"{V3}/{name}:setIamPolicy", json={"policy": {"bindings": [*policy["bindings"], more]}})
-    yield name
-    api("POST", f"{V3}/{name}:setIamPolicy", json={"policy": {"bindings": policy["bindings"]}})
-
-
-def folder(api: Api, done: Callable[..., dict[str, Any]], name: str, parent: str) -> dict[str, Any]:
-    return done(api("POST", f"{V3}/folders", json={"displayName": name, "parent": parent}))
-
-
-def test_folders(api: Api, done: Callable[..., dict[str, Any]], organization: str) -> None:
-    suffix = secrets.token_hex(4)
-    made = folder(api, done, f"One {suffix}", organization)
-    assert made["metadata"]["@type"].endswith("v3.CreateFolderMetadata")
-    one = made["response"]["name"]
-    assert api("GET", f"{V3}/{one}").json()["parent"] == organization
-    assert api("GET", f"{V3}/{one}", params={"$alt": "json;enum-encoding=int"}).json()["state"] == 1
-    again = folder(api, done, f"One {suffix}", organization)
-    assert again["error"]["code"] == 9 and "display name uniqueness" in again["error"]["message"]
-    two = folder(api, done, "Two", one)["response"]["name"]
-    query = {"query": f'state=ACTIVE AND parent={one} AND displayName="Two"'}
-    assert [f["name"] for f in api("GET", f"{V3}/folders:search", params=query).json()["folders"]] == [two]
-    assert "cycle" in done(api("POST", f"{V3}/{one}:move", json={"destinationParent": two}))["error"]["message"]
-    renamed = done(api("PATCH", f"{V3}/{two}", params={"updateMask": "displayName"}, json={"displayName": "Three"}))
-    assert renamed["response"]["displayName"] == "Three"
-    assert api("DELETE", f"{V3}/{one}").json()["error"]["status"] == "FAILED_PRECONDITION"
-    assert api("DELETE", f"{V3}/{two}").json()["response"]["state"] == "DELETE_REQUESTED"
-    assert "folders" not in api("GET", f"{V3}/folders", params={"parent": one}).json()
-    assert done(api("POST", f"{V3}/{two}:undelete"))["response"]["state"] == "ACTIVE"
-    assert api("GET", f"{V3}/{one}", as_="stranger@example.com").status_code == 403
-    assert api("GET", f"{V3}/folders/1").status_code == 403
-    bad = {"displayName": " x", "parent": organization}
-    assert (
-        api("POST", f"{V3}/folders", json=bad).json()["error"]["details"][0]["fieldViolations"][0]["field"]
-        == "display_name"
-    )
-
-
-def test_folders_of_version_2(api: Api, organization: str) -> None:
-    old = V1.replace("/v1", "/v2")
-    body = {"displayName": f"Old {secrets.token_hex(4)}"}
-    made = api("POST", f"{old}/folders", params={"parent": organization}, json=body).json()
-    while not made.get("done"):
-        made = api("GET", f"{V1}/{made['name']}").json()
-    assert made["metadata"]["operationType"] == "CREATE" and made["response"]["lifecycleState"] == "ACTIVE"
-    name = made["response"]["name"]
-    query = {"query": f'lifecycleState=ACTIVE AND displayName="{body["displayName"]}"'}
-    assert [f["name"] for f in api("POST", f"{old}/folders:search", json=query).json()["folders"]] == [name]
-    assert api("PATCH", f"{old}/{name}", json={"displayName": "New"}).json()["displayName"] == "New"
-    assert api("DELETE", f"{old}/{name}").json()["lifecycleState"] == "DELETE_REQUESTED"
-
-
-def test_policy_of_a_folder_holds_below(
-    api: Api, done: Callable[..., dict[str, Any]], enable: Callable[..., None], organization: str
-) -> None:
-    top = folder(api, done, f"Top {secrets.token_hex(4)}", organization)["response"]["name"]
-    inner = folder(api, done, "Inner", top)["response"]["name"]
-    name = f"below-{secrets.token_hex(4)}"
-    done(api("POST", f"{V3}/projects", json={"projectId": name, "parent": inner}))
+def test_parents_of_a_project(api: Api, done: Callable[..., dict[str, Any]], enable: Callable[..., None]) -> None:
+    name = f"moved-{secrets.token_hex(4)}"
+    organization = api("GET", f"{V3}/organizations:search").json()["organizations"][0]["name"]
+    done(api("POST", f"{V3}/projects", json={"projectId": name, "parent": organization}))
     enable(name, "cloudresourcemanager.googleapis.com")
+    found = api("GET", f"{V3}/projects", params={"parent": organization}).json()["projects"]
+    assert name in [project["projectId"] for project in found]
     ancestors = [a["resourceId"]["type"] for a in api("POST", f"{V1}/projects/{name}:getAncestry").json()["ancestor"]]
-    assert ancestors == ["project", "folder", "folder", "organization"]
-    who = "manager@example.com"
-    assert api("GET", f"{V1}/projects/{name}", as_=who).status_code == 403
-    roles = ("roles/iap.settingsAdmin", "roles/resourcemanager.folderViewer")
-    policy = {"bindings": [{"role": role, "members": [f"user:{who}"]} for role in roles]}
-    assert api("POST", f"{V3}/{top}:setIamPolicy", json={"policy": policy}).status_code == 200
-    assert api("GET", f"{V1}/projects/{name}", as_=who).status_code == 200
-    assert api("GET", f"{V3}/{inner}", as_=who).status_code == 200
-    assert api("DELETE", f"{V3}/{inner}").json()["error"]["status"] == "FAILED_PRECONDITION"
-    settings = f"https://iap.googleapis.com/v1/{top}:iapSettings"
-    assert api("GET", settings, as_="stranger@example.com").status_code == 403
-    assert api("GET", settings, as_=who).json() == {"name": top}
+    assert ancestors == ["project", "organization"]
+    # Folders are not kept, and taken to be there.
+    assert api("POST", f"{V3}/projects", json={"projectId": f"{name}-x", "parent": "folders/x"}).status_code == 400
+    body = {"projectId": f"{name}-2", "parent": "folders/123"}
+    assert done(api("POST", f"{V3}/projects", json=body))["response"]["parent"] == "folders/123"

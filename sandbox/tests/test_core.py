@@ -126,10 +126,27 @@ def test_several_calls_in_one_request(api, project):
     assert json.loads(answers[1].split("\r\n\r\n")[2])["name"].endswith("/secrets/batched")
 
 
-def test_method_that_is_not_played_says_so(api, project):
-    answer = api("GET", f"https://compute.googleapis.com/compute/v1/projects/{project}/global/licenses")
-    assert answer.status_code == 501
-    assert "compute.licenses.list" in answer.json()["error"]["message"]
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("cloudresourcemanager.googleapis.com/v3/folders", "cloudresourcemanager.folders.list"),
+        ("compute.googleapis.com/compute/v1/projects/{}/global/httpHealthChecks", "compute.httpHealthChecks.list"),
+        ("compute.googleapis.com/compute/v1/projects/{}/global/licenses", "compute.licenses.list"),
+        ("compute.googleapis.com/compute/v1/projects/{}/global/targetTcpProxies", "compute.targetTcpProxies.list"),
+        ("compute.googleapis.com/compute/v1/projects/{}/zones/z/instanceGroups", "compute.instanceGroups.list"),
+        ("dns.googleapis.com/dns/v1/projects/{}/managedZones/z/dnsKeys", "dns.dnsKeys.list"),
+        ("dns.googleapis.com/dns/v1/projects/{}/responsePolicies", "dns.responsePolicies.list"),
+        ("sqladmin.googleapis.com/v1/projects/{}/instances/i/sslCerts", "sql.sslCerts.list"),
+        ("storage.googleapis.com/storage/v1/b/b/folders", "storage.folders.list"),
+        ("storage.googleapis.com/storage/v1/b/b/notificationConfigs", "storage.notifications.list"),
+        ("storage.googleapis.com/storage/v1/projects/{}/hmacKeys", "storage.projects.hmacKeys.list"),
+    ],
+)
+def test_method_that_is_not_played_says_so(api, project, enable, path, method):
+    enable(project, *(f"{name}.googleapis.com" for name in ("cloudresourcemanager", "compute", "dns", "sqladmin")))
+    answer = api("GET", f"https://{path.format(project)}")
+    assert answer.status_code == 501, answer.text
+    assert method in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +154,8 @@ def test_method_that_is_not_played_says_so(api, project):
     [
         ("monitoring.googleapis.com/v3/projects/p/alertPolicies", "monitoring.projects.alertPolicies.list (v3)"),
         ("secretmanager.googleapis.com/v1beta1/projects/p/secrets", "secretmanager.projects.secrets.list (v1beta1)"),
+        ("iam.googleapis.com/v2/policies/point/denypolicies", "iam.policies.listPolicies (v2)"),
+        ("cloudresourcemanager.googleapis.com/v2/folders", "cloudresourcemanager.folders.list (v2)"),
     ],
 )
 def test_api_or_version_that_is_not_played_says_so(api, path, method):

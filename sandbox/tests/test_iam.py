@@ -209,40 +209,6 @@ def test_predefined_and_custom_roles(api: Api, project: str) -> None:
     assert api("DELETE", f"{IAM}/{made['name']}").json()["deleted"] is True
 
 
-def test_deny_policy_beats_roles(api: Api, project: str) -> None:
-    url = f"https://iam.googleapis.com/v2/policies/cloudresourcemanager.googleapis.com%252Fprojects%252F{project}/denypolicies"
-    one, reader, other = f"{url}/no-lists", "reader@example.com", "other@example.com"
-    crm = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
-    policy = api("POST", f"{crm}:getIamPolicy").json()
-    viewers = {"role": "roles/viewer", "members": [f"user:{reader}", f"user:{other}"]}
-    api("POST", f"{crm}:setIamPolicy", json={"policy": {"bindings": [*policy["bindings"], viewers]}})
-    rule = {
-        "deniedPermissions": ["iam.googleapis.com/serviceAccounts.*"],
-        "deniedPrincipals": ["principalSet://goog/public:all"],
-        "exceptionPrincipals": [f"principal://goog/subject/{other}"],
-    }
-    body = {"displayName": "No lists", "rules": [{"denyRule": rule}]}
-    accounts = f"{IAM}/projects/{project}/serviceAccounts"
-    assert api("GET", accounts, as_=reader).status_code == 200
-    made = api("POST", url, params={"policyId": "no-lists"}, json=body).json()
-    try:
-        assert made["done"] and made["response"]["rules"] == body["rules"] and made["response"]["kind"] == "DenyPolicy"
-        assert api("POST", url, params={"policyId": "no-lists"}, json=body).status_code == 409
-        assert (api("GET", accounts, as_=reader).status_code, api("GET", accounts, as_=other).status_code) == (403, 200)
-        assert api("GET", f"{IAM}/projects/{project}/roles", as_=reader).status_code == 200
-        assert api("GET", one, as_="stranger@example.com").status_code == 403
-        assert [("rules" in p, p["displayName"]) for p in api("GET", url).json()["policies"]] == [(False, "No lists")]
-        read = api("GET", one).json()
-        assert api("PUT", one, json=read | {"etag": "AAAA"}).json()["error"]["status"] == "ABORTED"
-        assert api("PUT", one, json=read | {"rules": []}).json()["response"]["etag"] != read["etag"]
-        assert api("GET", accounts, as_=reader).status_code == 200
-        wrong = {"rules": [{"denyRule": rule | {"deniedPermissions": ["iam.roles.get"]}}]}
-        assert api("POST", url, params={"policyId": "wrong"}, json=wrong).status_code == 400
-    finally:
-        assert "deleteTime" in api("DELETE", one).json()["response"]
-    assert api("GET", one).status_code == 404
-
-
 def test_credentials_of_a_person(api: Api, sandbox: Any) -> None:
     credentials = json.loads(sandbox.command("token", "--as", "jane@example.com", "--credentials"))
     assert credentials.pop("type") == "authorized_user"

@@ -403,68 +403,54 @@ def test_the_private_address_is_closed_to_strangers(api, project):
     finish(api, api("DELETE", f"{url}/inner"))
 
 
-def test_mysql_is_a_record_only(api, project):
+def test_other_engines_are_refused(api, project):
     url = BASE.format(project) + "/instances"
-    finish(
-        api, api("POST", url, json={"name": "my", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}})
-    )
-    assert [u["name"] for u in api("GET", f"{url}/my/users").json()["items"]] == ["root"]
-    upgrades = [v["name"] for v in api("GET", f"{url}/my").json()["upgradableDatabaseVersions"]]
-    assert "MYSQL_8_0_40" in upgrades and "MYSQL_8_0_41" not in upgrades and upgrades[-1] == "MYSQL_8_4"
-    finish(api, api("POST", f"{url}/my/databases", json={"name": "d", "charset": "utf8"}))
-    finish(api, api("PATCH", f"{url}/my/databases/d", json={"charset": "utf8mb4"}))
-    database = api("GET", f"{url}/my/databases/d").json()
-    assert (database["charset"], database["collation"]) == ("utf8mb4", "utf8mb4_0900_ai_ci")
-    finish(api, api("PUT", f"{url}/my/databases/d", json={"collation": "latin1_bin"}))
-    assert api("GET", f"{url}/my/databases/d").json()["charset"] == "latin1"
-    log = {"settings": {"backupConfiguration": {"binaryLogEnabled": True}}}
-    assert "Binary log must be disabled" in refused(api("PATCH", f"{url}/my", json=log), 400, "invalid")
-    regional = {"settings": {"availabilityType": "REGIONAL"}}
-    assert "binary logging" in refused(api("PATCH", f"{url}/my", json=regional), 400, "invalid")
-    finish(api, api("DELETE", f"{url}/my"))
+    for version in ("MYSQL_8_0", "SQLSERVER_2022_WEB"):
+        text = refused(api("POST", url, json={"name": "my", "databaseVersion": version}), 501, "notImplemented")
+        assert text == f"gcp-sandbox plays PostgreSQL alone, not {version}: databaseVersion must begin with POSTGRES_."
+    refused(api("POST", url, json={"name": "my", "databaseVersion": "POSTGRES_X"}), 400, "invalid")
 
 
-def test_password_policies(api, project):
-    url = BASE.format(project) + "/instances"
-    finish(
-        api,
-        api("POST", url, json={"name": "rules", "databaseVersion": "MYSQL_8_0", "settings": {"tier": "db-f1-micro"}}),
-    )
+def test_passwords_keep_to_policies(api, instance):
     policy = {"allowedFailedAttempts": 10, "passwordExpirationDuration": "2592000s"}
-    body = {"name": "jane", "host": "%", "password": "secret", "passwordPolicy": policy}
-    assert finish(api, api("POST", f"{url}/rules/users", json=body))["operationType"] == "CREATE_USER"
-    jane = api("GET", f"{url}/rules/users/jane").json()
-    assert jane["host"] == "%" and policy.items() <= jane["passwordPolicy"].items()
+    body = {"name": "jane", "password": "secret", "passwordPolicy": policy}
+    assert finish(api, api("POST", f"{instance}/users", json=body))["operationType"] == "CREATE_USER"
+    jane = api("GET", f"{instance}/users/jane").json()
+    assert policy.items() <= jane["passwordPolicy"].items()
     assert jane["passwordPolicy"]["status"]["passwordExpirationTime"].endswith("Z")
-    finish(
-        api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"passwordPolicy": {"allowedFailedAttempts": 3}})
-    )
-    assert api("GET", f"{url}/rules/users/jane").json()["passwordPolicy"] == {"allowedFailedAttempts": 3, "status": {}}
+    finish(api, api("PUT", f"{instance}/users?name=jane", json={"passwordPolicy": {"allowedFailedAttempts": 3}}))
+    assert api("GET", f"{instance}/users/jane").json()["passwordPolicy"] == {"allowedFailedAttempts": 3, "status": {}}
     rules = {
         "enablePasswordPolicy": True,
         "minLength": 8,
         "complexity": "COMPLEXITY_DEFAULT",
         "disallowUsernameSubstring": True,
     }
-    finish(api, api("PATCH", f"{url}/rules", json={"settings": {"passwordValidationPolicy": rules}}))
+    finish(api, api("PATCH", instance, json={"settings": {"passwordValidationPolicy": rules}}))
     for password, words in (
         ("Ab-1", "cannot be less than 8"),
         ("lowercase-1", "one lowercase, one uppercase, one number"),
         ("Good-Jane-1", "should not contain the username"),
     ):
-        text = refused(api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"password": password}), 400, "invalid")
+        text = refused(api("PUT", f"{instance}/users?name=jane", json={"password": password}), 400, "invalid")
         assert text.startswith("Invalid request: INVALID_PASSWORD: ") and words in text
-    finish(api, api("PUT", f"{url}/rules/users?name=jane&host=%25", json={"password": "Good-one-1"}))
-    finish(api, api("DELETE", f"{url}/rules"))
+    finish(api, api("PUT", f"{instance}/users?name=jane", json={"password": "Good-one-1"}))
+    finish(api, api("DELETE", f"{instance}/users?name=jane"))
+    refused(api("DELETE", f"{instance}/users?name=jane"), 404, "userDoesNotExist")
+    finish(api, api("PATCH", instance, json={"settings": {"passwordValidationPolicy": None}}))
 
 
 def test_an_edition_has_its_own_defaults(api, project):
     url = BASE.format(project) + "/instances"
     plus = {"edition": "ENTERPRISE_PLUS", "tier": "db-perf-optimized-N-2"}
-    finish(api, api("POST", url, json={"name": "plus", "databaseVersion": "MYSQL_8_0", "settings": plus}))
+    finish(api, api("POST", url, json={"name": "plus", "databaseVersion": "POSTGRES_16", "settings": plus}))
     settings = api("GET", f"{url}/plus").json()["settings"]
     backup = settings["backupConfiguration"]
-    assert (backup["enabled"], backup["binaryLogEnabled"], backup["transactionLogRetentionDays"]) == (True, True, 14)
+    assert (backup["enabled"], backup["pointInTimeRecoveryEnabled"], backup["transactionLogRetentionDays"]) == (
+        True,
+        True,
+        14,
+    )
     assert settings["dataCacheConfig"] == {"dataCacheEnabled": True}
     finish(api, api("PATCH", f"{url}/plus", json={"settings": {"edition": "ENTERPRISE", "tier": "db-custom-2-7680"}}))
     settings = api("GET", f"{url}/plus").json()["settings"]
@@ -472,39 +458,24 @@ def test_an_edition_has_its_own_defaults(api, project):
     assert (backup["enabled"], backup["backupRetentionSettings"]["retainedBackups"]) == (True, 7)
     assert backup["transactionLogRetentionDays"] == 7 and "dataCacheConfig" not in settings
     # A full update needs not repeat the version of the settings.
-    backup = {"enabled": True, "binaryLogEnabled": True}
     body = {"settings": {"tier": "db-custom-2-7680", "availabilityType": "REGIONAL", "backupConfiguration": backup}}
     assert "error" not in finish(api, api("PUT", f"{url}/plus", json=body))
     assert api("GET", f"{url}/plus").json()["failoverReplica"] == {"available": True}
     finish(api, api("DELETE", f"{url}/plus"))
 
 
-def test_sql_server_and_maintenance_versions(api, project):
-    url = BASE.format(project) + "/instances"
-    body = {
-        "name": "ms",
-        "databaseVersion": "SQLSERVER_2019_EXPRESS",
-        "settings": SETTINGS | {"tier": "db-custom-1-3840"},
-    }
-    refusal = refused(api("POST", url, json=body | {"maintenanceVersion": "X"}), 400, "invalid")
+def test_maintenance_versions(api, instance, project):
+    body = {"name": "x", "databaseVersion": "POSTGRES_15", "settings": SETTINGS, "maintenanceVersion": "X"}
+    refusal = refused(api("POST", BASE.format(project) + "/instances", json=body), 400, "invalid")
     assert refusal == "Invalid request: Maintenance version (X) must not be set."
-    finish(api, api("POST", url, json=body))
-    doc = api("GET", f"{url}/ms").json()
-    assert doc["maintenanceVersion"].startswith("SQLSERVER_2019_EXPRESS_CU26.R")
-    assert "geminiConfig" not in doc
-    assert [v["name"] for v in doc["upgradableDatabaseVersions"]][:3] == [
-        "SQLSERVER_2019_STANDARD",
-        "SQLSERVER_2019_ENTERPRISE",
-        "SQLSERVER_2019_WEB",
-    ]
-    users = {u["name"]: u["sqlserverUserDetails"] for u in api("GET", f"{url}/ms/users").json()["items"]}
-    assert users["sqlserver"] == {"serverRoles": ["CustomerDbRootRole"]} and len(users) == 3
-    finish(api, api("PATCH", f"{url}/ms", json={"maintenanceVersion": "SQLSERVER_2019_EXPRESS_CU32.R20260301.00_01"}))
-    assert api("GET", f"{url}/ms").json()["databaseInstalledVersion"] == "SQLSERVER_2019_EXPRESS_CU32"
+    doc = api("GET", instance).json()
+    assert doc["maintenanceVersion"].startswith(f"{doc['databaseInstalledVersion']}.R")
+    assert [v["name"] for v in doc["upgradableDatabaseVersions"]] == ["POSTGRES_18"]
+    finish(api, api("PATCH", instance, json={"maintenanceVersion": "POSTGRES_17_8.R20260301.00_01"}))
+    assert api("GET", instance).json()["databaseInstalledVersion"] == "POSTGRES_17_8"
     assert "is not one of" in refused(
-        api("PATCH", f"{url}/ms", json={"maintenanceVersion": "POSTGRES_15_1.R1"}), 400, "invalid"
+        api("PATCH", instance, json={"maintenanceVersion": "POSTGRES_15_1.R1"}), 400, "invalid"
     )
-    finish(api, api("DELETE", f"{url}/ms"))
 
 
 def test_data_survive_a_kill(own):

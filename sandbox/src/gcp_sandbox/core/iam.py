@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from gcp_sandbox.core import conditions, denials
+from gcp_sandbox.core import conditions
 from gcp_sandbox.core.auth import EMAILS, Principal
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.roles import BASIC, exists, fits, role_has
@@ -33,8 +33,6 @@ Policy = dict[str, Any]
 # The organization that every project is in.
 ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
-_FOLDERS = "//cloudresourcemanager.googleapis.com/folders/"
-FOLDERS, DENIALS = "folders", "iam.denyPolicies"  # kinds of documents
 SETS = "iam.principalSets"  # which sets a federated identity is in, by its last token
 # What a policy's etag looks like; a resource's own etag, sent in its place, counts as none.
 _ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
@@ -53,11 +51,6 @@ _OWN_ACCOUNT = re.compile(
 def project_resource(project_id: str) -> str:
     """Full name of a project."""
     return f"//cloudresourcemanager.googleapis.com/projects/{project_id}"
-
-
-def folder_resource(ident: str) -> str:
-    """Full name of a folder."""
-    return _FOLDERS + ident
 
 
 class Iam:
@@ -281,14 +274,7 @@ class Iam:
             domain = principal.email.rsplit("@", 1)[-1]
             everyone |= set((self._store.peek(SETS, principal.email) or {}).get("sets", ()))
             everyone |= {principal.member, f"domain:{domain}"} | ({"allAuthenticatedUsers"} if public else set())
-        places = self._with_parents(resources)
-        if any(
-            denials.denies(policy, principal, permission, {"request.time": datetime.now(UTC)} | (context or {}))
-            for place in places
-            for _, policy in self._store.list(DENIALS, f"{place}/denypolicies/")
-        ):
-            return False
-        for resource in places:
+        for resource in self._with_parents(resources):
             for binding in self._in_force(resource):
                 if (
                     self._role_has(binding["role"], permission)
@@ -310,21 +296,7 @@ class Iam:
                         return True
         return False
 
-    def _with_parents(self, resources: tuple[str, ...]) -> list[str]:
-        """Resources and what they are in: folders and the organization."""
-        out = list(resources)
-        for resource in resources:
-            if resource.startswith(_PROJECTS):
-                parent = (self._store.peek("projects", resource.removeprefix(_PROJECTS)) or {}).get("parent", {})
-                name = f"{parent.get('type')}s/{parent.get('id')}"
-            elif resource.startswith(_FOLDERS):
-                name = "folders/" + resource.removeprefix(_FOLDERS)
-            else:
-                continue
-            while (
-                name.startswith("folders/") and (full := folder_resource(name.removeprefix("folders/"))) not in out[1:]
-            ):
-                out.append(full)
-                name = (self._store.peek(FOLDERS, name.removeprefix("folders/")) or {}).get("parent", "")
-            out.append(ORGANIZATION)
-        return out
+    @staticmethod
+    def _with_parents(resources: tuple[str, ...]) -> tuple[str, ...]:
+        """Resources, and the organization that projects are in."""
+        return (*resources, ORGANIZATION) if any(r.startswith(_PROJECTS) for r in resources) else resources

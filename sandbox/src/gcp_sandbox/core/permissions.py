@@ -35,7 +35,6 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "cloudsql": {
         "backupRuns": _CRUD,
         "databases": _CRUD,
-        "sslCerts": "create delete get list",
         "users": _CRUD,
         "tiers": "list",
         "instances": _CRUD
@@ -92,18 +91,13 @@ CATALOGUE: dict[str, dict[str, str]] = {
     },
     "dns": {
         "changes": "create get list",
-        "dnsKeys": _READ,
         "managedZoneOperations": _READ,
         "managedZones": _CRUD + _IAM,
-        "networks": "bindDNSResponsePolicy bindPrivateDNSPolicy bindPrivateDNSZone targetWithPeeringZone",
-        "policies": _CRUD,
+        "networks": "bindPrivateDNSZone targetWithPeeringZone",
         "projects": "get",
         "resourceRecordSets": _CRUD,
-        "responsePolicies": _CRUD,
-        "responsePolicyRules": _CRUD,
     },
     "iam": {
-        "denypolicies": _CRUD,
         "roles": "create delete get list undelete update",
         "serviceAccountKeys": "create delete disable enable get list",
         "serviceAccounts": _CRUD
@@ -145,7 +139,6 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "oauthconfig": {"clientpolicy": "get", "testusers": "get update", "verification": "get submit update"},
     "orgpolicy": {"policy": "get set"},
     "resourcemanager": {
-        "folders": _CRUD + _IAM + " move undelete",
         "organizations": "get getIamPolicy setIamPolicy",
         "projects": "create createBillingAssignment delete deleteBillingAssignment get getIamPolicy list move setIamPolicy "
         "undelete update",

@@ -64,8 +64,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
     "roles/browser": (
         "Browser",
         [
-            "resourcemanager.folders.get",
-            "resourcemanager.folders.list",
             "resourcemanager.organizations.get",
             *_PROJECT,
             "resourcemanager.projects.getIamPolicy",
@@ -473,50 +471,11 @@ ROLES: dict[str, tuple[str, list[str]]] = {
         "Organization Administrator",
         [
             "resourcemanager.organizations.*",
-            "resourcemanager.folders.*",
             *_PROJECT,
             "resourcemanager.projects.getIamPolicy",
             "resourcemanager.projects.setIamPolicy",
             "orgpolicy.policy.get",
         ],
-    ),
-    "roles/resourcemanager.folderAdmin": (
-        "Folder Admin",
-        [
-            "resourcemanager.folders.*",
-            *_PROJECT,
-            "resourcemanager.projects.getIamPolicy",
-            "resourcemanager.projects.move",
-            "resourcemanager.projects.setIamPolicy",
-            "orgpolicy.policy.get",
-        ],
-    ),
-    "roles/resourcemanager.folderCreator": (
-        "Folder Creator",
-        ["resourcemanager.folders.create", "resourcemanager.folders.get", "resourcemanager.folders.list", *_PROJECT],
-    ),
-    "roles/resourcemanager.folderEditor": (
-        "Folder Editor",
-        [
-            "resourcemanager.folders.delete",
-            "resourcemanager.folders.get",
-            "resourcemanager.folders.list",
-            "resourcemanager.folders.undelete",
-            "resourcemanager.folders.update",
-            *_PROJECT,
-        ],
-    ),
-    "roles/resourcemanager.folderIamAdmin": (
-        "Folder IAM Admin",
-        ["resourcemanager.folders.get", "resourcemanager.folders.getIamPolicy", "resourcemanager.folders.setIamPolicy"],
-    ),
-    "roles/resourcemanager.folderMover": (
-        "Folder Mover",
-        ["resourcemanager.folders.get", "resourcemanager.folders.list", "resourcemanager.folders.move", *_PROJECT],
-    ),
-    "roles/resourcemanager.folderViewer": (
-        "Folder Viewer",
-        ["resourcemanager.folders.get", "resourcemanager.folders.list", *_PROJECT],
     ),
     "roles/resourcemanager.organizationViewer": ("Organization Viewer", ["resourcemanager.organizations.get"]),
     "roles/billing.admin": (
@@ -546,8 +505,6 @@ ROLES: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "roles/billing.viewer": ("Billing Account Viewer", ["billing.*.get", "billing.*.getIamPolicy", "billing.*.list"]),
-    "roles/iam.denyAdmin": ("Deny Admin", ["iam.denypolicies.*", "iam.operations.get"]),
-    "roles/iam.denyReviewer": ("Deny Reviewer", ["iam.denypolicies.get", "iam.denypolicies.list"]),
     "roles/iam.securityAdmin": (
         "Security Admin",
         ["*.list", "*.getIamPolicy", "*.setIamPolicy", "iam.roles.get", *_PROJECT],

@@ -26,7 +26,6 @@ from gcp_sandbox.core.auth import EMAILS, Principal, subject_id
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.frontdoor import signin
-from gcp_sandbox.services.cloudresourcemanager import folders
 from gcp_sandbox.services.iam import accounts, service_account
 
 Doc = dict[str, Any]
@@ -195,15 +194,13 @@ def _lets_options_pass(app: Cloud, backend: Doc, project: Doc) -> bool:
 def _settings(app: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
     """Access settings of a backend service and of what it is in, the nearest first."""
     number, parent = project["projectNumber"], project.get("parent", {})
-    above = f"{parent.get('type')}s/{parent.get('id')}"
     for name in (
         f"projects/{number}/iap_web/compute/services/{backend['name']}",
         f"projects/{number}/iap_web/compute/services/{backend['id']}",
         f"projects/{number}/iap_web/compute",
         f"projects/{number}/iap_web",
         f"projects/{number}",
-        above,
-        *folders.above(app, above),
+        f"{parent.get('type')}s/{parent.get('id')}",
     ):
         yield (app.store.peek("iap.settings", name) or {}).get("accessSettings", {})
 

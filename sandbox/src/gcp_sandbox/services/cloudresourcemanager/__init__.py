@@ -1,4 +1,4 @@
-"""Resource Manager: projects and their policies, folders, and the one organization that all are in.
+"""Resource Manager: projects and their policies, and the one organization that all are in.
 
 https://cloud.google.com/resource-manager/reference/rest
 """
@@ -18,7 +18,6 @@ from gcp_sandbox.core.iam import ORGANIZATION, project_resource
 from gcp_sandbox.core.operations import Operation, now
 from gcp_sandbox.core.paging import page
 from gcp_sandbox.core.service import Call, Service
-from gcp_sandbox.services.cloudresourcemanager import folders
 
 Doc = dict[str, Any]
 
@@ -32,14 +31,12 @@ def _name(call: Call) -> str:
 SERVICE = Service(
     "cloudresourcemanager",
     "v1",
-    "v2",
     "v3",
     client_based=True,
     resource_type="cloudresourcemanager.googleapis.com/Project",
     denied=lambda call, permission, shown: ApiError(403, "The caller does not have permission"),
     keeps_projects=True,
 )
-folders.register(SERVICE)
 SERVICE.project_of = lambda call: _name(call) if call.method.id.startswith("cloudresourcemanager.projects.") else None
 
 
@@ -100,10 +97,13 @@ def _check(ident: str, name: str, labels: dict[str, str]) -> None:
 
 
 def _check_parent(call: Call, parent: Doc | None, permission: str) -> None:
-    """Refuse a caller who may not put a project below {type, id} (None: the organization)."""
-    if parent and parent.get("type") == "folder":
-        folders.check_parent(call, f"folders/{parent.get('id')}", permission)
-    elif not call.app.iam.allows(call.principal, f"resourcemanager.{permission}", ORGANIZATION):
+    """Refuse a caller who may not put a project below {type, id} (None: the organization).
+
+    A folder is taken to be somewhere in the organization.
+    """
+    if parent and parent.get("type") == "folder" and not re.fullmatch(r"\d+", str(parent.get("id"))):
+        raise _invalid("parent", "parent must be a folder or an organization")
+    if not call.app.iam.allows(call.principal, f"resourcemanager.{permission}", ORGANIZATION):
         raise ApiError(403, "The caller does not have permission")
 
 
@@ -227,8 +227,7 @@ def ancestry(call: Call) -> Doc:
     doc = _project(call, "resourcemanager.projects.get")
     chain = [{"type": "project", "id": doc["projectId"]}]
     if parent := doc.get("parent"):
-        names = (name.partition("/") for name in folders.above(call.app, f"folders/{parent['id']}"))
-        chain += [parent, *({"type": kind.removesuffix("s"), "id": ident} for kind, _, ident in names)]
+        chain.append(parent)
     return {"ancestor": [{"resourceId": entry} for entry in chain]}
 
 

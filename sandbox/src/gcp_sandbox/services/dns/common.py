@@ -14,7 +14,7 @@ from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 SERVICE = Service("dns", "v1", "v1beta2", family="legacy")
-ZONES, SETS, CHANGES, KEYS = "dns.managedZones", "dns.resourceRecordSets", "dns.changes", "dns.dnsKeys"
+ZONES, SETS, CHANGES = "dns.managedZones", "dns.resourceRecordSets", "dns.changes"
 OPERATIONS = "dns.managedZoneOperations"
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 

@@ -15,7 +15,6 @@ from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common, records
 from gcp_sandbox.services.dns.common import (
     CHANGES,
-    KEYS,
     OPERATIONS,
     SERVICE,
     SETS,
@@ -169,7 +168,7 @@ def delete(call: Call) -> Doc:
         )
         raise ApiError(400, text, reason="containerNotEmpty")
     with call.app.store.atomic():
-        for kind in (SETS, CHANGES, KEYS, OPERATIONS):
+        for kind in (SETS, CHANGES, OPERATIONS):
             for inner, _ in call.app.store.list(kind, key + "/"):
                 call.app.store.delete(kind, inner)
         call.app.store.delete(ZONES, key)

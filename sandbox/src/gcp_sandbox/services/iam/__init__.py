@@ -1,4 +1,4 @@
-"""IAM: service accounts, their keys and policies, roles, and deny policies.
+"""IAM: service accounts, their keys and policies, and roles.
 
 https://cloud.google.com/iam/docs/reference/rest
 """
@@ -18,7 +18,7 @@ from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.paging import page
 from gcp_sandbox.core.service import Call, Service
-from gcp_sandbox.services.iam import accounts, denials, federation, roles
+from gcp_sandbox.services.iam import accounts, federation, roles
 from gcp_sandbox.services.iam.accounts import ACCOUNTS, DELETED, KEYS, Doc
 
 KEYS_MAX = 10
@@ -26,8 +26,6 @@ KEYS_MAX = 10
 
 def _project_of(call: Call) -> str | None:
     name = call.params.get("name") or call.params.get("resource") or call.params.get("parent") or ""
-    if name.startswith("policies/"):
-        return denials.project_of(name)
     found = re.match(r"projects/([^/]+)(?:/serviceAccounts/([^/]+))?", name)
     if not found:
         return None
@@ -40,7 +38,6 @@ def _project_of(call: Call) -> str | None:
 SERVICE = Service(
     "iam",
     "v1",
-    "v2",
     family="mixed",
     client_based=True,
     resource_type="iam.googleapis.com/ServiceAccount",
@@ -48,7 +45,6 @@ SERVICE = Service(
 )
 SERVICE.project_of = _project_of
 roles.register(SERVICE)
-denials.register(SERVICE)
 federation.register(SERVICE)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gcp_sandbox.core import policies, projects
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.core.iam import ORGANIZATION, folder_resource
+from gcp_sandbox.core.iam import ORGANIZATION
 from gcp_sandbox.core.paging import page
 from gcp_sandbox.core.service import Call, Service
 
@@ -84,9 +84,8 @@ def _require(call: Call, verb: str) -> None:
     if kind == "projects":
         call.require(f"iap.{_level(call)}.{verb}", "//iap.googleapis.com/" + name)
         return
-    where = folder_resource(ident) if kind == "folders" else ORGANIZATION
     ours = kind == "folders" or ident == projects.organization(call.app)
-    if not ours or not call.app.iam.allows(call.principal, f"iap.{kind}.{verb}", where):
+    if not ours or not call.app.iam.allows(call.principal, f"iap.{kind}.{verb}", ORGANIZATION):
         raise call.denied(f"iap.{kind}.{verb}", name)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gcp_sandbox.core import paging, projects
 from gcp_sandbox.core.errors import ApiError, error_info
-from gcp_sandbox.core.iam import ORGANIZATION, folder_resource, project_resource
+from gcp_sandbox.core.iam import ORGANIZATION, project_resource
 from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.logging import filters, sources
 from gcp_sandbox.services.logging.reading import Key, Reader
@@ -57,8 +57,7 @@ def _allowed(call: Call, kind: str, ident: str, permission: str) -> str | None:
         ):
             return None
         return project["projectId"]
-    resource = folder_resource(ident) if kind == "folders" else ORGANIZATION
-    return "" if call.app.iam.allows(call.principal, permission, resource) else None
+    return "" if call.app.iam.allows(call.principal, permission, ORGANIZATION) else None
 
 
 def _projects(call: Call, names: list[str]) -> list[str]:

@@ -61,7 +61,7 @@ def accepts(flag: dict[str, Any], value: str) -> bool:
 
 def flags(version: str) -> list[dict[str, Any]]:
     """The API's list of flags for a database version (all versions of PostgreSQL where it is "")."""
-    if version and defaults.engine(version) != "POSTGRES":
+    if version and not version.startswith("POSTGRES_"):
         return []
     applies = [version] if version else [f"POSTGRES_{n}" for n in (13, 14, 15, 16, 17, 18)]
     out = []

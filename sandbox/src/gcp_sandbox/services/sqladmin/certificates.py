@@ -18,12 +18,12 @@ _YEARS = datetime.timedelta(days=3650)
 Pem = str
 
 
-def authority(purpose: str) -> tuple[Pem, Pem]:
-    """A new self-signed authority: certificate and key.  purpose: "Server" or "Client"."""
+def authority() -> tuple[Pem, Pem]:
+    """A new self-signed authority: certificate and key."""
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.DN_QUALIFIER, str(uuid.uuid4())),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Google Cloud SQL {purpose} CA"),
+            x509.NameAttribute(NameOID.COMMON_NAME, "Google Cloud SQL Server CA"),
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Google, Inc"),
             x509.NameAttribute(NameOID.COUNTRY_NAME, "US"),
         ]
@@ -45,10 +45,8 @@ def issue(ca: Pem, ca_key: Pem, common_name: str, addresses: list[str]) -> tuple
             x509.NameAttribute(NameOID.COUNTRY_NAME, "US"),
         ]
     )
-    builder = _builder(name, issuer.subject, key)
-    if addresses:
-        names = [x509.IPAddress(ipaddress.ip_address(a)) for a in addresses]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(a)) for a in addresses])
+    builder = _builder(name, issuer.subject, key).add_extension(names, critical=False)
     return _pem(builder.sign(signer, hashes.SHA256())), _key_pem(key)  # type: ignore[arg-type]
 
 

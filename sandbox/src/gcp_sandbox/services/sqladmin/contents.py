@@ -9,14 +9,12 @@ from datetime import UTC, datetime
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.sqladmin import common, defaults, refusals
+from gcp_sandbox.services.sqladmin import common, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
-from gcp_sandbox.services.sqladmin.plane import postgres
-from gcp_sandbox.services.sqladmin.plane.servers import KIND, owned, plane, served, users
+from gcp_sandbox.services.sqladmin.plane import postgres, users
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, owned, plane
 
 DATABASES, USERS = "sqladmin.databases", "sqladmin.users"
-# MySQL's defaults that are not "<charset>_general_ci".
-_COLLATIONS = {"latin1": "latin1_swedish_ci", "utf8mb3": "utf8_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci"}
 _PASSWORDLESS = ("CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT", "CLOUD_IAM_GROUP")
 
 
@@ -36,9 +34,8 @@ def _writable(call: Call) -> Doc:
 
 
 async def _sql(call: Call, doc: Doc, statement: str) -> None:
-    """Run a statement on the instance's server, where it has one.  Raises SqlError."""
-    if served(doc):
-        await plane(call.app).server(doc).sql(statement)
+    """Run a statement on the instance's server.  Raises SqlError."""
+    await plane(call.app).server(doc).sql(statement)
 
 
 # -- databases -------------------------------------------------------------
@@ -90,15 +87,10 @@ async def insert_database(call: Call) -> Doc:
     if not name or "\0" in name:
         raise refusals.invalid("Missing parameter: database name.")
     key = f"{common.instance_key(call)}/databases/{name}"
-    kind = defaults.engine(instance["databaseVersion"])
-    if kind == "POSTGRES":
-        charset = call.body.get("charset", "UTF8")
-        collation = call.body.get("collation", "en_US.UTF8")
-        if charset.upper() not in ("UTF8", "UTF-8"):
-            raise refusals.invalid(f"Charset {charset} is not supported for PostgreSQL: it must be UTF8.")
-    else:
-        charset = call.body.get("charset", "utf8")
-        collation = call.body.get("collation") or _collation(instance, charset)
+    charset = call.body.get("charset", "UTF8")
+    collation = call.body.get("collation", "en_US.UTF8")
+    if charset.upper() not in ("UTF8", "UTF-8"):
+        raise refusals.invalid(f"Charset {charset} is not supported for PostgreSQL: it must be UTF8.")
     if call.app.store.peek(DATABASES, key):
         raise refusals.invalid(f'failed to create database {name}. Detail: pq: database "{name}" already exists.')
     try:
@@ -109,35 +101,13 @@ async def insert_database(call: Call) -> Doc:
     return common.finished(call, "CREATE_DATABASE", instance["name"], extra=_link(call, name))
 
 
-def _collation(instance: Doc, charset: str) -> str:
-    """MySQL's default collation of a character set."""
-    if charset in _COLLATIONS and not (charset == "utf8mb4" and instance["databaseVersion"].startswith("MYSQL_5")):
-        return _COLLATIONS[charset]
-    return f"{charset}_general_ci"
-
-
 @SERVICE.method("sql.databases.patch", "sql.databases.update", permission="cloudsql.databases.update")
 def update_database(call: Call) -> Doc:
     instance = _writable(call)
     doc = _database(call)
-    if served(instance):
-        changed = {k for k in ("charset", "collation") if call.body.get(k, doc[k]) != doc[k]}
-        if changed:
-            raise refusals.invalid("The charset and collation of a PostgreSQL database cannot be changed.")
-    new = {k: call.body[k] for k in ("charset", "collation") if k in call.body}
-    # One of the two brings the other along.
-    if "collation" in new:
-        new.setdefault("charset", new["collation"].partition("_")[0])
-    elif "charset" in new and new["charset"] != doc["charset"]:
-        new["collation"] = _collation(instance, new["charset"])
-    return common.start(
-        call,
-        "UPDATE_DATABASE",
-        instance["name"],
-        "database",
-        extra=_link(call, doc["name"]),
-        args={"key": _database_key(call), "instance": common.instance_key(call), "new": doc | new},
-    )
+    if any(call.body.get(k, doc[k]) != doc[k] for k in ("charset", "collation")):
+        raise refusals.invalid("The charset and collation of a PostgreSQL database cannot be changed.")
+    return common.finished(call, "UPDATE_DATABASE", instance["name"], extra=_link(call, doc["name"]))
 
 
 @SERVICE.method("sql.databases.delete", permission="cloudsql.databases.delete")
@@ -158,11 +128,10 @@ async def delete_database(call: Call) -> Doc:
 
 async def _unused(call: Call, instance: Doc, name: str) -> None:
     """Refuse to drop a database that clients are connected to."""
-    if served(instance):
-        counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = "
-        rows = await plane(call.app).server(instance).sql(counted + postgres.literal(name))
-        if rows[0][0] != "0":
-            raise _drop_failed(name, f'database "{name}" is being accessed by other users')
+    counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = "
+    rows = await plane(call.app).server(instance).sql(counted + postgres.literal(name))
+    if rows[0][0] != "0":
+        raise _drop_failed(name, f'database "{name}" is being accessed by other users')
 
 
 def _drop_failed(name: str, detail: str) -> ApiError:
@@ -173,20 +142,16 @@ def _drop_failed(name: str, detail: str) -> ApiError:
 
 
 @SERVICE.action("database")
-async def change_database(app: Cloud, op: Doc) -> None:
-    """A database is changed or dropped."""
+async def drop_database(app: Cloud, op: Doc) -> None:
+    """A database is dropped."""
     args = op["args"]
     instance = app.store.peek(KIND, args["instance"])
     if instance is None:
         return
-    if "new" in args:
-        app.store.put(DATABASES, args["key"], args["new"])
-        return
-    if served(instance):
-        try:
-            await plane(app).server(instance).sql(f"DROP DATABASE IF EXISTS {postgres.identifier(args['drop'])}")
-        except postgres.SqlError as error:
-            raise _drop_failed(args["drop"], error.message) from error
+    try:
+        await plane(app).server(instance).sql(f"DROP DATABASE IF EXISTS {postgres.identifier(args['drop'])}")
+    except postgres.SqlError as error:
+        raise _drop_failed(args["drop"], error.message) from error
     app.store.delete(DATABASES, args["key"])
 
 
@@ -218,17 +183,16 @@ def _policy(given: Doc) -> Doc:
     return given | {"status": status}
 
 
-def _user_key(call: Call, name: str, host: str) -> str:
-    return f"{common.instance_key(call)}/users/{name}@{host}"
+def _user_key(call: Call, name: str) -> str:
+    return f"{_inside(call)}/users/{name}@"
 
 
-def _find_user(call: Call, instance: Doc, name: str, host: str | None) -> tuple[str, Doc] | None:
-    """A user by name, and by host where the database knows hosts (MySQL)."""
-    found = [
-        (key, doc) for key, doc in call.app.store.list(USERS, f"{_inside(call)}/users/{name}@") if doc["name"] == name
-    ]
-    exact = [pair for pair in found if pair[1]["host"] == (host or "")]
-    return (exact or found or [None])[0]
+def _find_user(call: Call, name: str) -> Doc:
+    """A copy of a user's record.  Raises ApiError 404."""
+    doc = call.app.store.get(USERS, _user_key(call, name))
+    if doc is None:
+        raise ApiError(404, f"User {name} does not exist.", reason="userDoesNotExist")
+    return doc
 
 
 @SERVICE.method("sql.users.list", permission="cloudsql.users.list")
@@ -240,11 +204,10 @@ def list_users(call: Call) -> Doc:
 
 @SERVICE.method("sql.users.get", permission="cloudsql.users.get")
 def get_user(call: Call) -> Doc:
-    instance = common.instance(call)
-    found = _find_user(call, instance, call.params["name"], call.params.get("host"))
-    if found is None:
+    doc = call.app.store.peek(USERS, _user_key(call, call.params["name"]))
+    if doc is None:
         raise ApiError(404, "Not Found", reason="notFound", status="NOT_FOUND")
-    return _shown_user(call, found[1])
+    return _shown_user(call, doc)
 
 
 @SERVICE.method("sql.users.insert", permission="cloudsql.users.create")
@@ -252,10 +215,9 @@ async def insert_user(call: Call) -> Doc:
     instance = _writable(call)
     body = call.body
     name, kind = body.get("name", ""), body.get("type", "BUILT_IN")
-    postgresql = defaults.engine(instance["databaseVersion"]) == "POSTGRES"
-    _check_name(name, postgresql, kind)
+    _check_name(name, kind)
     if kind in _PASSWORDLESS:
-        flag = "cloudsql.iam_authentication" if postgresql else "cloudsql_iam_authentication"
+        flag = "cloudsql.iam_authentication"
         flags = {f["name"]: f.get("value") for f in instance["settings"].get("databaseFlags", [])}
         if flags.get(flag) != "on":
             raise refusals.invalid(f"The instance must have the flag {flag} on to add IAM users.")
@@ -263,8 +225,7 @@ async def insert_user(call: Call) -> Doc:
             raise refusals.invalid("IAM users cannot have a password.")
     elif body.get("password"):
         refusals.password(instance, name, body["password"])
-    host = "" if postgresql else body.get("host", "")
-    doc: Doc = {"name": name, "host": host} | ({"type": kind} if kind != "BUILT_IN" else {})
+    doc: Doc = {"name": name, "host": ""} | ({"type": kind} if kind != "BUILT_IN" else {})
     if "passwordPolicy" in body:
         doc["passwordPolicy"] = _policy(body["passwordPolicy"])
     verifier = postgres.verifier(body["password"]) if body.get("password") else ""
@@ -272,16 +233,16 @@ async def insert_user(call: Call) -> Doc:
         await _sql(call, instance, users.create(name, verifier, superuser=kind == "BUILT_IN"))
     except postgres.SqlError as error:
         raise refusals.invalid(f"failed to create user {name}: {error.message}.") from error
-    call.app.store.put(USERS, _user_key(call, name, host), doc)
+    call.app.store.put(USERS, _user_key(call, name), doc)
     return common.finished(call, "CREATE_USER", instance["name"])
 
 
-def _check_name(name: str, postgresql: bool, kind: str) -> None:
+def _check_name(name: str, kind: str) -> None:
     if not name or "\0" in name:
         raise refusals.invalid("Missing parameter: user name.")
-    if len(name.encode()) > (63 if postgresql else 32) and kind == "BUILT_IN":
+    if len(name.encode()) > 63 and kind == "BUILT_IN":
         raise refusals.invalid(f"User name {name} is too long.")
-    if postgresql and (name.startswith(("cloudsql", "pg_")) or name == "public"):
+    if name.startswith(("cloudsql", "pg_")) or name == "public":
         raise refusals.invalid(f"User name {name} is reserved.")
 
 
@@ -289,9 +250,7 @@ def _check_name(name: str, postgresql: bool, kind: str) -> None:
 async def update_user(call: Call) -> Doc:
     instance = _writable(call)
     name = call.params.get("name") or call.body.get("name", "")
-    found = _find_user(call, instance, name, call.params.get("host", call.body.get("host")))
-    if found is None:
-        raise ApiError(404, f"User {name} does not exist.", reason="userDoesNotExist")
+    doc = _find_user(call, name)
     if call.body.get("password"):
         refusals.password(instance, name, call.body["password"])
         try:
@@ -299,7 +258,7 @@ async def update_user(call: Call) -> Doc:
         except postgres.SqlError as error:
             raise refusals.invalid(f"failed to update user {name}: {error.message}.") from error
     if "passwordPolicy" in call.body:
-        call.app.store.put(USERS, found[0], found[1] | {"passwordPolicy": _policy(call.body["passwordPolicy"])})
+        call.app.store.put(USERS, _user_key(call, name), doc | {"passwordPolicy": _policy(call.body["passwordPolicy"])})
     return common.finished(call, "UPDATE_USER", instance["name"])
 
 
@@ -307,13 +266,11 @@ async def update_user(call: Call) -> Doc:
 async def delete_user(call: Call) -> Doc:
     instance = _writable(call)
     name = call.params.get("name", "")
-    found = _find_user(call, instance, name, call.params.get("host"))
-    if found is None:
-        raise ApiError(404, f"User {name} does not exist.", reason="userDoesNotExist")
+    _find_user(call, name)
     try:
         await _sql(call, instance, users.drop(name))
     except postgres.SqlError as error:
         details = f" Details: {error.detail}" if error.detail else ""
         raise refusals.invalid(f"failed to delete user {name}: . {error.message}{details}.") from error
-    call.app.store.delete(USERS, found[0])
+    call.app.store.delete(USERS, _user_key(call, name))
     return common.finished(call, "DELETE_USER", instance["name"])

@@ -28,7 +28,7 @@ def clone(call: Call) -> Doc:
     if "masterInstanceName" in source:
         raise refusals.invalid("A replica cannot be cloned.")
     doc = copy.deepcopy(source)
-    ca, ca_key = certificates.authority("Server")
+    ca, ca_key = certificates.authority()
     doc |= {
         "name": name,
         "connectionName": f"{call.project_id}:{doc['region']}:{name}",
@@ -114,8 +114,7 @@ async def promoted(app: Cloud, op: Doc) -> None:
         doc.pop(gone, None)
     doc["instanceType"] = "CLOUD_SQL_INSTANCE"
     doc["settings"]["replicationType"] = "SYNCHRONOUS"
-    for gone in ("databaseReplicationEnabled", "crashSafeReplicationEnabled"):
-        doc["settings"].pop(gone, None)
+    doc["settings"].pop("databaseReplicationEnabled", None)
     app.store.put(KIND, key, doc)
     primary = app.store.get(KIND, source)
     if primary is None:

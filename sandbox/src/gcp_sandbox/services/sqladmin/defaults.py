@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 Doc = dict[str, Any]
@@ -10,20 +9,6 @@ _RELEASE = "R20260108.01_01"
 # What runs for each version: minor version, and maintenance release where it is another.
 _POSTGRES_MINOR = {"9_6": 24, "10": 23, "11": 22, "12": 22, "13": 23, "14": 20, "15": 15, "16": 11, "17": 7, "18": 1}
 _POSTGRES_RELEASE = {"9_6": "R20250302.00_31", "16": "R20251004.01_26"}
-_MYSQL_80 = (18, *range(26, 38), 39, 40, 41, 42, 43)
-_MYSQL_INSTALLED = {
-    "MYSQL_5_6": ("51", "R20220628.00_00"),
-    "MYSQL_5_7": ("44", "R20231105.01_03"),
-    "MYSQL_8_0": ("41", "R20251004.01_07"),
-    "MYSQL_8_4": ("7", "R20251004.01_24"),
-}
-_SQLSERVER_INSTALLED = {
-    "2017": ("CU31_GDR", "R20231029.00_02"),
-    "2019": ("CU26", "R20240501.00_05"),
-    "2022": ("CU19_GDR", "R20251019.02_03"),
-}
-# Editions of SQL Server as the API lists them, with what each can become: itself and what is above.
-_SQLSERVER_RANK = {"STANDARD": 2, "ENTERPRISE": 3, "EXPRESS": 0, "WEB": 1}
 # https://cloud.google.com/sql/docs/postgres/locations
 REGIONS = frozenset(
     [
@@ -74,11 +59,6 @@ REGIONS = frozenset(
 )
 
 
-def engine(version: str) -> str:
-    """POSTGRES, MYSQL or SQLSERVER."""
-    return version.partition("_")[0]
-
-
 def zones(region: str) -> list[str]:
     """Zones of a region: a, b and c, but for the two regions that begin at b."""
     letters = "bcd" if region in ("europe-west1", "us-east1") else "abc"
@@ -87,76 +67,34 @@ def zones(region: str) -> list[str]:
 
 def edition(version: str) -> str:
     """The edition that an instance gets when none is asked for."""
-    number = re.sub(r"^[A-Z]+_", "", version).replace("_", ".")
-    newer = {"POSTGRES": 16.0, "MYSQL": 8.4}.get(engine(version))
-    try:
-        return "ENTERPRISE_PLUS" if newer and float(re.match(r"\d+(\.\d+)?", number)[0]) >= newer else "ENTERPRISE"  # type: ignore[index]
-    except TypeError:
-        return "ENTERPRISE"
+    return "ENTERPRISE_PLUS" if _number(version) >= 16 else "ENTERPRISE"
 
 
-def _versions(version: str) -> Doc:
-    return {"POSTGRES": _postgres, "MYSQL": _mysql, "SQLSERVER": _sqlserver}[engine(version)](version)
-
-
-def _postgres(version: str) -> Doc:
-    major = version.removeprefix("POSTGRES_")
-    upgrades = [n for n in _POSTGRES_MINOR if n != "9_6" and float(n) > float(major.replace("_", ".")) and int(n) >= 14]
-    listed = [_upgrade(f"PostgreSQL {n}", f"POSTGRES_{n}") for n in upgrades]
-    return _versioned(f"{version}_{_POSTGRES_MINOR.get(major, 0)}", _POSTGRES_RELEASE.get(major, _RELEASE), listed)
-
-
-def _mysql(version: str) -> Doc:
-    base = "_".join(version.split("_")[:3])
-    minor, release = _MYSQL_INSTALLED.get(base, ("0", _RELEASE))
-    installed = version if version != base else f"{version}_{minor}"
-    listed = []
-    if base == "MYSQL_5_7":
-        # A jump to the next major version leads to the minor versions that were there when 5.7 was closed.
-        listed = [_upgrade("MySQL 8.0", "MYSQL_8_0")] + [_mysql_80(n) for n in _MYSQL_80 if n <= 37]
-    elif base == "MYSQL_8_0":
-        listed = [_mysql_80(n) for n in _MYSQL_80 if f"{base}_{n}" != installed] + [_upgrade("MySQL 8.4", "MYSQL_8_4")]
-    return _versioned(installed, release, listed)
-
-
-def _mysql_80(minor: int) -> Doc:
-    return _upgrade(f"MySQL 8.0.{minor}", f"MYSQL_8_0_{minor}", "MYSQL_8_0")
-
-
-def _sqlserver(version: str) -> Doc:
-    year, _, kind = version.removeprefix("SQLSERVER_").partition("_")
-    update, release = _SQLSERVER_INSTALLED.get(year, ("", _RELEASE))
-    rank = _SQLSERVER_RANK.get(kind, 0)
-    listed = [
-        _upgrade(f"SQL Server {y} {k.capitalize()}", f"SQLSERVER_{y}_{k}")
-        for y in _SQLSERVER_INSTALLED
-        for k, above in _SQLSERVER_RANK.items()
-        if y >= year and above >= rank and (y, k) != (year, kind)
-    ]
-    return _versioned(f"{version}_{update}".rstrip("_"), release, listed)
-
-
-def _upgrade(shown: str, name: str, major: str = "") -> Doc:
-    return {"displayName": shown, "majorVersion": major or name, "name": name}
-
-
-def _versioned(installed: str, release: str, upgrades: list[Doc]) -> Doc:
-    out: Doc = {"databaseInstalledVersion": installed, "maintenanceVersion": f"{installed}.{release}"}
-    return out | ({"upgradableDatabaseVersions": upgrades} if upgrades else {})
-
-
-def _gemini(version: str) -> Doc:
-    common = {"activeQueryEnabled": False, "entitled": False, "indexAdvisorEnabled": False}
-    if engine(version) == "POSTGRES":
-        return {"geminiConfig": common | {"googleVacuumMgmtEnabled": False, "oomSessionCancelEnabled": True}}
-    if engine(version) == "MYSQL":
-        return {"geminiConfig": common | {"flagRecommenderEnabled": True}}
-    return {}
+def _number(version: str) -> float:
+    return float(version.removeprefix("POSTGRES_").replace("_", "."))
 
 
 def of_version(version: str) -> Doc:
     """Fields of an instance that follow from its databaseVersion."""
-    return _versions(version) | _gemini(version)
+    major = version.removeprefix("POSTGRES_")
+    installed = f"{version}_{_POSTGRES_MINOR.get(major, 0)}"
+    out: Doc = {
+        "databaseInstalledVersion": installed,
+        "maintenanceVersion": f"{installed}.{_POSTGRES_RELEASE.get(major, _RELEASE)}",
+        "geminiConfig": {
+            "activeQueryEnabled": False,
+            "entitled": False,
+            "indexAdvisorEnabled": False,
+            "googleVacuumMgmtEnabled": False,
+            "oomSessionCancelEnabled": True,
+        },
+    }
+    upgrades = [
+        {"displayName": f"PostgreSQL {n}", "majorVersion": f"POSTGRES_{n}", "name": f"POSTGRES_{n}"}
+        for n in _POSTGRES_MINOR
+        if n != "9_6" and int(n) >= 14 and int(n) > _number(version)
+    ]
+    return out | ({"upgradableDatabaseVersions": upgrades} if upgrades else {})
 
 
 def instance(project: Doc, body: Doc) -> Doc:
@@ -197,8 +135,7 @@ def _new(given: Doc, version: str) -> Doc:
     config = given.get("backupConfiguration", {})
     if given.get("edition", edition(version)) != "ENTERPRISE_PLUS" or "enabled" in config:
         return given
-    recovery = "binaryLogEnabled" if engine(version) == "MYSQL" else "pointInTimeRecoveryEnabled"
-    return given | {"backupConfiguration": {"enabled": True, recovery: True} | config}
+    return given | {"backupConfiguration": {"enabled": True, "pointInTimeRecoveryEnabled": True} | config}
 
 
 def settings(given: Doc, version: str, region: str, *, replica: bool = False) -> Doc:
@@ -225,31 +162,25 @@ def settings(given: Doc, version: str, region: str, *, replica: bool = False) ->
     }
     if replica:
         out["databaseReplicationEnabled"] = True
-        if engine(version) == "MYSQL":
-            out["crashSafeReplicationEnabled"] = True
     out |= {k: v for k, v in given.items() if v != {} or k not in ("userLabels",)}
     out["kind"] = "sql#settings"
     zone = given.get("locationPreference", {}).get("zone") or zones(region)[0]
     out["locationPreference"] = (
         {"kind": "sql#locationPreference"} | given.get("locationPreference", {}) | {"zone": zone}
     )
-    out["backupConfiguration"] = backup(given.get("backupConfiguration", {}), version, plus=plus, replica=replica)
+    out["backupConfiguration"] = _backup(given.get("backupConfiguration", {}), plus=plus)
     out["ipConfiguration"] = ip(given.get("ipConfiguration", {}))
     if "insightsConfig" in given:
         insights = {"queryStringLength": 1024} | given["insightsConfig"]
         out["insightsConfig"] = {k: v for k, v in insights.items() if v is not False}
     if "maintenanceWindow" in given:
         out["maintenanceWindow"] = {"kind": "sql#maintenanceWindow", "hour": 0} | given["maintenanceWindow"]
-    for key in ("activeDirectoryConfig", "sqlServerAuditConfig"):
-        if key in given:
-            out[key] = given[key] | {"kind": f"sql#{key}"}
-    if plus and engine(version) != "SQLSERVER" and not arm:
+    if plus and not arm:
         out.setdefault("dataCacheConfig", {"dataCacheEnabled": True})
     return out
 
 
-def backup(given: Doc, version: str, *, plus: bool, replica: bool = False) -> Doc:
-    """backupConfiguration with what Cloud SQL fills in."""
+def _backup(given: Doc, *, plus: bool) -> Doc:
     out: Doc = {
         "kind": "sql#backupConfiguration",
         "enabled": False,
@@ -263,16 +194,11 @@ def backup(given: Doc, version: str, *, plus: bool, replica: bool = False) -> Do
     out["backupRetentionSettings"] = {"retainedBackups": 15 if plus else 7, "retentionUnit": "COUNT"} | given.get(
         "backupRetentionSettings", {}
     )
-    recovery = bool(given.get("pointInTimeRecoveryEnabled") or given.get("binaryLogEnabled"))
+    recovery = bool(given.get("pointInTimeRecoveryEnabled"))
     out["transactionalLogStorageState"] = "CLOUD_STORAGE" if recovery else "TRANSACTIONAL_LOG_STORAGE_STATE_UNSPECIFIED"
-    # Each engine shows its own way of recovery alone.
-    foreign = "pointInTimeRecoveryEnabled" if engine(version) == "MYSQL" else "binaryLogEnabled"
-    if not out.get(foreign):
-        out.pop(foreign, None)
-    if engine(version) == "POSTGRES":
-        out["replicationLogArchivingEnabled"] = bool(given.get("pointInTimeRecoveryEnabled"))
-    elif engine(version) == "MYSQL" and replica:
-        out.setdefault("binaryLogEnabled", False)
+    out["replicationLogArchivingEnabled"] = recovery
+    if not out.get("binaryLogEnabled"):
+        out.pop("binaryLogEnabled", None)
     return out
 
 

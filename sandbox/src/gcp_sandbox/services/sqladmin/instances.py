@@ -17,18 +17,8 @@ from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
 
 RESERVED = "sqladmin.reservedNames"
 _WEEK = 7 * 24 * 3600
-_UNSPECIFIED = "SQL_DATABASE_VERSION_UNSPECIFIED"
 _KEPT = ("tier", "edition", "dataDiskType", "dataDiskSizeGb", "locationPreference", "settingsVersion")
 _RESTARTING = ("tier", "databaseFlags", "activationPolicy", "availabilityType")
-_FIRST_USERS: dict[str, dict[str, Doc]] = {
-    "POSTGRES": {"postgres": {}},
-    "MYSQL": {"root": {}},
-    "SQLSERVER": {
-        "##MS_PolicyEventProcessingLogin##": {"sqlserverUserDetails": {"disabled": True}},
-        "##MS_PolicyTsqlExecutionLogin##": {"sqlserverUserDetails": {"disabled": True}},
-        "sqlserver": {"sqlserverUserDetails": {"serverRoles": ["CustomerDbRootRole"]}},
-    },
-}
 _OUTPUT_ONLY = (
     "kind",
     "state",
@@ -98,16 +88,14 @@ def insert(call: Call) -> Doc:
     free(call.app, key)
     if "maintenanceVersion" in body:
         raise refusals.invalid(f"Maintenance version ({body['maintenanceVersion']}) must not be set.")
-    if body.get("databaseVersion", _UNSPECIFIED) == _UNSPECIFIED:
-        body["databaseVersion"] = "MYSQL_5_7"
     assert call.project is not None
     primary = _primary(call, body)
+    refusals.engine(body.get("databaseVersion", "MYSQL_5_7"))
     doc = defaults.instance(call.project, body)
     refusals.instance(call.app, doc)
     if not primary:
         refusals.root_password(doc, body.get("rootPassword", ""))
-    ca, ca_key = certificates.authority("Server")
-    client_ca, client_key = certificates.authority("Client")
+    ca, ca_key = certificates.authority()
     uid = secrets.token_hex(8)
     doc |= {
         "createTime": now(digits=3),
@@ -116,8 +104,6 @@ def insert(call: Call) -> Doc:
         "serviceAccountEmailAddress": f"p{call.project_number}-{secrets.token_hex(3)}@gcp-sa-cloud-sql.iam.gserviceaccount.com",
         "_uid": uid,
         "_caKey": ca_key,
-        "_clientCa": client_ca,
-        "_clientCaKey": client_key,
     }
     _placed(doc)
     stamped(doc, 1)
@@ -154,13 +140,8 @@ def _primary(call: Call, body: Doc) -> Doc | None:
     if primary is None:
         raise refusals.missing()
     common.check_idle(call, primary)
-    config = primary["settings"]["backupConfiguration"]
-    if (
-        not config["enabled"]
-        or defaults.engine(primary["databaseVersion"]) == "MYSQL"
-        and not config.get("binaryLogEnabled")
-    ):
-        raise refusals.invalid("The primary instance must have backups and, for MySQL, binary logs enabled.")
+    if not primary["settings"]["backupConfiguration"]["enabled"]:
+        raise refusals.invalid("The primary instance must have backups enabled.")
     body["masterInstanceName"] = f"{call.project_id}:{name}"
     body["databaseVersion"] = primary["databaseVersion"]
     body.setdefault("region", primary["region"])
@@ -200,7 +181,6 @@ async def create(app: Cloud, op: Doc) -> None:
         app.store.put(KIND, key, doc | {"state": "FAILED"})
         raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
     doc["state"] = "RUNNABLE"
-    kind = defaults.engine(doc["databaseVersion"])
     with app.store.atomic():
         app.store.put(KIND, key, doc)
         if "masterInstanceName" in doc:
@@ -210,14 +190,12 @@ async def create(app: Cloud, op: Doc) -> None:
                 primary["replicaNames"] = [*primary.get("replicaNames", []), doc["name"]]
                 app.store.put(KIND, primary_key, primary)
         else:
-            for name, more in _FIRST_USERS[kind].items():
-                app.store.put("sqladmin.users", f"{key}/users/{name}@", {"name": name, "host": "", **more})
-        if kind == "POSTGRES":
-            app.store.put(
-                "sqladmin.databases",
-                f"{key}/databases/postgres",
-                {"name": "postgres", "charset": "UTF8", "collation": "en_US.UTF8"},
-            )
+            app.store.put("sqladmin.users", f"{key}/users/postgres@", {"name": "postgres", "host": ""})
+        app.store.put(
+            "sqladmin.databases",
+            f"{key}/databases/postgres",
+            {"name": "postgres", "charset": "UTF8", "collation": "en_US.UTF8"},
+        )
 
 
 # -- changing --------------------------------------------------------------
@@ -374,7 +352,7 @@ async def gone(app: Cloud, op: Doc) -> None:
         return
     await plane(app).remove(doc)
     with app.store.atomic():
-        for kind in ("users", "databases", "backupRuns", "sslCerts"):
+        for kind in ("users", "databases", "backupRuns"):
             for other, _ in app.store.list(f"sqladmin.{kind}", f"{key}/"):
                 app.store.delete(f"sqladmin.{kind}", other)
         if "masterInstanceName" in doc:

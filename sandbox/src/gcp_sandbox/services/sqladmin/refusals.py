@@ -15,7 +15,7 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.sqladmin import catalogue, defaults
 
 Doc = dict[str, Any]
-_LEARN = "Learn more at https://cloud.google.com/sql/docs/{}/create-instance#machine-types."
+_LEARN = "Learn more at https://cloud.google.com/sql/docs/postgres/create-instance#machine-types."
 _PRIVATE = tuple(ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _SHARED = ("db-f1-micro", "db-g1-small")
 
@@ -55,6 +55,15 @@ def stale() -> ApiError:
     return ApiError(412, "Condition does not match.", reason="staleData")
 
 
+def engine(version: str) -> None:
+    """Check that a database version is one of PostgreSQL.  Raises ApiError 400, and 501 for other engines."""
+    if not version.startswith("POSTGRES_"):
+        text = f"gcp-sandbox plays PostgreSQL alone, not {version}: databaseVersion must begin with POSTGRES_."
+        raise ApiError(501, text, reason="notImplemented")
+    if not re.fullmatch(r"POSTGRES_(9_6|\d\d)", version):
+        raise invalid(f"Invalid database version: {version}.")
+
+
 def name(project_id: str, text: str) -> None:
     """Check an instance's name."""
     if not re.fullmatch(r"[a-z](?:[a-z0-9-]*[a-z0-9])?", text) or len(project_id) + 1 + len(text) > 98:
@@ -72,10 +81,10 @@ def instance(app: Cloud, doc: Doc, old: Doc | None = None) -> None:
             raise invalid(f"Zone {location[key]} is not in region {doc['region']}.")
     if location.get("secondaryZone") == location["zone"]:
         raise invalid("The primary and secondary zones must be different.")
-    tier(doc["databaseVersion"], settings)
+    tier(settings)
     _disk(settings)
-    _backups(doc["databaseVersion"], settings, replica="masterInstanceName" in doc)
-    _flags(doc["databaseVersion"], settings)
+    _backups(settings)
+    _flags(settings)
     _addresses(app, doc, old)
     insights = settings.get("insightsConfig", {})
     if not 256 <= insights.get("queryStringLength", 1024) <= (1048576 if _plus(settings) else 4500):
@@ -92,22 +101,20 @@ def _plus(settings: Doc) -> bool:
     return settings["edition"] == "ENTERPRISE_PLUS"
 
 
-def tier(version: str, settings: Doc) -> None:
-    """Check a tier against engine and edition."""
+def tier(settings: Doc) -> None:
+    """Check a tier against the edition."""
     text = settings.get("tier", "")
     if not text:
         raise invalid("Missing required parameter: tier.")
-    kind = defaults.engine(version)
-    learn = _LEARN.format({"POSTGRES": "postgres", "MYSQL": "mysql"}.get(kind, "sqlserver"))
     optimized = re.fullmatch(r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+", text)
     if _plus(settings) and not optimized:
         raise invalid(
             f"Invalid Tier ({text}) for (ENTERPRISE_PLUS) Edition. Use a predefined Tier like db-perf-optimized-N-* "
-            f"instead. {learn}"
+            f"instead. {_LEARN}"
         )
     if not _plus(settings) and optimized:
         raise invalid(
-            f"Invalid Tier ({text}) for (ENTERPRISE) Edition. Use a custom Tier like db-custom-* instead. {learn}"
+            f"Invalid Tier ({text}) for (ENTERPRISE) Edition. Use a custom Tier like db-custom-* instead. {_LEARN}"
         )
     if optimized:
         return
@@ -121,10 +128,8 @@ def tier(version: str, settings: Doc) -> None:
                 "Memory must be a multiple of 256 MB, at least 3840 MB, and between 0.9 GB and 6.5 GB per vCPU, for "
                 "custom instance."
             )
-    elif kind == "POSTGRES" and text not in _SHARED:
+    elif text not in _SHARED:
         raise invalid("Only custom or shared-core instance Billing Tier type allowed for PostgreSQL database.")
-    elif not re.fullmatch(r"db-(f1-micro|g1-small|n1-(standard|highmem)-\d+|[a-z0-9-]+)", text):
-        raise invalid(f"Invalid tier: {text}.")
 
 
 def _disk(settings: Doc) -> None:
@@ -137,7 +142,7 @@ def _disk(settings: Doc) -> None:
         raise invalid("PD_HDD disk type is not supported for Enterprise Plus Edition: PD_HDD.")
 
 
-def _backups(version: str, settings: Doc, *, replica: bool) -> None:
+def _backups(settings: Doc) -> None:
     config = settings["backupConfiguration"]
     if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", config["startTime"]):
         raise invalid(f"Invalid backup start time: {config['startTime']}.")
@@ -150,28 +155,11 @@ def _backups(version: str, settings: Doc, *, replica: bool) -> None:
     recovery = config.get("pointInTimeRecoveryEnabled")
     if recovery and not config["enabled"]:
         raise invalid("Point in time recovery cannot be enabled when backup is disabled.")
-    if config.get("binaryLogEnabled") and defaults.engine(version) != "MYSQL":
+    if config.get("binaryLogEnabled"):
         raise invalid("Binary log can only be enabled for MySQL instances.")
-    if defaults.engine(version) == "MYSQL" and not replica:
-        logged = config.get("binaryLogEnabled")
-        if logged and not config["enabled"]:
-            raise ApiError(
-                400,
-                "Binary log must be disabled when backup is disabled or the instance must be a replica instance with a "
-                "MySQL 5.7 or above version.",
-                reason="invalid",
-            )
-        if settings["availabilityType"] == "REGIONAL" and not logged:
-            raise ApiError(
-                400,
-                "Invalid flag for instance role: MySQL HA non-replica instances need to have binary logging enabled.",
-                reason="invalid",
-            )
 
 
-def _flags(version: str, settings: Doc) -> None:
-    if defaults.engine(version) != "POSTGRES":
-        return
+def _flags(settings: Doc) -> None:
     for flag in settings.get("databaseFlags", []):
         known = catalogue.find(flag.get("name", ""))
         if known is None:

@@ -32,8 +32,8 @@ def plane(app: Cloud) -> Plane:
 
 
 def served(doc: dict[str, Any]) -> bool:
-    """Whether an instance has a server here: a PostgreSQL primary has; replicas, MySQL and SQL Server are records only."""
-    return doc["databaseVersion"].startswith("POSTGRES_") and "masterInstanceName" not in doc
+    """Whether an instance has a server here: replicas are records only."""
+    return "masterInstanceName" not in doc
 
 
 def memory(tier: str) -> float:
@@ -85,8 +85,7 @@ class Plane:
         have = {a["type"]: a["ipAddress"] for a in doc.get("ipAddresses", [])}
         ip = doc["settings"]["ipConfiguration"]
         wanted = (["PRIMARY"] if ip["ipv4Enabled"] else []) + (["PRIVATE"] if ip.get("privateNetwork") else [])
-        if ip["ipv4Enabled"] and doc["databaseVersion"].startswith("POSTGRES_"):
-            wanted.append("OUTGOING")
+        wanted += ["OUTGOING"] if ip["ipv4Enabled"] else []
         return [{"ipAddress": have.get(kind) or self.address(), "type": kind} for kind in wanted]
 
     # -- servers -----------------------------------------------------------
@@ -153,8 +152,6 @@ class Plane:
         file.write_text(cert + key, encoding="utf-8")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
-        context.load_verify_locations(cadata=doc["_clientCa"])
-        context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
     def _ssl_mode(self, key: str) -> str:
