@@ -47,9 +47,10 @@ test-long: setup ## Run the tests that take minutes each, samples of which are i
 	@pytest -m long
 
 .PHONY: lint
-lint: setup ## Run ruff and its formatter, yamllint, ansible-lint and the changelog's linter
+lint: setup ## Run ruff and its formatter, yamllint, ansible-lint, the changelog's linter, and the contracts on imports
 	@tools/step "ruff" ruff check .
 	@tools/step "ruff's formatter" ruff format --check .
+	@tools/step "import-linter" lint-imports --config sandbox/pyproject.toml --no-cache
 	@tools/step "yamllint" yamllint --strict .
 	@tools/step "ansible-lint" ansible-lint --strict
 	@tools/step "antsibull-changelog" antsibull-changelog lint
