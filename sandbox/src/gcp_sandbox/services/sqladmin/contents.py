@@ -33,9 +33,9 @@ def _writable(call: Call) -> Doc:
     return doc
 
 
-async def _sql(call: Call, doc: Doc, statement: str) -> None:
-    """Run a statement on the instance's server.  Raises SqlError."""
-    await plane(call.app).server(doc).sql(statement)
+async def _sql(call: Call, doc: Doc, statement: str) -> list[list[str]]:
+    """Rows that a statement gives on the instance's server.  Raises SqlError."""
+    return await plane(call.app).server(doc).sql(statement)
 
 
 # -- databases -------------------------------------------------------------
@@ -129,7 +129,7 @@ async def delete_database(call: Call) -> Doc:
 async def _unused(call: Call, instance: Doc, name: str) -> None:
     """Refuse to drop a database that clients are connected to."""
     counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = "
-    rows = await plane(call.app).server(instance).sql(counted + postgres.literal(name))
+    rows = await _sql(call, instance, counted + postgres.literal(name))
     if rows[0][0] != "0":
         raise _drop_failed(name, f'database "{name}" is being accessed by other users')
 
