@@ -31,7 +31,7 @@ def serve(
 
     @service.method(f"{collection}.getIamPolicy")
     def get(call: Call) -> Policy:
-        return shown(call, call.app.iam.policy(name(call, "getIamPolicy")), requested_version(call))
+        return shown(call, call.cloud.iam.policy(name(call, "getIamPolicy")), requested_version(call))
 
     @service.method(f"{collection}.setIamPolicy")
     def put(call: Call) -> Policy:
@@ -57,7 +57,7 @@ def shown(call: Call, policy: Policy, version: int) -> Policy:
     """A policy for a client that asked for a version: below 3 it cannot be told of conditions."""
     if version < 3 and policy.get("version") == 3:
         bindings = [
-            {**{k: v for k, v in b.items() if k != "condition"}, "role": call.app.iam.hidden_role(b)}
+            {**{k: v for k, v in b.items() if k != "condition"}, "role": call.cloud.iam.hidden_role(b)}
             for b in policy["bindings"]
         ]
         return policy | {"version": 1, "bindings": bindings}
@@ -70,14 +70,14 @@ def replace(call: Call, full: str) -> Policy:
     mask = {f.strip() for f in call.body.get("updateMask", "bindings,etag,auditConfigs").split(",") if f.strip()}
     if mask - _FIELDS:
         raise ApiError(400, f"Invalid update mask: {', '.join(sorted(mask - _FIELDS))}.")
-    current = call.app.iam.policy(full)
+    current = call.cloud.iam.policy(full)
     if "update_mask" not in call.body and "updateMask" not in call.body:
         mask = {"bindings", "etag"}
     for field in ("bindings", "auditConfigs"):
         if field not in mask:
             given[field] = current.get(field, [])
-    call.app.iam.check(full, given)
-    return call.app.iam.set_policy(full, given)
+    call.cloud.iam.check(full, given)
+    return call.cloud.iam.set_policy(full, given)
 
 
 def granted(call: Call, full: str, *above: str) -> dict[str, Any]:
@@ -86,5 +86,5 @@ def granted(call: Call, full: str, *above: str) -> dict[str, Any]:
     if any("*" in p for p in asked):
         raise ApiError(400, "Permissions with wildcards (such as '*' or 'storage.*') are not allowed.")
     resources = [full, *above] + ([project_resource(call.project_id)] if call.project else [])
-    out = [p for p in asked if call.app.iam.allows(call.principal, p, *resources)]
+    out = [p for p in asked if call.cloud.iam.allows(call.principal, p, *resources)]
     return {"permissions": out} if out else {}

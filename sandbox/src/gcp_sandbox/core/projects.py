@@ -30,13 +30,13 @@ BORN_WITH = (
 )
 
 
-def find(app: Cloud, name: str) -> dict[str, Any] | None:
+def find(cloud: Cloud, name: str) -> dict[str, Any] | None:
     """A project by id or number."""
-    doc = app.store.peek(KIND, name)
+    doc = cloud.store.peek(KIND, name)
     if doc is not None:
         return doc
     if re.fullmatch(r"\d+", name):
-        for _, doc in app.store.list(KIND):
+        for _, doc in cloud.store.list(KIND):
             if doc["projectNumber"] == name:
                 return doc
     return None
@@ -48,29 +48,29 @@ _ACCOUNT = re.compile(
 )
 
 
-def of_account(app: Cloud, email: str) -> dict[str, Any] | None:
+def of_account(cloud: Cloud, email: str) -> dict[str, Any] | None:
     """The project that the e-mail of a service account names, or None where it is not one of ours."""
     found = _ACCOUNT.fullmatch(email)
-    return find(app, next(g for g in found.groups() if g)) if found else None
+    return find(cloud, next(g for g in found.groups() if g)) if found else None
 
 
-def organization(app: Cloud) -> str:
+def organization(cloud: Cloud) -> str:
     """Id of the organization that owns everything here; its administrator is the deployer."""
-    doc = app.store.peek("sandbox", "organization")
+    doc = cloud.store.peek("sandbox", "organization")
     if doc is None:
-        doc = app.store.put("sandbox", "organization", {"id": str(secrets.randbelow(9 * 10**11) + 10**11)})
+        doc = cloud.store.put("sandbox", "organization", {"id": str(secrets.randbelow(9 * 10**11) + 10**11)})
         for role in (
             "resourcemanager.organizationAdmin",
             "resourcemanager.projectCreator",
             "resourcemanager.projectDeleter",
             "billing.admin",
         ):
-            app.iam.grant(ORGANIZATION, f"roles/{role}", f"serviceAccount:{app.settings.deployer}")
+            cloud.iam.grant(ORGANIZATION, f"roles/{role}", f"serviceAccount:{cloud.settings.deployer}")
     return doc["id"]
 
 
 def create(
-    app: Cloud,
+    cloud: Cloud,
     project_id: str,
     owner: str,
     *,
@@ -87,29 +87,29 @@ def create(
         "name": name or project_id,
         "createTime": now(digits=3),
     }
-    doc["parent"] = parent or {"type": "organization", "id": organization(app)}  # type: ignore[assignment]
+    doc["parent"] = parent or {"type": "organization", "id": organization(cloud)}  # type: ignore[assignment]
     if labels:
         doc["labels"] = labels  # type: ignore[assignment]
-    app.store.put(KIND, project_id, doc)
+    cloud.store.put(KIND, project_id, doc)
     for service in BORN_WITH:
-        enable(app, project_id, service)
-    app.iam.grant(project_resource(project_id), "roles/owner", owner)
+        enable(cloud, project_id, service)
+    cloud.iam.grant(project_resource(project_id), "roles/owner", owner)
     return doc
 
 
-def enabled(app: Cloud, project_id: str, service: str, seconds: float = 0) -> bool:
+def enabled(cloud: Cloud, project_id: str, service: str, seconds: float = 0) -> bool:
     """Whether the project has the API enabled, for some seconds already."""
-    doc = app.store.peek("serviceusage.enabled", f"{project_id}/{service}")
+    doc = cloud.store.peek("serviceusage.enabled", f"{project_id}/{service}")
     if doc is None or not seconds:
         return doc is not None
     return datetime.now(UTC) - datetime.fromisoformat(doc["time"]) >= timedelta(seconds=seconds)
 
 
-def enable(app: Cloud, project_id: str, service: str) -> None:
+def enable(cloud: Cloud, project_id: str, service: str) -> None:
     """Enable an API, with what Google then makes in the project (see Cloud.when_enabled)."""
-    if enabled(app, project_id, service):
+    if enabled(cloud, project_id, service):
         return
-    with app.store.atomic():
-        app.store.put("serviceusage.enabled", f"{project_id}/{service}", {"time": now()})
-        for hook in app.enable_hooks.get(service, ()):
-            hook(app, project_id)
+    with cloud.store.atomic():
+        cloud.store.put("serviceusage.enabled", f"{project_id}/{service}", {"time": now()})
+        for hook in cloud.enable_hooks.get(service, ()):
+            hook(cloud, project_id)

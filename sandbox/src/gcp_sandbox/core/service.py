@@ -34,7 +34,7 @@ class Call:
     media: "", "upload" or "download" (the path's prefix, or ?alt=media).
     """
 
-    app: Cloud
+    cloud: Cloud
     service: Service
     request: web.BaseRequest
     method: Method
@@ -64,7 +64,7 @@ class Call:
         resources = [project_resource(self.project_id)] if self.project else []
         if resource:
             resources.append(resource)
-        if not self.app.iam.allows(self.principal, permission, *resources):
+        if not self.cloud.iam.allows(self.principal, permission, *resources):
             raise self.denied(permission, shown or resource.removeprefix("//").partition("/")[2])
 
     def denied(self, permission: str, shown: str = "") -> ApiError:
@@ -75,7 +75,7 @@ class Call:
         """Start an operation of this call's service, user and project (see Operations.start)."""
         kwargs.setdefault("dialect", self.service.dialect.name)
         kwargs.setdefault("latency", f"{self.service.name}.{self.method.id.partition('.')[2]}")
-        return self.app.operations.start(
+        return self.cloud.operations.start(
             service=self.service.name,
             verb=verb,
             target=target,

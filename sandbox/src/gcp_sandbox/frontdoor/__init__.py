@@ -6,12 +6,12 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.frontdoor import balancer, gate, signin
 
 
-def setup(app: Cloud) -> None:
+def setup(cloud: Cloud) -> None:
     """Put the front door in front of every host that no API has."""
-    app.hosts.append(balancer.certificate)
-    app.front_door = balancer.serve
-    app.fault_pages[""] = balancer.fault_page
-    app.raw_routes += [
+    cloud.hosts.append(balancer.certificate)
+    cloud.front_door = balancer.serve
+    cloud.fault_pages[""] = balancer.fault_page
+    cloud.raw_routes += [
         ("accounts.google.com", "/", signin.chooser),
         ("iap.googleapis.com", "/v1/oauth/clientIds/", signin.handle_redirect),
         ("www.gstatic.com", "/iap/verify/", gate.public_keys),

@@ -43,11 +43,11 @@ def key_of(link: str) -> str:
     return link[link.index("projects/") :] if "projects/" in link else link
 
 
-def _read(app: Cloud, link: str) -> Doc | None:
+def _read(cloud: Cloud, link: str) -> Doc | None:
     """The document behind a link of the compute API."""
     key = key_of(link)
     collection = key.split("/")[-2] if "/" in key else ""
-    return app.store.peek(f"compute.{collection}", key)
+    return cloud.store.peek(f"compute.{collection}", key)
 
 
 @dataclasses.dataclass
@@ -67,14 +67,14 @@ class Listener:
         return out
 
 
-def _listeners(app: Cloud) -> list[Listener]:
+def _listeners(cloud: Cloud) -> list[Listener]:
     out = []
-    for key, rule in app.store.list("compute.forwardingRules"):
+    for key, rule in cloud.store.list("compute.forwardingRules"):
         if "/global/" not in key or "target" not in rule:
             continue
-        proxy = _read(app, rule["target"])
+        proxy = _read(cloud, rule["target"])
         if proxy is not None:
-            found = [_read(app, link) for link in proxy.get("sslCertificates", [])]
+            found = [_read(cloud, link) for link in proxy.get("sslCertificates", [])]
             out.append(Listener(rule, proxy, [doc for doc in found if doc]))
     return out
 
@@ -85,9 +85,9 @@ def _covers(name: str, host: str) -> bool:
     return name.lower() == host
 
 
-def _at(app: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
+def _at(cloud: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
     """The listener a host's address has on a port, and whether the host is any load balancer's at all."""
-    listeners = _listeners(app)
+    listeners = _listeners(cloud)
     addresses = {one.rule.get("IPAddress") for one in listeners if one.rule.get("IPAddress") == host}
     addresses |= {one.rule.get("IPAddress") for one in listeners for name, _ in one.names() if _covers(name, host)}
     for one in listeners:
@@ -97,9 +97,9 @@ def _at(app: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
     return None, bool(addresses)
 
 
-def certificate(app: Cloud, host: str) -> ssl.SSLContext | None | bool:
+def certificate(cloud: Cloud, host: str) -> ssl.SSLContext | None | bool:
     """What a TLS client of this host is shown: a context, None (no certificate yet: no handshake), False (not ours)."""
-    listener, known = _at(app, host, 443)
+    listener, known = _at(cloud, host, 443)
     if not known:
         return False
     if listener is None:
@@ -110,7 +110,7 @@ def certificate(app: Cloud, host: str) -> ssl.SSLContext | None | bool:
             continue
         if "managed" in doc:
             if doc["managed"].get("status") == "ACTIVE":
-                return app.authority.context(name if by_address else host)
+                return cloud.authority.context(name if by_address else host)
         elif "_privateKey" in doc:
             return _own(doc)
     return None
@@ -133,13 +133,13 @@ def _own(doc: Doc) -> ssl.SSLContext | None:
 # -- requests --------------------------------------------------------------
 
 
-async def serve(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def serve(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Answer a request for a host of a load balancer."""
     host = (request.host or "").split(":")[0].lower()
     secure = is_secure(request)
-    listener, _ = _at(app, host, 443 if secure else 80)
+    listener, _ = _at(cloud, host, 443 if secure else 80)
     if listener is None:  # a host that the certificate does not name; the URL map has an answer for every host
-        listener, _ = _at(app, app.reached.get(request.transport, ""), 443 if secure else 80)
+        listener, _ = _at(cloud, cloud.reached.get(request.transport, ""), 443 if secure else 80)
     if listener is None:
         if request.transport:
             request.transport.abort()  # nothing listens on that port
@@ -149,7 +149,7 @@ async def serve(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     backend: Doc | None = None
     details = "response_sent_by_backend"
     try:
-        step = _route(app, listener, host, request.path)
+        step = _route(cloud, listener, host, request.path)
         if isinstance(step, web.Response) or step is None:
             response: web.StreamResponse = step or error_page(
                 404, "Not Found", "The requested URL was not found on this server."
@@ -158,7 +158,7 @@ async def serve(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
             response = _redirect(request, step["redirect"], secure, step.get("matched", ""))
         else:
             backend = step["backend"]
-            response, details = await _to_backend(app, request, listener, backend)
+            response, details = await _to_backend(cloud, request, listener, backend)
     except ConnectionResetError:
         raise
     except OSError as error:
@@ -166,7 +166,7 @@ async def serve(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
         details = "failed_to_connect_to_backend"
         response = _try_again()
     if backend is not None and backend.get("logConfig", {}).get("enable"):
-        _write_log(app, request, listener, backend, response, time.monotonic() - began, details)
+        _write_log(cloud, request, listener, backend, response, time.monotonic() - began, details)
     return response
 
 
@@ -193,9 +193,9 @@ def _try_again() -> web.Response:
     )
 
 
-def _route(app: Cloud, listener: Listener, host: str, path: str) -> Doc | None:
+def _route(cloud: Cloud, listener: Listener, host: str, path: str) -> Doc | None:
     """{"redirect": …} or {"backend": …} by the URL map; None where a link leads nowhere."""
-    url_map = _read(app, listener.proxy.get("urlMap", ""))
+    url_map = _read(cloud, listener.proxy.get("urlMap", ""))
     if url_map is None:
         return None
     chosen: Doc = url_map
@@ -213,7 +213,7 @@ def _route(app: Cloud, listener: Listener, host: str, path: str) -> Doc | None:
         redirect, link = chosen.get("defaultUrlRedirect"), chosen.get("defaultService")
     if redirect:
         return {"redirect": redirect, "matched": matched.removesuffix("/*")}
-    backend = _read(app, link) if link else None
+    backend = _read(cloud, link) if link else None
     return {"backend": backend} if backend else None
 
 
@@ -247,10 +247,10 @@ def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool, matched: st
 
 
 async def _to_backend(
-    app: Cloud, request: web.BaseRequest, listener: Listener, backend: Doc
+    cloud: Cloud, request: web.BaseRequest, listener: Listener, backend: Doc
 ) -> tuple[web.StreamResponse, str]:
     """The answer, and who gave it, in the words of the log's statusDetails."""
-    key = _run_service(app, backend)
+    key = _run_service(cloud, backend)
     address = listener.rule.get("IPAddress", "")
     before = request.headers.get("X-Forwarded-For")
     headers = {
@@ -265,7 +265,7 @@ async def _to_backend(
         headers[name.strip()] = value.strip()
     caller = None
     if backend.get("iap", {}).get("enabled"):
-        passed = gate.check(app, request, backend)
+        passed = gate.check(cloud, request, backend)
         if isinstance(passed, web.Response):
             return passed, "handled_by_identity_aware_proxy"
         headers |= passed.headers
@@ -275,21 +275,21 @@ async def _to_backend(
     for header in backend.get("customResponseHeaders", []):
         name, _, value = header.partition(":")
         request[ANSWER].add(name.strip(), value.strip())
-    answer = await dataplane.serve(app, request, key, caller=caller, via="load-balancer", headers=headers)
+    answer = await dataplane.serve(cloud, request, key, caller=caller, via="load-balancer", headers=headers)
     return answer, "response_sent_by_backend"
 
 
-def _run_service(app: Cloud, backend: Doc) -> str | None:
+def _run_service(cloud: Cloud, backend: Doc) -> str | None:
     """Store key of the Cloud Run service behind a backend service, or None."""
     for entry in backend.get("backends", []):
-        neg = _read(app, entry["group"])
+        neg = _read(cloud, entry["group"])
         if neg is None or neg.get("networkEndpointType") != "SERVERLESS":
             continue
         found = re.match(r"projects/([^/]+)/regions/([^/]+)/", key_of(entry["group"]))
         name = neg.get("cloudRun", {}).get("service")
         if found and name:
             key = f"projects/{found.group(1)}/locations/{found.group(2)}/services/{name}"
-            if app.store.peek("run.services", key) is not None:
+            if cloud.store.peek("run.services", key) is not None:
                 return key
     return None
 
@@ -300,7 +300,7 @@ def _project(rule: Doc) -> str:
 
 
 def _write_log(
-    app: Cloud,
+    cloud: Cloud,
     request: web.BaseRequest,
     listener: Listener,
     backend: Doc,
@@ -334,7 +334,7 @@ def _write_log(
     }
     if referer := request.headers.get("Referer"):
         entry["httpRequest"]["referer"] = referer
-    folder = app.folder / "logs"
+    folder = cloud.folder / "logs"
     folder.mkdir(exist_ok=True)
     with (folder / "load-balancer.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry, separators=(",", ":")) + "\n")

@@ -48,10 +48,10 @@ class Refused(Exception):
     """The credential is not valid: the text of IAP's 401."""
 
 
-def check(app: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Response:
+def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Response:
     """Let a request through to the backend service, or answer it (302 to the sign-in page, 401, 403)."""
     found = re.search(r"projects/([^/]+)/", backend["selfLink"])
-    project = projects.find(app, found.group(1)) if found else None
+    project = projects.find(cloud, found.group(1)) if found else None
     if project is None:
         return _text(500, "The backend service has no project.")
     name = backend["name"]
@@ -62,18 +62,18 @@ def check(app: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Re
     if mode == "CLEAR_LOGIN_COOKIE":
         return signin.forget(backend, "/" if path.startswith(_SPECIAL) else f"/{path.lstrip('/')}")
     if path == signin.FINISH:
-        return signin.finish(app, request, backend)
-    if request.method == "OPTIONS" and _lets_options_pass(app, backend, project):
+        return signin.finish(cloud, request, backend)
+    if request.method == "OPTIONS" and _lets_options_pass(cloud, backend, project):
         return Passed({}, Principal(agent))
     try:
-        principal = _caller(app, request, backend, project)
+        principal = _caller(cloud, request, backend, project)
     except Refused as refused:
         return _text(401, f"Invalid IAP credentials: {refused}")
     if principal is None or mode == "DO_SESSION_REFRESH":
         if not _follows_redirects(request):
             return _text(401, "Invalid IAP credentials: empty token")
         after = f"{_SPECIAL}session_refresher" if mode == "DO_SESSION_REFRESH" else request.raw_path
-        return signin.begin(app, request, backend, after)
+        return signin.begin(cloud, request, backend, after)
     if mode == "IDENTITY":
         who = {"email": f"accounts.google.com:{principal.email}", "sub": _subject(principal)}
         return web.json_response(who, headers=_GENERATED)
@@ -88,9 +88,9 @@ def check(app: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Re
         project_resource(project["projectId"]),
     )
     where = {"request.path": path, "request.host": (request.host or "").split(":")[0]}
-    if not app.iam.allows(principal, ACCESS, *resources, context=where):
+    if not cloud.iam.allows(principal, ACCESS, *resources, context=where):
         return _denied(principal)
-    if app.store.peek(EMAILS, agent) is None:
+    if cloud.store.peek(EMAILS, agent) is None:
         return _text(
             500,
             "The IAP service account is not provisioned. Please follow the instructions to create service "
@@ -98,7 +98,7 @@ def check(app: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Re
             "https://cloud.google.com/iap/docs/enabling-cloud-run",
         )
     test = _test(request) if mode == "SECURE_TOKEN_TEST" else ""
-    return Passed(_headers(app, principal, number, backend, test), Principal(agent))
+    return Passed(_headers(cloud, principal, number, backend, test), Principal(agent))
 
 
 def _mode(request: web.BaseRequest) -> str:
@@ -135,34 +135,34 @@ def _denied(principal: Principal) -> web.Response:
     return signin.page("You don't have access", content, 403, _GENERATED)
 
 
-def _caller(app: Cloud, request: web.BaseRequest, backend: Doc, project: Doc) -> Principal | None:
+def _caller(cloud: Cloud, request: web.BaseRequest, backend: Doc, project: Doc) -> Principal | None:
     """Who sent the request, or None where it carries no credential.  Raises Refused."""
     for header in ("Proxy-Authorization", "Authorization"):
         scheme, _, token = request.headers.get(header, "").partition(" ")
         if scheme.lower() == "bearer":
             if not token.strip():
                 raise Refused("empty token")
-            return _bearer(app, request, backend, project, token.strip())
-    return signin.from_cookie(app, request, backend)
+            return _bearer(cloud, request, backend, project, token.strip())
+    return signin.from_cookie(cloud, request, backend)
 
 
-def _bearer(app: Cloud, request: web.BaseRequest, backend: Doc, project: Doc, token: str) -> Principal:
+def _bearer(cloud: Cloud, request: web.BaseRequest, backend: Doc, project: Doc, token: str) -> Principal:
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(token, options={"verify_signature": False})
     except jwt.InvalidTokenError:
         raise Refused("Unable to parse JWT") from None
     if claims.get("iss") in ("https://accounts.google.com", "accounts.google.com"):
-        return _openid(app, backend, project, token)
-    return _service_account(app, request, header, claims, token)
+        return _openid(cloud, backend, project, token)
+    return _service_account(cloud, request, header, claims, token)
 
 
-def _openid(app: Cloud, backend: Doc, project: Doc, token: str) -> Principal:
+def _openid(cloud: Cloud, backend: Doc, project: Doc, token: str) -> Principal:
     """An OpenID Connect token, whose audience is the backend's OAuth client or one that is allow-listed."""
-    claims = app.tokens.check_id_token(token)
+    claims = cloud.tokens.check_id_token(token)
     if claims is None:
         raise Refused("JWT signature is invalid or the token has expired")
-    accepted = programmatic_clients(app, backend, project)
+    accepted = programmatic_clients(cloud, backend, project)
     custom = backend["iap"].get("oauth2ClientId", "").strip()
     if custom:
         accepted = [*accepted, custom]
@@ -177,21 +177,21 @@ def _openid(app: Cloud, backend: Doc, project: Doc, token: str) -> Principal:
     return Principal(claims["email"])
 
 
-def programmatic_clients(app: Cloud, backend: Doc, project: Doc) -> list[str]:
+def programmatic_clients(cloud: Cloud, backend: Doc, project: Doc) -> list[str]:
     """OAuth clients that the IAP settings of the service, or of what it is in, allow."""
     out: list[str] = []
-    for settings in _settings(app, backend, project):
+    for settings in _settings(cloud, backend, project):
         out += settings.get("oauthSettings", {}).get("programmaticClients", [])
     return out
 
 
-def _lets_options_pass(app: Cloud, backend: Doc, project: Doc) -> bool:
+def _lets_options_pass(cloud: Cloud, backend: Doc, project: Doc) -> bool:
     """Whether CORS preflight requests need no credential; the nearest settings that say so count."""
-    said = (settings.get("corsSettings", {}).get("allowHttpOptions") for settings in _settings(app, backend, project))
+    said = (settings.get("corsSettings", {}).get("allowHttpOptions") for settings in _settings(cloud, backend, project))
     return bool(next((answer for answer in said if answer is not None), False))
 
 
-def _settings(app: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
+def _settings(cloud: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
     """Access settings of a backend service and of what it is in, the nearest first."""
     number, parent = project["projectNumber"], project.get("parent", {})
     for name in (
@@ -202,16 +202,16 @@ def _settings(app: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
         f"projects/{number}",
         f"{parent.get('type')}s/{parent.get('id')}",
     ):
-        yield (app.store.peek("iap.settings", name) or {}).get("accessSettings", {})
+        yield (cloud.store.peek("iap.settings", name) or {}).get("accessSettings", {})
 
 
-def _service_account(app: Cloud, request: web.BaseRequest, header: Doc, claims: Doc, token: str) -> Principal:
+def _service_account(cloud: Cloud, request: web.BaseRequest, header: Doc, claims: Doc, token: str) -> Principal:
     """A JWT that a service account signed, itself or by signJwt."""
     email = claims.get("iss", "")
     if not isinstance(email, str) or not email or claims.get("sub") != email:
         raise Refused("JWT 'iss' and 'sub' claims must be the service account's e-mail")
-    account = service_account(app, email)
-    for key in accounts.keys(app, account) if account else ():
+    account = service_account(cloud, email)
+    for key in accounts.keys(cloud, account) if account else ():
         if header.get("kid") in (None, accounts.key_id(key)) and not key.get("disabled"):
             try:
                 claims = jwt.decode(token, accounts.public_key(key), algorithms=["RS256"], options=_OPTIONS)
@@ -252,16 +252,16 @@ def _audience_covers(audience: str, url: str) -> bool:
 # -- what the service behind is told -----------------------------------------
 
 
-def _assertion_key(app: Cloud) -> Doc:
-    doc = app.store.peek("sandbox", "iap-key")
+def _assertion_key(cloud: Cloud) -> Doc:
+    doc = cloud.store.peek("sandbox", "iap-key")
     if doc is None:
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         kid = base64.urlsafe_b64encode(hashlib.sha256(pem).digest()[:4]).decode().rstrip("=")
-        app.store.put("sandbox", "iap-key", {"kid": kid, "pem": pem.decode()})
-        doc = app.store.peek("sandbox", "iap-key")
+        cloud.store.put("sandbox", "iap-key", {"kid": kid, "pem": pem.decode()})
+        doc = cloud.store.peek("sandbox", "iap-key")
         assert doc is not None
     return doc
 
@@ -270,9 +270,9 @@ def _subject(principal: Principal) -> str:
     return f"accounts.google.com:{subject_id(principal.email)}"
 
 
-def _headers(app: Cloud, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:
+def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:
     """test: what is wrong with the assertion, for a service that tries its own checks (SIGNATURE, …)."""
-    key = _assertion_key(app)
+    key = _assertion_key(cloud)
     when = int(time.time()) + {"FUTURE_ISSUE": 3600, "PAST_EXPIRATION": -3600}.get(test, 0)
     subject = _subject(principal)
     claims = {
@@ -302,9 +302,9 @@ def _headers(app: Cloud, principal: Principal, number: str, backend: Doc, test: 
     }
 
 
-async def public_keys(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def public_keys(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """https://www.gstatic.com/iap/verify/public_key and public_key-jwk."""
-    key = _assertion_key(app)
+    key = _assertion_key(cloud)
     public = serialization.load_pem_private_key(key["pem"].encode(), None).public_key()
     if request.path == "/iap/verify/public_key-jwk":
         jwk = ECAlgorithm.to_jwk(public, as_dict=True)  # type: ignore[arg-type]

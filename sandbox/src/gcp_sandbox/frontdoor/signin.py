@@ -28,23 +28,23 @@ _HOUR = 3600
 _MANAGED_CLIENT = "google-managed.apps.googleusercontent.com"
 
 
-def _seal(app: Cloud, purpose: str, content: Doc, lifetime: int) -> str:
+def _seal(cloud: Cloud, purpose: str, content: Doc, lifetime: int) -> str:
     body = (
         base64.urlsafe_b64encode(json.dumps(content | {"x": int(time.time()) + lifetime}).encode()).decode().rstrip("=")
     )
-    return f"{body}.{_mac(app, purpose, body)}"
+    return f"{body}.{_mac(cloud, purpose, body)}"
 
 
-def _open(app: Cloud, purpose: str, text: str) -> Doc | None:
+def _open(cloud: Cloud, purpose: str, text: str) -> Doc | None:
     body, _, mac = text.partition(".")
-    if not body or not hmac.compare_digest(mac, _mac(app, purpose, body)):
+    if not body or not hmac.compare_digest(mac, _mac(cloud, purpose, body)):
         return None
     content = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     return content if content["x"] > time.time() else None
 
 
-def _mac(app: Cloud, purpose: str, body: str) -> str:
-    key = hashlib.sha256(app.tokens.private_key.encode()).digest()
+def _mac(cloud: Cloud, purpose: str, body: str) -> str:
+    key = hashlib.sha256(cloud.tokens.private_key.encode()).digest()
     return hmac.new(key, f"{purpose}:{body}".encode(), "sha256").hexdigest()
 
 
@@ -56,13 +56,13 @@ def _nonce_cookie(backend: Doc) -> str:
     return "__Host-GCP_IAP_XSRF_NONCE_" + hashlib.sha256(backend["id"].encode()).hexdigest()[:16].upper()
 
 
-def from_cookie(app: Cloud, request: web.BaseRequest, backend: Doc) -> Principal | None:
+def from_cookie(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Principal | None:
     """Who a browser has signed in as, or None."""
-    content = _open(app, "session", request.cookies.get(_cookie(backend), ""))
+    content = _open(cloud, "session", request.cookies.get(_cookie(backend), ""))
     return Principal(content["email"]) if content and content["backend"] == backend["id"] else None
 
 
-def begin(app: Cloud, request: web.BaseRequest, backend: Doc, after: str) -> web.Response:
+def begin(cloud: Cloud, request: web.BaseRequest, backend: Doc, after: str) -> web.Response:
     """302 to the account chooser; after: path and query where the browser goes in the end."""
     nonce = secrets.token_urlsafe(16)
     client = backend["iap"].get("oauth2ClientId", "").strip() or _MANAGED_CLIENT
@@ -75,7 +75,7 @@ def begin(app: Cloud, request: web.BaseRequest, backend: Doc, after: str) -> web
             "scope": "openid email",
             "redirect_uri": f"https://iap.googleapis.com/v1/oauth/clientIds/{client}:handleRedirect",
             "cred_ref": "true",
-            "state": _seal(app, "state", state, _HOUR),
+            "state": _seal(cloud, "state", state, _HOUR),
         }
     )
     response = web.Response(
@@ -92,7 +92,7 @@ def begin(app: Cloud, request: web.BaseRequest, backend: Doc, after: str) -> web
     return response
 
 
-async def chooser(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def chooser(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """accounts.google.com: the page with the sandbox's people; choosing one sends the browser back with a code."""
     query = request.rel_url.query
     if not request.path.startswith("/o/oauth2/") or "redirect_uri" not in query or "client_id" not in query:
@@ -101,13 +101,13 @@ async def chooser(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
         form = _form(await request.read())
         email = (form.get("other") or form.get("email") or "").strip().lower()
         if "@" in email:
-            return _chosen(app, query["client_id"], query["redirect_uri"], query.get("state", ""), email)
-    state = _open(app, "state", query.get("state", ""))
+            return _chosen(cloud, query["client_id"], query["redirect_uri"], query.get("state", ""), email)
+    state = _open(cloud, "state", query.get("state", ""))
     back = html.escape(state["host"] if state else urlsplit(query["redirect_uri"]).hostname or "")
     rows = "\n".join(
         f'<li><button name="email" value="{html.escape(person)}"><i style="background: {_colour(person)}">'
         f"{html.escape(person[0].upper())}</i><span>{html.escape(person)}</span></button></li>"
-        for person in people(app)
+        for person in people(cloud)
     )
     content = f"""<p>to continue to <b>{back}</b></p>
 <form method="post"><ul>
@@ -131,10 +131,10 @@ def _colour(person: str) -> str:
     return f"hsl({hashlib.sha256(person.encode()).digest()[0] * 360 // 256} 45% 40%)"
 
 
-def people(app: Cloud) -> list[str]:
+def people(cloud: Cloud) -> list[str]:
     """Accounts the chooser offers: everyone that any policy names, and two that none does."""
     found = {"alice@example.com", "mallory@example.net"}
-    for _, policy in app.store.list("iam.policies"):
+    for _, policy in cloud.store.list("iam.policies"):
         for binding in policy["bindings"]:
             found |= {m.removeprefix("user:") for m in binding["members"] if m.startswith("user:")}
     return sorted(found)
@@ -144,36 +144,36 @@ def _form(data: bytes) -> dict[str, str]:
     return dict(parse_qsl(data.decode("utf-8", "replace")))
 
 
-def _chosen(app: Cloud, client: str, redirect: str, state: str, email: str) -> web.Response:
-    if client == _MANAGED_CLIENT and email.rsplit("@", 1)[-1] != app.settings.organization:
+def _chosen(cloud: Cloud, client: str, redirect: str, state: str, email: str) -> web.Response:
+    if client == _MANAGED_CLIENT and email.rsplit("@", 1)[-1] != cloud.settings.organization:
         content = (
-            f"<p>This app can only be used within its organization (<b>{html.escape(app.settings.organization)}</b>): IAP uses "
+            f"<p>This app can only be used within its organization (<b>{html.escape(cloud.settings.organization)}</b>): IAP uses "
             f"the Google-managed OAuth client. You chose <b>{html.escape(email)}</b>.</p><p>Error 403: org_internal</p>"
         )
         return page("Access blocked", content, status=403)
-    code = _seal(app, "code", {"email": email, "client": client}, 600)
+    code = _seal(cloud, "code", {"email": email, "client": client}, 600)
     return web.Response(status=302, headers={"Location": f"{redirect}?{urlencode({'state': state, 'code': code})}"})
 
 
-async def handle_redirect(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def handle_redirect(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """iap.googleapis.com/v1/oauth/clientIds/ID:handleRedirect: back to the host the browser came for."""
-    state = _open(app, "state", request.rel_url.query.get("state", ""))
-    code = _open(app, "code", request.rel_url.query.get("code", ""))
+    state = _open(cloud, "state", request.rel_url.query.get("state", ""))
+    code = _open(cloud, "code", request.rel_url.query.get("code", ""))
     if state is None or code is None:
         return web.Response(status=400, text="Invalid or expired sign-in; start again at the application's address.")
-    token = _seal(app, "finish", {"email": code["email"], **{k: state[k] for k in ("url", "backend", "nonce")}}, 600)
+    token = _seal(cloud, "finish", {"email": code["email"], **{k: state[k] for k in ("url", "backend", "nonce")}}, 600)
     return web.Response(
         status=302, headers={"Location": f"https://{state['host']}{FINISH}?{urlencode({'token': token})}"}
     )
 
 
-def finish(app: Cloud, request: web.BaseRequest, backend: Doc) -> web.Response:
+def finish(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> web.Response:
     """On the application's host: set the session's cookie and go where the browser wanted to go."""
-    content = _open(app, "finish", request.rel_url.query.get("token", ""))
+    content = _open(cloud, "finish", request.rel_url.query.get("token", ""))
     nonce = request.cookies.get(_nonce_cookie(backend), "")
     if content is None or content["backend"] != backend["id"] or not hmac.compare_digest(content["nonce"], nonce):
         return web.Response(status=400, text="Invalid or expired sign-in; start again at the application's address.")
-    session = _seal(app, "session", {"email": content["email"], "backend": backend["id"]}, _HOUR)
+    session = _seal(cloud, "session", {"email": content["email"], "backend": backend["id"]}, _HOUR)
     response = web.Response(status=302, headers={"Location": content["url"], "Cache-Control": "no-store"})
     response.set_cookie(_cookie(backend), session, secure=True, httponly=True, path="/", samesite="None", max_age=_HOUR)
     response.del_cookie(_nonce_cookie(backend), path="/", secure=True)

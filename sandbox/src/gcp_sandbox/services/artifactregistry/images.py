@@ -25,7 +25,7 @@ def _found(call: Call) -> dict[tuple[str, str], list[str]]:
     _, project, _, place, _, name = doc["name"].split("/")
     begin = f"{place}-docker.pkg.dev/{project}/{name}/"
     out: dict[tuple[str, str], list[str]] = {}
-    images = Images(call.app.folder)
+    images = Images(call.cloud.folder)
     for reference in sorted(images.all()):
         if not reference.startswith(begin):
             continue
@@ -44,7 +44,7 @@ def _base(call: Call) -> str:
 
 
 def _moment(call: Call) -> str:
-    file = call.app.folder / "images.json"
+    file = call.cloud.folder / "images.json"
     return datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -115,13 +115,13 @@ def full_name(call: Call) -> str:
 
 def repository(call: Call) -> Doc:
     """The repository that a call is about, or about something in it (for reading).  Raises ApiError 404."""
-    doc = call.app.store.peek(KIND, "/".join(_key(call).split("/")[:6]))
+    doc = call.cloud.store.peek(KIND, "/".join(_key(call).split("/")[:6]))
     if doc is None:
         raise ApiError(404, "Requested entity was not found.")
     return doc
 
 
-def _shown(app: Cloud, doc: Doc) -> Doc:
+def _shown(cloud: Cloud, doc: Doc) -> Doc:
     """A repository with what is worked out when it is read."""
     _, project, _, place, _, name = doc["name"].split("/")
     out = doc | {"registryUri": f"{place}-{doc['format'].lower()}.pkg.dev/{project}/{name}", "satisfiesPzi": True}
@@ -135,7 +135,7 @@ def _shown(app: Cloud, doc: Doc) -> Doc:
     elif scan.get("enablementConfig") == "DISABLED":
         scan["enablementState"] = "SCANNING_DISABLED"
         scan["enablementStateReason"] = "Vulnerability scanning is disabled in the repository's configuration."
-    elif projects.enabled(app, project, "containerscanning.googleapis.com"):
+    elif projects.enabled(cloud, project, "containerscanning.googleapis.com"):
         scan["enablementState"] = "SCANNING_ACTIVE"
     else:
         scan["enablementState"] = "SCANNING_DISABLED"
@@ -147,7 +147,7 @@ def _shown(app: Cloud, doc: Doc) -> Doc:
 def _answer(call: Call, doc: Doc) -> Doc:
     """A repository as the version of the API that is called knows it."""
     known = call.method.api.schemas["Repository"]["properties"]
-    return {k: v for k, v in _shown(call.app, doc).items() if k in known}
+    return {k: v for k, v in _shown(call.cloud, doc).items() if k in known}
 
 
 def _operation(call: Call, verb: str, name: str, args: Doc) -> Operation:
@@ -204,7 +204,7 @@ def create(call: Call) -> Operation:
     if body.get("format", "FORMAT_UNSPECIFIED") == "FORMAT_UNSPECIFIED":
         raise ApiError(400, "repository format is required")
     name = f"{parent}/repositories/{ident}"
-    if call.app.store.peek(KIND, name) is not None:
+    if call.cloud.store.peek(KIND, name) is not None:
         raise ApiError(409, "the repository already exists")
     mode = body.get("mode", "MODE_UNSPECIFIED")
     if mode == "MODE_UNSPECIFIED" and body.get("disallowUnspecifiedMode"):
@@ -215,13 +215,13 @@ def create(call: Call) -> Operation:
 
 
 @SERVICE.action("create")
-async def _create(app: Cloud, op: Doc) -> Doc:
+async def _create(cloud: Cloud, op: Doc) -> Doc:
     doc = op["args"]["doc"]
-    known = app.store.peek(KIND, doc["name"])
+    known = cloud.store.peek(KIND, doc["name"])
     if known is None:
         when = now()
-        known = app.store.put(KIND, doc["name"], doc | {"createTime": when, "updateTime": when})
-    return {"@type": f"{op['args']['type']}Repository"} | _shown(app, known)
+        known = cloud.store.put(KIND, doc["name"], doc | {"createTime": when, "updateTime": when})
+    return {"@type": f"{op['args']['type']}Repository"} | _shown(cloud, known)
 
 
 @SERVICE.method(_R + "get", permission="artifactregistry.repositories.get", resource=full_name)
@@ -234,7 +234,7 @@ def list_(call: Call) -> Doc:
     prefix = _key(call) + "/repositories/"
     if prefix.split("/")[3] == "-":
         prefix = f"projects/{call.project_id}/"
-    return page(call, "repositories", [_answer(call, d) for _, d in call.app.store.list(KIND, prefix)])
+    return page(call, "repositories", [_answer(call, d) for _, d in call.cloud.store.list(KIND, prefix)])
 
 
 @SERVICE.method(_R + "patch", permission="artifactregistry.repositories.update", resource=full_name)
@@ -248,7 +248,7 @@ def patch(call: Call) -> Doc:
         doc.pop(field, None)
         if field in call.body:
             doc[field] = call.body[field]
-    return _answer(call, call.app.store.put(KIND, doc["name"], _checked(doc) | {"updateTime": now()}))
+    return _answer(call, call.cloud.store.put(KIND, doc["name"], _checked(doc) | {"updateTime": now()}))
 
 
 @SERVICE.method(_R + "delete", permission="artifactregistry.repositories.delete", resource=full_name)
@@ -258,9 +258,9 @@ def delete(call: Call) -> Operation:
 
 
 @SERVICE.action("delete")
-async def _delete(app: Cloud, op: Doc) -> Doc:
-    app.store.delete(KIND, op["args"]["name"])
-    app.iam.drop("//artifactregistry.googleapis.com/" + op["args"]["name"])
+async def _delete(cloud: Cloud, op: Doc) -> Doc:
+    cloud.store.delete(KIND, op["args"]["name"])
+    cloud.iam.drop("//artifactregistry.googleapis.com/" + op["args"]["name"])
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 
@@ -269,10 +269,10 @@ policies.serve(SERVICE, _R.removesuffix("."), full_name, "artifactregistry.repos
 
 @SERVICE.method("artifactregistry.projects.locations.operations.get")
 def operation(call: Call) -> Doc:
-    op = call.app.operations.get(call.params["name"].rpartition("/")[2])
+    op = call.cloud.operations.get(call.params["name"].rpartition("/")[2])
     if op is None or op["service"] != "artifactregistry":
         raise ApiError(404, "Requested entity was not found.")
-    return call.app.operations.render(op, SERVICE.host)
+    return call.cloud.operations.render(op, SERVICE.host)
 
 
 @SERVICE.method("artifactregistry.projects.locations.list", permission="artifactregistry.locations.list")

@@ -23,7 +23,7 @@ _NAME = re.compile(r"billingAccounts/[0-9A-F]{6}(-[0-9A-F]{6}){2}")
 
 def _own(call: Call) -> str:
     """Name of the account that there is."""
-    number = int(projects.organization(call.app))
+    number = int(projects.organization(call.cloud))
     return f"billingAccounts/01{number % 16**4:04X}-{number // 7 % 16**6:06X}-{number // 11 % 16**6:06X}"
 
 
@@ -33,15 +33,15 @@ def _account(call: Call, name: str) -> Doc:
         "open": True,
         "displayName": "My Billing Account",
         "masterBillingAccount": "",
-        "parent": f"organizations/{projects.organization(call.app)}",
+        "parent": f"organizations/{projects.organization(call.cloud)}",
         "currencyCode": "USD",
     }
 
 
 def _info(call: Call) -> Doc:
-    account = (call.app.store.peek(KIND, call.project_id) or {}).get("account")
+    account = (call.cloud.store.peek(KIND, call.project_id) or {}).get("account")
     if account is None:  # the project that the sandbox was started with is paid for
-        account = _own(call) if call.project_id == call.app.settings.project else ""
+        account = _own(call) if call.project_id == call.cloud.settings.project else ""
     return {
         "name": f"projects/{call.project_id}/billingInfo",
         "projectId": call.project_id,
@@ -51,7 +51,7 @@ def _info(call: Call) -> Doc:
 
 
 def _permit(call: Call, permission: str) -> None:
-    if not call.app.iam.allows(call.principal, permission, project_resource(call.project_id)):
+    if not call.cloud.iam.allows(call.principal, permission, project_resource(call.project_id)):
         raise ApiError(403, "The caller does not have permission")
 
 
@@ -68,7 +68,7 @@ def update(call: Call) -> Doc:
     _permit(call, f"resourcemanager.projects.{verb}BillingAssignment")
     if account:
         _check(call, account, "billing.resourceAssociations.create")
-    call.app.store.put(KIND, call.project_id, {"account": account})
+    call.cloud.store.put(KIND, call.project_id, {"account": account})
     return _info(call)
 
 
@@ -83,14 +83,14 @@ def full_name(call: Call) -> str:
 def _check(call: Call, name: str, permission: str) -> None:
     """Refuse an account that is not well named, and a caller without a permission on it."""
     resources = ("//cloudbilling.googleapis.com/" + name, ORGANIZATION)
-    if not _NAME.fullmatch(name) or not call.app.iam.allows(call.principal, permission, *resources):
+    if not _NAME.fullmatch(name) or not call.cloud.iam.allows(call.principal, permission, *resources):
         raise ApiError(403, "The caller does not have permission")
 
 
 @SERVICE.method("cloudbilling.billingAccounts.list")
 def accounts(call: Call) -> Doc:
     resources = ("//cloudbilling.googleapis.com/" + _own(call), ORGANIZATION)
-    visible = call.app.iam.allows(call.principal, "billing.accounts.get", *resources)
+    visible = call.cloud.iam.allows(call.principal, "billing.accounts.get", *resources)
     found = {"billingAccounts": [_account(call, _own(call))]} if visible else {}
     return found | {"nextPageToken": ""}  # this API writes empty fields
 
@@ -104,7 +104,7 @@ def account(call: Call) -> Doc:
 @SERVICE.method("cloudbilling.billingAccounts.getIamPolicy")
 def get_policy(call: Call) -> Doc:
     _check(call, call.params["resource"], "billing.accounts.getIamPolicy")
-    return policies.shown(call, call.app.iam.policy(full_name(call)), policies.requested_version(call))
+    return policies.shown(call, call.cloud.iam.policy(full_name(call)), policies.requested_version(call))
 
 
 @SERVICE.method("cloudbilling.billingAccounts.setIamPolicy")

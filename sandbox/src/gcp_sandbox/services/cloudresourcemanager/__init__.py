@@ -42,7 +42,7 @@ SERVICE.project_of = lambda call: _name(call) if call.method.id.startswith("clou
 
 def _project(call: Call, permission: str) -> Doc:
     """The project a call names; where the caller may not know of it, there is none either."""
-    if call.project is None or not call.app.iam.allows(call.principal, permission, project_resource(call.project_id)):
+    if call.project is None or not call.cloud.iam.allows(call.principal, permission, project_resource(call.project_id)):
         raise ApiError(403, "The caller does not have permission")
     return call.project
 
@@ -103,7 +103,7 @@ def _check_parent(call: Call, parent: Doc | None, permission: str) -> None:
     """
     if parent and parent.get("type") == "folder" and not re.fullmatch(r"\d+", str(parent.get("id"))):
         raise _invalid("parent", "parent must be a folder or an organization")
-    if not call.app.iam.allows(call.principal, f"resourcemanager.{permission}", ORGANIZATION):
+    if not call.cloud.iam.allows(call.principal, f"resourcemanager.{permission}", ORGANIZATION):
         raise ApiError(403, "The caller does not have permission")
 
 
@@ -118,7 +118,7 @@ def create(call: Call) -> Operation:
         kind, _, number = parent.partition("/")
         parent = {"type": kind.removesuffix("s"), "id": number}
     _check_parent(call, parent, "projects.create")
-    if projects.find(call.app, ident) is not None:
+    if projects.find(call.cloud, ident) is not None:
         raise ApiError(409, "Requested entity already exists")
     args = {
         "id": ident,
@@ -133,12 +133,12 @@ def create(call: Call) -> Operation:
 
 
 @SERVICE.action("create")
-async def _create(app: Cloud, op: Doc) -> Doc:
+async def _create(cloud: Cloud, op: Doc) -> Doc:
     args = op["args"]
-    doc = projects.find(app, args["id"])
+    doc = projects.find(cloud, args["id"])
     if doc is None:
         doc = projects.create(
-            app, args["id"], args["owner"], name=args["name"], parent=args["parent"], labels=args["labels"]
+            cloud, args["id"], args["owner"], name=args["name"], parent=args["parent"], labels=args["labels"]
         )
     return _finished(op, args["version"], "create", doc)
 
@@ -160,10 +160,10 @@ def _finished(op: Doc, version: str, verb: str, doc: Doc) -> Doc:
 
 @SERVICE.method("cloudresourcemanager.operations.get")
 def operation(call: Call) -> Doc:
-    op = call.app.operations.get(re.sub(r"^operations/[a-z]+\.", "", call.params["name"]))
+    op = call.cloud.operations.get(re.sub(r"^operations/[a-z]+\.", "", call.params["name"]))
     if op is None or op["service"] != "cloudresourcemanager":
         raise ApiError(403, "The caller does not have permission")
-    return call.app.operations.render(op, SERVICE.host)
+    return call.cloud.operations.render(op, SERVICE.host)
 
 
 # -- reading -------------------------------------------------------------------
@@ -176,9 +176,9 @@ def get(call: Call) -> Doc:
 
 def _visible(call: Call) -> list[Doc]:
     def may(doc: Doc) -> bool:
-        return call.app.iam.allows(call.principal, "resourcemanager.projects.get", project_resource(doc["projectId"]))
+        return call.cloud.iam.allows(call.principal, "resourcemanager.projects.get", project_resource(doc["projectId"]))
 
-    return [doc for _, doc in call.app.store.list(projects.KIND) if may(doc)]
+    return [doc for _, doc in call.cloud.store.list(projects.KIND) if may(doc)]
 
 
 def _matches(doc: Doc, text: str) -> bool:
@@ -235,7 +235,7 @@ def ancestry(call: Call) -> Doc:
 
 
 def _save(call: Call, doc: Doc) -> Doc:
-    return call.app.store.put(projects.KIND, doc["projectId"], doc | {"_updated": now()})
+    return call.cloud.store.put(projects.KIND, doc["projectId"], doc | {"_updated": now()})
 
 
 def _active(doc: Doc) -> Doc:
@@ -335,11 +335,11 @@ policies.serve(
 
 
 def _organization(call: Call, name: str) -> Doc:
-    ident = projects.organization(call.app)
+    ident = projects.organization(call.cloud)
     if name != f"organizations/{ident}":
         raise ApiError(403, "The caller does not have permission")
     customer = "C0" + base64.b32encode(hashlib.sha256(ident.encode()).digest()[:5]).decode().lower()[:7]
-    common = {"name": name, "displayName": call.app.settings.organization}
+    common = {"name": name, "displayName": call.cloud.settings.organization}
     if call.method.api.version == "v1":
         return common | {
             "owner": {"directoryCustomerId": customer},
@@ -357,13 +357,13 @@ def _organization(call: Call, name: str) -> Doc:
 
 @SERVICE.method("cloudresourcemanager.organizations.get")
 def get_organization(call: Call) -> Doc:
-    if not call.app.iam.allows(call.principal, "resourcemanager.organizations.get", ORGANIZATION):
+    if not call.cloud.iam.allows(call.principal, "resourcemanager.organizations.get", ORGANIZATION):
         raise ApiError(403, "The caller does not have permission")
     return _organization(call, call.params["name"])
 
 
 @SERVICE.method("cloudresourcemanager.organizations.search")
 def search_organizations(call: Call) -> Doc:
-    if not call.app.iam.allows(call.principal, "resourcemanager.organizations.get", ORGANIZATION):
+    if not call.cloud.iam.allows(call.principal, "resourcemanager.organizations.get", ORGANIZATION):
         return {}
-    return {"organizations": [_organization(call, f"organizations/{projects.organization(call.app)}")]}
+    return {"organizations": [_organization(call, f"organizations/{projects.organization(call.cloud)}")]}

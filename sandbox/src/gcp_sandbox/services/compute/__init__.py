@@ -23,19 +23,19 @@ _FIREWALLS = {
 }
 
 
-def setup(app: Cloud) -> None:
+def setup(cloud: Cloud) -> None:
     """What a project gets when it enables the API."""
-    app.when_enabled(SERVICE.host, _enabled)
+    cloud.when_enabled(SERVICE.host, _enabled)
 
 
-def _enabled(app: Cloud, project_id: str) -> None:
+def _enabled(cloud: Cloud, project_id: str) -> None:
     key = f"projects/{project_id}/global/networks/default"
-    if app.store.peek("compute.networks", key) is None and app.store.peek("compute.enabled", project_id) is None:
-        vpc.default_network(app, project_id)
+    if cloud.store.peek("compute.networks", key) is None and cloud.store.peek("compute.enabled", project_id) is None:
+        vpc.default_network(cloud, project_id)
         network = link(key)
         for name, (description, sources, allowed) in _FIREWALLS.items():
             vpc.new_resource(
-                app,
+                cloud,
                 f"projects/{project_id}/global/firewalls/{name}",
                 "firewall",
                 {
@@ -49,7 +49,7 @@ def _enabled(app: Cloud, project_id: str) -> None:
                     "allowed": [{"IPProtocol": p} | ({"ports": ports} if ports else {}) for p, ports in allowed],
                 },
             )
-    app.store.put("compute.enabled", project_id, {"time": compute_time()})
-    number = (projects.find(app, project_id) or {})["projectNumber"]
+    cloud.store.put("compute.enabled", project_id, {"time": compute_time()})
+    number = (projects.find(cloud, project_id) or {})["projectNumber"]
     agent = f"serviceAccount:service-{number}@compute-system.iam.gserviceaccount.com"
-    app.iam.grant(project_resource(project_id), "roles/compute.serviceAgent", agent)
+    cloud.iam.grant(project_resource(project_id), "roles/compute.serviceAgent", agent)

@@ -94,7 +94,7 @@ def prepare_backend(draft: Draft) -> None:
 def _numbered(draft: Draft, name: str) -> str:
     """The full name of another service's resource as Google stores it: by the project's number."""
     before, part, after = name.partition("/projects/")
-    project = projects.find(draft.app, after.partition("/")[0])
+    project = projects.find(draft.cloud, after.partition("/")[0])
     return f"{before}{part}{project['projectNumber']}/{after.partition('/')[2]}" if project else name
 
 
@@ -155,7 +155,7 @@ def _backends(draft: Draft) -> None:
     doc = draft.doc
     backends = doc.get("backends", [])
     groups = [
-        (i, b.get("group", ""), find(draft.app, key_of(b["group"])) if b.get("group") else None)
+        (i, b.get("group", ""), find(draft.cloud, key_of(b["group"])) if b.get("group") else None)
         for i, b in enumerate(backends)
     ]
     for i, group, _ in groups:
@@ -217,9 +217,9 @@ def _backends(draft: Draft) -> None:
         backend.setdefault("capacityScaler", 1.0)
 
 
-def used_by(app: Cloud, key: str, doc: Doc) -> Doc:
+def used_by(cloud: Cloud, key: str, doc: Doc) -> Doc:
     """Who refers to a backend: URL maps, proxies, forwarding rules."""
-    found = [{"reference": link(user)} for user in shown_users(app, key)]
+    found = [{"reference": link(user)} for user in shown_users(cloud, key)]
     return {"usedBy": found} if found else {}
 
 
@@ -272,27 +272,27 @@ def _redirects(value: Any) -> list[Doc]:
     return own + [r for item in value.values() for r in _redirects(item)]
 
 
-def backends_of(app: Cloud, url_map: Doc) -> list[Doc]:
+def backends_of(cloud: Cloud, url_map: Doc) -> list[Doc]:
     """Backend services and buckets that a URL map sends to."""
-    return [d for key in references(KINDS["compute.urlMaps"], url_map) if (d := find(app, key)) is not None]
+    return [d for key in references(KINDS["compute.urlMaps"], url_map) if (d := find(cloud, key)) is not None]
 
 
-def url_map_fields(app: Cloud, key: str, doc: Doc) -> Doc:
+def url_map_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
     """Quota usage, which Google shows where a map sends to an EXTERNAL_MANAGED backend service.
 
     Google does not publish how it counts units; this is fitted to what was seen.
     """
-    if not any(b.get("loadBalancingScheme") == "EXTERNAL_MANAGED" for b in backends_of(app, doc)):
+    if not any(b.get("loadBalancingScheme") == "EXTERNAL_MANAGED" for b in backends_of(cloud, doc)):
         return {}
     errors = str(doc).count("'matchResponseCodes'")
     units = 20 * (1 + len(doc.get("pathMatchers", ()))) + 10 * errors + len(doc.get("hostRules", ()))
-    rules = sum(key == url_map_of(app, rule) for _, rule in app.store.list("compute.forwardingRules"))
+    rules = sum(key == url_map_of(cloud, rule) for _, rule in cloud.store.list("compute.forwardingRules"))
     return {"status": {"quotaUsage": {"forwardingRules": rules, "units": str(units)}}}
 
 
-def url_map_of(app: Cloud, rule: Doc) -> str:
+def url_map_of(cloud: Cloud, rule: Doc) -> str:
     """Key of the URL map that a forwarding rule leads to, or ""."""
-    proxy = find(app, key_of(rule["target"])) if rule.get("target") else None
+    proxy = find(cloud, key_of(rule["target"])) if rule.get("target") else None
     return key_of(proxy["urlMap"]) if proxy and proxy.get("urlMap") else ""
 
 
@@ -355,7 +355,7 @@ def _internal(draft: Draft) -> None:
         subnet = draft.target("subnetwork")
     if subnet is None:
         raise invalid("subnetwork", "", "Subnetwork must be specified for a custom subnet mode network.")
-    doc["IPAddress"] = doc.get("IPAddress") or internal_address(draft.app, subnet)
+    doc["IPAddress"] = doc.get("IPAddress") or internal_address(draft.cloud, subnet)
     if doc.get("serviceLabel"):
         doc["serviceName"] = f"{doc['serviceLabel']}.{doc['name']}.il4.{draft.region}.lb.{draft.project}.internal"
 
@@ -373,22 +373,22 @@ def _address(draft: Draft) -> None:
     doc = draft.doc
     given = doc.get("IPAddress", "")
     if key := _address_key(draft, given):
-        address = find(draft.app, key)
+        address = find(draft.cloud, key)
         if address is None:
             raise not_found(key)
         doc["IPAddress"] = given = address["address"]
     if not given:
-        doc["IPAddress"] = external_address(draft.app, doc.get("ipVersion", "IPV4"))
+        doc["IPAddress"] = external_address(draft.cloud, doc.get("ipVersion", "IPV4"))
         return
     if not re.fullmatch(r"[\d.]+|[0-9a-fA-F:]+(/\d+)?", given):
         raise invalid("IPAddress", given, "Must be a valid IP address, or the URL of an address resource.")
     if draft.old is not None or doc["loadBalancingScheme"] == "INTERNAL_SELF_MANAGED":
         return
-    for key, other in draft.app.store.list("compute.addresses", f"projects/{draft.project}/"):
+    for key, other in draft.cloud.store.list("compute.addresses", f"projects/{draft.project}/"):
         elsewhere = key.rsplit("/", 2)[0] != draft.key.rsplit("/", 2)[0]
         if elsewhere and other["address"] == given and other.get("addressType") == "EXTERNAL":
             raise invalid("IPAddress", given, "Invalid IP address specified.")
-    for key, other in draft.app.store.list("compute.forwardingRules"):
+    for key, other in draft.cloud.store.list("compute.forwardingRules"):
         same = (other.get("IPAddress"), other.get("portRange"), other.get("IPProtocol")) == (
             given,
             doc.get("portRange"),
@@ -401,14 +401,14 @@ def _address(draft: Draft) -> None:
 def _address_key(draft: Draft, given: str) -> str:
     """The address resource that a rule names by a link, a part of one or its bare name, or "" for an IP address."""
     if "/addresses/" in given:
-        return parse(draft.app, given, draft.project) or ""
+        return parse(draft.cloud, given, draft.project) or ""
     return f"{draft.key.rsplit('/', 2)[0]}/addresses/{given}" if NAME.fullmatch(given) else ""
 
 
 def _schemes(draft: Draft) -> None:
     """The rule's scheme must be that of the backends it leads to."""
-    url_map = find(draft.app, url_map_of(draft.app, draft.doc) or "projects/-/global/urlMaps/-")
-    for backend in backends_of(draft.app, url_map) if url_map else ():
+    url_map = find(draft.cloud, url_map_of(draft.cloud, draft.doc) or "projects/-/global/urlMaps/-")
+    for backend in backends_of(draft.cloud, url_map) if url_map else ():
         theirs, ours = backend.get("loadBalancingScheme"), draft.doc["loadBalancingScheme"]
         if theirs is not None and theirs != ours:
             text = f"Load balancing scheme {ours} does not match the backend service load balancing scheme {theirs}."

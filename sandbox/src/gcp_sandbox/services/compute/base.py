@@ -52,19 +52,19 @@ def kind_of(key: str) -> str:
     return f"compute.{key.rsplit('/', 2)[1]}"
 
 
-def parse(app: Cloud, text: str, project: str) -> str | None:
+def parse(cloud: Cloud, text: str, project: str) -> str | None:
     """The key that a full or partial URL means (a project's number becomes its id), or None where it is malformed."""
     found = _URL.fullmatch(text)
     if found is None or _PATH.fullmatch(found.group(2)) is None:
         return None
     named = found.group(1) or project
-    known = projects.find(app, named)
+    known = projects.find(cloud, named)
     return f"projects/{known['projectId'] if known else named}/{found.group(2)}"
 
 
-def find(app: Cloud, key: str) -> Doc | None:
+def find(cloud: Cloud, key: str) -> Doc | None:
     """The resource of a key, for reading only."""
-    return app.store.peek(kind_of(key), key)
+    return cloud.store.peek(kind_of(key), key)
 
 
 def invalid(field: str, value: Any, why: str, *, reason: str = "invalid") -> ApiError:

@@ -98,55 +98,55 @@ def _stamp(when: datetime) -> str:
     return when.astimezone(ZoneInfo("America/Los_Angeles")).isoformat(timespec="milliseconds")
 
 
-def reached(app: Cloud) -> set[str]:
+def reached(cloud: Cloud) -> set[str]:
     """Keys of the certificates that some forwarding rule leads to."""
     out: set[str] = set()
-    for _, rule in app.store.list("compute.forwardingRules"):
-        proxy = app.store.peek("compute.targetHttpsProxies", key_of(rule.get("target", "")))
+    for _, rule in cloud.store.list("compute.forwardingRules"):
+        proxy = cloud.store.peek("compute.targetHttpsProxies", key_of(rule.get("target", "")))
         out.update(map(key_of, (proxy or {}).get("sslCertificates", ())))
     return out
 
 
-def review(app: Cloud, key: str = "", event: str = "") -> None:
+def review(cloud: Cloud, key: str = "", event: str = "") -> None:
     """Begin, go on with or break off the provisioning of managed certificates, after any change of the wiring."""
-    wired = reached(app)
-    for cert, doc in app.store.list(KIND):
+    wired = reached(cloud)
+    for cert, doc in cloud.store.list(KIND):
         if doc.get("managed", {}).get("status") != "PROVISIONING":
             continue
         if cert not in wired:
             if "_due" in doc:
-                app.store.put(KIND, cert, {k: v for k, v in doc.items() if k != "_due"})
+                cloud.store.put(KIND, cert, {k: v for k, v in doc.items() if k != "_due"})
         elif "_due" not in doc:
-            due = time.time() + app.latency("compute.certificate")
-            app.store.put(KIND, cert, dict(doc) | {"_due": due})
-            _wait(app, cert, due)
+            due = time.time() + cloud.latency("compute.certificate")
+            cloud.store.put(KIND, cert, dict(doc) | {"_due": due})
+            _wait(cloud, cert, due)
 
 
-def _wait(app: Cloud, cert: str, due: float) -> None:
+def _wait(cloud: Cloud, cert: str, due: float) -> None:
     if due <= time.time():
-        _activate(app, cert)
+        _activate(cloud, cert)
         return
 
     async def later() -> None:
         while (left := due - time.time()) > 0:
             await asyncio.sleep(left)
-        _activate(app, cert)
+        _activate(cloud, cert)
 
-    app.keep(asyncio.get_running_loop().create_task(later()))
+    cloud.keep(asyncio.get_running_loop().create_task(later()))
 
 
-def _activate(app: Cloud, cert: str) -> None:
-    doc = app.store.get(KIND, cert)
+def _activate(cloud: Cloud, cert: str) -> None:
+    doc = cloud.store.get(KIND, cert)
     if doc is None or doc.pop("_due", time.time() + 1) > time.time():
         return
     domains = doc["managed"]["domains"]
     doc["managed"] |= {"status": "ACTIVE", "domainStatus": dict.fromkeys(domains, "ACTIVE")}
     doc |= {"expireTime": _stamp(datetime.now(UTC) + timedelta(days=90)), "subjectAlternativeNames": domains}
-    app.store.put(KIND, cert, doc)
+    cloud.store.put(KIND, cert, doc)
 
 
 @SERVICE.starts
-async def _resume(app: Cloud) -> None:
-    for cert, doc in app.store.list(KIND):
+async def _resume(cloud: Cloud) -> None:
+    for cert, doc in cloud.store.list(KIND):
         if "_due" in doc:
-            _wait(app, cert, doc["_due"])
+            _wait(cloud, cert, doc["_due"])

@@ -128,7 +128,7 @@ def key_for(kind: Kind, call: Call, name: str | None = None) -> str:
 def existing(kind: Kind, call: Call) -> tuple[str, Doc]:
     """Key and copy of the resource that a call names.  Raises ApiError 404."""
     key = key_for(kind, call)
-    doc = call.app.store.get(kind.store, key)
+    doc = call.cloud.store.get(kind.store, key)
     if doc is None:
         raise not_found(key)
     return key, doc
@@ -149,8 +149,8 @@ def show(call: Call, kind: Kind, key: str, doc: Doc) -> Doc:
     """The resource as it is answered."""
     out = {k: v for k, v in doc.items() if not k.startswith("_")}
     if kind.computed:
-        out |= kind.computed(call.app, key, doc)
-    if kind.beta and call.method.api.version == "v1" and not call.app.settings.recorded_links:
+        out |= kind.computed(call.cloud, key, doc)
+    if kind.beta and call.method.api.version == "v1" and not call.cloud.settings.recorded_links:
         out = {k: v for k, v in out.items() if k not in kind.beta}
     return render(call, out)
 
@@ -160,7 +160,7 @@ def render(call: Call, out: Doc) -> Doc:
     version = call.method.api.version
     if version != "v1":
         return _relinked(out, version)
-    if call.app.settings.recorded_links and "alt" in call.request.query:
+    if call.cloud.settings.recorded_links and "alt" in call.request.query:
         return {k: v if k in _REWRITTEN else _relinked(v, "beta") for k, v in out.items()}
     return out
 
@@ -187,7 +187,7 @@ def collection(call: Call, name: str, path: str, items: list[Doc]) -> Doc:
 
 def list_(kind: Kind, call: Call) -> Doc:
     path = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}"
-    items = [show(call, kind, key, doc) for key, doc in call.app.store.list(kind.store, path + "/")]
+    items = [show(call, kind, key, doc) for key, doc in call.cloud.store.list(kind.store, path + "/")]
     return collection(call, kind.singular, path, items)
 
 
@@ -197,7 +197,7 @@ def aggregated(kind: Kind, call: Call) -> Doc:
     by_scope: dict[str, list[Doc]] = {"global": []} | {f"regions/{r}": [] for r in places.REGIONS}
     if "zones" in kind.resources.values() or call.params.get("includeAllScopes"):
         by_scope |= {f"zones/{zone}": [] for zone in places.zones()}
-    items = [show(call, kind, key, doc) for key, doc in call.app.store.list(kind.store, prefix)]
+    items = [show(call, kind, key, doc) for key, doc in call.cloud.store.list(kind.store, prefix)]
     found, following = filters.page(items, call.params)
     for item in found:
         by_scope[key_of(item["selfLink"].replace("/beta/", "/v1/")).removeprefix(prefix).rsplit("/", 2)[0]].append(item)
@@ -284,14 +284,14 @@ def insert(kind: Kind, call: Call) -> Operation:
     if not body:
         raise missing("resource")
     key = key_for(kind, call, check_name(body.get("name")))
-    if call.app.store.peek(kind.store, key) or call.app.store.peek(PENDING, key):
+    if call.cloud.store.peek(kind.store, key) or call.cloud.store.peek(PENDING, key):
         raise ApiError(409, f"The resource '{key}' already exists", reason="alreadyExists")
     doc = _accepted(kind, body)
     if kind.labels != "insert":
         doc.pop("labels", None)
     check_labels(doc.get("labels", {}), "resource.labels")
     draft = new(call, kind, key, doc)
-    call.app.store.put(PENDING, key, draft.doc)
+    call.cloud.store.put(PENDING, key, draft.doc)
     return operate(call, kind, key, "insert", draft.doc, action="compute.insert", args={"key": key})
 
 
@@ -308,7 +308,7 @@ def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
     for field in kind.required:
         if doc.get(field) in (None, "", []):
             raise invalid(field, "", f"'{field}' must be specified.") if "." in field else missing(f"resource.{field}")
-    draft = Draft(call.app, call, kind, key, scope, doc, dict(doc))
+    draft = Draft(call.cloud, call, kind, key, scope, doc, dict(doc))
     draft.doc |= {
         "kind": f"compute#{kind.singular}",
         "id": number,
@@ -326,21 +326,21 @@ def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
 
 
 @SERVICE.action("insert")
-async def _insert(app: Cloud, op: Doc) -> None:
+async def _insert(cloud: Cloud, op: Doc) -> None:
     key = op["args"]["key"]
-    doc = app.store.get(PENDING, key)
+    doc = cloud.store.get(PENDING, key)
     if doc is not None:
-        create(app, key, doc)
+        create(cloud, key, doc)
 
 
-def create(app: Cloud, key: str, doc: Doc) -> None:
+def create(cloud: Cloud, key: str, doc: Doc) -> None:
     """Put a finished resource into the store, with its consequences."""
     kind = KINDS[kind_of(key)]
-    with app.store.atomic():
-        app.store.put(kind.store, key, doc)
-        app.store.delete(PENDING, key)
+    with cloud.store.atomic():
+        cloud.store.put(kind.store, key, doc)
+        cloud.store.delete(PENDING, key)
         if kind.after:
-            kind.after(app, key, "insert")
+            kind.after(cloud, key, "insert")
 
 
 def check_fingerprint(given: Doc, old: Doc, field: str = "fingerprint") -> None:
@@ -361,12 +361,12 @@ def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> 
         raise invalid("name", given["name"], f"The name of the resource must be '{old['name']}'.")
     check_fingerprint(given, old)
     scope = key.split("/", 2)[2].rsplit("/", 2)[0]
-    draft = Draft(call.app, call, kind, key, scope, given, doc, old)
+    draft = Draft(call.cloud, call, kind, key, scope, given, doc, old)
     done = _finish(draft)
-    with call.app.store.atomic():
-        call.app.store.put(kind.store, key, done)
+    with call.cloud.store.atomic():
+        call.cloud.store.put(kind.store, key, done)
         if kind.after:
-            kind.after(call.app, key, "change")
+            kind.after(call.cloud, key, "change")
     return done
 
 
@@ -437,7 +437,7 @@ def set_labels(kind: Kind, call: Call) -> Operation:
         del doc["labels"]
     done = change(call, kind, key, old, doc, {})
     # Google answers this one when it is done (recorded).
-    return call.app.operations.finished(
+    return call.cloud.operations.finished(
         service="compute",
         dialect="compute",
         verb="setLabels",
@@ -452,29 +452,29 @@ def set_labels(kind: Kind, call: Call) -> Operation:
 def delete(kind: Kind, call: Call) -> Operation:
     key, doc = changing(kind, call)
     if kind.guard:
-        kind.guard(call.app, key, doc)
-    for user in users(call.app, key):
-        other = call.app.store.peek(kind_of(user), user) or {}
+        kind.guard(call.cloud, key, doc)
+    for user in users(call.cloud, key):
+        other = call.cloud.store.peek(kind_of(user), user) or {}
         if not other.get("_implied"):
             raise in_use(kind.singular, key, user, call.project_number)
-    call.app.store.put(kind.store, key, doc | {"_deleting": True})
+    call.cloud.store.put(kind.store, key, doc | {"_deleting": True})
     return operate(call, kind, key, "delete", doc, action="compute.delete", args={"key": key})
 
 
 @SERVICE.action("delete")
-async def _delete(app: Cloud, op: Doc) -> None:
-    remove(app, op["args"]["key"])
+async def _delete(cloud: Cloud, op: Doc) -> None:
+    remove(cloud, op["args"]["key"])
 
 
-def remove(app: Cloud, key: str) -> None:
+def remove(cloud: Cloud, key: str) -> None:
     """Take a resource out of the store, with its consequences."""
     kind = KINDS[kind_of(key)]
-    with app.store.atomic():
-        part(app, key)
-        if kind.after and app.store.peek(kind.store, key) is not None:
-            kind.after(app, key, "delete")
-        app.store.delete(kind.store, key)
-    app.iam.drop(f"//compute.googleapis.com/{key}")
+    with cloud.store.atomic():
+        part(cloud, key)
+        if kind.after and cloud.store.peek(kind.store, key) is not None:
+            kind.after(cloud, key, "delete")
+        cloud.store.delete(kind.store, key)
+    cloud.iam.drop(f"//compute.googleapis.com/{key}")
 
 
 # -- IAM policies of single resources --------------------------------------
@@ -485,18 +485,18 @@ def _policy_name(kind: Kind, call: Call) -> str:
 
 
 def get_policy(kind: Kind, call: Call) -> Doc:
-    policy = call.app.iam.policy(_policy_name(kind, call))
+    policy = call.cloud.iam.policy(_policy_name(kind, call))
     return policies.shown(call, policy, call.params.get("optionsRequestedPolicyVersion", 0))
 
 
 def set_policy(kind: Kind, call: Call) -> Doc:
     name = _policy_name(kind, call)
     policy = call.body.get("policy") or {k: v for k, v in call.body.items() if k in ("bindings", "etag")}
-    call.app.iam.check(name, policy)
-    return call.app.iam.set_policy(name, policy, conflict=412)
+    call.cloud.iam.check(name, policy)
+    return call.cloud.iam.set_policy(name, policy, conflict=412)
 
 
 def test_permissions(kind: Kind, call: Call) -> Doc:
     name, project = _policy_name(kind, call), project_resource(call.project_id)
-    held = [p for p in call.body.get("permissions", ()) if call.app.iam.allows(call.principal, p, project, name)]
+    held = [p for p in call.body.get("permissions", ()) if call.cloud.iam.allows(call.principal, p, project, name)]
     return {"permissions": held} if held else {}

@@ -27,10 +27,10 @@ _POLICIES = KINDS["compute.securityPolicies"]
 
 def _operation(call: Call) -> Operation:
     path = f"projects/{call.project_id}/{places.scope(call)}"
-    op = call.app.operations.get(call.params["operation"])
+    op = call.cloud.operations.get(call.params["operation"])
     if op is None:
         op = next(
-            (o for o in call.app.operations.all(service="compute") if o["number"] == call.params["operation"]), None
+            (o for o in call.cloud.operations.all(service="compute") if o["number"] == call.params["operation"]), None
         )
     if op is None or op["service"] != "compute" or op["scope"] != path:
         raise not_found(f"{path}/operations/{call.params['operation']}")
@@ -38,7 +38,7 @@ def _operation(call: Call) -> Operation:
 
 
 def _answer(call: Call, op: Operation) -> Doc:
-    return versioned(call, call.app.operations.render(op, SERVICE.host))
+    return versioned(call, call.cloud.operations.render(op, SERVICE.host))
 
 
 for _scope in ("global", "region", "zone"):
@@ -58,14 +58,14 @@ for _scope in ("global", "region", "zone"):
     @SERVICE.method(f"compute.{_scope}Operations.list", permission=f"compute.{_scope}Operations.list")
     def _list(call: Call) -> Doc:
         path = f"projects/{call.project_id}/{places.scope(call)}"
-        found = call.app.operations.all(service="compute", scope=path)
+        found = call.cloud.operations.all(service="compute", scope=path)
         return collection(
-            call, "operation", f"{path}/operations", [call.app.operations.render(op, SERVICE.host) for op in found]
+            call, "operation", f"{path}/operations", [call.cloud.operations.render(op, SERVICE.host) for op in found]
         )
 
     @SERVICE.method(f"compute.{_scope}Operations.delete", permission=f"compute.{_scope}Operations.delete")
     def _delete(call: Call) -> None:
-        call.app.store.delete("operations", _operation(call)["id"])
+        call.cloud.store.delete("operations", _operation(call)["id"])
 
 
 # -- networks --------------------------------------------------------------
@@ -79,7 +79,7 @@ def _peering_name(call: Call) -> str:
 
 
 def _store_network(call: Call, key: str, doc: Doc) -> None:
-    call.app.store.put(_NETWORKS.store, key, doc)
+    call.cloud.store.put(_NETWORKS.store, key, doc)
 
 
 @SERVICE.method("compute.networks.addPeering", permission="compute.networks.addPeering")
@@ -88,13 +88,13 @@ def _add_peering(call: Call) -> Operation:
     name = _peering_name(call)
     wanted = dict(call.body.get("networkPeering", {}))
     peer_url = wanted.get("network") or call.body.get("peerNetwork")
-    peer = parse(call.app, peer_url or "", call.project_id)
+    peer = parse(call.cloud, peer_url or "", call.project_id)
     if peer is None:
         raise invalid("networkPeering.network", peer_url or "", "The URL is malformed.")
     peerings = doc.setdefault("peerings", [])
     if any(p["name"] == name for p in peerings):
         raise ApiError(409, f"There is already a peering '{name}' in network '{key}'.", reason="alreadyExists")
-    other = call.app.store.get(_NETWORKS.store, peer)
+    other = call.cloud.store.get(_NETWORKS.store, peer)
     back = [p for p in (other or {}).get("peerings", ()) if p["network"] == link(key)]
     defaults = {
         "name": name,
@@ -155,8 +155,8 @@ def _remove_peering(call: Call) -> Operation:
     if not doc["peerings"]:
         del doc["peerings"]
     _store_network(call, key, doc)
-    peer = parse(call.app, gone[0]["network"], call.project_id) or ""
-    other = call.app.store.get(_NETWORKS.store, peer)
+    peer = parse(call.cloud, gone[0]["network"], call.project_id) or ""
+    other = call.cloud.store.get(_NETWORKS.store, peer)
     if other:
         for peering in other.get("peerings", ()):
             if peering["network"] == link(key):
@@ -179,7 +179,7 @@ def _peering_routes(call: Call) -> Doc:
     for peering in doc.get("peerings", ()):
         if name in (None, peering["name"]):
             source = link(key) if direction == "OUTGOING" else peering["network"]
-            for _, subnet in call.app.store.list("compute.subnetworks"):
+            for _, subnet in call.cloud.store.list("compute.subnetworks"):
                 if subnet["network"] == source:
                     items += [
                         {
@@ -201,9 +201,9 @@ def _to_custom(call: Call) -> Operation:
         raise ApiError(400, f"Network '{key}' is not an auto subnet mode network.", reason="invalid")
     doc["autoCreateSubnetworks"] = False
     _store_network(call, key, doc)
-    for path, subnet in call.app.store.list("compute.subnetworks", f"projects/{call.project_id}/"):
+    for path, subnet in call.cloud.store.list("compute.subnetworks", f"projects/{call.project_id}/"):
         if subnet["network"] == link(key):
-            call.app.store.put("compute.subnetworks", path, {k: v for k, v in subnet.items() if k != "_implied"})
+            call.cloud.store.put("compute.subnetworks", path, {k: v for k, v in subnet.items() if k != "_implied"})
     return operate(call, _NETWORKS, key, "switchToCustomMode", doc)
 
 
@@ -212,7 +212,7 @@ def _effective(call: Call) -> Doc:
     key, _ = existing(_NETWORKS, call)
     rules = [
         d
-        for _, d in call.app.store.list("compute.firewalls", f"projects/{call.project_id}/")
+        for _, d in call.cloud.store.list("compute.firewalls", f"projects/{call.project_id}/")
         if d["network"] == link(key)
     ]
     return {"firewalls": rules} if rules else {}
@@ -238,7 +238,7 @@ def _usable(call: Call) -> Doc:
         {k: doc[k] for k in ("network", "ipCidrRange", "purpose", "role", "stackType", "ipv6AccessType") if k in doc}
         | {"subnetwork": doc["selfLink"]}
         | _secondary(doc)
-        for _, doc in call.app.store.list("compute.subnetworks", f"projects/{call.project_id}/")
+        for _, doc in call.cloud.store.list("compute.subnetworks", f"projects/{call.project_id}/")
     ]
     return collection(call, "usableSubnetworksAggregated", f"projects/{call.project_id}/aggregated/subnetworks", items)
 
@@ -272,7 +272,7 @@ for _kind, _resource in ((kind, resource) for kind in _BACKENDS for resource in 
     @SERVICE.method(f"compute.{_resource}.listUsable", permission=f"compute.{_resource}.list")
     def _usable_backends(call: Call, kind: Kind = _kind) -> Doc:
         path = f"projects/{call.project_id}/{places.scope(call)}/{kind.collection}"
-        items = [show(call, kind, key, doc) for key, doc in call.app.store.list(kind.store, path + "/")]
+        items = [show(call, kind, key, doc) for key, doc in call.cloud.store.list(kind.store, path + "/")]
         return collection(call, f"usable{kind.singular[0].upper()}{kind.singular[1:]}", path, items)
 
 
@@ -327,7 +327,7 @@ for _resource in _NEGS.resources:
         kept = [e for e in doc.get("_endpoints", []) if e not in named]
         doc["_endpoints"] = kept + named if verb.startswith("attach") else kept
         doc["size"] = len(doc["_endpoints"])
-        call.app.store.put(_NEGS.store, key, doc)
+        call.cloud.store.put(_NEGS.store, key, doc)
         return operate(call, _NEGS, key, verb, doc)
 
 

@@ -20,7 +20,7 @@ class Draft:
     given: the body of the request.  scope: "global", "regions/r" or "zones/z".
     """
 
-    app: Cloud
+    cloud: Cloud
     call: Call
     kind: Kind
     key: str
@@ -43,7 +43,7 @@ class Draft:
 
     def target(self, field: str) -> Doc | None:
         """The resource that a top-level field refers to, for reading only."""
-        return find(self.app, key_of(self.doc[field])) if self.doc.get(field) else None
+        return find(self.cloud, key_of(self.doc[field])) if self.doc.get(field) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Kind:
     required, immutable: fields.  defaults: filled in where absent.
     setters: method -> (field of the resource, field of the request).
     labels: "insert" (taken at creation), "later" (by setLabels only) or "".
-    prepare(draft): checks and derived fields.  computed(app, key, doc): fields made when answering.
-    after(app, key, event): consequences, when the operation is done; event is insert, change or delete.
-    guard(app, key, doc): raises where a deletion is refused for more than references.
+    prepare(draft): checks and derived fields.  computed(cloud, key, doc): fields made when answering.
+    after(cloud, key, event): consequences, when the operation is done; event is insert, change or delete.
+    guard(cloud, key, doc): raises where a deletion is refused for more than references.
     types: method -> operationType where it is not the method's name, or function of the resource that gives it;
     long_types: "compute.<resource>.<method>".
     beta: fields that the beta API alone shows.  quota: metric that each one counts for.

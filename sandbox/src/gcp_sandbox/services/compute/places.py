@@ -113,8 +113,8 @@ def used(call: Call, metric: str, scope_: str) -> int:
     count = 0
     for kind in KINDS.values():
         if kind.quota == metric:
-            keys = [k for k, _ in call.app.store.list(kind.store, prefix)]
-            keys += [k for k, _ in call.app.store.list("compute.pending", prefix) if f"/{kind.collection}/" in k]
+            keys = [k for k, _ in call.cloud.store.list(kind.store, prefix)]
+            keys += [k for k, _ in call.cloud.store.list("compute.pending", prefix) if f"/{kind.collection}/" in k]
             count += sum(scope_ == "" or k.startswith(f"{prefix}{scope_}/") for k in keys)
     return count
 
@@ -122,7 +122,7 @@ def used(call: Call, metric: str, scope_: str) -> int:
 def limit(call: Call, metric: str, region: str = "") -> int | None:
     """A quota of the project; a document of kind compute.quotas may set it: {metric: limit}."""
     table = REGION_QUOTAS if region and metric in REGION_QUOTAS else GLOBAL_QUOTAS
-    own = call.app.store.peek("compute.quotas", call.project_id) or {}
+    own = call.cloud.store.peek("compute.quotas", call.project_id) or {}
     return own.get(metric, table.get(metric))
 
 

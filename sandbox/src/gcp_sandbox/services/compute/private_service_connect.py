@@ -18,7 +18,7 @@ def prepare_endpoint(draft: Draft) -> None:
     if not doc.get("IPAddress"):
         raise missing("resource.IPAddress")
     if "/" in doc["IPAddress"]:
-        doc["IPAddress"] = (find(draft.app, key_of(doc["IPAddress"])) or {"address": doc["IPAddress"]})["address"]
+        doc["IPAddress"] = (find(draft.cloud, key_of(doc["IPAddress"])) or {"address": doc["IPAddress"]})["address"]
     doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
     doc.setdefault("pscConnectionId", doc["id"])
     doc.setdefault("pscConnectionStatus", "ACCEPTED")

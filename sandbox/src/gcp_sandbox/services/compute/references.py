@@ -46,33 +46,33 @@ def references(kind: Kind, doc: Any) -> Iterator[str]:
                 yield from references(kind, value)
 
 
-def users(app: Cloud, key: str) -> list[str]:
+def users(cloud: Cloud, key: str) -> list[str]:
     """Keys of the resources that refer to one, those on their way included."""
     wanted = key.rsplit("/", 2)[1]
     out = []
     for kind in KINDS.values():
         if any(wanted in allowed for allowed in kind.refs.values()):
-            out += [k for k, doc in app.store.list(kind.store) if key in references(kind, doc)]
-    for k, doc in app.store.list(PENDING):
+            out += [k for k, doc in cloud.store.list(kind.store) if key in references(kind, doc)]
+    for k, doc in cloud.store.list(PENDING):
         if key in references(KINDS[kind_of(k)], doc):
             out.append(k)
     return out
 
 
-def part(app: Cloud, key: str) -> None:
+def part(cloud: Cloud, key: str) -> None:
     """Note what a resource refers to that is being removed, and forget older notes."""
     now = time.monotonic()
-    notes = {k: note for k, note in _parted.get(app, {}).items() if now - note[1] <= _LAG}
-    doc = find(app, key)
-    _parted[app] = notes | ({key: (list(references(KINDS[kind_of(key)], doc)), now)} if doc else {})
+    notes = {k: note for k, note in _parted.get(cloud, {}).items() if now - note[1] <= _LAG}
+    doc = find(cloud, key)
+    _parted[cloud] = notes | ({key: (list(references(KINDS[kind_of(key)], doc)), now)} if doc else {})
 
 
-def shown_users(app: Cloud, key: str) -> list[str]:
+def shown_users(cloud: Cloud, key: str) -> list[str]:
     """As users, for display: Google shows a user for a moment longer than it is there (recorded)."""
-    out = users(app, key)
+    out = users(cloud, key)
     now = time.monotonic()
     return out + [
-        k for k, (keys, when) in _parted.get(app, {}).items() if key in keys and now - when <= _LAG and k not in out
+        k for k, (keys, when) in _parted.get(cloud, {}).items() if key in keys and now - when <= _LAG and k not in out
     ]
 
 
@@ -99,7 +99,7 @@ def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
         return resolve(draft, value, where)
     if not value or value in _BUNDLES or _FOREIGN.fullmatch(value):
         return value
-    key = parse(draft.app, value, draft.project)
+    key = parse(draft.cloud, value, draft.project)
     if key is None:
         raise invalid(where, value, "The URL is malformed.")
     allowed = draft.kind.refs[field]
@@ -107,8 +107,8 @@ def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
         kinds = ", ".join(KINDS[f"compute.{c}"].singular for c in allowed if f"compute.{c}" in KINDS)
         raise invalid(where, value, f"Unexpected resource collection '{key.rsplit('/', 2)[1]}'. Expected {kinds}.")
     if kind_of(key) in KINDS:
-        doc = find(draft.app, key)
-        if doc is None and draft.app.store.peek(PENDING, key) is None:
+        doc = find(draft.cloud, key)
+        if doc is None and draft.cloud.store.peek(PENDING, key) is None:
             raise not_found(key)
         if doc is None or "_deleting" in doc and draft.old is None:
             raise not_ready(key)

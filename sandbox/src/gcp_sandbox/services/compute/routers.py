@@ -77,10 +77,10 @@ def _nat(draft: Draft, where: str, nat: Doc) -> None:
 
 def _subnet(draft: Draft, where: str, text: str) -> str:
     """The link of a subnet that a NAT names.  Raises ApiError."""
-    key = parse(draft.app, text, draft.project)
+    key = parse(draft.cloud, text, draft.project)
     if key is None or key.rsplit("/", 2)[1] != "subnetworks":
         raise invalid(where, text, "The URL is malformed.")
-    subnet = find(draft.app, key)
+    subnet = find(draft.cloud, key)
     if subnet is None:
         raise not_found(key)
     if subnet["network"] != draft.doc["network"] or subnet["region"] != draft.doc["region"]:
@@ -88,17 +88,17 @@ def _subnet(draft: Draft, where: str, text: str) -> str:
     return link(key)
 
 
-def users_of_subnet(app: Cloud, key: str) -> Iterator[str]:
+def users_of_subnet(cloud: Cloud, key: str) -> Iterator[str]:
     """Keys of the routers whose NAT names a subnet."""
-    for user, router in app.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
+    for user, router in cloud.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
         named = [part["name"] for nat in router.get("nats", ()) for field in _SUBNETS for part in nat.get(field, ())]
         if key in map(key_of, named):
             yield user
 
 
-def users_of_address(app: Cloud, key: str) -> Iterator[str]:
+def users_of_address(cloud: Cloud, key: str) -> Iterator[str]:
     """Keys of the routers whose NAT translates to an address."""
-    for user, router in app.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
+    for user, router in cloud.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
         if any(
             key in map(key_of, [*nat.get("natIps", ()), *nat.get("drainNatIps", ())]) for nat in router.get("nats", ())
         ):

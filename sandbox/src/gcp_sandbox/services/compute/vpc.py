@@ -37,7 +37,7 @@ _FORBIDDEN = [
 ]
 
 
-def new_resource(app: Cloud, key: str, singular: str, doc: Doc) -> None:
+def new_resource(cloud: Cloud, key: str, singular: str, doc: Doc) -> None:
     """Put a resource that the server itself makes."""
     number = str(secrets.randbelow(8 * 10**18) + 10**18)
     base = {
@@ -49,7 +49,7 @@ def new_resource(app: Cloud, key: str, singular: str, doc: Doc) -> None:
     }
     if "/regions/" in key:
         base["region"] = link(key.rsplit("/", 2)[0])
-    app.store.put(f"compute.{key.rsplit('/', 2)[1]}", key, base | doc)
+    cloud.store.put(f"compute.{key.rsplit('/', 2)[1]}", key, base | doc)
 
 
 # -- networks --------------------------------------------------------------
@@ -72,11 +72,11 @@ def prepare_network(draft: Draft) -> None:
         doc["networkProfile"] = link(f"projects/{draft.project}/global/networkProfiles/{profile.rsplit('/', 1)[1]}")
 
 
-def default_network(app: Cloud, project: str) -> None:
+def default_network(cloud: Cloud, project: str) -> None:
     """The network that a project starts with."""
     key = f"projects/{project}/global/networks/default"
     new_resource(
-        app,
+        cloud,
         key,
         "network",
         {
@@ -87,17 +87,17 @@ def default_network(app: Cloud, project: str) -> None:
             "networkFirewallPolicyEnforcementOrder": "AFTER_CLASSIC_FIREWALL",
         },
     )
-    doc = app.store.get("compute.networks", key) or {}
-    app.store.put("compute.networks", key, doc | {"selfLinkWithId": link(f"{key.rsplit('/', 1)[0]}/{doc['id']}")})
-    after_network(app, key, "insert")
+    doc = cloud.store.get("compute.networks", key) or {}
+    cloud.store.put("compute.networks", key, doc | {"selfLinkWithId": link(f"{key.rsplit('/', 1)[0]}/{doc['id']}")})
+    after_network(cloud, key, "insert")
 
 
-def after_network(app: Cloud, key: str, event: str) -> None:
+def after_network(cloud: Cloud, key: str, event: str) -> None:
     """The default route and, in auto mode, a subnet in each region come and go with the network."""
     project = key.split("/")[1]
     if event == "insert":
         new_resource(
-            app,
+            cloud,
             f"projects/{project}/global/routes/default-route-{secrets.token_hex(8)}",
             "route",
             {
@@ -109,27 +109,27 @@ def after_network(app: Cloud, key: str, event: str) -> None:
                 "_implied": True,
             },
         )
-        doc = find(app, key) or {}
+        doc = find(cloud, key) or {}
         if doc.get("autoCreateSubnetworks"):
             for region, octet in REGIONS.items():
                 if octet is not None:
-                    auto_subnet(app, key, region, f"10.{octet}.0.0/20")
+                    auto_subnet(cloud, key, region, f"10.{octet}.0.0/20")
     elif event == "delete":
         for kind in ("compute.subnetworks", "compute.routes"):
-            for other, doc in app.store.list(kind, f"projects/{project}/"):
+            for other, doc in cloud.store.list(kind, f"projects/{project}/"):
                 if doc["network"] == link(key):
-                    app.store.delete(kind, other)
-        app.store.delete("servicenetworking.connections", f"{key}/servicenetworking.googleapis.com")
+                    cloud.store.delete(kind, other)
+        cloud.store.delete("servicenetworking.connections", f"{key}/servicenetworking.googleapis.com")
 
 
-def auto_subnet(app: Cloud, network: str, region: str, cidr: str) -> None:
+def auto_subnet(cloud: Cloud, network: str, region: str, cidr: str) -> None:
     """The subnet that an auto mode network has in a region."""
     project, name = network.split("/")[1], network.rsplit("/", 1)[1]
     key = f"projects/{project}/regions/{region}/subnetworks/{name}"
     from gcp_sandbox.services.compute.engine import fingerprint
 
     new_resource(
-        app,
+        cloud,
         key,
         "subnetwork",
         {
@@ -146,17 +146,17 @@ def auto_subnet(app: Cloud, network: str, region: str, cidr: str) -> None:
             "_implied": True,
         },
     )
-    after_subnet(app, key, "insert")
+    after_subnet(cloud, key, "insert")
 
 
-def network_fields(app: Cloud, key: str, doc: Doc) -> Doc:
+def network_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
     """Subnetworks of a network, as links."""
-    subnets = app.store.list("compute.subnetworks", f"projects/{key.split('/')[1]}/")
+    subnets = cloud.store.list("compute.subnetworks", f"projects/{key.split('/')[1]}/")
     found = [subnet["selfLink"] for _, subnet in subnets if subnet["network"] == doc["selfLink"]]
     return {"subnetworks": found} if found else {}
 
 
-def guard_network(app: Cloud, key: str, doc: Doc) -> None:
+def guard_network(cloud: Cloud, key: str, doc: Doc) -> None:
     """A network with a peering is in use by that peering."""
     for peering in doc.get("peerings", ()):
         user = key_of(peering["network"])
@@ -192,16 +192,16 @@ def ipv4_ranges(subnet: Doc) -> list[str]:
     return primary + [secondary["ipCidrRange"] for secondary in subnet.get("secondaryIpRanges", ())]
 
 
-def ranges(app: Cloud, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
+def ranges(cloud: Cloud, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
     """Ranges taken in a network (a link), each with the words that Google names its owner by; not those of besides."""
-    pending = app.store.list(PENDING)
+    pending = cloud.store.list(PENDING)
     mine = f"{key_of(network).rsplit('/global/', 1)[0]}/"
-    for key, doc in [*app.store.list("compute.subnetworks", mine), *[p for p in pending if "/subnetworks/" in p[0]]]:
+    for key, doc in [*cloud.store.list("compute.subnetworks", mine), *[p for p in pending if "/subnetworks/" in p[0]]]:
         if doc["network"] == network and key != besides:
             owner = f"existing subnetwork '{doc['name']}' in region '{key.split('/')[3]}'"
             for text in ipv4_ranges(doc):
                 yield ipaddress.IPv4Network(text), owner
-    for key, doc in [*app.store.list("compute.addresses", mine), *[p for p in pending if "/addresses/" in p[0]]]:
+    for key, doc in [*cloud.store.list("compute.addresses", mine), *[p for p in pending if "/addresses/" in p[0]]]:
         if doc.get("network") == network and doc.get("prefixLength") and key != besides:
             net = ipaddress.IPv4Network(f"{doc['address']}/{doc['prefixLength']}", strict=False)
             yield net, f"existing allocated IP range '{doc['name']}'"
@@ -263,7 +263,7 @@ def _ipv4(draft: Draft) -> None:
         text = secondary.get("ipCidrRange", "")
         mine.append((f"{where}.ipCidrRange", text, parse_range(f"{where}.ipCidrRange", text)))
     for at, (field, text, net) in enumerate(mine):
-        for other, owner in ranges(draft.app, doc["network"], besides=draft.key):
+        for other, owner in ranges(draft.cloud, doc["network"], besides=draft.key):
             if net.overlaps(other):
                 raise invalid(field, text, f"Invalid IPCidrRange: {text} conflicts with {owner}.")
         for _, _, other in mine[:at]:
@@ -292,27 +292,27 @@ def _ipv6(draft: Draft) -> None:
     doc.setdefault("ipv6CidrRange", doc.get("externalIpv6Prefix") or doc["internalIpv6Prefix"])
 
 
-def subnet_fields(app: Cloud, key: str, doc: Doc) -> Doc:
+def subnet_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
     enabled = doc.get("logConfig", {}).get("enable")
     return {} if enabled is None else {"enableFlowLogs": enabled}
 
 
-def after_subnet(app: Cloud, key: str, event: str) -> None:
+def after_subnet(cloud: Cloud, key: str, event: str) -> None:
     """A route for each range of a subnet comes and goes with it."""
     project = key.split("/")[1]
-    doc = find(app, key) or {}
+    doc = find(cloud, key) or {}
     wanted = (
         [] if event == "delete" else [*ipv4_ranges(doc), *([doc["ipv6CidrRange"]] if "ipv6CidrRange" in doc else [])]
     )
-    for other, route in app.store.list("compute.routes", f"projects/{project}/"):
+    for other, route in cloud.store.list("compute.routes", f"projects/{project}/"):
         if route.get("_subnet") == key:
             if route["destRange"] in wanted:
                 wanted.remove(route["destRange"])
             else:
-                app.store.delete("compute.routes", other)
+                cloud.store.delete("compute.routes", other)
     for text in wanted:
         new_resource(
-            app,
+            cloud,
             f"projects/{project}/global/routes/default-route-r-{secrets.token_hex(8)}",
             "route",
             {
@@ -327,18 +327,18 @@ def after_subnet(app: Cloud, key: str, event: str) -> None:
         )
 
 
-def guard_subnet(app: Cloud, key: str, doc: Doc) -> None:
+def guard_subnet(cloud: Cloud, key: str, doc: Doc) -> None:
     """Direct VPC egress of Cloud Run keeps addresses in the subnet for as long as the service is there."""
     project, region, name = key.split("/")[1], key.split("/")[3], doc["name"]
     if doc.get("_implied"):
-        network = find(app, key_of(doc["network"])) or {}
+        network = find(cloud, key_of(doc["network"])) or {}
         if network.get("autoCreateSubnetworks"):
             text = f"Cannot delete auto subnetwork from an auto subnet mode network '{key_of(doc['network'])}'."
             raise ApiError(400, text, reason="invalid")
-    for user in routers.users_of_subnet(app, key):
+    for user in routers.users_of_subnet(cloud, key):
         raise in_use("subnetwork", key, user, "")
     for kind in ("run.services", "run.jobs"):
-        for path, resource in app.store.list(kind, f"projects/{project}/locations/{region}/"):
+        for path, resource in cloud.store.list(kind, f"projects/{project}/locations/{region}/"):
             template = resource.get("template", {})
             template = template.get("template", template)
             for interface in template.get("vpcAccess", {}).get("networkInterfaces", ()):
@@ -369,7 +369,7 @@ def prepare_route(draft: Draft) -> None:
         draft.doc["nextHopGateway"] = link(f"projects/{draft.project}/global/gateways/{gateway.rsplit('/', 1)[1]}")
 
 
-def guard_route(app: Cloud, key: str, doc: Doc) -> None:
+def guard_route(cloud: Cloud, key: str, doc: Doc) -> None:
     if doc.get("_subnet"):
         raise ApiError(400, f"The local route {doc['name']} cannot be deleted.", reason="invalid")
 
@@ -414,25 +414,25 @@ def prepare_firewall(draft: Draft) -> None:
                     )
 
 
-def firewall_fields(app: Cloud, key: str, doc: Doc) -> Doc:
+def firewall_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
     return {"enableLogging": doc["logConfig"].get("enable", False)}
 
 
 # -- addresses -------------------------------------------------------------
 
 
-def _taken(app: Cloud) -> set[str]:
+def _taken(cloud: Cloud) -> set[str]:
     documents = [
-        *app.store.list("compute.addresses"),
-        *app.store.list("compute.forwardingRules"),
-        *app.store.list(PENDING),
+        *cloud.store.list("compute.addresses"),
+        *cloud.store.list("compute.forwardingRules"),
+        *cloud.store.list(PENDING),
     ]
     return {doc.get("address") or doc.get("IPAddress") or "" for _, doc in documents}
 
 
-def external_address(app: Cloud, version: str = "IPV4") -> str:
+def external_address(cloud: Cloud, version: str = "IPV4") -> str:
     """An external address that nothing has yet."""
-    taken = _taken(app)
+    taken = _taken(cloud)
     if version == "IPV6":
         return next(a for i in range(1, 1 << 16) if (a := f"2001:db8:{i:x}::") not in taken)
     for net in _EXTERNAL:
@@ -442,9 +442,9 @@ def external_address(app: Cloud, version: str = "IPV4") -> str:
     raise ApiError(403, "Quota 'STATIC_ADDRESSES' exceeded.  Limit: 762.0 globally.", reason="quotaExceeded")
 
 
-def internal_address(app: Cloud, subnet: Doc) -> str:
+def internal_address(cloud: Cloud, subnet: Doc) -> str:
     """A free address of a subnet; the first two and the last two are not given out."""
-    taken = _taken(app)
+    taken = _taken(cloud)
     for address in itertools.islice(_ipv4_of(subnet).hosts(), 1, 1 << 16):
         if str(address) not in taken:
             return str(address)
@@ -459,7 +459,7 @@ def _ipv4_of(subnet: Doc) -> Net:
 
 def _free_range(draft: Draft, length: int) -> Net:
     """A free range of 10.0.0.0/8 for an allocation; Google's choice looks as arbitrary."""
-    used = [net for net, _ in ranges(draft.app, draft.doc["network"], besides=draft.key)]
+    used = [net for net, _ in ranges(draft.cloud, draft.doc["network"], besides=draft.key)]
     network = draft.target("network") or {}
     if network.get("autoCreateSubnetworks"):
         used.append(AUTO_RANGE)
@@ -517,7 +517,7 @@ def _external(draft: Draft, is_global: bool) -> None:
             raise invalid("subnetwork", doc["subnetwork"], "The subnetwork has no external IPv6 range.")
         doc.setdefault("ipv6EndpointType", "NETLB")
         doc["prefixLength"] = 96
-    doc["address"] = doc.get("address") or external_address(draft.app, doc.get("ipVersion", "IPV4"))
+    doc["address"] = doc.get("address") or external_address(draft.cloud, doc.get("ipVersion", "IPV4"))
 
 
 def _peering_range(draft: Draft) -> None:
@@ -536,7 +536,7 @@ def _peering_range(draft: Draft) -> None:
         net = ipaddress.IPv4Network(f"{doc['address']}/{length}", strict=False)
     except ValueError:
         raise invalid("address", doc["address"], "It is not an IPv4 address.") from None
-    for other, owner in ranges(draft.app, doc["network"], besides=draft.key):
+    for other, owner in ranges(draft.cloud, doc["network"], besides=draft.key):
         if net.overlaps(other):
             raise invalid("address", doc["address"], f"Invalid IPCidrRange: {net} conflicts with {owner}.")
 
@@ -551,7 +551,7 @@ def _regional_internal(draft: Draft) -> None:
         raise ApiError(404, f"The resource '{key_of(doc['subnetwork'])}' was not found", reason="notFound")
     net = _ipv4_of(subnet)
     if not doc.get("address"):
-        doc["address"] = internal_address(draft.app, subnet)
+        doc["address"] = internal_address(draft.cloud, subnet)
     elif ipaddress.ip_address(doc["address"]) not in net:
         raise invalid(
             "address",
@@ -560,18 +560,18 @@ def _regional_internal(draft: Draft) -> None:
         )
 
 
-def address_fields(app: Cloud, key: str, doc: Doc) -> Doc:
+def address_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
     """Status and users of an address: the forwarding rules that listen on it, the routers whose NAT it is."""
     scope = key.rsplit("/", 2)[0]
     users = [
         d["selfLink"]
-        for _, d in app.store.list("compute.forwardingRules", f"{scope}/")
+        for _, d in cloud.store.list("compute.forwardingRules", f"{scope}/")
         if d.get("IPAddress") == doc["address"]
     ]
-    users += map(link, routers.users_of_address(app, key))
+    users += map(link, routers.users_of_address(cloud, key))
     return {"status": "IN_USE", "users": users} if users else {"status": "RESERVED"}
 
 
-def guard_address(app: Cloud, key: str, doc: Doc) -> None:
-    for user in address_fields(app, key, doc).get("users", ()):
+def guard_address(cloud: Cloud, key: str, doc: Doc) -> None:
+    for user in address_fields(cloud, key, doc).get("users", ()):
         raise in_use("address", key, key_of(user), "")

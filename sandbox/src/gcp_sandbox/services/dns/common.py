@@ -102,11 +102,11 @@ def check_networks(call: Call, networks: list[Doc], permission: str) -> None:
     """
     for network in networks:
         found = re.search(r"projects/([^/]+)/global/networks/([^/]+)$", network.get("networkUrl", ""))
-        project = projects.find(call.app, found[1]) if found else None
+        project = projects.find(call.cloud, found[1]) if found else None
         allowed = False
         if found and project:
             key = f"projects/{project['projectId']}/global/networks/{found[2]}"
-            allowed = call.app.store.peek("compute.networks", key) is not None and call.app.iam.allows(
+            allowed = call.cloud.store.peek("compute.networks", key) is not None and call.cloud.iam.allows(
                 call.principal, permission, project_resource(project["projectId"])
             )
         if not allowed:
@@ -122,7 +122,7 @@ def zone_of(call: Call, name: str = "") -> Doc:
     """The zone a call names, by name or id (for reading).  Raises ApiError 404."""
     name = name or call.params["managedZone"]
     prefix = zone_key(call, "")
-    for key, doc in call.app.store.list(ZONES, prefix):
+    for key, doc in call.cloud.store.list(ZONES, prefix):
         if name in (key.removeprefix(prefix), doc["id"]):
             return doc
     raise missing("parameters.managedZone", name)

@@ -111,9 +111,9 @@ def _checked(zone: Doc, given: Doc, where: str) -> Doc:
 def _free(call: Call, zone: Doc, given: Doc, where: str) -> None:
     """Refuse a set that is there, or that cannot be beside those of its name.  Raises ApiError."""
     name, kind = given["name"], given["type"]
-    if call.app.store.peek(SETS, _key(call, zone, name, kind)) is not None:
+    if call.cloud.store.peek(SETS, _key(call, zone, name, kind)) is not None:
         raise common.exists(where, f"{name} ({kind})")
-    beside = [d["type"] for _, d in call.app.store.list(SETS, _key(call, zone, name, ""))]
+    beside = [d["type"] for _, d in call.cloud.store.list(SETS, _key(call, zone, name, ""))]
     if beside and "CNAME" in (kind, *beside):
         text = (
             f"The resource record set '{where}' is invalid because the DNS name '{name}' may have either one CNAME resource "
@@ -125,7 +125,7 @@ def _free(call: Call, zone: Doc, given: Doc, where: str) -> None:
 def _apex(call: Call, zone: Doc, where: str) -> None:
     """Refuse a zone that has lost its NS or SOA.  Raises ApiError 400."""
     for kind in ("SOA", "NS"):
-        if call.app.store.peek(SETS, _key(call, zone, zone["dnsName"], kind)) is None:
+        if call.cloud.store.peek(SETS, _key(call, zone, zone["dnsName"], kind)) is None:
             text = (
                 f"The resource record set '{where}' is invalid because a zone must contain exactly one resource record set "
                 f"of type '{kind}' at the apex."
@@ -136,7 +136,7 @@ def _apex(call: Call, zone: Doc, where: str) -> None:
 def put(call: Call, zone: Doc, given: Doc) -> Doc:
     """Write a set, which is checked."""
     doc = _filled(call, given)
-    return call.app.store.put(SETS, _key(call, zone, doc["name"], doc["type"]), doc)
+    return call.cloud.store.put(SETS, _key(call, zone, doc["name"], doc["type"]), doc)
 
 
 # -- record sets -----------------------------------------------------------
@@ -147,13 +147,13 @@ def list_(call: Call) -> Doc:
     wanted, kind = call.params.get("name"), call.params.get("type")
     if kind and not wanted:
         raise common.required("parameters.name")
-    found = [d for _, d in call.app.store.list(SETS, zone_key(call, zone_of(call)["name"]) + "/rrsets/")]
+    found = [d for _, d in call.cloud.store.list(SETS, zone_key(call, zone_of(call)["name"]) + "/rrsets/")]
     chosen = [d for d in found if (not wanted or d["name"] == wanted) and (not kind or d["type"] == kind)]
     return common.listed(call, "dns#resourceRecordSetsListResponse", "rrsets", chosen)
 
 
 def _set(call: Call) -> Doc:
-    found = call.app.store.peek(SETS, _key(call, zone_of(call), call.params["name"], call.params["type"]))
+    found = call.cloud.store.peek(SETS, _key(call, zone_of(call), call.params["name"], call.params["type"]))
     if found is None:
         raise missing("parameters.name", f"{call.params['name']} ({call.params['type']})")
     return found
@@ -179,8 +179,8 @@ async def patch(call: Call) -> Doc:
     either = {"rrdatas", "routingPolicy"}
     known = {k: v for k, v in old.items() if k not in either} if either & call.body.keys() else old
     given = _checked(zone, await common.patched(call, known), "entity.rrset")
-    with call.app.store.atomic():
-        call.app.store.delete(SETS, _key(call, zone, old["name"], old["type"]))
+    with call.cloud.store.atomic():
+        call.cloud.store.delete(SETS, _key(call, zone, old["name"], old["type"]))
         _free(call, zone, given, "entity.rrset")
         return put(call, zone, given)
 
@@ -188,8 +188,8 @@ async def patch(call: Call) -> Doc:
 @SERVICE.method("dns.resourceRecordSets.delete", permission="dns.resourceRecordSets.delete")
 def delete(call: Call) -> Doc:
     zone, old = zone_of(call), _set(call)
-    with call.app.store.atomic():
-        call.app.store.delete(SETS, _key(call, zone, old["name"], old["type"]))
+    with call.cloud.store.atomic():
+        call.cloud.store.delete(SETS, _key(call, zone, old["name"], old["type"]))
         _apex(call, zone, "entity.rrset")
     return {}
 
@@ -200,7 +200,7 @@ def delete(call: Call) -> Doc:
 def note(call: Call, zone: Doc, additions: list[Doc], deletions: list[Doc]) -> Doc:
     """Record a change; the first one, 0, is the making of the zone."""
     prefix = zone_key(call, zone["name"]) + "/changes/"
-    ident = str(len(call.app.store.list(CHANGES, prefix)))
+    ident = str(len(call.cloud.store.list(CHANGES, prefix)))
     doc = {
         "kind": "dns#change",
         "additions": additions,
@@ -209,12 +209,12 @@ def note(call: Call, zone: Doc, additions: list[Doc], deletions: list[Doc]) -> D
         "id": ident,
         "status": "done",
     }
-    return call.app.store.put(CHANGES, prefix + ident, doc)
+    return call.cloud.store.put(CHANGES, prefix + ident, doc)
 
 
 @SERVICE.method("dns.changes.create", permission="dns.changes.create")
 def create_change(call: Call) -> Doc:
-    zone, store = zone_of(call), call.app.store
+    zone, store = zone_of(call), call.cloud.store
     additions, deletions = call.body.get("additions", []), call.body.get("deletions", [])
     if not additions and not deletions:
         raise common.required("entity.change")
@@ -242,7 +242,7 @@ def create_change(call: Call) -> Doc:
 
 @SERVICE.method("dns.changes.get", permission="dns.changes.get")
 def get_change(call: Call) -> Doc:
-    doc = call.app.store.peek(CHANGES, f"{zone_key(call, zone_of(call)['name'])}/changes/{call.params['changeId']}")
+    doc = call.cloud.store.peek(CHANGES, f"{zone_key(call, zone_of(call)['name'])}/changes/{call.params['changeId']}")
     if doc is None:
         raise missing("parameters.changeId", call.params["changeId"])
     return doc
@@ -250,6 +250,6 @@ def get_change(call: Call) -> Doc:
 
 @SERVICE.method("dns.changes.list", permission="dns.changes.list")
 def list_changes(call: Call) -> Doc:
-    found = [d for _, d in call.app.store.list(CHANGES, zone_key(call, zone_of(call)["name"]) + "/changes/")]
+    found = [d for _, d in call.cloud.store.list(CHANGES, zone_key(call, zone_of(call)["name"]) + "/changes/")]
     ordered = sorted(found, key=lambda d: int(d["id"]), reverse=call.params.get("sortOrder") != "ascending")
     return common.listed(call, "dns#changesListResponse", "changes", ordered)

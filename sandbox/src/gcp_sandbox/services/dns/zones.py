@@ -96,18 +96,18 @@ def create(call: Call) -> Doc:
         raise invalid("entity.managedZone.name", body["name"])
     if not re.fullmatch(r"([a-zA-Z0-9_-]+\.)+|\.", body["dnsName"]):
         raise invalid("entity.managedZone.dnsName", body["dnsName"])
-    if call.app.store.peek(ZONES, zone_key(call, body["name"])) is not None:
+    if call.cloud.store.peek(ZONES, zone_key(call, body["name"])) is not None:
         raise common.exists("entity.managedZone", body["name"])
     body.setdefault("visibility", "public")
     # Zones of one name get different name servers.
-    letter = "abcde"[sum(d["dnsName"] == body["dnsName"] for _, d in call.app.store.list(ZONES)) % 5]
+    letter = "abcde"[sum(d["dnsName"] == body["dnsName"] for _, d in call.cloud.store.list(ZONES)) % 5]
     servers = [f"ns-cloud-{letter}{n}.googledomains.com." for n in range(1, 5)]
     if body["visibility"] == "private":
         servers = ["ns-gcp-private.googledomains.com."]
     filled = _filled(call, body | {"id": common.number(), "creationTime": now(digits=3), "nameServers": servers})
     soa = f"{servers[0]} cloud-dns-hostmaster.google.com. 1 21600 3600 259200 300"
-    with call.app.store.atomic():
-        doc = call.app.store.put(ZONES, zone_key(call, body["name"]), filled)
+    with call.cloud.store.atomic():
+        doc = call.cloud.store.put(ZONES, zone_key(call, body["name"]), filled)
         first = [
             records.put(call, doc, {"name": doc["dnsName"], "type": kind, "ttl": 21600, "rrdatas": data})
             for kind, data in (("NS", servers), ("SOA", [soa]))
@@ -124,7 +124,7 @@ def get(call: Call) -> Doc:
 @SERVICE.method("dns.managedZones.list", permission="dns.managedZones.list")
 def list_(call: Call) -> Doc:
     wanted = call.params.get("dnsName")
-    found = [d for _, d in call.app.store.list(ZONES, zone_key(call, "")) if not wanted or d["dnsName"] == wanted]
+    found = [d for _, d in call.cloud.store.list(ZONES, zone_key(call, "")) if not wanted or d["dnsName"] == wanted]
     return common.listed(call, "dns#managedZonesListResponse", "managedZones", found)
 
 
@@ -134,7 +134,7 @@ def _change(call: Call, new: Doc) -> Doc:
         if new.get(field, old[field]) != old[field]:
             raise ApiError(400, f"The 'entity.managedZone.{field}' parameter cannot be changed.", reason="invalid")
     kept = {k: old[k] for k in ("id", "creationTime", "nameServers", "name", "dnsName", "visibility")}
-    doc = call.app.store.put(ZONES, zone_key(call, old["name"]), _filled(call, new | kept))
+    doc = call.cloud.store.put(ZONES, zone_key(call, old["name"]), _filled(call, new | kept))
     op = {
         "kind": "dns#operation",
         "id": secrets.token_hex(16),
@@ -144,7 +144,7 @@ def _change(call: Call, new: Doc) -> Doc:
         "user": call.principal.email,
         "zoneContext": {"oldValue": old, "newValue": doc},
     }
-    return call.app.store.put(OPERATIONS, f"{zone_key(call, old['name'])}/operations/{op['id']}", op)
+    return call.cloud.store.put(OPERATIONS, f"{zone_key(call, old['name'])}/operations/{op['id']}", op)
 
 
 @SERVICE.method("dns.managedZones.patch", permission="dns.managedZones.update")
@@ -161,24 +161,24 @@ def update(call: Call) -> Doc:
 def delete(call: Call) -> Doc:
     zone = zone_of(call)
     key = zone_key(call, zone["name"])
-    sets = call.app.store.list(SETS, key + "/rrsets/")
+    sets = call.cloud.store.list(SETS, key + "/rrsets/")
     if any(not (d["name"] == zone["dnsName"] and d["type"] in ("NS", "SOA")) for _, d in sets):
         text = (
             f"The resource named '{zone['name']}' cannot be deleted because it contains one or more 'resource records'."
         )
         raise ApiError(400, text, reason="containerNotEmpty")
-    with call.app.store.atomic():
+    with call.cloud.store.atomic():
         for kind in (SETS, CHANGES, OPERATIONS):
-            for inner, _ in call.app.store.list(kind, key + "/"):
-                call.app.store.delete(kind, inner)
-        call.app.store.delete(ZONES, key)
-    call.app.iam.drop(f"//dns.googleapis.com/{key}")
+            for inner, _ in call.cloud.store.list(kind, key + "/"):
+                call.cloud.store.delete(kind, inner)
+        call.cloud.store.delete(ZONES, key)
+    call.cloud.iam.drop(f"//dns.googleapis.com/{key}")
     return {}
 
 
 @SERVICE.method("dns.managedZoneOperations.get", permission="dns.managedZoneOperations.get")
 def get_operation(call: Call) -> Doc:
-    doc = call.app.store.peek(
+    doc = call.cloud.store.peek(
         OPERATIONS, f"{zone_key(call, zone_of(call)['name'])}/operations/{call.params['operation']}"
     )
     if doc is None:
@@ -188,7 +188,7 @@ def get_operation(call: Call) -> Doc:
 
 @SERVICE.method("dns.managedZoneOperations.list", permission="dns.managedZoneOperations.list")
 def list_operations(call: Call) -> Doc:
-    found = [d for _, d in call.app.store.list(OPERATIONS, zone_key(call, zone_of(call)["name"]) + "/")]
+    found = [d for _, d in call.cloud.store.list(OPERATIONS, zone_key(call, zone_of(call)["name"]) + "/")]
     return common.listed(call, "dns#managedZoneOperationsListResponse", "operations", found)
 
 

@@ -30,7 +30,7 @@ def _project_of(call: Call) -> str | None:
     if not found:
         return None
     if found.group(1) == "-" and found.group(2):
-        doc = accounts.find(call.app, name)
+        doc = accounts.find(call.cloud, name)
         return doc["projectId"] if doc else None
     return found.group(1)
 
@@ -51,61 +51,61 @@ federation.register(SERVICE)
 # -- for others ----------------------------------------------------------------
 
 
-def service_account(app: Cloud, email: str) -> Doc | None:
+def service_account(cloud: Cloud, email: str) -> Doc | None:
     """The document (for reading) of a service account that exists and is enabled."""
-    doc = accounts.by_email(app, email)
+    doc = accounts.by_email(cloud, email)
     return None if doc is None or doc.get("disabled") else doc
 
 
-def key_file(app: Cloud, email: str) -> Doc:
+def key_file(cloud: Cloud, email: str) -> Doc:
     """Create a key of a service account; the content of its key file."""
-    doc = accounts.by_email(app, email)
+    doc = accounts.by_email(cloud, email)
     if doc is None:
         raise LookupError(f"no service account {email}")
-    return accounts.credentials_file(doc, accounts.create_key(app, doc))
+    return accounts.credentials_file(doc, accounts.create_key(cloud, doc))
 
 
-def sign_jwt(app: Cloud, email: str, claims: dict[str, Any]) -> str:
+def sign_jwt(cloud: Cloud, email: str, claims: dict[str, Any]) -> str:
     """A JWT signed by the key that Google holds for a service account.  Raises LookupError."""
-    doc = service_account(app, email)
+    doc = service_account(cloud, email)
     if doc is None:
         raise LookupError(f"no service account {email}")
-    return accounts.sign_jwt(app, doc, json.dumps(claims))[1]
+    return accounts.sign_jwt(cloud, doc, json.dumps(claims))[1]
 
 
-def setup(app: Cloud) -> None:
+def setup(cloud: Cloud) -> None:
     """Accounts that projects are born with."""
 
-    def compute_account(app: Cloud, project_id: str) -> None:
-        project = projects.find(app, project_id)
+    def compute_account(cloud: Cloud, project_id: str) -> None:
+        project = projects.find(cloud, project_id)
         assert project is not None
         email = f"{project['projectNumber']}-compute@developer.gserviceaccount.com"
-        if accounts.by_email(app, email) is None:
-            accounts.create(app, project, email, displayName="Compute Engine default service account")
+        if accounts.by_email(cloud, email) is None:
+            accounts.create(cloud, project, email, displayName="Compute Engine default service account")
         # The Google APIs Service Agent: https://cloud.google.com/iam/docs/service-agents#google-apis-service-agent
         agent = f"{project['projectNumber']}@cloudservices.gserviceaccount.com"
-        if not app.iam.known(agent):
-            accounts.agent(app, agent)
-            app.iam.grant(project_resource(project_id), "roles/editor", f"serviceAccount:{agent}")
+        if not cloud.iam.known(agent):
+            accounts.agent(cloud, agent)
+            cloud.iam.grant(project_resource(project_id), "roles/editor", f"serviceAccount:{agent}")
 
     def active(email: str) -> bool:
         if not email.endswith(".gserviceaccount.com"):
             return True
-        doc = accounts.by_email(app, email)
-        return app.iam.known(email) if doc is None else not doc.get("disabled")
+        doc = accounts.by_email(cloud, email)
+        return cloud.iam.known(email) if doc is None else not doc.get("disabled")
 
-    app.account_active = active
-    app.self_signed = lambda token, host: accounts.self_signed(app, token, host)
-    app.when_enabled("compute.googleapis.com", compute_account)
+    cloud.account_active = active
+    cloud.self_signed = lambda token, host: accounts.self_signed(cloud, token, host)
+    cloud.when_enabled("compute.googleapis.com", compute_account)
 
 
 @SERVICE.starts
-async def _deployer(app: Cloud) -> None:
+async def _deployer(cloud: Cloud) -> None:
     """The account that owns the first project."""
-    email = app.settings.deployer
-    project = projects.find(app, app.settings.project)
-    if project is not None and accounts.by_email(app, email) is None:
-        accounts.create(app, project, email, displayName="Deployer")
+    email = cloud.settings.deployer
+    project = projects.find(cloud, cloud.settings.project)
+    if project is not None and accounts.by_email(cloud, email) is None:
+        accounts.create(cloud, project, email, displayName="Deployer")
 
 
 # -- service accounts -----------------------------------------------------------
@@ -114,13 +114,13 @@ async def _deployer(app: Cloud) -> None:
 def full_name(call: Call) -> str:
     """Full resource name, for policies, of the account a call names."""
     name = call.params.get("name") or call.params["resource"]
-    doc = accounts.find(call.app, name)
+    doc = accounts.find(call.cloud, name)
     return "//iam.googleapis.com/" + (doc["name"] if doc else "/".join(name.split("/")[:4]))
 
 
 def _account(call: Call) -> Doc:
     name = call.params.get("name") or call.params["resource"]
-    doc = accounts.find(call.app, name)
+    doc = accounts.find(call.cloud, name)
     if doc is None:
         raise ApiError(404, "Unknown service account")
     return doc
@@ -147,17 +147,17 @@ def create(call: Call) -> Doc:
     fields = _checked(call.body.get("serviceAccount", {}))
     email = f"{ident}@{call.project_id}.iam.gserviceaccount.com"
     name = f"projects/{call.project_id}/serviceAccounts/{email}"
-    if len(call.app.store.list(accounts.ACCOUNTS, f"projects/{call.project_id}/")) >= _MOST:
+    if len(call.cloud.store.list(accounts.ACCOUNTS, f"projects/{call.project_id}/")) >= _MOST:
         details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "86401s"}]
         text = "Maximum number of service accounts on project reached."
         raise ApiError(429, text, status="RESOURCE_EXHAUSTED", details=details)
-    if accounts.by_email(call.app, email) is not None:
+    if accounts.by_email(call.cloud, email) is not None:
         text = f"Service account {ident} already exists within project projects/{call.project_id}."
         raise ApiError(
             409, text, details=[{"@type": "type.googleapis.com/google.rpc.ResourceInfo", "resourceName": name}]
         )
     return accounts.create(
-        call.app, project, email, displayName=fields.get("displayName"), description=fields.get("description")
+        call.cloud, project, email, displayName=fields.get("displayName"), description=fields.get("description")
     )
 
 
@@ -168,7 +168,7 @@ def get(call: Call) -> Doc:
 
 @SERVICE.method("iam.projects.serviceAccounts.list", permission="iam.serviceAccounts.list")
 def list_(call: Call) -> Doc:
-    found = [doc for _, doc in call.app.store.list(ACCOUNTS, f"projects/{call.project_id}/")]
+    found = [doc for _, doc in call.cloud.store.list(ACCOUNTS, f"projects/{call.project_id}/")]
     return page(call, "accounts", found, default=20, most=100)
 
 
@@ -181,7 +181,7 @@ def _change(call: Call, fields: Doc, mask: list[str]) -> Doc:
         doc.pop(field, None)
         if fields.get(field):
             doc[field] = fields[field]
-    call.app.store.put(ACCOUNTS, doc["name"], _checked(doc))
+    call.cloud.store.put(ACCOUNTS, doc["name"], _checked(doc))
     return doc
 
 
@@ -204,44 +204,44 @@ def update(call: Call) -> Doc:
 @SERVICE.method("iam.projects.serviceAccounts.delete", permission="iam.serviceAccounts.delete", resource=full_name)
 def delete(call: Call) -> None:
     doc = _account(call)
-    app, email = call.app, doc["email"]
-    with app.store.atomic():
-        app.store.delete(ACCOUNTS, doc["name"])
-        app.store.delete(EMAILS, email)
-        app.store.put(DELETED, doc["uniqueId"], {"account": doc, "time": now()})
-        app.iam.rename_member(f"serviceAccount:{email}", f"deleted:serviceAccount:{email}?uid={doc['uniqueId']}")
+    cloud, email = call.cloud, doc["email"]
+    with cloud.store.atomic():
+        cloud.store.delete(ACCOUNTS, doc["name"])
+        cloud.store.delete(EMAILS, email)
+        cloud.store.put(DELETED, doc["uniqueId"], {"account": doc, "time": now()})
+        cloud.iam.rename_member(f"serviceAccount:{email}", f"deleted:serviceAccount:{email}?uid={doc['uniqueId']}")
 
 
 @SERVICE.method("iam.projects.serviceAccounts.undelete")
 def undelete(call: Call) -> Doc:
-    app = call.app
+    cloud = call.cloud
     unique = call.params["name"].rpartition("/")[2]
-    gone = app.store.peek(DELETED, unique)
+    gone = cloud.store.peek(DELETED, unique)
     if gone is None or call.project and gone["account"]["projectId"] != call.project_id:
         raise call.denied("iam.serviceAccounts.undelete")
     doc = gone["account"]
-    call.project = projects.find(app, doc["projectId"])
+    call.project = projects.find(cloud, doc["projectId"])
     call.require("iam.serviceAccounts.undelete")
-    if accounts.by_email(app, doc["email"]) is not None:
+    if accounts.by_email(cloud, doc["email"]) is not None:
         raise ApiError(409, f"A service account with the e-mail {doc['email']} already exists.")
-    with app.store.atomic():
-        app.store.delete(DELETED, unique)
-        app.store.put(EMAILS, doc["email"], {"key": doc["name"], "uniqueId": unique})
-        app.store.put(ACCOUNTS, doc["name"], doc)
-        app.iam.rename_member(f"deleted:serviceAccount:{doc['email']}?uid={unique}", f"serviceAccount:{doc['email']}")
+    with cloud.store.atomic():
+        cloud.store.delete(DELETED, unique)
+        cloud.store.put(EMAILS, doc["email"], {"key": doc["name"], "uniqueId": unique})
+        cloud.store.put(ACCOUNTS, doc["name"], doc)
+        cloud.iam.rename_member(f"deleted:serviceAccount:{doc['email']}?uid={unique}", f"serviceAccount:{doc['email']}")
     return {"restoredAccount": doc}
 
 
 @SERVICE.method("iam.projects.serviceAccounts.disable", permission="iam.serviceAccounts.disable", resource=full_name)
 def disable(call: Call) -> None:
     doc = _account(call)
-    call.app.store.put(ACCOUNTS, doc["name"], doc | {"disabled": True})
+    call.cloud.store.put(ACCOUNTS, doc["name"], doc | {"disabled": True})
 
 
 @SERVICE.method("iam.projects.serviceAccounts.enable", permission="iam.serviceAccounts.enable", resource=full_name)
 def enable(call: Call) -> None:
     doc = _account(call)
-    call.app.store.put(ACCOUNTS, doc["name"], {k: v for k, v in doc.items() if k != "disabled"})
+    call.cloud.store.put(ACCOUNTS, doc["name"], {k: v for k, v in doc.items() if k != "disabled"})
 
 
 policies.serve(SERVICE, "iam.projects.serviceAccounts", full_name, "iam.serviceAccounts", exists=_account)
@@ -249,13 +249,13 @@ policies.serve(SERVICE, "iam.projects.serviceAccounts", full_name, "iam.serviceA
 
 @SERVICE.method("iam.projects.serviceAccounts.signBlob", permission="iam.serviceAccounts.signBlob", resource=full_name)
 def sign_blob(call: Call) -> Doc:
-    key, signature = accounts.sign_blob(call.app, _account(call), base64.b64decode(call.body.get("bytesToSign", "")))
+    key, signature = accounts.sign_blob(call.cloud, _account(call), base64.b64decode(call.body.get("bytesToSign", "")))
     return {"keyId": key, "signature": signature}
 
 
 @SERVICE.method("iam.projects.serviceAccounts.signJwt", permission="iam.serviceAccounts.signJwt", resource=full_name)
 def sign_jwt_method(call: Call) -> Doc:
-    key, signed = accounts.sign_jwt(call.app, _account(call), call.body.get("payload", ""))
+    key, signed = accounts.sign_jwt(call.cloud, _account(call), call.body.get("payload", ""))
     return {"keyId": key, "signedJwt": signed}
 
 
@@ -276,18 +276,18 @@ def _shown(key: Doc, *, public: str = "", private: str = "") -> Doc:
 
 def _key(call: Call) -> Doc:
     parts = call.params["name"].split("/")
-    account = accounts.find(call.app, "/".join(parts[:4]))
+    account = accounts.find(call.cloud, "/".join(parts[:4]))
     if account is None:
         raise ApiError(404, f"Service account {'/'.join(parts[:4])} does not exist.")
-    accounts.system_key(call.app, account)
-    key = call.app.store.peek(KEYS, f"{account['name']}/keys/{parts[5]}")
+    accounts.system_key(call.cloud, account)
+    key = call.cloud.store.peek(KEYS, f"{account['name']}/keys/{parts[5]}")
     if key is None:
         raise ApiError(404, f"Service account key {parts[5]} does not exist.")
     return key
 
 
 def _owner(call: Call) -> Doc:
-    doc = accounts.find(call.app, call.params["name"])
+    doc = accounts.find(call.cloud, call.params["name"])
     if doc is None:
         raise ApiError(404, f"Service account {call.params['name']} does not exist.")
     return doc
@@ -299,7 +299,7 @@ _KEYS = "iam.projects.serviceAccounts.keys."
 def _may_have_more(call: Call) -> Doc:
     """The account that a key is to be made for.  Raises ApiError 404, and 400 where it has as many as it may."""
     account = _owner(call)
-    if sum(k["keyType"] == "USER_MANAGED" for k in accounts.keys(call.app, account)) >= KEYS_MAX:
+    if sum(k["keyType"] == "USER_MANAGED" for k in accounts.keys(call.cloud, account)) >= KEYS_MAX:
         raise ApiError(400, "Precondition check failed.", reason="failedPrecondition", status="FAILED_PRECONDITION")
     return account
 
@@ -310,7 +310,7 @@ def create_key(call: Call) -> Doc:
     if call.body.get("privateKeyType") == "TYPE_PKCS12_FILE":
         raise ApiError(501, "gcp-sandbox makes no PKCS 12 key files; ask for TYPE_GOOGLE_CREDENTIALS_FILE.")
     bits = 1024 if call.body.get("keyAlgorithm") == "KEY_ALG_RSA_1024" else 2048
-    key = accounts.create_key(call.app, account, bits=bits)
+    key = accounts.create_key(call.cloud, account, bits=bits)
     return _shown(key, private=json.dumps(accounts.credentials_file(account, key), indent=2) + "\n")
 
 
@@ -318,7 +318,7 @@ def create_key(call: Call) -> Doc:
 def upload_key(call: Call) -> Doc:
     account = _may_have_more(call)
     try:
-        return _shown(accounts.upload_key(call.app, account, base64.b64decode(call.body.get("publicKeyData", ""))))
+        return _shown(accounts.upload_key(call.cloud, account, base64.b64decode(call.body.get("publicKeyData", ""))))
     except ValueError:
         raise ApiError(
             400, "The public key must be an RSA public key wrapped in an X.509 v3 certificate.", reason="badRequest"
@@ -333,9 +333,9 @@ def get_key(call: Call) -> Doc:
 @SERVICE.method(_KEYS + "list", permission="iam.serviceAccountKeys.list", resource=full_name)
 def list_keys(call: Call) -> Doc:
     account = _owner(call)
-    accounts.system_key(call.app, account)
+    accounts.system_key(call.cloud, account)
     kinds = call.params.get("keyTypes")
-    found = [_shown(k) for k in accounts.keys(call.app, account) if not kinds or k["keyType"] in kinds]
+    found = [_shown(k) for k in accounts.keys(call.cloud, account) if not kinds or k["keyType"] in kinds]
     return {"keys": found} if found else {}
 
 
@@ -344,17 +344,17 @@ def delete_key(call: Call) -> None:
     key = _key(call)
     if key["keyType"] == "SYSTEM_MANAGED":
         raise ApiError(400, "Precondition check failed.", reason="failedPrecondition", status="FAILED_PRECONDITION")
-    call.app.store.delete(KEYS, key["name"])
+    call.cloud.store.delete(KEYS, key["name"])
 
 
 @SERVICE.method(_KEYS + "disable", permission="iam.serviceAccountKeys.disable", resource=full_name)
 def disable_key(call: Call) -> None:
     reason = call.body.get("serviceAccountKeyDisableReason", "SERVICE_ACCOUNT_KEY_DISABLE_REASON_USER_INITIATED")
     key = _key(call)
-    call.app.store.put(KEYS, key["name"], key | {"disabled": True, "disableReason": reason})
+    call.cloud.store.put(KEYS, key["name"], key | {"disabled": True, "disableReason": reason})
 
 
 @SERVICE.method(_KEYS + "enable", permission="iam.serviceAccountKeys.enable", resource=full_name)
 def enable_key(call: Call) -> None:
     key = _key(call)
-    call.app.store.put(KEYS, key["name"], {k: v for k, v in key.items() if k not in ("disabled", "disableReason")})
+    call.cloud.store.put(KEYS, key["name"], {k: v for k, v in key.items() if k not in ("disabled", "disableReason")})

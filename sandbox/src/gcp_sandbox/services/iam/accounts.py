@@ -30,7 +30,7 @@ TOKEN_URI = "https://oauth2.googleapis.com/token"
 _FOR_EVER = "9999-12-31T23:59:59Z"
 
 
-def create(app: Cloud, project: Doc, email: str, **fields: Any) -> Doc:
+def create(cloud: Cloud, project: Doc, email: str, **fields: Any) -> Doc:
     """A new service account of a project (its record); fields: displayName, description."""
     unique = f"1{secrets.randbelow(10**20):020d}"
     doc: Doc = {
@@ -42,41 +42,41 @@ def create(app: Cloud, project: Doc, email: str, **fields: Any) -> Doc:
         "oauth2ClientId": unique,
     }
     doc |= {k: v for k, v in fields.items() if v}
-    app.store.put(EMAILS, email, {"key": doc["name"], "uniqueId": unique})
-    return app.store.put(ACCOUNTS, doc["name"], doc)
+    cloud.store.put(EMAILS, email, {"key": doc["name"], "uniqueId": unique})
+    return cloud.store.put(ACCOUNTS, doc["name"], doc)
 
 
-def agent(app: Cloud, email: str) -> str:
+def agent(cloud: Cloud, email: str) -> str:
     """Record a service agent (an account of Google's own, in no project); returns its unique id."""
-    known = app.store.peek(EMAILS, email)
+    known = cloud.store.peek(EMAILS, email)
     if known is None:
-        known = app.store.put(EMAILS, email, {"key": "", "uniqueId": f"1{secrets.randbelow(10**20):020d}"})
+        known = cloud.store.put(EMAILS, email, {"key": "", "uniqueId": f"1{secrets.randbelow(10**20):020d}"})
     return known["uniqueId"]
 
 
-def by_email(app: Cloud, email: str) -> Doc | None:
+def by_email(cloud: Cloud, email: str) -> Doc | None:
     """The document (for reading) of a service account, enabled or not."""
-    known = app.store.peek(EMAILS, email)
-    return app.store.peek(ACCOUNTS, known["key"]) if known else None
+    known = cloud.store.peek(EMAILS, email)
+    return cloud.store.peek(ACCOUNTS, known["key"]) if known else None
 
 
-def find(app: Cloud, name: str) -> Doc | None:
+def find(cloud: Cloud, name: str) -> Doc | None:
     """The document (for reading) of ``projects/P/serviceAccounts/E`` where P may be - and E an e-mail or unique id."""
     _, project, _, account = name.split("/")[:4]
     if account.isdigit():
-        doc = next((d for _, d in app.store.list(ACCOUNTS) if d["uniqueId"] == account), None)
+        doc = next((d for _, d in cloud.store.list(ACCOUNTS) if d["uniqueId"] == account), None)
     else:
-        doc = by_email(app, account)
+        doc = by_email(cloud, account)
     if doc is None or project == "-":
         return doc
-    record = projects.find(app, project)
+    record = projects.find(cloud, project)
     return doc if record and record["projectId"] == doc["projectId"] else None
 
 
 # -- keys --------------------------------------------------------------------
 
 
-def create_key(app: Cloud, account: Doc, *, system: bool = False, bits: int = 2048) -> Doc:
+def create_key(cloud: Cloud, account: Doc, *, system: bool = False, bits: int = 2048) -> Doc:
     """A new key of an account; the document has the private key (PEM) under ``_pem``."""
     days = 16 if system else 0
     when = datetime.now(UTC)
@@ -90,10 +90,10 @@ def create_key(app: Cloud, account: Doc, *, system: bool = False, bits: int = 20
     }
     pem = new_key() if bits == 2048 else _small_key(bits)
     doc["_pem"], doc["_cert"] = pem, _certificate(pem, account["email"])
-    return app.store.put(KEYS, doc["name"], doc)
+    return cloud.store.put(KEYS, doc["name"], doc)
 
 
-def upload_key(app: Cloud, account: Doc, certificate: bytes) -> Doc:
+def upload_key(cloud: Cloud, account: Doc, certificate: bytes) -> Doc:
     """A key whose private part its owner keeps, by its certificate (PEM).  Raises ValueError where it is not one of RSA."""
     found = x509.load_pem_x509_certificate(certificate)
     public = found.public_key()
@@ -109,7 +109,7 @@ def upload_key(app: Cloud, account: Doc, certificate: bytes) -> Doc:
         "keyType": "USER_MANAGED",
         "_cert": found.public_bytes(serialization.Encoding.PEM).decode(),
     }
-    return app.store.put(KEYS, doc["name"], doc)
+    return cloud.store.put(KEYS, doc["name"], doc)
 
 
 def _small_key(bits: int) -> str:
@@ -137,16 +137,16 @@ def _certificate(pem: str, email: str) -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def keys(app: Cloud, account: Doc) -> list[Doc]:
+def keys(cloud: Cloud, account: Doc) -> list[Doc]:
     """The keys of an account (for reading), oldest first."""
-    return sorted((d for _, d in app.store.list(KEYS, account["name"] + "/keys/")), key=lambda d: d["validAfterTime"])
+    return sorted((d for _, d in cloud.store.list(KEYS, account["name"] + "/keys/")), key=lambda d: d["validAfterTime"])
 
 
-def system_key(app: Cloud, account: Doc) -> Doc:
+def system_key(cloud: Cloud, account: Doc) -> Doc:
     """The key that Google holds for an account, made when first needed, and again when that has ended."""
-    mine = (k for k in keys(app, account) if k["keyType"] == "SYSTEM_MANAGED")
+    mine = (k for k in keys(cloud, account) if k["keyType"] == "SYSTEM_MANAGED")
     found = next((k for k in mine if k["validBeforeTime"] > now()), None)
-    return found or create_key(app, account, system=True)
+    return found or create_key(cloud, account, system=True)
 
 
 def key_id(key: Doc) -> str:
@@ -172,15 +172,17 @@ def credentials_file(account: Doc, key: Doc) -> Doc:
     }
 
 
-def certificates(app: Cloud, account: Doc) -> dict[str, str]:
+def certificates(cloud: Cloud, account: Doc) -> dict[str, str]:
     """key id -> certificate (PEM) of an account's usable keys."""
-    return {key_id(k): k["_cert"] for k in keys(app, account) if not k.get("disabled") and k["validBeforeTime"] > now()}
+    return {
+        key_id(k): k["_cert"] for k in keys(cloud, account) if not k.get("disabled") and k["validBeforeTime"] > now()
+    }
 
 
-def jwks(app: Cloud, account: Doc) -> Doc:
+def jwks(cloud: Cloud, account: Doc) -> Doc:
     """The public keys of an account's usable keys as a JWK set."""
     out = []
-    for kid, pem in certificates(app, account).items():
+    for kid, pem in certificates(cloud, account).items():
         public = x509.load_pem_x509_certificate(pem.encode()).public_key()
         out.append(RSAAlgorithm.to_jwk(public, as_dict=True) | {"kid": kid, "alg": "RS256", "use": "sig"})  # type: ignore[arg-type]
     return {"keys": out}
@@ -193,16 +195,16 @@ def denied(call: Call, permission: str, shown: str) -> ApiError:
     return ApiError(403, text, details=details)
 
 
-def sign_jwt(app: Cloud, account: Doc, payload: str) -> tuple[str, str]:
+def sign_jwt(cloud: Cloud, account: Doc, payload: str) -> tuple[str, str]:
     """(key id, JWT) with the given claims (JSON text) signed by the account's system-managed key."""
-    key = system_key(app, account)
+    key = system_key(cloud, account)
     signed = jwt.encode(json.loads(payload), own_key(key["_pem"]), algorithm="RS256", headers={"kid": key_id(key)})
     return key_id(key), signed
 
 
-def sign_blob(app: Cloud, account: Doc, data: bytes) -> tuple[str, str]:
+def sign_blob(cloud: Cloud, account: Doc, data: bytes) -> tuple[str, str]:
     """(key id, base64 of the RSA-SHA256 signature) by the account's system-managed key."""
-    key = system_key(app, account)
+    key = system_key(cloud, account)
     return key_id(key), base64.b64encode(own_key(key["_pem"]).sign(data, padding.PKCS1v15(), hashes.SHA256())).decode()
 
 
@@ -214,7 +216,7 @@ def public_key(key: Doc) -> str:
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def self_signed(app: Cloud, token: str, host: str) -> str | None:
+def self_signed(cloud: Cloud, token: str, host: str) -> str | None:
     """E-mail of the account that signed a JWT for an API's host, as clients send instead of an access token, or None.
 
     https://developers.google.com/identity/protocols/oauth2/service-account#jwt-auth
@@ -222,8 +224,8 @@ def self_signed(app: Cloud, token: str, host: str) -> str | None:
     try:
         kid = jwt.get_unverified_header(token).get("kid")
         email = jwt.decode(token, options={"verify_signature": False}).get("iss")
-        account = by_email(app, email) if isinstance(email, str) else None
-        certificate = certificates(app, account).get(kid or "") if account else None
+        account = by_email(cloud, email) if isinstance(email, str) else None
+        certificate = certificates(cloud, account).get(kid or "") if account else None
         if certificate is None:
             return None
         public = x509.load_pem_x509_certificate(certificate.encode()).public_key()

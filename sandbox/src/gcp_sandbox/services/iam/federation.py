@@ -48,14 +48,14 @@ def _key(call: Call, param: str) -> str:
 
 
 def _existing(call: Call, kind: str) -> Doc:
-    doc = call.app.store.get(kind, _key(call, "name"))
+    doc = call.cloud.store.get(kind, _key(call, "name"))
     if doc is None:
         raise ApiError(404, "Requested entity was not found.")
     return doc
 
 
 def _done(call: Call, verb: str, doc: Doc, what: str) -> Operation:
-    return call.app.operations.finished(
+    return call.cloud.operations.finished(
         service="iam",
         dialect="longrunning",
         verb=verb,
@@ -89,10 +89,10 @@ def _checked(body: Doc) -> Doc:
     return body
 
 
-def enabled(app: Cloud, name: str) -> Doc | None:
+def enabled(cloud: Cloud, name: str) -> Doc | None:
     """The provider of a name, when it and its pool are there and enabled."""
-    provider = app.store.peek(PROVIDERS, name)
-    pool = app.store.peek(POOLS, name.partition("/providers/")[0])
+    provider = cloud.store.peek(PROVIDERS, name)
+    pool = cloud.store.peek(POOLS, name.partition("/providers/")[0])
     return provider if provider and pool and not (provider.get("disabled") or pool.get("disabled")) else None
 
 
@@ -140,14 +140,14 @@ def _register(service: Service, kind: str, base: str, what: str, ident: str, per
         parent, short = _key(call, "parent"), call.params.get(ident, "")
         if not _ID.fullmatch(short):
             raise ApiError(400, f"Invalid {ident}: 4 to 32 lower-case letters, digits and dashes.", reason="badRequest")
-        if kind == PROVIDERS and call.app.store.peek(POOLS, parent) is None:
+        if kind == PROVIDERS and call.cloud.store.peek(POOLS, parent) is None:
             raise ApiError(404, "Requested entity was not found.")
         name = f"{parent}/{collection}/{short}"
-        if call.app.store.peek(kind, name) is not None:
+        if call.cloud.store.peek(kind, name) is not None:
             raise ApiError(409, "Requested entity already exists.")
         body = {key: value for key, value in call.body.items() if key not in ("name", "state", "expireTime")}
         doc = {"name": name, "state": "ACTIVE"} | (_checked(body) if kind == PROVIDERS else body)
-        return _done(call, "create", call.app.store.put(kind, name, doc), what)
+        return _done(call, "create", call.cloud.store.put(kind, name, doc), what)
 
     @service.method(f"{base}.get", permission=f"{permission}.get")
     def get(call: Call) -> Doc:
@@ -158,7 +158,7 @@ def _register(service: Service, kind: str, base: str, what: str, ident: str, per
         prefix = f"{_key(call, 'parent')}/{collection}/"
         field = "workloadIdentityPools" if kind == POOLS else "workloadIdentityPoolProviders"
         return page(
-            call, field, [doc for name, doc in call.app.store.list(kind, prefix) if "/" not in name[len(prefix) :]]
+            call, field, [doc for name, doc in call.cloud.store.list(kind, prefix) if "/" not in name[len(prefix) :]]
         )
 
     @service.method(f"{base}.patch", permission=f"{permission}.update")
@@ -170,17 +170,17 @@ def _register(service: Service, kind: str, base: str, what: str, ident: str, per
                 doc[field] = call.body[field]
         if kind == PROVIDERS:
             _checked(doc)
-        return _done(call, "update", call.app.store.put(kind, doc["name"], doc), what)
+        return _done(call, "update", call.cloud.store.put(kind, doc["name"], doc), what)
 
     @service.method(f"{base}.delete", permission=f"{permission}.delete")
     def delete(call: Call) -> Operation:
         doc = _existing(call, kind)
-        call.app.store.delete(kind, doc["name"])
+        call.cloud.store.delete(kind, doc["name"])
         return _done(call, "delete", doc | {"state": "DELETED"}, what)
 
     @service.method(f"{base}.operations.get", permission=f"{permission}.get")
     def get_operation(call: Call) -> Operation:
-        op = call.app.operations.get(call.params["name"].rsplit("/", 1)[-1])
+        op = call.cloud.operations.get(call.params["name"].rsplit("/", 1)[-1])
         if op is None or op["service"] != "iam":
             raise ApiError(404, "Requested entity was not found.")
         return op

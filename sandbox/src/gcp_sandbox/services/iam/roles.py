@@ -89,7 +89,7 @@ def testable(call: Call) -> Doc:
 
 def _require(call: Call, verb: str) -> None:
     if call.project is None:
-        if not call.app.iam.allows(call.principal, f"iam.roles.{verb}", ORGANIZATION):
+        if not call.cloud.iam.allows(call.principal, f"iam.roles.{verb}", ORGANIZATION):
             raise call.denied(f"iam.roles.{verb}")
         return
     call.require(f"iam.roles.{verb}")
@@ -101,7 +101,7 @@ def _key(call: Call, name: str) -> str:
 
 def _found(call: Call) -> Doc:
     name = _key(call, call.params["name"])
-    doc = call.app.store.get(ROLES_KIND, name)
+    doc = call.cloud.store.get(ROLES_KIND, name)
     if doc is None:
         raise ApiError(404, f"The role named {name} was not found.")
     return doc
@@ -133,7 +133,7 @@ def create(call: Call) -> Doc:
         text = f"The role_id {ident} must be 3 to 64 letters, digits, underscores and periods."
         raise ApiError(400, text, reason="badRequest")
     name = f"{_key(call, call.params['parent'])}/roles/{ident}"
-    known = call.app.store.peek(ROLES_KIND, name)
+    known = call.cloud.store.peek(ROLES_KIND, name)
     if known is not None:
         if known.get("deleted"):
             text = (
@@ -143,7 +143,7 @@ def create(call: Call) -> Doc:
             raise ApiError(400, text, status="FAILED_PRECONDITION", reason="failedPrecondition")
         raise ApiError(409, f"A role named {ident} in {_key(call, call.params['parent'])} already exists.")
     doc = {k: v for k, v in call.body.get("role", {}).items() if k in _FIELDS}
-    return call.app.store.put(ROLES_KIND, name, _checked({"name": name, "stage": "ALPHA"} | doc))
+    return call.cloud.store.put(ROLES_KIND, name, _checked({"name": name, "stage": "ALPHA"} | doc))
 
 
 def get(call: Call) -> Doc:
@@ -156,7 +156,9 @@ def list_custom(call: Call) -> Doc:
     prefix = _key(call, call.params["parent"]) + "/roles/"
     full = call.params.get("view") == "FULL"
     docs = [
-        d for _, d in call.app.store.list(ROLES_KIND, prefix) if call.params.get("showDeleted") or not d.get("deleted")
+        d
+        for _, d in call.cloud.store.list(ROLES_KIND, prefix)
+        if call.params.get("showDeleted") or not d.get("deleted")
     ]
     found = [{k: v for k, v in d.items() if full or k != "includedPermissions"} for d in docs]
     return page(call, "roles", found, default=300, most=1000)
@@ -174,14 +176,14 @@ def patch(call: Call) -> Doc:
         doc.pop(field, None)
         if field in call.body:
             doc[field] = call.body[field]
-    return call.app.store.put(ROLES_KIND, doc["name"], _checked(doc))
+    return call.cloud.store.put(ROLES_KIND, doc["name"], _checked(doc))
 
 
 def delete(call: Call) -> Doc:
     _require(call, "delete")
     doc = _found(call)
     _same_etag(doc, call.params.get("etag"))
-    return call.app.store.put(ROLES_KIND, doc["name"], _checked(doc | {"deleted": True}))
+    return call.cloud.store.put(ROLES_KIND, doc["name"], _checked(doc | {"deleted": True}))
 
 
 def undelete(call: Call) -> Doc:
@@ -192,4 +194,4 @@ def undelete(call: Call) -> Doc:
         raise ApiError(
             400, f"The role {doc['name']} is not deleted.", status="FAILED_PRECONDITION", reason="failedPrecondition"
         )
-    return call.app.store.put(ROLES_KIND, doc["name"], _checked(doc))
+    return call.cloud.store.put(ROLES_KIND, doc["name"], _checked(doc))

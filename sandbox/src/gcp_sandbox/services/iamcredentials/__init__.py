@@ -25,7 +25,7 @@ LIFETIME, DAYS_JWT = 3600, 12 * 3600
 
 
 def _project_of(call: Call) -> str | None:
-    doc = accounts.find(call.app, call.params["name"])
+    doc = accounts.find(call.cloud, call.params["name"])
     return doc["projectId"] if doc else None
 
 
@@ -34,8 +34,8 @@ SERVICE.project_of = _project_of
 _M = "iamcredentials.projects.serviceAccounts."
 
 
-def _may(app: Cloud, principal: Principal, permission: str, doc: Doc) -> bool:
-    return app.iam.allows(
+def _may(cloud: Cloud, principal: Principal, permission: str, doc: Doc) -> bool:
+    return cloud.iam.allows(
         principal, permission, project_resource(doc["projectId"]), "//iam.googleapis.com/" + doc["name"]
     )
 
@@ -45,24 +45,24 @@ def _account(call: Call, permission: str) -> Doc:
     caller = call.principal
     for name in call.body.get("delegates", ()):
         found = re.fullmatch(r"projects/-/serviceAccounts/[^/]+", name)
-        doc = accounts.find(call.app, name) if found else None
+        doc = accounts.find(call.cloud, name) if found else None
         if not found:
             raise ApiError(400, f"Invalid form of delegate: {name}. It must be projects/-/serviceAccounts/ACCOUNT.")
         if (
             doc is None
             or doc.get("disabled")
-            or not _may(call.app, caller, "iam.serviceAccounts.implicitDelegation", doc)
+            or not _may(call.cloud, caller, "iam.serviceAccounts.implicitDelegation", doc)
         ):
             raise call.denied("iam.serviceAccounts.implicitDelegation", name)
         caller = Principal(doc["email"])
-    target = accounts.find(call.app, call.params["name"])
+    target = accounts.find(call.cloud, call.params["name"])
     if target is None:
         if call.params["name"].startswith("projects/-/"):
             raise ApiError(404, "Not found; Gaia id not found for email " + call.params["name"].rpartition("/")[2])
         raise call.denied(permission, call.params["name"])
-    if not _may(call.app, caller, permission, target):
+    if not _may(call.cloud, caller, permission, target):
         raise call.denied(permission, call.params["name"])
-    if service_account(call.app, target["email"]) is None:
+    if service_account(call.cloud, target["email"]) is None:
         raise ApiError(400, "Service account is disabled.", status="FAILED_PRECONDITION")
     return target
 
@@ -83,7 +83,7 @@ def access_token(call: Call) -> Doc:
         raise ApiError(400, "The scope must be provided.")
     seconds = _lifetime(call.body.get("lifetime", ""))
     expires = datetime.now(UTC) + timedelta(seconds=seconds)
-    token = call.app.tokens.access_token(account["email"], " ".join(scopes), seconds)
+    token = call.cloud.tokens.access_token(account["email"], " ".join(scopes), seconds)
     return {"accessToken": token, "expireTime": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
@@ -93,7 +93,7 @@ def id_token(call: Call) -> Doc:
     if not call.body.get("audience"):
         raise ApiError(400, "The audience must be provided.")
     mail = call.body.get("includeEmail", False)
-    return {"token": call.app.tokens.id_token(account["email"], call.body["audience"], include_email=mail)}
+    return {"token": call.cloud.tokens.id_token(account["email"], call.body["audience"], include_email=mail)}
 
 
 @SERVICE.method(_M + "signJwt")
@@ -107,7 +107,7 @@ def sign_jwt(call: Call) -> Doc:
         raise ApiError(400, "The payload must be a JSON object that is a JWT claims set.")
     if "exp" in claims and (not isinstance(claims["exp"], int) or claims["exp"] > time.time() + DAYS_JWT):
         raise ApiError(400, "The expiration time of the JWT must be an integer within 12 hours from now.")
-    key, signed = accounts.sign_jwt(call.app, account, json.dumps(claims))
+    key, signed = accounts.sign_jwt(call.cloud, account, json.dumps(claims))
     return {"keyId": key, "signedJwt": signed}
 
 
@@ -118,5 +118,5 @@ def sign_blob(call: Call) -> Doc:
         data = base64.b64decode(call.body.get("payload", ""), validate=True)
     except binascii.Error:
         raise ApiError(400, "Invalid value at 'payload' (TYPE_BYTES), Base64 decoding failed.") from None
-    key, signature = accounts.sign_blob(call.app, account, data)
+    key, signature = accounts.sign_blob(call.cloud, account, data)
     return {"keyId": key, "signedBlob": signature}

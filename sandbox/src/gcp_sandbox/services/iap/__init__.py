@@ -33,7 +33,7 @@ def _backend(call: Call, kind: str, service: str) -> Doc | None:
     region = kind.removeprefix("compute").removeprefix("-")
     prefix = f"projects/{call.project_id}/" + (f"regions/{region}/" if region else "global/") + "backendServices/"
     for collection in ("compute.backendServices", "compute.regionBackendServices"):
-        for key, doc in call.app.store.list(collection, prefix):
+        for key, doc in call.cloud.store.list(collection, prefix):
             if service in (key.removeprefix(prefix), doc.get("id")):
                 return doc
     return None
@@ -55,7 +55,7 @@ def _resource(call: Call) -> str:
         name = re.sub(r"/services/[^/]+", f"/services/{backend['name']}", name)
     elif kind and service and kind.startswith("cloud_run-"):
         place = f"projects/{call.project_id}/locations/{kind.removeprefix('cloud_run-')}/services/{service}"
-        if call.app.store.peek("run.services", place) is None:
+        if call.cloud.store.peek("run.services", place) is None:
             raise ApiError(404, _NOT_FOUND)
     return name
 
@@ -84,15 +84,15 @@ def _require(call: Call, verb: str) -> None:
     if kind == "projects":
         call.require(f"iap.{_level(call)}.{verb}", "//iap.googleapis.com/" + name)
         return
-    ours = kind == "folders" or ident == projects.organization(call.app)
-    if not ours or not call.app.iam.allows(call.principal, f"iap.{kind}.{verb}", ORGANIZATION):
+    ours = kind == "folders" or ident == projects.organization(call.cloud)
+    if not ours or not call.cloud.iam.allows(call.principal, f"iap.{kind}.{verb}", ORGANIZATION):
         raise call.denied(f"iap.{kind}.{verb}", name)
 
 
 @SERVICE.method("iap.getIamPolicy")
 def get_policy(call: Call) -> Doc:
     _require(call, "getIamPolicy")
-    return policies.shown(call, call.app.iam.policy(full_name(call)), policies.requested_version(call))
+    return policies.shown(call, call.cloud.iam.policy(full_name(call)), policies.requested_version(call))
 
 
 @SERVICE.method("iap.setIamPolicy")
@@ -113,7 +113,7 @@ def test_permissions(call: Call) -> Doc:
 def get_settings(call: Call) -> Doc:
     name = _resource(call)
     _require(call, "getSettings")
-    return {"name": name} | (call.app.store.peek(SETTINGS, name) or {})
+    return {"name": name} | (call.cloud.store.peek(SETTINGS, name) or {})
 
 
 @SERVICE.method("iap.updateIapSettings")
@@ -123,7 +123,7 @@ def update_settings(call: Call) -> Doc:
     body = {k: v for k, v in call.body.items() if k != "name"}
     paths = [p.strip() for p in call.params.get("updateMask", "").split(",") if p.strip()]
     if paths:
-        new = call.app.store.get(SETTINGS, name) or {}
+        new = call.cloud.store.get(SETTINGS, name) or {}
         for path in paths:
             parts = [re.sub(r"_(.)", lambda m: m.group(1).upper(), p) for p in path.split(".")]
             _copy(new, body, parts[1:] if parts[0] == "iapSettings" else parts, path)
@@ -131,7 +131,7 @@ def update_settings(call: Call) -> Doc:
         new = body
     _check_settings(new)
     new = _pruned(new)
-    call.app.store.put(SETTINGS, name, new)
+    call.cloud.store.put(SETTINGS, name, new)
     return {"name": name} | new
 
 
@@ -176,7 +176,7 @@ def validate_expression(call: Call) -> None:
 
 def _there(call: Call) -> None:
     """Google announced the shutdown of these methods for 2026-03-19; `up --iap-oauth-admin-api` brings them back."""
-    if not call.app.settings.iap_oauth_admin_api:
+    if not call.cloud.settings.iap_oauth_admin_api:
         raise ApiError(404, "Method not found.")
 
 
@@ -191,7 +191,7 @@ def create_brand(call: Call) -> Doc:
     name = f"projects/{call.project_number}/brands/{call.project_number}"
     if not call.body.get("applicationTitle") or "@" not in call.body.get("supportEmail", ""):
         raise ApiError(400, "Request contains an invalid argument.")
-    if call.app.store.peek(BRANDS, name) is not None:
+    if call.cloud.store.peek(BRANDS, name) is not None:
         raise ApiError(409, "Requested entity already exists")
     doc = {
         "name": name,
@@ -199,11 +199,11 @@ def create_brand(call: Call) -> Doc:
         "applicationTitle": call.body["applicationTitle"],
         "orgInternalOnly": True,
     }
-    return call.app.store.put(BRANDS, name, doc)
+    return call.cloud.store.put(BRANDS, name, doc)
 
 
 def _brand(call: Call, name: str) -> Doc:
-    doc = call.app.store.peek(BRANDS, _number(call, name))
+    doc = call.cloud.store.peek(BRANDS, _number(call, name))
     if doc is None:
         raise ApiError(404, _NOT_FOUND)
     return doc
@@ -220,7 +220,7 @@ def get_brand(call: Call) -> Doc:
 def list_brands(call: Call) -> Doc:
     _there(call)
     call.require("clientauthconfig.brands.list")
-    found = [doc for _, doc in call.app.store.list(BRANDS, f"projects/{call.project_number}/")]
+    found = [doc for _, doc in call.cloud.store.list(BRANDS, f"projects/{call.project_number}/")]
     return {"brands": found} if found else {}
 
 
@@ -236,7 +236,7 @@ def create_client(call: Call) -> Doc:
     doc = {"name": f"{brand['name']}/identityAwareProxyClients/{ident}", "secret": _secret()}
     if call.body.get("displayName"):
         doc["displayName"] = call.body["displayName"]
-    return call.app.store.put(CLIENTS, doc["name"], doc)
+    return call.cloud.store.put(CLIENTS, doc["name"], doc)
 
 
 def _secret() -> str:
@@ -244,7 +244,7 @@ def _secret() -> str:
 
 
 def _client(call: Call) -> Doc:
-    doc = call.app.store.peek(CLIENTS, _number(call, call.params["name"]))
+    doc = call.cloud.store.peek(CLIENTS, _number(call, call.params["name"]))
     if doc is None:
         raise ApiError(404, _NOT_FOUND)
     return doc
@@ -262,7 +262,7 @@ def list_clients(call: Call) -> Doc:
     _there(call)
     call.require("clientauthconfig.clients.listWithSecrets")
     brand = _brand(call, call.params["parent"])
-    found = [doc for _, doc in call.app.store.list(CLIENTS, brand["name"] + "/")]
+    found = [doc for _, doc in call.cloud.store.list(CLIENTS, brand["name"] + "/")]
     return page(call, "identityAwareProxyClients", found)
 
 
@@ -270,11 +270,11 @@ def list_clients(call: Call) -> Doc:
 def delete_client(call: Call) -> None:
     _there(call)
     call.require("clientauthconfig.clients.delete")
-    call.app.store.delete(CLIENTS, _client(call)["name"])
+    call.cloud.store.delete(CLIENTS, _client(call)["name"])
 
 
 @SERVICE.method(_C + "resetSecret")
 def reset_secret(call: Call) -> Doc:
     _there(call)
     call.require("clientauthconfig.clients.update")
-    return call.app.store.put(CLIENTS, _client(call)["name"], _client(call) | {"secret": _secret()})
+    return call.cloud.store.put(CLIENTS, _client(call)["name"], _client(call) | {"secret": _secret()})

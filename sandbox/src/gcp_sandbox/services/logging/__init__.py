@@ -51,13 +51,13 @@ def _asked(call: Call) -> list[str]:
 def _allowed(call: Call, kind: str, ident: str, permission: str) -> str | None:
     """The id of a project (or "" for another parent) if the caller may read its logs, else None."""
     if kind == "projects":
-        project = projects.find(call.app, ident)
-        if project is None or not call.app.iam.allows(
+        project = projects.find(call.cloud, ident)
+        if project is None or not call.cloud.iam.allows(
             call.principal, permission, project_resource(project["projectId"])
         ):
             return None
         return project["projectId"]
-    return "" if call.app.iam.allows(call.principal, permission, ORGANIZATION) else None
+    return "" if call.cloud.iam.allows(call.principal, permission, ORGANIZATION) else None
 
 
 def _projects(call: Call, names: list[str]) -> list[str]:
@@ -101,7 +101,7 @@ async def list_entries(call: Call) -> Doc:
     size = call.body.get("pageSize", 0)
     if size < 0:
         raise ApiError(400, "page_size must be non-negative.")
-    chosen = sources.chosen(call.app.folder / "logs", _projects(call, names), tree)
+    chosen = sources.chosen(call.cloud.folder / "logs", _projects(call, names), tree)
     request = hashlib.sha256(json.dumps([names, call.body.get("filter", ""), newest]).encode()).hexdigest()[:16]
     bound, past = _position(call.body.get("pageToken", ""), request)
     since, until = sources.earliest(tree), ""
@@ -162,6 +162,6 @@ def list_logs(call: Call) -> Doc:
     project = _allowed(call, kind, ident, "logging.logs.list")
     if project is None:
         raise call.denied("logging.logs.list", call.params["parent"])
-    ids = sorted(sources.logs(call.app.folder / "logs", project)) if project else []
+    ids = sorted(sources.logs(call.cloud.folder / "logs", project)) if project else []
     out = paging.page(call, "logNames", [{"name": f"projects/{project}/logs/{ident}"} for ident in ids], default=50)
     return out | ({"logNames": [each["name"] for each in out["logNames"]]} if "logNames" in out else {})

@@ -77,19 +77,19 @@ async def _form(request: web.BaseRequest) -> dict[str, str]:
 @SERVICE.raw("www.googleapis.com", "/oauth2/v4/token")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/token")
 @SERVICE.raw("accounts.google.com", "/o/oauth2/token")
-async def token(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def token(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Grants jwt-bearer and refresh_token."""
     if request.path.startswith("/tokeninfo"):
-        return await tokeninfo(app, request)
+        return await tokeninfo(cloud, request)
     if request.method != "POST":
         return web.Response(status=404)
     try:
         form = await _form(request)
         grant = form.get("grant_type", "")
         if grant == _BEARER:
-            return _json(_assertion(app, form))
+            return _json(_assertion(cloud, form))
         if grant == "refresh_token":
-            return _json(_refresh(app, form))
+            return _json(_refresh(cloud, form))
         if not grant:
             raise _Refused("invalid_request", "Required parameter is missing: grant_type")
         raise _Refused("unsupported_grant_type", f"Invalid grant_type: {grant}")
@@ -97,7 +97,7 @@ async def token(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
         return _json({"error": refused.error, "error_description": str(refused)}, refused.status)
 
 
-def _assertion(app: Cloud, form: dict[str, str]) -> dict[str, Any]:
+def _assertion(cloud: Cloud, form: dict[str, str]) -> dict[str, Any]:
     assertion = form.get("assertion", "")
     if not assertion:
         raise _Refused("invalid_request", "Missing parameter: assertion")
@@ -109,10 +109,10 @@ def _assertion(app: Cloud, form: dict[str, str]) -> dict[str, Any]:
     email = claims.get("iss")
     if not isinstance(email, str) or "@" not in email:
         raise _Refused("invalid_grant", "Invalid grant: account not found" if email else "Invalid JWT: iss is missing.")
-    account = accounts.by_email(app, email)
+    account = accounts.by_email(cloud, email)
     if account is None or account.get("disabled"):
         raise _Refused("invalid_grant", "Invalid grant: account not found")
-    mine = [k for k in accounts.keys(app, account) if k["validBeforeTime"] > now()]
+    mine = [k for k in accounts.keys(cloud, account) if k["validBeforeTime"] > now()]
     if header.get("kid"):
         mine = [k for k in mine if accounts.key_id(k) == header["kid"]]
     key = next((k for k in mine if _signed(assertion, k["_cert"])), None)
@@ -138,12 +138,12 @@ def _assertion(app: Cloud, form: dict[str, str]) -> dict[str, Any]:
             401,
         )
     if claims.get("target_audience"):
-        return {"id_token": app.tokens.id_token(email, claims["target_audience"])}
+        return {"id_token": cloud.tokens.id_token(email, claims["target_audience"])}
     scopes = str(claims.get("scope") or "").split()
     if not scopes or not all(_known_scope(s) for s in scopes):
         raise _Refused("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
     return {
-        "access_token": app.tokens.access_token(email, " ".join(scopes), LIFETIME),
+        "access_token": cloud.tokens.access_token(email, " ".join(scopes), LIFETIME),
         "expires_in": LIFETIME - 1,
         "token_type": "Bearer",
     }
@@ -169,34 +169,34 @@ def _known_scope(scope: str) -> bool:
     )
 
 
-def _refresh(app: Cloud, form: dict[str, str]) -> dict[str, Any]:
+def _refresh(cloud: Cloud, form: dict[str, str]) -> dict[str, Any]:
     for name in ("refresh_token", "client_id"):
         if not form.get(name):
             raise _Refused("invalid_request", f"Missing required parameter: {name}")
-    content = app.tokens.check_refresh(form["refresh_token"])
+    content = cloud.tokens.check_refresh(form["refresh_token"])
     if content is None:
         raise _Refused("invalid_grant", "Token has been expired or revoked.")
     scopes = content["s"]
     out = {
-        "access_token": app.tokens.access_token(content["e"], scopes, LIFETIME),
+        "access_token": cloud.tokens.access_token(content["e"], scopes, LIFETIME),
         "expires_in": LIFETIME - 1,
         "scope": scopes,
         "token_type": "Bearer",
     }
     if "openid" in scopes.split():
-        out["id_token"] = app.tokens.id_token(content["e"], form["client_id"])
+        out["id_token"] = cloud.tokens.id_token(content["e"], form["client_id"])
     return out
 
 
 @SERVICE.raw("oauth2.googleapis.com", "/revoke")
 @SERVICE.raw("accounts.google.com", "/o/oauth2/revoke")
-async def revoke(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def revoke(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Forget a refresh token, or an access token."""
     form = await _form(request)
     given = form.get("token", "")
-    if app.tokens.check(given) is None and app.tokens.check_refresh(given) is None:
+    if cloud.tokens.check(given) is None and cloud.tokens.check_refresh(given) is None:
         return _json({"error": "invalid_token", "error_description": "Token expired or revoked"}, 400)
-    app.store.put("oauth2.revoked", given, {"time": int(time.time())})
+    cloud.store.put("oauth2.revoked", given, {"time": int(time.time())})
     return _json({})
 
 
@@ -206,18 +206,18 @@ async def revoke(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/tokeninfo")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v1/tokeninfo")
 @SERVICE.raw("oauth2.googleapis.com", "/tokeninfo")
-async def tokeninfo(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def tokeninfo(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Whose an access token is, or the claims of an ID token."""
     form = await _form(request)
     if "id_token" in form:
-        claims = app.tokens.check_id_token(form["id_token"])
+        claims = cloud.tokens.check_id_token(form["id_token"])
         if claims is not None:
             shown = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in claims.items()}
-            return _json(shown | {"alg": "RS256", "kid": app.tokens.kid, "typ": "JWT"})
-    content = app.tokens.check(form.get("access_token", ""))
-    if content is None or not app.account_active(content["e"]):
+            return _json(shown | {"alg": "RS256", "kid": cloud.tokens.kid, "typ": "JWT"})
+    content = cloud.tokens.check(form.get("access_token", ""))
+    if content is None or not cloud.account_active(content["e"]):
         return _json({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
-    subject = app.tokens.subject(content["e"])
+    subject = cloud.tokens.subject(content["e"])
     out = {
         "azp": subject,
         "aud": subject,
@@ -238,8 +238,8 @@ def _tells_email(scopes: str) -> bool:
     )
 
 
-def _about(app: Cloud, email: str, scopes: str) -> dict[str, Any]:
-    out = {"sub": app.tokens.subject(email), "picture": "https://lh3.googleusercontent.com/a/default-user"}
+def _about(cloud: Cloud, email: str, scopes: str) -> dict[str, Any]:
+    out = {"sub": cloud.tokens.subject(email), "picture": "https://lh3.googleusercontent.com/a/default-user"}
     if _tells_email(scopes):
         out |= {"email": email, "email_verified": True}
         if not email.endswith(".gserviceaccount.com"):
@@ -249,18 +249,18 @@ def _about(app: Cloud, email: str, scopes: str) -> dict[str, Any]:
 
 @SERVICE.raw("openidconnect.googleapis.com", "/v1/userinfo")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/userinfo")
-async def userinfo(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def userinfo(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Who the bearer of an access token is."""
     header = request.headers.get("Authorization", "").partition(" ")[2] or request.rel_url.query.get("access_token", "")
-    content = app.tokens.check(header)
-    if content is None or not app.account_active(content["e"]):
+    content = cloud.tokens.check(header)
+    if content is None or not cloud.account_active(content["e"]):
         return _json({"error": "invalid_request", "error_description": "Invalid Credentials"}, 401)
-    return _json(_about(app, content["e"], content["s"]))
+    return _json(_about(cloud, content["e"], content["s"]))
 
 
 @SERVICE.method("oauth2.userinfo.get", "oauth2.userinfo.v2.me.get")
 def userinfo_v2(call: Call) -> dict[str, Any]:
-    about = _about(call.app, call.principal.email, call.principal.scopes)
+    about = _about(call.cloud, call.principal.email, call.principal.scopes)
     return {{"sub": "id", "email_verified": "verified_email"}.get(k, k): v for k, v in about.items()}
 
 
@@ -268,21 +268,21 @@ def userinfo_v2(call: Call) -> dict[str, Any]:
 
 
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/certs")
-async def jwks(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def jwks(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Google's keys as a JWK set."""
-    return _public(app.tokens.jwks())
+    return _public(cloud.tokens.jwks())
 
 
 @SERVICE.raw("www.googleapis.com", "/oauth2/v1/certs")
-async def certs(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def certs(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Google's keys as certificates by key id."""
-    return _public({app.tokens.kid: _certificate(app)})
+    return _public({cloud.tokens.kid: _certificate(cloud)})
 
 
-def _certificate(app: Cloud) -> str:
-    known = app.store.peek("sandbox", "google-certificate")
+def _certificate(cloud: Cloud) -> str:
+    known = cloud.store.peek("sandbox", "google-certificate")
     if known is None:
-        key = serialization.load_pem_private_key(app.tokens.private_key.encode(), None)
+        key = serialization.load_pem_private_key(cloud.tokens.private_key.encode(), None)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon.system.gserviceaccount.com")])
         when = datetime.datetime.now(datetime.UTC)
         built = (
@@ -296,7 +296,7 @@ def _certificate(app: Cloud) -> str:
             .sign(key, hashes.SHA256())  # type: ignore[arg-type]
         )
         pem = built.public_bytes(serialization.Encoding.PEM).decode()
-        known = app.store.put("sandbox", "google-certificate", {"pem": pem})
+        known = cloud.store.put("sandbox", "google-certificate", {"pem": pem})
     return known["pem"]
 
 
@@ -310,25 +310,25 @@ def _public(body: dict[str, Any]) -> web.Response:
 
 @SERVICE.raw("www.googleapis.com", "/service_accounts/v1/")
 @SERVICE.raw("www.googleapis.com", "/robot/v1/metadata/")
-async def account_keys(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def account_keys(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Public keys of a service account: …/x509/E, …/jwk/E, …/raw/E."""
     found = re.fullmatch(
         r"/(?:service_accounts/v1|robot/v1)/(?:metadata/)?(x509|jwk|raw)/([^/]+)",
         unquote(request.raw_path.split("?", 1)[0]),
     )
-    account = accounts.by_email(app, found.group(2)) if found else None
+    account = accounts.by_email(cloud, found.group(2)) if found else None
     if found is None or account is None:
         return _json({"error": {"code": 404, "message": "Requested entity was not found.", "status": "NOT_FOUND"}}, 404)
-    accounts.system_key(app, account)
+    accounts.system_key(cloud, account)
     if found.group(1) == "jwk":
-        return _public(accounts.jwks(app, account))
+        return _public(accounts.jwks(cloud, account))
     if found.group(1) == "raw":
-        return _public({accounts.key_id(k): accounts.public_key(k) for k in accounts.keys(app, account)})
-    return _public(accounts.certificates(app, account))
+        return _public({accounts.key_id(k): accounts.public_key(k) for k in accounts.keys(cloud, account)})
+    return _public(accounts.certificates(cloud, account))
 
 
 @SERVICE.raw("accounts.google.com", "/.well-known/openid-configuration")
-async def configuration(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def configuration(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Google's OpenID Connect discovery document."""
     return _public(
         {

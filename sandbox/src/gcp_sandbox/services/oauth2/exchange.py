@@ -33,7 +33,7 @@ class _Refused(Exception):
         self.error = error
 
 
-async def token(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def token(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Exchange a token, as RFC 8693 has it; the request is a form or JSON."""
     if request.method != "POST":
         return web.Response(status=404)
@@ -42,7 +42,7 @@ async def token(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
         form: dict[str, Any] = dict(parse_qsl(text))
         if request.content_type == "application/json":
             form = {re.sub(r"[A-Z]", lambda m: "_" + m.group().lower(), k): v for k, v in json.loads(text).items()}
-        return web.json_response(_exchange(app, form))
+        return web.json_response(_exchange(cloud, form))
     except (ValueError, AttributeError):
         refused = _Refused("invalid_request", "The request is malformed.")
     except _Refused as error:
@@ -50,7 +50,7 @@ async def token(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     return web.json_response({"error": refused.error, "error_description": str(refused)}, status=400)
 
 
-def _exchange(app: Cloud, form: dict[str, Any]) -> dict[str, Any]:
+def _exchange(cloud: Cloud, form: dict[str, Any]) -> dict[str, Any]:
     if form.get("grant_type") != _EXCHANGE:
         raise _Refused("unsupported_grant_type", "Invalid grant_type.")
     if form.get("requested_token_type") != f"{_TYPE}access_token":
@@ -60,7 +60,7 @@ def _exchange(app: Cloud, form: dict[str, Any]) -> dict[str, Any]:
     if not form.get("scope"):
         raise _Refused("invalid_scope", "The scope is missing.")
     found = _AUDIENCE.fullmatch(form.get("audience", ""))
-    provider = federation.enabled(app, found.group(1)) if found else None
+    provider = federation.enabled(cloud, found.group(1)) if found else None
     if provider is None:
         raise _Refused(
             "invalid_target",
@@ -75,9 +75,9 @@ def _exchange(app: Cloud, form: dict[str, Any]) -> dict[str, Any]:
         raise _Refused(
             "invalid_grant", f"The attribute mapping refers to the claim {error}, which the token lacks."
         ) from None
-    app.store.put(SETS, principal, {"sets": sets})
+    cloud.store.put(SETS, principal, {"sets": sets})
     return {
-        "access_token": app.tokens.access_token(principal, form["scope"], LIFETIME),
+        "access_token": cloud.tokens.access_token(principal, form["scope"], LIFETIME),
         "issued_token_type": f"{_TYPE}access_token",
         "token_type": "Bearer",
         "expires_in": LIFETIME,

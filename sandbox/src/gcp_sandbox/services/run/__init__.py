@@ -15,27 +15,27 @@ from gcp_sandbox.services.run.resources import SERVICE
 __all__ = ["SERVICE", "jobs", "revisions", "serve", "setup", "v1", "v1_jobs"]
 
 
-def setup(app: Cloud) -> None:
+def setup(cloud: Cloud) -> None:
     """Tell the others whose processes are whose."""
-    app.fault_pages["*.run.app"] = dataplane.fault_page
-    app.networks_of_process = fleet(app).instances.networks_of
+    cloud.fault_pages["*.run.app"] = dataplane.fault_page
+    cloud.networks_of_process = fleet(cloud).instances.networks_of
 
 
 @SERVICE.raw("*.run.app")
-async def run_app(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def run_app(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """A service's own URL."""
-    return await dataplane.run_app(app, request)
+    return await dataplane.run_app(cloud, request)
 
 
 @SERVICE.starts
-async def start(app: Cloud) -> None:
+async def start(cloud: Cloud) -> None:
     """Bring minimum instances up; all others start at their first request."""
-    shutil.rmtree(fleet(app).instances.folder, ignore_errors=True)
-    for key, _ in app.store.list("run.services"):
-        fleet(app).spawn(revisions.tidy(app, key))
+    shutil.rmtree(fleet(cloud).instances.folder, ignore_errors=True)
+    for key, _ in cloud.store.list("run.services"):
+        fleet(cloud).spawn(revisions.tidy(cloud, key))
 
 
 @SERVICE.stops
-async def stop(app: Cloud) -> None:
+async def stop(cloud: Cloud) -> None:
     """Stop every container."""
-    await fleet(app).stop()
+    await fleet(cloud).stop()

@@ -295,10 +295,10 @@ def account(call: Call, email: str) -> None:
     """The service account of a template: it exists, and the caller may act as it.  Raises ApiError 403."""
     from gcp_sandbox.services.iam import service_account
 
-    found = service_account(call.app, email)
+    found = service_account(call.cloud, email)
     project = found["projectId"] if found else ""
     resources = (project_resource(project), f"//iam.googleapis.com/projects/{project}/serviceAccounts/{email}")
-    if found is None or not call.app.iam.allows(call.principal, "iam.serviceAccounts.actAs", *resources):
+    if found is None or not call.cloud.iam.allows(call.principal, "iam.serviceAccounts.actAs", *resources):
         text = f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
         raise ApiError(403, text, status="PERMISSION_DENIED")
 
@@ -319,30 +319,30 @@ def _vpc_shape(kind: str, access: Doc | None) -> None:
             raise invalid(f"{kind}.vpc_access.network_interfaces[0]", "network or subnetwork must be specified.")
 
 
-def networks(app: Cloud, project_id: str, location: str, access: Doc | None) -> frozenset[str]:
+def networks(cloud: Cloud, project_id: str, location: str, access: Doc | None) -> frozenset[str]:
     """VPC networks (store keys) that a vpcAccess attaches to.  Raises StartError where it cannot."""
     if not access:
         return frozenset()
     if access.get("connector"):
-        return frozenset({_connector_network(app, project_id, location, access["connector"])})
+        return frozenset({_connector_network(cloud, project_id, location, access["connector"])})
     interface = access["networkInterfaces"][0]
-    network = _path(app, interface.get("network", ""), project_id, "global/networks")
+    network = _path(cloud, interface.get("network", ""), project_id, "global/networks")
     given = interface.get("subnetwork", "") or network.rsplit("/", 1)[-1]
-    subnet = _path(app, given, project_id, f"regions/{location}/subnetworks")
-    if network and app.store.peek("compute.networks", network) is None:
+    subnet = _path(cloud, given, project_id, f"regions/{location}/subnetworks")
+    if network and cloud.store.peek("compute.networks", network) is None:
         raise StartError(
             f"VPC network {network} does not exist, or Cloud Run does not have permission to use it.",
             {"reason": "VPC_NETWORK_NOT_FOUND"},
             "NOT_FOUND",
         )
-    found = app.store.peek("compute.subnetworks", subnet)
+    found = cloud.store.peek("compute.subnetworks", subnet)
     if found is None:
         raise StartError(
             f"VPC subnetwork {subnet} does not exist, or Cloud Run does not have permission to use it.",
             {"reason": "VPC_NETWORK_NOT_FOUND"},
             "NOT_FOUND",
         )
-    of = _path(app, found.get("network", ""), project_id, "global/networks")
+    of = _path(cloud, found.get("network", ""), project_id, "global/networks")
     if network and of != network:
         raise StartError(
             f"VPC subnetwork {subnet} is not of the network {network}.", {"reason": "VPC_NETWORK_NOT_FOUND"}
@@ -362,9 +362,9 @@ def networks(app: Cloud, project_id: str, location: str, access: Doc | None) -> 
     return frozenset({of})
 
 
-def _connector_network(app: Cloud, project_id: str, location: str, text: str) -> str:
-    key = _path(app, text, project_id, f"locations/{location}/connectors")
-    found = app.store.peek("vpcaccess.connectors", key)
+def _connector_network(cloud: Cloud, project_id: str, location: str, text: str) -> str:
+    key = _path(cloud, text, project_id, f"locations/{location}/connectors")
+    found = cloud.store.peek("vpcaccess.connectors", key)
     if found is None or found.get("state") != "READY":
         raise StartError(
             f"VPC connector {key} does not exist, or Cloud Run does not have permission to use it.",
@@ -372,14 +372,16 @@ def _connector_network(app: Cloud, project_id: str, location: str, text: str) ->
             "NOT_FOUND",
         )
     if found.get("network"):
-        return _path(app, found["network"], project_id, "global/networks")
+        return _path(cloud, found["network"], project_id, "global/networks")
     subnet = found.get("subnet", {})
-    path = _path(app, subnet.get("name", ""), subnet.get("projectId") or project_id, f"regions/{location}/subnetworks")
-    doc = app.store.peek("compute.subnetworks", path) or {}
-    return _path(app, doc.get("network", ""), project_id, "global/networks")
+    path = _path(
+        cloud, subnet.get("name", ""), subnet.get("projectId") or project_id, f"regions/{location}/subnetworks"
+    )
+    doc = cloud.store.peek("compute.subnetworks", path) or {}
+    return _path(cloud, doc.get("network", ""), project_id, "global/networks")
 
 
-def _path(app: Cloud, text: str, project_id: str, collection: str) -> str:
+def _path(cloud: Cloud, text: str, project_id: str, collection: str) -> str:
     """A store key from a short name, a path or a link."""
     if not text:
         return ""
@@ -387,15 +389,15 @@ def _path(app: Cloud, text: str, project_id: str, collection: str) -> str:
     if "/" not in text:
         return f"projects/{project_id}/{collection}/{text}"
     if found := re.match(r"projects/(\d+)/", text):
-        project = projects.find(app, found.group(1))
+        project = projects.find(cloud, found.group(1))
         if project:
             text = text.replace(found.group(0), f"projects/{project['projectId']}/", 1)
     return text if text.startswith("projects/") else f"projects/{project_id}/{text}"
 
 
-def secret_problems(app: Cloud, project_id: str, spec: Doc) -> None:
+def secret_problems(cloud: Cloud, project_id: str, spec: Doc) -> None:
     """Raise StartError where the service account cannot read a secret of the template."""
-    found = secrets.problems(app, project_id, spec, spec["serviceAccount"])
+    found = secrets.problems(cloud, project_id, spec, spec["serviceAccount"])
     if found:
         status = found[0][0]
         raise StartError("\n".join(text for _, text in found), {"reason": "SECRETS_ACCESS_CHECK_FAILED"}, status)

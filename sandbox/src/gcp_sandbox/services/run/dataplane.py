@@ -134,9 +134,9 @@ def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
     )
 
 
-def _note(app: Cloud, revision_key: str, revision: Doc, status: int) -> None:
+def _note(cloud: Cloud, revision_key: str, revision: Doc, status: int) -> None:
     """Write why no instance took a request to the service's log."""
-    load = workload(app, revision_key, revision)
+    load = workload(cloud, revision_key, revision)
     text = (
         "The request was aborted because there was no available instance. Additional troubleshooting documentation can be "
         "found at: https://cloud.google.com/run/docs/troubleshooting#abort-request"
@@ -152,7 +152,7 @@ def _escape(text: str) -> str:
 
 
 async def serve(
-    app: Cloud,
+    cloud: Cloud,
     request: web.BaseRequest,
     service_key: str,
     *,
@@ -166,7 +166,7 @@ async def serve(
     caller: who is signed in already (the IAP service agent), or None: then the request's own token counts.  via:
     "load-balancer", "run.app" or "internal".  headers: set on the request that the container gets.  tag: of the traffic.
     """
-    doc = app.store.peek("run.services", service_key)
+    doc = cloud.store.peek("run.services", service_key)
     if doc is None or not _enters(doc.get("ingress", ""), via):
         return _not_found()
     path = request.rel_url.raw_path
@@ -174,23 +174,23 @@ async def serve(
     if caller is None and not doc.get("invokerIamDisabled"):
         checked, token = _token(request)
         if token:
-            caller = _caller(app, doc, token)
-            if caller is None and not _allowed(app, service_key, None):
+            caller = _caller(cloud, doc, token)
+            if caller is None and not _allowed(cloud, service_key, None):
                 return _unauthorized(path)
-    if not doc.get("invokerIamDisabled") and not _allowed(app, service_key, caller):
+    if not doc.get("invokerIamDisabled") and not _allowed(cloud, service_key, caller):
         return _forbidden(path)
     revision_key = _route(doc, tag)
-    revision = app.store.peek("run.revisions", revision_key) if revision_key else None
+    revision = cloud.store.peek("run.revisions", revision_key) if revision_key else None
     if revision is None:
         return _not_found()
     http2 = any(port.get("name") == "h2c" for c in revision["containers"] for port in c.get("ports", ()))
     if not http2 and (request.content_length or 0) > LIMIT:
         return _too_large()
-    pool = fleet(app).pool(revision_key, revision)
+    pool = fleet(cloud).pool(revision_key, revision)
     try:
         instance = await pool.acquire()
     except NoInstance as error:
-        _note(app, revision_key, revision, error.status)
+        _note(cloud, revision_key, revision, error.status)
         return _unavailable(error.status)
     told = _request_headers(request, headers or {}, checked if caller else "", by_iap)
     try:
@@ -198,8 +198,8 @@ async def serve(
             text = "upstream connect error or disconnect/reset before headers. reset reason: protocol error"
             return web.Response(status=503, text=text, headers={"Server": "Google Frontend"})
         if request.headers.get("Upgrade", "").lower() == "websocket" and not http2:
-            return await _websocket(app, request, instance, revision, told)
-        return await _forward(app, request, instance, revision, told, http2)
+            return await _websocket(cloud, request, instance, revision, told)
+        return await _forward(cloud, request, instance, revision, told, http2)
     finally:
         pool.release(instance)
 
@@ -213,10 +213,10 @@ def _enters(ingress: str, via: str) -> bool:
     return True
 
 
-def _allowed(app: Cloud, service_key: str, caller: Principal | None) -> bool:
+def _allowed(cloud: Cloud, service_key: str, caller: Principal | None) -> bool:
     project = names.parts(service_key)["projects"]
     resource = f"//run.googleapis.com/{service_key}"
-    return app.iam.allows(caller, "run.routes.invoke", project_resource(project), resource)
+    return cloud.iam.allows(caller, "run.routes.invoke", project_resource(project), resource)
 
 
 def _token(request: web.BaseRequest) -> tuple[str, str]:
@@ -228,9 +228,9 @@ def _token(request: web.BaseRequest) -> tuple[str, str]:
     return "", ""
 
 
-def _caller(app: Cloud, doc: Doc, token: str) -> Principal | None:
+def _caller(cloud: Cloud, doc: Doc, token: str) -> Principal | None:
     """The account of an ID token that is meant for this service."""
-    claims = app.tokens.check_id_token(token)
+    claims = cloud.tokens.check_id_token(token)
     if claims is None or "email" not in claims:
         return None
     audiences = {*doc.get("urls", ()), *doc.get("customAudiences", ())}
@@ -302,7 +302,7 @@ async def _body(request: web.BaseRequest, limit: int | None) -> AsyncIterator[by
 
 
 async def _forward(
-    app: Cloud, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str], http2: bool
+    cloud: Cloud, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str], http2: bool
 ) -> web.StreamResponse:
     data = _body(request, None if http2 else LIMIT) if request.can_read_body else None
     if request.headers.get("Expect", "").lower() == "100-continue":
@@ -311,7 +311,7 @@ async def _forward(
     seconds = checks.duration(revision.get("timeout", "300s"))
     response: web.StreamResponse | None = None
     try:
-        async with asyncio.timeout(seconds), _ask(app, request, instance, headers, data, http2) as upstream:
+        async with asyncio.timeout(seconds), _ask(cloud, request, instance, headers, data, http2) as upstream:
             if not http2 and (upstream.content_length or 0) > LIMIT and request.method != "HEAD":
                 instance.log("Response size was too large. Please consider reducing response size.")
                 return page(
@@ -356,7 +356,7 @@ async def _forward(
 
 
 def _ask(
-    app: Cloud,
+    cloud: Cloud,
     request: web.BaseRequest,
     instance: Instance,
     headers: CIMultiDict[str],
@@ -370,18 +370,18 @@ def _ask(
 
         return h2c.request(request.method, instance.address, port, path, headers, data)
     url = URL(f"http://{instance.address}:{port}{path}", encoded=True)
-    return fleet(app).session.request(request.method, url, headers=headers, data=data, allow_redirects=False)
+    return fleet(cloud).session.request(request.method, url, headers=headers, data=data, allow_redirects=False)
 
 
 async def _websocket(
-    app: Cloud, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str]
+    cloud: Cloud, request: web.BaseRequest, instance: Instance, revision: Doc, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
     protocols = tuple(p.strip() for p in headers.pop("Sec-WebSocket-Protocol", "").split(",") if p.strip())
     for name in [name for name in headers if name.lower().startswith("sec-websocket-")]:
         del headers[name]
     url = URL(f"http://{instance.address}:{instance.workload.port}{request.raw_path}", encoded=True)
     try:
-        upstream = await fleet(app).session.ws_connect(url, headers=headers, protocols=protocols, max_msg_size=0)
+        upstream = await fleet(cloud).session.ws_connect(url, headers=headers, protocols=protocols, max_msg_size=0)
     except aiohttp.WSServerHandshakeError as error:
         return web.Response(status=error.status, headers={"Server": "Google Frontend"})
     except aiohttp.ClientError:
@@ -429,16 +429,16 @@ def _begin(upstream: Any) -> web.StreamResponse:
 _hosts: dict[str, str] = {}
 
 
-def service_of_host(app: Cloud, host: str) -> tuple[str, str]:
+def service_of_host(cloud: Cloud, host: str) -> tuple[str, str]:
     """(service's store key, traffic tag) of a run.app host name; empty where there is none."""
     tag, mark, rest = host.partition("---")
     if not mark:
         tag, rest = "", host
     key = _hosts.get(rest, "")
-    if not key or app.store.peek("run.services", key) is None:
+    if not key or cloud.store.peek("run.services", key) is None:
         _hosts.clear()
-        for name, _ in app.store.list("run.services"):
-            project = projects.find(app, names.parts(name)["projects"])
+        for name, _ in cloud.store.list("run.services"):
+            project = projects.find(cloud, names.parts(name)["projects"])
             if project is not None:
                 for url in names.urls(name, project["projectNumber"]):
                     _hosts[url.removeprefix("https://")] = name
@@ -446,10 +446,10 @@ def service_of_host(app: Cloud, host: str) -> tuple[str, str]:
     return key, tag
 
 
-async def run_app(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def run_app(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """A request to a service's own URL."""
-    key, tag = service_of_host(app, (request.host or "").split(":")[0].lower())
-    doc = app.store.peek("run.services", key) if key else None
+    key, tag = service_of_host(cloud, (request.host or "").split(":")[0].lower())
+    doc = cloud.store.peek("run.services", key) if key else None
     if doc is None or doc.get("defaultUriDisabled"):
         return _not_found()
     if not is_secure(request):
@@ -457,4 +457,4 @@ async def run_app(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(
             status=302, headers={"Location": where, "Server": "Google Frontend"}, content_type="text/html"
         )
-    return await serve(app, request, key, via="run.app", tag=tag)
+    return await serve(cloud, request, key, via="run.app", tag=tag)

@@ -37,19 +37,19 @@ class NoInstance(Exception):
         self.status = status
 
 
-def log_file(app: Cloud, key: str) -> Path:
+def log_file(cloud: Cloud, key: str) -> Path:
     """The file with the output of a service or job (resource name)."""
     name = names.parts(key)
     short = name.get("services") or name["jobs"]
-    return app.folder / "logs" / "run" / f"{name['projects']}.{name['locations']}.{short}.log"
+    return cloud.folder / "logs" / "run" / f"{name['projects']}.{name['locations']}.{short}.log"
 
 
-def workload(app: Cloud, revision_key: str, revision: Doc) -> Workload:
+def workload(cloud: Cloud, revision_key: str, revision: Doc) -> Workload:
     """What an instance of a revision runs.  Raises StartError."""
     name = names.parts(revision_key)
-    project = projects.find(app, name["projects"])
+    project = projects.find(cloud, name["projects"])
     assert project is not None
-    attached = checks.networks(app, name["projects"], name["locations"], revision.get("vpcAccess"))
+    attached = checks.networks(cloud, name["projects"], name["locations"], revision.get("vpcAccess"))
     env = {"K_SERVICE": name["services"], "K_REVISION": name["revisions"], "K_CONFIGURATION": name["services"]}
     return Workload(
         name["revisions"],
@@ -59,7 +59,7 @@ def workload(app: Cloud, revision_key: str, revision: Doc) -> Workload:
         revision,
         attached,
         env,
-        log_file(app, revision_key),
+        log_file(cloud, revision_key),
     )
 
 
@@ -81,7 +81,7 @@ class Pool:
         """Start one instance and add it.  Raises StartError."""
         self.starting += 1
         try:
-            instance = Instance(self._fleet.instances, workload(self._fleet.app, self.key, self.revision))
+            instance = Instance(self._fleet.instances, workload(self._fleet.cloud, self.key, self.revision))
             try:
                 await instance.start()
             except ApiError as error:
@@ -223,9 +223,9 @@ class Pool:
 class Fleet:
     """All pools of a sandbox."""
 
-    def __init__(self, app: Cloud) -> None:
-        self.app = app
-        self.instances = Instances(app)
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.instances = Instances(cloud)
         self.locks: collections.defaultdict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
         self._pools: dict[str, Pool] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -281,8 +281,8 @@ class Fleet:
 _fleets: weakref.WeakKeyDictionary[Cloud, Fleet] = weakref.WeakKeyDictionary()
 
 
-def fleet(app: Cloud) -> Fleet:
+def fleet(cloud: Cloud) -> Fleet:
     """The fleet of a sandbox."""
-    if app not in _fleets:
-        _fleets[app] = Fleet(app)
-    return _fleets[app]
+    if cloud not in _fleets:
+        _fleets[cloud] = Fleet(cloud)
+    return _fleets[cloud]

@@ -50,7 +50,7 @@ def create(call: Call) -> Operation:
 
 
 def _create(call: Call, name: str) -> Operation:
-    if call.app.store.peek("run.jobs", name) is not None:
+    if call.cloud.store.peek("run.jobs", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
     doc = common.born(call, name, _spec(call, common.declared(call, "jobs", call.body)))
     doc["latestCreatedExecution"] = {}
@@ -76,7 +76,7 @@ def _spec(call: Call, body: Doc) -> Doc:
 def _change(call: Call, doc: Doc) -> Operation:
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Job")
-    call.app.store.put("run.jobs", doc["name"], doc)
+    call.cloud.store.put("run.jobs", doc["name"], doc)
     args = {"name": doc["name"], "generation": doc["generation"]}
     return common.operation(call, doc, "Job", "run.reconcile-job", args, _ROW)
 
@@ -85,7 +85,7 @@ def _change(call: Call, doc: Doc) -> Operation:
 def patch(call: Call) -> Operation:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/patch"""
     name = common.key(call)
-    old = call.app.store.get("run.jobs", name)
+    old = call.cloud.store.get("run.jobs", name)
     if old is None:
         call.require("run.jobs.create" if call.params.get("allowMissing") else "run.jobs.update")
         if not call.params.get("allowMissing"):
@@ -106,15 +106,15 @@ def patch(call: Call) -> Operation:
 
 
 @SERVICE.action("reconcile-job")
-async def reconcile(app: Cloud, op: Doc) -> Doc | None:
+async def reconcile(cloud: Cloud, op: Doc) -> Doc | None:
     """Check what a job's tasks will need."""
     name = op["args"]["name"]
-    doc = app.store.get("run.jobs", name)
+    doc = cloud.store.get("run.jobs", name)
     if doc is None:
         raise ApiError(404, f"Resource '{name.rsplit('/', 1)[-1]}' was deleted.")
     error: StartError | None = None
     try:
-        _check(app, name, doc["template"]["template"])
+        _check(cloud, name, doc["template"]["template"])
     except StartError as failure:
         error = failure
     if doc["generation"] == op["args"]["generation"]:
@@ -127,20 +127,20 @@ async def reconcile(app: Cloud, op: Doc) -> Doc | None:
             doc["terminalCondition"] = condition("Ready", FAILED, str(error), **error.reason)
             doc["conditions"] = [condition("ResourcesAvailable", FAILED, str(error), **error.reason)]
         doc["updateTime"] = now()
-        app.store.put("run.jobs", name, doc)
+        cloud.store.put("run.jobs", name, doc)
     op["metadata"] = names.public(doc, "Job")
     if error is not None:
         raise ApiError(400, str(error), status=error.status)
     return op["metadata"]
 
 
-def _check(app: Cloud, name: str, template: Doc) -> None:
+def _check(cloud: Cloud, name: str, template: Doc) -> None:
     part = names.parts(name)
     for container in template["containers"]:
-        if fleet(app).instances.images.lookup(container["image"]) is None:
+        if fleet(cloud).instances.images.lookup(container["image"]) is None:
             raise StartError(f"Image '{container['image']}' not found.", {"reason": "CONTAINER_MISSING"}, "NOT_FOUND")
-    checks.networks(app, part["projects"], part["locations"], template.get("vpcAccess"))
-    checks.secret_problems(app, part["projects"], template)
+    checks.networks(cloud, part["projects"], part["locations"], template.get("vpcAccess"))
+    checks.secret_problems(cloud, part["projects"], template)
 
 
 @SERVICE.method(f"{_BASE}.get", permission="run.jobs.get", resource=_full)
@@ -164,21 +164,21 @@ def delete(call: Call) -> Operation:
     doc = removal(call, doc)
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Job")
-    call.app.store.put("run.jobs", name, doc)
+    call.cloud.store.put("run.jobs", name, doc)
     return common.operation(call, doc, "Job", "run.delete-job", {"name": name}, _ROW)
 
 
 @SERVICE.action("delete-job")
-async def finish_delete(app: Cloud, op: Doc) -> Doc | None:
+async def finish_delete(cloud: Cloud, op: Doc) -> Doc | None:
     """Stop a job's executions and forget it."""
     name = op["args"]["name"]
-    doc = app.store.get("run.jobs", name)
-    for key, execution in app.store.list("run.executions", f"{name}/executions/"):
+    doc = cloud.store.get("run.jobs", name)
+    for key, execution in cloud.store.list("run.executions", f"{name}/executions/"):
         if not execution.get("completionTime"):
-            app.store.put("run.executions", key, execution | {"_cancel": True})
-        _forget(app, key)
-    app.store.delete("run.jobs", name)
-    app.iam.drop(f"//run.googleapis.com/{name}")
+            cloud.store.put("run.executions", key, execution | {"_cancel": True})
+        _forget(cloud, key)
+    cloud.store.delete("run.jobs", name)
+    cloud.iam.drop(f"//run.googleapis.com/{name}")
     if doc is None:
         return None
     doc.pop("reconciling", None)
@@ -209,7 +209,7 @@ def run(call: Call) -> Operation:
     doc = _execution(call, job, overrides)
     if call.body.get("validateOnly"):
         return common.validated(call, doc, "Execution")
-    store = call.app.store
+    store = call.cloud.store
     with store.atomic():
         store.put("run.executions", doc["name"], doc)
         job["executionCount"] = job.get("executionCount", 0) + 1
@@ -261,10 +261,10 @@ def _execution(call: Call, job: Doc, overrides: Doc) -> Doc:
 
 
 @SERVICE.action("execute")
-async def execute(app: Cloud, op: Doc) -> Doc | None:
+async def execute(cloud: Cloud, op: Doc) -> Doc | None:
     """Run an execution's tasks, parallelism at a time, each with its retries."""
     key = op["args"]["name"]
-    doc = app.store.get("run.executions", key)
+    doc = cloud.store.get("run.executions", key)
     if doc is None:
         raise ApiError(404, "The execution was deleted.")
     if "completionTime" not in doc:
@@ -277,7 +277,7 @@ async def execute(app: Cloud, op: Doc) -> Doc | None:
             condition("ContainerReady", DONE, f"Imported container image in {took}."),
         ]
         _note(
-            app,
+            cloud,
             key,
             startTime=begun,
             conditions=conditions,
@@ -291,14 +291,14 @@ async def execute(app: Cloud, op: Doc) -> Doc | None:
 
         async def one(index: int) -> str:
             async with limit:
-                return await _task(app, key, index)
+                return await _task(cloud, key, index)
 
         results = await asyncio.gather(*(one(i) for i in range(doc["taskCount"])))
         failures = [text for text in results if text]
-        doc = app.store.get("run.executions", key)
+        doc = cloud.store.get("run.executions", key)
         if doc is None:
             raise ApiError(404, "The execution was deleted.")
-        _finish(app, doc, failures)
+        _finish(cloud, doc, failures)
     op["metadata"] = names.public(doc, "Execution")
     if doc["conditions"][0]["state"] == FAILED and not doc.get("_cancel"):
         late = doc["conditions"][0]["message"].endswith(_TIMEOUT)
@@ -306,18 +306,18 @@ async def execute(app: Cloud, op: Doc) -> Doc | None:
     return op["metadata"]
 
 
-def _note(app: Cloud, key: str, **fields: Any) -> Doc | None:
+def _note(cloud: Cloud, key: str, **fields: Any) -> Doc | None:
     """Change fields of an execution, counts (as text "+1", "-1") among them."""
-    doc = app.store.get("run.executions", key)
+    doc = cloud.store.get("run.executions", key)
     if doc is None:
         return None
     for field, value in fields.items():
         doc[field] = doc.get(field, 0) + int(value) if value in ("+1", "-1") else value
     doc["updateTime"], doc["etag"] = now(), names.etag(key)
-    return app.store.put("run.executions", key, doc)
+    return cloud.store.put("run.executions", key, doc)
 
 
-def _finish(app: Cloud, doc: Doc, failures: list[str]) -> None:
+def _finish(cloud: Cloud, doc: Doc, failures: list[str]) -> None:
     doc.pop("reconciling", None)
     doc["completionTime"] = doc["updateTime"] = now()
     doc["observedGeneration"], doc["runningCount"] = doc["generation"], 0
@@ -333,13 +333,13 @@ def _finish(app: Cloud, doc: Doc, failures: list[str]) -> None:
     for count in ("runningCount", "succeededCount", "failedCount", "cancelledCount", "retriedCount"):
         if not doc.get(count):
             doc.pop(count, None)
-    app.store.put("run.executions", doc["name"], doc)
+    cloud.store.put("run.executions", doc["name"], doc)
     name = doc["name"].partition("/executions/")[0]
-    job = app.store.get("run.jobs", name)
+    job = cloud.store.get("run.jobs", name)
     if job is not None and job["latestCreatedExecution"].get("name") == doc["name"].rsplit("/", 1)[-1]:
         status = "EXECUTION_CANCELLED" if cancelled else "EXECUTION_FAILED" if failures else "EXECUTION_SUCCEEDED"
         job["latestCreatedExecution"] |= {"completionTime": doc["completionTime"], "completionStatus": status}
-        app.store.put("run.jobs", name, job)
+        cloud.store.put("run.jobs", name, job)
 
 
 def _elapsed(start: str, end: str) -> str:
@@ -347,9 +347,9 @@ def _elapsed(start: str, end: str) -> str:
     return (f"{int(seconds // 60)}m" if seconds >= 60 else "") + f"{seconds % 60:.2f}s"
 
 
-async def _task(app: Cloud, key: str, index: int) -> str:
+async def _task(cloud: Cloud, key: str, index: int) -> str:
     """Run one task to its end; returns why it failed, or ""."""
-    execution = app.store.get("run.executions", key)
+    execution = cloud.store.get("run.executions", key)
     if execution is None or execution.get("_cancel"):
         return _CANCELLED
     short = f"{key.rsplit('/', 1)[-1]}-task{index}"
@@ -385,28 +385,28 @@ async def _task(app: Cloud, key: str, index: int) -> str:
         "logUri": execution["logUri"],
         "etag": names.etag(name),
     }
-    app.store.put("run.tasks", name, task)
-    _note(app, key, runningCount="+1")
+    cloud.store.put("run.tasks", name, task)
+    _note(cloud, key, runningCount="+1")
     failure = ""
     for attempt in range(template.get("maxRetries", 3) + 1):
         if attempt:
             task["retried"] = attempt
-            _note(app, key, retriedCount="+1")
-        failure, status = await _attempt(app, key, execution, index, attempt)
+            _note(cloud, key, retriedCount="+1")
+        failure, status = await _attempt(cloud, key, execution, index, attempt)
         task["lastAttemptResult"] = _result(failure, status)
-        current = app.store.peek("run.executions", key)
+        current = cloud.store.peek("run.executions", key)
         if not failure or current is None or current.get("_cancel"):
             break
-    current = app.store.peek("run.executions", key)
+    current = cloud.store.peek("run.executions", key)
     cancelled = current is None or bool(current.get("_cancel"))
     count = "cancelledCount" if cancelled else "failedCount" if failure else "succeededCount"
-    _note(app, key, runningCount="-1", **{count: "+1"})
+    _note(cloud, key, runningCount="-1", **{count: "+1"})
     task.pop("reconciling", None)
     task |= {"completionTime": now(), "updateTime": now(), "observedGeneration": "1"}
     reason = "CANCELLED" if cancelled else "NON_ZERO_EXIT_CODE"
     task["conditions"] = [condition("Completed", FAILED if failure else DONE, failure, executionReason=reason)]
     if current is not None:
-        app.store.put("run.tasks", name, task)
+        cloud.store.put("run.tasks", name, task)
     return f"Task {short} failed with exit code: {status} and message: {failure}" if failure else ""
 
 
@@ -419,10 +419,10 @@ def _result(failure: str, status: int) -> Doc:
     return out | ({"exitCode": status} if status else {})
 
 
-async def _attempt(app: Cloud, key: str, execution: Doc, index: int, attempt: int) -> tuple[str, int]:
+async def _attempt(cloud: Cloud, key: str, execution: Doc, index: int, attempt: int) -> tuple[str, int]:
     """Run one attempt of a task; returns (why it failed or "", exit status)."""
     part = names.parts(key)
-    project = projects.find(app, part["projects"])
+    project = projects.find(cloud, part["projects"])
     assert project is not None
     template = execution["template"]
     env = {
@@ -433,7 +433,7 @@ async def _attempt(app: Cloud, key: str, execution: Doc, index: int, attempt: in
         "CLOUD_RUN_TASK_COUNT": str(execution["taskCount"]),
     }
     try:
-        networks = checks.networks(app, part["projects"], part["locations"], template.get("vpcAccess"))
+        networks = checks.networks(cloud, part["projects"], part["locations"], template.get("vpcAccess"))
         load = Workload(
             part["executions"],
             project,
@@ -442,16 +442,16 @@ async def _attempt(app: Cloud, key: str, execution: Doc, index: int, attempt: in
             template,
             networks,
             env,
-            log_file(app, key),
+            log_file(cloud, key),
         )
-        instance = Instance(fleet(app).instances, load)
+        instance = Instance(fleet(cloud).instances, load)
         await instance.start(serves=False)
     except (StartError, OSError, ApiError) as error:
         return str(error), 1
     end = asyncio.get_running_loop().time() + checks.duration(template.get("timeout", "600s"))
     try:
         while not instance.exited.is_set():
-            current = app.store.peek("run.executions", key)
+            current = cloud.store.peek("run.executions", key)
             if current is None or current.get("_cancel"):
                 return _CANCELLED, 0
             if asyncio.get_running_loop().time() >= end:
@@ -492,15 +492,15 @@ def cancel(call: Call) -> Operation:
         raise ApiError(400, text, status="FAILED_PRECONDITION")
     if call.body.get("validateOnly"):
         return common.validated(call, doc, "Execution")
-    doc = call.app.store.put("run.executions", name, doc | {"_cancel": True})
+    doc = call.cloud.store.put("run.executions", name, doc | {"_cancel": True})
     return common.operation(call, doc, "Execution", "run.cancel", {"name": name}, "")
 
 
 @SERVICE.action("cancel")
-async def finish_cancel(app: Cloud, op: Doc) -> Doc | None:
+async def finish_cancel(cloud: Cloud, op: Doc) -> Doc | None:
     """Wait until a cancelled execution has ended."""
     key = op["args"]["name"]
-    while (doc := app.store.get("run.executions", key)) and not doc.get("completionTime"):
+    while (doc := cloud.store.get("run.executions", key)) and not doc.get("completionTime"):
         await asyncio.sleep(0.05)
     if doc is None:
         raise ApiError(404, "The execution was deleted.")
@@ -521,16 +521,16 @@ def delete_execution(call: Call) -> Operation:
 
 
 @SERVICE.action("delete-execution")
-async def finish_delete_execution(app: Cloud, op: Doc) -> Doc | None:
+async def finish_delete_execution(cloud: Cloud, op: Doc) -> Doc | None:
     """Forget an execution, which ends it."""
-    _forget(app, op["args"]["name"])
+    _forget(cloud, op["args"]["name"])
     return op["metadata"]
 
 
-def _forget(app: Cloud, key: str) -> None:
-    for name, _ in app.store.list("run.tasks", f"{key}/tasks/"):
-        app.store.delete("run.tasks", name)
-    app.store.delete("run.executions", key)
+def _forget(cloud: Cloud, key: str) -> None:
+    for name, _ in cloud.store.list("run.tasks", f"{key}/tasks/"):
+        cloud.store.delete("run.tasks", name)
+    cloud.store.delete("run.executions", key)
 
 
 @SERVICE.method(f"{_BASE}.executions.tasks.get", permission="run.tasks.get", resource=_full)

@@ -55,7 +55,7 @@ def missing(name: str) -> ApiError:
 def existing(call: Call, name: str) -> Doc:
     """The document of a resource.  Raises ApiError 404."""
     kind = name.split("/")[-2]
-    doc = call.app.store.get(f"run.{kind}", name)
+    doc = call.cloud.store.get(f"run.{kind}", name)
     if doc is None:
         raise missing(name)
     return doc
@@ -65,7 +65,7 @@ def listing(call: Call, kind: str, prefix: str) -> Doc:
     """A page of a collection; a location of "-" stands for all."""
     pattern = re.compile("/".join("[^/]+" if part == "-" else re.escape(part) for part in prefix.split("/")) + "/[^/]+")
     stem = prefix.partition("/-")[0]
-    found = [names.public(doc) for name, doc in call.app.store.list(f"run.{kind}", stem) if pattern.fullmatch(name)]
+    found = [names.public(doc) for name, doc in call.cloud.store.list(f"run.{kind}", stem) if pattern.fullmatch(name)]
     if kind in ("revisions", "executions"):
         found.sort(key=lambda doc: doc["createTime"], reverse=True)
     return page(call, kind, found)
@@ -193,7 +193,7 @@ def validated(call: Call, doc: Doc, kind: str) -> Operation:
     """The answer to validateOnly: an operation that is over, and nothing kept."""
     part = names.parts(doc["name"])
     body = names.public(doc, kind)
-    op = call.app.operations.finished(
+    op = call.cloud.operations.finished(
         service="run",
         dialect="longrunning",
         verb="validate",
@@ -204,22 +204,22 @@ def validated(call: Call, doc: Doc, kind: str) -> Operation:
         metadata=body,
     )
     op["response"] = body
-    call.app.store.put("operations", op["id"], op)
+    call.cloud.store.put("operations", op["id"], op)
     return op
 
 
 async def settled(call: Call, op: Operation, row: str) -> Doc | Operation:
     """The first answer, still unfinished to look at; see SETTLE_SECONDS."""
-    if call.app.latency(row) or op["status"] == "DONE":
+    if call.cloud.latency(row) or op["status"] == "DONE":
         return op
     end = asyncio.get_running_loop().time() + SETTLE_SECONDS
     while asyncio.get_running_loop().time() < end:
         await asyncio.sleep(0.01)
-        latest = call.app.operations.get(op["id"])
+        latest = call.cloud.operations.get(op["id"])
         if latest is None:
             break
         if latest["status"] == "DONE":
-            return call.app.operations.render(Operation(latest | {"status": "RUNNING"}), SERVICE.host)
+            return call.cloud.operations.render(Operation(latest | {"status": "RUNNING"}), SERVICE.host)
     return op
 
 
@@ -250,7 +250,7 @@ def policy_methods(collection: str) -> None:
 
 def _operation(call: Call) -> Operation:
     name = re.sub(r"^projects/[^/]+", f"projects/{call.project_id}", call.params["name"])
-    op = call.app.operations.get(name.rsplit("/", 1)[-1])
+    op = call.cloud.operations.get(name.rsplit("/", 1)[-1])
     if op is None or op["service"] != "run" or f"{op['scope']}/operations/{op['id']}" != name:
         raise ApiError(404, f"Resource '{name.rsplit('/', 1)[-1]}' of kind 'OPERATION' does not exist.")
     return op
@@ -276,12 +276,12 @@ async def wait_operation(call: Call) -> Operation:
 def list_operations(call: Call) -> Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations/list"""
     scope = key(call)
-    found = call.app.operations.all(service="run", scope=scope)
-    return page(call, "operations", [call.app.operations.render(op, SERVICE.host) for op in found])
+    found = call.cloud.operations.all(service="run", scope=scope)
+    return page(call, "operations", [call.cloud.operations.render(op, SERVICE.host) for op in found])
 
 
 @SERVICE.method("run.projects.locations.operations.delete", permission="run.operations.delete")
 def delete_operation(call: Call) -> Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations/delete"""
-    call.app.store.delete("operations", _operation(call)["id"])
+    call.cloud.store.delete("operations", _operation(call)["id"])
     return {}

@@ -73,7 +73,7 @@ async def create(call: Call) -> Operation | Doc:
 
 def begin(call: Call, name: str) -> Operation:
     """Create a service of this resource name from the call's body."""
-    if call.app.store.peek("run.services", name) is not None:
+    if call.cloud.store.peek("run.services", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
     spec = _spec(call, common.declared(call, "services", call.body))
     doc = common.born(call, name, spec)
@@ -98,7 +98,7 @@ async def patch(call: Call) -> Operation | Doc:
 def update(call: Call, *, retry: bool = True) -> Operation:
     """Bring the service that a call names to the declaration in its body; retry: what failed, though it is the same."""
     name = common.key(call)
-    old = call.app.store.get("run.services", name)
+    old = call.cloud.store.get("run.services", name)
     if old is None:
         if not call.params.get("allowMissing"):
             call.require("run.services.update", f"//run.googleapis.com/{name}")
@@ -127,7 +127,7 @@ def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation:
         revision_key = f"{name}/revisions/{_revision_name(call, doc)}"
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Service")
-    store = call.app.store
+    store = call.cloud.store
     with store.atomic():
         if new_revision:
             store.put("run.revisions", revision_key, _revision(call, doc, revision_key))
@@ -144,7 +144,7 @@ def _revision_name(call: Call, doc: Doc) -> str:
         return f"{short}-{int(doc['generation']):05d}-{names.suffix(3)}"
     if not wanted.startswith(f"{short}-") or not names.NAME.fullmatch(wanted):
         raise checks.invalid("template.revision", f"Revision name must begin with the name of its service: '{short}-'.")
-    if call.app.store.peek("run.revisions", f"{doc['name']}/revisions/{wanted}") is not None:
+    if call.cloud.store.peek("run.revisions", f"{doc['name']}/revisions/{wanted}") is not None:
         raise ApiError(409, f"Revision named '{wanted}' with different configuration already exists.")
     return wanted
 
@@ -179,42 +179,42 @@ def _revision(call: Call, doc: Doc, key: str) -> Doc:
 
 
 @SERVICE.action("unchanged")
-async def unchanged(app: Cloud, op: Doc) -> Doc | None:
+async def unchanged(cloud: Cloud, op: Doc) -> Doc | None:
     """An update that changes nothing."""
-    doc = app.store.peek(f"run.{op['args']['kind'].lower()}s", op["args"]["name"])
+    doc = cloud.store.peek(f"run.{op['args']['kind'].lower()}s", op["args"]["name"])
     return names.public(doc, op["args"]["kind"]) if doc else None
 
 
 @SERVICE.action("reconcile")
-async def reconcile(app: Cloud, op: Doc) -> Doc | None:
+async def reconcile(cloud: Cloud, op: Doc) -> Doc | None:
     """Bring a service to its declared state: its new revision ready, then the traffic routed."""
     args = op["args"]
-    async with fleet(app).locks[args["name"]]:
-        doc = app.store.get("run.services", args["name"])
+    async with fleet(cloud).locks[args["name"]]:
+        doc = cloud.store.get("run.services", args["name"])
         if doc is None:
             raise ApiError(404, f"Resource '{args['name'].rsplit('/', 1)[-1]}' was deleted.")
         error: StartError | None = None
         try:
-            await _make_ready(app, args["revision"])
+            await _make_ready(cloud, args["revision"])
         except StartError as failure:
             short = args["revision"].rsplit("/", 1)[-1]
             text = f"Revision '{short}' is not ready and cannot serve traffic. {failure}"
             error = StartError(text, failure.reason, failure.status)
-        doc = app.store.get("run.services", args["name"])
+        doc = cloud.store.get("run.services", args["name"])
         if doc is None:
             raise ApiError(404, f"Resource '{args['name'].rsplit('/', 1)[-1]}' was deleted.")
         if error is None:
             doc["latestReadyRevision"] = args["revision"]
         if "latestReadyRevision" in doc:  # what is ready serves, whatever the newest revision does
             try:
-                _route(app, doc)
+                _route(cloud, doc)
             except StartError as failure:
                 error = error or failure
         if doc["generation"] == args["generation"] and "deleteTime" not in doc:
             _settle(doc, error)
-        app.store.put("run.services", doc["name"], doc)
+        cloud.store.put("run.services", doc["name"], doc)
     op["metadata"] = names.public(doc, "Service")
-    fleet(app).spawn(tidy(app, doc["name"]))
+    fleet(cloud).spawn(tidy(cloud, doc["name"]))
     if error is not None:
         raise ApiError(400, str(error), status=error.status)
     return names.public(doc, "Service")
@@ -238,8 +238,8 @@ def _settle(doc: Doc, error: StartError | None) -> None:
     doc["updateTime"] = now()
 
 
-async def _make_ready(app: Cloud, key: str) -> None:
-    revision = app.store.get("run.revisions", key)
+async def _make_ready(cloud: Cloud, key: str) -> None:
+    revision = cloud.store.get("run.revisions", key)
     if revision is None:
         raise StartError("The revision was deleted.")
     state = revision["conditions"][0]["state"]
@@ -248,14 +248,14 @@ async def _make_ready(app: Cloud, key: str) -> None:
     error: StartError | None = None
     part = names.parts(key)
     try:
-        checks.networks(app, part["projects"], part["locations"], revision.get("vpcAccess"))
-        checks.secret_problems(app, part["projects"], revision)
-        await fleet(app).pool(key, revision).launch()
+        checks.networks(cloud, part["projects"], part["locations"], revision.get("vpcAccess"))
+        checks.secret_problems(cloud, part["projects"], revision)
+        await fleet(cloud).pool(key, revision).launch()
     except StartError as failure:
         error = failure
     except OSError as failure:
         error = StartError(f"gcp-sandbox cannot start the container: {failure}", status="INTERNAL")
-    revision = app.store.get("run.revisions", key)
+    revision = cloud.store.get("run.revisions", key)
     if revision is None:
         raise StartError("The revision was deleted.")
     revision.pop("reconciling", None)
@@ -264,30 +264,30 @@ async def _make_ready(app: Cloud, key: str) -> None:
     if error is None:
         kinds = ("Ready", "Active", "ContainerHealthy", "ContainerReady", "ResourcesAvailable")
         revision["conditions"] = [condition(kind, DONE) for kind in kinds]
-        revision["containerStatuses"] = _statuses(app, revision)
+        revision["containerStatuses"] = _statuses(cloud, revision)
     else:
         revision["conditions"] = [
             condition("Ready", FAILED, str(error), **error.reason),
             condition("ContainerHealthy", FAILED, str(error), **error.reason),
             condition("ResourcesAvailable", DONE),
         ]
-    app.store.put("run.revisions", key, revision)
+    cloud.store.put("run.revisions", key, revision)
     if error is not None:
-        await fleet(app).retire(key, drain=0)
+        await fleet(cloud).retire(key, drain=0)
         raise error
 
 
-def _statuses(app: Cloud, revision: Doc) -> list[Doc]:
+def _statuses(cloud: Cloud, revision: Doc) -> list[Doc]:
     out = []
     for container in revision["containers"]:
-        image = fleet(app).instances.images.lookup(container["image"])
+        image = fleet(cloud).instances.images.lookup(container["image"])
         repository = container["image"].partition("@")[0]
         repository = repository.removesuffix(":" + repository.rpartition("/")[2].partition(":")[2])
         out.append({"name": container["name"], "imageDigest": f"{repository}@{image.digest if image else ''}"})
     return out
 
 
-def _route(app: Cloud, doc: Doc) -> None:
+def _route(cloud: Cloud, doc: Doc) -> None:
     """Set where requests go, from the declared traffic.  Raises StartError."""
     routes, statuses = [], []
     for target in doc["traffic"]:
@@ -296,7 +296,7 @@ def _route(app: Cloud, doc: Doc) -> None:
             key = doc["latestReadyRevision"]
         else:
             key = f"{doc['name']}/revisions/{short}"
-            found = app.store.peek("run.revisions", key)
+            found = cloud.store.peek("run.revisions", key)
             if found is None or found["conditions"][0]["state"] != DONE:
                 raise StartError(
                     f"Revision '{short}' does not exist or is deleted. Update all traffic to route to currently available "
@@ -313,17 +313,17 @@ def _route(app: Cloud, doc: Doc) -> None:
     doc["_routes"], doc["trafficStatuses"] = routes, statuses
 
 
-async def tidy(app: Cloud, name: str) -> None:
+async def tidy(cloud: Cloud, name: str) -> None:
     """Keep instances of the revisions that get traffic, stop all others."""
-    doc = app.store.peek("run.services", name)
+    doc = cloud.store.peek("run.services", name)
     wanted = {route["revision"] for route in doc.get("_routes", ())} if doc else set()
-    for key, revision in app.store.list("run.revisions", f"{name}/revisions/"):
+    for key, revision in cloud.store.list("run.revisions", f"{name}/revisions/"):
         if key not in wanted:
             if revision["conditions"][0]["state"] != PENDING:  # one that is being started may be wanted soon
-                fleet(app).spawn(fleet(app).retire(key))
+                fleet(cloud).spawn(fleet(cloud).retire(key))
         else:
             try:
-                await fleet(app).pool(key, revision).ensure_minimum(doc)
+                await fleet(cloud).pool(key, revision).ensure_minimum(doc)
             except (StartError, OSError):
                 continue
 
@@ -352,7 +352,7 @@ async def delete(call: Call) -> Operation | Doc:
     doc = removal(call, doc)
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Service")
-    call.app.store.put("run.services", name, doc)
+    call.cloud.store.put("run.services", name, doc)
     op = common.operation(call, doc, "Service", "run.delete", {"name": name}, _ROW)
     return await common.settled(call, op, _ROW)
 
@@ -372,19 +372,19 @@ def removal(call: Call, doc: Doc) -> Doc:
 
 
 @SERVICE.action("delete")
-async def finish_delete(app: Cloud, op: Doc) -> Doc | None:
+async def finish_delete(cloud: Cloud, op: Doc) -> Doc | None:
     """Stop a service's instances and forget it."""
     name = op["args"]["name"]
-    async with fleet(app).locks[name]:
-        doc = app.store.get("run.services", name)
-        keys = [key for key, _ in app.store.list("run.revisions", f"{name}/revisions/")]
+    async with fleet(cloud).locks[name]:
+        doc = cloud.store.get("run.services", name)
+        keys = [key for key, _ in cloud.store.list("run.revisions", f"{name}/revisions/")]
         # First of all no request comes any more: it would start another instance.
-        app.store.delete("run.services", name)
+        cloud.store.delete("run.services", name)
         for key in keys:
-            await fleet(app).retire(key, drain=0)
-            app.store.delete("run.revisions", key)
-        app.iam.drop(f"//run.googleapis.com/{name}")
-    fleet(app).locks.pop(name, None)
+            await fleet(cloud).retire(key, drain=0)
+            cloud.store.delete("run.revisions", key)
+        cloud.iam.drop(f"//run.googleapis.com/{name}")
+    fleet(cloud).locks.pop(name, None)
     if doc is None:
         return None
     doc.pop("reconciling", None)
@@ -418,7 +418,7 @@ def delete_revision(call: Call) -> Operation:
     name = common.key(call)
     doc = common.existing(call, name)
     common.check_etag(name, doc, call.params.get("etag", ""))
-    owner = call.app.store.peek("run.services", name.rpartition("/revisions/")[0]) or {}
+    owner = call.cloud.store.peek("run.services", name.rpartition("/revisions/")[0]) or {}
     short = name.rsplit("/", 1)[-1]
     if name == owner.get("latestCreatedRevision") or any(r["revision"] == name for r in owner.get("_routes", ())):
         text = f'Revision "{short}" cannot be directly deleted because it is actively serving.'
@@ -430,8 +430,8 @@ def delete_revision(call: Call) -> Operation:
 
 
 @SERVICE.action("delete-revision")
-async def finish_delete_revision(app: Cloud, op: Doc) -> Doc | None:
+async def finish_delete_revision(cloud: Cloud, op: Doc) -> Doc | None:
     """Forget a revision."""
-    await fleet(app).retire(op["args"]["name"])
-    app.store.delete("run.revisions", op["args"]["name"])
+    await fleet(cloud).retire(op["args"]["name"])
+    cloud.store.delete("run.revisions", op["args"]["name"])
     return op["metadata"]

@@ -27,7 +27,7 @@ def create(call: Call) -> Doc:
     body, kept = v1_fields.service(call.body)
     parent = f"projects/{call.project_id}/locations/{v1.location(call)}"
     v2 = v1.as_v2(call, "services.create", {"parent": parent, "serviceId": short}, body)
-    with call.app.store.atomic():
+    with call.cloud.store.atomic():
         op = v1.translated(False, lambda: revisions.begin(v2, f"{parent}/services/{short}"))
         return v1.remembered(call, "Service", op, kept)
 
@@ -41,7 +41,7 @@ def replace(call: Call) -> Doc:
     body, kept = v1_fields.service(call.body)
     before, _ = v1_fields.service(v1.shown(call, "Service", old))
     v2 = v1.as_v2(call, "services.patch", {"name": old["name"]}, v1_fields.untouched(body, old, before))
-    with call.app.store.atomic():
+    with call.cloud.store.atomic():
         op = v1.translated(False, lambda: revisions.update(v2, retry=False))
         return v1.remembered(call, "Service", op, kept)
 
@@ -126,12 +126,12 @@ def list_locations(call: Call) -> Doc:
 
 def _shown(call: Call, op: Operation) -> Doc:
     """An operation with its resource as v1 shows it, where v1 has that kind of resource."""
-    out = call.app.operations.render(op, SERVICE.host)
+    out = call.cloud.operations.render(op, SERVICE.host)
     for field in ("metadata", "response"):
         body = out.get(field) or {}
         kind = str(body.get("@type", "")).rpartition(".")[2]
         if kind in v1_views.KINDS:
-            stored = call.app.store.peek(f"run.{v1_views.KINDS[kind][0]}", body["name"]) or {}
+            stored = call.cloud.store.peek(f"run.{v1_views.KINDS[kind][0]}", body["name"]) or {}
             doc = body | {k: v for k, v in stored.items() if k.startswith("_")}
             mark = re.sub("v2", "v1", str(body["@type"]))
             out[field] = {"@type": mark} | v1.shown(call, kind, doc)
@@ -153,5 +153,5 @@ async def wait_operation(call: Call) -> Doc:
 @SERVICE.method(f"{_OPERATIONS}.list", version="v1", permission="run.operations.list")
 def list_operations(call: Call) -> Doc:
     """https://cloud.google.com/run/docs/reference/rest/v1/projects.locations.operations/list"""
-    found = call.app.operations.all(service="run", scope=common.key(call))
+    found = call.cloud.operations.all(service="run", scope=common.key(call))
     return page(call, "operations", [_shown(call, op) for op in found])

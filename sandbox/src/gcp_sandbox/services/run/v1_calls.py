@@ -62,7 +62,7 @@ def _require(call: Call, permission: str) -> None:
     key = "" if "parent" in call.params else locate(call)
     owner = re.match(r"projects/[^/]+/locations/[^/]+/(services|jobs)/[^/]+", key)
     resources = [project_resource(call.project_id)] + ([f"//run.googleapis.com/{owner.group()}"] if owner else [])
-    if not call.app.iam.allows(call.principal, permission, *resources):
+    if not call.cloud.iam.allows(call.principal, permission, *resources):
         text = f"Permission '{permission}' denied on resource '{shown}' (or resource may not exist)."
         info = error_info("IAM_PERMISSION_DENIED", "run.googleapis.com", permission=permission, resource=shown)
         raise ApiError(403, text, details=[info])
@@ -90,7 +90,7 @@ def locate(call: Call) -> str:
     stored = _STORED.get(collection, collection)
     if stored in ("services", "jobs"):
         return f"{base}/{stored}/{short}"
-    for key, _ in call.app.store.list(f"run.{stored}", f"{base}/"):
+    for key, _ in call.cloud.store.list(f"run.{stored}", f"{base}/"):
         if key.endswith(f"/{stored}/{short}"):
             return key
     return f"{base}/{_PARENTS[stored]}/{stored}/{short}"
@@ -107,7 +107,7 @@ def named(call: Call, body: Doc, kind: str) -> str:
     for field, wanted in (("apiVersion", group), ("kind", kind)):
         if body.get(field) != wanted:
             raise invalid(field, f"Expected '{wanted}', but was '{body.get(field, '')}'.")
-    found = projects.find(call.app, meta.get("namespace", ""))
+    found = projects.find(call.cloud, meta.get("namespace", ""))
     if found is None or found["projectId"] != call.project_id:
         raise invalid("metadata.namespace", f"'{meta.get('namespace', '')}' is not the project of the request.")
     checks.name("metadata.name", meta.get("name", ""), 49)
@@ -116,7 +116,7 @@ def named(call: Call, body: Doc, kind: str) -> str:
 
 def shown(call: Call, kind: str, doc: Doc) -> Doc:
     """A stored document as v1 shows it."""
-    return v1_views.views(call.app, call.project_id).of(kind, doc)
+    return v1_views.views(call.cloud, call.project_id).of(kind, doc)
 
 
 # -- the way to v2 -----------------------------------------------------------------
@@ -165,7 +165,7 @@ def check_version(doc: Doc, body: Doc) -> None:
 
 def remembered(call: Call, kind: str, op: Operation, kept: Doc) -> Doc:
     """The resource that an operation has begun to change, with what v2 has no fields for; as v1 shows it."""
-    store, key = call.app.store, op["target"]
+    store, key = call.cloud.store, op["target"]
     if dry(call):
         return shown(call, kind, (op["response"] or op["metadata"]) | {"_v1": kept})
     doc = store.get(f"run.{key.split('/')[-2]}", key)
@@ -198,9 +198,9 @@ def listing(call: Call, kind: str) -> Doc:
     collection, group = v1_views.KINDS[kind]
     region = location(call)
     stem = f"projects/{call.project_id}/locations/" + ("" if region == "-" else f"{region}/")
-    stored = call.app.store.list(f"run.{_STORED.get(collection, collection)}", stem)
+    stored = call.cloud.store.list(f"run.{_STORED.get(collection, collection)}", stem)
     wanted = list(_terms(call.params.get("labelSelector", "")))
-    view = v1_views.views(call.app, call.project_id)
+    view = v1_views.views(call.cloud, call.project_id)
     found = [view.of(kind, doc) for _, doc in sorted(stored, key=lambda item: item[1]["createTime"], reverse=True)]
     found = [each for each in found if all(term(each["metadata"]["labels"]) for term in wanted)]
     try:

@@ -18,7 +18,7 @@ def create(call: Call) -> Doc:
     body, kept = v1_fields.job(call.body)
     parent = f"projects/{call.project_id}/locations/{v1.location(call)}"
     v2 = v1.as_v2(call, "jobs.create", {"parent": parent, "jobId": short}, body)
-    with call.app.store.atomic():
+    with call.cloud.store.atomic():
         return v1.remembered(call, "Job", v1.translated(True, lambda: jobs.create(v2)), kept)
 
 
@@ -31,7 +31,7 @@ def replace(call: Call) -> Doc:
     body, kept = v1_fields.job(call.body)
     before, _ = v1_fields.job(v1.shown(call, "Job", old))
     v2 = v1.as_v2(call, "jobs.patch", {"name": old["name"]}, v1_fields.untouched(body, old, before))
-    with call.app.store.atomic():
+    with call.cloud.store.atomic():
         return v1.remembered(call, "Job", v1.translated(True, lambda: jobs.patch(v2)), kept)
 
 
@@ -70,7 +70,7 @@ def run(call: Call) -> Doc:
             for each in given["containerOverrides"]
         ]
     op = jobs.run(v1.as_v2(call, "jobs.run", {"name": doc["name"]}, {"overrides": overrides} if overrides else {}))
-    execution = call.app.store.get("run.executions", op["metadata"]["name"])
+    execution = call.cloud.store.get("run.executions", op["metadata"]["name"])
     assert execution is not None
     return v1.shown(call, "Execution", execution)
 

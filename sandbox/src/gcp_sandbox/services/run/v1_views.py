@@ -55,8 +55,8 @@ def conditions(found: list[Doc]) -> list[Doc]:
 class Views:
     """The views of one project's resources."""
 
-    def __init__(self, app: Cloud, project: Doc) -> None:
-        self._app, self._number = app, project["projectNumber"]
+    def __init__(self, cloud: Cloud, project: Doc) -> None:
+        self._cloud, self._number = cloud, project["projectNumber"]
         self._own = frozenset({project["projectId"], project["projectNumber"]})
 
     def of(self, kind: str, doc: Doc) -> Doc:
@@ -194,7 +194,7 @@ class Views:
 
     def _revision(self, doc: Doc) -> Doc:
         name, kept = names.parts(doc["name"]), self._kept(doc, "template")
-        owner = self._app.store.peek("run.services", doc["name"].partition("/revisions/")[0]) or {"uid": ""}
+        owner = self._cloud.store.peek("run.services", doc["name"].partition("/revisions/")[0]) or {"uid": ""}
         labels = v1_fields.template_labels(doc) | {
             "serving.knative.dev/configuration": name["services"],
             "serving.knative.dev/route": name["services"],
@@ -263,7 +263,7 @@ class Views:
 
     def _of_job(self, doc: Doc) -> Doc:
         """Labels of an execution or task."""
-        job = self._app.store.peek("run.jobs", doc["name"].partition("/executions/")[0])
+        job = self._cloud.store.peek("run.jobs", doc["name"].partition("/executions/")[0])
         out = dict(doc.get("labels", {})) | {"run.googleapis.com/job": doc["job"]}
         if job is None:
             return out
@@ -299,7 +299,7 @@ class Views:
         return {"metadata": meta, "spec": self._execution_spec(doc, {}), "status": status}
 
     def _task(self, doc: Doc) -> Doc:
-        execution = self._app.store.peek("run.executions", doc["name"].partition("/tasks/")[0]) or {"uid": ""}
+        execution = self._cloud.store.peek("run.executions", doc["name"].partition("/tasks/")[0]) or {"uid": ""}
         done = doc["conditions"][0]
         state = {DONE: "Succeeded", FAILED: "Cancelled" if execution.get("_cancel") else "Failed"}.get(
             done["state"], "Running"
@@ -321,8 +321,8 @@ class Views:
         return {"metadata": meta, "spec": v1_fields.task_spec(doc, {}, self._own), "status": status}
 
 
-def views(app: Cloud, project_id: str) -> Views:
+def views(cloud: Cloud, project_id: str) -> Views:
     """The views of a project's resources."""
-    project = projects.find(app, project_id)
+    project = projects.find(cloud, project_id)
     assert project is not None
-    return Views(app, project)
+    return Views(cloud, project)

@@ -110,11 +110,11 @@ def _permit(call: Call, permission: str) -> None:
 # -- secrets ---------------------------------------------------------------------
 
 
-def _read(app: Cloud, project: Doc, key: str) -> Doc:
+def _read(cloud: Cloud, project: Doc, key: str) -> Doc:
     """The document (for reading) of a secret.  Raises ApiError 404."""
-    doc = app.store.peek(SECRETS, key)
+    doc = cloud.store.peek(SECRETS, key)
     if doc is not None and "expireTime" in doc and _time(doc["expireTime"], "expire_time") <= datetime.now(UTC):
-        _forget(app, key)
+        _forget(cloud, key)
         doc = None
     if doc is None:
         raise ApiError(404, f"Secret [{_public(project, key)}] not found.")
@@ -125,15 +125,15 @@ def _secret(call: Call) -> tuple[str, Doc]:
     assert call.project is not None
     name = call.params.get("name") or call.params.get("resource") or call.params["parent"]
     key = _key(call, name)
-    return key, _read(call.app, call.project, key)
+    return key, _read(call.cloud, call.project, key)
 
 
-def _forget(app: Cloud, key: str) -> None:
-    with app.store.atomic():
-        app.store.delete(SECRETS, key)
-        for version, _ in app.store.list(VERSIONS, key + "/versions/"):
-            app.store.delete(VERSIONS, version)
-        app.iam.drop("//secretmanager.googleapis.com/" + key)
+def _forget(cloud: Cloud, key: str) -> None:
+    with cloud.store.atomic():
+        cloud.store.delete(SECRETS, key)
+        for version, _ in cloud.store.list(VERSIONS, key + "/versions/"):
+            cloud.store.delete(VERSIONS, version)
+        cloud.iam.drop("//secretmanager.googleapis.com/" + key)
 
 
 def _camel(name: str) -> str:
@@ -186,7 +186,7 @@ def _settled(call: Call, key: str, doc: Doc) -> Doc:
     for alias, number in doc.get("versionAliases", {}).items():
         if not re.fullmatch(r"[A-Za-z][-\w]{0,62}", alias) or alias == "latest":
             raise ApiError(400, f"Invalid version alias [{alias}].")
-        if call.app.store.peek(VERSIONS, f"{key}/versions/{number}") is None:
+        if call.cloud.store.peek(VERSIONS, f"{key}/versions/{number}") is None:
             raise _precondition(f"Version alias [{alias}] refers to version [{number}], which does not exist.")
     doc["etag"] = _etag()
     return doc
@@ -204,10 +204,10 @@ def create(call: Call) -> Doc:
     key = f"{parent}/secrets/{ident}"
     body = {k: v for k, v in call.body.items() if k not in ("name", "etag", "createTime")}
     replication.check(body, parent.partition("/locations/")[2])
-    if call.app.store.peek(SECRETS, key) is not None:
+    if call.cloud.store.peek(SECRETS, key) is not None:
         raise ApiError(409, f"Secret [{_public(call.project, key)}] already exists.")
     doc = _settled(call, key, body) | {"createTime": now()}
-    return _shown(call.project, key, call.app.store.put(SECRETS, key, doc))
+    return _shown(call.project, key, call.cloud.store.put(SECRETS, key, doc))
 
 
 @_method("get")
@@ -242,7 +242,7 @@ def _meets(doc: Doc, term: str) -> bool:
 def list_(call: Call) -> Doc:
     assert call.project is not None
     prefix = _key(call, call.params["parent"]) + "/secrets/"
-    found = [_shown(call.project, k, d) for k, d in call.app.store.list(SECRETS, prefix)]
+    found = [_shown(call.project, k, d) for k, d in call.cloud.store.list(SECRETS, prefix)]
     found.sort(key=lambda d: d["createTime"], reverse=True)
     out = page(call, "secrets", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True)
     return out
@@ -278,7 +278,7 @@ def patch(call: Call) -> Doc:
         doc.pop(field, None)
         if field in body:
             doc[field] = body[field]
-    return _shown(call.project, key, call.app.store.put(SECRETS, key, _settled(call, key, doc)))  # type: ignore[arg-type]
+    return _shown(call.project, key, call.cloud.store.put(SECRETS, key, _settled(call, key, doc)))  # type: ignore[arg-type]
 
 
 @_method("delete")
@@ -286,7 +286,7 @@ def delete(call: Call) -> None:
     _permit(call, "secretmanager.secrets.delete")
     key, doc = _secret(call)
     _same_etag(doc, call.params.get("etag"))
-    _forget(call.app, key)
+    _forget(call.cloud, key)
 
 
 for _collection in ("secretmanager.projects.secrets", "secretmanager.projects.locations.secrets"):
@@ -296,23 +296,23 @@ for _collection in ("secretmanager.projects.secrets", "secretmanager.projects.lo
 # -- versions --------------------------------------------------------------------
 
 
-def _versions(app: Cloud, key: str) -> list[tuple[str, Doc]]:
-    found = app.store.list(VERSIONS, key + "/versions/")
+def _versions(cloud: Cloud, key: str) -> list[tuple[str, Doc]]:
+    found = cloud.store.list(VERSIONS, key + "/versions/")
     return sorted(found, key=lambda pair: int(pair[0].rpartition("/")[2]), reverse=True)
 
 
-def _find(app: Cloud, project: Doc, name: str) -> tuple[str, Doc]:
+def _find(cloud: Cloud, project: Doc, name: str) -> tuple[str, Doc]:
     """Store key and document (for reading) of a version by number, alias or latest.  Raises ApiError 404."""
     secret, _, version = name.partition("/versions/")
     key = re.sub("^projects/[^/]+", f"projects/{project['projectId']}", secret)
-    doc = _read(app, project, key)
+    doc = _read(cloud, project, key)
     if version == "latest":
-        newest = next(iter(_versions(app, key)), None)
+        newest = next(iter(_versions(cloud, key)), None)
         if newest is None:
             raise ApiError(404, f"Secret [{_public(project, key)}] not found or has no versions.")
         return newest
     number = str(doc.get("versionAliases", {}).get(version, version))
-    found = app.store.peek(VERSIONS, f"{key}/versions/{number}")
+    found = cloud.store.peek(VERSIONS, f"{key}/versions/{number}")
     if found is None:
         raise ApiError(404, f"Secret Version [{_public(project, key)}/versions/{version}] not found.")
     return f"{key}/versions/{number}", found
@@ -320,7 +320,7 @@ def _find(app: Cloud, project: Doc, name: str) -> tuple[str, Doc]:
 
 def _version(call: Call) -> tuple[str, Doc]:
     assert call.project is not None
-    return _find(call.app, call.project, call.params["name"])
+    return _find(call.cloud, call.project, call.params["name"])
 
 
 @_method("addVersion")
@@ -345,9 +345,9 @@ def add(call: Call) -> Doc:
     doc |= replication.of_version(secret)
     if "dataCrc32c" in payload:
         doc["clientSpecifiedPayloadChecksum"] = True
-    with call.app.store.atomic():
-        call.app.store.put(SECRETS, key, secret | {"_last": number})
-        call.app.store.put(VERSIONS, f"{key}/versions/{number}", doc)
+    with call.cloud.store.atomic():
+        call.cloud.store.put(SECRETS, key, secret | {"_last": number})
+        call.cloud.store.put(VERSIONS, f"{key}/versions/{number}", doc)
     return _shown(call.project, f"{key}/versions/{number}", doc)
 
 
@@ -362,14 +362,14 @@ def list_versions(call: Call) -> Doc:
     assert call.project is not None
     _permit(call, "secretmanager.versions.list")
     key, _ = _secret(call)
-    found = [_shown(call.project, k, d) for k, d in _versions(call.app, key)]
+    found = [_shown(call.project, k, d) for k, d in _versions(call.cloud, key)]
     return page(
         call, "versions", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True
     )
 
 
-def _content(app: Cloud, project: Doc, name: str) -> tuple[str, bytes]:
-    key, doc = _find(app, project, name)
+def _content(cloud: Cloud, project: Doc, name: str) -> tuple[str, bytes]:
+    key, doc = _find(cloud, project, name)
     if doc["state"] != "ENABLED":
         raise _precondition(f"Secret Version [{_public(project, key)}] is in {doc['state']} state.")
     return _public(project, key), base64.b64decode(doc["_data"])
@@ -379,24 +379,24 @@ def _content(app: Cloud, project: Doc, name: str) -> tuple[str, bytes]:
 def access_method(call: Call) -> Doc:
     assert call.project is not None
     _permit(call, "secretmanager.versions.access")
-    name, data = _content(call.app, call.project, call.params["name"])
+    name, data = _content(call.cloud, call.project, call.params["name"])
     return {"name": name, "payload": {"data": base64.b64encode(data).decode(), "dataCrc32c": str(crc32c(data))}}
 
 
-def access(app: Cloud, principal: Principal, name: str) -> bytes:
+def access(cloud: Cloud, principal: Principal, name: str) -> bytes:
     """Content of ``projects/P/secrets/s/versions/V`` as an account reads it.  Raises ApiError as the API answers it."""
     found = re.fullmatch(r"projects/([^/]+)((?:/locations/[^/]+)?/secrets/[^/]+)/versions/[^/]+", name)
-    project = projects.find(app, found.group(1)) if found else None
+    project = projects.find(cloud, found.group(1)) if found else None
     resource = f"projects/{project['projectId']}{found.group(2)}" if found and project else name
     permission = "secretmanager.versions.access"
-    allowed = project and app.iam.allows(
+    allowed = project and cloud.iam.allows(
         principal, permission, project_resource(project["projectId"]), f"//secretmanager.googleapis.com/{resource}"
     )
     if not project or not allowed:
         text = f"Permission '{permission}' denied for resource '{name}' (or it may not exist)."
         details = [error_info("IAM_PERMISSION_DENIED", SERVICE.host, permission=permission, resource=name)]
         raise ApiError(403, text, details=details)
-    return _content(app, project, name)[1]
+    return _content(cloud, project, name)[1]
 
 
 def _change(call: Call, state: str) -> Doc:
@@ -407,7 +407,7 @@ def _change(call: Call, state: str) -> Doc:
         raise _precondition(f"Secret Version [{_public(call.project, key)}] is in DESTROYED state.")
     doc = dict(found) | {"state": state, "etag": _etag()}
     doc.pop("scheduledDestroyTime", None)
-    return _shown(call.project, key, call.app.store.put(VERSIONS, key, doc))
+    return _shown(call.project, key, call.cloud.store.put(VERSIONS, key, doc))
 
 
 @_method("versions.enable")
@@ -427,7 +427,7 @@ def destroy(call: Call) -> Doc:
     assert call.project is not None
     _permit(call, "secretmanager.versions.destroy")
     key, found = _version(call)
-    secret = _read(call.app, call.project, key.rpartition("/versions/")[0])
+    secret = _read(call.cloud, call.project, key.rpartition("/versions/")[0])
     delay = re.fullmatch(r"(\d+)(\.\d+)?s", secret.get("versionDestroyTtl", ""))
     if delay and found["state"] != "DESTROYED":
         _change(call, "DISABLED")
@@ -436,7 +436,7 @@ def destroy(call: Call) -> Doc:
     else:
         _change(call, "DESTROYED")
         change = {"destroyTime": now(), "_data": ""}
-    doc = call.app.store.put(VERSIONS, key, (call.app.store.peek(VERSIONS, key) or {}) | change)
+    doc = call.cloud.store.put(VERSIONS, key, (call.cloud.store.peek(VERSIONS, key) or {}) | change)
     return _shown(call.project, key, doc)
 
 

@@ -25,14 +25,14 @@ _TYPE = "type.googleapis.com/google.cloud.servicenetworking.v1"
 _BASE = "https://www.googleapis.com/compute/v1/"
 
 
-def connected(app: Cloud, network_key: str) -> bool:
+def connected(cloud: Cloud, network_key: str) -> bool:
     """Whether a network (key of compute.networks) has a private connection whose peering is ACTIVE."""
-    doc = app.store.peek(KIND, f"{network_key}/{_PRODUCER}")
-    return doc is not None and _peering(app, network_key) is not None
+    doc = cloud.store.peek(KIND, f"{network_key}/{_PRODUCER}")
+    return doc is not None and _peering(cloud, network_key) is not None
 
 
-def _peering(app: Cloud, network_key: str) -> Doc | None:
-    network = app.store.peek("compute.networks", network_key) or {}
+def _peering(cloud: Cloud, network_key: str) -> Doc | None:
+    network = cloud.store.peek("compute.networks", network_key) or {}
     for peering in network.get("peerings", ()):
         if peering["name"] == PEERING and peering["state"] == "ACTIVE":
             return peering
@@ -67,7 +67,7 @@ def _network(call: Call) -> str:
             400, f"Invalid network name '{text}': it must be projects/{{project number}}/global/networks/{{name}}."
         )
     key = f"projects/{call.project_id}/global/networks/{found.group(2)}"
-    if call.app.store.peek("compute.networks", key) is None:
+    if call.cloud.store.peek("compute.networks", key) is None:
         # Google cannot tell a network that is not there from one that the caller may not see.
         raise ApiError(403, f"Permission denied to get network '{text}', or it does not exist.", reason="forbidden")
     return key
@@ -81,7 +81,7 @@ def _parent(call: Call) -> None:
 
 
 def _shown(call: Call, key: str, doc: Doc) -> Doc:
-    number = (projects.find(call.app, key.split("/")[1]) or {}).get("projectNumber", "")
+    number = (projects.find(call.cloud, key.split("/")[1]) or {}).get("projectNumber", "")
     return {
         "network": f"projects/{number}/global/networks/{key.split('/')[4]}",
         "peering": PEERING,
@@ -108,8 +108,8 @@ def _start(call: Call, verb: str, key: str, **kwargs: Any) -> Operation:
 def _list(call: Call) -> Doc:
     _parent(call)
     key = _network(call)
-    doc = call.app.store.peek(KIND, f"{key}/{_PRODUCER}")
-    if doc is None or not connected(call.app, key):
+    doc = call.cloud.store.peek(KIND, f"{key}/{_PRODUCER}")
+    if doc is None or not connected(call.cloud, key):
         return {}
     return {"connections": [_shown(call, key, doc)]}
 
@@ -118,7 +118,7 @@ def _ranges(call: Call, key: str) -> list[str]:
     """The allocated ranges that a request names.  Raises ApiError where one is not there for this network."""
     names: list[str] = call.body.get("reservedPeeringRanges", [])
     for name in names:
-        address = call.app.store.peek("compute.addresses", f"projects/{call.project_id}/global/addresses/{name}")
+        address = call.cloud.store.peek("compute.addresses", f"projects/{call.project_id}/global/addresses/{name}")
         if address is None or address.get("purpose") != "VPC_PEERING" or address.get("network") != _BASE + key:
             raise ApiError(400, f"Allocated IP range '{name}' not found in network.", status="FAILED_PRECONDITION")
     return names
@@ -135,9 +135,9 @@ def _create(call: Call) -> Operation:
 
 
 @SERVICE.action("create")
-async def _do_create(app: Cloud, op: Doc) -> Doc:
+async def _do_create(cloud: Cloud, op: Doc) -> Doc:
     key, names = op["args"]["key"], op["args"]["ranges"]
-    doc = app.store.peek(KIND, f"{key}/{_PRODUCER}")
+    doc = cloud.store.peek(KIND, f"{key}/{_PRODUCER}")
     # The producer's side holds its ranges even after the consumer has removed the peering.
     if doc is not None and set(doc["reservedPeeringRanges"]) != set(names):
         held = ", ".join(doc["reservedPeeringRanges"])
@@ -146,7 +146,7 @@ async def _do_create(app: Cloud, op: Doc) -> Doc:
             f"Existing allocated IP ranges: [{held}]."
         )
         raise ApiError(400, text, status="FAILED_PRECONDITION")
-    return _connect(app, op)
+    return _connect(cloud, op)
 
 
 @SERVICE.method("servicenetworking.services.connections.patch", permission="servicenetworking.services.addPeering")
@@ -154,7 +154,7 @@ def _patch(call: Call) -> Operation:
     _parent(call)
     key = _network(call)
     names = _ranges(call, key)
-    doc = call.app.store.peek(KIND, f"{key}/{_PRODUCER}")
+    doc = call.cloud.store.peek(KIND, f"{key}/{_PRODUCER}")
     if doc is not None and not set(doc["reservedPeeringRanges"]) <= set(names) and not call.params.get("force"):
         raise ApiError(
             400,
@@ -165,17 +165,17 @@ def _patch(call: Call) -> Operation:
 
 
 @SERVICE.action("patch")
-async def _do_patch(app: Cloud, op: Doc) -> Doc:
-    return _connect(app, op)
+async def _do_patch(cloud: Cloud, op: Doc) -> Doc:
+    return _connect(cloud, op)
 
 
-def _connect(app: Cloud, op: Doc) -> Doc:
+def _connect(cloud: Cloud, op: Doc) -> Doc:
     """Peer the network with the producer's, and note the connection."""
     key, names = op["args"]["key"], op["args"]["ranges"]
-    network = app.store.get("compute.networks", key)
+    network = cloud.store.get("compute.networks", key)
     if network is None:
         raise ApiError(404, f"The resource '{key}' was not found")
-    if _peering(app, key) is None:
+    if _peering(cloud, key) is None:
         tenant = f"projects/{secrets.token_hex(8)}p-tp/global/networks/servicenetworking"
         others = [p for p in network.get("peerings", ()) if p["name"] != PEERING]
         network["peerings"] = [
@@ -195,8 +195,8 @@ def _connect(app: Cloud, op: Doc) -> Doc:
                 "stackType": "IPV4_ONLY",
             },
         ]
-        app.store.put("compute.networks", key, network)
-    app.store.put(KIND, f"{key}/{_PRODUCER}", {"network": key, "reservedPeeringRanges": names})
+        cloud.store.put("compute.networks", key, network)
+    cloud.store.put(KIND, f"{key}/{_PRODUCER}", {"network": key, "reservedPeeringRanges": names})
     return {"@type": f"{_TYPE}.Connection", **op["args"]["response"]}
 
 
@@ -206,39 +206,39 @@ def _connect(app: Cloud, op: Doc) -> Doc:
 def _delete(call: Call) -> Operation:
     _parent(call)
     key = _network(call)
-    known = call.app.store.peek(KIND, f"{key}/{_PRODUCER}") is not None
+    known = call.cloud.store.peek(KIND, f"{key}/{_PRODUCER}") is not None
     if call.params["name"].rsplit("/", 1)[1] not in (PEERING, "-") or not known:
         raise ApiError(404, f"Connection '{call.params['name']}' was not found for network '{_network_name(call)}'.")
     return _start(call, "delete", key)
 
 
 @SERVICE.action("delete")
-async def _do_delete(app: Cloud, op: Doc) -> Doc:
+async def _do_delete(cloud: Cloud, op: Doc) -> Doc:
     key = op["args"]["key"]
-    if users(app, key):
+    if users(cloud, key):
         text = (
             "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this "
             "connection."
         )
         raise ApiError(400, text, status="FAILED_PRECONDITION")
-    network = app.store.get("compute.networks", key)
+    network = cloud.store.get("compute.networks", key)
     if network:
         network["peerings"] = [p for p in network.get("peerings", ()) if p["name"] != PEERING]
         if not network["peerings"]:
             del network["peerings"]
-        app.store.put("compute.networks", key, network)
-    app.store.delete(KIND, f"{key}/{_PRODUCER}")
+        cloud.store.put("compute.networks", key, network)
+    cloud.store.delete(KIND, f"{key}/{_PRODUCER}")
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 
-def users(app: Cloud, network_key: str) -> list[str]:
+def users(cloud: Cloud, network_key: str) -> list[str]:
     """Keys of the SQL instances whose private address is in a network."""
     out = []
-    for key, doc in app.store.list("sqladmin.instances"):
+    for key, doc in cloud.store.list("sqladmin.instances"):
         private = doc.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork", "")
         found = re.search(r"projects/([^/]+)/global/networks/([^/]+)$", private)
         if found:
-            project = (projects.find(app, found.group(1)) or {}).get("projectId", found.group(1))
+            project = (projects.find(cloud, found.group(1)) or {}).get("projectId", found.group(1))
             if f"projects/{project}/global/networks/{found.group(2)}" == network_key:
                 out.append(key)
     return out
@@ -254,9 +254,9 @@ def _consumer(call: Call) -> str:
     name = call.params.get("parent") or call.params["name"]
     network = re.match(r"services/[^/]+/projects/[^/]+/global/networks/([^/]+)", name)
     key = f"projects/{call.project_id}/global/networks/{network.group(1) if network else ''}"
-    if call.app.store.peek("compute.networks", key) is None:
+    if call.cloud.store.peek("compute.networks", key) is None:
         raise ApiError(404, f"Network '{name}' was not found.")
-    if not connected(call.app, key):
+    if not connected(call.cloud, key):
         raise ApiError(404, f"No private connection of network '{key}' with {_PRODUCER} was found.")
     return key
 
@@ -264,7 +264,7 @@ def _consumer(call: Call) -> str:
 @SERVICE.method(f"{_NETWORK}.get", permission="servicenetworking.services.get")
 def _config(call: Call) -> Doc:
     key = _consumer(call)
-    peering = _peering(call.app, key) or {}
+    peering = _peering(call.cloud, key) or {}
     out: Doc = {
         "consumerExportCustomRoutes": peering.get("exportCustomRoutes", False),
         "consumerImportCustomRoutes": peering.get("importCustomRoutes", False),
@@ -273,8 +273,8 @@ def _config(call: Call) -> Doc:
         "producerNetwork": peering.get("network", "").removeprefix(_BASE),
         "reservedRanges": [],
     }
-    for name in (call.app.store.peek(KIND, f"{key}/{_PRODUCER}") or {})["reservedPeeringRanges"]:
-        address = call.app.store.peek("compute.addresses", f"projects/{call.project_id}/global/addresses/{name}")
+    for name in (call.cloud.store.peek(KIND, f"{key}/{_PRODUCER}") or {})["reservedPeeringRanges"]:
+        address = call.cloud.store.peek("compute.addresses", f"projects/{call.project_id}/global/addresses/{name}")
         if address:
             out["reservedRanges"].append(
                 {"name": name, "address": address["address"], "ipPrefixLength": address["prefixLength"]}
@@ -293,7 +293,7 @@ def _dns_parent(call: Call) -> str:
 @SERVICE.method(f"{_NETWORK}.peeredDnsDomains.list", permission="servicenetworking.services.listPeeredDnsDomains")
 def _list_dns(call: Call) -> Doc:
     prefix = f"{_dns_parent(call)}/peeredDnsDomains/"
-    found = [doc for _, doc in call.app.store.list(_DNS, prefix)]
+    found = [doc for _, doc in call.cloud.store.list(_DNS, prefix)]
     return {"peeredDnsDomains": found} if found else {}
 
 
@@ -306,28 +306,28 @@ def _create_dns(call: Call) -> Operation:
     if not re.fullmatch(r"([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?\.)+", suffix):
         raise ApiError(400, f"Invalid DNS suffix '{suffix}': it must end with a dot.")
     key = f"{parent}/peeredDnsDomains/{name}"
-    if call.app.store.peek(_DNS, key):
+    if call.cloud.store.peek(_DNS, key):
         raise ApiError(409, f"Peered DNS domain '{name}' already exists.")
     return _start(call, "createDns", key, doc={"name": name, "dnsSuffix": suffix})
 
 
 @SERVICE.action("createDns")
-async def _do_create_dns(app: Cloud, op: Doc) -> Doc:
-    doc = app.store.put(_DNS, op["args"]["key"], op["args"]["doc"])
+async def _do_create_dns(cloud: Cloud, op: Doc) -> Doc:
+    doc = cloud.store.put(_DNS, op["args"]["key"], op["args"]["doc"])
     return {"@type": f"{_TYPE}.PeeredDnsDomain", **doc}
 
 
 @SERVICE.method(f"{_NETWORK}.peeredDnsDomains.delete", permission="servicenetworking.services.deletePeeredDnsDomain")
 def _delete_dns(call: Call) -> Operation:
     key = f"{_dns_parent(call)}/peeredDnsDomains/{call.params['name'].rsplit('/', 1)[1]}"
-    if call.app.store.peek(_DNS, key) is None:
+    if call.cloud.store.peek(_DNS, key) is None:
         raise ApiError(404, f"Peered DNS domain '{key.rsplit('/', 1)[1]}' was not found.")
     return _start(call, "deleteDns", key)
 
 
 @SERVICE.action("deleteDns")
-async def _do_delete_dns(app: Cloud, op: Doc) -> Doc:
-    app.store.delete(_DNS, op["args"]["key"])
+async def _do_delete_dns(cloud: Cloud, op: Doc) -> Doc:
+    cloud.store.delete(_DNS, op["args"]["key"])
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 
@@ -337,7 +337,7 @@ async def _do_delete_dns(app: Cloud, op: Doc) -> Doc:
 @SERVICE.method("servicenetworking.operations.get", permission="servicenetworking.operations.get")
 def _operation(call: Call) -> Doc:
     found = re.fullmatch(r"operations/pssn\.p\d+-\d+-(.+)", call.params["name"])
-    op = call.app.operations.get(found.group(1)) if found else None
+    op = call.cloud.operations.get(found.group(1)) if found else None
     if op is None or op["service"] != SERVICE.name:
         raise ApiError(404, f"Operation '{call.params['name']}' was not found.")
-    return call.app.operations.render(op, SERVICE.host)
+    return call.cloud.operations.render(op, SERVICE.host)

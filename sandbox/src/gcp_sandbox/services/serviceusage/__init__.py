@@ -60,8 +60,8 @@ def _known(*services: str) -> None:
         )
 
 
-def _shown(app: Cloud, project: Doc, service: str) -> Doc:
-    on = projects.enabled(app, project["projectId"], service)
+def _shown(cloud: Cloud, project: Doc, service: str) -> Doc:
+    on = projects.enabled(cloud, project["projectId"], service)
     return {
         "name": f"projects/{project['projectNumber']}/services/{service}",
         "config": {
@@ -95,7 +95,7 @@ def get(call: Call) -> Doc:
     service = _service(call)
     _permit(call, "serviceusage.services.get", f"get service [{service}]")
     _known(service)
-    return _shown(call.app, _project(call), service)
+    return _shown(call.cloud, _project(call), service)
 
 
 @SERVICE.method("serviceusage.services.list")
@@ -110,7 +110,7 @@ def list_(call: Call) -> Doc:
     found = re.fullmatch(r"\s*(?:state\s*[:=]\s*\"?(ENABLED|DISABLED)\"?)?\s*", text)
     if not found:
         raise ApiError(400, f"Invalid filter: {text}. Only state:ENABLED and state:DISABLED are allowed.")
-    docs = [_shown(call.app, project, s) for s in sorted(catalog.titles())]
+    docs = [_shown(call.cloud, project, s) for s in sorted(catalog.titles())]
     docs = [d for d in docs if not found.group(1) or d["state"] == found.group(1)]
     return page(call, "services", docs, default=50, most=200)
 
@@ -130,7 +130,7 @@ def batch_get(call: Call) -> Doc:
             raise ApiError(400, f"Invalid service name '{name}': it must be under {call.params['parent']}.")
         services.append(matched.group(2))
     _known(*services)
-    return {"services": [_shown(call.app, project, s) for s in services]}
+    return {"services": [_shown(call.cloud, project, s) for s in services]}
 
 
 # -- enabling --------------------------------------------------------------------
@@ -158,8 +158,8 @@ def enable(call: Call) -> Doc | Operation:
     service, project = _service(call), _project(call)
     _permit(call, "serviceusage.services.enable", f"enable service [{service}]")
     _known(service)
-    if projects.enabled(call.app, project["projectId"], service):
-        response = {"@type": _TYPE + "EnableServiceResponse", "service": _shown(call.app, project, service)}
+    if projects.enabled(call.cloud, project["projectId"], service):
+        response = {"@type": _TYPE + "EnableServiceResponse", "service": _shown(call.cloud, project, service)}
         return {"name": "operations/noop.DONE_OPERATION", "done": True, "response": response}
     return _start(call, "enableService", [service])
 
@@ -176,28 +176,28 @@ def batch_enable(call: Call) -> Operation:
     return _start(call, "enableServices", services)
 
 
-def _owner(app: Cloud, op: dict[str, Any]) -> Doc:
-    project = projects.find(app, op["project"])
+def _owner(cloud: Cloud, op: dict[str, Any]) -> Doc:
+    project = projects.find(cloud, op["project"])
     if project is None:
         raise ApiError(404, f"Project {op['project']} was not found.")
     return project
 
 
 @SERVICE.action("enableService")
-async def _enable(app: Cloud, op: dict[str, Any]) -> Doc:
-    project, service = _owner(app, op), op["args"]["services"][0]
-    catalog.enable(app, project, service)
-    return {"@type": _TYPE + "EnableServiceResponse", "service": _shown(app, project, service)}
+async def _enable(cloud: Cloud, op: dict[str, Any]) -> Doc:
+    project, service = _owner(cloud, op), op["args"]["services"][0]
+    catalog.enable(cloud, project, service)
+    return {"@type": _TYPE + "EnableServiceResponse", "service": _shown(cloud, project, service)}
 
 
 @SERVICE.action("enableServices")
-async def _enable_all(app: Cloud, op: dict[str, Any]) -> Doc:
-    project = _owner(app, op)
+async def _enable_all(cloud: Cloud, op: dict[str, Any]) -> Doc:
+    project = _owner(cloud, op)
     for service in op["args"]["services"]:
-        catalog.enable(app, project, service)
+        catalog.enable(cloud, project, service)
     return {
         "@type": _TYPE + "BatchEnableServicesResponse",
-        "services": [_shown(app, project, s) for s in op["args"]["services"]],
+        "services": [_shown(cloud, project, s) for s in op["args"]["services"]],
     }
 
 
@@ -206,7 +206,7 @@ def disable(call: Call) -> Operation:
     service, project = _service(call), _project(call)
     _permit(call, "serviceusage.services.disable", f"disable service [{service}]")
     _known(service)
-    active = _active_dependents(call.app, project, service)
+    active = _active_dependents(call.cloud, project, service)
     if active and not call.body.get("disableDependentServices"):
         text = (
             f"The service {service} is depended on by the following active service(s): {', '.join(active)}; Please "
@@ -226,7 +226,7 @@ def disable(call: Call) -> Operation:
                 ),
             ],
         )
-    if not projects.enabled(call.app, project["projectId"], service):
+    if not projects.enabled(call.cloud, project["projectId"], service):
         raise ApiError(
             400,
             f"The service {service} is not enabled for consumer projects/{project['projectNumber']}.",
@@ -235,20 +235,20 @@ def disable(call: Call) -> Operation:
     return _start(call, "disableService", [service, *active])
 
 
-def _active_dependents(app: Cloud, project: Doc, service: str) -> list[str]:
+def _active_dependents(cloud: Cloud, project: Doc, service: str) -> list[str]:
     out: list[str] = []
     for other in catalog.dependents(service):
-        if other not in out and projects.enabled(app, project["projectId"], other):
-            out += [other, *(s for s in _active_dependents(app, project, other) if s not in out)]
+        if other not in out and projects.enabled(cloud, project["projectId"], other):
+            out += [other, *(s for s in _active_dependents(cloud, project, other) if s not in out)]
     return out
 
 
 @SERVICE.action("disableService")
-async def _disable(app: Cloud, op: dict[str, Any]) -> Doc:
-    project = _owner(app, op)
+async def _disable(cloud: Cloud, op: dict[str, Any]) -> Doc:
+    project = _owner(cloud, op)
     for service in op["args"]["services"]:
-        app.store.delete("serviceusage.enabled", f"{project['projectId']}/{service}")
-    return {"@type": _TYPE + "DisableServiceResponse", "service": _shown(app, project, op["args"]["services"][0])}
+        cloud.store.delete("serviceusage.enabled", f"{project['projectId']}/{service}")
+    return {"@type": _TYPE + "DisableServiceResponse", "service": _shown(cloud, project, op["args"]["services"][0])}
 
 
 @SERVICE.method("serviceusage.services.generateServiceIdentity")
@@ -257,7 +257,7 @@ def generate(call: Call) -> Doc:
     _permit(call, "serviceusage.services.enable", f"generate service identity of [{service}]")
     _known(service)
     kind = "type.googleapis.com/google.api.serviceusage.v1beta1.ServiceIdentity"
-    agent = catalog.identity(call.app, project, service)
+    agent = catalog.identity(call.cloud, project, service)
     response = {"@type": kind} | ({} if service in catalog.WITHOUT_PRIMARY else agent)
     return {"name": "operations/finished.DONE_OPERATION", "done": True, "response": response}
 
@@ -270,13 +270,13 @@ def operation(call: Call) -> Doc:
     name = call.params["name"].removeprefix("operations/")
     if name in ("finished.DONE_OPERATION", "noop.DONE_OPERATION"):
         return {"name": f"operations/{name}", "done": True}
-    op = call.app.operations.get(re.sub(r"^acf\.p2-\d+-", "", name))
+    op = call.cloud.operations.get(re.sub(r"^acf\.p2-\d+-", "", name))
     if op is None or op["service"] != "serviceusage":
         raise ApiError(403, "Permission denied to get operation, or the operation does not exist.")
-    return call.app.operations.render(op, SERVICE.host)
+    return call.cloud.operations.render(op, SERVICE.host)
 
 
 @SERVICE.method("serviceusage.operations.list")
 def operations(call: Call) -> Doc:
-    found = [call.app.operations.render(op, SERVICE.host) for op in call.app.operations.all(service="serviceusage")]
+    found = [call.cloud.operations.render(op, SERVICE.host) for op in call.cloud.operations.all(service="serviceusage")]
     return page(call, "operations", found)

@@ -122,24 +122,24 @@ def agent_email(service: str, number: str) -> str:
     return f"service-{number}@{_DOMAINS.get(name, f'gcp-sa-{name}')}.iam.gserviceaccount.com"
 
 
-def identity(app: Cloud, project: dict[str, Any], service: str) -> dict[str, str]:
+def identity(cloud: Cloud, project: dict[str, Any], service: str) -> dict[str, str]:
     """The service agent of an API in a project, created when it is not there: {email, uniqueId}."""
     email = agent_email(service, project["projectNumber"])
-    new = not app.iam.known(email)
-    unique = accounts.agent(app, email)
+    new = not cloud.iam.known(email)
+    unique = accounts.agent(cloud, email)
     role = _AGENT_ROLES.get(service.removesuffix(".googleapis.com"))
     if new and role:
-        app.iam.grant(project_resource(project["projectId"]), role, f"serviceAccount:{email}")
+        cloud.iam.grant(project_resource(project["projectId"]), role, f"serviceAccount:{email}")
     return {"email": email, "uniqueId": unique}
 
 
-def enable(app: Cloud, project: dict[str, Any], service: str) -> None:
+def enable(cloud: Cloud, project: dict[str, Any], service: str) -> None:
     """Enable an API, those it needs, and create its agent where Google does so at once."""
     for needed in depends(service):
-        if not projects.enabled(app, project["projectId"], needed):
-            enable(app, project, needed)
-    if projects.enabled(app, project["projectId"], service):
+        if not projects.enabled(cloud, project["projectId"], needed):
+            enable(cloud, project, needed)
+    if projects.enabled(cloud, project["projectId"], service):
         return
     if service.removesuffix(".googleapis.com") in _AGENT_ROLES:
-        identity(app, project, service)
-    projects.enable(app, project["projectId"], service)
+        identity(cloud, project, service)
+    projects.enable(cloud, project["projectId"], service)

@@ -14,12 +14,12 @@ __all__ = ["SERVICE", "backups", "contents", "copies", "instances", "others"]
 
 
 @SERVICE.starts
-async def start(app: Cloud) -> None:
+async def start(cloud: Cloud) -> None:
     """Servers come back with their data."""
-    await plane(app).start()
+    await plane(cloud).start()
 
 
 @SERVICE.stops
-async def stop(app: Cloud) -> None:
+async def stop(cloud: Cloud) -> None:
     """Servers end; what is written stays."""
-    await plane(app).stop()
+    await plane(cloud).stop()

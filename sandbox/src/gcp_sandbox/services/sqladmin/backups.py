@@ -21,14 +21,14 @@ RUNS = "sqladmin.backupRuns"
 _INSIDE = ("sqladmin.users", "sqladmin.databases")
 
 
-def _file(app: Cloud, uid: str, run: str) -> Path:
-    return app.folder / "sql" / uid / "backups" / f"{run}.sql"
+def _file(cloud: Cloud, uid: str, run: str) -> Path:
+    return cloud.folder / "sql" / uid / "backups" / f"{run}.sql"
 
 
 def _run(call: Call) -> tuple[str, Doc]:
     common.instance(call)
     key = f"{common.instance_key(call)}/backupRuns/{call.params['id']}"
-    doc = call.app.store.get(RUNS, key)
+    doc = call.cloud.store.get(RUNS, key)
     if doc is None:
         raise ApiError(404, "The backup run does not exist.", reason="backupRunDoesNotExist")
     return key, doc
@@ -39,7 +39,7 @@ def insert(call: Call) -> Doc:
     instance = common.runnable(call)
     ident, stamp = str(int(time.time() * 1000)), now(digits=3)
     key = f"{common.instance_key(call)}/backupRuns/{ident}"
-    call.app.store.put(
+    call.cloud.store.put(
         RUNS,
         key,
         {
@@ -70,35 +70,35 @@ def insert(call: Call) -> Doc:
 
 
 @SERVICE.action("backup")
-async def back_up(app: Cloud, op: Doc) -> None:
+async def back_up(cloud: Cloud, op: Doc) -> None:
     """The backup is taken, with the records of what is inside."""
-    doc, instance = app.store.get(RUNS, op["args"]["key"]), app.store.peek(KIND, op["args"]["instance"])
+    doc, instance = cloud.store.get(RUNS, op["args"]["key"]), cloud.store.peek(KIND, op["args"]["instance"])
     if doc is None or instance is None:
         return
     doc["startTime"] = now(digits=3)
     if served(instance):
         try:
-            await plane(app).server(instance).dump(_file(app, instance["_uid"], doc["id"]))
+            await plane(cloud).server(instance).dump(_file(cloud, instance["_uid"], doc["id"]))
         except postgres.SqlError as error:
-            app.store.put(RUNS, op["args"]["key"], doc | {"status": "FAILED"})
+            cloud.store.put(RUNS, op["args"]["key"], doc | {"status": "FAILED"})
             raise ApiError(500, f"Backup failed: {error.message}", reason="INTERNAL_ERROR") from error
-    done = {"status": "SUCCESSFUL", "endTime": now(digits=3), "_inside": inside(app, op["args"]["instance"])}
-    app.store.put(RUNS, op["args"]["key"], doc | done)
+    done = {"status": "SUCCESSFUL", "endTime": now(digits=3), "_inside": inside(cloud, op["args"]["instance"])}
+    cloud.store.put(RUNS, op["args"]["key"], doc | done)
 
 
-def inside(app: Cloud, key: str) -> dict[str, dict[str, Doc]]:
+def inside(cloud: Cloud, key: str) -> dict[str, dict[str, Doc]]:
     """Records of the users and databases of an instance."""
-    return {kind: dict(app.store.list(kind, f"{key}/")) for kind in _INSIDE}
+    return {kind: dict(cloud.store.list(kind, f"{key}/")) for kind in _INSIDE}
 
 
-def put_inside(app: Cloud, records: dict[str, dict[str, Doc]], source: str, key: str) -> None:
+def put_inside(cloud: Cloud, records: dict[str, dict[str, Doc]], source: str, key: str) -> None:
     """Give an instance the records of users and databases of another (source)."""
-    with app.store.atomic():
+    with cloud.store.atomic():
         for kind in _INSIDE:
-            for other, _ in app.store.list(kind, f"{key}/"):
-                app.store.delete(kind, other)
+            for other, _ in cloud.store.list(kind, f"{key}/"):
+                cloud.store.delete(kind, other)
             for other, doc in records[kind].items():
-                app.store.put(kind, other.replace(source, key, 1), doc)
+                cloud.store.put(kind, other.replace(source, key, 1), doc)
 
 
 @SERVICE.method("sql.backupRuns.get", permission="cloudsql.backupRuns.get")
@@ -109,7 +109,7 @@ def get(call: Call) -> Doc:
 @SERVICE.method("sql.backupRuns.list", permission="cloudsql.backupRuns.list")
 def list_(call: Call) -> Doc:
     common.instance(call)
-    found = [doc for _, doc in call.app.store.list(RUNS, f"{common.instance_key(call)}/backupRuns/")]
+    found = [doc for _, doc in call.cloud.store.list(RUNS, f"{common.instance_key(call)}/backupRuns/")]
     return common.items(call, "sql#backupRunsList", found[::-1])
 
 
@@ -117,8 +117,8 @@ def list_(call: Call) -> Doc:
 def delete(call: Call) -> Doc:
     instance = common.idle(call)
     key, doc = _run(call)
-    _file(call.app, doc["_uid"], doc["id"]).unlink(missing_ok=True)
-    call.app.store.delete(RUNS, key)
+    _file(call.cloud, doc["_uid"], doc["id"]).unlink(missing_ok=True)
+    call.cloud.store.delete(RUNS, key)
     context = {"backupContext": {"kind": "sql#backupContext", "backupId": doc["id"]}}
     return common.finished(call, "DELETE_BACKUP", instance["name"], extra=context)
 
@@ -129,7 +129,7 @@ def restore(call: Call) -> Doc:
     context = call.body.get("restoreBackupContext", {})
     source = context.get("instanceId") or instance["name"]
     key = f"projects/{context.get('project') or call.project_id}/instances/{source}/backupRuns/{context.get('backupRunId', '')}"
-    run = call.app.store.peek(RUNS, key)
+    run = call.cloud.store.peek(RUNS, key)
     if run is None or run["status"] != "SUCCESSFUL":
         raise ApiError(404, "The backup run does not exist.", reason="backupRunDoesNotExist")
     if served(instance) and postgres.installed(run["databaseVersion"]) > postgres.installed(
@@ -147,13 +147,13 @@ def restore(call: Call) -> Doc:
 
 
 @SERVICE.action("restore")
-async def put_back(app: Cloud, op: Doc) -> None:
+async def put_back(cloud: Cloud, op: Doc) -> None:
     """The instance holds what the backup holds."""
     key = op["args"]["instance"]
-    run, instance = app.store.peek(RUNS, op["args"]["run"]), app.store.peek(KIND, key)
+    run, instance = cloud.store.peek(RUNS, op["args"]["run"]), cloud.store.peek(KIND, key)
     if run is None or instance is None:
         return
     if served(instance):
-        await plane(app).restore(key, _file(app, run["_uid"], run["id"]))
+        await plane(cloud).restore(key, _file(cloud, run["_uid"], run["id"]))
     source = op["args"]["run"].rpartition("/backupRuns/")[0]
-    put_inside(app, run["_inside"], source, key)
+    put_inside(cloud, run["_inside"], source, key)

@@ -38,7 +38,7 @@ def instance_key(call: Call) -> str:
 
 def instance(call: Call) -> Doc:
     """A copy of the instance's record.  Raises ApiError 404."""
-    doc = call.app.store.get(KIND, instance_key(call))
+    doc = call.cloud.store.get(KIND, instance_key(call))
     if doc is None:
         raise refusals.missing()
     return doc
@@ -53,7 +53,7 @@ def idle(call: Call) -> Doc:
 
 def check_idle(call: Call, doc: Doc) -> None:
     """Check that no operation of an instance is under way.  Raises ApiError 409."""
-    working = call.app.operations.unfinished(service=SERVICE.name, project=call.project_id, target=doc["name"])
+    working = call.cloud.operations.unfinished(service=SERVICE.name, project=call.project_id, target=doc["name"])
     if working or doc["state"] == "PENDING_CREATE":
         raise refusals.busy()
 
@@ -79,7 +79,7 @@ def shown(call: Call, doc: Any) -> Any:
 
 def answer(call: Call, operation: Operation) -> Doc:
     """An operation as the API answers it."""
-    return shown(call, call.app.operations.render(operation, SERVICE.host))
+    return shown(call, call.cloud.operations.render(operation, SERVICE.host))
 
 
 def start(call: Call, verb: str, name: str, action: str, **kwargs: Any) -> Doc:
@@ -89,7 +89,7 @@ def start(call: Call, verb: str, name: str, action: str, **kwargs: Any) -> Doc:
 
 def finished(call: Call, verb: str, name: str, **kwargs: Any) -> Doc:
     """An operation on an instance that is over when it is answered."""
-    operation = call.app.operations.finished(
+    operation = call.cloud.operations.finished(
         service=SERVICE.name,
         dialect="sql",
         verb=verb,

@@ -35,7 +35,7 @@ def _writable(call: Call) -> Doc:
 
 async def _sql(call: Call, doc: Doc, statement: str) -> list[list[str]]:
     """Rows that a statement gives on the instance's server.  Raises SqlError."""
-    return await plane(call.app).server(doc).sql(statement)
+    return await plane(call.cloud).server(doc).sql(statement)
 
 
 # -- databases -------------------------------------------------------------
@@ -46,7 +46,7 @@ def _database_key(call: Call) -> str:
 
 
 def _database(call: Call) -> Doc:
-    doc = call.app.store.get(DATABASES, _database_key(call))
+    doc = call.cloud.store.get(DATABASES, _database_key(call))
     if doc is None:
         raise ApiError(404, "Not Found", reason="notFound", status="NOT_FOUND")
     return doc
@@ -75,7 +75,7 @@ def get_database(call: Call) -> Doc:
 
 @SERVICE.method("sql.databases.list", permission="cloudsql.databases.list")
 def list_databases(call: Call) -> Doc:
-    found = call.app.store.list(DATABASES, f"{_inside(call)}/databases/")
+    found = call.cloud.store.list(DATABASES, f"{_inside(call)}/databases/")
     out: Doc = {"kind": "sql#databasesList"}
     return out | ({"items": [_shown_database(call, doc) for _, doc in found]} if found else {})
 
@@ -91,13 +91,13 @@ async def insert_database(call: Call) -> Doc:
     collation = call.body.get("collation", "en_US.UTF8")
     if charset.upper() not in ("UTF8", "UTF-8"):
         raise refusals.invalid(f"Charset {charset} is not supported for PostgreSQL: it must be UTF8.")
-    if call.app.store.peek(DATABASES, key):
+    if call.cloud.store.peek(DATABASES, key):
         raise refusals.invalid(f'failed to create database {name}. Detail: pq: database "{name}" already exists.')
     try:
         await _sql(call, instance, owned(name))
     except postgres.SqlError as error:
         raise refusals.invalid(f"failed to create database {name}. Detail: pq: {error.message}.") from error
-    call.app.store.put(DATABASES, key, {"name": name, "charset": charset, "collation": collation})
+    call.cloud.store.put(DATABASES, key, {"name": name, "charset": charset, "collation": collation})
     return common.finished(call, "CREATE_DATABASE", instance["name"], extra=_link(call, name))
 
 
@@ -142,17 +142,17 @@ def _drop_failed(name: str, detail: str) -> ApiError:
 
 
 @SERVICE.action("database")
-async def drop_database(app: Cloud, op: Doc) -> None:
+async def drop_database(cloud: Cloud, op: Doc) -> None:
     """A database is dropped."""
     args = op["args"]
-    instance = app.store.peek(KIND, args["instance"])
+    instance = cloud.store.peek(KIND, args["instance"])
     if instance is None:
         return
     try:
-        await plane(app).server(instance).sql(f"DROP DATABASE IF EXISTS {postgres.identifier(args['drop'])}")
+        await plane(cloud).server(instance).sql(f"DROP DATABASE IF EXISTS {postgres.identifier(args['drop'])}")
     except postgres.SqlError as error:
         raise _drop_failed(args["drop"], error.message) from error
-    app.store.delete(DATABASES, args["key"])
+    cloud.store.delete(DATABASES, args["key"])
 
 
 # -- users -----------------------------------------------------------------
@@ -189,7 +189,7 @@ def _user_key(call: Call, name: str) -> str:
 
 def _find_user(call: Call, name: str) -> Doc:
     """A copy of a user's record.  Raises ApiError 404."""
-    doc = call.app.store.get(USERS, _user_key(call, name))
+    doc = call.cloud.store.get(USERS, _user_key(call, name))
     if doc is None:
         raise ApiError(404, f"User {name} does not exist.", reason="userDoesNotExist")
     return doc
@@ -197,14 +197,14 @@ def _find_user(call: Call, name: str) -> Doc:
 
 @SERVICE.method("sql.users.list", permission="cloudsql.users.list")
 def list_users(call: Call) -> Doc:
-    found = call.app.store.list(USERS, f"{_inside(call)}/users/")
+    found = call.cloud.store.list(USERS, f"{_inside(call)}/users/")
     out: Doc = {"kind": "sql#usersList"}
     return out | ({"items": [_shown_user(call, doc) for _, doc in found]} if found else {})
 
 
 @SERVICE.method("sql.users.get", permission="cloudsql.users.get")
 def get_user(call: Call) -> Doc:
-    doc = call.app.store.peek(USERS, _user_key(call, call.params["name"]))
+    doc = call.cloud.store.peek(USERS, _user_key(call, call.params["name"]))
     if doc is None:
         raise ApiError(404, "Not Found", reason="notFound", status="NOT_FOUND")
     return _shown_user(call, doc)
@@ -233,7 +233,7 @@ async def insert_user(call: Call) -> Doc:
         await _sql(call, instance, users.create(name, verifier, superuser=kind == "BUILT_IN"))
     except postgres.SqlError as error:
         raise refusals.invalid(f"failed to create user {name}: {error.message}.") from error
-    call.app.store.put(USERS, _user_key(call, name), doc)
+    call.cloud.store.put(USERS, _user_key(call, name), doc)
     return common.finished(call, "CREATE_USER", instance["name"])
 
 
@@ -258,7 +258,9 @@ async def update_user(call: Call) -> Doc:
         except postgres.SqlError as error:
             raise refusals.invalid(f"failed to update user {name}: {error.message}.") from error
     if "passwordPolicy" in call.body:
-        call.app.store.put(USERS, _user_key(call, name), doc | {"passwordPolicy": _policy(call.body["passwordPolicy"])})
+        call.cloud.store.put(
+            USERS, _user_key(call, name), doc | {"passwordPolicy": _policy(call.body["passwordPolicy"])}
+        )
     return common.finished(call, "UPDATE_USER", instance["name"])
 
 
@@ -272,5 +274,5 @@ async def delete_user(call: Call) -> Doc:
     except postgres.SqlError as error:
         details = f" Details: {error.detail}" if error.detail else ""
         raise refusals.invalid(f"failed to delete user {name}: . {error.message}{details}.") from error
-    call.app.store.delete(USERS, _user_key(call, name))
+    call.cloud.store.delete(USERS, _user_key(call, name))
     return common.finished(call, "DELETE_USER", instance["name"])

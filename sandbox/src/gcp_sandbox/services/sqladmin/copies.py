@@ -24,7 +24,7 @@ def clone(call: Call) -> Doc:
     name = call.body.get("cloneContext", {}).get("destinationInstanceName", "")
     refusals.name(call.project_id, name)
     key = f"projects/{call.project_id}/instances/{name}"
-    instances.free(call.app, key)
+    instances.free(call.cloud, key)
     if "masterInstanceName" in source:
         raise refusals.invalid("A replica cannot be cloned.")
     doc = copy.deepcopy(source)
@@ -42,7 +42,7 @@ def clone(call: Call) -> Doc:
     for gone in ("ipAddresses", "replicaNames"):
         doc.pop(gone, None)
     instances.stamped(doc, 1)
-    call.app.store.put(KIND, key, doc)
+    call.cloud.store.put(KIND, key, doc)
     return common.start(
         call,
         "CLONE",
@@ -54,21 +54,21 @@ def clone(call: Call) -> Doc:
 
 
 @SERVICE.action("clone")
-async def cloned(app: Cloud, op: Doc) -> None:
+async def cloned(cloud: Cloud, op: Doc) -> None:
     """The clone is made, with all that the source holds."""
     key, source = op["args"]["key"], op["args"]["source"]
-    doc = app.store.get(KIND, key)
-    if doc is None or app.store.peek(KIND, source) is None:
+    doc = cloud.store.get(KIND, key)
+    if doc is None or cloud.store.peek(KIND, source) is None:
         return
-    doc["ipAddresses"] = plane(app).addresses(doc)
-    app.store.put(KIND, key, doc)
+    doc["ipAddresses"] = plane(cloud).addresses(doc)
+    cloud.store.put(KIND, key, doc)
     try:
-        await plane(app).copy(source, key)
+        await plane(cloud).copy(source, key)
     except (OSError, RuntimeError, postgres.SqlError) as error:
-        app.store.put(KIND, key, doc | {"state": "FAILED"})
+        cloud.store.put(KIND, key, doc | {"state": "FAILED"})
         raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
-    backups.put_inside(app, backups.inside(app, source), source, key)
-    app.store.put(KIND, key, doc | {"state": "RUNNABLE"})
+    backups.put_inside(cloud, backups.inside(cloud, source), source, key)
+    cloud.store.put(KIND, key, doc | {"state": "RUNNABLE"})
 
 
 def _replica(call: Call) -> Doc:
@@ -104,10 +104,10 @@ def promote(call: Call) -> Doc:
 
 
 @SERVICE.action("promote")
-async def promoted(app: Cloud, op: Doc) -> None:
+async def promoted(cloud: Cloud, op: Doc) -> None:
     """The replica becomes an instance of its own, with the primary's data of now."""
     key, source = op["args"]["key"], op["args"]["source"]
-    doc = app.store.get(KIND, key)
+    doc = cloud.store.get(KIND, key)
     if doc is None:
         return
     for gone in ("masterInstanceName", "replicaConfiguration"):
@@ -115,12 +115,12 @@ async def promoted(app: Cloud, op: Doc) -> None:
     doc["instanceType"] = "CLOUD_SQL_INSTANCE"
     doc["settings"]["replicationType"] = "SYNCHRONOUS"
     doc["settings"].pop("databaseReplicationEnabled", None)
-    app.store.put(KIND, key, doc)
-    primary = app.store.get(KIND, source)
+    cloud.store.put(KIND, key, doc)
+    primary = cloud.store.get(KIND, source)
     if primary is None:
         return
     if served(primary):
-        await plane(app).copy(source, key)
-    backups.put_inside(app, backups.inside(app, source), source, key)
+        await plane(cloud).copy(source, key)
+    backups.put_inside(cloud, backups.inside(cloud, source), source, key)
     primary["replicaNames"] = [n for n in primary.get("replicaNames", []) if n != doc["name"]]
-    app.store.put(KIND, source, primary)
+    cloud.store.put(KIND, source, primary)

@@ -55,7 +55,7 @@ def get(call: Call) -> Doc:
 
 @SERVICE.method("sql.instances.list", permission="cloudsql.instances.list")
 def list_(call: Call) -> Doc:
-    found = [doc for _, doc in call.app.store.list(KIND, f"projects/{call.project_id}/instances/")]
+    found = [doc for _, doc in call.cloud.store.list(KIND, f"projects/{call.project_id}/instances/")]
     if "filter" in call.params:
         found = [doc for doc in found if _matches(doc, call.params["filter"])]
     out = common.items(call, "sql#instancesList", found)
@@ -85,14 +85,14 @@ def insert(call: Call) -> Doc:
     name = body.get("name", "")
     refusals.name(call.project_id, name)
     key = f"projects/{call.project_id}/instances/{name}"
-    free(call.app, key)
+    free(call.cloud, key)
     if "maintenanceVersion" in body:
         raise refusals.invalid(f"Maintenance version ({body['maintenanceVersion']}) must not be set.")
     assert call.project is not None
     primary = _primary(call, body)
     refusals.engine(body.get("databaseVersion", "MYSQL_5_7"))
     doc = defaults.instance(call.project, body)
-    refusals.instance(call.app, doc)
+    refusals.instance(call.cloud, doc)
     if not primary:
         refusals.root_password(doc, body.get("rootPassword", ""))
     ca, ca_key = certificates.authority()
@@ -107,7 +107,7 @@ def insert(call: Call) -> Doc:
     }
     _placed(doc)
     stamped(doc, 1)
-    call.app.store.put(KIND, key, doc)
+    call.cloud.store.put(KIND, key, doc)
     root = body.get("rootPassword", "")
     verifier = postgres.verifier(root) if root and served(doc) else ""
     # A replica is made by an operation of its primary.
@@ -122,11 +122,11 @@ def insert(call: Call) -> Doc:
     )
 
 
-def free(app: Cloud, key: str) -> None:
+def free(cloud: Cloud, key: str) -> None:
     """Check that a name is neither in use nor reserved.  Raises ApiError 409."""
-    if app.store.peek(KIND, key):
+    if cloud.store.peek(KIND, key):
         raise refusals.exists(reserved=False)
-    deleted = app.store.peek(RESERVED, key)
+    deleted = cloud.store.peek(RESERVED, key)
     if deleted and time.time() - deleted["time"] < _WEEK:
         raise refusals.exists(reserved=True)
 
@@ -136,7 +136,7 @@ def _primary(call: Call, body: Doc) -> Doc | None:
     name = body.get("masterInstanceName", "").rpartition(":")[2]
     if not name:
         return None
-    primary = call.app.store.get(KIND, f"projects/{call.project_id}/instances/{name}")
+    primary = call.cloud.store.get(KIND, f"projects/{call.project_id}/instances/{name}")
     if primary is None:
         raise refusals.missing()
     common.check_idle(call, primary)
@@ -167,31 +167,31 @@ def stamped(doc: Doc, version: int) -> None:
 
 
 @SERVICE.action("create")
-async def create(app: Cloud, op: Doc) -> None:
+async def create(cloud: Cloud, op: Doc) -> None:
     """The instance is made: server, addresses, first user and database."""
     key = op["args"]["key"]
-    doc = app.store.get(KIND, key)
+    doc = cloud.store.get(KIND, key)
     if doc is None:
         return
-    doc["ipAddresses"] = plane(app).addresses(doc)
-    app.store.put(KIND, key, doc)
+    doc["ipAddresses"] = plane(cloud).addresses(doc)
+    cloud.store.put(KIND, key, doc)
     try:
-        await plane(app).up(key, op["args"]["verifier"])
+        await plane(cloud).up(key, op["args"]["verifier"])
     except (OSError, RuntimeError, postgres.SqlError) as error:
-        app.store.put(KIND, key, doc | {"state": "FAILED"})
+        cloud.store.put(KIND, key, doc | {"state": "FAILED"})
         raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
     doc["state"] = "RUNNABLE"
-    with app.store.atomic():
-        app.store.put(KIND, key, doc)
+    with cloud.store.atomic():
+        cloud.store.put(KIND, key, doc)
         if "masterInstanceName" in doc:
             primary_key = f"{key.rpartition('/')[0]}/{doc['masterInstanceName'].rpartition(':')[2]}"
-            primary = app.store.get(KIND, primary_key)
+            primary = cloud.store.get(KIND, primary_key)
             if primary and doc["name"] not in primary.get("replicaNames", []):
                 primary["replicaNames"] = [*primary.get("replicaNames", []), doc["name"]]
-                app.store.put(KIND, primary_key, primary)
+                cloud.store.put(KIND, primary_key, primary)
         else:
-            app.store.put("sqladmin.users", f"{key}/users/postgres@", {"name": "postgres", "host": ""})
-        app.store.put(
+            cloud.store.put("sqladmin.users", f"{key}/users/postgres@", {"name": "postgres", "host": ""})
+        cloud.store.put(
             "sqladmin.databases",
             f"{key}/databases/postgres",
             {"name": "postgres", "charset": "UTF8", "collation": "en_US.UTF8"},
@@ -243,7 +243,7 @@ def _update(call: Call, old: Doc, new: Doc) -> Doc:
     replica = "masterInstanceName" in old
     new["settings"] = defaults.settings(new["settings"], new["databaseVersion"], new["region"], replica=replica)
     refusals.change(old, new)
-    refusals.instance(call.app, new, old)
+    refusals.instance(call.cloud, new, old)
     if new["databaseVersion"] != old["databaseVersion"]:
         new |= {"upgradableDatabaseVersions": []} | defaults.of_version(new["databaseVersion"])
         if not new["upgradableDatabaseVersions"]:
@@ -261,15 +261,15 @@ def _update(call: Call, old: Doc, new: Doc) -> Doc:
 
 
 @SERVICE.action("update")
-async def apply(app: Cloud, op: Doc) -> None:
+async def apply(cloud: Cloud, op: Doc) -> None:
     """The changed settings take effect."""
     key, new = op["args"]["key"], op["args"]["new"]
-    old = app.store.get(KIND, key)
+    old = cloud.store.get(KIND, key)
     if old is None:
         return
     # What has changed meanwhile on its own stays (a replica that was added).
     new |= {k: old[k] for k in ("state", "replicaNames") if k in old}
-    new["ipAddresses"] = plane(app).addresses(new)
+    new["ipAddresses"] = plane(cloud).addresses(new)
     _placed(new)
     if old["settings"]["settingsVersion"] == new["settings"]["settingsVersion"]:
         stamped(new, int(old["settings"]["settingsVersion"]) + 1)
@@ -277,10 +277,10 @@ async def apply(app: Cloud, op: Doc) -> None:
     restart |= [a["ipAddress"] for a in old["ipAddresses"]] != [a["ipAddress"] for a in new["ipAddresses"]]
     moved = served(new) and postgres.installed(new["databaseVersion"]) != postgres.installed(old["databaseVersion"])
     if moved:
-        await plane(app).upgrade(key, new["databaseVersion"])
-    app.store.put(KIND, key, new)
+        await plane(cloud).upgrade(key, new["databaseVersion"])
+    cloud.store.put(KIND, key, new)
     if restart or moved:
-        await plane(app).up(key)
+        await plane(cloud).up(key)
 
 
 @SERVICE.method("sql.instances.restart", permission="cloudsql.instances.restart")
@@ -305,7 +305,7 @@ def failover(call: Call) -> Doc:
     if doc["settings"]["availabilityType"] != "REGIONAL":
         raise refusals.invalid("The instance is not configured for high availability.")
     doc["gceZone"], doc["secondaryGceZone"] = doc["secondaryGceZone"], doc["gceZone"]
-    call.app.store.put(KIND, common.instance_key(call), doc)
+    call.cloud.store.put(KIND, common.instance_key(call), doc)
     return common.start(
         call,
         "FAILOVER",
@@ -317,10 +317,10 @@ def failover(call: Call) -> Doc:
 
 
 @SERVICE.action("restart")
-async def again(app: Cloud, op: Doc) -> None:
+async def again(cloud: Cloud, op: Doc) -> None:
     """The server ends and starts."""
-    if app.store.peek(KIND, op["args"]["key"]):
-        await plane(app).up(op["args"]["key"])
+    if cloud.store.peek(KIND, op["args"]["key"]):
+        await plane(cloud).up(op["args"]["key"])
 
 
 # -- deleting --------------------------------------------------------------
@@ -344,25 +344,25 @@ def delete(call: Call) -> Doc:
 
 
 @SERVICE.action("delete")
-async def gone(app: Cloud, op: Doc) -> None:
+async def gone(cloud: Cloud, op: Doc) -> None:
     """The instance is gone; its name stays reserved."""
     key = op["args"]["key"]
-    doc = app.store.get(KIND, key)
+    doc = cloud.store.get(KIND, key)
     if doc is None:
         return
-    await plane(app).remove(doc)
-    with app.store.atomic():
+    await plane(cloud).remove(doc)
+    with cloud.store.atomic():
         for kind in ("users", "databases", "backupRuns"):
-            for other, _ in app.store.list(f"sqladmin.{kind}", f"{key}/"):
-                app.store.delete(f"sqladmin.{kind}", other)
+            for other, _ in cloud.store.list(f"sqladmin.{kind}", f"{key}/"):
+                cloud.store.delete(f"sqladmin.{kind}", other)
         if "masterInstanceName" in doc:
             primary_key = f"{key.rpartition('/')[0]}/{doc['masterInstanceName'].rpartition(':')[2]}"
-            primary = app.store.get(KIND, primary_key)
+            primary = cloud.store.get(KIND, primary_key)
             if primary:
                 primary["replicaNames"] = [n for n in primary.get("replicaNames", []) if n != doc["name"]]
-                app.store.put(KIND, primary_key, primary)
-        for other, record in app.store.list(RESERVED):
+                cloud.store.put(KIND, primary_key, primary)
+        for other, record in cloud.store.list(RESERVED):
             if time.time() - record["time"] > _WEEK:
-                app.store.delete(RESERVED, other)
-        app.store.put(RESERVED, key, {"time": time.time()})
-        app.store.delete(KIND, key)
+                cloud.store.delete(RESERVED, other)
+        cloud.store.put(RESERVED, key, {"time": time.time()})
+        cloud.store.delete(KIND, key)

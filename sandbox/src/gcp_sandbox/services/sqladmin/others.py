@@ -10,7 +10,7 @@ from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 
 @SERVICE.method("sql.operations.get", permission="cloudsql.instances.get")
 def get_operation(call: Call) -> Doc:
-    operation = call.app.operations.get(call.params["operation"])
+    operation = call.cloud.operations.get(call.params["operation"])
     if operation is None or operation["service"] != SERVICE.name or operation["project"] != call.project_id:
         raise ApiError(404, "The Cloud SQL operation does not exist.", reason="operationDoesNotExist")
     return common.answer(call, operation)
@@ -21,7 +21,7 @@ def list_operations(call: Call) -> Doc:
     match = {"service": SERVICE.name, "project": call.project_id}
     if "instance" in call.params:
         match["target"] = call.params["instance"]
-    found = call.app.operations.all(**match)
+    found = call.cloud.operations.all(**match)
     return common.items(call, "sql#operationsList", [common.answer(call, op) for op in found], default=100)
 
 

@@ -70,7 +70,7 @@ def name(project_id: str, text: str) -> None:
         raise invalid(f"instance name ({text}).")
 
 
-def instance(app: Cloud, doc: Doc, old: Doc | None = None) -> None:
+def instance(cloud: Cloud, doc: Doc, old: Doc | None = None) -> None:
     """Check a record with its settings filled in; old: what it replaces.  Raises ApiError 400."""
     if doc["region"] not in defaults.REGIONS:
         raise invalid(f"Invalid value for region: {doc['region']}.")
@@ -85,7 +85,7 @@ def instance(app: Cloud, doc: Doc, old: Doc | None = None) -> None:
     _disk(settings)
     _backups(settings)
     _flags(settings)
-    _addresses(app, doc, old)
+    _addresses(cloud, doc, old)
     insights = settings.get("insightsConfig", {})
     if not 256 <= insights.get("queryStringLength", 1024) <= (1048576 if _plus(settings) else 4500):
         raise invalid("Query string length must be between 256 and 4500 bytes.")
@@ -168,7 +168,7 @@ def _flags(settings: Doc) -> None:
             raise ApiError(400, "Value requested is not valid.", reason="invalidFlagValue")
 
 
-def _addresses(app: Cloud, doc: Doc, old: Doc | None) -> None:
+def _addresses(cloud: Cloud, doc: Doc, old: Doc | None) -> None:
     config = doc["settings"]["ipConfiguration"]
     for entry in config["authorizedNetworks"]:
         try:
@@ -183,7 +183,7 @@ def _addresses(app: Cloud, doc: Doc, old: Doc | None) -> None:
     if link and old and link == old["settings"]["ipConfiguration"].get("privateNetwork"):
         return  # an instance outlives the peering it was made with, and can be changed
     if link:
-        private_network(app, doc, link)
+        private_network(cloud, doc, link)
     elif not config["ipv4Enabled"] and not config.get("pscConfig", {}).get("pscEnabled"):
         raise invalid("At least one of Public IP, Private IP, or PSC connectivity must be enabled.")
 
@@ -220,21 +220,21 @@ def _too_weak(instance: Doc, user: str, text: str) -> str:
     return ""
 
 
-def private_network(app: Cloud, doc: Doc, link: str) -> None:
+def private_network(cloud: Cloud, doc: Doc, link: str) -> None:
     """Check that a network is there and peered with Google's services."""
     from gcp_sandbox.services import servicenetworking
 
     found = re.fullmatch(r"projects/([^/]+)/global/networks/([^/]+)", link)
     if not found:
         raise invalid(f"Invalid network resource link: {link}.")
-    project = projects.find(app, found[1])
+    project = projects.find(cloud, found[1])
     key = f"projects/{project['projectId']}/global/networks/{found[2]}" if project else link
     # The network is kept by the project's id, whichever way it was given.
     doc["settings"]["ipConfiguration"]["privateNetwork"] = key
     config = f"Incorrect Service Networking config for instance: {doc['project']}:{doc['name']}:"
-    if project and not projects.enabled(app, project["projectId"], "servicenetworking.googleapis.com"):
+    if project and not projects.enabled(cloud, project["projectId"], "servicenetworking.googleapis.com"):
         raise invalid(f"{config}SERVICE_NETWORKING_NOT_ENABLED.")
-    if app.store.peek("compute.networks", key) is None or not servicenetworking.connected(app, key):
+    if cloud.store.peek("compute.networks", key) is None or not servicenetworking.connected(cloud, key):
         raise invalid(f"{config}NETWORK_NOT_PEERED.")
 
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def setup(app: Cloud) -> None:
+def setup(cloud: Cloud) -> None:
     """Let the XML API fail in XML."""
     for host in ("storage.googleapis.com", "*.storage.googleapis.com"):
-        app.fault_pages[host] = xmlapi.fault_page
+        cloud.fault_pages[host] = xmlapi.fault_page

@@ -61,9 +61,9 @@ def first_bindings(bucket: Doc) -> list[Doc]:
     return out
 
 
-def switched(app: Cloud, bucket: Doc) -> None:
+def switched(cloud: Cloud, bucket: Doc) -> None:
     """Uniform access was switched: the default list of objects turns into bindings, or back."""
-    policy = app.iam.policy(full_name(bucket["name"]))
+    policy = cloud.iam.policy(full_name(bucket["name"]))
     bindings = policy.get("bindings", [])
     roles = set(permissions.OBJECT_ROLES.values())
     if permissions.uniform(bucket):
@@ -71,29 +71,29 @@ def switched(app: Cloud, bucket: Doc) -> None:
         bindings = [*bindings, *extra]
     else:
         bindings = [b for b in bindings if b["role"] not in roles]
-    app.iam.set_policy(full_name(bucket["name"]), {"bindings": bindings})
+    cloud.iam.set_policy(full_name(bucket["name"]), {"bindings": bindings})
     if not permissions.uniform(bucket) and "acl" not in bucket:
         first_lists(bucket, {}, None)
 
 
 def _current_policy(call: Call, bucket: Doc, version: int) -> Doc:
     name = full_name(bucket["name"])
-    policy = policy_shown(call, call.app.iam.policy(name), version)
-    policy["etag"] = objects.counted((call.app.store.peek(POLICIES, name) or {}).get("serial", 0))
+    policy = policy_shown(call, call.cloud.iam.policy(name), version)
+    policy["etag"] = objects.counted((call.cloud.store.peek(POLICIES, name) or {}).get("serial", 0))
     return {"kind": "storage#policy", "resourceId": name.replace("//storage.googleapis.com/", "projects/_/")} | policy
 
 
 @SERVICE.method("storage.buckets.getIamPolicy")
 def get_policy(call: Call) -> Doc:
-    bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.buckets.getIamPolicy", bucket)
+    bucket = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.buckets.getIamPolicy", bucket)
     return _current_policy(call, bucket, call.params.get("optionsRequestedPolicyVersion", 1))
 
 
 @SERVICE.method("storage.buckets.setIamPolicy")
 def set_policy(call: Call) -> Doc:
-    bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.buckets.setIamPolicy", bucket)
+    bucket = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.buckets.setIamPolicy", bucket)
     policy = {k: v for k, v in call.body.items() if k in ("bindings", "version")}
     for binding in policy.get("bindings", []):
         if not _accepted(binding.get("role", "")):
@@ -104,14 +104,14 @@ def set_policy(call: Call) -> Doc:
         if _EVERYBODY & set(binding.get("members", [])) and permissions.prevented(bucket):
             raise public_refused()
     try:
-        call.app.iam.check(full_name(bucket["name"]), policy)
+        call.cloud.iam.check(full_name(bucket["name"]), policy)
     except ApiError as error:
         raise common.invalid(error.message) from None
     # Some clients write base64 with the letters for URLs.
     given = call.body.get("etag", "").replace("-", "+").replace("_", "/")
     if given and given != _current_policy(call, bucket, 3)["etag"]:
         raise common.unmet()
-    call.app.iam.set_policy(full_name(bucket["name"]), policy)
+    call.cloud.iam.set_policy(full_name(bucket["name"]), policy)
     return _current_policy(call, bucket, 3)
 
 
@@ -130,9 +130,9 @@ def public_refused() -> ApiError:
 
 @SERVICE.method("storage.buckets.testIamPermissions")
 def test_permissions(call: Call) -> Doc:
-    bucket = bucket_of(call.app, call.params["bucket"])
+    bucket = bucket_of(call.cloud, call.params["bucket"])
     asked = call.params.get("permissions", [])
-    have = [p for p in asked if permissions.allows(call.app, call.principal, p, bucket)]
+    have = [p for p in asked if permissions.allows(call.cloud, call.principal, p, bucket)]
     return {"kind": "storage#testIamPermissionsResponse"} | ({"permissions": have} if have else {})
 
 
@@ -253,10 +253,10 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
     """Register the methods of bucketAccessControls or defaultObjectAccessControls."""
 
     def bucket(call: Call, verb: str) -> Doc:
-        doc = call.app.store.get(BUCKETS, call.params["bucket"])
+        doc = call.cloud.store.get(BUCKETS, call.params["bucket"])
         if doc is None:
             raise common.no_bucket()
-        require(call.app, call.principal, f"storage.buckets.{verb}", doc)
+        require(call.cloud, call.principal, f"storage.buckets.{verb}", doc)
         if permissions.uniform(doc):
             raise common.invalid(
                 "Cannot get legacy ACL for a bucket that has permissions.uniform bucket-level access. Read more at "
@@ -282,9 +282,9 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
 
     def save(call: Call, doc: Doc) -> None:
         doc["metageneration"] = str(int(doc["metageneration"]) + 1)
-        call.app.store.put(BUCKETS, doc["name"], doc)
+        call.cloud.store.put(BUCKETS, doc["name"], doc)
         if of == "bucket":
-            _synchronise(call.app, doc)
+            _synchronise(call.cloud, doc)
 
     @SERVICE.method(f"storage.{collection}.list")
     def list_(call: Call) -> Doc:
@@ -313,16 +313,16 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
         save(call, doc)
 
 
-def _synchronise(app: Cloud, bucket: Doc) -> None:
+def _synchronise(cloud: Cloud, bucket: Doc) -> None:
     """A bucket's list and the legacy roles of its policy are one thing seen two ways."""
     members: dict[str, list[str]] = {}
     for entry in bucket["acl"]:
         members.setdefault(_BUCKET_ROLES[entry["role"]], []).append(member(bucket, entry["entity"]))
     name = full_name(bucket["name"])
     kept: list[dict[str, Any]] = [
-        b for b in app.iam.policy(name).get("bindings", []) if b["role"] not in _BUCKET_ROLES.values()
+        b for b in cloud.iam.policy(name).get("bindings", []) if b["role"] not in _BUCKET_ROLES.values()
     ]
-    app.iam.set_policy(name, {"bindings": kept + [{"role": r, "members": m} for r, m in members.items()]})
+    cloud.iam.set_policy(name, {"bindings": kept + [{"role": r, "members": m} for r, m in members.items()]})
 
 
 def member(bucket: Doc, entity: str) -> str:

@@ -72,8 +72,8 @@ def _answer(call: Call, doc: Doc, *, full: bool) -> Doc:
 def get(call: Call) -> Doc | web.Response:
     if call.params.get("softDeleted"):
         return _answer(call, deleted.found(call, "storage.buckets.get"), full=False)
-    doc = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.buckets.get", doc)
+    doc = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.buckets.get", doc)
     try:
         common.check_generation(call.params, doc["generation"], doc["metageneration"])
     except common.NotModified:
@@ -84,7 +84,7 @@ def get(call: Call) -> Doc | web.Response:
 @SERVICE.method("storage.buckets.list")
 def list_(call: Call) -> Doc:
     project = _named_project(call)
-    if not call.app.iam.allows(call.principal, "storage.buckets.list", project_resource(project["projectId"])):
+    if not call.cloud.iam.allows(call.principal, "storage.buckets.list", project_resource(project["projectId"])):
         who = call.principal.email or "Anonymous caller"
         text = f"{who} does not have storage.buckets.list access to the Google Cloud project."
         raise ApiError(
@@ -96,11 +96,11 @@ def list_(call: Call) -> Doc:
     most = call.params.get("maxResults") or 1000
     found = [
         doc
-        for name, doc in call.app.store.list(BUCKETS, prefix)
+        for name, doc in call.cloud.store.list(BUCKETS, prefix)
         if doc["_project"] == project["projectId"] and name > after
     ]
     if call.params.get("softDeleted"):
-        gone = deleted.of_project(call.app, project["projectId"])
+        gone = deleted.of_project(call.cloud, project["projectId"])
         found = [doc for doc in gone if after < doc["name"] and doc["name"].startswith(prefix)]
     out: Doc = {"kind": "storage#buckets"}
     if found:
@@ -112,7 +112,7 @@ def list_(call: Call) -> Doc:
 
 def _named_project(call: Call) -> Doc:
     name = call.params.get("project", "")
-    project = projects.find(call.app, name)
+    project = projects.find(call.cloud, name)
     if project is None:
         raise common.invalid(f"Unknown project id: {name}")
     return project
@@ -123,7 +123,7 @@ def insert(call: Call) -> Doc:
     project = _named_project(call)
     name = call.body.get("name", "")
     _check_name(name)
-    if not call.app.iam.allows(call.principal, "storage.buckets.create", project_resource(project["projectId"])):
+    if not call.cloud.iam.allows(call.principal, "storage.buckets.create", project_resource(project["projectId"])):
         who = call.principal.email or "Anonymous caller"
         text = (
             f"{who} does not have storage.buckets.create access to the Google Cloud project. Permission "
@@ -131,7 +131,7 @@ def insert(call: Call) -> Doc:
         )
         code = 403 if call.principal.email else 401
         raise ApiError(code, text, reason="forbidden" if call.principal.email else "required")
-    other = call.app.store.peek(BUCKETS, name)
+    other = call.cloud.store.peek(BUCKETS, name)
     if other is not None:
         own = other["_project"] == project["projectId"]
         raise common.conflict(
@@ -171,8 +171,8 @@ def insert(call: Call) -> Doc:
     _lay(call, doc, given)
     access.first_lists(doc, call.params, call.principal)
     doc["etag"] = etag(doc)
-    call.app.store.put(BUCKETS, name, doc)
-    call.app.iam.set_policy(full_name(name), {"bindings": access.first_bindings(doc)})
+    call.cloud.store.put(BUCKETS, name, doc)
+    call.cloud.iam.set_policy(full_name(name), {"bindings": access.first_bindings(doc)})
     return _answer(call, doc, full="acl" in call.body or "defaultObjectAcl" in call.body)
 
 
@@ -211,10 +211,10 @@ def update(call: Call) -> Doc:
 
 
 def _changing(call: Call) -> Doc:
-    doc = call.app.store.get(BUCKETS, call.params["bucket"])
+    doc = call.cloud.store.get(BUCKETS, call.params["bucket"])
     if doc is None:
         raise common.no_bucket()
-    require(call.app, call.principal, "storage.buckets.update", doc)
+    require(call.cloud, call.principal, "storage.buckets.update", doc)
     common.guard(call.params, doc["generation"], doc["metageneration"])
     return doc
 
@@ -230,28 +230,28 @@ def _changed(call: Call, doc: Doc, laid: Doc) -> Doc:
     was_uniform = permissions.uniform(doc)
     _lay(call, doc, laid)
     if was_uniform != permissions.uniform(doc):
-        access.switched(call.app, doc)
+        access.switched(call.cloud, doc)
     doc["metageneration"] = str(int(doc["metageneration"]) + 1)
     doc["updated"] = moment()
     doc["etag"] = etag(doc)
-    call.app.store.put(BUCKETS, doc["name"], doc)
+    call.cloud.store.put(BUCKETS, doc["name"], doc)
     return _answer(call, doc, full=True)
 
 
 @SERVICE.method("storage.buckets.delete")
 def delete(call: Call) -> None:
-    doc = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.buckets.delete", doc)
+    doc = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.buckets.delete", doc)
     common.guard(call.params, doc["generation"], doc["metageneration"])
-    objects = Objects(call.app, doc)
+    objects = Objects(call.cloud, doc)
     if not objects.empty():
         raise common.conflict("The bucket you tried to delete is not empty.")
     if not deleted.kept_for(doc):
         objects.purge(everything=True)
-    with call.app.store.atomic():
-        call.app.store.delete(BUCKETS, doc["name"])
-        deleted.bury(call.app, doc)
-        call.app.iam.drop(full_name(doc["name"]))
+    with call.cloud.store.atomic():
+        call.cloud.store.delete(BUCKETS, doc["name"])
+        deleted.bury(call.cloud, doc)
+        call.cloud.iam.drop(full_name(doc["name"]))
 
 
 @SERVICE.method("storage.buckets.lockRetentionPolicy")
@@ -272,11 +272,11 @@ def restore(call: Call) -> Doc:
 
 @SERVICE.method("storage.projects.serviceAccount.get")
 def service_agent(call: Call) -> Doc:
-    project = projects.find(call.app, call.params["projectId"])
+    project = projects.find(call.cloud, call.params["projectId"])
     if project is None:
         raise common.invalid(f"Unknown project id: {call.params['projectId']}")
     resource = project_resource(project["projectId"])
-    if not call.app.iam.allows(call.principal, "resourcemanager.projects.get", resource):
+    if not call.cloud.iam.allows(call.principal, "resourcemanager.projects.get", resource):
         raise common.denied(call.principal, "resourcemanager.projects.get")
     email = f"service-{project['projectNumber']}@gs-project-accounts.iam.gserviceaccount.com"
     return {"kind": "storage#serviceAccount", "email_address": email}
@@ -284,8 +284,8 @@ def service_agent(call: Call) -> Doc:
 
 @SERVICE.method("storage.buckets.getStorageLayout")
 def layout(call: Call) -> Doc:
-    doc = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.objects.list", doc)
+    doc = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.objects.list", doc)
     return {
         "kind": "storage#storageLayout",
         "bucket": doc["name"],

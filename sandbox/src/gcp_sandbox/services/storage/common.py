@@ -25,10 +25,10 @@ def _project_of(call: Call) -> str | None:
     refuse_keys(call.request)
     bucket = call.params.get("bucket") or call.params.get("destinationBucket") or call.params.get("sourceBucket")
     if bucket:
-        doc = call.app.store.peek(BUCKETS, bucket)
+        doc = call.cloud.store.peek(BUCKETS, bucket)
         return doc["_project"] if doc else None
     name = call.params.get("project") or call.params.get("projectId", "")
-    return name if projects.find(call.app, name) else None
+    return name if projects.find(call.cloud, name) else None
 
 
 def _denied(call: Call, permission: str, shown: str) -> ApiError:
@@ -132,9 +132,9 @@ def denied(principal: Principal, permission: str) -> ApiError:
     )
 
 
-def bucket_of(app: Cloud, name: str) -> Doc:
+def bucket_of(cloud: Cloud, name: str) -> Doc:
     """A bucket's record, for reading only.  Raises ApiError 404."""
-    doc = app.store.peek(BUCKETS, name)
+    doc = cloud.store.peek(BUCKETS, name)
     if doc is None:
         raise no_bucket()
     return doc

@@ -27,16 +27,16 @@ CHUNK = 1 << 18
 Chunks = AsyncIterator[bytes]
 
 
-def folder(app: Cloud) -> Path:
+def folder(cloud: Cloud) -> Path:
     """Where the bytes are."""
-    path = app.folder / "objects"
+    path = cloud.folder / "objects"
     path.mkdir(exist_ok=True)
     return path
 
 
-def path_of(app: Cloud, blob: str) -> Path:
+def path_of(cloud: Cloud, blob: str) -> Path:
     """File of a blob id."""
-    return folder(app) / blob[:2] / blob
+    return folder(cloud) / blob[:2] / blob
 
 
 def _files(blob: Path) -> list[Path]:
@@ -54,9 +54,9 @@ def _delete(blob: Path) -> None:
 class Blob:
     """Bytes being written: a file, its size, and its checksums as they grow."""
 
-    def __init__(self, app: Cloud, ident: str = "") -> None:
+    def __init__(self, cloud: Cloud, ident: str = "") -> None:
         self.id = ident or secrets.token_hex(16)
-        self.path = path_of(app, self.id)
+        self.path = path_of(cloud, self.id)
         self.path.parent.mkdir(exist_ok=True)
         self._md5: Any = hashlib.md5(usedforsecurity=False)
         self._crc = 0
@@ -150,17 +150,17 @@ def _times(one: int, other: int) -> int:
     return product
 
 
-def remove(app: Cloud, blob: str) -> None:
+def remove(cloud: Cloud, blob: str) -> None:
     """Delete a blob."""
-    _delete(path_of(app, blob))
+    _delete(path_of(cloud, blob))
 
 
-def link(app: Cloud, blob: str) -> str:
+def link(cloud: Cloud, blob: str) -> str:
     """Another blob with the same bytes, at no cost; returns its id."""
     ident = secrets.token_hex(16)
-    target = path_of(app, ident)
+    target = path_of(cloud, ident)
     target.parent.mkdir(exist_ok=True)
-    source = path_of(app, blob)
+    source = path_of(cloud, blob)
     if source.is_dir():
         shutil.copytree(source, target, copy_function=os.link)
     else:

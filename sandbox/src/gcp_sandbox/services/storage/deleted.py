@@ -20,29 +20,29 @@ def kept_for(bucket: Doc) -> int:
     return int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
 
 
-def bury(app: Cloud, bucket: Doc) -> None:
+def bury(cloud: Cloud, bucket: Doc) -> None:
     """Keep a bucket that is being deleted, where it has a soft delete policy."""
     seconds = kept_for(bucket)
     if seconds:
-        until = max(moment(seconds), Objects(app, bucket).last_hard_delete())
+        until = max(moment(seconds), Objects(cloud, bucket).last_hard_delete())
         times = {"softDeleteTime": moment(), "hardDeleteTime": until}
-        kept = bucket | times | {"_policy": app.iam.policy(full_name(bucket["name"]))}
-        app.store.put(KIND, f"{bucket['name']}#{bucket['generation']}", kept)
+        kept = bucket | times | {"_policy": cloud.iam.policy(full_name(bucket["name"]))}
+        cloud.store.put(KIND, f"{bucket['name']}#{bucket['generation']}", kept)
 
 
-def of_project(app: Cloud, project: str) -> list[Doc]:
+def of_project(cloud: Cloud, project: str) -> list[Doc]:
     """The softly deleted buckets of a project, by name; for reading only."""
-    return [doc for _, doc in app.store.list(KIND) if doc["_project"] == project and doc["hardDeleteTime"] > moment()]
+    return [doc for _, doc in cloud.store.list(KIND) if doc["_project"] == project and doc["hardDeleteTime"] > moment()]
 
 
 def found(call: Call, permission: str) -> Doc:
     """The softly deleted bucket that a call names by its generation (a copy).  Raises ApiError 400, 403, 404."""
     if "generation" not in call.params:
         raise common.required("Soft-deleted buckets are found by generation.")
-    doc = call.app.store.get(KIND, f"{call.params['bucket']}#{call.params['generation']}")
+    doc = call.cloud.store.get(KIND, f"{call.params['bucket']}#{call.params['generation']}")
     if doc is None or doc["hardDeleteTime"] <= moment():
         raise common.no_bucket()
-    if not call.app.iam.allows(call.principal, permission, project_resource(doc["_project"])):
+    if not call.cloud.iam.allows(call.principal, permission, project_resource(doc["_project"])):
         raise common.denied(call.principal, permission)
     return doc
 
@@ -50,7 +50,7 @@ def found(call: Call, permission: str) -> Doc:
 def restored(call: Call) -> Doc:
     """Bring the bucket that a call names back, with its policy and without its objects.  Raises ApiError."""
     doc = found(call, "storage.buckets.restore")
-    store, name = call.app.store, doc["name"]
+    store, name = call.cloud.store, doc["name"]
     if store.peek(BUCKETS, name) is not None:
         raise common.conflict("A live bucket of this name exists: a soft-deleted bucket cannot be restored beside it.")
     policy = doc.pop("_policy")
@@ -59,13 +59,13 @@ def restored(call: Call) -> Doc:
     with store.atomic():
         store.delete(KIND, f"{name}#{doc['generation']}")
         store.put(BUCKETS, name, doc)
-        call.app.iam.set_policy(full_name(name), {"bindings": policy.get("bindings", [])})
+        call.cloud.iam.set_policy(full_name(name), {"bindings": policy.get("bindings", [])})
     return doc
 
 
-def purge(app: Cloud) -> None:
+def purge(cloud: Cloud) -> None:
     """Delete for good what was softly deleted long enough ago."""
-    for key, doc in app.store.list(KIND):
+    for key, doc in cloud.store.list(KIND):
         if doc["hardDeleteTime"] <= moment():
-            Objects(app, doc).purge(everything=True)
-            app.store.delete(KIND, key)
+            Objects(cloud, doc).purge(everything=True)
+            cloud.store.delete(KIND, key)

@@ -21,42 +21,42 @@ _SESSION_DAYS = 7
 
 
 @SERVICE.starts
-async def start(app: Cloud) -> None:
+async def start(cloud: Cloud) -> None:
     """Look after all buckets, now and then every hour."""
-    app.keep(asyncio.get_running_loop().create_task(_run(app)))
+    cloud.keep(asyncio.get_running_loop().create_task(_run(cloud)))
 
 
-async def _run(app: Cloud) -> None:
+async def _run(cloud: Cloud) -> None:
     while True:
         await asyncio.sleep(_EVERY)
         try:
-            tend(app, datetime.now(UTC))
+            tend(cloud, datetime.now(UTC))
         except Exception:
             _log.exception("lifecycle")
 
 
-def tend(app: Cloud, now: datetime) -> None:
+def tend(cloud: Cloud, now: datetime) -> None:
     """Apply all rules as of a time."""
-    for _, bucket in app.store.list(BUCKETS):
-        found = Objects(app, bucket)
+    for _, bucket in cloud.store.list(BUCKETS):
+        found = Objects(cloud, bucket)
         found.purge()
         for rule in bucket.get("lifecycle", {}).get("rule", ()):
-            _apply(app, found, rule, now)
-    deleted.purge(app)
-    for ident, session in app.store.list(upload.SESSIONS):
+            _apply(cloud, found, rule, now)
+    deleted.purge(cloud)
+    for ident, session in cloud.store.list(upload.SESSIONS):
         if _time(session["start"]) < now - timedelta(days=_SESSION_DAYS):
             if "done" not in session:
-                content.remove(app, session["blob"])
-            upload.forget(app, ident)
+                content.remove(cloud, session["blob"])
+            upload.forget(cloud, ident)
 
 
-def _apply(app: Cloud, found: Objects, rule: Doc, now: datetime) -> None:
+def _apply(cloud: Cloud, found: Objects, rule: Doc, now: datetime) -> None:
     action, condition = rule["action"], rule["condition"]
     if action["type"] == "AbortIncompleteMultipartUpload":
-        for ident, doc in app.store.list(parts.UPLOADS):
+        for ident, doc in cloud.store.list(parts.UPLOADS):
             old = _time(doc["start"]) <= now - timedelta(days=condition.get("age", 0))
             if doc["bucket"] == found.bucket["name"] and old and _named(condition, doc["name"]):
-                parts.drop(app, ident)
+                parts.drop(cloud, ident)
         return
     versions = found.all(versions=True)
     newer: dict[str, int] = {}

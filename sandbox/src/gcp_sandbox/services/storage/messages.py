@@ -48,19 +48,19 @@ class XmlError(Exception):
 class Request:
     """One request: its caller, bucket and object."""
 
-    def __init__(self, app: Cloud, request: web.BaseRequest, bucket: str, name: str) -> None:
-        self.app, self.http, self.bucket_name, self.name = app, request, bucket, name
+    def __init__(self, cloud: Cloud, request: web.BaseRequest, bucket: str, name: str) -> None:
+        self.cloud, self.http, self.bucket_name, self.name = cloud, request, bucket, name
         self.query = request.rel_url.query
         resource = f"/{bucket}" + (f"/{quote(name, safe='/-_.~')}" if name else "")
         try:
-            self.principal = signed.signer(app, request, resource) or self._bearer()
+            self.principal = signed.signer(cloud, request, resource) or self._bearer()
         except signed.BadSignature as error:
             raise XmlError(error.status, error.code, error.message, **error.details) from None
         common.refuse_keys(request)
 
     def _bearer(self) -> Principal:
         try:
-            return self.app.authenticate(self.http, anonymous=True)
+            return self.cloud.authenticate(self.http, anonymous=True)
         except ApiError as error:
             raise XmlError(401, "AuthenticationRequired", "Authentication required.", Details=error.message) from None
 
@@ -68,7 +68,7 @@ class Request:
     def bucket(self) -> Doc:
         """The bucket's record.  Raises XmlError 404."""
         try:
-            return bucket_of(self.app, self.bucket_name)
+            return bucket_of(self.cloud, self.bucket_name)
         except ApiError:
             raise XmlError(404, "NoSuchBucket", "The specified bucket does not exist.") from None
 
@@ -102,16 +102,16 @@ class Request:
     def target(self) -> upload.Target:
         """Where an upload goes, checked."""
         _ = self.bucket
-        return upload.Target(self.app, self.principal, self.bucket_name, self.name, self.given, self.params)
+        return upload.Target(self.cloud, self.principal, self.bucket_name, self.name, self.given, self.params)
 
     def find(self, permission: str, name: str = "") -> Doc:
         """The object's record.  Raises ApiError, XmlError."""
         bucket, name = self.bucket, name or self.name
-        doc = objects.Objects(self.app, bucket).get(name, self.query.get("generation"))
+        doc = objects.Objects(self.cloud, bucket).get(name, self.query.get("generation"))
         if doc or permissions.uniform(bucket):  # else there is no list that could allow it
-            require(self.app, self.principal, permission, bucket, access.list_of(bucket, doc), name)
+            require(self.cloud, self.principal, permission, bucket, access.list_of(bucket, doc), name)
         if doc is None:
-            require(self.app, self.principal, "storage.objects.list", bucket)
+            require(self.cloud, self.principal, "storage.objects.list", bucket)
             text = f"No such object: {bucket['name']}/{name}"
             raise XmlError(404, "NoSuchKey", "The specified key does not exist.", Details=text)
         return doc

@@ -21,21 +21,21 @@ from gcp_sandbox.services.storage.upload import Target, held
 
 def find(call: Call, permission: str, *, bucket: str = "", name: str = "", generation: Any = None) -> tuple[Doc, Doc]:
     """Bucket and object of a call that needs a permission.  Raises ApiError 401, 403, 404."""
-    found = bucket_of(call.app, bucket or call.params["bucket"])
+    found = bucket_of(call.cloud, bucket or call.params["bucket"])
     name = name or call.params["object"]
-    doc = Objects(call.app, found).get(name, generation)
+    doc = Objects(call.cloud, found).get(name, generation)
     if doc or permissions.uniform(found):  # else there is no list that could allow it
-        require(call.app, call.principal, permission, found, access.list_of(found, doc), name)
+        require(call.cloud, call.principal, permission, found, access.list_of(found, doc), name)
     if doc is None:
         # Who may not list the bucket is not told what is not in it.
-        require(call.app, call.principal, "storage.objects.list", found)
+        require(call.cloud, call.principal, "storage.objects.list", found)
         raise common.no_object(found["name"], name, str(generation) if generation else "")
     return found, doc
 
 
 def _projected(call: Call, doc: Doc, default: str = "noAcl") -> Doc:
     full = call.params.get("projection", default) == "full"
-    bucket = bucket_of(call.app, doc["bucket"])
+    bucket = bucket_of(call.cloud, doc["bucket"])
     acl = access.list_of(bucket, doc) if full else None
     out = shown(objects.dated(bucket, doc), full=acl is not None)
     return out if acl is None else out | {"acl": acl}
@@ -54,31 +54,31 @@ async def get(call: Call) -> Doc | web.StreamResponse:
         return web.Response(status=304, headers={"ETag": doc["etag"]})
     if call.media != "download":
         return _projected(call, doc)
-    file = content.path_of(call.app, doc["_blob"])
+    file = content.path_of(call.cloud, doc["_blob"])
     return await content.send(call.request, file, objects.headers(doc), encoding=doc.get("contentEncoding", ""))
 
 
 def _get_deleted(call: Call) -> Doc:
-    bucket = bucket_of(call.app, call.params["bucket"])
+    bucket = bucket_of(call.cloud, call.params["bucket"])
     if "generation" not in call.params:
         raise common.required("Soft-deleted objects are found by generation.")
     name = call.params["object"]
-    doc = Objects(call.app, bucket).deleted(name, call.params["generation"])
+    doc = Objects(call.cloud, bucket).deleted(name, call.params["generation"])
     if doc or permissions.uniform(bucket):  # else there is no list that could allow it
-        require(call.app, call.principal, "storage.objects.get", bucket, access.list_of(bucket, doc), name)
+        require(call.cloud, call.principal, "storage.objects.get", bucket, access.list_of(bucket, doc), name)
     if doc is None:
-        require(call.app, call.principal, "storage.objects.list", bucket)
+        require(call.cloud, call.principal, "storage.objects.list", bucket)
         raise common.no_object(bucket["name"], call.params["object"], str(call.params["generation"]))
     return _projected(call, doc)
 
 
 @SERVICE.method("storage.objects.list")
 def list_(call: Call) -> Doc:
-    bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.objects.list", bucket)
+    bucket = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.objects.list", bucket)
     if call.params.get("softDeleted") and call.params.get("versions"):
         raise common.invalid("softDeleted and versions cannot both be true.")
-    found = Objects(call.app, bucket).all(
+    found = Objects(call.cloud, bucket).all(
         versions=bool(call.params.get("versions")), deleted=bool(call.params.get("softDeleted"))
     )
     try:
@@ -125,7 +125,7 @@ def update(call: Call) -> Doc:
 def _changed(call: Call, bucket: Doc, doc: Doc) -> Doc:
     if call.params.get("predefinedAcl"):
         doc = access.relisted(bucket, doc, None, call.params["predefinedAcl"])
-    return _projected(call, Objects(call.app, bucket).change(doc), "full")
+    return _projected(call, Objects(call.cloud, bucket).change(doc), "full")
 
 
 def _changing(call: Call) -> tuple[Doc, Doc]:
@@ -155,7 +155,9 @@ def _put(call: Call, bucket: Doc, doc: Doc, key: str, value: Any) -> None:
 
 def _retain(call: Call, bucket: Doc, doc: Doc, value: Doc | None) -> None:
     """Set or remove an object's own retention.  https://cloud.google.com/storage/docs/object-lock"""
-    require(call.app, call.principal, "storage.objects.setRetention", bucket, access.list_of(bucket, doc), doc["name"])
+    require(
+        call.cloud, call.principal, "storage.objects.setRetention", bucket, access.list_of(bucket, doc), doc["name"]
+    )
     if "objectRetention" not in bucket:
         raise common.invalid(
             "Object retention can only be set on objects of a bucket that has object retention enabled."
@@ -173,7 +175,7 @@ def _retain(call: Call, bucket: Doc, doc: Doc, value: Doc | None) -> None:
     if less and (old["mode"] == "Locked" or not call.params.get("overrideUnlockedRetention")):
         raise ApiError(403, text, reason="forbidden")
     if less:
-        require(call.app, call.principal, "storage.objects.overrideUnlockedRetention", bucket, name=doc["name"])
+        require(call.cloud, call.principal, "storage.objects.overrideUnlockedRetention", bucket, name=doc["name"])
     doc.pop("retention", None)
     if new:
         doc["retention"] = new
@@ -184,15 +186,15 @@ def delete(call: Call) -> None:
     bucket, doc = find(call, "storage.objects.delete", generation=call.params.get("generation"))
     _guard(call, doc)
     held(bucket, doc)
-    Objects(call.app, bucket).delete(doc, by_generation="generation" in call.params)
+    Objects(call.cloud, bucket).delete(doc, by_generation="generation" in call.params)
 
 
 @SERVICE.method("storage.objects.restore")
 def restore(call: Call) -> Doc:
-    bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.objects.restore", bucket)
-    require(call.app, call.principal, "storage.objects.create", bucket)
-    found = Objects(call.app, bucket)
+    bucket = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.objects.restore", bucket)
+    require(call.cloud, call.principal, "storage.objects.create", bucket)
+    found = Objects(call.cloud, bucket)
     doc = found.deleted(call.params["object"], call.params.get("generation", ""))
     if doc is None:
         raise common.no_object(bucket["name"], call.params["object"], str(call.params.get("generation", "")))
@@ -205,15 +207,15 @@ def _revived(call: Call, doc: Doc) -> Doc:
     new = {k: v for k, v in doc.items() if k not in ("softDeleteTime", "hardDeleteTime", "timeDeleted")}
     stamp = objects.moment()
     new |= {"generation": objects.generation(), "metageneration": "1", "timeCreated": stamp, "updated": stamp}
-    return new | {"etag": objects.etag(new), "_blob": content.link(call.app, doc["_blob"])}
+    return new | {"etag": objects.etag(new), "_blob": content.link(call.cloud, doc["_blob"])}
 
 
 @SERVICE.method("storage.objects.bulkRestore")
 def bulk_restore(call: Call) -> Doc:
-    bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.objects.restore", bucket)
-    require(call.app, call.principal, "storage.objects.create", bucket)
-    found, given = Objects(call.app, bucket), call.body
+    bucket = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.objects.restore", bucket)
+    require(call.cloud, call.principal, "storage.objects.create", bucket)
+    found, given = Objects(call.cloud, bucket), call.body
     globs = [objects.glob(pattern) for pattern in given.get("matchGlobs", [])]
     for doc in found.all(deleted=True):
         taken = found.get(doc["name"]) is not None and not given.get("allowOverwrite")
@@ -236,8 +238,8 @@ def copied(call: Call, source: Doc, given: Doc, *, whole: bool) -> Doc:
     kept.setdefault("contentType", source.get("contentType", "application/octet-stream"))
     name = given.get("name") or call.params["destinationObject"]
     params = dict(call.params) | {"predefinedAcl": call.params.get("destinationPredefinedAcl", "")}
-    target = Target(call.app, call.principal, call.params["destinationBucket"], name, kept | given, params)
-    blob = content.link(call.app, source["_blob"])
+    target = Target(call.cloud, call.principal, call.params["destinationBucket"], name, kept | given, params)
+    blob = content.link(call.cloud, source["_blob"])
     doc = objects.record(
         target.bucket,
         target.name,
@@ -287,15 +289,15 @@ def rewrite(call: Call) -> Doc:
 def move(call: Call) -> Doc:
     bucket, source = find(call, "storage.objects.get", name=call.params["sourceObject"])
     if not (
-        allows(call.app, call.principal, "storage.objects.move", bucket)
-        or allows(call.app, call.principal, "storage.objects.delete", bucket, access.list_of(bucket, source))
+        allows(call.cloud, call.principal, "storage.objects.move", bucket)
+        or allows(call.cloud, call.principal, "storage.objects.delete", bucket, access.list_of(bucket, source))
     ):
         raise common.denied(call.principal, "storage.objects.move")
     _guard(call, source, "ifSource")
     held(bucket, source)
     call.params["destinationBucket"] = bucket["name"]
     doc = copied(call, source, {}, whole=False)
-    Objects(call.app, bucket).delete(source, by_generation=False)
+    Objects(call.cloud, bucket).delete(source, by_generation=False)
     return _projected(call, doc)
 
 
@@ -317,8 +319,8 @@ async def compose(call: Call) -> Doc:
             raise common.unmet()
         found.append(doc)
     given.setdefault("contentType", found[0].get("contentType", "application/octet-stream"))
-    target = Target(call.app, call.principal, bucket, call.params["destinationObject"], given, params)
-    blob = content.Blob(call.app)
+    target = Target(call.cloud, call.principal, bucket, call.params["destinationObject"], given, params)
+    blob = content.Blob(call.cloud)
     blob.join([(doc["_blob"], int(doc["size"]), doc["crc32c"]) for doc in found])
     count = sum(doc.get("componentCount", 1) for doc in found)
     return _projected(call, target.finish(blob, {}, parts=count))
@@ -331,5 +333,5 @@ async def compose(call: Call) -> Doc:
 def test_permissions(call: Call) -> Doc:
     bucket, doc = find(call, "storage.objects.get")
     asked = call.params.get("permissions", [])
-    have = [p for p in asked if allows(call.app, call.principal, p, bucket, access.list_of(bucket, doc), doc["name"])]
+    have = [p for p in asked if allows(call.cloud, call.principal, p, bucket, access.list_of(bucket, doc), doc["name"])]
     return {"kind": "storage#testIamPermissionsResponse"} | ({"permissions": have} if have else {})

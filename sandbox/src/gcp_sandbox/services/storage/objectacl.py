@@ -16,7 +16,7 @@ _KINDS = {"user": "user", "serviceAccount": "user", "group": "group", "domain": 
 
 def _object(call: Call, verb: str) -> tuple[Doc, Doc]:
     """Bucket and object of a call; the object has its list.  Raises ApiError."""
-    bucket = bucket_of(call.app, call.params["bucket"])
+    bucket = bucket_of(call.cloud, call.params["bucket"])
     if permissions.uniform(bucket):
         raise common.invalid(
             "Cannot get legacy ACL for an object when uniform bucket-level access is enabled. Read more at "
@@ -44,7 +44,7 @@ def _change(call: Call, bucket: Doc, doc: Doc, entries: list[Doc]) -> Doc:
     for entry in entries:
         if entry.get("role") not in ("OWNER", "READER"):
             raise common.invalid(f"Invalid role: {entry.get('role', '')}.")
-    return objects.Objects(call.app, bucket).change(access.relisted(bucket, doc, entries))
+    return objects.Objects(call.cloud, bucket).change(access.relisted(bucket, doc, entries))
 
 
 # -- lists -----------------------------------------------------------------
@@ -86,7 +86,7 @@ def delete(call: Call) -> None:
 
 
 def _policy_object(call: Call, verb: str) -> tuple[Doc, Doc]:
-    if permissions.uniform(bucket_of(call.app, call.params["bucket"])):
+    if permissions.uniform(bucket_of(call.cloud, call.params["bucket"])):
         raise common.invalid(
             "Object policies are disabled for this bucket, because uniform bucket-level access is enabled."
         )

@@ -54,8 +54,8 @@ def moment(later: float = 0) -> str:
 class Objects:
     """The objects of one bucket."""
 
-    def __init__(self, app: Cloud, bucket: Doc) -> None:
-        self._app, self.bucket = app, bucket
+    def __init__(self, cloud: Cloud, bucket: Doc) -> None:
+        self._cloud, self.bucket = cloud, bucket
         uid = bucket["_uid"]
         self._live, self._old, self._gone = (f"storage.{kind}:{uid}" for kind in ("objects", "noncurrent", "deleted"))
 
@@ -63,14 +63,14 @@ class Objects:
 
     def get(self, name: str, wanted: str | int | None = None) -> Doc | None:
         """A copy of the live object of a name, or of a version by its generation; None where there is none."""
-        doc = self._app.store.get(self._live, name)
+        doc = self._cloud.store.get(self._live, name)
         if wanted is None or doc and doc["generation"] == str(wanted):
             return doc
-        return self._app.store.get(self._old, f"{name}#{wanted}")
+        return self._cloud.store.get(self._old, f"{name}#{wanted}")
 
     def deleted(self, name: str, wanted: str | int) -> Doc | None:
         """A copy of a softly deleted object."""
-        doc = self._app.store.get(self._gone, f"{name}#{wanted}")
+        doc = self._cloud.store.get(self._gone, f"{name}#{wanted}")
         return doc if doc and doc["hardDeleteTime"] > moment() else None
 
     def all(self, *, versions: bool = False, deleted: bool = False) -> list[Doc]:
@@ -80,25 +80,25 @@ class Objects:
             kinds = [self._gone]
         else:
             kinds = [self._live] + ([self._old] if versions else [])
-        found = [doc for kind in kinds for _, doc in self._app.store.list(kind)]
+        found = [doc for kind in kinds for _, doc in self._cloud.store.list(kind)]
         return found if kinds == [self._live] else sorted(found, key=lambda d: (d["name"], int(d["generation"])))
 
     def last_hard_delete(self) -> str:
         """When the last of the softly deleted objects goes for good; "" where there are none."""
-        return max((doc["hardDeleteTime"] for _, doc in self._app.store.list(self._gone)), default="")
+        return max((doc["hardDeleteTime"] for _, doc in self._cloud.store.list(self._gone)), default="")
 
     def empty(self) -> bool:
         """Whether there is no live object and no older version."""
-        return not self._app.store.list(self._live) and not self._app.store.list(self._old)
+        return not self._cloud.store.list(self._live) and not self._cloud.store.list(self._old)
 
     # -- writing -----------------------------------------------------------
 
     def add(self, doc: Doc) -> Doc:
         """Make a record the live object of its name; what it replaces becomes a version, or is softly deleted."""
-        with self._app.store.atomic():
-            before = self._app.store.get(self._live, doc["name"])
+        with self._cloud.store.atomic():
+            before = self._cloud.store.get(self._live, doc["name"])
             unused = self._retire(before) if before else None
-            out = self._app.store.put(self._live, doc["name"], doc)
+            out = self._cloud.store.put(self._live, doc["name"], doc)
         self._free(unused)
         return out
 
@@ -107,10 +107,10 @@ class Objects:
         doc["metageneration"] = str(int(doc["metageneration"]) + 1)
         doc["updated"] = moment()
         doc["etag"] = etag(doc)
-        live = self._app.store.peek(self._live, doc["name"])
+        live = self._cloud.store.peek(self._live, doc["name"])
         if live and live["generation"] == doc["generation"]:
-            return self._app.store.put(self._live, doc["name"], doc)
-        return self._app.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc)
+            return self._cloud.store.put(self._live, doc["name"], doc)
+        return self._cloud.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc)
 
     def reclass(self, doc: Doc, storage_class: str) -> None:
         """Move an object to another storage class."""
@@ -118,14 +118,14 @@ class Objects:
 
     def delete(self, doc: Doc, *, by_generation: bool) -> None:
         """Delete an object: without a generation, the live one becomes a version where the bucket keeps them."""
-        live = self._app.store.peek(self._live, doc["name"])
+        live = self._cloud.store.peek(self._live, doc["name"])
         is_live = bool(live and live["generation"] == doc["generation"])
-        with self._app.store.atomic():
+        with self._cloud.store.atomic():
             if is_live:
-                self._app.store.delete(self._live, doc["name"])
+                self._cloud.store.delete(self._live, doc["name"])
                 unused = self._bury(doc) if by_generation else self._retire(doc)
             else:
-                self._app.store.delete(self._old, f"{doc['name']}#{doc['generation']}")
+                self._cloud.store.delete(self._old, f"{doc['name']}#{doc['generation']}")
                 unused = self._bury(doc)
         self._free(unused)
 
@@ -133,15 +133,15 @@ class Objects:
         """Delete for good what was softly deleted long enough ago; everything: all objects of the bucket."""
         kinds = (self._live, self._old, self._gone) if everything else (self._gone,)
         for kind in kinds:
-            for key, doc in self._app.store.list(kind):
+            for key, doc in self._cloud.store.list(kind):
                 if everything or doc["hardDeleteTime"] <= moment():
-                    self._app.store.delete(kind, key)
+                    self._cloud.store.delete(kind, key)
                     self._free(doc["_blob"])
 
     def _retire(self, doc: Doc) -> str | None:
         """What a live object becomes that is replaced or deleted; returns a blob that nothing holds any more."""
         if self.bucket.get("versioning", {}).get("enabled"):
-            self._app.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc | {"timeDeleted": moment()})
+            self._cloud.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc | {"timeDeleted": moment()})
             return None
         return self._bury(doc)
 
@@ -150,12 +150,12 @@ class Objects:
         if not seconds:
             return doc["_blob"]
         doc = doc | {"softDeleteTime": moment(), "hardDeleteTime": moment(seconds)}
-        self._app.store.put(self._gone, f"{doc['name']}#{doc['generation']}", doc)
+        self._cloud.store.put(self._gone, f"{doc['name']}#{doc['generation']}", doc)
         return None
 
     def _free(self, blob: str | None) -> None:
         if blob:
-            content.remove(self._app, blob)
+            content.remove(self._cloud, blob)
 
 
 # -- records ---------------------------------------------------------------

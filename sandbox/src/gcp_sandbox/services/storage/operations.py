@@ -36,9 +36,9 @@ def _shown(op: Operation) -> Doc:
 
 
 def _operations(call: Call) -> list[Operation]:
-    bucket = bucket_of(call.app, call.params["bucket"])
-    require(call.app, call.principal, "storage.buckets.get", bucket)
-    return call.app.operations.all(service="storage", scope=f"projects/_/buckets/{bucket['name']}")
+    bucket = bucket_of(call.cloud, call.params["bucket"])
+    require(call.cloud, call.principal, "storage.buckets.get", bucket)
+    return call.cloud.operations.all(service="storage", scope=f"projects/_/buckets/{bucket['name']}")
 
 
 @SERVICE.method(f"{_O}.get")

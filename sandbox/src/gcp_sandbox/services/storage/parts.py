@@ -22,10 +22,10 @@ _LEAST = 5 * 1024 * 1024
 
 def initiate(call: Request) -> web.StreamResponse:
     """POST ?uploads"""
-    require(call.app, call.principal, "storage.multipartUploads.create", call.bucket)
+    require(call.cloud, call.principal, "storage.multipartUploads.create", call.bucket)
     target = call.target()
     ident = secrets.token_urlsafe(36)
-    call.app.store.put(
+    call.cloud.store.put(
         UPLOADS,
         ident,
         {
@@ -43,7 +43,7 @@ def initiate(call: Request) -> web.StreamResponse:
 
 def _upload(call: Request) -> tuple[str, Doc]:
     ident = call.query.get("uploadId", "")
-    doc = call.app.store.peek(UPLOADS, ident)
+    doc = call.cloud.store.peek(UPLOADS, ident)
     if doc is None or (doc["bucket"], doc["name"]) != (call.bucket_name, call.name):
         raise messages.XmlError(404, "NoSuchUpload", "The requested upload was not found.")
     return ident, doc
@@ -51,14 +51,14 @@ def _upload(call: Request) -> tuple[str, Doc]:
 
 async def put(call: Request) -> web.StreamResponse:
     """PUT ?partNumber=N&uploadId=ID"""
-    require(call.app, call.principal, "storage.objects.create", call.bucket)
+    require(call.cloud, call.principal, "storage.objects.create", call.bucket)
     ident, _ = _upload(call)
     number = call.query.get("partNumber", "")
     if not number.isdigit() or not 1 <= int(number) <= 10_000:
         raise messages.XmlError(
             400, "InvalidArgument", "Invalid argument.", Details="The part number must be 1 to 10000."
         )
-    blob = content.Blob(call.app)
+    blob = content.Blob(call.cloud)
     try:
         await blob.fill(upload.received(call.http))
         blob.close()
@@ -68,9 +68,9 @@ async def put(call: Request) -> web.StreamResponse:
         blob.discard()
         raise
     key = f"{ident}/{int(number):05d}"
-    before = call.app.store.peek(PARTS, key)
+    before = call.cloud.store.peek(PARTS, key)
     etag = f'"{base64.b64decode(blob.md5).hex()}"'
-    call.app.store.put(
+    call.cloud.store.put(
         PARTS,
         key,
         {
@@ -83,7 +83,7 @@ async def put(call: Request) -> web.StreamResponse:
         },
     )
     if before:
-        content.remove(call.app, before["blob"])
+        content.remove(call.cloud, before["blob"])
     hashes = f"crc32c={blob.crc32c},md5={blob.md5}"
     return web.Response(headers={"ETag": etag, "X-Goog-Hash": hashes, "Content-Length": "0", "Server": "UploadServer"})
 
@@ -91,7 +91,7 @@ async def put(call: Request) -> web.StreamResponse:
 async def complete(call: Request) -> web.StreamResponse:
     """POST ?uploadId=ID"""
     ident, doc = _upload(call)
-    require(call.app, call.principal, "storage.objects.create", call.bucket)
+    require(call.cloud, call.principal, "storage.objects.create", call.bucket)
     root = messages.parsed(await call.http.read())
     wanted = [(node.findtext("PartNumber", ""), node.findtext("ETag", "").strip('"')) for node in root.iter("Part")]
     numbers = [int(number) for number, _ in wanted if number.isdigit()]
@@ -101,7 +101,7 @@ async def complete(call: Request) -> web.StreamResponse:
         raise messages.XmlError(400, "InvalidPartOrder", "The list of parts was not in ascending order.")
     chosen = []
     for number, (_, etag) in zip(numbers, wanted, strict=True):
-        part = call.app.store.peek(PARTS, f"{ident}/{number:05d}")
+        part = call.cloud.store.peek(PARTS, f"{ident}/{number:05d}")
         if part is None or part["etag"].strip('"') != etag:
             raise messages.XmlError(
                 400,
@@ -112,11 +112,11 @@ async def complete(call: Request) -> web.StreamResponse:
         chosen.append(part)
     if any(part["size"] < _LEAST for part in chosen[:-1]):
         raise messages.XmlError(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
-    target = upload.Target(call.app, call.principal, call.bucket_name, call.name, doc["given"], doc["params"])
-    blob = content.Blob(call.app)
+    target = upload.Target(call.cloud, call.principal, call.bucket_name, call.name, doc["given"], doc["params"])
+    blob = content.Blob(call.cloud)
     blob.join([(part["blob"], part["size"], part["crc32c"]) for part in chosen])
     made = target.finish(blob, {})
-    drop(call.app, ident)
+    drop(call.cloud, ident)
     inner = messages.element("Location", f"http://{call.http.host}{call.http.path}")
     inner += messages.element("Bucket", call.bucket_name) + messages.element("Key", call.name)
     answer = messages.xml("CompleteMultipartUploadResult", inner + messages.element("ETag", f'"{made["etag"]}"'))
@@ -128,29 +128,29 @@ async def complete(call: Request) -> web.StreamResponse:
 def abort(call: Request) -> web.StreamResponse:
     """DELETE ?uploadId=ID"""
     ident, _ = _upload(call)
-    require(call.app, call.principal, "storage.multipartUploads.abort", call.bucket)
-    drop(call.app, ident)
+    require(call.cloud, call.principal, "storage.multipartUploads.abort", call.bucket)
+    drop(call.cloud, ident)
     return web.Response(status=204)
 
 
-def drop(app: Cloud, ident: str) -> None:
+def drop(cloud: Cloud, ident: str) -> None:
     """Forget an upload and its parts."""
-    app.store.delete(UPLOADS, ident)
-    for key, part in app.store.list(PARTS, f"{ident}/"):
-        app.store.delete(PARTS, key)
-        content.remove(app, part["blob"])
+    cloud.store.delete(UPLOADS, ident)
+    for key, part in cloud.store.list(PARTS, f"{ident}/"):
+        cloud.store.delete(PARTS, key)
+        content.remove(cloud, part["blob"])
 
 
 async def listed(call: Request) -> web.StreamResponse:
     """GET ?uploadId=ID"""
     ident, _ = _upload(call)
-    require(call.app, call.principal, "storage.multipartUploads.listParts", call.bucket)
+    require(call.cloud, call.principal, "storage.multipartUploads.listParts", call.bucket)
     inner = (
         messages.element("Bucket", call.bucket_name)
         + messages.element("Key", call.name)
         + messages.element("UploadId", ident)
     )
-    for _, part in call.app.store.list(PARTS, f"{ident}/"):
+    for _, part in call.cloud.store.list(PARTS, f"{ident}/"):
         names = (("PartNumber", "number"), ("LastModified", "updated"), ("ETag", "etag"), ("Size", "size"))
         inner += "<Part>" + "".join(messages.element(k, part[name]) for k, name in names) + "</Part>"
     return messages.xml("ListPartsResult", inner + messages.element("IsTruncated", "false"))
@@ -158,9 +158,9 @@ async def listed(call: Request) -> web.StreamResponse:
 
 def uploads(call: Request) -> web.StreamResponse:
     """GET ?uploads of a bucket"""
-    require(call.app, call.principal, "storage.multipartUploads.list", call.bucket)
+    require(call.cloud, call.principal, "storage.multipartUploads.list", call.bucket)
     inner = messages.element("Bucket", call.bucket_name)
-    for ident, doc in call.app.store.list(UPLOADS):
+    for ident, doc in call.cloud.store.list(UPLOADS):
         if doc["bucket"] == call.bucket_name:
             values = (("Key", doc["name"]), ("UploadId", ident), ("Initiated", doc["start"]))
             inner += "<Upload>" + "".join(messages.element(k, v) for k, v in values) + "</Upload>"

@@ -25,7 +25,7 @@ def prevented(bucket: Doc) -> bool:
 
 
 def allows(
-    app: Cloud,
+    cloud: Cloud,
     principal: Principal,
     permission: str,
     bucket: Doc,
@@ -43,13 +43,13 @@ def allows(
             "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}",
         }
     resources = (project_resource(bucket["_project"]), full_name(bucket["name"]))
-    if app.iam.allows(principal, permission, *resources, context=context, public=not prevented(bucket)):
+    if cloud.iam.allows(principal, permission, *resources, context=context, public=not prevented(bucket)):
         return True
-    return acl is not None and acl_allows(app, principal, permission, bucket, acl)
+    return acl is not None and acl_allows(cloud, principal, permission, bucket, acl)
 
 
 def require(
-    app: Cloud,
+    cloud: Cloud,
     principal: Principal,
     permission: str,
     bucket: Doc,
@@ -57,19 +57,19 @@ def require(
     name: str = "",
 ) -> None:
     """Raise the 401 or 403 unless allowed."""
-    if not allows(app, principal, permission, bucket, acl, name):
+    if not allows(cloud, principal, permission, bucket, acl, name):
         raise denied(principal, permission)
 
 
-def acl_allows(app: Cloud, principal: Principal, permission: str, bucket: Doc, acl: list[Doc]) -> bool:
+def acl_allows(cloud: Cloud, principal: Principal, permission: str, bucket: Doc, acl: list[Doc]) -> bool:
     """Whether an object's list gives a caller a permission."""
     return any(
-        role_has(OBJECT_ROLES.get(entry["role"], ""), permission) and _is(app, principal, bucket, entry["entity"])
+        role_has(OBJECT_ROLES.get(entry["role"], ""), permission) and _is(cloud, principal, bucket, entry["entity"])
         for entry in acl
     )
 
 
-def _is(app: Cloud, principal: Principal, bucket: Doc, entity: str) -> bool:
+def _is(cloud: Cloud, principal: Principal, bucket: Doc, entity: str) -> bool:
     if entity == "allUsers" or entity == "allAuthenticatedUsers" and principal.email:
         return not prevented(bucket)
     kind, _, rest = entity.partition("-")
@@ -77,7 +77,7 @@ def _is(app: Cloud, principal: Principal, bucket: Doc, entity: str) -> bool:
         # The policy of the project says who owns, edits and views it.
         team = rest.partition("-")[0]
         role = {"owners": "roles/owner", "editors": "roles/editor", "viewers": "roles/viewer"}.get(team, "")
-        policy = app.iam.policy(f"//cloudresourcemanager.googleapis.com/projects/{bucket['_project']}")
+        policy = cloud.iam.policy(f"//cloudresourcemanager.googleapis.com/projects/{bucket['_project']}")
         return any(b["role"] == role and principal.member in b["members"] for b in policy.get("bindings", []))
     return bool(principal.email) and (
         kind == "user" and rest == principal.email or kind == "domain" and principal.email.endswith(f"@{rest}")

@@ -36,7 +36,7 @@ class BadSignature(Exception):
         self.status, self.code, self.message, self.details = status, code, message, details
 
 
-def signer(app: Cloud, request: web.BaseRequest, resource: str) -> Principal | None:
+def signer(cloud: Cloud, request: web.BaseRequest, resource: str) -> Principal | None:
     """The service account that signed a request's URL, or None where it is not signed.  Raises BadSignature.
 
     resource: "/bucket/object", percent-encoded, which version 2 signs whatever the host.
@@ -51,13 +51,13 @@ def signer(app: Cloud, request: web.BaseRequest, resource: str) -> Principal | N
         text = "A header or query you provided requested a function that is not implemented."
         raise BadSignature(501, "NotImplemented", text, Details="HMAC keys: not in gcp-sandbox.")
     if "x-goog-signature" in query:
-        return _version_4(app, request, query)
+        return _version_4(cloud, request, query)
     if "signature" in query and "googleaccessid" in query:
-        return _version_2(app, request, resource)
+        return _version_2(cloud, request, resource)
     return None
 
 
-def _version_4(app: Cloud, request: web.BaseRequest, query: dict[str, str]) -> Principal:
+def _version_4(cloud: Cloud, request: web.BaseRequest, query: dict[str, str]) -> Principal:
     missing = [name for name in _FIELDS if f"x-goog-{name.lower()}" not in query]
     if missing:
         raise _malformed(f"Missing query parameter X-Goog-{missing[0]}")
@@ -76,7 +76,7 @@ def _version_4(app: Cloud, request: web.BaseRequest, query: dict[str, str]) -> P
         signature = binascii.unhexlify(query["x-goog-signature"])
     except binascii.Error:
         signature = b""
-    principal = _signed(app, found[1], text, signature, CanonicalRequest=canonical)
+    principal = _signed(cloud, found[1], text, signature, CanonicalRequest=canonical)
     begin = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     _in_time(begin, begin + int(expires))
     return principal
@@ -104,7 +104,7 @@ def _canonical(request: web.BaseRequest, signed_names: str) -> str:
     return "\n".join([*head, ";".join(names), payload])
 
 
-def _version_2(app: Cloud, request: web.BaseRequest, resource: str) -> Principal:
+def _version_2(cloud: Cloud, request: web.BaseRequest, resource: str) -> Principal:
     query = request.rel_url.query
     expires = query.get("Expires", "")
     if not expires.isdigit():
@@ -122,17 +122,17 @@ def _version_2(app: Cloud, request: web.BaseRequest, resource: str) -> Principal
         signature = base64.b64decode(query["Signature"])
     except binascii.Error:
         signature = b""
-    principal = _signed(app, query["GoogleAccessId"], text, signature)
+    principal = _signed(cloud, query["GoogleAccessId"], text, signature)
     _in_time(0, int(expires))
     return principal
 
 
-def _signed(app: Cloud, email: str, text: str, signature: bytes, **details: str) -> Principal:
+def _signed(cloud: Cloud, email: str, text: str, signature: bytes, **details: str) -> Principal:
     from gcp_sandbox.services.iam import accounts
 
-    account = accounts.by_email(app, email)
+    account = accounts.by_email(cloud, email)
     if account and not account.get("disabled"):
-        for pem in accounts.certificates(app, account).values():
+        for pem in accounts.certificates(cloud, account).values():
             public = x509.load_pem_x509_certificate(pem.encode()).public_key()
             assert isinstance(public, rsa.RSAPublicKey)
             try:

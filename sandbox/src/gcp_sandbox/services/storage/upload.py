@@ -40,21 +40,21 @@ _locks: weakref.WeakKeyDictionary[Cloud, dict[str, asyncio.Lock]] = weakref.Weak
 class Target:
     """Where an upload goes: bucket, name, what the client sets, and its preconditions; checked when made."""
 
-    def __init__(self, app: Cloud, principal: Principal, bucket: str, name: str, given: Doc, params: Doc) -> None:
-        self.app, self.principal, self.given, self.params = app, principal, given, params
-        self.bucket = bucket_of(app, bucket)
+    def __init__(self, cloud: Cloud, principal: Principal, bucket: str, name: str, given: Doc, params: Doc) -> None:
+        self.cloud, self.principal, self.given, self.params = cloud, principal, given, params
+        self.bucket = bucket_of(cloud, bucket)
         self.name = name
         check_name(name)
-        self.objects = objects.Objects(app, self.bucket)
+        self.objects = objects.Objects(cloud, self.bucket)
         self.check()
 
     def check(self) -> None:
         """Permissions and preconditions, as they are now.  Raises ApiError."""
         before = self.objects.get(self.name)
-        require(self.app, self.principal, "storage.objects.create", self.bucket, name=self.name)
+        require(self.cloud, self.principal, "storage.objects.create", self.bucket, name=self.name)
         if before:
             acl = access.list_of(self.bucket, before)
-            require(self.app, self.principal, "storage.objects.delete", self.bucket, acl, self.name)
+            require(self.cloud, self.principal, "storage.objects.delete", self.bucket, acl, self.name)
             held(self.bucket, before)
         now = before or {"generation": None, "metageneration": None}
         common.guard(self.params, now["generation"], now["metageneration"])
@@ -162,12 +162,12 @@ def _target(call: Call, given: Doc) -> Target:
     given = {k: v for k, v in given.items() if v is not None}
     if call.params.get("contentEncoding"):
         given["contentEncoding"] = call.params["contentEncoding"]
-    return Target(call.app, call.principal, call.params["bucket"], name, given, call.params)
+    return Target(call.cloud, call.principal, call.params["bucket"], name, given, call.params)
 
 
 def _shown(call: Call, doc: Doc, given: Doc) -> Doc:
     full = call.params.get("projection", "full" if "acl" in given else "noAcl") == "full"
-    return objects.shown(objects.dated(bucket_of(call.app, doc["bucket"]), doc), full=full)
+    return objects.shown(objects.dated(bucket_of(call.cloud, doc["bucket"]), doc), full=full)
 
 
 def guessed(name: str) -> str:
@@ -180,7 +180,7 @@ async def _simple(call: Call) -> Doc:
     if "Content-Encoding" in call.request.headers:
         given["contentEncoding"] = call.request.headers["Content-Encoding"]
     target = _target(call, given)
-    blob = content.Blob(call.app)
+    blob = content.Blob(call.cloud)
     await _filled(blob, received(call.request))
     return _shown(call, target.finish(blob, header_hashes(call.request)), given)
 
@@ -258,7 +258,7 @@ async def _multipart(call: Call) -> Doc:
         given["name"] = call.params["name"]
     given.setdefault("contentType", kind or guessed(given.get("name", "")))
     target = _target(call, given)
-    blob = content.Blob(call.app)
+    blob = content.Blob(call.cloud)
     try:
         await _filled(blob, body.chunks())
     except ValueError as error:
@@ -276,7 +276,7 @@ async def _begin(call: Call) -> web.StreamResponse:
         given.setdefault("contentType", kind)
     given.setdefault("contentType", guessed(call.params.get("name") or given.get("name", "")))
     target = _target(call, given)
-    ident = begin(call.app, target, call.params)
+    ident = begin(call.cloud, target, call.params)
     query = f"uploadType=resumable&upload_id={ident}"
     if call.params.get("name"):
         query = f"uploadType=resumable&name={quote(call.params['name'], safe='')}&upload_id={ident}"
@@ -284,10 +284,10 @@ async def _begin(call: Call) -> web.StreamResponse:
     return web.Response(headers={"Location": link, "X-GUploader-UploadID": ident, "Server": "UploadServer"})
 
 
-def begin(app: Cloud, target: Target, params: Doc) -> str:
+def begin(cloud: Cloud, target: Target, params: Doc) -> str:
     """Record an upload that will come in pieces; returns its id, which is all that is needed to go on."""
     ident = secrets.token_urlsafe(48)
-    app.store.put(
+    cloud.store.put(
         SESSIONS,
         ident,
         {
@@ -306,7 +306,7 @@ def begin(app: Cloud, target: Target, params: Doc) -> str:
 async def resume(call: Call) -> web.StreamResponse | Doc:
     """Go on with an upload, ask how far it is, or cancel it."""
     ident = call.request.rel_url.query["upload_id"]
-    answer = await proceed(call.app, call.request, ident)
+    answer = await proceed(call.cloud, call.request, ident)
     if isinstance(answer, dict):
         session = answer.pop("_session", {})
         full = session.get("params", {}).get("projection") == "full"
@@ -314,28 +314,28 @@ async def resume(call: Call) -> web.StreamResponse | Doc:
     return answer
 
 
-async def proceed(app: Cloud, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
+async def proceed(cloud: Cloud, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
     """One request of a resumable upload: the object's record when it is complete, else the answer."""
-    locks = _locks.setdefault(app, {})
+    locks = _locks.setdefault(cloud, {})
     async with locks.setdefault(ident, asyncio.Lock()):
         try:
-            return await _proceed(app, request, ident)
+            return await _proceed(cloud, request, ident)
         finally:
-            if app.store.peek(SESSIONS, ident) is None:
+            if cloud.store.peek(SESSIONS, ident) is None:
                 locks.pop(ident, None)
 
 
-async def _proceed(app: Cloud, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
-    session = app.store.peek(SESSIONS, ident)
+async def _proceed(cloud: Cloud, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
+    session = cloud.store.peek(SESSIONS, ident)
     if session is None:
         raise ApiError(404, "The resumable upload session does not exist or has expired.", reason="notFound")
     if request.method == "DELETE":
-        _blob(app, ident, session).discard()
-        forget(app, ident)
+        _blob(cloud, ident, session).discard()
+        forget(cloud, ident)
         return web.Response(status=499, headers={"Content-Length": "0"})
     if "done" in session:
         return dict(session["done"])
-    blob = _blob(app, ident, session)
+    blob = _blob(cloud, ident, session)
     header = request.headers.get("Content-Range", "")
     found = re.fullmatch(r"bytes (?:(\d+)-(\d+|\*)|\*)/(\d+|\*)", header)
     if header and not found:
@@ -343,7 +343,7 @@ async def _proceed(app: Cloud, request: web.BaseRequest, ident: str) -> web.Stre
     whole = int(found[3]) if found and found[3] != "*" else None
     if found and found[1] is None:  # a question, or the end of an upload whose size was not known
         if whole is not None and whole == blob.size and (whole or request.headers.get("Content-Length") == "0"):
-            return _finish(app, ident, session, blob, request)
+            return _finish(cloud, ident, session, blob, request)
         return _incomplete(request, ident, blob)
     begin_at = int(found[1]) if found else 0
     if begin_at > blob.size:
@@ -365,7 +365,7 @@ async def _proceed(app: Cloud, request: web.BaseRequest, ident: str) -> web.Stre
         return _incomplete(request, ident, blob)
     if whole is not None and blob.size > whole:
         raise common.invalid("More bytes than Content-Range says.")
-    return _finish(app, ident, session, blob, request)
+    return _finish(cloud, ident, session, blob, request)
 
 
 async def _without(chunks: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
@@ -377,17 +377,17 @@ async def _without(chunks: AsyncIterator[bytes], skip: int) -> AsyncIterator[byt
         skip = 0
 
 
-def _blob(app: Cloud, ident: str, session: Doc) -> content.Blob:
-    blobs = _open.setdefault(app, {})
+def _blob(cloud: Cloud, ident: str, session: Doc) -> content.Blob:
+    blobs = _open.setdefault(cloud, {})
     if ident not in blobs:
-        blobs[ident] = content.Blob(app, session["blob"])
+        blobs[ident] = content.Blob(cloud, session["blob"])
     return blobs[ident]
 
 
-def forget(app: Cloud, ident: str) -> None:
+def forget(cloud: Cloud, ident: str) -> None:
     """Drop the record of an upload."""
-    _open.setdefault(app, {}).pop(ident, None)
-    app.store.delete(SESSIONS, ident)
+    _open.setdefault(cloud, {}).pop(ident, None)
+    cloud.store.delete(SESSIONS, ident)
 
 
 def _incomplete(
@@ -403,15 +403,15 @@ def _incomplete(
     return web.Response(status=status, headers=headers, text=text)
 
 
-def _finish(app: Cloud, ident: str, session: Doc, blob: content.Blob, request: web.BaseRequest) -> Doc:
+def _finish(cloud: Cloud, ident: str, session: Doc, blob: content.Blob, request: web.BaseRequest) -> Doc:
     principal = Principal(session["email"])
     try:
-        target = Target(app, principal, session["bucket"], session["name"], session["given"], session["params"])
+        target = Target(cloud, principal, session["bucket"], session["name"], session["given"], session["params"])
         doc = target.finish(blob, session["given"] | header_hashes(request))
     except ApiError:
-        forget(app, ident)
+        forget(cloud, ident)
         raise
-    _open.setdefault(app, {}).pop(ident, None)
+    _open.setdefault(cloud, {}).pop(ident, None)
     # The client may not have got the answer and ask again.
-    app.store.put(SESSIONS, ident, dict(session) | {"done": doc})
+    cloud.store.put(SESSIONS, ident, dict(session) | {"done": doc})
     return doc | {"_session": session}

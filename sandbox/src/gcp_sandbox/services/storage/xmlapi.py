@@ -108,26 +108,26 @@ def _written(doc: Doc, status: int = 200) -> web.Response:
 
 
 @SERVICE.raw(_HOST, "/")
-async def by_path(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def by_path(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """https://storage.googleapis.com/BUCKET/OBJECT"""
     path = request.raw_path.partition("?")[0].removeprefix("/")
     bucket, _, name = path.partition("/")
-    return await _serve(app, request, unquote(bucket), unquote(name))
+    return await _serve(cloud, request, unquote(bucket), unquote(name))
 
 
 @SERVICE.raw(f"*.{_HOST}", "/")
-async def by_host(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+async def by_host(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """https://BUCKET.storage.googleapis.com/OBJECT"""
     bucket = (request.host or "").partition(":")[0].lower().removesuffix(f".{_HOST}")
     name = request.raw_path.partition("?")[0].removeprefix("/")
-    return await _serve(app, request, bucket, unquote(name))
+    return await _serve(cloud, request, bucket, unquote(name))
 
 
-async def _serve(app: Cloud, request: web.BaseRequest, bucket: str, name: str) -> web.StreamResponse:
+async def _serve(cloud: Cloud, request: web.BaseRequest, bucket: str, name: str) -> web.StreamResponse:
     try:
         if "upload_id" in request.rel_url.query and name:
-            return await _resume(app, request)
-        call = Request(app, request, bucket, name)
+            return await _resume(cloud, request)
+        call = Request(cloud, request, bucket, name)
         handler = (_OBJECT if name else _BUCKET if bucket else _SERVICE).get(request.method)
         if handler is None:
             raise XmlError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
@@ -147,8 +147,8 @@ def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
     return _error(_from_api(error))
 
 
-async def _resume(app: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    answer = await upload.proceed(app, request, request.rel_url.query["upload_id"])
+async def _resume(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+    answer = await upload.proceed(cloud, request, request.rel_url.query["upload_id"])
     return _written(answer) if isinstance(answer, dict) else answer
 
 
@@ -169,7 +169,7 @@ async def _get(call: Request) -> web.StreamResponse:
     ):
         if name in call.query:
             headers[header] = call.query[name]
-    file = content.path_of(call.app, doc["_blob"])
+    file = content.path_of(call.cloud, doc["_blob"])
     head = call.http.method == "HEAD"
     return await content.send(call.http, file, headers, encoding=doc.get("contentEncoding", ""), head=head)
 
@@ -180,7 +180,7 @@ async def _put(call: Request) -> web.StreamResponse:
     if "x-goog-copy-source" in call.http.headers:
         return _copy(call)
     target = call.target()
-    blob = content.Blob(call.app)
+    blob = content.Blob(call.cloud)
     try:
         await blob.fill(upload.received(call.http))
     except BaseException:
@@ -198,12 +198,12 @@ def _copy(call: Request) -> web.StreamResponse:
     given = call.given
     if call.http.headers.get("x-goog-metadata-directive", "COPY").upper() == "COPY":
         given = {k: v for k, v in source.items() if k in (*objects.EDITABLE, "storageClass") and k != "acl"}
-    target = upload.Target(call.app, call.principal, here, call.name, given, call.params)
+    target = upload.Target(call.cloud, call.principal, here, call.name, given, call.params)
     doc = objects.record(
         target.bucket,
         call.name,
         given,
-        blob=content.link(call.app, source["_blob"]),
+        blob=content.link(call.cloud, source["_blob"]),
         size=int(source["size"]),
         md5=source.get("md5Hash", ""),
         crc32c=source["crc32c"],
@@ -220,7 +220,7 @@ async def _post(call: Request) -> web.StreamResponse:
         return await parts.complete(call)
     if call.http.headers.get("x-goog-resumable") == "start":
         target = call.target()
-        ident = upload.begin(call.app, target, call.params)
+        ident = upload.begin(call.cloud, target, call.params)
         link = f"https://{call.http.host}{quote(call.http.path, safe='/-_.~')}?upload_id={ident}"
         return web.Response(
             status=201, headers={"Location": link, "X-GUploader-UploadID": ident, "Content-Length": "0"}
@@ -234,7 +234,7 @@ async def _delete(call: Request) -> web.StreamResponse:
     doc = call.find("storage.objects.delete")
     common.guard(call.params, doc["generation"], doc["metageneration"])
     upload.held(call.bucket, doc)
-    objects.Objects(call.app, call.bucket).delete(doc, by_generation="generation" in call.query)
+    objects.Objects(call.cloud, call.bucket).delete(doc, by_generation="generation" in call.query)
     return web.Response(status=204)
 
 
@@ -244,16 +244,16 @@ async def _delete(call: Request) -> web.StreamResponse:
 async def _buckets(call: Request) -> web.StreamResponse:
     """GET / : the buckets of the project that is named, or of the account's own."""
     named = call.http.headers.get("x-goog-project-id", "")
-    project = projects.find(call.app, named) if named else projects.of_account(call.app, call.principal.email)
+    project = projects.find(call.cloud, named) if named else projects.of_account(call.cloud, call.principal.email)
     if project is None:
         raise XmlError(
             400, "MissingSecurityHeader", "Your request was missing a required header.", Details="x-goog-project-id"
         )
-    if not call.app.iam.allows(call.principal, "storage.buckets.list", project_resource(project["projectId"])):
+    if not call.cloud.iam.allows(call.principal, "storage.buckets.list", project_resource(project["projectId"])):
         raise common.denied(call.principal, "storage.buckets.list")
     inner = "".join(
         "<Bucket>" + element("Name", doc["name"]) + element("CreationDate", doc["timeCreated"]) + "</Bucket>"
-        for _, doc in call.app.store.list(common.BUCKETS)
+        for _, doc in call.cloud.store.list(common.BUCKETS)
         if doc["_project"] == project["projectId"]
     )
     owner = "<Owner>" + element("ID", project["projectNumber"]) + "</Owner>"
@@ -271,10 +271,15 @@ async def _post_bucket(call: Request) -> web.StreamResponse:
     for node in root.iter("Object"):
         name, version = node.findtext("Key", ""), node.findtext("VersionId")
         try:
-            found = objects.Objects(call.app, call.bucket)
+            found = objects.Objects(call.cloud, call.bucket)
             doc = found.get(name, version)
             require(
-                call.app, call.principal, "storage.objects.delete", call.bucket, access.list_of(call.bucket, doc), name
+                call.cloud,
+                call.principal,
+                "storage.objects.delete",
+                call.bucket,
+                access.list_of(call.bucket, doc),
+                name,
             )
             if doc is not None:  # one that is not there counts as deleted
                 upload.held(call.bucket, doc)
@@ -295,17 +300,17 @@ async def _list(call: Request) -> web.StreamResponse:
     if "uploads" in call.query:
         return parts.uploads(call)
     if call.http.method == "HEAD" or "location" in call.query:
-        require(call.app, call.principal, "storage.buckets.get", bucket)
+        require(call.cloud, call.principal, "storage.buckets.get", bucket)
         if "location" in call.query:
             return xml("LocationConstraint", escape(bucket["location"]), namespace="")
         return web.Response(headers={"Content-Type": "application/xml; charset=UTF-8"})
     if "versioning" in call.query:
-        require(call.app, call.principal, "storage.buckets.get", bucket)
+        require(call.cloud, call.principal, "storage.buckets.get", bucket)
         enabled = bucket.get("versioning", {}).get("enabled")
         return xml("VersioningConfiguration", element("Status", "Enabled") if enabled else "")
     for name in _SUBRESOURCES & call.query.keys():
         raise _unknown(f"?{name}")
-    require(call.app, call.principal, "storage.objects.list", bucket)
+    require(call.cloud, call.principal, "storage.objects.list", bucket)
     query = call.query
     second = query.get("list-type") == "2"
     token = query.get("continuation-token", "")
@@ -315,7 +320,7 @@ async def _list(call: Request) -> web.StreamResponse:
         params["maxResults"] = int(query.get("max-keys", "1000"))
     if after and not token:
         params["pageToken"] = base64.urlsafe_b64encode(f"{after}\0{10**20}".encode()).decode()
-    chosen, prefixes, following = objects.pages(objects.Objects(call.app, bucket).all(), params)
+    chosen, prefixes, following = objects.pages(objects.Objects(call.cloud, bucket).all(), params)
     inner = element("Name", bucket["name"]) + element("Prefix", params["prefix"])
     if params["delimiter"]:
         inner += element("Delimiter", params["delimiter"])

@@ -35,7 +35,7 @@ def _key(call: Call, param: str = "name") -> str:
 
 
 def _existing(call: Call) -> Doc:
-    doc = call.app.store.get(KIND, _key(call))
+    doc = call.cloud.store.get(KIND, _key(call))
     if doc is None:
         raise ApiError(404, "The connector is not found.")
     return doc
@@ -70,12 +70,12 @@ def create(call: Call) -> Operation:
     if not _NAME.fullmatch(short):
         raise _invalid("connector_id", f"Connector ID must follow the pattern ^{_NAME.pattern}$.")
     name = f"{_key(call, 'parent')}/connectors/{short}"
-    if call.app.store.peek(KIND, name) is not None:
+    if call.cloud.store.peek(KIND, name) is not None:
         raise ApiError(409, f"Requested entity already exists: {name}")
     body = {k: v for k, v in call.body.items() if k not in ("name", "state", "connectedProjects", "createTime")}
     _place(call, name, body)
     doc = {"name": name, **_sized(body), "state": "CREATING"}
-    call.app.store.put(KIND, name, doc)
+    call.cloud.store.put(KIND, name, doc)
     return _operation(call, "create", doc)
 
 
@@ -87,7 +87,9 @@ def _place(call: Call, name: str, body: Doc) -> None:
     if subnet:
         project = body["subnet"].setdefault("projectId", call.project_id)
         region = name.split("/")[3]
-        found = call.app.store.peek("compute.subnetworks", f"projects/{project}/regions/{region}/subnetworks/{subnet}")
+        found = call.cloud.store.peek(
+            "compute.subnetworks", f"projects/{project}/regions/{region}/subnetworks/{subnet}"
+        )
         if found is None:
             raise _invalid(
                 "subnet.name", f"Subnet projects/{project}/regions/{region}/subnetworks/{subnet} is not found."
@@ -96,7 +98,7 @@ def _place(call: Call, name: str, body: Doc) -> None:
     else:
         body.setdefault("network", "default")
         network = body["network"].rsplit("/", 1)[-1]
-        if call.app.store.peek("compute.networks", f"projects/{call.project_id}/global/networks/{network}") is None:
+        if call.cloud.store.peek("compute.networks", f"projects/{call.project_id}/global/networks/{network}") is None:
             raise _invalid("network", f"VPC network {network} does not exist.")
         cidr = body["ipCidrRange"]
     try:
@@ -123,23 +125,23 @@ def _sized(body: Doc) -> Doc:
 
 
 @SERVICE.action("create")
-async def finish_create(app: Cloud, op: Doc) -> Doc | None:
+async def finish_create(cloud: Cloud, op: Doc) -> Doc | None:
     """The connector is up."""
-    return _ready(app, op)
+    return _ready(cloud, op)
 
 
 @SERVICE.action("update")
-async def finish_update(app: Cloud, op: Doc) -> Doc | None:
+async def finish_update(cloud: Cloud, op: Doc) -> Doc | None:
     """The connector has its new size."""
-    return _ready(app, op)
+    return _ready(cloud, op)
 
 
-def _ready(app: Cloud, op: Doc) -> Doc:
+def _ready(cloud: Cloud, op: Doc) -> Doc:
     op["metadata"] |= {"endTime": now()}
-    doc = app.store.get(KIND, op["args"]["name"])
+    doc = cloud.store.get(KIND, op["args"]["name"])
     if doc is None:
         raise ApiError(404, "The connector is not found.")
-    app.store.put(KIND, doc["name"], doc | {"state": "READY"})
+    cloud.store.put(KIND, doc["name"], doc | {"state": "READY"})
     return {"@type": f"{_TYPE}.Connector", **doc, "state": "READY"}
 
 
@@ -156,7 +158,7 @@ def patch(call: Call) -> Operation:
             doc[field] = call.body[field]
             doc.pop(field.replace("Instances", "Throughput") if field.endswith("Instances") else "", None)
     doc = _sized(doc) | {"state": "UPDATING"}
-    call.app.store.put(KIND, doc["name"], doc)
+    call.cloud.store.put(KIND, doc["name"], doc)
     return _operation(call, "update", doc)
 
 
@@ -171,22 +173,22 @@ def list_(call: Call) -> Doc:
     """https://cloud.google.com/vpc/docs/reference/vpcaccess/rest/v1/projects.locations.connectors/list"""
     parent = _key(call, "parent")
     stem = parent.removesuffix("-") if parent.endswith("/-") else f"{parent}/connectors/"
-    return page(call, "connectors", [doc for _, doc in call.app.store.list(KIND, stem)])
+    return page(call, "connectors", [doc for _, doc in call.cloud.store.list(KIND, stem)])
 
 
 @SERVICE.method(f"{_BASE}.connectors.delete", permission="vpcaccess.connectors.delete")
 def delete(call: Call) -> Operation:
     """https://cloud.google.com/vpc/docs/reference/vpcaccess/rest/v1/projects.locations.connectors/delete"""
     doc = _existing(call)
-    call.app.store.put(KIND, doc["name"], doc | {"state": "DELETING"})
+    call.cloud.store.put(KIND, doc["name"], doc | {"state": "DELETING"})
     return _operation(call, "delete", doc)
 
 
 @SERVICE.action("delete")
-async def finish_delete(app: Cloud, op: Doc) -> Doc | None:
+async def finish_delete(cloud: Cloud, op: Doc) -> Doc | None:
     """The connector is gone."""
     op["metadata"] |= {"endTime": now()}
-    app.store.delete(KIND, op["args"]["name"])
+    cloud.store.delete(KIND, op["args"]["name"])
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 
@@ -194,7 +196,7 @@ async def finish_delete(app: Cloud, op: Doc) -> Doc | None:
 def get_operation(call: Call) -> Operation:
     """https://cloud.google.com/vpc/docs/reference/vpcaccess/rest/v1/projects.locations.operations/get"""
     name = _key(call)
-    op = call.app.operations.get(name.rsplit("/", 1)[-1])
+    op = call.cloud.operations.get(name.rsplit("/", 1)[-1])
     if op is None or op["service"] != "vpcaccess" or f"{op['scope']}/operations/{op['id']}" != name:
         raise ApiError(404, f"Operation {name} is not found.")
     return op
@@ -203,8 +205,8 @@ def get_operation(call: Call) -> Operation:
 @SERVICE.method(f"{_BASE}.operations.list", permission="vpcaccess.operations.list")
 def list_operations(call: Call) -> Doc:
     """https://cloud.google.com/vpc/docs/reference/vpcaccess/rest/v1/projects.locations.operations/list"""
-    found = call.app.operations.all(service="vpcaccess", scope=_key(call))
-    return page(call, "operations", [call.app.operations.render(op, SERVICE.host) for op in found])
+    found = call.cloud.operations.all(service="vpcaccess", scope=_key(call))
+    return page(call, "operations", [call.cloud.operations.render(op, SERVICE.host) for op in found])
 
 
 @SERVICE.method(f"{_BASE}.list", permission="vpcaccess.locations.list")

@@ -37,11 +37,11 @@ GRACE_SECONDS = 10.0
 class Instances:
     """All instances of a sandbox: who has which address, and whose a process is."""
 
-    def __init__(self, app: Cloud) -> None:
-        self.app = app
-        self.images = Images(app.folder)
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.images = Images(cloud.folder)
         self.sessions: dict[int, Instance] = {}
-        self.folder = app.folder / "run"
+        self.folder = cloud.folder / "run"
         self._taken: set[str] = set()
 
     @contextlib.contextmanager
@@ -49,7 +49,7 @@ class Instances:
         """A loopback address on which the port is free, held until the block ends."""
         for third in range(240, 255):
             for fourth in range(1, 255):
-                address = f"127.{self.app.settings.network}.{third}.{fourth}"
+                address = f"127.{self.cloud.settings.network}.{third}.{fourth}"
                 if address in self._taken or not _free(address, port):
                     continue
                 self._taken.add(address)
@@ -92,7 +92,7 @@ class Instance:
         self.exited = asyncio.Event()
         self.status: int | None = None
         self._instances = instances
-        self._app = instances.app
+        self._cloud = instances.cloud
         self._output = Output(workload.log, workload.name, workload.env)
         self._processes: list[asyncio.subprocess.Process] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -126,8 +126,8 @@ class Instance:
         load.log.parent.mkdir(parents=True, exist_ok=True)
         home = Path(tempfile.mkdtemp(prefix=f"{load.name}-", dir=self._instances.folder))
         self._stack.callback(shutil.rmtree, home, ignore_errors=True)
-        mounts = secrets.write_volumes(self._app, load, home / "volumes")
-        metadata = MetadataServer(self._app, load.account, load.project, load.region)
+        mounts = secrets.write_volumes(self._cloud, load, home / "volumes")
+        metadata = MetadataServer(self._cloud, load.account, load.project, load.region)
         self._output.facts["instance"] = metadata.instance_id
         endpoint = await metadata.start(self.address)
         self._stack.push_async_callback(metadata.stop)
@@ -168,14 +168,14 @@ class Instance:
     ) -> asyncio.subprocess.Process:
         load = self.workload
         env = {name: image.local(value) for name, value in image.env.items()}
-        env |= secrets.environment(self._app, load, container, image.local)
+        env |= secrets.environment(self._cloud, load, container, image.local)
         env |= load.env | {"HOST": self.address}
         if serves:
             env["PORT"] = str(load.port)
         temporary = home / "tmp"
         temporary.mkdir(exist_ok=True)
-        ca = str(self._app.authority.ca_file.resolve())
-        proxy = f"http://127.0.0.1:{self._app.settings.port}"
+        ca = str(self._cloud.authority.ca_file.resolve())
+        proxy = f"http://127.0.0.1:{self._cloud.settings.port}"
         env = (
             {"HOME": str(home), "TMPDIR": str(temporary)}
             | env
@@ -190,7 +190,7 @@ class Instance:
                 "GCE_METADATA_HOST": endpoint,
                 "GCE_METADATA_IP": endpoint,
                 "GCE_METADATA_ROOT": endpoint,
-                "GCP_SANDBOX_CHILD_OF": str(self._app.folder.resolve()),
+                "GCP_SANDBOX_CHILD_OF": str(self._cloud.folder.resolve()),
             }
         )
         try:
@@ -249,7 +249,7 @@ class Instance:
         if ok and main and self.workload.http2 and not await probes.speaks_http2(self.address, self.workload.port):
             self.answers = False
             self.log("The port is named h2c, but the container does not speak HTTP/2 on it.")
-        if ok and not _free(f"127.{self._app.settings.network}.255.254", self.workload.port):
+        if ok and not _free(f"127.{self._cloud.settings.network}.255.254", self.workload.port):
             self.log(
                 "The container listens on all addresses of this machine; one that minds HOST is reached by requests only."
             )

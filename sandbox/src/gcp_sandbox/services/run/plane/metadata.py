@@ -23,8 +23,8 @@ _HEADERS = {"Metadata-Flavor": "Google", "Server": "Metadata Server for Serverle
 class MetadataServer:
     """One instance's metadata server, on the instance's own address and any free port."""
 
-    def __init__(self, app: Cloud, account: str, project: dict[str, Any], region: str) -> None:
-        self._app, self._account, self._project, self._region = app, account, project, region
+    def __init__(self, cloud: Cloud, account: str, project: dict[str, Any], region: str) -> None:
+        self._cloud, self._account, self._project, self._region = cloud, account, project, region
         self.instance_id = secrets.token_hex(64)
         self._server: asyncio.Server | None = None
         self._http = web.Server(self._handle, access_log=None)  # type: ignore[arg-type]
@@ -94,13 +94,13 @@ class MetadataServer:
     def _alive(self) -> bool:
         from gcp_sandbox.services.iam import service_account
 
-        return service_account(self._app, self._account) is not None
+        return service_account(self._cloud, self._account) is not None
 
     def _token(self, query: Any) -> web.Response:
         if not self._alive():
             return self._text("The service account was not found.\n", 404)
         scopes = " ".join(query.get("scopes", CLOUD_PLATFORM).replace(",", " ").split())
-        token = self._app.tokens.access_token(self._account, scopes)
+        token = self._cloud.tokens.access_token(self._account, scopes)
         return self._json({"access_token": token, "expires_in": 3599, "token_type": "Bearer"})
 
     def _identity(self, query: Any) -> web.Response:
@@ -109,7 +109,7 @@ class MetadataServer:
             return self._text("non-empty audience parameter required\n", 400)
         if not self._alive():
             return self._text("The service account was not found.\n", 404)
-        return self._text(self._app.tokens.id_token(self._account, audience))
+        return self._text(self._cloud.tokens.id_token(self._account, audience))
 
     @staticmethod
     def _text(text: str, status: int = 200) -> web.Response:

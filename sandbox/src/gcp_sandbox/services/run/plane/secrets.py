@@ -14,35 +14,35 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.run.plane.workload import Workload
 
 
-def version_name(app: Cloud, project_id: str, secret: str, version: str) -> str:
+def version_name(cloud: Cloud, project_id: str, secret: str, version: str) -> str:
     """Full name (by project number, as Google writes it) of a version of a secret named in short or in full."""
     found = re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", secret)
     name, short = (found.group(1), found.group(2)) if found else (project_id, secret)
-    project = projects.find(app, name)
+    project = projects.find(cloud, name)
     number = project["projectNumber"] if project else name
     return f"projects/{number}/secrets/{short}/versions/{version or 'latest'}"
 
 
-def references(app: Cloud, project_id: str, template: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def references(cloud: Cloud, project_id: str, template: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(field as Google's message names it, version name) of every secret that a template refers to."""
     for at, container in enumerate(template.get("containers", ())):
         for index, env in enumerate(container.get("env", ())):
             if ref := env.get("valueSource", {}).get("secretKeyRef"):
                 field = f"spec.template.spec.containers[{at}].env[{index}].value_from.secret_key_ref.name"
-                yield field, version_name(app, project_id, ref.get("secret", ""), ref.get("version", ""))
+                yield field, version_name(cloud, project_id, ref.get("secret", ""), ref.get("version", ""))
     for at, volume in enumerate(template.get("volumes", ())):
         if secret := volume.get("secret"):
             field = f"spec.template.spec.volumes[{at}].secret"
             for item in secret.get("items") or [{}]:
-                yield field, version_name(app, project_id, secret.get("secret", ""), item.get("version", ""))
+                yield field, version_name(cloud, project_id, secret.get("secret", ""), item.get("version", ""))
 
 
-def problems(app: Cloud, project_id: str, template: dict[str, Any], account: str) -> list[tuple[str, str]]:
+def problems(cloud: Cloud, project_id: str, template: dict[str, Any], account: str) -> list[tuple[str, str]]:
     """(google.rpc status, sentence) for each secret that the service account cannot read."""
     out: dict[str, tuple[str, str]] = {}
-    for field, name in references(app, project_id, template):
+    for field, name in references(cloud, project_id, template):
         try:
-            read(app, account, name)
+            read(cloud, account, name)
         except ApiError as error:
             if error.code == 403:
                 text = (
@@ -58,27 +58,27 @@ def problems(app: Cloud, project_id: str, template: dict[str, Any], account: str
     return list(out.values())
 
 
-def read(app: Cloud, account: str, name: str) -> bytes:
+def read(cloud: Cloud, account: str, name: str) -> bytes:
     """A version's value, read as a service account.  Raises ApiError."""
     from gcp_sandbox.services.secretmanager import access
 
-    return access(app, Principal(account), name)
+    return access(cloud, Principal(account), name)
 
 
-def environment(app: Cloud, load: Workload, container: dict[str, Any], local: Callable[[str], str]) -> dict[str, str]:
+def environment(cloud: Cloud, load: Workload, container: dict[str, Any], local: Callable[[str], str]) -> dict[str, str]:
     """The declared variables of a container; local: makes paths of the container those of this machine."""
     out = {}
     for env in container.get("env", ()):
         ref = env.get("valueSource", {}).get("secretKeyRef")
         if ref:
-            name = version_name(app, load.project["projectId"], ref.get("secret", ""), ref.get("version", ""))
-            out[env["name"]] = read(app, load.account, name).decode("utf-8", "surrogateescape")
+            name = version_name(cloud, load.project["projectId"], ref.get("secret", ""), ref.get("version", ""))
+            out[env["name"]] = read(cloud, load.account, name).decode("utf-8", "surrogateescape")
         else:
             out[env["name"]] = local(env.get("value", ""))
     return out
 
 
-def write_volumes(app: Cloud, load: Workload, folder: Path) -> dict[str, Path]:
+def write_volumes(cloud: Cloud, load: Workload, folder: Path) -> dict[str, Path]:
     """Make a template's volumes as folders; secrets become files.  Returns volume name -> folder."""
     out = {}
     for volume in load.template.get("volumes", ()):
@@ -90,9 +90,9 @@ def write_volumes(app: Cloud, load: Workload, folder: Path) -> dict[str, Path]:
             continue
         short = secret.get("secret", "").rsplit("/", 1)[-1]
         for item in secret.get("items") or [{"path": short, "version": "latest"}]:
-            name = version_name(app, load.project["projectId"], secret.get("secret", ""), item.get("version", ""))
+            name = version_name(cloud, load.project["projectId"], secret.get("secret", ""), item.get("version", ""))
             file = path / item["path"].lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(read(app, load.account, name))
+            file.write_bytes(read(cloud, load.account, name))
             file.chmod(item.get("mode") or secret.get("defaultMode") or 0o444)
     return out

@@ -24,11 +24,11 @@ _planes: weakref.WeakKeyDictionary[Cloud, Plane] = weakref.WeakKeyDictionary()
 _CONNECTIONS = ((0.7, 25), (3.7, 50), (6, 100), (7.5, 200), (15, 400), (30, 500), (60, 600), (120, 800))
 
 
-def plane(app: Cloud) -> Plane:
+def plane(cloud: Cloud) -> Plane:
     """The data plane of a sandbox."""
-    if app not in _planes:
-        _planes[app] = Plane(app)
-    return _planes[app]
+    if cloud not in _planes:
+        _planes[cloud] = Plane(cloud)
+    return _planes[cloud]
 
 
 def served(doc: dict[str, Any]) -> bool:
@@ -62,8 +62,8 @@ def network_key(doc: dict[str, Any]) -> str:
 class Plane:
     """Starts and stops what instances' records ask for."""
 
-    def __init__(self, app: Cloud) -> None:
-        self._app = app
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
         self._servers: dict[str, Server] = {}
         self._relays: dict[str, list[Relay]] = {}
         # An operation that goes on after a restart, and the restart itself, must not both start a server.
@@ -73,10 +73,10 @@ class Plane:
 
     def address(self) -> str:
         """A new address of 127.N.192.0/19 or 127.N.224.0/20, N of this sandbox; the rest is Cloud Run's."""
-        used = {a["ipAddress"] for _, doc in self._app.store.list(KIND) for a in doc.get("ipAddresses", [])}
-        first = ipaddress.ip_address(f"127.{self._app.settings.network}.192.0")
+        used = {a["ipAddress"] for _, doc in self._cloud.store.list(KIND) for a in doc.get("ipAddresses", [])}
+        first = ipaddress.ip_address(f"127.{self._cloud.settings.network}.192.0")
         while True:
-            address = str(first + self._app.store.counter("sqladmin.addresses", 2) % (48 * 256))
+            address = str(first + self._cloud.store.counter("sqladmin.addresses", 2) % (48 * 256))
             if address not in used:
                 return address
 
@@ -94,8 +94,8 @@ class Plane:
         """The server of an instance."""
         uid = doc["_uid"]
         if uid not in self._servers:
-            folder = self._app.folder / "sql" / uid
-            self._servers[uid] = Server(self._app.folder, folder, installed(doc["databaseVersion"]))
+            folder = self._cloud.folder / "sql" / uid
+            self._servers[uid] = Server(self._cloud.folder, folder, installed(doc["databaseVersion"]))
         return self._servers[uid]
 
     async def up(self, key: str, verifier: str = "", *, patient: bool = False) -> None:
@@ -103,7 +103,7 @@ class Plane:
 
         verifier: of the password of postgres, for a new instance.  patient: clients that come early wait for the server.
         """
-        doc = self._app.store.peek(KIND, key)
+        doc = self._cloud.store.peek(KIND, key)
         if doc is None or not served(doc):
             return
         async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
@@ -143,7 +143,7 @@ class Plane:
             relays.append(relay)
 
     def _context(self, doc: dict[str, Any], addresses: list[str]) -> ssl.SSLContext:
-        folder = self._app.folder / "sql" / doc["_uid"]
+        folder = self._cloud.folder / "sql" / doc["_uid"]
         name = f"{doc['project']}:{doc['name']}"
         cert, key = certificates.issue(doc["serverCaCert"]["cert"], doc["_caKey"], name, addresses)
         file = folder / "server.pem"
@@ -155,19 +155,19 @@ class Plane:
         return context
 
     def _ssl_mode(self, key: str) -> str:
-        doc = self._app.store.peek(KIND, key)
+        doc = self._cloud.store.peek(KIND, key)
         return doc["settings"]["ipConfiguration"]["sslMode"] if doc else "ENCRYPTED_ONLY"
 
     async def upgrade(self, key: str, version: str) -> None:
         """Move an instance's data to the server of a newer database version."""
-        doc = self._app.store.peek(KIND, key)
+        doc = self._cloud.store.peek(KIND, key)
         assert doc is not None
         async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
             await self._close(doc["_uid"])
             old = self.server(doc)
             if not old.running:
                 await old.up({}, [])
-            new = Server(self._app.folder, old.folder, installed(version))
+            new = Server(self._cloud.folder, old.folder, installed(version))
             dump = old.folder / "upgrade.sql"
             await old.dump(dump)
             await new.restore(dump)
@@ -177,10 +177,10 @@ class Plane:
 
     async def copy(self, source: str, key: str) -> None:
         """Make the server of an instance with the data of another's.  Raises SqlError."""
-        old, new = self._app.store.peek(KIND, source), self._app.store.peek(KIND, key)
+        old, new = self._cloud.store.peek(KIND, source), self._cloud.store.peek(KIND, key)
         assert old is not None and new is not None
         if served(old) and served(new):
-            folder = self._app.folder / "sql" / new["_uid"]
+            folder = self._cloud.folder / "sql" / new["_uid"]
             dump = folder / "copy.sql"
             await self.server(old).dump(dump)
             folder.joinpath("admin.pgpass").write_bytes(self.server(old).folder.joinpath("admin.pgpass").read_bytes())
@@ -190,7 +190,7 @@ class Plane:
 
     async def restore(self, key: str, dump: Path) -> None:
         """Have an instance hold what a dump holds.  Raises SqlError."""
-        doc = self._app.store.peek(KIND, key)
+        doc = self._cloud.store.peek(KIND, key)
         assert doc is not None
         async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
             await self._close(doc["_uid"])
@@ -213,9 +213,9 @@ class Plane:
 
     async def start(self) -> None:
         """Bring all instances up again, in the background: a client that comes early waits."""
-        for key, doc in self._app.store.list(KIND):
+        for key, doc in self._cloud.store.list(KIND):
             if served(doc) and doc["state"] == "RUNNABLE":
-                self._app.keep(asyncio.get_running_loop().create_task(self._again(key)))
+                self._cloud.keep(asyncio.get_running_loop().create_task(self._again(key)))
         await asyncio.sleep(0)  # by then they listen
 
     async def _again(self, key: str) -> None:
@@ -223,10 +223,10 @@ class Plane:
             await self.up(key, patient=True)
         except (OSError, RuntimeError):
             _log.exception("%s does not come up again", key)
-            doc = self._app.store.get(KIND, key)
+            doc = self._cloud.store.get(KIND, key)
             if doc:
                 await self._close(doc["_uid"])
-                self._app.store.put(KIND, key, doc | {"state": "FAILED"})
+                self._cloud.store.put(KIND, key, doc | {"state": "FAILED"})
 
     async def stop(self) -> None:
         """End everything; data stay."""
@@ -239,19 +239,19 @@ class Plane:
     async def _on_network(self, key: str, peer: Peer, address: str) -> bool:
         from gcp_sandbox.services import servicenetworking
 
-        doc = self._app.store.peek(KIND, key)
+        doc = self._cloud.store.peek(KIND, key)
         if doc is None:
             return False
         network = network_key(doc)
         pid = await asyncio.to_thread(process_of, peer, address)
         return (
             pid is not None
-            and network in self._app.networks_of_process(pid)
-            and servicenetworking.connected(self._app, network)
+            and network in self._cloud.networks_of_process(pid)
+            and servicenetworking.connected(self._cloud, network)
         )
 
     async def _authorized(self, key: str, peer: Peer, address: str) -> bool:
-        doc = self._app.store.peek(KIND, key)
+        doc = self._cloud.store.peek(KIND, key)
         networks = doc["settings"]["ipConfiguration"]["authorizedNetworks"] if doc else []
         client = ipaddress.ip_address(peer[0])
         return any(client in ipaddress.ip_network(n["value"], strict=False) for n in networks)
