@@ -18,7 +18,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     same_resource,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, text
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, text, text_map
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 BASE = "https://run.googleapis.com/v2/"
@@ -149,11 +149,7 @@ class CloudRun(Resource):
 
     def declaration(self) -> dict[str, Any]:
         """The body that the options ask for."""
-        annotations = self.params["annotations"]
-        return {
-            "labels": self.task.labels,
-            "annotations": annotations and {key: text(value) for key, value in annotations.items()},
-        }
+        return {"labels": self.task.labels, "annotations": text_map(self.params["annotations"])}
 
     def template(self) -> dict[str, Any]:
         """What runs: its container, account and network."""

@@ -34,5 +34,6 @@ def retired(what: str, also: str = "") -> Iterator[None]:
             raise
         raise GcpError(
             f"Cannot {what}: {also}Google has shut down the IAP OAuth API, which answered {error.status} ({error.message}); use the Google-managed "
-            "OAuth client (mlflow_oauth: google_managed) or a client made by hand in the console (mlflow_oauth: custom)"
+            "OAuth client (compute_backend_service with iap.enabled alone) or a client created by hand in the console "
+            "(iap.oauth2_client_id and iap.oauth2_client_secret)"
         ) from None

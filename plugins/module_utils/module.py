@@ -39,8 +39,15 @@ STATE_OPTION: dict[str, dict[str, Any]] = {
 
 
 def text(value: Any) -> str:
-    """VALUE as text; YAML's true is "true"."""
+    """VALUE as the API's text: YAML's true is "true", its null is ""."""
+    if value is None:
+        return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def text_map(values: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """VALUES, such as labels, with text for values; None when not given."""
+    return None if values is None else {str(key): text(value) for key, value in values.items()}
 
 
 class Task:
@@ -61,9 +68,8 @@ class Task:
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
-        """Option labels with text for values, as Google wants them; None when not given."""
-        labels = self.params.get("labels")
-        return None if labels is None else {str(key): text(value) for key, value in labels.items()}
+        """Option labels with text for values, as the API requires; None when not given."""
+        return text_map(self.params.get("labels"))
 
     @cached_property
     def client(self) -> http.Client:

@@ -163,8 +163,7 @@ class Certificate(Resource):
 
     kind = "certificate"
     rules = Rules(
-        unordered=frozenset({"managed.domains"}),
-        same={"managed.domains": lambda wanted, live: set(map(normal, wanted)) == set(map(normal, live or ()))},
+        same={"managed.domains": lambda wanted, live: set(map(normal, wanted)) == set(map(normal, live or ()))}
     )
     immutable = {"managed.domains": "delete it", "type": "it was not made by this module: choose another name"}
 

@@ -282,7 +282,7 @@ class Instance(Resource):
             },
             "backupConfiguration": backups,
             "locationPreference": {"zone": params["zone"]} if params["zone"] else None,
-            "databaseFlags": flags
+            "databaseFlags": None
             if flags is None
             else [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
             "maintenanceWindow": params["maintenance_window"],

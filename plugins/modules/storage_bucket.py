@@ -248,7 +248,6 @@ class Bucket(Resource):
     kind = "bucket"
     rules = Rules(
         exact=frozenset({"labels"}),
-        unordered=frozenset({"lifecycle.rule", "cors"}),
         same={
             "location": lambda wanted, live: str(wanted).upper() == str(live).upper(),
             "lifecycle.rule": same_entries,
@@ -274,9 +273,7 @@ class Bucket(Resource):
             "name": self.name,
             "location": (params["location"] or "").upper() or None,
             "storageClass": params["storage_class"],
-            "labels": None
-            if params["labels"] is None
-            else {key: str(value) for key, value in params["labels"].items()},
+            "labels": task.labels,
             "iamConfiguration": {
                 "uniformBucketLevelAccess": {"enabled": params["uniform_access"]},
                 "publicAccessPrevention": params["public_access_prevention"],

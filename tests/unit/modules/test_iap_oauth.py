@@ -20,7 +20,8 @@ CLIENT = {
 }
 GONE = (
     r"Google has shut down the IAP OAuth API, which answered {} \(.*\); "
-    r"use .* \(mlflow_oauth: google_managed\) or .* \(mlflow_oauth: custom\)$"
+    r"use .* \(compute_backend_service with iap\.enabled alone\) or .* "
+    r"\(iap\.oauth2_client_id and iap\.oauth2_client_secret\)$"
 )
 
 

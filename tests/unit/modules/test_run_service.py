@@ -327,3 +327,15 @@ def test_refused_before_the_first_call(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("run_service", **{**OPTIONS, **options})
     assert str(caught.value).startswith(message)
+
+
+def test_annotation_label_and_variable_values_are_text_as_yaml_has_them(google, run_module):
+    google.expect("GET", URL, google.error(404, "NOT_FOUND", "Resource 'mlflow' was not found"))
+    google.expect("POST", SERVICES, google.error(400, "INVALID_ARGUMENT", "stop here"))
+    mixed = {"yes": True, "number": 1.5, "empty": None}
+    with pytest.raises(Exception, match="stop here"):
+        run_module("run_service", **{**OPTIONS, "labels": mixed, "annotations": mixed, "env": mixed})
+    body, expected = google.writes[0].body, {"yes": "true", "number": "1.5", "empty": ""}
+    assert body["labels"] == body["annotations"] == expected
+    env = body["template"]["containers"][0]["env"]
+    assert {entry["name"]: entry["value"] for entry in env if "value" in entry} == expected

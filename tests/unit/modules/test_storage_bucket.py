@@ -218,3 +218,10 @@ def test_bad_input_makes_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
         run_module("storage_bucket", **{**OPTIONS, **options})
     assert not google.sent
+
+
+def test_label_values_are_text_as_yaml_has_them(google, run_module):
+    google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
+    labels = {"temporary": "true", "cost": "7", "note": ""}
+    google.expect("POST", API, {**LIVE, "labels": labels}, body={**SENT, "labels": labels})
+    run_module("storage_bucket", **{**OPTIONS, "labels": {"temporary": True, "cost": 7, "note": None}})
