@@ -177,7 +177,7 @@ class Doctor:
         """What CALL reads; without it a finding, of which MISSING is the way out, and None."""
         self.checked.append(where)
         try:
-            with self.task.client.attempt(f"read {where}"):
+            with self.task.client.action(f"read {where}"):
                 return call()
         except ApiError as error:
             if error.status == 404:

@@ -185,9 +185,9 @@ def sign(task: Task, email: str, url: str, patience: float) -> str:
     if isinstance(credentials, service_account.Credentials) and credentials.service_account_email == email:
         return jwt.encode(credentials.signer, claims).decode()
     call = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:signJwt"
-    with task.client.attempt(f"sign in as {email} (needs roles/iam.serviceAccountTokenCreator on it)"):
-        answer = task.client.patiently(
-            lambda: task.client.post(call, {"payload": json.dumps(claims)}, safe=True),
+    with task.client.action(f"sign in as {email} (needs roles/iam.serviceAccountTokenCreator on it)"):
+        answer = task.client.retry(
+            lambda: task.client.post(call, {"payload": json.dumps(claims)}, idempotent=True),
             lambda error: error.status in (403, 404) and not error.disabled,
             timeout=patience,
         )
@@ -228,7 +228,7 @@ def probe(task: Task) -> dict[str, Any]:
 
     def find_object(bucket: str, name: str) -> dict[str, Any] | None:
         try:
-            return client.get(object_url(bucket, name), absent=True)
+            return client.find(object_url(bucket, name))
         except ApiError as error:
             raise ProbeError(
                 "2b", f"GET gs://{bucket}/{name}", f"answered {error.status}: {error.message}", error.hint

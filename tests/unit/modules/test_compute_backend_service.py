@@ -141,7 +141,7 @@ def test_says_when_google_keeps_a_custom_client(google, run_module):
         google.expect("PATCH", URL, DONE).expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     with pytest.raises(
         Exception,
-        match=r"^Cannot update backend service mlflow-lb: it keeps its OAuth client 1-a\S+ \(it was taken off\); go on",
+        match=r"^Cannot update backend service mlflow-lb: Google keeps its OAuth client 1-a\S+ \(although it was removed\); keep",
     ):
         run_module("compute_backend_service", **OPTIONS)
 
@@ -185,7 +185,7 @@ def test_scheme_is_fixed(google, run_module):
     google.expect("GET", URL, {**LIVE, "loadBalancingScheme": "EXTERNAL"})
     with pytest.raises(
         Exception,
-        match="loadBalancingScheme is 'EXTERNAL' and cannot become 'EXTERNAL_MANAGED'; make a backend service of another name",
+        match="loadBalancingScheme is 'EXTERNAL' and cannot be changed to 'EXTERNAL_MANAGED'; create a backend service",
     ):
         run_module("compute_backend_service", **OPTIONS)
 
@@ -200,15 +200,21 @@ def test_deletes(google, run_module):
     [
         (
             {"iap": {"enabled": True, "oauth2_client_id": "1-a"}},
-            "option iap: oauth2_client_id is given alone; give oauth2_client_id and oauth2_client_secret",
+            "option iap: oauth2_client_id requires oauth2_client_secret; give both or neither",
         ),
-        ({"iap": {"enabled": True, "oauth2_client_secret": SECRET}}, "option iap: oauth2_client_secret is given alone"),
-        ({"iap": {**CUSTOM, "oauth2_client": "x"}}, "option iap.oauth2_client: 'x' is not allowed; give it, or"),
+        (
+            {"iap": {"enabled": True, "oauth2_client_secret": SECRET}},
+            "option iap: oauth2_client_secret requires oauth2_client_id",
+        ),
+        (
+            {"iap": {**CUSTOM, "oauth2_client": "x"}},
+            "option iap.oauth2_client: 'x' is not allowed; give either this or",
+        ),
         (
             {"iap": {"enabled": True, "oauth2_client": "x"}},
             "a name such as projects/N/brands/N/identityAwareProxyClients/ID",
         ),
-        ({"log_sample_rate": 2}, "option log_sample_rate: 2.0 is not allowed; 0 to 1"),
+        ({"log_sample_rate": 2}, "option log_sample_rate: 2.0 is not allowed; give 0 to 1"),
     ],
 )
 def test_bad_input_makes_no_request(google, run_module, options, message):

@@ -124,7 +124,7 @@ def test_one_still_attached(google, run_module):
     [
         ({"domains": ["*.example.com"]}, r"option domains: '\*.example.com' is not allowed; .*no wildcards"),
         ({"domains": ["https://mlflow.example.com"]}, "is not allowed; a domain name such as"),
-        ({"domains": []}, "1 to 100 domain names"),
+        ({"domains": []}, r"option domains: \[\] is not allowed; it is required for state=present"),
         ({"name": "m" * 60}, "at most 54"),
     ],
 )

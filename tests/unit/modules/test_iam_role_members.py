@@ -96,7 +96,7 @@ def test_check_mode_before_the_resource_is_there(google, grant):
         google.old_error(404, "notFound", "The specified bucket does not exist."),
     )
     result = grant(resource_type="bucket", resource="b1", check=True)
-    assert result["changed"] is True and "Check mode takes the IAM policy of" in str(result["warnings"])
+    assert result["changed"] is True and "Check mode assumes that the IAM policy of" in str(result["warnings"])
 
 
 @pytest.mark.parametrize("conflict", [(409, "ABORTED"), (412, "conditionNotMet")])
@@ -150,7 +150,7 @@ def test_does_not_wait_for_a_user_that_does_not_exist(google, grant):
     )
     with pytest.raises(
         Exception,
-        match=r"^Cannot change who has roles/run.invoker on project demo: User jane@example.com "
+        match=r"^Cannot change the members of roles/run.invoker on project demo: User jane@example.com "
         r"does not exist. \(400 INVALID_ARGUMENT\)$",
     ):
         grant()
@@ -246,12 +246,12 @@ def test_iap_goes_by_project_number(google, grant, options, path):
         ({"members": []}, "option members: [] is not allowed; give at least one"),
         (
             {"exclusive": True, "state": "absent"},
-            "option exclusive: True is not allowed; it goes with state=present only",
+            "option exclusive: True is not allowed; it requires state=present",
         ),
-        ({"resource": ""}, "option resource: '' is not allowed; give the name of a project"),
+        ({"resource": ""}, "option resource: '' is not allowed; it is required"),
         (
             {"resource_type": "run_service", "region": ""},
-            "option region: '' is not allowed; give the Cloud Run service's region",
+            "option region: '' is not allowed; it is required for resource_type=run_service",
         ),
         ({"resource_type": "run_service"}, "resource_type is run_service but all of the following are missing: region"),
     ],

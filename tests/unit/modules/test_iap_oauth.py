@@ -19,7 +19,7 @@ CLIENT = {
     "secret": "not-to-be-seen",
 }
 GONE = (
-    r"Google has shut down the IAP OAuth API, which answered {} \(.*\); "
+    r"Google has shut down the IAP OAuth API \({}: .*\); "
     r"use .* \(compute_backend_service with iap\.enabled alone\) or .* "
     r"\(iap\.oauth2_client_id and iap\.oauth2_client_secret\)$"
 )

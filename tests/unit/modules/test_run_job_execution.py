@@ -76,7 +76,7 @@ def test_a_status_that_is_not_accepted(google, run_module):
     with pytest.raises(Exception) as caught:
         run_module("run_job_execution", **OPTIONS, args=["schema"], accept=[0, 3])
     assert str(caught.value) == (
-        "Cannot run Cloud Run job mlflow-admin with schema: exit status 4: the schema is ahead: a > b. "
+        "Cannot run Cloud Run job mlflow-admin with schema: exit code 4: the schema is ahead: a > b. "
         "Log: https://console.example.com/log"
     )
     assert caught.value.result["exit_codes"] == [4]
@@ -127,7 +127,7 @@ def test_a_log_that_may_not_be_read(google, run_module):
     google.script = [*first, (method, url, denied, asserted)]
     result = run_module("run_job_execution", **OPTIONS)
     assert (result["changed"], result["output"]) == (True, [])
-    assert "Cannot read what the job wrote" in str(result["warnings"])
+    assert "Cannot read the output of Cloud Run job" in str(result["warnings"])
 
 
 def test_a_start_that_is_refused_is_not_repeated(google, run_module):

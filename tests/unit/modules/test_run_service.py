@@ -244,8 +244,8 @@ def test_a_revision_that_fails(google, run_module, verb):
     google.expect("GET", URL, failed(latestReadyRevision=serving))
     with pytest.raises(Exception) as caught:
         run_module("run_service", **OPTIONS)
-    told = " mlflow-00007-xyz goes on serving" if serving else ""
-    assert str(caught.value) == f"Cannot {verb} Cloud Run service mlflow: {FAILURE}{told}"
+    hint = " Revision mlflow-00007-xyz still receives all requests" if serving else ""
+    assert str(caught.value) == f"Cannot {verb} Cloud Run service mlflow: {FAILURE}{hint}"
 
 
 def test_an_operation_that_ends_well_with_a_failed_revision(google, run_module):
@@ -316,7 +316,7 @@ def test_absent(google, run_module):
         ({"min_instances": 3}, "option min_instances: 3 is not allowed; give at most max_instances, 2"),
         ({"memory": "1 GB"}, "option memory: '1 GB' is not allowed; give a quantity such as 512Mi or 2Gi"),
         ({"env": {"PORT": "1"}}, "option env: 'PORT' is not allowed"),
-        ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is in secret_env too"),
+        ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is also in secret_env"),
         ({"secret_env": {"PASSWORD": "pw"}}, "option secret_env.PASSWORD: "),
         ({"vpc_connector": "c"}, "parameters are mutually exclusive: network|vpc_connector"),
         ({"image": None}, "option image: None is not allowed; it is required for state=present"),

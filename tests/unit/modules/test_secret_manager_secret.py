@@ -71,9 +71,7 @@ def test_second_run_changes_nothing(google, run_module):
 def test_a_value_is_compared_and_never_shown(google, run_module):
     for live, answers in (("s3cret-1", []), ("s3cret-0", [version(2)])):
         google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
-        google.expect(
-            "GET", f"https://secretmanager.googleapis.com/v1/{NAME}/versions/1:access", payload(live.encode())
-        )
+        google.expect("GET", f"{URL}/versions/1:access", payload(live.encode()))
         for answer in answers:
             google.expect(
                 "POST", f"{URL}:addVersion", answer, body={"payload": {"data": base64.b64encode(b"s3cret-1").decode()}}
@@ -197,7 +195,7 @@ def test_absent(google, run_module):
         ({"value": ""}, "option value: '0 bytes' is not allowed; give 1 byte to 64 KiB"),
         (
             {"name": "projects/demo/topics/t"},
-            "option name: 'projects/demo/topics/t' is not allowed; give a secret's name",
+            "option name: 'projects/demo/topics/t' is not allowed; give the name of a secret",
         ),
         ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
         (

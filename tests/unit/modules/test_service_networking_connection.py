@@ -150,7 +150,7 @@ def test_check_mode_before_the_network_is_there(google, run_module):
         google.error(403, "PERMISSION_DENIED", f"Permission denied to get network '{NETWORK}', or it does not exist."),
     )
     result = run_module("service_networking_connection", check=True, **OPTIONS)
-    assert result["changed"] is True and "takes service networking connection of network net as absent" in str(
+    assert result["changed"] is True and "service networking connection of network net is absent" in str(
         result["warnings"]
     )
 
@@ -182,7 +182,7 @@ def test_a_connection_in_use_is_named_at_once(google, run_module, live, clock):
     with pytest.raises(
         Exception,
         match="^Cannot delete service networking connection of network net: Cloud SQL still uses "
-        "it; delete first mlflow$",
+        "it; first delete mlflow$",
     ):
         run_module("service_networking_connection", network="net", state="absent")
     assert clock.slept == []
@@ -199,7 +199,7 @@ def test_retries_after_the_last_instance_then_removes_the_peering(google, run_mo
     google.expect("POST", peering, running, body={"name": "servicenetworking-googleapis-com"})
     google.expect("POST", f"{link.replace('www.', 'compute.')}/wait", {**running, "status": "DONE"})
     result = run_module("service_networking_connection", network="net", state="absent", timeout=30)
-    assert result["changed"] is True and "Removed the peering from the network instead" in str(result["warnings"])
+    assert result["changed"] is True and "The peering was removed from the network instead" in str(result["warnings"])
 
 
 def test_another_refusal_is_an_error(google, run_module, live):
@@ -216,7 +216,7 @@ def test_another_refusal_is_an_error(google, run_module, live):
     [
         (
             {"reserved_ranges": []},
-            "option reserved_ranges: [] is not allowed; give the name of at least one global address",
+            "option reserved_ranges: [] is not allowed; it is required for state=present",
         ),
         ({"network": "projects/demo/regions/r/subnetworks/s"}, "option network: "),
     ],

@@ -56,8 +56,8 @@ def test_says_which_api_it_waited_for_in_vain(google, run_module, enabled, clock
     with pytest.raises(Exception) as caught:
         run_module("service_usage_services", names=NAMES, timeout=1)
     assert str(caught.value) == (
-        "Cannot wait for run.googleapis.com, sqladmin.googleapis.com to answer, just enabled in "
-        "project demo, within 1 s; run again later"
+        "Cannot wait for the newly enabled run.googleapis.com, sqladmin.googleapis.com in "
+        "project demo within 1 s; run again later"
     )
 
 

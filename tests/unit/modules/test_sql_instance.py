@@ -201,7 +201,7 @@ def test_a_name_that_is_still_reserved(google, run_module):
     )
     with pytest.raises(
         Exception,
-        match="^Cannot create Cloud SQL instance mlflow: the name is taken by an instance deleted "
+        match="^Cannot create Cloud SQL instance mlflow: Google still reserves the name for an instance that was deleted "
         "within the last week.*give option name another value, or wait",
     ):
         run_module("sql_instance", **OPTIONS)
@@ -234,16 +234,22 @@ def test_an_instance_that_cannot_be_used(google, run_module, state):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"region": "europe-west1"}, "region is 'europe-west2' and cannot become 'europe-west1'; give another name"),
+        (
+            {"region": "europe-west1"},
+            "region is 'europe-west2' and cannot be changed to 'europe-west1'; give another name",
+        ),
         (
             {"database_version": "POSTGRES_16"},
-            "databaseVersion is 'POSTGRES_17' and cannot become 'POSTGRES_16'; upgrade",
+            "databaseVersion is 'POSTGRES_17' and cannot be changed to 'POSTGRES_16'; back it up",
         ),
-        ({"disk_type": "PD_HDD"}, "settings.dataDiskType is 'PD_SSD' and cannot become 'PD_HDD'; give the type it has"),
+        (
+            {"disk_type": "PD_HDD"},
+            "settings.dataDiskType is 'PD_SSD' and cannot be changed to 'PD_HDD'; give its current type",
+        ),
         (
             {"private_network": "other"},
             "its network is https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
-            "mlflow-network and cannot become projects/demo/global/networks/other",
+            "mlflow-network and cannot be changed to projects/demo/global/networks/other",
         ),
     ],
 )
@@ -257,7 +263,7 @@ def test_what_google_does_not_change(google, run_module, options, message):
 def test_a_protected_instance_is_not_deleted(google, run_module):
     google.expect("GET", URL, live())
     with pytest.raises(
-        Exception, match="^Cannot delete Cloud SQL instance mlflow: it is protected; give deletion_prot"
+        Exception, match="^Cannot delete Cloud SQL instance mlflow: it is protected; also give deletion_prot"
     ):
         run_module("sql_instance", name="mlflow", state="absent")
 
@@ -299,12 +305,15 @@ def test_absent_already(google, run_module):
             "option transaction_log_retention_days: 8 is not allowed; edition ENTERPRISE ",
         ),
         ({"backup_start_time": "24:00"}, "option backup_start_time: '24:00' is not allowed; give HH:MM in UTC"),
-        ({"backup_enabled": False}, "option point_in_time_recovery: True is not allowed; it needs backup_enabled=true"),
+        (
+            {"backup_enabled": False},
+            "option point_in_time_recovery: True is not allowed; it requires backup_enabled=true",
+        ),
         (
             {"availability_type": "REGIONAL", "point_in_time_recovery": False},
-            "option availability_type: 'REGIONAL' is not allowed; it needs point_in_time_recovery=true",
+            "option availability_type: 'REGIONAL' is not allowed; it requires point_in_time_recovery=true",
         ),
-        ({"maintenance_window": {"day": 0, "hour": 3}}, "option maintenance_window: "),
+        ({"maintenance_window": {"day": 0, "hour": 3}}, "option maintenance_window.day: 0 is not allowed; give 1 to 7"),
         ({"edition": "STANDARD"}, "value of edition must be one of: ENTERPRISE, ENTERPRISE_PLUS, got: STANDARD"),
     ],
 )

@@ -122,14 +122,14 @@ def test_no_rules_wanted_and_none_there(google, run_module):
 def test_a_bucket_does_not_move(google, run_module):
     live_bucket(google, location="US")
     with pytest.raises(
-        Exception, match="location is 'US' and cannot become 'EUROPE-WEST2'; Google does not move a bucket"
+        Exception, match="location is 'US' and cannot be changed to 'EUROPE-WEST2'; Google cannot move a bucket"
     ):
         run_module("storage_bucket", **OPTIONS)
 
 
 TAKEN = (
-    "^Cannot use bucket artifacts: another project than demo has a bucket of this name, "
-    "and names are shared by all of Google Cloud; choose another name$"
+    "^Cannot use bucket artifacts: a project other than demo has a bucket with this name, "
+    "and names are unique across all of Google Cloud; choose another name$"
 )
 
 
@@ -184,7 +184,9 @@ def test_does_not_delete_objects(google, run_module):
     live_bucket(google).expect(
         "GET", f"{URL}/o", {"items": [{"name": "a"}]}, params={"versions": "true", "maxResults": "1"}
     )
-    with pytest.raises(Exception, match="^Cannot delete bucket artifacts: it holds objects; set force_destroy: true"):
+    with pytest.raises(
+        Exception, match="^Cannot delete bucket artifacts: it contains objects; give force_destroy=true"
+    ):
         run_module("storage_bucket", name="artifacts", state="absent", check=True)
     assert not google.writes
 
@@ -209,8 +211,8 @@ def test_force_destroy_deletes_every_version(google, run_module):
     [
         ({"name": "Big Letters"}, "^option name: 'Big Letters' is not allowed; 3 to 63 lower case letters"),
         ({"soft_delete_retention_seconds": 60}, "soft_delete_retention_seconds: 60 is not allowed; 0, or 604800"),
-        ({"lifecycle_rules": [{"action": {"type": "Delete"}, "condition": {}}]}, "every rule needs a condition"),
-        ({"location": ""}, "^option location: '' is not allowed; a region such as europe-west2$"),
+        ({"lifecycle_rules": [{"action": {"type": "Delete"}, "condition": {}}]}, "every rule requires a condition"),
+        ({"location": ""}, "^option location: '' is not allowed; it is required for state=present$"),
         ({"lifecycle_rules": [{"action": {"type": "SetStorageClass"}, "condition": {"age_days": 1}}]}, "storage_class"),
     ],
 )
