@@ -81,10 +81,10 @@ def relative(link: Any) -> str:
 
 def same_resource(wanted: Any, live: Any) -> bool:
     """Like same_link, but one side may also be a short name or contain the project number."""
-    ours, theirs = relative(wanted).split("/"), relative(live).split("/")
-    if ours[0] == theirs[0] == "projects" and (ours[1].isdigit() != theirs[1].isdigit()):
-        return ours[2:] == theirs[2:]
-    return ours == theirs if len(ours) > 1 and len(theirs) > 1 else ours[-1] == theirs[-1]
+    left, right = relative(wanted).split("/"), relative(live).split("/")
+    if left[0] == right[0] == "projects" and (left[1].isdigit() != right[1].isdigit()):
+        return left[2:] == right[2:]
+    return left == right if len(left) > 1 and len(right) > 1 else left[-1] == right[-1]
 
 
 def full_path(project: str, collection: str, name: str) -> str:

@@ -34,6 +34,6 @@ def explain_shutdown(action: str, other_cause: str = "") -> Iterator[None]:
             raise
         raise GcpError(
             f"Cannot {action}: {other_cause}Google has shut down the IAP OAuth API ({error.status}: {error.message}); use the Google-managed "
-            "OAuth client (compute_backend_service with iap.enabled alone) or a client created by hand in the console "
+            "OAuth client (compute_backend_service with iap.enabled alone) or a manually created client "
             "(iap.oauth2_client_id and iap.oauth2_client_secret)"
         ) from None
