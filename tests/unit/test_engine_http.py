@@ -55,7 +55,7 @@ def test_a_lost_connection_is_retried(google, services):
     assert services()["changed"] is False
 
 
-def test_gives_up_after_five_tries(google, failure):
+def test_gives_up_after_five_attempts(google, failure):
     for _ in range(5):
         google.expect("GET", READ, google.answer(502, b"<html><style>x</style><h1>Bad  gateway</h1></html>"))
     assert failure() == "Cannot read the APIs of project demo: Bad gateway (502)"
@@ -74,7 +74,7 @@ def test_rate_limits_that_come_as_403_are_retried(google, services):
     services()
 
 
-def test_an_unsafe_post_is_not_repeated(google, run_module):
+def test_a_post_that_is_not_idempotent_is_not_repeated(google, run_module):
     """A secret's version would be there twice."""
     secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
@@ -87,7 +87,7 @@ def test_an_unsafe_post_is_not_repeated(google, run_module):
         run_module("secret_manager_secret", name="s", generate_length=16)
 
 
-def test_an_unsafe_post_that_never_left_is_repeated(google, run_module):
+def test_an_unsent_post_is_repeated(google, run_module):
     secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
     google.expect("POST", f"{secret}:addVersion", requests.exceptions.ConnectTimeout("timed out"))
@@ -145,7 +145,7 @@ def test_disabled_api_is_absence_in_check_mode(google, run_module):
         (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", "expired, revoked"),
     ],
 )
-def test_what_to_do(google, failure, status, reason, message, hint):
+def test_advice(google, failure, status, reason, message, hint):
     for _ in range({429: 5}.get(status, 1)):
         google.expect("GET", READ, google.error(status, reason, message))
     text = failure()
@@ -239,7 +239,7 @@ def test_without_a_project(google, failure):
     )
 
 
-def test_the_same_environment_as_google_cloud(google, services, monkeypatch):
+def test_the_same_environment_variables_as_google_cloud(google, services, monkeypatch):
     monkeypatch.setenv("GCP_PROJECT", "demo")
     monkeypatch.setenv("GCP_AUTH_KIND", "accesstoken")
     monkeypatch.setenv("GCP_ACCESS_TOKEN", "ya29.from-environment")
@@ -256,7 +256,7 @@ def test_an_untrusted_proxy_is_not_retried(google, failure):
     assert len(google.sent) == 1
 
 
-def test_an_answer_that_is_not_google_s(google, failure):
+def test_a_response_that_is_not_from_google(google, failure):
     google.expect("GET", READ, google.answer(200, b"<html>Welcome", {"Content-Type": "text/html"}))
     assert "returned text/html instead of JSON" in failure()
 
@@ -281,7 +281,7 @@ def test_enabling_in_check_mode(google, services):
     assert services(check=True)["enabled"] == ["run.googleapis.com"]
 
 
-def test_twenty_at_once(google, run_module):
+def test_enables_twenty_apis_per_request(google, run_module):
     names = [f"api{number}.googleapis.com" for number in range(31)]
     google.expect("GET", READ, {}).expect("GET", READ, {})
     for start in (0, 20):

@@ -54,7 +54,7 @@ def test_check_mode_knows_the_link(google, run_module):
 
 
 @pytest.mark.parametrize("target", [{"service": "other"}, {"service": "mlflow", "tag": "canary"}])
-def test_unused_one_is_made_anew(google, run_module, target):
+def test_an_unused_neg_is_recreated(google, run_module, target):
     google.expect("GET", URL, {**LIVE, "cloudRun": target})
     google.expect(
         "GET",
@@ -70,7 +70,7 @@ def test_unused_one_is_made_anew(google, run_module, target):
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_one_in_use_is_left_alone(google, run_module, check):
+def test_a_neg_in_use_is_not_recreated(google, run_module, check):
     google.expect("GET", URL, {**LIVE, "cloudRun": {"service": "other"}})
     google.expect(
         "GET", f"{COMPUTE}/global/backendServices", {"items": [{"name": "mlflow-lb", "backends": [{"group": LINK}]}]}
@@ -91,6 +91,6 @@ def test_deletes(google, run_module):
     assert not run_module("compute_serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
 
 
-def test_needs_a_service(google, run_module):
+def test_requires_a_service(google, run_module):
     with pytest.raises(Exception, match="^option cloud_run_service: '' is not allowed"):
         run_module("compute_serverless_neg", **{**OPTIONS, "cloud_run_service": ""})

@@ -161,7 +161,7 @@ def findings(run_module, **options):
     return [f"{entry['where']}: {entry['problem']}" for entry in found]
 
 
-def test_nothing_to_find(google, estate, run_module):
+def test_no_problems(google, estate, run_module):
     result = run_module("mlflow_doctor", check=True, **OPTIONS)
     assert (result["changed"], result["findings"]) == (False, [])
     assert len(google.sent) <= 19 and all(
@@ -169,7 +169,7 @@ def test_nothing_to_find(google, estate, run_module):
     )
 
 
-def test_only_what_is_given_is_looked_at(google, estate, run_module):
+def test_only_given_resources_are_checked(google, estate, run_module):
     for url in (SQL, BUCKET, SIGNER, IAP, NETWORK, f"{SECRET}:getIamPolicy"):
         del estate[url]
     assert run_module("mlflow_doctor", region="europe-west2", domain="mlflow.example.com")["findings"] == []
@@ -332,7 +332,7 @@ def test_service_without_vpc_or_password(estate, run_module):
     assert any("has no environment variable from secret mlflow-db-password" in entry for entry in found)
 
 
-def test_a_role_of_the_project_counts_and_a_condition_does_not(estate, run_module):
+def test_recognises_a_role_on_the_project_but_not_with_a_condition(estate, run_module):
     estate[BUCKET] = {}
     estate[f"{PROJECT}:getIamPolicy"]["bindings"].append(
         {"role": "roles/storage.admin", "members": [f"serviceAccount:{SERVER}"]}
@@ -350,7 +350,7 @@ def test_host_rules_are_followed(estate, run_module):
     assert findings(run_module) == ["backend service other: does not exist"]
 
 
-def test_what_may_not_be_read_is_a_finding(google, estate, run_module):
+def test_an_unreadable_resource_is_a_problem(google, estate, run_module):
     estate[BUCKET] = google.old_error(403, "forbidden", "x does not have storage.buckets.getIamPolicy access.")
     assert findings(run_module) == [
         "IAM policy of bucket artifacts: cannot be read: x does not have storage.buckets.getIamPolicy access. (403 forbidden)"

@@ -185,7 +185,7 @@ def test_everything_works(mlflow, run_module, caller):
     assert list(mlflow.objects) == ["7/r/artifacts/probe.bin"]
 
 
-def test_how_the_accounts_sign_in(mlflow, run_module, caller):
+def test_the_accounts_sign_in_with_a_jwt(mlflow, run_module, caller):
     run_module("mlflow_probe", auth=caller, **OPTIONS)
     assert {claims["iss"] for claims in mlflow.tokens} == {CALLER, LOGGER}
     for claims in mlflow.tokens:
@@ -410,7 +410,7 @@ def test_denied_account_of_a_caller_without_service_account(mlflow, run_module, 
             run_module("mlflow_probe", **OPTIONS, **options)
 
 
-def test_caller_is_the_logger(mlflow, run_module, caller):
+def test_caller_is_the_account_with_access(mlflow, run_module, caller):
     mlflow.may_enter.add(CALLER)
     result = run_module("mlflow_probe", auth=caller, **{**OPTIONS, "service_account": CALLER})
     assert "the caller is the account that has access" in str(result["warnings"])
@@ -426,7 +426,7 @@ def test_caller_is_the_logger(mlflow, run_module, caller):
         ({"artifact_size": 0}, "^option artifact_size: 0 is not allowed"),
     ],
 )
-def test_bad_input_makes_no_request(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
         run_module("mlflow_probe", **{**OPTIONS, **options})
     assert not google.sent

@@ -139,12 +139,12 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
         {"userLabels": {"team": "ml", "goog-dms": "x"}},
     ],
 )
-def test_what_is_no_difference(google, run_module, settings):
+def test_equal_bodies(google, run_module, settings):
     google.expect("GET", URL, live(**settings))
     assert run_module("sql_instance", **OPTIONS)["changed"] is False
 
 
-def test_updates_with_all_that_is_declared_and_the_settings_version(google, run_module):
+def test_updates_with_the_declaration_and_the_settings_version(google, run_module):
     google.expect(
         "GET",
         URL,
@@ -174,7 +174,7 @@ def test_check_mode_writes_nothing(google, run_module):
     assert run_module("sql_instance", check=True, **OPTIONS)["private_ip_address"] == ""
 
 
-def test_waits_while_another_operation_holds_the_instance(google, run_module, clock):
+def test_waits_for_another_operation(google, run_module, clock):
     google.expect("GET", URL, live(tier="db-g1-small"))
     google.expect("PATCH", URL, busy(google)).expect("PATCH", URL, busy(google)).expect("PATCH", URL, operation())
     google.expect("GET", URL, live())
@@ -182,13 +182,13 @@ def test_waits_while_another_operation_holds_the_instance(google, run_module, cl
     assert len(clock.slept) == 2
 
 
-def test_waits_for_the_creation_that_an_earlier_run_began(google, run_module):
+def test_waits_for_the_creation_of_an_earlier_run(google, run_module):
     creating = {**live(), "state": "PENDING_CREATE", "ipAddresses": []}
     google.expect("GET", URL, creating).expect("GET", URL, creating).expect("GET", URL, live())
     assert run_module("sql_instance", **OPTIONS)["private_ip_address"] == "10.20.0.3"
 
 
-def test_a_lost_answer_to_an_update(google, run_module):
+def test_a_lost_response_to_an_update(google, run_module):
     google.expect("GET", URL, live(tier="db-g1-small")).expect("PATCH", URL, google.error(502, "", "Bad gateway"))
     google.expect("PATCH", URL, google.old_error(412, "staleData", "The settings version is out of date."))
     google.expect("GET", URL, live())
@@ -253,7 +253,7 @@ def test_an_instance_that_cannot_be_used(google, run_module, state):
         ),
     ],
 )
-def test_what_google_does_not_change(google, run_module, options, message):
+def test_fields_that_cannot_be_changed(google, run_module, options, message):
     google.expect("GET", URL, live())
     with pytest.raises(Exception) as caught:
         run_module("sql_instance", check=True, **{**OPTIONS, **options})
@@ -268,7 +268,7 @@ def test_a_protected_instance_is_not_deleted(google, run_module):
         run_module("sql_instance", name="mlflow", state="absent")
 
 
-def test_takes_the_protection_off_and_deletes(google, run_module):
+def test_disables_the_protection_and_deletes(google, run_module):
     google.expect("GET", URL, live())
     google.expect("PATCH", URL, operation("PENDING"), body={"settings": {"deletionProtectionEnabled": False}})
     google.expect("GET", f"{SQL}/operations/op1", operation())
@@ -317,7 +317,7 @@ def test_absent_already(google, run_module):
         ({"edition": "STANDARD"}, "value of edition must be one of: ENTERPRISE, ENTERPRISE_PLUS, got: STANDARD"),
     ],
 )
-def test_refused_before_the_first_call(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("sql_instance", **{**OPTIONS, **options})
     assert str(caught.value).startswith(message)
