@@ -42,7 +42,7 @@ def policy(role, *members):
 
 
 def healthy():
-    """Every resource of a deployment that works, by the address it is read at."""
+    """Every resource of a working deployment, by its URL."""
     return {
         f"{GLOBAL}/forwardingRules": {
             "items": [
@@ -140,7 +140,7 @@ def healthy():
 
 @pytest.fixture
 def estate(google, monkeypatch):
-    """Answers by address, in any order, 404 for what is not there."""
+    """Responses by URL, in any order, 404 for others."""
     estate, play = healthy(), google.send
 
     def send(adapter, prepared, **more):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module mlflow_probe, against an MLflow behind IAP of which each answer can be replaced."""
+"""Module mlflow_probe, with an MLflow behind IAP in which each response can be replaced."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def claims_of(token):
 
 
 class Mlflow:
-    """MLflow, IAP before it, the storage API behind it, IAM beside it."""
+    """MLflow with IAP, the storage API and IAM."""
 
     def __init__(self, google):
         self.google = google
@@ -72,7 +72,7 @@ class Mlflow:
         self.may_enter = {LOGGER}
 
     def replace(self, pattern, outcome, times=None):
-        """Requests like "POST .*runs/create" get TOLD, which may be an exception; for good unless TIMES says how often."""
+        """Requests that match PATTERN return OUTCOME, which may be an exception; always, or only TIMES times."""
         self.replaced.append([pattern, outcome, times])
 
     def answer(self, request):
@@ -206,7 +206,7 @@ def test_keep(mlflow, run_module, caller):
 
 
 def answer(status, text, headers=None):
-    """What Mlflow.replace takes for an answer."""
+    """A response for Mlflow.replace."""
     return status, text if isinstance(text, dict) else text.encode(), headers
 
 

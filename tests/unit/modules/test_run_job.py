@@ -61,7 +61,7 @@ NO_GRANT = "Permission denied on secret: projects/1/secrets/pw/versions/1 for Re
 
 
 def live(**more):
-    """The job as Google returns it: defaults filled in, its own spelling."""
+    """The job as Google returns it: defaults filled in, in Google's spelling."""
     body = copy.deepcopy(SENT)
     template = body["template"]["template"]
     del template["maxRetries"], template["containers"][0]["command"], template["containers"][0]["args"]

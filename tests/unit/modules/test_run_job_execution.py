@@ -27,7 +27,7 @@ def entry(text, log="stdout", **more):
 
 
 def ended(status, **more):
-    """A task that has ended with a status."""
+    """A task that has exited with a code."""
     result = (
         {"exitCode": status, "status": {"code": 10, "message": "The container exited with an error."}} if status else {}
     )
@@ -36,7 +36,7 @@ def ended(status, **more):
 
 
 def play(google, status, lines, **tasks):
-    """An execution that ends with a status, after having written lines."""
+    """An execution that exits with a code after writing lines."""
     operation = {"name": OPERATION, "metadata": {"name": EXECUTION, "createTime": BEGUN}}
     google.expect("POST", f"{JOB}:run", operation)
     failed = {"error": {"code": 10, "message": f"Task x failed with exit code: {status}"}} if status else {}

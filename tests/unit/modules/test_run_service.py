@@ -76,7 +76,7 @@ NO_ACCOUNT = f"Permission 'iam.serviceaccounts.actAs' denied on service account 
 
 
 def live(**more):
-    """The service as Google returns it: defaults filled in, its own spelling."""
+    """The service as Google returns it: defaults filled in, in Google's spelling."""
     body = copy.deepcopy(SENT)
     template = body["template"]
     container = template["containers"][0]

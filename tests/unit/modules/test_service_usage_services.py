@@ -17,7 +17,7 @@ NAMES = [RUN, SQL, "cloudbuild.googleapis.com"]
 
 @pytest.fixture
 def enabled(google):
-    """Scripts that NAMES are disabled and that enabling them goes well."""
+    """Scripts that NAMES are disabled and are enabled successfully."""
     google.expect("GET", f"{SERVICES}:batchGet", {})
     google.expect(
         "POST",

@@ -50,7 +50,7 @@ SENT = {
 
 
 def live(**settings):
-    """The instance as Google returns it: its own spelling, and much that nobody declared."""
+    """The instance as Google returns it: in its spelling, with many undeclared fields."""
     body = copy.deepcopy(SENT)
     body |= {
         "kind": "sql#instance",
