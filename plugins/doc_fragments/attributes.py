@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is said of every module."""
+"""Documentation that all modules share."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ requirements:
   - requests
 attributes:
   check_mode:
-    description: Predicts what would be done and writes nothing.
+    description: Reports what would be changed, without writing.
     support: full
   diff_mode:
-    description: Shows the body in the terms of Google's API before and after, secrets masked.
+    description: Shows the body of Google's API before and after, with secrets masked.
     support: full
   idempotent:
     description: A second run with the same options changes nothing.

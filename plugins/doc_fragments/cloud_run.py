@@ -1,24 +1,24 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options that services and jobs of Cloud Run have in common."""
+"""The options that Cloud Run services and jobs have in common."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Container, environment, account and network."""
+    """Container, environment, service account and network."""
 
     DOCUMENTATION = r"""
 options:
   name:
     description:
-      - Its name, up to 49 lower case letters, digits and hyphens.
+      - Name, at most 49 lower case letters, digits and hyphens.
     type: str
     required: true
   region:
     description:
-      - Its region, such as V(europe-west2).
+      - Region, such as V(europe-west2).
     type: str
     required: true
   image:
@@ -27,26 +27,26 @@ options:
     type: str
   command:
     description:
-      - Entry point in place of the image's.
+      - Entry point that replaces the one of the image.
     type: list
     elements: str
     default: []
   args:
     description:
-      - Arguments in place of the image's.
+      - Arguments that replace those of the image.
     type: list
     elements: str
     default: []
   env:
     description:
-      - All environment variables with plain values; together with O(secret_env) they are the whole environment.
-      - Whoever may view the service or job reads these, so nothing secret belongs here.
+      - All environment variables with plain values. Variables in neither O(env) nor O(secret_env) are removed.
+      - Anyone who may view the service or job can read these values, so they must not contain secrets.
     type: dict
     default: {}
   secret_env:
     description:
-      - Environment variables with values from Secret Manager. Each key is a variable's name, each value a dictionary of
-        C(secret) (a name or V(projects/PROJECT/secrets/NAME)) and C(version) (a number or V(latest)).
+      - All environment variables with values from Secret Manager. Each key is the name of a variable, each value a
+        dictionary with C(secret) (a name or V(projects/PROJECT/secrets/NAME)) and C(version) (a number or V(latest)).
     type: dict
     default: {}
   service_account:
@@ -55,29 +55,29 @@ options:
     type: str
   cpu:
     description:
-      - Processors of an instance.
+      - Number of CPUs per instance.
     type: str
     default: '1'
   memory:
     description:
-      - Memory of an instance; the container's file system is in it.
+      - Memory per instance, which includes the container's file system.
     type: str
     default: 1Gi
   network:
     description:
-      - VPC network that instances are attached to directly (direct VPC egress), by name, path or selfLink.
+      - VPC network to connect to with direct VPC egress, as a name, path or selfLink.
     type: str
   subnetwork:
     description:
-      - Subnetwork of O(network) that instances take their addresses from.
+      - Subnetwork of O(network) that provides the IP addresses of instances.
     type: str
   vpc_connector:
     description:
-      - Serverless VPC Access connector in place of O(network), by name or path.
+      - Serverless VPC Access connector to use instead of O(network), as a name or path.
     type: str
   vpc_egress:
     description:
-      - What goes through the VPC network.
+      - Traffic to send through the VPC network.
     type: str
     choices: [PRIVATE_RANGES_ONLY, ALL_TRAFFIC]
     default: PRIVATE_RANGES_ONLY
@@ -88,11 +88,11 @@ options:
     choices: [EXECUTION_ENVIRONMENT_GEN1, EXECUTION_ENVIRONMENT_GEN2]
   labels:
     description:
-      - All labels; others are removed. Without this option the labels stay as they are.
+      - All labels; others are removed. Without this option the labels are left unchanged.
     type: dict
   annotations:
     description:
-      - All annotations; others are removed. Without this option the annotations stay as they are.
+      - All annotations; others are removed. Without this option the annotations are left unchanged.
     type: dict
   timeout:
     description:
@@ -101,7 +101,7 @@ options:
     default: 600
   state:
     description:
-      - Whether it exists.
+      - Whether the service or job exists.
     type: str
     choices: [present, absent]
     default: present

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What services and jobs of Cloud Run have in common: one container, its environment, its network."""
+"""The common part of Cloud Run services and jobs: one container, its environment and network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     Rules,
     declared,
     full_path,
+    lookup,
     relative,
     same_resource,
+    without_optional,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, text
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, text, text_map
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 BASE = "https://run.googleapis.com/v2/"
@@ -48,7 +50,7 @@ CONDITIONS: dict[str, Any] = {
     "required_if": [("state", "present", ["image"])],
     "mutually_exclusive": [("network", "vpc_connector"), ("subnetwork", "vpc_connector")],
 }
-RESERVED = (
+RESERVED_VARIABLES = (
     "PORT",
     "K_SERVICE",
     "K_REVISION",
@@ -59,14 +61,23 @@ RESERVED = (
     "CLOUD_RUN_TASK_ATTEMPT",
     "CLOUD_RUN_TASK_COUNT",
 )
-UNITS = {"": 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+UNITS: dict[str, int | Decimal] = {
+    "": 1,
+    "m": Decimal("0.001"),
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+}
 FAILED = "CONDITION_FAILED"
-# Seconds for which a grant that Google says is missing may be on its way.
-PATIENCE = 120
+# Seconds that a new service account or role grant takes to propagate.
+PROPAGATION_TIMEOUT = 120
 
 
 def quantity(value: Any) -> Decimal | None:
-    """1000m and 1 are the same number, 1Gi and 1024Mi are; None when it is none."""
+    """The number that VALUE stands for (1000m equals 1, 1Gi equals 1024Mi), None for anything else."""
     found = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", str(value))
     try:
         return Decimal(found[1]) * UNITS[found[2]] if found else None
@@ -79,15 +90,15 @@ def same_quantity(wanted: Any, live: Any) -> bool:
 
 
 def same_network(wanted: Any, live: Any) -> bool:
-    """The first of the network interfaces, named one way or the other."""
+    """The only network interface has the same network and subnetwork, by name or by path."""
     live = live or [{}]
     return len(live) == 1 and all(
         value is None or same_resource(value, live[0].get(key)) for key, value in wanted[0].items()
     )
 
 
-def check_place(params: Mapping[str, Any], option: str) -> None:
-    """Raise InvalidInput for a name (in OPTION) or a region that cannot be."""
+def check_name_and_region(params: Mapping[str, Any], option: str) -> None:
+    """Raise InvalidInput for an invalid name (in OPTION) or region."""
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?", params[option]):
         raise InvalidInput(
             option, params[option], "give up to 49 lower case letters, digits and hyphens, a letter first"
@@ -96,15 +107,13 @@ def check_place(params: Mapping[str, Any], option: str) -> None:
         raise InvalidInput("region", params["region"], "give a region such as europe-west2")
 
 
-def check_range(params: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]]) -> None:
-    """Raise InvalidInput for a number that is not in its range."""
-    for option, (low, high) in ranges.items():
-        if params[option] is not None and not low <= params[option] <= high:
-            raise InvalidInput(option, params[option], f"give {low} to {high}")
+def has_failed(body: Mapping[str, Any]) -> bool:
+    """The newest revision of a service is not ready, or a job cannot run."""
+    return lookup(body, "terminalCondition.state") == FAILED
 
 
 def failure(body: Mapping[str, Any]) -> str:
-    """Why a service's newest revision does not serve, or a job cannot be run, in Google's words; "" when it can."""
+    """Google's reason why the newest revision of a service is not ready, or a job cannot run; "" without one."""
     conditions = [body.get("terminalCondition") or {}, *(body.get("conditions") or ())]
     return max(
         (found.get("message") or "" for found in conditions if found.get("state") == FAILED), key=len, default=""
@@ -112,7 +121,7 @@ def failure(body: Mapping[str, Any]) -> str:
 
 
 def rules(template: str, *, optional: Collection[str] = (), same: Mapping[str, Callable[[Any, Any], bool]]) -> Rules:
-    """How a body is compared whose containers are in TEMPLATE, a dotted path; OPTIONAL and SAME are what it has besides."""
+    """The rules for a body with its containers in TEMPLATE, a dotted path; OPTIONAL and SAME are additional rules."""
     container = f"{template}.containers"
     return Rules(
         exact=frozenset({"labels", "annotations"}),
@@ -130,14 +139,12 @@ def rules(template: str, *, optional: Collection[str] = (), same: Mapping[str, C
 
 
 class CloudRun(Resource):
-    """A service or a job. A module derives from it, and says template() and what else it has."""
+    """A service or a job. A module derives from it, and adds its own fields."""
 
     collection_name: ClassVar[str]
     id_parameter: ClassVar[str]
-    ranges: ClassVar[Mapping[str, tuple[int, int]]] = {}
-    """Options that are numbers, with their limits."""
-    kept: ClassVar[tuple[str, ...]] = ("annotations", "binaryAuthorization", "labels", "launchStage")
-    """An update replaces everything; these parts are somebody else's when the options do not speak of them."""
+    preserved: ClassVar[tuple[str, ...]] = ("annotations", "binaryAuthorization", "labels", "launchStage")
+    """An update replaces the whole body; these fields keep their live value unless an option covers them."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -148,15 +155,11 @@ class CloudRun(Resource):
         self.wanted = self.declaration() if self.params["state"] == "present" else {}
 
     def declaration(self) -> dict[str, Any]:
-        """The body that the options ask for."""
-        annotations = self.params["annotations"]
-        return {
-            "labels": self.task.labels,
-            "annotations": annotations and {key: text(value) for key, value in annotations.items()},
-        }
+        """The body for the options."""
+        return {"labels": self.task.labels, "annotations": text_map(self.params["annotations"])}
 
     def template(self) -> dict[str, Any]:
-        """What runs: its container, account and network."""
+        """The container, its service account and network."""
         return {
             "serviceAccount": self.params["service_account"],
             "executionEnvironment": self.params["execution_environment"],
@@ -165,7 +168,7 @@ class CloudRun(Resource):
         }
 
     def container(self) -> dict[str, Any]:
-        """The one container."""
+        """The container."""
         params = self.params
         return {
             "image": params["image"],
@@ -176,7 +179,7 @@ class CloudRun(Resource):
         }
 
     def environment(self) -> list[dict[str, Any]]:
-        """Plain variables first, those from secrets after them, each by name."""
+        """Plain variables, then variables from secrets, each sorted by name."""
         plain = [{"name": name, "value": text(value)} for name, value in sorted(self.params["env"].items())]
         secret = [
             {
@@ -194,7 +197,7 @@ class CloudRun(Resource):
         return plain + secret
 
     def vpc_access(self) -> dict[str, Any]:
-        """{} when it is in no network."""
+        """The VPC network, {} without one."""
         network, subnetwork, connector = (self.params[key] for key in ("network", "subnetwork", "vpc_connector"))
         if connector:
             path = full_path(self.task.project, f"locations/{self.params['region']}/connectors", connector)
@@ -206,10 +209,7 @@ class CloudRun(Resource):
 
     def validate(self) -> None:
         params = self.params
-        check_place(params, "name")
-        if params["state"] == "present" and not params["image"]:
-            raise InvalidInput("image", params["image"], "it is required for state=present")
-        check_range(params, self.ranges)
+        check_name_and_region(params, "name")
         for option in ("cpu", "memory"):
             if not quantity(params[option]):
                 raise InvalidInput(
@@ -219,49 +219,49 @@ class CloudRun(Resource):
                 )
         for option in ("env", "secret_env"):
             for name in params[option]:
-                if name in RESERVED or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-                    raise InvalidInput(option, name, f"give a variable's name other than {', '.join(RESERVED)}")
+                if name in RESERVED_VARIABLES or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+                    raise InvalidInput(
+                        option, name, f"give the name of a variable, other than {', '.join(RESERVED_VARIABLES)}"
+                    )
         for name, source in params["secret_env"].items():
             if not isinstance(source, dict) or not source.get("secret") or set(source) - {"secret", "version"}:
-                raise InvalidInput(f"secret_env.{name}", source, "give a dictionary of secret and version")
+                raise InvalidInput(f"secret_env.{name}", source, "give a dictionary with secret and version")
             if name in params["env"]:
-                raise InvalidInput("env", name, "it is in secret_env too")
+                raise InvalidInput("env", name, "it is also in secret_env")
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if not live.get("reconciling"):
             return live
-        return self.poll(lambda body: not body.get("reconciling"), "wait for the newest state")
+        return self.poll(lambda body: not body.get("reconciling"), "wait for the reconciliation")
 
     def create(self) -> dict[str, Any]:
-        return self.patiently(
-            lambda: self.client.post(self.collection, self.body({}), params=self.create_params, safe=True)
+        return self.retry_while_propagating(
+            lambda: self.client.post(self.collection, self.body({}), params=self.create_params, idempotent=True)
         )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        return self.patiently(lambda: self.client.request("PATCH", self.url, self.body(live)))
+        return self.retry_while_propagating(lambda: self.client.request("PATCH", self.url, self.body(live)))
 
-    def patiently(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What CALL returns, called again while the service account and its grants may be on their way."""
-        return self.client.patiently(call, lambda error: error.spreading, timeout=min(self.timeout, PATIENCE), pause=5)
+    def retry_while_propagating(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of CALL, repeated while a new service account or role grant may still be propagating."""
+        timeout = min(self.timeout, PROPAGATION_TIMEOUT)
+        return self.client.retry(call, lambda error: error.propagating, timeout=timeout, pause=5)
 
     def body(self, live: dict[str, Any]) -> dict[str, Any]:
-        """Everything: what is declared, and what is not ours of LIVE."""
-        return {key: live[key] for key in self.kept if key in live} | self.without_empty(declared(self.wanted))
+        """The whole body: the declaration, and the preserved fields of LIVE."""
+        preserved = {key: live[key] for key in self.preserved if key in live}
+        return preserved | without_optional(declared(self.wanted), self.rules)
 
-    def without_empty(self, body: dict[str, Any]) -> dict[str, Any]:
-        """BODY without the parts that are declared as {}, which Google would fill in."""
-        raise NotImplementedError
-
-    def wait(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+    def wait(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
         if verb == "delete":
-            return super().wait(answer, url, verb)
-        first = [answer]
-        return self.patiently(lambda: self.rollout(first.pop() if first else self.retry(), url, verb))
+            return super().wait(response, url, verb)
+        first = [response]
+        return self.retry_while_propagating(lambda: self.rollout(first.pop() if first else self.resend(), url, verb))
 
-    def rollout(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
-        """The body once the operation ANSWER has ended well; raises ApiError with the condition that failed."""
+    def rollout(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        """The body after a successful operation RESPONSE; raises ApiError with the condition that failed."""
         try:
-            body = super().wait(answer, url, verb)
+            body = super().wait(response, url, verb)
             reason = failure(body)
         except ApiError:
             body = self.read() or {}
@@ -269,13 +269,19 @@ class CloudRun(Resource):
             if not reason:
                 raise
         if reason:
-            raise ApiError(f"{verb} {self.label}", 0, "", reason, hint=self.consolation(body))
+            raise ApiError(f"{verb} {self.label}", 0, "", reason, hint=self.failure_hint(body))
         return body
 
-    def consolation(self, body: dict[str, Any]) -> str:
-        """What works although BODY has failed."""
+    def failure_hint(self, body: dict[str, Any]) -> str:
+        """Added to the error when the rollout of BODY has failed."""
         return ""
 
-    def retry(self) -> dict[str, Any]:
-        """Google's answer to the same declaration, sent again."""
-        return self.client.request("PATCH", self.url, self.body(self.read() or {}))
+    def force_rollout(self, live: dict[str, Any]) -> dict[str, Any]:
+        """The declaration, changed so that Google rolls it out again."""
+        return self.wanted
+
+    def resend(self) -> dict[str, Any]:
+        """Google's response to the same declaration, sent again."""
+        live = self.read() or {}
+        self.wanted = self.force_rollout(live)
+        return self.client.request("PATCH", self.url, self.body(live))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Comparing what is declared with what Google returns, in the terms of the API's JSON."""
+"""Comparing the declared with the live state, both as the API's JSON."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MASK = "********"
-RESERVED_LABELS = ("goog-", "run.googleapis.com/", "cloud.googleapis.com/")
+GOOGLE_LABEL_PREFIXES = ("goog-", "run.googleapis.com/", "cloud.googleapis.com/")
 
 
 @dataclass(frozen=True)
 class Rules:
     """
-    How one kind of resource is compared. Paths are dotted, list positions left out ("template.containers.env").
+    How one kind of resource is compared. Paths are dotted, without list positions ("template.containers.env").
 
-    exact: maps that are declared whole, such as labels: keys only Google has are to go (its own labels excepted).
-    unordered: lists whose order means nothing.
-    keyed: lists of objects matched by this key instead of by position; declared whole.
-    optional: objects and lists that are to go when declared empty, such as a probe declared as {}.
-    same: own notion of equality, called with (wanted, live).
-    secret: values never shown.
+    exact: maps that are declared completely, such as labels: undeclared keys are removed (except Google's own labels).
+    unordered: lists whose order does not matter.
+    keyed: lists of objects that are matched by this key instead of by position; declared completely.
+    optional: objects that are removed when declared as {}, such as a probe.
+    same: custom equality, called with (wanted, live).
+    secret: values that are never shown.
     """
 
     exact: frozenset[str] = frozenset()
@@ -37,10 +37,10 @@ class Rules:
 
 def differences(wanted: Any, live: Any, rules: Rules, path: str = "") -> list[str]:
     """
-    Paths at which LIVE is not what WANTED declares.
+    Paths at which LIVE differs from WANTED.
 
-    None is "not declared"; what only LIVE has is a default of the server, no difference. Missing equals false, 0,
-    "" and empty, which Google leaves out; an int64 equals its string. Lists are declared whole.
+    None means "not declared". A field that only LIVE has is a server default, not a difference. A missing field equals
+    false, 0, "" and empty, which Google omits; an int64 equals its string. Lists are declared completely.
     """
     if wanted is None:
         return []
@@ -69,31 +69,31 @@ def same_scalar(wanted: Any, live: Any) -> bool:
 
 
 def same_link(wanted: Any, live: Any) -> bool:
-    """Resource links are equal whatever host and version they begin with."""
+    """Resource links are equal regardless of host and API version."""
     return relative(wanted) == relative(live)
 
 
 def relative(link: Any) -> str:
-    """The part of a resource link from "projects/" on; "" for None."""
+    """The part of a resource link from "projects/" onwards; "" for None."""
     text = str(link or "")
     return text[text.find("projects/") :] if "projects/" in text else text
 
 
 def same_resource(wanted: Any, live: Any) -> bool:
-    """As same_link, where one side may also be a short name or name the project by number."""
-    ours, theirs = relative(wanted).split("/"), relative(live).split("/")
-    if ours[0] == theirs[0] == "projects" and (ours[1].isdigit() != theirs[1].isdigit()):
-        return ours[2:] == theirs[2:]
-    return ours == theirs if len(ours) > 1 and len(theirs) > 1 else ours[-1] == theirs[-1]
+    """Like same_link, but one side may also be a short name or contain the project number."""
+    left, right = relative(wanted).split("/"), relative(live).split("/")
+    if left[0] == right[0] == "projects" and (left[1].isdigit() != right[1].isdigit()):
+        return left[2:] == right[2:]
+    return left == right if len(left) > 1 and len(right) > 1 else left[-1] == right[-1]
 
 
 def full_path(project: str, collection: str, name: str) -> str:
-    """NAME, a short name or any link, as projects/…; COLLECTION such as "global/networks"."""
+    """NAME, a short name or any link, as projects/…; COLLECTION is for example "global/networks"."""
     return relative(name) if "/" in name else f"projects/{project}/{collection}/{name}"
 
 
 def patch(wanted: Any, live: Any, rules: Rules, path: str = "") -> Any:
-    """WANTED as a JSON merge patch: undeclared values left out, keys to be removed from exact maps as null."""
+    """WANTED as a JSON merge patch: without undeclared values, with null for keys to remove from exact maps."""
     if not isinstance(wanted, Mapping):
         return declared(wanted)
     live = live if isinstance(live, Mapping) else {}
@@ -104,7 +104,7 @@ def patch(wanted: Any, live: Any, rules: Rules, path: str = "") -> Any:
 
 
 def declared(wanted: Any) -> Any:
-    """WANTED without the values that are not declared (None), lists included."""
+    """WANTED without undeclared values (None), also inside lists."""
     if isinstance(wanted, Mapping):
         return {key: declared(value) for key, value in wanted.items() if value is not None}
     if isinstance(wanted, (list, tuple)):
@@ -112,8 +112,16 @@ def declared(wanted: Any) -> Any:
     return wanted
 
 
+def without_optional(body: Any, rules: Rules, path: str = "") -> Any:
+    """BODY without the optional objects declared as {}, for requests in which Google fills in empty objects."""
+    if isinstance(body, Mapping):
+        kept = {key: value for key, value in body.items() if value != {} or _join(path, key) not in rules.optional}
+        return {key: without_optional(value, rules, _join(path, key)) for key, value in kept.items()}
+    return [without_optional(entry, rules, path) for entry in body] if isinstance(body, list) else body
+
+
 def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
-    """LIVE as it will be once WANTED is applied; what is equal keeps Google's spelling."""
+    """LIVE after WANTED has been applied; equal values keep Google's spelling."""
     if not differences(wanted, live, rules, path):
         return copy.deepcopy(live)
     if path in rules.same:
@@ -123,19 +131,19 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
         gone = set(_surplus(wanted, live, rules, path))
         merged = {key: copy.deepcopy(value) for key, value in live.items() if key not in gone}
         for key, value in wanted.items():
-            # What is as good as missing, such as false and [], stays missing.
+            # Values that equal a missing field, such as false and [], stay missing.
             if value is not None and (key in live or differences(value, None, rules, _join(path, key))):
                 merged[key] = overlay(live.get(key), value, rules, _join(path, key))
         return merged
     if isinstance(wanted, (list, tuple)):
         return [
-            overlay(mate, value, rules, path) for value, mate in _mates(list(wanted), list(live or ()), rules, path)
+            overlay(match, value, rules, path) for value, match in _matches(list(wanted), list(live or ()), rules, path)
         ]
     return copy.deepcopy(wanted)
 
 
 def mask(body: Any, rules: Rules, changed: frozenset[str] = frozenset(), path: str = "") -> Any:
-    """BODY with its secrets hidden; those at the paths CHANGED say so."""
+    """BODY with its secrets masked; those at the paths CHANGED are marked as changed."""
     if path in rules.secret and body not in (None, ""):
         return f"{MASK} (changed)" if path in changed else MASK
     if isinstance(body, Mapping):
@@ -146,7 +154,7 @@ def mask(body: Any, rules: Rules, changed: frozenset[str] = frozenset(), path: s
 
 
 def lookup(body: Any, path: str) -> Any:
-    """The value at a dotted path, None where there is none."""
+    """The value at a dotted path, None without one."""
     for key in path.split("."):
         body = body.get(key) if isinstance(body, Mapping) else None
     return body
@@ -159,20 +167,20 @@ def _join(path: str, key: str) -> str:
 def _surplus(wanted: Mapping[str, Any], live: Mapping[str, Any], rules: Rules, path: str) -> list[str]:
     if path not in rules.exact:
         return []
-    return [key for key in live if key not in wanted and not key.startswith(RESERVED_LABELS)]
+    return [key for key in live if key not in wanted and not key.startswith(GOOGLE_LABEL_PREFIXES)]
 
 
 def _list_differences(wanted: list[Any], live: list[Any], rules: Rules, path: str) -> list[str]:
     if len(wanted) != len(live):
         return [path]
-    pairs = _mates(wanted, live, rules, path)
-    if any(mate is None for _, mate in pairs):
+    pairs = _matches(wanted, live, rules, path)
+    if any(match is None for _, match in pairs):
         return [path]
-    return list(dict.fromkeys(name for value, mate in pairs for name in differences(value, mate, rules, path)))
+    return list(dict.fromkeys(name for value, match in pairs for name in differences(value, match, rules, path)))
 
 
-def _mates(wanted: list[Any], live: list[Any], rules: Rules, path: str) -> list[tuple[Any, Any]]:
-    """Each wanted entry with the live one it is compared with, None without one."""
+def _matches(wanted: list[Any], live: list[Any], rules: Rules, path: str) -> list[tuple[Any, Any]]:
+    """Each wanted entry with the live entry to compare it with, None without one."""
     if path in rules.keyed:
         key = rules.keyed[path]
         known = {str(entry.get(key)): entry for entry in live}
@@ -180,9 +188,9 @@ def _mates(wanted: list[Any], live: list[Any], rules: Rules, path: str) -> list[
     if path in rules.unordered:
         rest, pairs = list(live), []
         for value in wanted:
-            mate = next((entry for entry in rest if not differences(value, entry, rules, path)), None)
-            if mate is not None:
-                rest.remove(mate)
-            pairs.append((value, mate))
+            match = next((entry for entry in rest if not differences(value, entry, rules, path)), None)
+            if match is not None:
+                rest.remove(match)
+            pairs.append((value, match))
         return pairs
-    return [(value, live[place] if place < len(live) else None) for place, value in enumerate(wanted)]
+    return [(value, live[index] if index < len(live) else None) for index, value in enumerate(wanted)]

@@ -1,19 +1,20 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one family of exceptions that a module of this collection ends with, and the advice that goes with Google's."""
+"""The exceptions that make a module fail, and the advice added to errors from Google."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
-DISABLED = frozenset({"SERVICE_DISABLED", "accessNotConfigured"})
-SPREADING = tuple(
+API_DISABLED_REASONS = frozenset({"SERVICE_DISABLED", "accessNotConfigured"})
+PROPAGATION_MESSAGES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        # Users and groups that do not exist never will by waiting.
+        # Service accounts only: a user or group that does not exist will not appear by waiting.
         r"service ?account\b.*(does not|doesn't|may not) exist",
         r"unknown service account",
         r"permission 'iam\.serviceaccounts\.actas' denied",
@@ -30,14 +31,14 @@ def one_line(text: object) -> str:
 
 
 class GcpError(Exception):
-    """Ends the module with its text as the message."""
+    """Makes the module fail with this message."""
 
     def __init__(self, message: object) -> None:
         super().__init__(one_line(message))
 
 
 class InvalidInput(GcpError):
-    """An option that cannot be right, found before the first call."""
+    """An option has an invalid value, detected before the first request."""
 
     def __init__(self, option: str, value: object, allowed: str) -> None:
         super().__init__(f"option {option}: {value!r} is not allowed; {allowed}")
@@ -45,59 +46,59 @@ class InvalidInput(GcpError):
 
 class ApiError(GcpError):
     """
-    An answer that is not a success, or no answer at all.
+    An unsuccessful response, or no response at all.
 
-    status: the HTTP status, 0 when there was no answer. reason: Google's symbol, such as PERMISSION_DENIED or
-    instanceDoesNotExist ("" when there is none). message: Google's sentence. hint: what to do, may be "".
-    retried: an earlier try of the same request was lost, so it may have been carried out already.
+    status: the HTTP status, 0 without a response. reason: Google's symbol, such as PERMISSION_DENIED or
+    instanceDoesNotExist ("" without one). message: Google's message. hint: what to do, may be "".
+    retried: the request was sent more than once, so an earlier attempt may already have been carried out.
     https://cloud.google.com/apis/design/errors
     """
 
     def __init__(
-        self, attempt: str, status: int, reason: str, message: str, *, hint: str = "", retried: bool = False
+        self, action: str, status: int, reason: str, message: str, *, hint: str = "", retried: bool = False
     ) -> None:
-        self.attempt, self.status, self.reason = attempt, status, reason
+        self.status, self.reason = status, reason
         self.message, self.hint, self.retried = one_line(message), hint, retried
         symbols = " ".join(str(part) for part in (status or "", reason) if part)
-        text = f"Cannot {attempt}: {self.message}" + (f" ({symbols})" if symbols else "")
+        text = f"Cannot {action}: {self.message}" + (f" ({symbols})" if symbols else "")
         super().__init__(f"{text.rstrip('.')}. {hint}" if hint else text)
 
     @property
     def disabled(self) -> bool:
         """The API is not enabled in the project."""
-        return self.reason in DISABLED
+        return self.reason in API_DISABLED_REASONS
 
     @property
-    def spreading(self) -> bool:
+    def propagating(self) -> bool:
         """
-        An account or a grant made moments ago may not have reached all of Google yet; a lasting mistake looks the same.
+        A new account or role grant may not have propagated yet; a permanent mistake looks the same.
         https://cloud.google.com/iam/docs/access-change-propagation
         """
-        return any(pattern.search(self.message) for pattern in SPREADING)
+        return any(pattern.search(self.message) for pattern in PROPAGATION_MESSAGES)
 
 
 def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
     """
-    Reason, message, metadata and all symbols of the body of an unsuccessful answer.
+    Reason, message, metadata and all symbols in the body of an unsuccessful response.
 
-    Understands the shapes of compute and sqladmin (errors[].reason), of the newer services (status, details[])
-    and of the token endpoint (error, error_description); anything else is its own message.
+    Understands the formats of compute and sqladmin (errors[].reason), of the newer services (status, details[])
+    and of the token endpoint (error, error_description); the text of anything else is the message.
     """
     try:
         body = json.loads(text)
     except ValueError:
         body = None
     error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, str):
+    if isinstance(body, dict) and isinstance(error, str):
         return error, str(body.get("error_description") or error), {}, {error}
     if not isinstance(error, dict):
         plain = one_line(re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL))
-        return "", plain[:300] or "an empty answer", {}, set()
+        return "", plain[:300] or "empty response", {}, set()
     details = [d for d in error.get("details") or () if isinstance(d, dict)]
-    info = next((d for d in details if d.get("reason")), {})
+    info: dict[str, Any] = next((d for d in details if d.get("reason")), {})
     entries = [e for e in error.get("errors") or () if isinstance(e, dict)]
-    symbols = [info.get("reason"), *(e.get("reason") for e in entries), error.get("status")]
-    symbols = [str(symbol) for symbol in symbols if symbol]
+    candidates = [info.get("reason"), *(e.get("reason") for e in entries), error.get("status")]
+    symbols = [str(symbol) for symbol in candidates if symbol]
     message = str(error.get("message") or (entries[0].get("message") if entries else "") or "no message")
     violations = [
         f"{violation.get('field', '')}: {violation.get('description', '')}"
@@ -109,25 +110,27 @@ def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
 
 
 def advice(status: int, text: str, principal: str) -> str:
-    """What to do about the unsuccessful answer TEXT; "" where Google's own sentence says enough."""
+    """What to do about the unsuccessful response TEXT; "" when Google's own message is sufficient."""
     _, message, metadata, symbols = parse(text)
-    if symbols & DISABLED:
+    if symbols & API_DISABLED_REASONS:
         api = metadata.get("service") or next(iter(re.findall(r"[a-z]+\.googleapis\.com", message)), "the API")
-        return f"Enable {api} (module mlops.mlflow_gcp.service_usage_services); just enabled, it takes a few minutes to work"
+        return f"Enable {api} (module mlops.mlflow_gcp.service_usage_services); a newly enabled API takes a few minutes to become available"
     if symbols & {"BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_OPEN"} or "billing" in message.lower():
         return "Link the project to an open billing account"
     if "constraints/" in message or "conditionNotMet" in symbols:
-        return "An organisation policy forbids it: ask its administrator or change the option it names"
+        return "An organisation policy forbids this: ask its administrator, or change the option that the policy names"
     if "TOS_VIOLATION" in symbols or "suspended" in message.lower():
         return ""
     if status == 401:
-        return f"Check the credentials of {principal}: expired, revoked or of another kind than auth_kind says"
+        return (
+            f"Check the credentials of {principal}: they may be expired, revoked, or not of the kind given in auth_kind"
+        )
     if symbols & {"RESOURCE_EXHAUSTED", "quotaExceeded", "QUOTA_EXCEEDED", "rateLimitExceeded"} or status == 429:
-        return "Wait and run again, or ask for more on the project's Quotas page"
+        return "Wait and run again, or request an increase on the project's Quotas page"
     if status == 403:
         permission = metadata.get("permission") or next(iter(PERMISSION.findall(message)), "")
-        grant = f"grant {principal} {'a role with ' + permission if permission else 'the role it needs'}"
-        # Google does not tell those who may not know whether something is there.
+        grant = f"grant {principal} {'a role with ' + permission if permission else 'the required role'}"
+        # Google does not reveal whether a resource exists to callers without permission.
         unknown = symbols & {"CONSUMER_INVALID"} or re.search(r"(may|does|do) not exist", message)
-        return f"Check that what it names exists, and {grant}" if unknown else grant[0].upper() + grant[1:]
+        return f"Check that the resource exists, and {grant}" if unknown else grant[0].upper() + grant[1:]
     return ""

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""IAM policies of all the kinds of resource that this collection grants access to."""
+"""IAM policies of the kinds of resource that this collection grants access to."""
 
 from __future__ import annotations
 
@@ -36,64 +36,69 @@ MEMBER = re.compile(
     r"|principal(Set)?://\S+"
     r"|allUsers|allAuthenticatedUsers"
 )
-# A policy that does not ask for version 3 comes back without its conditions, and writing it back would drop them.
+# Reading a policy without requesting version 3 omits its conditions, and writing it back would remove them.
 VERSION = 3
 
 
 @dataclass(frozen=True)
-class PolicyOf:
-    """Where the policy of one resource is read and written."""
+class PolicyTarget:
+    """Where to read and write the policy of one resource."""
 
     label: str
     """For messages, such as "secret db-password"."""
-    url: str
+    url: str | None
+    """None when check mode does not know the project's number yet; the policy then reads as empty."""
     dialect: str
-    """How the version is asked for: "get" in the query, "query" in that of a POST, "body" in one's body, "storage"."""
+    """Where the version goes: "get" query of a GET, "query" query of a POST, "body" body of a POST, or "storage"."""
 
     def read(self, task: Task) -> dict[str, Any]:
-        """The policy, etag included; without "bindings" when nobody has been granted anything."""
+        """The policy with its etag; without "bindings" when there are no grants."""
+        if self.url is None:
+            return {}
         if self.dialect == "storage":
-            return task.client.get(self.url, params={"optionsRequestedPolicyVersion": VERSION}) or {}
+            return task.client.get(self.url, params={"optionsRequestedPolicyVersion": VERSION})
         method = "GET" if self.dialect == "get" else "POST"
         options = {"options": {"requestedPolicyVersion": VERSION}} if self.dialect == "body" else None
         query = None if options else {"options.requestedPolicyVersion": VERSION}
-        return task.client.request(method, f"{self.url}:getIamPolicy", options, params=query, safe=True)
+        return task.client.request(method, f"{self.url}:getIamPolicy", options, params=query, idempotent=True)
 
     def write(self, task: Task, policy: dict[str, Any]) -> dict[str, Any]:
-        """The policy as Google has it then; refused (409, 412) when its etag is no longer the latest."""
+        """The new policy as Google returns it; rejected (409, 412) when its etag is outdated."""
+        assert self.url, "check mode writes nothing"
         policy = {**policy, "version": VERSION}
         if self.dialect == "storage":
             return task.client.request("PUT", self.url, policy)
-        # The etag makes repeating safe.
-        return task.client.post(f"{self.url}:setIamPolicy", {"policy": policy}, safe=True)
+        # Idempotent because of the etag.
+        return task.client.post(f"{self.url}:setIamPolicy", {"policy": policy}, idempotent=True)
 
 
-def policy_of(task: Task, resource_type: str, name: str, region: str | None = None) -> PolicyOf:
+def policy_of(task: Task, resource_type: str, name: str, region: str | None = None) -> PolicyTarget:
     """
-    The policy of a resource: project id, secret's name or path, service account's e-mail, Cloud Run service (with
-    REGION), bucket, or for IAP the backend service or Cloud Run service (with REGION) behind it.
+    The policy of a project (by ID), secret (by name or path), service account (by e-mail address), Cloud Run service
+    (with REGION) or bucket, or the IAP policy of a backend service or Cloud Run service (with REGION).
     """
     label = f"{resource_type.replace('_', ' ')} {name}"
     if resource_type == "project":
-        return PolicyOf(label, f"https://cloudresourcemanager.googleapis.com/v1/projects/{name}", "body")
+        return PolicyTarget(label, f"https://cloudresourcemanager.googleapis.com/v1/projects/{name}", "body")
     if resource_type == "secret":
-        return PolicyOf(label, SECRETMANAGER + secret_path(task.project, name, "resource"), "get")
+        return PolicyTarget(label, SECRETMANAGER + secret_path(task.project, name, "resource"), "get")
     if resource_type == "service_account":
-        home = re.search(r"@([^.]+)\.iam\.gserviceaccount\.com$", name)
-        path = f"projects/{home[1] if home else task.project}/serviceAccounts/{name}"
-        return PolicyOf(label, f"https://iam.googleapis.com/v1/{path}", "query")
+        account = re.search(r"@([^.]+)\.iam\.gserviceaccount\.com$", name)
+        path = f"projects/{account[1] if account else task.project}/serviceAccounts/{name}"
+        return PolicyTarget(label, f"https://iam.googleapis.com/v1/{path}", "query")
     if resource_type == "run_service":
         path = full_path(task.project, f"locations/{region}/services", name)
-        return PolicyOf(label, f"https://run.googleapis.com/v2/{path}", "get")
+        return PolicyTarget(label, f"https://run.googleapis.com/v2/{path}", "get")
     if resource_type == "bucket":
-        return PolicyOf(label, f"https://storage.googleapis.com/storage/v1/b/{name}/iam", "storage")
+        return PolicyTarget(label, f"https://storage.googleapis.com/storage/v1/b/{name}/iam", "storage")
     web = "compute" if resource_type == "iap_backend_service" else f"cloud_run-{region}"
-    base = f"https://iap.googleapis.com/v1/projects/{task.project_number}/iap_web"
-    return PolicyOf(label, f"{base}/{web}/services/{name.rpartition('/')[2]}", "body")
+    number = task.project_number
+    path = f"projects/{number}/iap_web/{web}/services/{name.rpartition('/')[2]}"
+    return PolicyTarget(label, f"https://iap.googleapis.com/v1/{path}" if number else None, "body")
 
 
 def check_members(option: str, members: list[str]) -> None:
-    """Raise InvalidInput, naming OPTION, for the first that is no member."""
+    """Raise InvalidInput for OPTION at the first invalid member."""
     for member in members:
         if not MEMBER.fullmatch(member):
             kinds = "write its kind before it: user:, group:, serviceAccount: (with an e-mail address) or domain:"
@@ -101,28 +106,28 @@ def check_members(option: str, members: list[str]) -> None:
 
 
 def canonical(member: str) -> str:
-    """MEMBER in the spelling that Google compares: e-mail addresses and domains in lower case."""
+    """MEMBER as Google compares it: with e-mail address or domain in lower case."""
     kind, colon, address = member.partition(":")
     return f"{kind}{colon}{address.lower()}" if kind in ("user", "group", "serviceAccount", "domain") else member
 
 
 def exactly(members: list[str]) -> Callable[[list[str]], list[str]]:
     """
-    From those that hold a role to MEMBERS, each once.
+    A function from the current members of a role to MEMBERS, without duplicates.
 
-    Google's own spelling of those it has already is kept, so that case alone is no change.
+    Current members keep Google's spelling, so that a difference in case is not a change.
     """
-    named = {canonical(member): member for member in members}
+    wanted = {canonical(member): member for member in members}
 
-    def wish(held: list[str]) -> list[str]:
-        known = {canonical(member): member for member in held}
-        return [known.get(key, member) for key, member in named.items()]
+    def desired(current: list[str]) -> list[str]:
+        known = {canonical(member): member for member in current}
+        return [known.get(key, member) for key, member in wanted.items()]
 
-    return wish
+    return desired
 
 
 def members_of(policy: dict[str, Any], role: str) -> list[str]:
-    """Who holds ROLE without a condition, sorted."""
+    """The members that have ROLE without a condition, sorted."""
     return sorted(
         {
             member
@@ -134,7 +139,7 @@ def members_of(policy: dict[str, Any], role: str) -> list[str]:
 
 
 def with_members(policy: dict[str, Any], role: str, members: list[str]) -> dict[str, Any]:
-    """POLICY in which exactly MEMBERS hold ROLE without a condition; every other binding as it was."""
+    """POLICY in which exactly MEMBERS have ROLE without a condition; all other bindings are unchanged."""
     policy = copy.deepcopy(policy)
     policy["bindings"] = [
         binding for binding in policy.get("bindings") or () if binding.get("role") != role or binding.get("condition")
@@ -145,37 +150,37 @@ def with_members(policy: dict[str, Any], role: str, members: list[str]) -> dict[
 
 
 def change(
-    task: Task, target: PolicyOf, role: str, wish: Callable[[list[str]], list[str]], *, timeout: float = 120
+    task: Task, target: PolicyTarget, role: str, desired: Callable[[list[str]], list[str]], *, timeout: float = 120
 ) -> tuple[list[str], list[str]]:
     """
-    Members of ROLE before and after WISH (members it has -> members it shall have); writes unless in check mode.
+    The members of ROLE before and after DESIRED (current -> desired members) is applied; check mode does not write.
 
-    Somebody else's write in between (409, 412) and a service account so new that IAM does not know it yet (400, 404)
-    make it start over for up to TIMEOUT seconds.
+    Starts over for up to TIMEOUT seconds after a concurrent write (409, 412), and when a new service account has not
+    propagated to IAM yet (400, 404).
     """
 
-    def once() -> tuple[list[str], list[str]]:
+    def read_and_write() -> tuple[list[str], list[str]]:
         policy = task.read(f"the IAM policy of {target.label}", lambda: _read(task, target)) or {}
         before = members_of(policy, role)
-        after = sorted(wish(before))
+        after = sorted(desired(before))
         if after != before and not task.check_mode:
-            with task.client.attempt(f"change who has {role} on {target.label}"):
+            with task.client.action(f"change the members of {role} on {target.label}"):
                 target.write(task, with_members(policy, role, after))
         return before, after
 
-    return task.client.patiently(once, _passing, timeout=timeout)
+    return task.client.retry(read_and_write, _is_retryable, timeout=timeout)
 
 
-def _read(task: Task, target: PolicyOf) -> dict[str, Any]:
+def _read(task: Task, target: PolicyTarget) -> dict[str, Any]:
     try:
         return target.read(task)
     except ApiError as error:
         if error.status != 404 or not task.check_mode:
             raise
-        # In a first --check of a whole deployment the resource is still to be made.
-        task.warn(f"Check mode takes the IAM policy of {target.label} as empty: it is not there yet")
+        # In a first --check of a whole deployment, the resource has not been created yet.
+        task.warn(f"Check mode assumes that the IAM policy of {target.label} is empty: the resource does not exist yet")
         return {}
 
 
-def _passing(error: ApiError) -> bool:
-    return error.status in (409, 412) or error.status in (400, 404) and error.spreading
+def _is_retryable(error: ApiError) -> bool:
+    return error.status in (409, 412) or error.status in (400, 404) and error.propagating

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules share that use the IAP OAuth API, which Google is taking away."""
+"""The IAP OAuth API, which Google is shutting down."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ OAUTH_CLIENT = re.compile(r"projects/[^/]+/brands/[^/]+/identityAwareProxyClient
 
 
 @contextmanager
-def retired(what: str, also: str = "") -> Iterator[None]:
+def explain_shutdown(action: str, other_cause: str = "") -> Iterator[None]:
     """
-    Turn the answers that say that the API is gone into one line with the two ways that are left.
+    Replace errors that indicate that the API has been shut down by a message with the two alternatives.
 
-    WHAT is what could not be done. ALSO is another cause of a 404, if there is one.
+    ACTION is as in Client.action. OTHER_CAUSE is another possible cause of a 404, as the start of the message.
     https://cloud.google.com/iap/docs/deprecations/migrate-oauth-client
     """
     try:
         yield
     except ApiError as error:
-        told = re.search(
+        announced = re.search(
             r"shut ?down|turned down|deprecated|no longer (available|supported)|retired", error.message, re.I
         )
-        if error.status not in (404, 405, 410, 501) and not (told and 400 <= error.status < 500):
+        if error.status not in (404, 405, 410, 501) and not (announced and 400 <= error.status < 500):
             raise
         raise GcpError(
-            f"Cannot {what}: {also}Google has shut down the IAP OAuth API, which answered {error.status} ({error.message}); use the Google-managed "
-            "OAuth client (mlflow_oauth: google_managed) or a client made by hand in the console (mlflow_oauth: custom)"
+            f"Cannot {action}: {other_cause}Google has shut down the IAP OAuth API ({error.status}: {error.message}); use the Google-managed "
+            "OAuth client (compute_backend_service with iap.enabled alone) or a manually created client "
+            "(iap.oauth2_client_id and iap.oauth2_client_secret)"
         ) from None

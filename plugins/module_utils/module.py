@@ -1,19 +1,20 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every module's main() is made of: the options, the task at hand, and one place where errors end it."""
+"""What every module's main() uses: common options, option checks, the task, and error handling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client as http
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 
-# google.cloud keeps this inside a class that drops mutually_exclusive, hence a copy: same options, same environment.
+T = TypeVar("T")
+# A copy with the same options and environment: google.cloud keeps these in a class that drops mutually_exclusive.
 AUTH_OPTIONS: dict[str, dict[str, Any]] = {
     "project": {"type": "str", "fallback": (env_fallback, ["GCP_PROJECT"])},
     "auth_kind": {
@@ -39,70 +40,76 @@ STATE_OPTION: dict[str, dict[str, Any]] = {
 
 
 def text(value: Any) -> str:
-    """VALUE as text; YAML's true is "true"."""
+    """VALUE as the API's text: YAML's true is "true", its null is ""."""
+    if value is None:
+        return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def text_map(values: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """VALUES, such as labels, with text for values; None when not given."""
+    return None if values is None else {str(key): text(value) for key, value in values.items()}
+
+
 class Task:
-    """One run of a module: its options, its client, its result."""
+    """One run of a module: options, client and result."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params: dict[str, Any] = module.params
         self.check_mode: bool = module.check_mode
-        self._numbers: dict[str, str] = {}
+        self._numbers: dict[str, str | None] = {}
 
     @cached_property
     def project(self) -> str:
-        """The project id; raises InvalidInput without one."""
+        """The project ID; raises InvalidInput without one."""
         if not self.params.get("project"):
-            raise InvalidInput("project", self.params.get("project"), "give a project id here or in GCP_PROJECT")
+            raise InvalidInput("project", self.params.get("project"), "give a project ID here or in GCP_PROJECT")
         return self.params["project"]
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
-        """Option labels with text for values, as Google wants them; None when not given."""
-        labels = self.params.get("labels")
-        return None if labels is None else {str(key): text(value) for key, value in labels.items()}
+        """Option labels with text for values, as the API requires; None when not given."""
+        return text_map(self.params.get("labels"))
 
     @cached_property
     def client(self) -> http.Client:
-        """Signed in as the authentication options say; made at its first use."""
+        """The client with the credentials of the authentication options; created on first use."""
         if http.IMPORT_ERROR:
             self.module.fail_json(msg=missing_required_lib("google-auth and requests"), exception=http.IMPORT_ERROR)
-        agent = "-".join(filter(None, ["mlops.mlflow_gcp", self.params.get("env_type")]))
-        return http.Client(http.authorized_session(self.params), agent)
+        user_agent = "-".join(filter(None, ["mlops.mlflow_gcp", self.params.get("env_type")]))
+        return http.Client(http.authorized_session(self.params), user_agent)
 
     @property
-    def project_number(self) -> str:
-        """The number of the task's project, which some APIs want instead of its id; one request."""
+    def project_number(self) -> str | None:
+        """The number of the task's project, as number_of()."""
         return self.number_of(self.project)
 
-    def number_of(self, project: str) -> str:
-        """The number of a project; https://cloud.google.com/resource-manager/reference/rest/v1/projects/get"""
+    def number_of(self, project: str) -> str | None:
+        """
+        The number of a project, which some APIs require instead of its ID; None when check mode cannot read it yet.
+        https://cloud.google.com/resource-manager/reference/rest/v1/projects/get
+        """
         if project not in self._numbers:
             url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
-            answer = self.read(f"project {project}", lambda: self.client.get(url)) or {}
-            # 0 in check mode, when the API is off still.
-            self._numbers[project] = str(answer.get("projectNumber", 0))
+            found = self.read(f"project {project}", lambda: self.client.get(url))
+            self._numbers[project] = str(found["projectNumber"]) if found else None
         return self._numbers[project]
 
-    def read(self, what: str, call: Callable[[], Any]) -> Any:
+    def read(self, what: str, call: Callable[[], T]) -> T | None:
         """
-        What CALL returns; its errors begin with "Cannot read WHAT".
+        The result of CALL, whose errors begin with "Cannot read WHAT".
 
-        In check mode None where the API is not enabled: in a first --check of a whole deployment the real run
-        would have enabled it before it comes here. So is what goes by a project's number that could not be read.
+        In check mode None if the API is not enabled: in a first --check of a whole deployment, the real run would have
+        enabled it by now.
         """
-        if self.check_mode and "0" in self._numbers.values():
-            return None
-        with self.client.attempt(f"read {what}"):
+        with self.client.action(f"read {what}"):
             try:
                 return call()
             except ApiError as error:
                 if not self.check_mode or not error.disabled:
                     raise
-                self.warn(f"Check mode takes {what} as absent: the API is not enabled yet")
+                self.warn(f"Check mode assumes that {what} is absent: the API is not enabled yet")
                 return None
 
     def warn(self, warning: str) -> None:
@@ -110,7 +117,7 @@ class Task:
         self.module.warn(warning)
 
     def result(self, *, changed: bool, before: Any, after: Any, **returns: Any) -> dict[str, Any]:
-        """What the module returns; BEFORE and AFTER (secrets masked already) are what --diff shows."""
+        """The result of the module; BEFORE and AFTER (with secrets masked) are shown by --diff."""
         returns["changed"] = changed
         if self.module._diff:
             returns["diff"] = {"before": before or {}, "after": after or {}}
@@ -119,14 +126,45 @@ class Task:
 
 def run(work: Callable[[Task], dict[str, Any]], argument_spec: Mapping[str, Any], **conditions: Any) -> None:
     """
-    The main() of a module: builds it, calls WORK, ends it.
+    The main() of a module: checks the options, calls WORK and exits with its result, or fails with its GcpError.
 
-    ARGUMENT_SPEC without the authentication options, CONDITIONS such as required_if. WORK returns what exit_json gets
-    and raises GcpError, whose text fail_json gets.
+    ARGUMENT_SPEC does not contain the authentication options. Besides Ansible's keys, an option may have "range", its
+    smallest and largest value. CONDITIONS are Ansible's, such as required_if. A required option must not be empty.
     """
-    module = AnsibleModule(argument_spec={**AUTH_OPTIONS, **argument_spec}, supports_check_mode=True, **conditions)
+    spec = {**AUTH_OPTIONS, **_without_ranges(argument_spec)}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **conditions)
     try:
+        _check_options(argument_spec, module.params)
+        for option, value, required in conditions.get("required_if", ()):
+            for name in required if module.params[option] == value else ():
+                if module.params[name] in (None, "", []):
+                    raise InvalidInput(name, module.params[name], f"it is required for {option}={value}")
         result = work(Task(module))
     except GcpError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
+
+
+def _without_ranges(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """SPEC as AnsibleModule accepts it."""
+    return {
+        name: {
+            key: _without_ranges(value) if key == "options" else value
+            for key, value in option.items()
+            if key != "range"
+        }
+        for name, option in spec.items()
+    }
+
+
+def _check_options(spec: Mapping[str, Any], params: Mapping[str, Any], prefix: str = "") -> None:
+    for name, option in spec.items():
+        value = params[name]
+        if value is None:
+            continue
+        if option.get("required") and value == "":
+            raise InvalidInput(f"{prefix}{name}", value, "it is required")
+        if "range" in option and not option["range"][0] <= value <= option["range"][1]:
+            raise InvalidInput(f"{prefix}{name}", value, "give {} to {}".format(*option["range"]))
+        if option["type"] == "dict" and "options" in option:
+            _check_options(option["options"], value, f"{prefix}{name}.")

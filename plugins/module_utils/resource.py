@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a declaration to Google's state: read, compare, create, update, delete; check mode and diff included."""
+"""Bringing a resource to its declared state: read, compare, create, update, delete, with check mode and diff."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     Rules,
     declared,
@@ -24,32 +25,32 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 
 class Resource:
     """
-    A declaration. A module derives from it, sets url, collection and wanted in __init__ and overrides what differs:
+    A declared resource. A module derives from it, sets url, collection and wanted in __init__, and overrides as needed:
 
         class Neg(Resource):
             kind = "serverless NEG"
-            immutable = {"cloudRun.service": "delete it first"}
+            immutable = {"networkEndpointType": "give another name"}
             def __init__(self, task): ...
 
         def main(): run(Neg.converge, argument_spec={...})
     """
 
     kind: ClassVar[str] = ""
-    """What messages call it, such as "Cloud SQL instance"."""
+    """The kind of resource in messages, such as "Cloud SQL instance"."""
     rules: ClassVar[Rules] = Rules()
     immutable: ClassVar[Mapping[str, str]] = {}
-    """Paths that Google does not change, each with what to do instead."""
+    """Paths that Google cannot change, each with what to do instead."""
 
     name: str
-    """What messages call this one."""
+    """The name in messages."""
     url: str
-    """GET, update and DELETE go here."""
+    """For GET, update and DELETE."""
     collection: str
-    """Creation is a POST here."""
+    """For the POST that creates."""
     create_params: Mapping[str, Any] = {}
-    """Query of the creation, such as {"serviceId": name}."""
+    """Query of that POST, such as {"serviceId": name}."""
     wanted: dict[str, Any]
-    """The API's body as declared; None is "not declared" and is never sent."""
+    """The API's body as declared; None means "not declared" and is never sent."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -57,59 +58,63 @@ class Resource:
         self.timeout: float = task.params.get("timeout") or 600
 
     @property
-    def client(self) -> Any:
+    def client(self) -> Client:
         """The task's client."""
         return self.task.client
 
-    # What a module may override, in the order of use.
+    # Methods that a module may override, in the order of use.
 
     def validate(self) -> None:
-        """Raise InvalidInput for options that cannot be right; before the first call."""
+        """Raise InvalidInput for invalid options, before the first request."""
 
     def read(self) -> dict[str, Any] | None:
-        """The live body, None when there is none."""
-        return self.client.get(self.url, absent=True)
+        """The live body, None when the resource does not exist."""
+        return self.client.find(self.url)
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
-        """Wait until LIVE has stopped changing (an earlier run's operation); the body then. Not in check mode."""
+        """The body after waiting for changes of an earlier run to finish; not called in check mode."""
         return live
 
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        """The declaration, completed with values that depend on LIVE (None when absent); not for state=absent."""
+        return self.wanted
+
     def differences(self, live: dict[str, Any]) -> list[str]:
-        """Paths to be changed; [] when LIVE is as declared."""
+        """Paths to change; [] when LIVE is as declared."""
         return differences(self.wanted, live, self.rules)
 
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
-        """Raise GcpError when CHANGES cannot be made; in check mode too."""
+        """Raise GcpError when CHANGES cannot be made; also in check mode."""
         for path in changes:
             for fixed, instead in self.immutable.items():
                 if f"{path}.".startswith(f"{fixed}."):
-                    was, wish = lookup(live, fixed), lookup(self.wanted, fixed)
+                    old, new = lookup(live, fixed), lookup(self.wanted, fixed)
                     raise GcpError(
-                        f"Cannot update {self.label}: {fixed} is {was!r} and cannot become {wish!r}; {instead}"
+                        f"Cannot update {self.label}: {fixed} is {old!r} and cannot be changed to {new!r}; {instead}"
                     )
 
     def create(self) -> dict[str, Any]:
-        """Google's answer: an operation, the body, or {} to have it read again."""
-        # Repeating is safe: the name is ours, a second creation is refused.
-        return self.client.post(self.collection, declared(self.wanted), params=self.create_params, safe=True)
+        """Google's response: an operation, the body, or {} to read the body again."""
+        # Idempotent because the name is given: Google rejects a second creation.
+        return self.client.post(self.collection, declared(self.wanted), params=self.create_params, idempotent=True)
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        """Google's answer, as create(); sends all that is declared."""
+        """Google's response, as create(); sends everything that is declared."""
         return self.client.request("PATCH", self.url, self.patch(live))
 
     def check_delete(self, live: dict[str, Any]) -> None:
-        """Raise GcpError when LIVE must not be deleted; in check mode too."""
+        """Raise GcpError when LIVE must not be deleted; also in check mode."""
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
-        """Google's answer, an operation or {}."""
+        """Google's response, an operation or {}."""
         return self.client.request("DELETE", self.url)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        """The module's named return values; LIVE is {} when absent, the declaration when it would be made."""
+        """The module's own return values; LIVE is {} when absent, the declaration when it would be created."""
         return {}
 
     def shown(self, live: dict[str, Any]) -> dict[str, Any]:
-        """LIVE as returned in resource; leave out here what read() added to the API's body."""
+        """LIVE as returned in resource, without what read() added to the API's body."""
         return live
 
     # The engine.
@@ -120,37 +125,40 @@ class Resource:
         return f"{self.kind} {self.name}"
 
     def patch(self, live: dict[str, Any]) -> dict[str, Any]:
-        """All that is declared as a merge patch over LIVE."""
+        """Everything that is declared as a merge patch of LIVE."""
         return patch(self.wanted, live, self.rules)
 
-    def wait(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
-        """ANSWER, or what the operation that it is ends with; VERB such as "create"."""
-        if not operations.is_operation(answer):
-            return answer
-        return operations.wait(self.client, answer, url, timeout=self.timeout, attempt=f"{verb} {self.label}")
+    def wait(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        """RESPONSE, or the result of the operation if it is one; VERB is for example "create"."""
+        if not operations.is_operation(response):
+            return response
+        return operations.wait(self.client, response, url, timeout=self.timeout, action=f"{verb} {self.label}")
 
     def poll(self, ready: Callable[[dict[str, Any]], bool], purpose: str) -> dict[str, Any]:
-        """The live body once READY of it is true, read again and again; PURPOSE such as "wait for its creation"."""
+        """The live body, read until READY accepts it; PURPOSE is for example "wait for the creation"."""
         return operations.poll(
-            lambda: self.read() or {}, ready, timeout=self.timeout, attempt=f"{purpose} of {self.label}"
+            lambda: self.read() or {}, ready, timeout=self.timeout, action=f"{purpose} of {self.label}"
         )
 
     @classmethod
     def converge(cls, task: Task) -> dict[str, Any]:
-        """The work of a module: brings the resource to option state (present without one); its result."""
+        """Bring the resource to option state (present without that option); the module's result."""
         resource = cls(task)
         resource.validate()
-        live = resource._read()
+        live = task.read(resource.label, resource.read)
+        if live is not None and not task.check_mode:
+            with task.client.action(f"wait for {resource.label}"):
+                live = resource.settle(live)
         if task.params.get("state") == "absent":
             return resource._absent(live)
+        resource.wanted = task.read(resource.label, lambda: resource.complete(live)) or resource.wanted
         return resource._present(live)
 
-    def _read(self) -> dict[str, Any] | None:
-        live = self.task.read(self.label, self.read)
-        if live is None or self.task.check_mode:
-            return live
-        with self.client.attempt(f"wait for {self.label}"):
-            return self.settle(live)
+    def _reread(self) -> dict[str, Any]:
+        """The live body after a lost response, the declaration completed with it."""
+        live = self.settle(self.read() or {})
+        self.wanted = self.complete(live)
+        return live
 
     def _present(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if live is None:
@@ -171,7 +179,7 @@ class Resource:
             return self._result(False, {}, {}, {}, frozenset())
         self.check_delete(live)
         if not self.task.check_mode:
-            with self.client.attempt(f"delete {self.label}"):
+            with self.client.action(f"delete {self.label}"):
                 try:
                     self.wait(self.delete(live), self.url, "delete")
                 except ApiError as error:
@@ -180,36 +188,36 @@ class Resource:
         return self._result(True, live, {}, {}, frozenset())
 
     def _create(self) -> dict[str, Any]:
-        with self.client.attempt(f"create {self.label}"):
+        with self.client.action(f"create {self.label}"):
             try:
-                return self._outcome(self.create(), self.collection, "create")
+                return self._finish(self.create(), self.collection, "create")
             except ApiError as error:
-                # The first try was carried out, only its answer was lost.
+                # An earlier attempt succeeded, only its response was lost.
                 if error.status != 409 or not error.retried:
                     raise
-                live = self.settle(self.read() or {})
+                live = self._reread()
                 changes = self.differences(live)
                 return self._update(live, changes) if changes else live
 
     def _update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        with self.client.attempt(f"update {self.label}"):
+        with self.client.action(f"update {self.label}"):
             try:
-                return self._outcome(self.update(live, changes), self.url, "update")
+                return self._finish(self.update(live, changes), self.url, "update")
             except ApiError as error:
-                # As above; a repeated change is refused because of its etag or the operation under way.
+                # As above; a repeated change is rejected because of its etag or the running operation.
                 if not error.retried or error.status not in (409, 412):
                     raise
-                live = self.settle(self.read() or {})
+                live = self._reread()
                 if self.differences(live):
                     raise
                 return live
 
-    def _outcome(self, answer: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
-        """The live body after ANSWER to a creation or update."""
-        if answer and not operations.is_operation(answer):
-            return answer
-        if answer:
-            self.wait(answer, url, verb)
+    def _finish(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        """The live body after RESPONSE to a creation or update."""
+        if response and not operations.is_operation(response):
+            return response
+        if response:
+            self.wait(response, url, verb)
         return self.settle(self.read() or {})
 
     def _result(

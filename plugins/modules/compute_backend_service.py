@@ -9,11 +9,12 @@ DOCUMENTATION = r"""
 module: compute_backend_service
 short_description: Manage a global backend service with serverless backends and Identity-Aware Proxy
 description:
-  - The part of a load balancer that says where requests go and whether Identity-Aware Proxy (IAP) guards them.
-  - It is meant for serverless network endpoint groups, and so sends no health checks, port name or timeout, which
-    Google refuses for them. Only options that are given are compared; everything else stays as it is.
-  - M(google.cloud.gcp_compute_backend_service) demands an OAuth client for IAP, loses the IAP settings when it updates
-    anything else, and does not see a changed load balancing scheme.
+  - Creates, updates and deletes the part of a load balancer that selects the backends of requests, and enables
+    Identity-Aware Proxy (IAP) for them.
+  - It supports serverless network endpoint groups, and so sends no health checks, port name or timeout, which Google
+    rejects for them. Fields not covered by an option are left unchanged.
+  - M(google.cloud.gcp_compute_backend_service) requires an OAuth client for IAP, resets the IAP settings when it updates
+    another field, and does not notice a different load balancing scheme.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -26,60 +27,59 @@ options:
     type: str
     required: true
   description:
-    description: What it is for.
+    description: Description of the backend service.
     type: str
   load_balancing_scheme:
-    description: Kind of load balancer. Google does not change it by an update.
+    description: Type of load balancer. Cannot be changed.
     type: str
     choices: [EXTERNAL_MANAGED, EXTERNAL, INTERNAL_MANAGED]
     default: EXTERNAL_MANAGED
   protocol:
-    description: Protocol towards the backends; serverless ones take V(HTTPS).
+    description: Protocol for requests to the backends; V(HTTPS) for serverless ones.
     type: str
     choices: [HTTP, HTTPS, HTTP2]
     default: HTTPS
   groups:
-    description: Links of all network endpoint groups that requests go to, as M(mlops.mlflow_gcp.compute_serverless_neg) returns them.
+    description: Links of all network endpoint groups that receive requests, as returned by M(mlops.mlflow_gcp.compute_serverless_neg).
     type: list
     elements: str
   iap:
     description:
-      - Identity-Aware Proxy. Without any of the OAuth suboptions it uses the OAuth client that Google manages, with which
-        only people of the project's own organisation can sign in; an empty string is the same as leaving one out.
-      - A client of your own that is no longer given is taken off, and the module fails when Google keeps it all the
-        same.
+      - Settings of Identity-Aware Proxy. Without an OAuth client IAP uses the Google-managed one, with which only users of
+        the project's organisation can sign in. An empty string is the same as omitting a suboption.
+      - A custom OAuth client that is no longer given is removed; the module fails if Google keeps it.
     type: dict
     suboptions:
       enabled:
-        description: Whether requests must pass IAP.
+        description: Require users to sign in with IAP.
         type: bool
         required: true
       oauth2_client_id:
-        description: Id of an OAuth client of your own; goes with O(iap.oauth2_client_secret).
+        description: ID of a custom OAuth client; requires O(iap.oauth2_client_secret).
         type: str
       oauth2_client_secret:
-        description: Its secret. Google returns its SHA-256, with which it is compared.
+        description: Secret of the custom OAuth client. It is compared with the SHA-256 hash that Google returns.
         type: str
       oauth2_client:
         description:
-          - Instead of both, the name of a client as M(mlops.mlflow_gcp.iap_client) returns it. The module reads the secret
-            itself, so that it never passes through Ansible.
+          - Name of an OAuth client as returned by M(mlops.mlflow_gcp.iap_client), instead of ID and secret. The module reads
+            the secret itself, so that Ansible variables never contain it.
         type: str
   log_enabled:
-    description: Whether requests are logged.
+    description: Log requests.
     type: bool
   log_sample_rate:
-    description: Share of the requests that are logged, from 0 to 1. Taken for 1 when O(log_enabled=true) and none is given.
+    description: Fraction of the requests that are logged, 0 to 1. The default is 1 with O(log_enabled=true).
     type: float
   custom_request_headers:
-    description: All headers that are added to requests, such as V(X-Client-Region:{client_region}).
+    description: All headers to add to requests, such as V(X-Client-Region:{client_region}).
     type: list
     elements: str
   security_policy:
-    description: Name or link of a Cloud Armor policy; an empty string takes it off.
+    description: Name or link of a Cloud Armor policy; an empty string removes it.
     type: str
   state:
-    description: Whether the backend service shall exist.
+    description: Whether the backend service exists.
     type: str
     choices: [present, absent]
     default: present
@@ -88,12 +88,12 @@ seealso:
     description: The API.
     link: https://cloud.google.com/compute/docs/reference/rest/v1/backendServices
   - name: OAuth clients for IAP
-    description: Google-managed and custom ones.
+    description: Google-managed and custom OAuth clients.
     link: https://cloud.google.com/iap/docs/custom-oauth-configuration
 """
 
 EXAMPLES = r"""
-- name: Cloud Run behind Identity-Aware Proxy, with the OAuth client that Google manages
+- name: Create a backend service with Identity-Aware Proxy and the Google-managed OAuth client
   mlops.mlflow_gcp.compute_backend_service:
     project: my-project
     auth_kind: application
@@ -104,7 +104,7 @@ EXAMPLES = r"""
     log_enabled: true
   register: backend
 
-- name: The same with an OAuth client of our own
+- name: Use a custom OAuth client instead
   mlops.mlflow_gcp.compute_backend_service:
     project: my-project
     auth_kind: application
@@ -123,12 +123,12 @@ self_link:
   type: str
   sample: https://www.googleapis.com/compute/v1/projects/my-project/global/backendServices/mlflow-lb
 generated_id:
-  description: Google's number for it, part of the audience of IAP's signed header; empty while there is none.
+  description: Numeric ID, part of the audience of IAP's signed header; empty if it does not exist yet.
   returned: success
   type: str
   sample: "1234567890123456789"
 resource:
-  description: The backend service as the API returns it, hash of the OAuth secret hidden.
+  description: The backend service as Google returns it, with the hash of the OAuth client secret masked.
   returned: success
   type: dict
   sample:
@@ -144,11 +144,11 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, declared, lookup, same_link
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, OAUTH_CLIENT, retired
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, OAUTH_CLIENT, explain_shutdown
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
-# What Google itself may return for "no client of your own".
+# Google may return this for the Google-managed OAuth client.
 NO_CLIENT = " "
 ID = "iap.oauth2ClientId"
 SECRET = "iap.oauth2ClientSecret"
@@ -168,7 +168,7 @@ class BackendService(Resource):
         },
         secret=frozenset({SECRET, HASH}),
     )
-    immutable = {"loadBalancingScheme": "make a backend service of another name"}
+    immutable = {"loadBalancingScheme": "create a backend service with another name"}
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -191,50 +191,52 @@ class BackendService(Resource):
             "iap": None if params["iap"] is None else {"enabled": params["iap"]["enabled"]},
             "logConfig": None
             if params["log_enabled"] is None
-            else {
-                "enable": params["log_enabled"],
-                "sampleRate": rate if params["log_enabled"] else None,
-            },
+            else {"enable": params["log_enabled"], "sampleRate": rate if params["log_enabled"] else None},
             "customRequestHeaders": params["custom_request_headers"],
             "securityPolicy": policy,
         }
 
     def validate(self) -> None:
-        rate, iap = self.params["log_sample_rate"], self.params["iap"] or {}
-        if rate is not None and not 0 <= rate <= 1:
-            raise InvalidInput("log_sample_rate", rate, "0 to 1")
-        client, ident, secret = (iap.get(key) for key in ("oauth2_client", "oauth2_client_id", "oauth2_client_secret"))
-        if client and (ident or secret):
-            raise InvalidInput("iap.oauth2_client", client, "give it, or oauth2_client_id and oauth2_client_secret")
+        iap = self.params["iap"] or {}
+        client, client_id, secret = (
+            iap.get(key) for key in ("oauth2_client", "oauth2_client_id", "oauth2_client_secret")
+        )
+        if client and (client_id or secret):
+            raise InvalidInput(
+                "iap.oauth2_client", client, "give either this or oauth2_client_id and oauth2_client_secret"
+            )
         if client and not OAUTH_CLIENT.fullmatch(client):
             raise InvalidInput(
-                "iap.oauth2_client", client, "a name such as projects/N/brands/N/identityAwareProxyClients/ID"
+                "iap.oauth2_client", client, "give a name such as projects/N/brands/N/identityAwareProxyClients/ID"
             )
-        if bool(ident) != bool(secret):
-            given = "oauth2_client_id" if ident else "oauth2_client_secret"
-            raise GcpError(
-                f"option iap: {given} is given alone; give oauth2_client_id and oauth2_client_secret, or neither of them"
-            )
+        if bool(client_id) != bool(secret):
+            given, missing = ("id", "secret") if client_id else ("secret", "id")
+            raise GcpError(f"option iap: oauth2_client_{given} requires oauth2_client_{missing}; give both or neither")
 
-    def read(self) -> dict[str, Any] | None:
-        live = super().read()
-        if self.params["state"] == "present" and lookup(self.wanted, "iap.enabled"):
-            ident, secret = self._oauth_client
-            if ident:
-                self.wanted["iap"] |= {"oauth2ClientId": ident, "oauth2ClientSecret": secret}
-            elif str(lookup(live, ID) or "").strip():
-                self.wanted["iap"] |= {"oauth2ClientId": NO_CLIENT, "oauth2ClientSecret": NO_CLIENT}
-        return live
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        if not lookup(self.wanted, "iap.enabled"):
+            return self.wanted
+        client_id, secret = self._oauth_client
+        if client_id:
+            return self._with_client(client_id, secret)
+        return self._with_client(NO_CLIENT, NO_CLIENT) if str(lookup(live, ID) or "").strip() else self.wanted
+
+    def _with_client(self, client_id: str, secret: str | None) -> dict[str, Any]:
+        """The declaration with an OAuth client."""
+        return {
+            **self.wanted,
+            "iap": {**self.wanted["iap"], "oauth2ClientId": client_id, "oauth2ClientSecret": secret},
+        }
 
     @cached_property
     def _oauth_client(self) -> tuple[str | None, str | None]:
-        """Id and secret of the client of our own, if there is one."""
+        """ID and secret of the custom OAuth client, if there is one."""
         iap = self.params["iap"]
         if not iap["oauth2_client"]:
             return iap["oauth2_client_id"], iap["oauth2_client_secret"]
-        attempt = f"read OAuth client {iap['oauth2_client']}"
-        with self.client.attempt(attempt), retired(attempt, "it does not exist, or "):
-            client = self.client.get(f"{API}/{iap['oauth2_client']}") or {}
+        action = f"read OAuth client {iap['oauth2_client']}"
+        with self.client.action(action), explain_shutdown(action, "it does not exist, or "):
+            client = self.client.get(f"{API}/{iap['oauth2_client']}")
         self.task.module.no_log_values.add(client["secret"])
         return client["name"].rsplit("/", 1)[-1], client["secret"]
 
@@ -242,7 +244,7 @@ class BackendService(Resource):
         secret = lookup(self.wanted, SECRET)
         if secret is None:
             return super().differences(live)
-        # Google keeps the secret to itself: its hash stands in for it.
+        # Google returns the hash instead of the secret.
         same = hashlib.sha256(secret.encode()).hexdigest() == lookup(live, HASH) if secret != NO_CLIENT else True
         if same:
             live = {**live, "iap": {**(live.get("iap") or {}), "oauth2ClientSecret": secret}}
@@ -250,20 +252,20 @@ class BackendService(Resource):
 
     def create(self) -> dict[str, Any]:
         body = {key: value for key, value in declared(self.wanted).items() if key != "securityPolicy"}
-        answer = self.client.post(self.collection, body, safe=True)
+        operation = self.client.post(self.collection, body, idempotent=True)
         if not self.wanted["securityPolicy"]:
-            return answer
-        self.wait(answer, self.collection, "create")
+            return operation
+        self.wait(operation, self.collection, "create")
         return self._set_policy()
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        answer: dict[str, Any] = {}
+        response: dict[str, Any] = {}
         if changes != ["securityPolicy"]:
-            answer = self._take_client_off(live) if lookup(self.wanted, ID) == NO_CLIENT else self._patch(live)
+            response = self._remove_client(live) if lookup(self.wanted, ID) == NO_CLIENT else self._patch(live)
         if "securityPolicy" in changes:
-            self.wait(answer, self.url, "update")
-            answer = self._set_policy()
-        return answer
+            self.wait(response, self.url, "update")
+            response = self._set_policy()
+        return response
 
     def _patch(self, live: dict[str, Any]) -> dict[str, Any]:
         body = {key: value for key, value in self.patch(live).items() if key != "securityPolicy"}
@@ -272,34 +274,34 @@ class BackendService(Resource):
         except ApiError as error:
             if error.status != 412:
                 raise
-        # Somebody else changed it since we read it.
-        live = self.client.get(self.url) or {}
+        # It was changed concurrently.
+        live = self.client.get(self.url)
         return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
 
-    def _take_client_off(self, live: dict[str, Any]) -> dict[str, Any]:
-        """Update to Google's own OAuth client. Which blank it takes for that is not documented: try both, and look."""
-        client, told = lookup(live, ID), "it was taken off"
-        for blank in (NO_CLIENT, ""):
-            self.wanted["iap"] |= {"oauth2ClientId": blank, "oauth2ClientSecret": blank}
+    def _remove_client(self, live: dict[str, Any]) -> dict[str, Any]:
+        """Update to the Google-managed client. Which empty ID has this effect is not documented: try both, and check."""
+        client, reason = lookup(live, ID), "although it was removed"
+        for empty in (NO_CLIENT, ""):
+            self.wanted = self._with_client(empty, empty)
             try:
                 self.wait(self._patch(live), self.url, "update")
             except ApiError as error:
                 if error.status != 400:
                     raise
-                told = f"Google answered: {error.message}"
+                reason = error.message
                 continue
-            live = self.client.get(self.url) or {}
+            live = self.client.get(self.url)
             if not str(lookup(live, ID) or "").strip():
                 return live
         raise GcpError(
-            f"Cannot update {self.label}: it keeps its OAuth client {client} ({told}); go on with that client (oauth2_client_id and "
-            "its secret), or delete the backend service and run again"
+            f"Cannot update {self.label}: Google keeps its OAuth client {client} ({reason}); keep using that client "
+            "(oauth2_client_id and oauth2_client_secret), or delete the backend service and run again"
         )
 
     def _set_policy(self) -> dict[str, Any]:
-        """The only way to change this field."""
+        """https://cloud.google.com/compute/docs/reference/rest/v1/backendServices/setSecurityPolicy"""
         body = {"securityPolicy": self.wanted["securityPolicy"]} if self.wanted["securityPolicy"] else {}
-        return self.client.post(f"{self.url}/setSecurityPolicy", body, safe=True)
+        return self.client.post(f"{self.url}/setSecurityPolicy", body, idempotent=True)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         link = f"https://www.googleapis.com/compute/v1/{self.path}/backendServices/{self.name}"
@@ -329,7 +331,7 @@ def main() -> None:
                 },
             },
             "log_enabled": {"type": "bool"},
-            "log_sample_rate": {"type": "float"},
+            "log_sample_rate": {"type": "float", "range": (0, 1)},
             "custom_request_headers": {"type": "list", "elements": "str"},
             "security_policy": {"type": "str"},
             **STATE_OPTION,

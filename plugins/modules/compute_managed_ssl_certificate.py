@@ -9,14 +9,14 @@ DOCUMENTATION = r"""
 module: compute_managed_ssl_certificate
 short_description: Manage a Google-managed TLS certificate of a load balancer
 description:
-  - Google fetches and renews the certificate, once every domain resolves to the load balancer's address and the
-    certificate is attached to its HTTPS proxy. Until then RV(status) is V(PROVISIONING); that takes minutes to an hour
-    and this module does not wait for it.
-  - A certificate cannot be changed, nor deleted while it is attached. O(name) therefore names a family, and the
-    certificate itself is called O(name), a hyphen and 8 hexadecimal digits that stand for its domains. Other
-    domains make another certificate beside the old one. Attach RV(self_link) to the proxy, then delete the family's other
-    members, RV(obsolete), with O(state=absent) and O(keep); see the examples.
-  - M(google.cloud.gcp_compute_ssl_certificate) takes only certificates that you bring.
+  - Google issues and renews the certificate when every domain resolves to the load balancer's address and the certificate
+    is attached to its HTTPS proxy. Until then RV(status) is V(PROVISIONING). This takes from minutes to an hour, and the
+    module does not wait for it.
+  - A certificate cannot be changed, and cannot be deleted while it is attached. O(name) is therefore the prefix of a
+    family of certificates, followed by a hyphen and 8 hexadecimal digits that depend on the domains. For other domains
+    the module creates an additional certificate. Attach RV(self_link) to the proxy, then delete the other certificates of
+    the family, RV(obsolete), with O(state=absent) and O(keep); see the examples.
+  - M(google.cloud.gcp_compute_ssl_certificate) only supports self-managed certificates.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -25,22 +25,22 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
 options:
   name:
-    description: First part of the certificate's name, at most 54 lower case letters, digits and hyphens.
+    description: Prefix of the certificate's name, at most 54 lower case letters, digits and hyphens.
     type: str
     required: true
   domains:
     description:
-      - Domain names, at most 100, no wildcards; their order means nothing. Needed for O(state=present).
+      - Domain names in any order, at most 100, without wildcards. Required for O(state=present).
     type: list
     elements: str
   keep:
-    description: With O(state=absent), names or links of certificates of the family that stay.
+    description: With O(state=absent), names or links of certificates of the family to keep.
     type: list
     elements: str
     default: []
   state:
     description:
-      - V(present) makes the certificate of O(domains).
+      - V(present) creates the certificate for O(domains).
       - V(absent) deletes all managed certificates of the family O(name), except those in O(keep).
     type: str
     choices: [present, absent]
@@ -52,7 +52,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A certificate for the domain
+- name: Create a certificate for the domain
   mlops.mlflow_gcp.compute_managed_ssl_certificate:
     project: my-project
     auth_kind: application
@@ -60,7 +60,7 @@ EXAMPLES = r"""
     domains: [mlflow.example.com]
   register: certificate
 
-- name: The HTTPS proxy presents it
+- name: Attach the certificate to the HTTPS proxy
   google.cloud.gcp_compute_target_https_proxy:
     project: my-project
     auth_kind: application
@@ -69,7 +69,7 @@ EXAMPLES = r"""
     ssl_certificates:
       - selfLink: "{{ certificate.self_link }}"
 
-- name: Certificates of earlier domains are gone
+- name: Delete the certificates of previous domains
   mlops.mlflow_gcp.compute_managed_ssl_certificate:
     project: my-project
     auth_kind: application
@@ -80,7 +80,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 name:
-  description: Name of the certificate; with O(state=absent) that of the family.
+  description: Name of the certificate; with O(state=absent), of the family.
   returned: success
   type: str
   sample: mlflow-lb-5d41402a
@@ -90,7 +90,7 @@ self_link:
   type: str
   sample: https://www.googleapis.com/compute/v1/projects/my-project/global/sslCertificates/mlflow-lb-5d41402a
 status:
-  description: V(PROVISIONING), V(ACTIVE), or why it failed; empty with O(state=absent).
+  description: V(PROVISIONING), V(ACTIVE), or the reason for a failure; empty with O(state=absent).
   returned: success
   type: str
   sample: PROVISIONING
@@ -101,13 +101,13 @@ domain_status:
   sample:
     mlflow.example.com: PROVISIONING
 obsolete:
-  description: Names of the family's other certificates, which can be deleted once they are no longer attached.
+  description: Names of the other certificates of the family, which can be deleted when they are no longer attached.
   returned: success
   type: list
   elements: str
   sample: [mlflow-lb-7b1f3a90]
 resource:
-  description: The certificate as the API returns it; empty with O(state=absent).
+  description: The certificate as Google returns it; empty with O(state=absent).
   returned: success
   type: dict
   sample:
@@ -131,19 +131,19 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 
 
-def normal(domain: str) -> str:
-    """Lower case, without the root's dot."""
+def normalize(domain: str) -> str:
+    """DOMAIN in lower case, without a trailing dot."""
     return str(domain).strip().lower().removesuffix(".")
 
 
 def family(task: Task) -> list[dict[str, Any]]:
-    """The managed certificates of option name, those of other domains included."""
+    """The managed certificates with the prefix in option name, for any domains."""
     name = re.escape(task.params["name"])
-    with task.client.attempt(f"list the certificates of project {task.project}"):
+    with task.client.action(f"list the certificates of project {task.project}"):
         try:
             entries = list(task.client.items(collection(task), "items"))
         except ApiError as error:
-            # A first --check of a whole deployment: compute is not enabled yet.
+            # In a first --check of a whole deployment, the API is not enabled yet.
             if not task.check_mode or not error.disabled:
                 raise
             return []
@@ -155,6 +155,7 @@ def family(task: Task) -> list[dict[str, Any]]:
 
 
 def collection(task: Task) -> str:
+    """https://cloud.google.com/compute/docs/reference/rest/v1/sslCertificates"""
     return f"https://compute.googleapis.com/compute/v1/projects/{task.project}/global/sslCertificates"
 
 
@@ -163,16 +164,15 @@ class Certificate(Resource):
 
     kind = "certificate"
     rules = Rules(
-        unordered=frozenset({"managed.domains"}),
-        same={"managed.domains": lambda wanted, live: set(map(normal, wanted)) == set(map(normal, live or ()))},
+        same={"managed.domains": lambda wanted, live: set(map(normalize, wanted)) == set(map(normalize, live or ()))}
     )
-    immutable = {"managed.domains": "delete it", "type": "it was not made by this module: choose another name"}
+    immutable = {"managed.domains": "delete it", "type": "it was not created by this module: give another name"}
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        domains = list(dict.fromkeys(map(normal, self.params["domains"] or ())))
-        mark = hashlib.sha256("\n".join(sorted(domains)).encode()).hexdigest()[:8]
-        self.name = f"{self.params['name']}-{mark}"
+        domains = list(dict.fromkeys(map(normalize, self.params["domains"] or ())))
+        digest = hashlib.sha256("\n".join(sorted(domains)).encode()).hexdigest()[:8]
+        self.name = f"{self.params['name']}-{digest}"
         self.collection = collection(task)
         self.url = f"{self.collection}/{self.name}"
         self.wanted = {"name": self.name, "type": "MANAGED", "managed": {"domains": domains}}
@@ -203,33 +203,33 @@ class Certificate(Resource):
         }
 
 
-def delete(task: Task, url: str, attempt: str) -> None:
-    """Delete one certificate and wait; patient with what still has it."""
+def delete(task: Task, name: str) -> None:
+    """Delete one certificate and wait, for up to a minute also until no proxy uses it."""
+    action, url = f"delete certificate {name}", f"{collection(task)}/{name}"
 
-    def once() -> None:
-        operations.wait(task.client, task.client.request("DELETE", url), url, timeout=600, attempt=attempt)
+    def request_and_wait() -> None:
+        operations.wait(task.client, task.client.request("DELETE", url), url, timeout=600, action=action)
 
-    task.client.patiently(once, in_use, timeout=60)
+    with task.client.action(action):
+        task.client.retry(request_and_wait, in_use, timeout=60)
 
 
 def in_use(error: ApiError) -> bool:
-    """A proxy has it, perhaps still: google.cloud does not wait until the one that was attached in its place is."""
+    """A proxy uses the certificate, perhaps temporarily: google.cloud does not wait until it is replaced."""
     return error.reason in ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
 
 
 def absent(task: Task) -> dict[str, Any]:
-    """Delete the family, except what option keep names."""
+    """Delete the family, except the certificates in option keep."""
     keep = {link.rsplit("/", 1)[-1] for link in task.params["keep"]}
     names = sorted(entry["name"] for entry in family(task))
-    gone = [name for name in names if name not in keep]
-    for name in () if task.check_mode else gone:
-        attempt, url = f"delete certificate {name}", f"{collection(task)}/{name}"
-        with task.client.attempt(attempt):
-            delete(task, url, attempt)
+    obsolete = [name for name in names if name not in keep]
+    for name in () if task.check_mode else obsolete:
+        delete(task, name)
     return task.result(
-        changed=bool(gone),
+        changed=bool(obsolete),
         before={"certificates": names},
-        after={"certificates": [name for name in names if name not in gone]},
+        after={"certificates": [name for name in names if name in keep]},
         name=task.params["name"],
         self_link="",
         status="",

@@ -9,12 +9,12 @@ DOCUMENTATION = r"""
 module: compute_serverless_neg
 short_description: Manage a serverless network endpoint group for Cloud Run
 description:
-  - A serverless network endpoint group (NEG) is how a load balancer's backend service reaches a Cloud Run service.
-  - Google does not change a NEG. When O(cloud_run_service) differs, one that no backend service uses is deleted and made
-    anew; one that is in use is left alone, and the error says what to do.
-  - Google does not check that the Cloud Run service exists, neither does this module; M(mlops.mlflow_gcp.mlflow_doctor)
-    does.
-  - The module for NEGs in C(google.cloud) is for zonal ones.
+  - Creates and deletes a serverless network endpoint group (NEG), which connects the backend service of a load balancer
+    with a Cloud Run service.
+  - A NEG cannot be changed. When O(cloud_run_service) differs, an unused NEG is recreated; if a backend service uses it,
+    the module fails with instructions.
+  - Neither Google nor this module checks that the Cloud Run service exists; M(mlops.mlflow_gcp.mlflow_doctor) does.
+  - The module for NEGs in C(google.cloud) only supports zonal NEGs.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -31,10 +31,10 @@ options:
     type: str
     required: true
   cloud_run_service:
-    description: Short name of the Cloud Run service. Needed for O(state=present).
+    description: Short name of the Cloud Run service. Required for O(state=present).
     type: str
   state:
-    description: Whether the NEG shall exist.
+    description: Whether the NEG exists.
     type: str
     choices: [present, absent]
     default: present
@@ -45,7 +45,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The load balancer's way to Cloud Run
+- name: Create a NEG for the Cloud Run service
   mlops.mlflow_gcp.compute_serverless_neg:
     project: my-project
     auth_kind: application
@@ -57,12 +57,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 self_link:
-  description: Link of the NEG, as M(mlops.mlflow_gcp.compute_backend_service) takes it in O(mlops.mlflow_gcp.compute_backend_service#module:groups).
+  description: Link of the NEG, for O(mlops.mlflow_gcp.compute_backend_service#module:groups).
   returned: success
   type: str
   sample: https://www.googleapis.com/compute/v1/projects/my-project/regions/europe-west2/networkEndpointGroups/mlflow-neg
 resource:
-  description: The NEG as the API returns it.
+  description: The NEG as Google returns it.
   returned: success
   type: dict
   sample:
@@ -75,7 +75,7 @@ resource:
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, lookup, same_link
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -84,7 +84,7 @@ class Neg(Resource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/regionNetworkEndpointGroups"""
 
     kind = "serverless NEG"
-    # A tag or a URL mask that somebody added leads elsewhere as much as another service does.
+    # An additional tag or URL mask changes the target as much as another service does.
     rules = Rules(exact=frozenset({"cloudRun"}))
     immutable = {"networkEndpointType": "give another name"}
 
@@ -100,15 +100,9 @@ class Neg(Resource):
             "cloudRun": {"service": self.params["cloud_run_service"]},
         }
 
-    def validate(self) -> None:
-        if self.params["state"] == "present" and not self.params["cloud_run_service"]:
-            raise InvalidInput(
-                "cloud_run_service", self.params["cloud_run_service"], "the short name of a Cloud Run service"
-            )
-
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
         super().check_change(live, changes)
-        with self.client.attempt(f"list the backend services that use {self.label}"):
+        with self.client.action(f"list the backend services that use {self.label}"):
             url = f"https://compute.googleapis.com/compute/v1/projects/{self.task.project}/global/backendServices"
             users = [
                 service["name"]
@@ -116,10 +110,10 @@ class Neg(Resource):
                 if any(same_link(backend.get("group"), self.url) for backend in service.get("backends") or ())
             ]
         if users:
-            was, wish = lookup(live, "cloudRun"), self.wanted["cloudRun"]
             raise GcpError(
-                f"Cannot update {self.label}: it leads to {was} instead of {wish}, Google does not change a NEG, and backend service "
-                f"{', '.join(users)} uses it; make a NEG of another name and attach that, or take this one off and run again"
+                f"Cannot update {self.label}: its target {lookup(live, 'cloudRun')} cannot be changed to "
+                f"{self.wanted['cloudRun']} while backend service {', '.join(users)} uses it; create a NEG with another "
+                "name and attach that, or detach this NEG and run again"
             )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:

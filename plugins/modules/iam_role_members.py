@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: iam_role_members
-short_description: Grant a role on one Google Cloud resource
+short_description: Manage the members of a role on a Google Cloud resource
 description:
-  - Makes members hold, or no longer hold, a role on one resource, by changing that resource's IAM policy.
-  - Every other binding stays as it is, conditional ones of the same role included; this module only speaks of the
-    binding without a condition.
-  - The policy is read and written with its etag. When somebody else writes it in between, or when a service account
-    is so new that IAM does not know it yet, the module starts over for up to two minutes.
+  - Grants a role on one resource to members, or revokes it, by updating the IAM policy of the resource.
+  - Manages only the binding without a condition. All other bindings, including conditional bindings of the same role, are
+    left unchanged.
+  - The policy is read and written with its etag. After a concurrent change, or when a new service account has not
+    propagated to IAM yet, the module starts over for up to two minutes.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -24,7 +24,7 @@ extends_documentation_fragment:
 options:
   resource_type:
     description:
-      - What kind of resource O(resource) is.
+      - Type of O(resource).
     type: str
     required: true
     choices:
@@ -37,8 +37,8 @@ options:
       - service_account
   resource:
     description:
-      - Name of the resource. A project's id, a secret's name or V(projects/PROJECT/secrets/NAME), a service account's
-        e-mail address, the name of a Cloud Run service, bucket or backend service.
+      - Name of the resource, that is the ID of a project, the name of a secret or V(projects/PROJECT/secrets/NAME), the
+        e-mail address of a service account, or the name of a Cloud Run service, bucket or backend service.
     type: str
     required: true
   region:
@@ -47,31 +47,31 @@ options:
     type: str
   role:
     description:
-      - The role, such as V(roles/run.invoker) or V(projects/my-project/roles/custom).
+      - Name of the role, such as V(roles/run.invoker) or V(projects/my-project/roles/custom).
     type: str
     required: true
   members:
     description:
-      - Whom the role is granted to, each with its kind, such as V(user:jane@example.com), V(group:team@example.com),
+      - Members with their type, such as V(user:jane@example.com), V(group:team@example.com),
         V(serviceAccount:app@my-project.iam.gserviceaccount.com), V(domain:example.com) or V(principalSet://…).
     type: list
     elements: str
     required: true
   exclusive:
     description:
-      - Exactly O(members) hold the role; anyone else loses it. An empty list takes it from everyone.
+      - Revoke the role from all members that are not in O(members). With an empty list nobody has the role.
     type: bool
     default: false
   state:
     description:
-      - Whether O(members) hold the role.
+      - Whether O(members) have the role.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: Exactly these people may pass Identity-Aware Proxy
+- name: Allow only these users to pass Identity-Aware Proxy
   mlops.mlflow_gcp.iam_role_members:
     project: my-project
     auth_kind: application
@@ -83,7 +83,7 @@ EXAMPLES = r"""
       - user:jane@example.com
       - group:data-science@example.com
 
-- name: The server reads its password
+- name: Allow the server to read its password
   mlops.mlflow_gcp.iam_role_members:
     project: my-project
     auth_kind: application
@@ -96,14 +96,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 members:
-  description: Who holds the role without a condition, sorted.
+  description: All members that have the role without a condition, sorted.
   returned: success
   type: list
   elements: str
   sample:
     - user:jane@example.com
 resource:
-  description: The role's binding as it is in the policy.
+  description: Binding of the role in the policy.
   returned: success
   type: dict
   sample:
@@ -114,6 +114,7 @@ resource:
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
@@ -122,8 +123,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STA
 ROLE = re.compile(r"(roles|(projects|organizations)/[^/\s]+/roles)/[\w.]+")
 
 
-def validate(params: dict) -> None:
-    """Raise InvalidInput before the first call."""
+def validate(params: dict[str, Any]) -> None:
+    """Raise InvalidInput for invalid options."""
     iam.check_members("members", params["members"])
     if not ROLE.fullmatch(params["role"]):
         raise InvalidInput("role", params["role"], "give roles/NAME or projects/PROJECT/roles/NAME")
@@ -131,33 +132,32 @@ def validate(params: dict) -> None:
         r"[a-z]+-[a-z]+\d+", params["region"] or ""
     ):
         raise InvalidInput("region", params["region"], "give the Cloud Run service's region, such as europe-west2")
-    if not params["resource"]:
-        raise InvalidInput("resource", params["resource"], f"give the name of a {params['resource_type']}")
     if not params["members"] and not params["exclusive"]:
-        raise InvalidInput("members", [], "give at least one, or exclusive=true to take the role from everyone")
+        raise InvalidInput("members", [], "give at least one, or exclusive=true to revoke the role from everyone")
     if params["exclusive"] and params["state"] == "absent":
-        raise InvalidInput("exclusive", True, "it goes with state=present only")
+        raise InvalidInput("exclusive", True, "it requires state=present")
 
 
-def wish(params: dict) -> Callable[[list[str]], list[str]]:
-    """From the members that hold the role to those that shall."""
+def desired(params: dict[str, Any]) -> Callable[[list[str]], list[str]]:
+    """A function from the current to the desired members of the role."""
     exactly = iam.exactly(params["members"])
     named = {iam.canonical(member) for member in params["members"]}
 
-    def members(held: list[str]) -> list[str]:
-        others = [member for member in held if iam.canonical(member) not in named]
+    def members(current: list[str]) -> list[str]:
+        others = [member for member in current if iam.canonical(member) not in named]
         if params["state"] == "absent":
             return others
-        return exactly(held) + ([] if params["exclusive"] else others)
+        return exactly(current) + ([] if params["exclusive"] else others)
 
     return members
 
 
-def converge(task: Task) -> dict:
+def converge(task: Task) -> dict[str, Any]:
+    """The work of the module."""
     params = task.params
     validate(params)
     target = iam.policy_of(task, params["resource_type"], params["resource"], params["region"])
-    before, after = iam.change(task, target, params["role"], wish(params))
+    before, after = iam.change(task, target, params["role"], desired(params))
     binding = {"role": params["role"], "members": after}
     return task.result(
         changed=before != after,

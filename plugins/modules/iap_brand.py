@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: iap_brand
-short_description: Make sure that a project has an OAuth brand
+short_description: Create the OAuth brand of a project
 description:
-  - A brand is the OAuth consent screen of a project. A project has one at most, and the API neither changes nor deletes
-    it, hence no O(ignore:state). A brand with another title or address is taken as it is, with a warning.
-  - Google deprecated this API on 2025-01-22 and announced its shutdown for 2026-03-19. Where it is gone the module
-    fails with one line that names the two other ways, the Google-managed OAuth client and a client made by hand.
+  - A brand is the OAuth consent screen of a project. A project has at most one brand, and the API can neither change nor
+    delete it, so there is no O(ignore:state). An existing brand with a different title or e-mail address is kept, with a
+    warning.
+  - Google deprecated this API on 2025-01-22 and announced its shutdown for 2026-03-19. After the shutdown the module fails
+    with a message that names the two alternatives, the Google-managed OAuth client and a manually created one.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -22,12 +23,12 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
 options:
   application_title:
-    description: Name that people see when they sign in.
+    description: Name on the sign-in page.
     type: str
     required: true
   support_email:
     description:
-      - Address that people see when they sign in. Google accepts the caller's own and that of a group that the caller
+      - E-mail address on the sign-in page. Google accepts the caller's own address, and that of a group that the caller
         manages.
     type: str
     required: true
@@ -39,7 +40,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The consent screen exists
+- name: Create the consent screen
   mlops.mlflow_gcp.iap_brand:
     project: my-project
     auth_kind: application
@@ -50,12 +51,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 name:
-  description: Name of the brand; in check mode, where it would be created, with the project's id.
+  description: Name of the brand; with the project's ID if it would be created in check mode.
   returned: success
   type: str
   sample: projects/123456789012/brands/123456789012
 resource:
-  description: The brand as the API returns it.
+  description: The brand as Google returns it.
   returned: success
   type: dict
   sample:
@@ -69,7 +70,7 @@ import re
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, retired
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, explain_shutdown
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -94,19 +95,19 @@ class Brand(Resource):
             raise InvalidInput("support_email", email, "an e-mail address")
 
     def read(self) -> dict[str, Any] | None:
-        with retired(f"read {self.label}"):
-            brands = (self.client.get(self.collection) or {}).get("brands")
+        with explain_shutdown(f"read {self.label}"):
+            brands = self.client.get(self.collection).get("brands")
         return brands[0] if brands else None
 
     def differences(self, live: dict[str, Any]) -> list[str]:
         for path in super().differences(live):
             self.task.warn(
-                f"{self.label} keeps {path} {live.get(path)!r}: the API does not change a brand, the console does"
+                f"{self.label} keeps {path} {live.get(path)!r}: a brand can be changed in the console, but not with the API"
             )
         return []
 
     def create(self) -> dict[str, Any]:
-        with retired(f"create {self.label}"):
+        with explain_shutdown(f"create {self.label}"):
             return super().create()
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:

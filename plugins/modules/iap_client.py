@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: iap_client
 short_description: Manage an OAuth client of Identity-Aware Proxy
 description:
-  - Makes the client of O(display_name) under a brand, once. The secret is never returned - give RV(name) to
-    M(mlops.mlflow_gcp.compute_backend_service) as O(mlops.mlflow_gcp.compute_backend_service#module:iap.oauth2_client), which reads it itself.
-  - Google deprecated this API on 2025-01-22 and announced its shutdown for 2026-03-19. Where it is gone the module
-    fails with one line that names the two other ways, the Google-managed OAuth client and a client made by hand.
+  - Creates and deletes the OAuth client O(display_name) of a brand. The secret is never returned; pass RV(name) to
+    M(mlops.mlflow_gcp.compute_backend_service) as O(mlops.mlflow_gcp.compute_backend_service#module:iap.oauth2_client), which reads it.
+  - Google deprecated this API on 2025-01-22 and announced its shutdown for 2026-03-19. After the shutdown the module fails
+    with a message that names the two alternatives, the Google-managed OAuth client and a manually created one.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -22,15 +22,15 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
 options:
   brand:
-    description: Name of the brand, as M(mlops.mlflow_gcp.iap_brand) returns it.
+    description: Name of the brand, as returned by M(mlops.mlflow_gcp.iap_brand).
     type: str
     required: true
   display_name:
-    description: Name of the client. Google allows several of one name; the first one is taken.
+    description: Name of the client. Google allows several clients with the same name; the module uses the first.
     type: str
     required: true
   state:
-    description: Whether the client shall exist.
+    description: Whether the client exists.
     type: str
     choices: [present, absent]
     default: present
@@ -42,7 +42,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The OAuth client that people sign in with
+- name: Create the OAuth client
   mlops.mlflow_gcp.iap_client:
     project: my-project
     auth_kind: application
@@ -50,7 +50,7 @@ EXAMPLES = r"""
     display_name: mlflow
   register: oauth_client
 
-- name: IAP uses it
+- name: Use the OAuth client for IAP
   mlops.mlflow_gcp.compute_backend_service:
     project: my-project
     auth_kind: application
@@ -62,17 +62,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 name:
-  description: Name of the client; empty when it is absent, or would be created in check mode.
+  description: Name of the client; empty if it is absent, or would be created in check mode.
   returned: success
   type: str
   sample: projects/123456789012/brands/123456789012/identityAwareProxyClients/123456789012-abc.apps.googleusercontent.com
 client_id:
-  description: The OAuth client id, the last part of RV(name).
+  description: ID of the OAuth client, the last part of RV(name).
   returned: success
   type: str
   sample: 123456789012-abc.apps.googleusercontent.com
 resource:
-  description: The client as the API returns it, its secret hidden.
+  description: The client as Google returns it, with its secret masked.
   returned: success
   type: dict
   sample:
@@ -85,7 +85,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, BRAND, retired
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, BRAND, explain_shutdown
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -101,7 +101,7 @@ class OauthClient(Resource):
         self.name = self.params["display_name"]
         self.collection = f"{API}/{self.params['brand']}/identityAwareProxyClients"
         self.wanted = {"displayName": self.name}
-        self.also = f"brand {self.params['brand']} does not exist, or "
+        self.other_cause = f"brand {self.params['brand']} does not exist, or "
 
     def validate(self) -> None:
         if not BRAND.fullmatch(self.params["brand"]):
@@ -112,10 +112,10 @@ class OauthClient(Resource):
     def read(self) -> dict[str, Any] | None:
         try:
             clients = self.client.items(self.collection, "identityAwareProxyClients")
-            with retired(f"read {self.label}", self.also):
+            with explain_shutdown(f"read {self.label}", self.other_cause):
                 live = next((entry for entry in clients if entry.get("displayName") == self.name), None)
         except GcpError:
-            # The brand may be one that would be created in this very check.
+            # In check mode the brand may not have been created yet.
             if not self.task.check_mode:
                 raise
             live = None
@@ -124,8 +124,8 @@ class OauthClient(Resource):
         return live
 
     def create(self) -> dict[str, Any]:
-        with retired(f"create {self.label}", self.also):
-            # Not repeated by the engine: Google would make a second client of the same name.
+        with explain_shutdown(f"create {self.label}", self.other_cause):
+            # Not idempotent: Google would create a second client with the same name.
             return self.client.post(self.collection, self.wanted)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mlflow_doctor
-short_description: Find what is wrong with the wiring of an MLflow deployment
+short_description: Find configuration errors in an MLflow deployment
 description:
-  - Follows the way of a request - forwarding rule, HTTPS proxy and certificate, URL map, backend service with
+  - Checks the path of a request - forwarding rule, HTTPS proxy and certificate, URL map, backend service with
     Identity-Aware Proxy (IAP), serverless network endpoint group, Cloud Run service - and of its data - VPC, private
-    services access, Cloud SQL instance, secret, bucket - with the roles that each step needs.
-  - Fails when anything is wrong, and lists everything that is, each with the place and what to do.
-  - It only reads, some twenty requests; what it may not read is a finding too.
-  - A role counts when it is granted on the resource itself or on the project, without a condition. What a folder, the
-    organisation or a group grants is not seen.
+    services access, Cloud SQL instance, secret, bucket - including the roles that each step requires.
+  - Fails if there is any problem, and lists all problems, each with the resource and what to do.
+  - Only reads, with about twenty requests; a resource that it may not read is a problem as well.
+  - A role is recognised if it is granted on the resource itself or on the project, without a condition. Roles granted on
+    a folder or the organisation, or to a group, are not recognised.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -24,7 +24,7 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
 attributes:
   diff_mode:
-    description: There is nothing to show, nothing is changed.
+    description: There is no diff, because nothing is changed.
     support: none
 options:
   region:
@@ -32,16 +32,16 @@ options:
     type: str
     required: true
   domain:
-    description: Domain name that MLflow is reached by.
+    description: Domain name of MLflow.
     type: str
     required: true
   extra_domains:
-    description: More domain names that it is reached by.
+    description: Additional domain names of MLflow.
     type: list
     elements: str
     default: []
   lb_name:
-    description: How the names of the load balancer's forwarding rules begin.
+    description: Prefix of the names of the load balancer's forwarding rules.
     type: str
     default: mlflow-lb
   run_service:
@@ -49,21 +49,21 @@ options:
     type: str
     default: mlflow
   sql_instance:
-    description: Name of the Cloud SQL instance; not looked at when this is left out.
+    description: Name of the Cloud SQL instance. Not checked without this option.
     type: str
   secret:
-    description: Name of the secret with the database's password, short or as C(projects/PROJECT/secrets/NAME); not looked at when this is left out.
+    description: Name of the secret with the database password, or C(projects/PROJECT/secrets/NAME). Not checked without this option.
     type: str
   bucket:
-    description: Name of the bucket of the artifacts, with or without C(gs://); not looked at when this is left out.
+    description: Name of the bucket for artifacts, with or without C(gs://). Not checked without this option.
     type: str
   network:
-    description: Name, path or link of the VPC network that Cloud Run and Cloud SQL meet in; not looked at when this is left out.
+    description: Name, path or link of the VPC network that connects Cloud Run with Cloud SQL. Not checked without this option.
     type: str
   members:
     description:
-      - Exactly those who shall be let in by IAP, such as V(user:jane@example.com), the logger service account included;
-        not looked at when this is left out.
+      - All members that IAP must give access, such as V(user:jane@example.com), including the logger service account. Not
+        checked without this option.
     type: list
     elements: str
 seealso:
@@ -71,7 +71,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Everything is wired as it should be
+- name: Check the deployment
   mlops.mlflow_gcp.mlflow_doctor:
     project: my-project
     auth_kind: application
@@ -89,7 +89,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What is wrong, in the order of a request's way; returned by a failure too.
+  description: The problems, in the order of a request's path; also returned on failure.
   returned: always
   type: list
   elements: dict
@@ -99,9 +99,9 @@ findings:
       type: str
       sample: Cloud Run service mlflow
     problem:
-      description: What is wrong with it.
+      description: The problem.
       type: str
-      sample: service-123456789012@gcp-sa-iap.iam.gserviceaccount.com (the IAP service agent) does not hold roles/run.invoker
+      sample: service-123456789012@gcp-sa-iap.iam.gserviceaccount.com (the IAP service agent) does not have roles/run.invoker
     fix:
       description: What to do.
       type: str
@@ -127,7 +127,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager imp
 
 COMPUTE = "https://compute.googleapis.com/compute/v1/"
 PEERING = "servicenetworking-googleapis-com"
-# What contains the role, besides roles/owner, which nobody should rely on here.
+# Roles that include the required role, except roles/owner, which nobody should rely on here.
 ROLES = {
     "roles/run.invoker": ("roles/run.invoker", "roles/run.servicesInvoker", "roles/run.admin"),
     "roles/secretmanager.secretAccessor": ("roles/secretmanager.secretAccessor", "roles/secretmanager.admin"),
@@ -137,7 +137,8 @@ ROLES = {
 }
 
 
-def again(role: str) -> str:
+def rerun(role: str) -> str:
+    """The advice to run the playbook again, for ROLE of the collection."""
     return f"run mlops.mlflow_gcp.site again (role {role})"
 
 
@@ -147,18 +148,18 @@ def short(link: Any) -> str:
 
 
 def covers(pattern: str, domain: str) -> bool:
-    """A certificate's or URL map's host name, which may begin with a wildcard."""
+    """PATTERN, a host name of a certificate or URL map, perhaps with a wildcard, matches DOMAIN."""
     pattern = pattern.lower().removesuffix(".")
     return pattern in (domain, "*") or pattern.startswith("*.") and domain.partition(".")[2] == pattern[2:]
 
 
-def holds(policy: dict[str, Any], role: str, member: str) -> bool:
-    """Whether MEMBER has ROLE, or one that contains it, by POLICY."""
+def has_role(policy: dict[str, Any], role: str, member: str) -> bool:
+    """Whether MEMBER has ROLE, or a role that includes it, in POLICY."""
     return any(member in members_of(policy, name) for name in ROLES[role])
 
 
 class Doctor:
-    """Reads everything once and notes what is wrong."""
+    """Reads the deployment and collects the problems."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.params = task, task.params
@@ -171,33 +172,36 @@ class Doctor:
         self.network = self.network_path(self.params["network"]) if self.params["network"] else None
 
     def note(self, where: str, problem: str, fix: str) -> None:
+        """Add a problem of resource WHERE."""
         self.findings.append({"where": where, "problem": " ".join(problem.split()), "fix": fix})
 
-    def look(self, where: str, call: Callable[[], Any], missing: str) -> Any:
-        """What CALL reads; without it a finding, of which MISSING is the way out, and None."""
+    def look(self, where: str, call: Callable[[], Any], fix: str) -> Any:
+        """The result of CALL; None, and a problem with FIX, if there is none."""
         self.checked.append(where)
         try:
-            with self.task.client.attempt(f"read {where}"):
+            with self.task.client.action(f"read {where}"):
                 return call()
         except ApiError as error:
             if error.status == 404:
-                self.note(where, "does not exist", missing)
+                self.note(where, "does not exist", fix)
             else:
                 self.note(
                     where,
                     f"cannot be read: {error.message} ({error.status} {error.reason})",
-                    error.hint or "see Google's reason",
+                    error.hint or "see Google's message",
                 )
             return None
 
-    def get(self, where: str, url: str, missing: str) -> Any:
-        return self.look(where, lambda: self.task.client.get(url), missing)
+    def get(self, where: str, url: str, fix: str) -> Any:
+        """The resource at URL, as look()."""
+        return self.look(where, lambda: self.task.client.get(url), fix)
 
-    def link(self, where: str, link: str, missing: str) -> Any:
-        """A resource of compute by its link."""
-        return self.get(where, COMPUTE + relative(link), missing)
+    def link(self, where: str, link: str | None, fix: str) -> Any:
+        """The resource of compute at LINK, as look()."""
+        return self.get(where, COMPUTE + relative(link), fix)
 
     def examine(self) -> None:
+        """Check everything."""
         backend = self.front_door()
         if backend:
             self.identity_aware_proxy(backend)
@@ -214,8 +218,8 @@ class Doctor:
             self.peering()
 
     def front_door(self) -> dict[str, Any] | None:
-        """Forwarding rule to backend service; returns the backend service."""
-        fix, prefix = again("iap_lb"), self.params["lb_name"]
+        """Check the path from the forwarding rule to the backend service, which is returned."""
+        fix, prefix = rerun("iap_lb"), self.params["lb_name"]
         where = f"load balancer {prefix}"
         url = f"{COMPUTE}projects/{self.task.project}/global/forwardingRules"
         rules = self.look(where, lambda: list(self.task.client.items(url, "items")), fix)
@@ -228,7 +232,7 @@ class Doctor:
         ]
         rule = next((rule for rule in rules if rule.get("portRange") in ("443-443", "443")), None)
         if not rule:
-            self.note(where, "no forwarding rule whose name begins so takes port 443 to an HTTPS proxy", fix)
+            self.note(where, "no forwarding rule with this prefix directs port 443 to an HTTPS proxy", fix)
             return None
         self.checked.append(f"forwarding rule {rule['name']}")
         proxy = self.link(f"HTTPS proxy {short(rule['target'])}", rule["target"], fix)
@@ -240,21 +244,22 @@ class Doctor:
             return None
         link = self.route(url_map)
         if "/backendServices/" not in str(link):
-            self.note(f"URL map {url_map['name']}", f"sends {self.domain} to no backend service", fix)
+            self.note(f"URL map {url_map['name']}", f"does not direct {self.domain} to a backend service", fix)
             return None
         backend = self.link(f"backend service {short(link)}", link, fix)
         if backend and backend.get("loadBalancingScheme") != rule.get("loadBalancingScheme"):
             self.note(
                 f"backend service {backend['name']}",
                 f"has scheme {backend.get('loadBalancingScheme')}, its forwarding rule {rule.get('loadBalancingScheme')}",
-                f"delete the one that is wrong and {fix}",
+                f"delete the one with the wrong scheme and {fix}",
             )
         return backend
 
     def certificates(self, proxy: dict[str, Any], rule: dict[str, Any]) -> None:
+        """Check that the certificates of the HTTPS proxy are active and cover all domains."""
         if proxy.get("certificateMap"):
             return
-        where, fix, missing = f"HTTPS proxy {proxy['name']}", again("iap_lb"), [self.domain, *self.extra_domains]
+        where, fix, missing = f"HTTPS proxy {proxy['name']}", rerun("iap_lb"), [self.domain, *self.extra_domains]
         for link in proxy.get("sslCertificates") or ():
             certificate = self.link(f"certificate {short(link)}", link, fix)
             managed = (certificate or {}).get("managed") or {}
@@ -268,13 +273,13 @@ class Doctor:
                 self.note(
                     f"certificate {certificate['name']}",
                     f"is {managed['status']}, not ACTIVE" + (f" ({states})" if states else ""),
-                    f"let {', '.join(covered)} resolve to {rule.get('IPAddress')} and wait, for up to an hour",
+                    f"make {', '.join(covered)} resolve to {rule.get('IPAddress')} and wait for up to an hour",
                 )
         if missing:
-            self.note(where, f"presents no certificate for {', '.join(missing)}", fix)
+            self.note(where, f"has no certificate for {', '.join(missing)}", fix)
 
     def route(self, url_map: dict[str, Any]) -> str | None:
-        """Where the URL map sends the domain's root."""
+        """Link of the backend service to which the URL map directs the root of the domain."""
         matchers = {matcher["name"]: matcher for matcher in url_map.get("pathMatchers") or ()}
         for rule in url_map.get("hostRules") or ():
             if any(covers(host, self.domain) for host in rule.get("hosts") or ()):
@@ -282,11 +287,12 @@ class Doctor:
         return url_map.get("defaultService")
 
     def identity_aware_proxy(self, backend: dict[str, Any]) -> None:
-        where, fix = f"backend service {backend['name']}", again("iap_lb")
+        """Check that IAP is enabled for exactly the given members, and requests are logged."""
+        where, fix = f"backend service {backend['name']}", rerun("iap_lb")
         if not lookup(backend, "iap.enabled"):
-            self.note(where, "Identity-Aware Proxy (IAP) is off, nobody is asked who they are", fix)
+            self.note(where, "Identity-Aware Proxy (IAP) is disabled, so users need not sign in", fix)
         if not lookup(backend, "logConfig.enable"):
-            self.note(where, "its requests are not logged", fix)
+            self.note(where, "requests are not logged", fix)
         wanted = self.params["members"]
         if wanted is None:
             return
@@ -297,19 +303,18 @@ class Doctor:
         if policy is None:
             return
         role = "roles/iap.httpsResourceAccessor"
-        # Google writes addresses in lower case.
-        wanted, holders = ({member.lower(): member for member in group} for group in (wanted, members_of(policy, role)))
-        for member in [wanted[key] for key in wanted if key not in holders]:
-            self.note(place, f"{member} does not hold {role}", fix)
-        for member in [holders[key] for key in holders if key not in wanted]:
-            self.note(place, f"{member} holds {role} and is not among those who shall", fix)
+        # Google returns addresses in lower case.
+        wanted, current = ({member.lower(): member for member in group} for group in (wanted, members_of(policy, role)))
+        for member in [wanted[key] for key in wanted if key not in current]:
+            self.note(place, f"{member} does not have {role}", fix)
+        for member in [current[key] for key in current if key not in wanted]:
+            self.note(place, f"{member} has {role}, but is not one of the given members", fix)
 
     def endpoint_groups(self, backend: dict[str, Any]) -> None:
-        fix, groups = again("iap_lb"), [entry.get("group", "") for entry in backend.get("backends") or ()]
+        """Check that the network endpoint groups direct requests to the Cloud Run service."""
+        fix, groups = rerun("iap_lb"), [entry.get("group", "") for entry in backend.get("backends") or ()]
         if not groups:
-            self.note(
-                f"backend service {backend['name']}", "has no serverless network endpoint group, requests end here", fix
-            )
+            self.note(f"backend service {backend['name']}", "has no serverless network endpoint group", fix)
         for group in groups:
             where = f"serverless NEG {short(group)}"
             neg = self.link(where, group, fix)
@@ -322,25 +327,26 @@ class Doctor:
                 or target.get("service") != service
                 or region != self.params["region"]
             ):
-                leads = (
+                actual = (
                     f"Cloud Run service {target['service']!r} in {region}"
                     if target.get("service")
                     else "no Cloud Run service"
                 )
                 self.note(
                     where,
-                    f"leads to {leads} instead of {service!r} in {self.params['region']}",
-                    f"take it off backend service {backend['name']}, delete it and {fix}",
+                    f"directs requests to {actual} instead of {service!r} in {self.params['region']}",
+                    f"detach it from backend service {backend['name']}, delete it and {fix}",
                 )
             elif target.get("tag") or target.get("urlMask"):
                 self.note(
                     where,
-                    f"leads to a part of the Cloud Run service only ({target})",
-                    f"take it off backend service {backend['name']}, delete it and {fix}",
+                    f"directs requests only to a part of the Cloud Run service ({target})",
+                    f"detach it from backend service {backend['name']}, delete it and {fix}",
                 )
 
     def run_service(self) -> dict[str, Any] | None:
-        name, fix = self.params["run_service"], again("cloudrun")
+        """Check the Cloud Run service, which is returned."""
+        name, fix = self.params["run_service"], rerun("cloudrun")
         where = f"Cloud Run service {name}"
         path = f"projects/{self.task.project}/locations/{self.params['region']}/services/{name}"
         service = self.get(where, f"https://run.googleapis.com/v2/{path}", fix)
@@ -352,17 +358,17 @@ class Doctor:
             self.note(
                 where,
                 f"is not ready: {condition.get('message') or condition.get('reason') or state}",
-                f"see the log of its newest revision, mend the cause and {fix}",
+                f"see the log of its newest revision, fix the cause and {fix}",
             )
         ingress = service.get("ingress")
         if ingress == "INGRESS_TRAFFIC_ALL":
-            self.note(where, "can be reached around the load balancer and IAP (ingress INGRESS_TRAFFIC_ALL)", fix)
+            self.note(where, "can be reached without the load balancer and IAP (ingress INGRESS_TRAFFIC_ALL)", fix)
         elif ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY":
-            self.note(where, "the load balancer cannot reach it (ingress INGRESS_TRAFFIC_INTERNAL_ONLY)", fix)
+            self.note(where, "cannot be reached by the load balancer (ingress INGRESS_TRAFFIC_INTERNAL_ONLY)", fix)
         if service.get("invokerIamDisabled"):
-            self.note(where, "answers callers without roles/run.invoker (invokerIamDisabled)", fix)
+            self.note(where, "accepts requests from callers without roles/run.invoker (invokerIamDisabled)", fix)
         if not lookup(service, "template.serviceAccount"):
-            self.note(where, "runs as the default service account of Compute Engine, not as one of its own", fix)
+            self.note(where, "uses the default service account of Compute Engine instead of its own", fix)
         access = lookup(service, "template.vpcAccess") or {}
         attached = [entry.get("network") for entry in access.get("networkInterfaces") or ()]
         if (
@@ -370,46 +376,51 @@ class Doctor:
             and not access.get("connector")
             and self.network not in map(self.network_path, filter(None, attached))
         ):
-            what = f"attached to network {', '.join(map(str, attached))}" if attached else "attached to no VPC network"
-            self.note(where, f"is {what} instead of {self.network}, and cannot reach the database", fix)
+            actual = (
+                f"attached to network {', '.join(map(str, attached))}" if attached else "attached to no VPC network"
+            )
+            self.note(where, f"is {actual} instead of {self.network}, and cannot reach the database", fix)
         return service
 
     def network_path(self, link: Any) -> str:
-        """projects/ID/global/networks/NAME of a network that is given by name, path or link, with id or number."""
+        """projects/ID/global/networks/NAME for a network as a name, path or link, with project ID or number."""
         path = full_path(self.task.project, "global/networks", str(link))
         if re.match(r"projects/\d+/", path) and path.split("/")[1] == self.task.project_number:
             path = re.sub(r"\d+", self.task.project, path, count=1)
         return path
 
     def invoker(self) -> None:
+        """Check that IAP may call the Cloud Run service."""
         try:
-            agent = f"serviceAccount:service-{self.task.project_number}@gcp-sa-iap.iam.gserviceaccount.com"
+            number = self.task.project_number
         except ApiError as error:
             self.note(f"project {self.task.project}", f"cannot be read: {error.message}", error.hint)
             return
+        if number is None:
+            return  # check mode has warned that the project cannot be read yet
         service = self.params["run_service"]
         self.role(
             f"Cloud Run service {service}",
             ("run_service", service, self.params["region"]),
             "roles/run.invoker",
-            agent,
+            f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com",
             "the IAP service agent",
             "iap_lb",
         )
 
     def role(self, where: str, resource: tuple[str, ...], role: str, member: str, what: str, fixer: str) -> None:
-        """Note it when MEMBER, who is WHAT, holds ROLE neither on the resource nor on the project."""
+        """Check that MEMBER, which is WHAT, has ROLE on the resource or on the project."""
         policy = self.look(
-            f"IAM policy of {where}", lambda: policy_of(self.task, *resource).read(self.task), again(fixer)
+            f"IAM policy of {where}", lambda: policy_of(self.task, *resource).read(self.task), rerun(fixer)
         )
         if policy is None:
             return
-        if holds(policy, role, member) or holds(self.project_policy(), role, member):
+        if has_role(policy, role, member) or has_role(self.project_policy(), role, member):
             return
-        self.note(where, f"{member.partition(':')[2]} ({what}) does not hold {role}", again(fixer))
+        self.note(where, f"{member.partition(':')[2]} ({what}) does not have {role}", rerun(fixer))
 
     def project_policy(self) -> dict[str, Any]:
-        """Who holds what on the whole project; empty when that may not be read."""
+        """The IAM policy of the project; empty if it may not be read."""
         if self._project_policy is None:
             project = self.task.project
             found = self.look(
@@ -419,11 +430,13 @@ class Doctor:
         return self._project_policy
 
     def environment(self, service: dict[str, Any]) -> list[dict[str, Any]]:
+        """The environment variables of a Cloud Run service."""
         return [
             entry for container in lookup(service, "template.containers") or () for entry in container.get("env") or ()
         ]
 
     def secret(self, service: dict[str, Any], account: str) -> None:
+        """Check that the Cloud Run service can read the database password."""
         if not self.params["secret"]:
             return
         path = secret_path(self.task.project, self.params["secret"], "secret")
@@ -433,26 +446,27 @@ class Doctor:
         if reference is None:
             self.note(
                 f"Cloud Run service {self.params['run_service']}",
-                f"takes no environment variable from {where}, so it has no password",
-                again("cloudrun"),
+                f"has no environment variable from {where}, and so no password",
+                rerun("cloudrun"),
             )
         else:
             number = reference.get("version") or "latest"
-            version = self.get(f"{where} version {number}", f"{SECRETS}{path}/versions/{number}", again("cloudsql"))
+            version = self.get(f"{where} version {number}", f"{SECRETS}{path}/versions/{number}", rerun("cloudsql"))
             if version and version.get("state") != "ENABLED":
                 self.note(
-                    where, f"version {number}, which Cloud Run uses, is {version.get('state')}", again("cloudsql")
+                    where, f"version {number}, which Cloud Run uses, is {version.get('state')}", rerun("cloudsql")
                 )
         self.role(where, ("secret", path), "roles/secretmanager.secretAccessor", account, "the server", "cloudrun")
 
     def bucket(self, account: str) -> None:
+        """Check that the server may use the bucket."""
         if not self.params["bucket"]:
             return
         name = self.params["bucket"].removeprefix("gs://").partition("/")[0]
         self.role(f"bucket {name}", ("bucket", name), "roles/storage.objectUser", account, "the server", "cloudrun")
 
     def signer(self, account: str) -> None:
-        """The server's account signs as itself the URLs of uploads and downloads that go to the bucket directly."""
+        """Check that the server may sign the URLs for direct uploads to and downloads from the bucket."""
         email = account.partition(":")[2]
         if self.params["bucket"] and email.endswith(".iam.gserviceaccount.com"):
             self.role(
@@ -460,12 +474,13 @@ class Doctor:
                 ("service_account", email),
                 "roles/iam.serviceAccountTokenCreator",
                 account,
-                "the server, which signs for itself",
+                "the server, which signs as itself",
                 "cloudrun",
             )
 
     def database(self, service: dict[str, Any] | None) -> None:
-        name, fix = self.params["sql_instance"], again("cloudsql")
+        """Check the Cloud SQL instance, and that the Cloud Run service connects to it."""
+        name, fix = self.params["sql_instance"], rerun("cloudsql")
         if not name:
             return
         where = f"Cloud SQL instance {name}"
@@ -474,28 +489,28 @@ class Doctor:
         )
         if service:
             account, policy = lookup(service, "template.serviceAccount"), self.project_policy()
-            if policy and not holds(policy, "roles/cloudsql.client", f"serviceAccount:{account}"):
+            if policy and not has_role(policy, "roles/cloudsql.client", f"serviceAccount:{account}"):
                 self.note(
                     f"project {self.task.project}",
-                    f"{account} (the server) does not hold roles/cloudsql.client",
-                    again("cloudrun"),
+                    f"{account} (the server) does not have roles/cloudsql.client",
+                    rerun("cloudrun"),
                 )
         if not instance:
             return
         if lookup(instance, "settings.activationPolicy") == "NEVER":
             self.note(where, "is stopped", f"gcloud sql instances patch {name} --activation-policy=ALWAYS")
         elif instance.get("state") != "RUNNABLE":
-            self.note(where, f"is {instance.get('state')}, not RUNNABLE", "wait, or see its operations")
+            self.note(where, f"is {instance.get('state')}, not RUNNABLE", "wait, or check its operations")
         network = lookup(instance, "settings.ipConfiguration.privateNetwork")
         if self.network and (not network or self.network_path(network) != self.network):
             self.note(
                 where,
-                f"has its private address in network {relative(network) or 'none'} instead of {self.network}",
-                "the network of an instance cannot be taken back: see the role cloudsql",
+                f"has its private IP address in network {relative(network) or 'none'} instead of {self.network}",
+                "the network of an instance cannot be changed: see the role cloudsql",
             )
         private = [entry["ipAddress"] for entry in instance.get("ipAddresses") or () if entry.get("type") == "PRIVATE"]
         if not private:
-            self.note(where, "has no private address", fix)
+            self.note(where, "has no private IP address", fix)
         host = next(
             (entry.get("value") for entry in self.environment(service or {}) if entry.get("name") == "MLFLOW_DB_HOST"),
             None,
@@ -503,12 +518,13 @@ class Doctor:
         if private and host and host not in private:
             self.note(
                 f"Cloud Run service {self.params['run_service']}",
-                f"MLFLOW_DB_HOST is {host}, the private address of {where} is {private[0]}",
-                again("cloudrun"),
+                f"MLFLOW_DB_HOST is {host}, but the private IP address of {where} is {private[0]}",
+                rerun("cloudrun"),
             )
 
     def peering(self) -> None:
-        fix = again("network")
+        """Check the peering of private services access."""
+        fix = rerun("network")
         where = f"network {short(self.network)}"
         network = self.get(where, f"{COMPUTE}{self.network}", fix)
         if not network:
@@ -517,7 +533,7 @@ class Doctor:
         if peering is None:
             self.note(
                 where,
-                f"the peering {PEERING} of private services access is gone, Cloud Run cannot reach the database",
+                f"the peering {PEERING} of private services access does not exist, so Cloud Run cannot reach the database",
                 fix,
             )
         elif peering.get("state") != "ACTIVE":
@@ -529,6 +545,7 @@ class Doctor:
 
 
 def diagnose(task: Task) -> dict[str, Any]:
+    """The work of the module."""
     for option, names in (("domain", [task.params["domain"]]), ("extra_domains", task.params["extra_domains"])):
         for name in names:
             if not re.fullmatch(r"[^/:\s]+\.[^/:\s]+", name):
@@ -536,12 +553,12 @@ def diagnose(task: Task) -> dict[str, Any]:
     doctor = Doctor(task)
     doctor.examine()
     if doctor.findings:
-        told = "; ".join(
+        summary = "; ".join(
             f"{number}) {entry['where']}: {entry['problem']} - {entry['fix']}"
             for number, entry in enumerate(doctor.findings, 1)
         )
         count = f"{len(doctor.findings)} findings" if len(doctor.findings) > 1 else "1 finding"
-        task.module.fail_json(msg=f"{count}: {told}", findings=doctor.findings, checked=doctor.checked)
+        task.module.fail_json(msg=f"{count}: {summary}", findings=doctor.findings, checked=doctor.checked)
     return {"changed": False, "findings": [], "checked": doctor.checked}
 
 

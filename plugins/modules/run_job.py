@@ -9,11 +9,11 @@ DOCUMENTATION = r"""
 module: run_job
 short_description: Manage a Cloud Run job
 description:
-  - Creates, changes and deletes a Cloud Run job of one container and one task, and waits until it can be run. It runs
-    nothing; M(mlops.mlflow_gcp.run_job_execution) does.
-  - What the options do not speak of stays as it is or as Google fills it in, and is no change.
-  - Where Google says that a service account or a grant is missing, the module tries again for two minutes; just made,
-    they are not known everywhere at once.
+  - Creates, updates and deletes a Cloud Run job with one container and one task, and waits until it can be executed.
+    It does not execute the job; see M(mlops.mlflow_gcp.run_job_execution).
+  - Fields not covered by an option are left unchanged, and defaults that Google fills in are not a change.
+  - When Google reports a missing service account or role grant, the module retries for two minutes, because new ones
+    take time to propagate.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -25,12 +25,12 @@ extends_documentation_fragment:
 options:
   timeout_seconds:
     description:
-      - Longest duration of an execution, 1 to 604800 seconds.
+      - Maximum duration of an execution in seconds, 1 to 604800.
     type: int
     default: 600
   max_retries:
     description:
-      - How often the task is started again when it has failed, 0 to 10.
+      - Number of times that a failed task is restarted, 0 to 10.
     type: int
     default: 0
 seealso:
@@ -41,7 +41,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The server's image can be run as a job, in the server's network
+- name: Create a job from the server's image, in the server's network
   mlops.mlflow_gcp.run_job:
     project: my-project
     auth_kind: application
@@ -82,7 +82,6 @@ class Job(cloudrun.CloudRun):
 
     kind = "Cloud Run job"
     collection_name, id_parameter = "jobs", "jobId"
-    ranges = {"timeout_seconds": (1, 604800), "max_retries": (0, 10)}
     rules = cloudrun.rules("template.template", same={})
 
     def declaration(self) -> dict[str, Any]:
@@ -97,15 +96,8 @@ class Job(cloudrun.CloudRun):
 
     def differences(self, live: dict[str, Any]) -> list[str]:
         found = super().differences(live)
-        # What was missing (a role, a secret) may be there now: the same declaration makes Google look again.
-        failed = (live.get("terminalCondition") or {}).get("state") == cloudrun.FAILED
-        return found or (["terminalCondition"] if failed else [])
-
-    def without_empty(self, body: dict[str, Any]) -> dict[str, Any]:
-        template = body["template"]["template"]
-        if not template["vpcAccess"]:
-            del template["vpcAccess"]
-        return body
+        # The cause (a missing role or secret) may have been fixed: Google checks again when the same body is sent.
+        return found or (["terminalCondition"] if cloudrun.has_failed(live) else [])
 
 
 def main() -> None:
@@ -113,8 +105,8 @@ def main() -> None:
         Job.converge,
         argument_spec={
             **cloudrun.OPTIONS,
-            "timeout_seconds": {"type": "int", "default": 600},
-            "max_retries": {"type": "int", "default": 0},
+            "timeout_seconds": {"type": "int", "default": 600, "range": (1, 604800)},
+            "max_retries": {"type": "int", "default": 0, "range": (0, 10)},
         },
         **cloudrun.CONDITIONS,
     )

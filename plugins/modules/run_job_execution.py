@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: run_job_execution
-short_description: Run a Cloud Run job to its end
+short_description: Execute a Cloud Run job and wait for its result
 description:
-  - Starts an execution of a Cloud Run job, with arguments of its own if given, waits for its end and tells with which status
-    each task ended and what they wrote.
-  - A task that ends with a status that is not in O(accept) ends the module with the last line that was written.
-  - What was written is read from Cloud Logging, which needs C(roles/logging.viewer) and the API C(logging.googleapis.com).
-    Without them a warning says so, and the link to the log is returned all the same.
+  - Starts an execution of a Cloud Run job, optionally with different arguments, waits until it has finished and returns
+    the exit code of each task and their output.
+  - Fails with the last line of the output when a task exits with a code that is not in O(accept).
+  - The output is read from Cloud Logging, which requires C(roles/logging.viewer) and the API C(logging.googleapis.com).
+    Without them the module shows a warning, and still returns the link to the log.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -23,12 +23,12 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
 attributes:
   check_mode:
-    description: Runs nothing, and says whether it would.
+    description: Executes nothing, and reports whether it would.
   diff_mode:
-    description: There is nothing to show, what a job changes is not known here.
+    description: There is no diff, because the module does not know what a job changes.
     support: none
   idempotent:
-    description: Every run is an execution, unless O(unless_service_runs) holds.
+    description: Every run starts an execution, unless O(unless_service_runs) applies.
     support: partial
 options:
   job:
@@ -43,23 +43,23 @@ options:
     required: true
   args:
     description:
-      - Arguments in place of the job's, for this execution. This needs the permission C(run.jobs.runWithOverrides).
+      - Arguments that replace those of the job in this execution. Requires the permission C(run.jobs.runWithOverrides).
     type: list
     elements: str
     default: []
   timeout_seconds:
     description:
-      - Longest duration of the execution in place of the job's, 1 to 604800 seconds.
+      - Maximum duration of this execution in seconds, instead of that of the job, 1 to 604800.
     type: int
   accept:
     description:
-      - Exit statuses that are no failure.
+      - Exit codes that are not a failure.
     type: list
     elements: int
     default: [0]
   unless_service_runs:
     description:
-      - Run nothing when a Cloud Run service of the region has an image already.
+      - Do not execute the job if a Cloud Run service in the same region already uses an image.
     type: dict
     suboptions:
       service:
@@ -69,12 +69,12 @@ options:
         required: true
       image:
         description:
-          - The image, as the service names it.
+          - The image, exactly as in the service.
         type: str
         required: true
   timeout:
     description:
-      - Seconds to wait for the end of the execution.
+      - Seconds to wait until the execution has finished.
     type: int
     default: 3600
 seealso:
@@ -85,7 +85,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What was deleted a month ago is removed for good
+- name: Permanently remove what was deleted more than 30 days ago
   mlops.mlflow_gcp.run_job_execution:
     project: my-project
     auth_kind: application
@@ -93,7 +93,7 @@ EXAMPLES = r"""
     region: europe-west2
     args: [gc, --older-than, 30d]
 
-- name: Ask an image that is to be rolled out about the schema of the database
+- name: Compare the database schema with the one of an image before its rollout
   mlops.mlflow_gcp.run_job_execution:
     project: my-project
     auth_kind: application
@@ -108,29 +108,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ran:
-  description: Whether there was an execution.
+  description: Whether the job was executed.
   returned: always
   type: bool
   sample: true
 execution:
-  description: Resource name of the execution; empty when there was none.
+  description: Resource name of the execution; empty without one.
   returned: always
   type: str
   sample: projects/my-project/locations/europe-west2/jobs/mlflow-admin/executions/mlflow-admin-x7k2p
 exit_codes:
-  description: The exit status of each task's last attempt, V(-1) where it did not end by itself.
+  description: The exit code of each task's last attempt; V(-1) if it did not exit by itself.
   returned: always
   type: list
   elements: int
   sample: [0]
 output:
-  description: What the tasks wrote, in the order of time.
+  description: Lines that the tasks wrote, in chronological order.
   returned: always
   type: list
   elements: str
   sample: ["mlflow-server: 12 runs deleted"]
 log_uri:
-  description: Address of the execution's log in the console; empty when there was no execution.
+  description: URL of the execution's log in the console; empty without an execution.
   returned: always
   type: str
   sample: https://console.cloud.google.com/logs/viewer?project=my-project
@@ -145,30 +145,29 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Api
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
 LOGGING = "https://logging.googleapis.com/v2/entries:list"
-RANGES = {"timeout_seconds": (1, 604800)}
-# Seconds for which lines may be on their way to Cloud Logging.
-LOG_PATIENCE = 20
-NOTHING: dict[str, Any] = {"ran": False, "execution": "", "exit_codes": [], "output": [], "log_uri": ""}
+# Seconds that lines may take to appear in Cloud Logging.
+LOG_TIMEOUT = 20
+NO_EXECUTION: dict[str, Any] = {"ran": False, "execution": "", "exit_codes": [], "output": [], "log_uri": ""}
 
 
 def parent(task: Task) -> str:
-    """Where the jobs and services of the region are."""
+    """The resource that contains the jobs and services of the region."""
     return f"{cloudrun.BASE}projects/{task.project}/locations/{task.params['region']}"
 
 
-def served_already(task: Task) -> bool:
-    """The service of option unless_service_runs has the image."""
+def already_deployed(task: Task) -> bool:
+    """The service of option unless_service_runs uses the image."""
     wanted = task.params["unless_service_runs"]
     if not wanted:
         return False
     url = f"{parent(task)}/services/{wanted['service']}"
-    service = task.read(f"Cloud Run service {wanted['service']}", lambda: task.client.get(url, absent=True)) or {}
+    service = task.read(f"Cloud Run service {wanted['service']}", lambda: task.client.find(url)) or {}
     return wanted["image"] in [container.get("image") for container in lookup(service, "template.containers") or ()]
 
 
-def start(task: Task, what: str) -> tuple[str, str, ApiError | None]:
+def execute(task: Task, action: str) -> tuple[str, str, ApiError | None]:
     """
-    Runs the job to its end; the execution's resource name, its beginning, and the error that its operation ended with.
+    Execute the job; the execution's resource name, its start time, and the error of its operation.
     https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/run
     """
     params, url = task.params, f"{parent(task)}/jobs/{task.params['job']}:run"
@@ -177,21 +176,21 @@ def start(task: Task, what: str) -> tuple[str, str, ApiError | None]:
         overrides["containerOverrides"] = [{"args": params["args"]}]
     if params["timeout_seconds"]:
         overrides["timeout"] = f"{params['timeout_seconds']}s"
-    # Sent twice it would run twice.
+    # Not idempotent: sent twice, the job would be executed twice.
     operation = task.client.post(url, {"overrides": overrides} if overrides else {})
-    begun = operation.get("metadata") or {}
+    execution = operation.get("metadata") or {}
     try:
-        operations.wait(task.client, operation, url, timeout=params["timeout"], attempt=what)
+        operations.wait(task.client, operation, url, timeout=params["timeout"], action=action)
     except ApiError as error:
-        if not begun.get("name"):
+        if not execution.get("name"):
             raise
-        return begun["name"], begun.get("createTime", ""), error
-    return begun["name"], begun.get("createTime", ""), None
+        return execution["name"], execution.get("createTime", ""), error
+    return execution["name"], execution.get("createTime", ""), None
 
 
 def exit_code(task: dict[str, Any]) -> int:
     """
-    The exit status of a task's last attempt, -1 where it did not end by itself.
+    The exit code of a task's last attempt, -1 if it did not exit by itself.
     https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions.tasks#taskattemptresult
     """
     code = lookup(task, "lastAttemptResult.exitCode")
@@ -204,7 +203,7 @@ def exit_code(task: dict[str, Any]) -> int:
 
 def output(task: Task, execution: str, since: str) -> list[str]:
     """
-    The lines that an execution has written to stdout and stderr, [] and a warning when they cannot be read.
+    The lines that an execution wrote to stdout and stderr; [] and a warning when they cannot be read.
     https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list
     """
     conditions = [
@@ -218,32 +217,31 @@ def output(task: Task, execution: str, since: str) -> list[str]:
         "pageSize": 1000,
         "filter": " AND ".join([*conditions, *([f'timestamp>="{since}"'] if since else [])]),
     }
-    found: dict[str, list[dict[str, Any]]] = {}
+    entries: list[dict[str, Any]] = []
 
-    def read() -> dict[str, Any]:
-        entries, page = [], {"nextPageToken": ""}
+    def read() -> list[dict[str, Any]]:
+        entries.clear()
+        page: dict[str, Any] = {"nextPageToken": ""}
         while "nextPageToken" in page:
             token = {"pageToken": page["nextPageToken"]} if page["nextPageToken"] else {}
-            page = task.client.post(LOGGING, query | token, safe=True)
-            entries += page.get("entries") or []
-        found["entries"] = entries
-        return found
+            page = task.client.post(LOGGING, query | token, idempotent=True)
+            entries.extend(page.get("entries") or ())
+        return entries
 
+    def is_complete(entries: list[dict[str, Any]]) -> bool:
+        """Cloud Run's own last message follows the output of the container."""
+        return any("Container called exit" in line(entry) for entry in entries)
+
+    action = f"read the output of Cloud Run job {task.params['job']}"
     try:
-        with task.client.attempt("read what the job wrote"):
-            # Cloud Run's own last word, which follows the container's.
-            operations.poll(
-                read,
-                lambda body: any("Container called exit" in line(entry) for entry in body["entries"]),
-                timeout=LOG_PATIENCE,
-                attempt="read what the job wrote",
-            )
+        with task.client.action(action):
+            operations.poll(read, is_complete, timeout=LOG_TIMEOUT, action=action)
     except operations.OperationTimeout:
-        pass  # what is there by now
+        pass  # return the lines that have arrived
     except ApiError as error:
         task.warn(str(error))
-    written = ("%2Fstdout", "%2Fstderr")
-    return [line(entry) for entry in found.get("entries", ()) if str(entry.get("logName")).endswith(written)]
+    streams = ("%2Fstdout", "%2Fstderr")
+    return [line(entry) for entry in entries if str(entry.get("logName")).endswith(streams)]
 
 
 def line(entry: dict[str, Any]) -> str:
@@ -254,18 +252,18 @@ def line(entry: dict[str, Any]) -> str:
     return str(payload["message"]) if "message" in payload else json.dumps(payload, sort_keys=True)
 
 
-def execute(task: Task) -> dict[str, Any]:
+def run_job(task: Task) -> dict[str, Any]:
+    """The work of the module."""
     params = task.params
-    cloudrun.check_place(params, "job")
-    cloudrun.check_range(params, RANGES)
-    if served_already(task):
-        return {"changed": False, **NOTHING}
+    cloudrun.check_name_and_region(params, "job")
+    if already_deployed(task):
+        return {"changed": False, **NO_EXECUTION}
     if task.check_mode:
-        return {"changed": True, **NOTHING}
-    what = f"run Cloud Run job {params['job']}" + (f" with {' '.join(params['args'])}" if params["args"] else "")
-    with task.client.attempt(what):
-        name, since, error = start(task, what)
-        execution = task.client.get(cloudrun.BASE + name) or {}
+        return {"changed": True, **NO_EXECUTION}
+    action = f"run Cloud Run job {params['job']}" + (f" with {' '.join(params['args'])}" if params["args"] else "")
+    with task.client.action(action):
+        name, since, error = execute(task, action)
+        execution = task.client.get(cloudrun.BASE + name)
         tasks = sorted(
             task.client.items(f"{cloudrun.BASE}{name}/tasks", "tasks"), key=lambda entry: entry.get("index", 0)
         )
@@ -277,23 +275,23 @@ def execute(task: Task) -> dict[str, Any]:
         "output": output(task, name, since),
         "log_uri": execution.get("logUri", ""),
     }
-    wrong = [code for code in codes if code not in params["accept"]]
-    if wrong or not codes:
-        # The container's last word says more than Cloud Run's, which only counts.
-        told = [text for text in result["output"] if text.strip()] if wrong and wrong[0] > 0 else []
-        reason = f"exit status {wrong[0]}: {told[-1]}" if told else error.message if error else "no task has ended"
-        task.module.fail_json(msg=str(GcpError(f"Cannot {what}: {reason}. Log: {result['log_uri']}")), **result)
+    failed = [code for code in codes if code not in params["accept"]]
+    if failed or not codes:
+        # The container's last line is more informative than Cloud Run's message, which only counts tasks.
+        lines = [text for text in result["output"] if text.strip()] if failed and failed[0] > 0 else []
+        reason = f"exit code {failed[0]}: {lines[-1]}" if lines else error.message if error else "no task has finished"
+        task.module.fail_json(msg=str(GcpError(f"Cannot {action}: {reason}. Log: {result['log_uri']}")), **result)
     return {"changed": True, **result}
 
 
 def main() -> None:
     run(
-        execute,
+        run_job,
         argument_spec={
             "job": {"type": "str", "required": True},
             "region": {"type": "str", "required": True},
             "args": {"type": "list", "elements": "str", "default": []},
-            "timeout_seconds": {"type": "int"},
+            "timeout_seconds": {"type": "int", "range": (1, 604800)},
             "accept": {"type": "list", "elements": "int", "default": [0]},
             "unless_service_runs": {
                 "type": "dict",

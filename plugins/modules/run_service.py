@@ -9,12 +9,12 @@ DOCUMENTATION = r"""
 module: run_service
 short_description: Manage a Cloud Run service
 description:
-  - Creates, changes and deletes a Cloud Run service of one container, and waits until its newest revision serves.
-  - What the options do not speak of stays as it is or as Google fills it in, and is no change.
-  - A revision that fails ends the module with Google's own reason. Running again with nothing else changed makes a new
-    revision, since what was missing (a role, a secret) may be there now.
-  - Where Google says that a service account or a grant is missing, the module tries again for two minutes; just made,
-    they are not known everywhere at once.
+  - Creates, updates and deletes a Cloud Run service with one container, and waits until its newest revision is ready.
+  - Fields not covered by an option are left unchanged, and defaults that Google fills in are not a change.
+  - Fails with Google's reason when a revision fails. Running the module again with the same options creates a new
+    revision, because the cause (a missing role or secret) may have been fixed.
+  - When Google reports a missing service account or role grant, the module retries for two minutes, because new ones
+    take time to propagate.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -26,45 +26,45 @@ extends_documentation_fragment:
 options:
   port:
     description:
-      - The port that the container listens on.
+      - Port that the container listens on.
     type: int
     default: 8080
   port_name:
     description:
-      - V(h2c) for HTTP/2 end to end, which lifts Cloud Run's limit of 32 MiB a request.
+      - Protocol of the container. V(h2c) is HTTP/2 end to end, without Cloud Run's limit of 32 MiB per request.
     type: str
     choices: [http1, h2c]
     default: http1
   cpu_idle:
     description:
-      - Processors are only there while a request is being served.
+      - Allocate CPU only while a request is being processed.
     type: bool
     default: true
   startup_cpu_boost:
     description:
-      - More processors while an instance starts.
+      - Allocate additional CPU while an instance starts.
     type: bool
     default: false
   min_instances:
     description:
-      - Instances that are kept although there is nothing to do.
+      - Minimum number of instances, also without requests, 0 to 10000.
     type: int
     default: 0
   max_instances:
     description:
-      - Most instances at a time.
+      - Maximum number of instances, 1 to 10000.
     type: int
   concurrency:
     description:
-      - Most requests that an instance serves at a time, 1 to 1000.
+      - Maximum number of concurrent requests per instance, 1 to 1000.
     type: int
   timeout_seconds:
     description:
-      - Longest duration of a request, 1 to 3600 seconds.
+      - Maximum duration of a request in seconds, 1 to 3600.
     type: int
   ingress:
     description:
-      - From where the service can be reached.
+      - Networks from which the service can be reached.
     type: str
     choices:
       - INGRESS_TRAFFIC_ALL
@@ -73,10 +73,10 @@ options:
     default: INGRESS_TRAFFIC_ALL
   startup_probe:
     description:
-      - HTTP request that must succeed before an instance gets traffic. Without this option Google's default stays,
-        which waits for the port.
+      - HTTP request that must succeed before an instance receives requests. Without this option, Google's default is
+        kept, which waits for the port to accept connections.
     type: dict
-    suboptions:
+    suboptions: &probe
       path:
         description:
           - Path of the request.
@@ -96,82 +96,33 @@ options:
         type: int
       timeout_seconds:
         description:
-          - Seconds to wait for an answer; not more than O(startup_probe.period_seconds).
+          - Seconds to wait for a response, not more than C(period_seconds).
         type: int
       failure_threshold:
         description:
-          - So many failures in a row end the instance.
+          - Number of consecutive failures after which the probe fails.
         type: int
   liveness_probe:
     description:
-      - HTTP request that must go on succeeding. Without this option there is none.
+      - HTTP request that must keep succeeding; when it fails, the instance is restarted. Without this option there is
+        no liveness probe.
     type: dict
-    suboptions:
-      path:
-        description:
-          - Path of the request.
-        type: str
-        required: true
-      port:
-        description:
-          - Port of the request; O(port) by default.
-        type: int
-      initial_delay_seconds:
-        description:
-          - Seconds to wait before the first request.
-        type: int
-      period_seconds:
-        description:
-          - Seconds between requests.
-        type: int
-      timeout_seconds:
-        description:
-          - Seconds to wait for an answer; not more than O(liveness_probe.period_seconds).
-        type: int
-      failure_threshold:
-        description:
-          - So many failures in a row end the instance.
-        type: int
+    suboptions: *probe
   readiness_probe:
     description:
-      - HTTP request by which an instance says whether it can serve. While it fails, the instance gets no new requests; it is not
-        ended. Without this option there is none.
+      - HTTP request that reports whether an instance can process requests. While it fails, the instance receives no new
+        requests, but is not restarted. Without this option there is no readiness probe.
     type: dict
-    suboptions:
-      path:
-        description:
-          - Path of the request.
-        type: str
-        required: true
-      port:
-        description:
-          - Port of the request; O(port) by default.
-        type: int
-      initial_delay_seconds:
-        description:
-          - Seconds to wait before the first request.
-        type: int
-      period_seconds:
-        description:
-          - Seconds between requests.
-        type: int
-      timeout_seconds:
-        description:
-          - Seconds to wait for an answer; not more than O(readiness_probe.period_seconds).
-        type: int
-      failure_threshold:
-        description:
-          - So many failures in a row take the instance out of traffic.
-        type: int
+    suboptions: *probe
   deletion_protection:
     description:
-      - Refuse O(state=absent). Cloud Run itself knows no such protection.
+      - Fail with O(state=absent). Cloud Run itself has no deletion protection.
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: The server runs, for load balancers only
+- name: Deploy a server that only load balancers can reach
   mlops.mlflow_gcp.run_service:
     project: my-project
     auth_kind: application
@@ -197,12 +148,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 uri:
-  description: The service's own address; empty in check mode when it would be created.
+  description: URL of the service; empty in check mode when it would be created.
   returned: success
   type: str
   sample: https://mlflow-abcdefghij-nw.a.run.app
 latest_ready_revision:
-  description: Name of the revision that serves; empty when there is none.
+  description: Name of the newest ready revision; empty without one.
   returned: success
   type: str
   sample: mlflow-00001-abc
@@ -221,7 +172,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import run
 
-PROBE = {
+PROBE: dict[str, dict[str, Any]] = {
     "path": {"type": "str", "required": True},
     "port": {"type": "int"},
     "initial_delay_seconds": {"type": "int"},
@@ -229,13 +180,13 @@ PROBE = {
     "timeout_seconds": {"type": "int"},
     "failure_threshold": {"type": "int"},
 }
-# Declared empty where the options have none, so that one that is there goes.
+# Declared as {} without an option, so that an existing probe is removed.
 OPTIONAL_PROBES = {"livenessProbe": "liveness_probe", "readinessProbe": "readiness_probe"}
 LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 
 
 def to_latest(_wanted: Any, live: Any) -> bool:
-    """All traffic goes to the newest revision, which is also what no traffic targets mean."""
+    """All traffic goes to the newest revision, which is also the meaning of no traffic targets."""
     return not live or [target.get("type") for target in live] == [LATEST]
 
 
@@ -244,15 +195,8 @@ class Service(cloudrun.CloudRun):
 
     kind = "Cloud Run service"
     collection_name, id_parameter = "services", "serviceId"
-    ranges = {
-        "port": (1, 65535),
-        "concurrency": (1, 1000),
-        "timeout_seconds": (1, 3600),
-        "min_instances": (0, 10000),
-        "max_instances": (1, 10000),
-    }
-    kept = (
-        *cloudrun.CloudRun.kept,
+    preserved = (
+        *cloudrun.CloudRun.preserved,
         "customAudiences",
         "defaultUriDisabled",
         "description",
@@ -297,7 +241,7 @@ class Service(cloudrun.CloudRun):
         }
 
     def probe(self, option: str) -> dict[str, Any] | None:
-        """The API's probe for an option, None without it."""
+        """The API's probe for OPTION, None when not given."""
         probe = self.params[option]
         return probe and {
             "httpGet": {"path": probe["path"], "port": probe["port"] or self.params["port"]},
@@ -309,38 +253,21 @@ class Service(cloudrun.CloudRun):
 
     def validate(self) -> None:
         super().validate()
-        least, most = self.params["min_instances"], self.params["max_instances"]
-        if most is not None and least > most:
-            raise InvalidInput("min_instances", least, f"give at most max_instances, {most}")
+        low, high = self.params["min_instances"], self.params["max_instances"]
+        if high is not None and low > high:
+            raise InvalidInput("min_instances", low, f"give at most max_instances, {high}")
 
-    def differences(self, live: dict[str, Any]) -> list[str]:
-        if (live.get("terminalCondition") or {}).get("state") == cloudrun.FAILED:
-            self.rename_revision(live)
-        return super().differences(live)
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        return self.force_rollout(live) if live and cloudrun.has_failed(live) else self.wanted
 
-    def rename_revision(self, live: dict[str, Any]) -> None:
-        """An unchanged template would make no new revision."""
-        number = int(live.get("generation") or 0) + 1
-        self.wanted["template"]["revision"] = f"{self.name}-{number:05d}-retry"
+    def force_rollout(self, live: dict[str, Any]) -> dict[str, Any]:
+        # Google creates no new revision for an unchanged template.
+        revision = f"{self.name}-{int(live.get('generation') or 0) + 1:05d}-retry"
+        return {**self.wanted, "template": {**self.wanted["template"], "revision": revision}}
 
-    def without_empty(self, body: dict[str, Any]) -> dict[str, Any]:
-        template = body["template"]
-        if not template["vpcAccess"]:
-            del template["vpcAccess"]
-        for container in template["containers"]:
-            for probe in OPTIONAL_PROBES:
-                if not container[probe]:
-                    del container[probe]
-        return body
-
-    def retry(self) -> dict[str, Any]:
-        live = self.read() or {}
-        self.rename_revision(live)
-        return self.client.request("PATCH", self.url, self.body(live))
-
-    def consolation(self, body: dict[str, Any]) -> str:
-        serving = self.returns(body)["latest_ready_revision"]
-        return f"{serving} goes on serving" if serving else ""
+    def failure_hint(self, body: dict[str, Any]) -> str:
+        ready = self.returns(body)["latest_ready_revision"]
+        return f"Revision {ready} still receives all requests" if ready else ""
 
     def check_delete(self, live: dict[str, Any]) -> None:
         if self.params["deletion_protection"]:
@@ -358,14 +285,14 @@ def main() -> None:
         Service.converge,
         argument_spec={
             **cloudrun.OPTIONS,
-            "port": {"type": "int", "default": 8080},
+            "port": {"type": "int", "default": 8080, "range": (1, 65535)},
             "port_name": {"type": "str", "choices": ["http1", "h2c"], "default": "http1"},
             "cpu_idle": {"type": "bool", "default": True},
             "startup_cpu_boost": {"type": "bool", "default": False},
-            "min_instances": {"type": "int", "default": 0},
-            "max_instances": {"type": "int"},
-            "concurrency": {"type": "int"},
-            "timeout_seconds": {"type": "int"},
+            "min_instances": {"type": "int", "default": 0, "range": (0, 10000)},
+            "max_instances": {"type": "int", "range": (1, 10000)},
+            "concurrency": {"type": "int", "range": (1, 1000)},
+            "timeout_seconds": {"type": "int", "range": (1, 3600)},
             "ingress": {
                 "type": "str",
                 "default": "INGRESS_TRAFFIC_ALL",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: secret_manager_secret
-short_description: Manage a secret in Secret Manager without ever showing it
+short_description: Manage a secret in Secret Manager without revealing its value
 description:
-  - Creates or deletes a secret, keeps its labels and who may read it, and gives it a value, either the one of O(value) or
-    a random one that is made once and that nobody ever sees.
-  - The value is in no result and in no diff.
+  - Creates or deletes a secret, manages its labels and accessors, and sets its value, either to O(value) or to a random
+    value that is generated once and never shown.
+  - Results and diffs never contain the value.
   - C(google.cloud.gcp_secret_manager) prints the value, returns the old version after a change and never updates labels.
 version_added: 0.1.0
 author:
@@ -27,43 +27,43 @@ options:
     required: true
   labels:
     description:
-      - All labels of the secret; others are removed. Without this option the labels stay as they are.
+      - All labels of the secret; others are removed. Without this option the labels are left unchanged.
     type: dict
   replication_locations:
     description:
-      - Regions that keep the secret. Empty leaves the choice to Google (automatic replication). Cannot be changed later.
+      - Regions that store the secret. If empty, Google chooses them (automatic replication). Cannot be changed.
     type: list
     elements: str
     default: []
   value:
     description:
-      - What the newest enabled version holds, at most 64 KiB as UTF-8; a new version is added where it differs.
+      - Value of the secret, at most 64 KiB of UTF-8. A new version is added when the newest enabled version differs.
     type: str
   generate_length:
     description:
-      - Make a random value of that many letters and digits (8 to 1024) when the secret has no enabled version.
+      - Generate a random value of this many letters and digits (8 to 1024) when the secret has no enabled version.
     type: int
   generate_bytes:
     description:
-      - Make a key of that many random bytes (16 to 1024), written in URL-safe Base64, when the secret has no enabled
-        version. V(32) gives a key of the Fernet kind.
+      - Generate a key of this many random bytes (16 to 1024), encoded as URL-safe Base64, when the secret has no enabled
+        version. V(32) generates a Fernet key.
     type: int
   accessors:
     description:
-      - Exactly these members may read the value (C(roles/secretmanager.secretAccessor) on the secret), as far as the
-        secret's own policy says. Without this option that role stays as it is.
+      - Members that may read the value; others lose the role C(roles/secretmanager.secretAccessor) on the secret. Roles on
+        the project are not changed. Without this option the accessors are left unchanged.
     type: list
     elements: str
   state:
     description:
-      - Whether the secret exists. Deleting it deletes all its versions for good.
+      - Whether the secret exists. Deleting it permanently deletes all its versions.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: The database password exists
+- name: Create the database password
   mlops.mlflow_gcp.secret_manager_secret:
     project: my-project
     auth_kind: application
@@ -71,7 +71,7 @@ EXAMPLES = r"""
     generate_length: 32
   register: db_password
 
-- name: A key exists that the server alone may read
+- name: Create a key that only the server may read
   mlops.mlflow_gcp.secret_manager_secret:
     project: my-project
     auth_kind: application
@@ -80,7 +80,7 @@ EXAMPLES = r"""
     accessors:
       - serviceAccount:mlflow-server@my-project.iam.gserviceaccount.com
 
-- name: The OAuth client secret is as given
+- name: Store the OAuth client secret
   mlops.mlflow_gcp.secret_manager_secret:
     project: my-project
     auth_kind: application
@@ -96,17 +96,17 @@ name:
   type: str
   sample: projects/my-project/secrets/mlflow-db-password
 version:
-  description: Number of the newest enabled version, in check mode the one it would have; empty when there is none.
+  description: Number of the newest enabled version, in check mode of the one that would be added; empty without one.
   returned: success
   type: str
   sample: "1"
 version_name:
-  description: Resource name of that version; empty when there is none.
+  description: Resource name of that version; empty without one.
   returned: success
   type: str
   sample: projects/my-project/secrets/mlflow-db-password/versions/1
 resource:
-  description: The secret as Google returns it, without a value.
+  description: The secret as Google returns it, without its value.
   returned: success
   type: dict
   sample:
@@ -128,11 +128,10 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 
 ALPHABET = string.ascii_letters + string.digits
 ACCESSOR = "roles/secretmanager.secretAccessor"
-LIMITS = {"generate_length": (8, 1024), "generate_bytes": (16, 1024)}
 
 
 def locations(replication: dict[str, Any] | None) -> list[str]:
-    """Regions of a user-managed replication, [] for an automatic one."""
+    """The regions of user-managed replication, [] for automatic replication."""
     replicas = (replication or {}).get("userManaged", {}).get("replicas", [])
     return sorted(replica["location"] for replica in replicas)
 
@@ -141,8 +140,8 @@ class Secret(Resource):
     """
     https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets
 
-    The body carries two keys of our own: "version", the number of the newest enabled version, declared only when a new
-    one is to be added, and "accessors", who may read it.
+    The body has two additional keys: "version", the number of the newest enabled version, which is only declared when a
+    new one has to be added, and "accessors", the members that may read the value.
     """
 
     kind = "secret"
@@ -153,7 +152,7 @@ class Secret(Resource):
             "accessors": lambda wanted, live: sorted(iam.exactly(wanted)(live or [])) == sorted(live or []),
         },
     )
-    immutable = {"replication": "delete the secret first, or give the replication_locations it has"}
+    immutable = {"replication": "delete the secret first, or give its current replication_locations"}
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -175,14 +174,11 @@ class Secret(Resource):
 
     @property
     def has_value(self) -> bool:
-        """The options say what the secret holds."""
-        return any(self.params[option] is not None for option in ("value", *LIMITS))
+        """An option sets the value."""
+        return any(self.params[option] is not None for option in ("value", "generate_length", "generate_bytes"))
 
     def validate(self) -> None:
         value = self.params["value"]
-        for option, (low, high) in LIMITS.items():
-            if self.params[option] is not None and not low <= self.params[option] <= high:
-                raise InvalidInput(option, self.params[option], f"give {low} to {high}")
         iam.check_members("accessors", self.params["accessors"] or [])
         if value is not None and not 0 < len(value.encode()) <= 65536:
             raise InvalidInput("value", f"{len(value.encode())} bytes", "give 1 byte to 64 KiB")
@@ -192,29 +188,34 @@ class Secret(Resource):
         if live is None:
             return None
         newest = secretmanager.newest_enabled(self.client, self.path)
-        number = secretmanager.version_number(newest) if newest else 0
-        self.wanted["version"] = str(number + 1) if self.needs_version(newest) else None
-        return {**live, "version": str(number or ""), **self.accessors()}
+        version = str(secretmanager.version_number(newest)) if newest else ""
+        return {**live, "version": version, **self.accessors()}
+
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        if live is None:
+            return self.wanted
+        version = str(int(live["version"] or 0) + 1) if self.needs_version(live["version"]) else None
+        return {**self.wanted, "version": version}
 
     def accessors(self) -> dict[str, list[str]]:
-        """Who may read the value by the secret's own policy; {} when the options do not speak of it."""
+        """The members that may read the value according to the policy of the secret; {} without option accessors."""
         if self.params["accessors"] is None or self.params["state"] == "absent":
             return {}
         return {"accessors": iam.members_of(self.policy.read(self.task), ACCESSOR)}
 
-    def needs_version(self, newest: dict[str, Any] | None) -> bool:
-        """The newest enabled version is not what the options say."""
-        if newest is None or self.params["state"] == "absent":
+    def needs_version(self, version: str) -> bool:
+        """The newest enabled VERSION ("" without one) does not have the value that the options set."""
+        if not version:
             return self.has_value
         if self.params["value"] is None:
             return False
-        return secretmanager.payload(self.client, newest) != self.params["value"].encode()
+        return secretmanager.payload(self.client, f"{self.path}/versions/{version}") != self.params["value"].encode()
 
     def create(self) -> dict[str, Any]:
         body = {"labels": self.wanted["labels"] or {}, "replication": self.wanted["replication"]}
-        live = self.client.post(self.collection, body, params=self.create_params, safe=True)
+        live = self.client.post(self.collection, body, params=self.create_params, idempotent=True)
         after = {**live, "version": self.add_version() if self.has_value else ""}
-        return after | self.give_access() if self.params["accessors"] else after
+        return after | self.set_accessors() if self.params["accessors"] else after
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         after = dict(live)
@@ -223,10 +224,10 @@ class Secret(Resource):
             after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
         if "version" in changes:
             after["version"] = self.add_version()
-        return after | self.give_access() if "accessors" in changes else after
+        return after | self.set_accessors() if "accessors" in changes else after
 
-    def give_access(self) -> dict[str, list[str]]:
-        """Makes those who may read the value exactly the accessors."""
+    def set_accessors(self) -> dict[str, list[str]]:
+        """Grant the role to exactly the members in option accessors."""
         _, accessors = iam.change(self.task, self.policy, ACCESSOR, iam.exactly(self.params["accessors"]))
         return {"accessors": accessors}
 
@@ -238,9 +239,9 @@ class Secret(Resource):
         return str(secretmanager.version_number(version))
 
     def generate(self) -> str:
-        """A value that nobody has seen."""
-        if number := self.params["generate_bytes"]:
-            return base64.urlsafe_b64encode(secrets.token_bytes(number)).decode()
+        """A random value."""
+        if length := self.params["generate_bytes"]:
+            return base64.urlsafe_b64encode(secrets.token_bytes(length)).decode()
         return "".join(secrets.choice(ALPHABET) for _ in range(self.params["generate_length"]))
 
     def shown(self, live: dict[str, Any]) -> dict[str, Any]:
@@ -263,8 +264,8 @@ def main() -> None:
             "labels": {"type": "dict"},
             "replication_locations": {"type": "list", "elements": "str", "default": []},
             "value": {"type": "str", "no_log": True},
-            "generate_length": {"type": "int"},
-            "generate_bytes": {"type": "int"},
+            "generate_length": {"type": "int", "range": (8, 1024)},
+            "generate_bytes": {"type": "int", "range": (16, 1024)},
             "accessors": {"type": "list", "elements": "str"},
             **STATE_OPTION,
         },

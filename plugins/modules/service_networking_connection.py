@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: service_networking_connection
 short_description: Peer a VPC network with Google's managed services
 description:
-  - Private services access, the peering over which Cloud SQL gets a private address in a network of yours.
-  - Ranges that the peering has already stay in it, other users of the network live in them; see O(exclusive).
-  - Deleting fails for a while after the last Cloud SQL instance is gone. The module retries, and at the end removes the
-    peering from the network itself, unless a Cloud SQL instance of the project still uses that network.
+  - Manages private services access, the peering that gives Cloud SQL a private IP address in your network.
+  - Ranges that the peering already has are kept, because other users of the network may depend on them; see O(exclusive).
+  - For a while after the last Cloud SQL instance has been deleted, Google rejects the deletion. The module retries, and
+    finally removes the peering from the network, unless a Cloud SQL instance of the project still uses it.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -23,27 +23,27 @@ extends_documentation_fragment:
 options:
   network:
     description:
-      - The network, by name, V(projects/PROJECT/global/networks/NAME) or its selfLink.
+      - Network, as a name, V(projects/PROJECT/global/networks/NAME) or selfLink.
     type: str
     required: true
   reserved_ranges:
     description:
-      - Names of the network's global addresses with purpose C(VPC_PEERING); required for O(state=present).
+      - Names of global addresses in the network with purpose C(VPC_PEERING); required for O(state=present).
     type: list
     elements: str
   exclusive:
     description:
-      - The peering uses exactly O(reserved_ranges); a range that is not named is taken out of it.
+      - Remove ranges from the peering that are not in O(reserved_ranges).
     type: bool
     default: false
   service:
     description:
-      - The service to peer with.
+      - Service to peer with.
     type: str
     default: servicenetworking.googleapis.com
   timeout:
     description:
-      - Seconds to wait for an operation, and to retry a deletion that Google still refuses.
+      - Seconds to wait for an operation, and to retry a deletion that Google rejects.
     type: int
     default: 600
   state:
@@ -55,7 +55,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Managed services reach the network
+- name: Connect managed services to the network
   mlops.mlflow_gcp.service_networking_connection:
     project: my-project
     auth_kind: application
@@ -77,9 +77,11 @@ resource:
     service: services/servicenetworking.googleapis.com
 """
 
+from functools import cached_property
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import OperationTimeout
@@ -105,44 +107,42 @@ class Connection(Resource):
         self.url = f"{self.collection}/{service.replace('.', '-')}"
         self.wanted = {"network": self.network, "reservedPeeringRanges": self.params["reserved_ranges"]}
 
-    def validate(self) -> None:
-        if self.params["state"] == "present" and not self.params["reserved_ranges"]:
-            raise InvalidInput("reserved_ranges", [], "give the name of at least one global address")
+    @cached_property
+    def consumer_network(self) -> str | None:
+        """The network with its project's number, as this API requires it; None when check mode cannot read it yet."""
+        project = self.network.split("/")[1]
+        number = project if project.isdigit() else self.task.number_of(project)
+        return number and f"projects/{number}/global/networks/{self.name}"
 
     def read(self) -> dict[str, Any] | None:
-        # This API knows networks by the project's number only.
-        project = self.network.split("/")[1]
-        if not project.isdigit():
-            project = self.task.number_of(project)
-        if project == "0":
+        if self.consumer_network is None:
             return None
-        network = f"projects/{project}/global/networks/{self.name}"
-        self.wanted["network"] = network
-        service = f"services/{self.params['service']}"
+        service, query = f"services/{self.params['service']}", {"network": self.consumer_network}
         try:
-            connections = list(self.client.items(self.collection, "connections", params={"network": network}))
+            connections = list(self.client.items(self.collection, "connections", params=query))
         except ApiError as error:
             if not self.task.check_mode or "not exist" not in error.message:
                 raise
-            # In a first --check of a whole deployment the network is still to be made.
-            self.task.warn(f"Check mode takes {self.label} as absent: the network is not there yet")
+            # In a first --check of a whole deployment, the network has not been created yet.
+            self.task.warn(f"Check mode assumes that {self.label} is absent: the network does not exist yet")
             return None
-        live = next((found for found in connections if found.get("service", service) == service), None)
-        if live and self.params["state"] == "present" and not self.params["exclusive"]:
-            ranges = [*live.get("reservedPeeringRanges", ()), *self.params["reserved_ranges"]]
-            self.wanted["reservedPeeringRanges"] = list(dict.fromkeys(ranges))
-        return live
+        return next((found for found in connections if found.get("service", service) == service), None)
+
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        kept = () if live is None or self.params["exclusive"] else live.get("reservedPeeringRanges", ())
+        ranges = list(dict.fromkeys([*kept, *self.params["reserved_ranges"]]))
+        return {"network": self.consumer_network or self.network, "reservedPeeringRanges": ranges}
 
     def create(self) -> dict[str, Any]:
         try:
-            answer = self.client.post(self.collection, self.wanted, safe=True)
-            self.wait(answer, self.collection, "create")
-            # Cloud SQL fails for good when it comes before the connection is in place.
+            operation = self.client.post(self.collection, self.wanted, idempotent=True)
+            self.wait(operation, self.collection, "create")
+            # A Cloud SQL instance that is created before the connection exists fails permanently.
             return self.poll(bool, "wait for the creation")
         except ApiError as error:
             if "cannot modify allocated ranges" not in error.message.lower():
                 raise
-        # A deleted connection leaves its ranges behind with the service; only a patch can replace them.
+        # The service remembers the ranges of a deleted connection; only a PATCH can replace them.
         return self.update({}, [])
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
@@ -150,40 +150,37 @@ class Connection(Resource):
         return self.client.request("PATCH", f"{self.collection}/-", self.wanted, params=query)
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
-        def refused(error: ApiError) -> bool:
-            """Still in use says Google; at once clear when an instance is, else true for a while after the last one."""
+        def is_in_use(error: ApiError) -> bool:
+            """Google reports the connection as in use, which it does for a while after the last instance is deleted."""
             in_use = error.reason == "FAILED_PRECONDITION" or "still using" in error.message
             if in_use and (instances := self.instances()):
                 raise GcpError(
-                    f"Cannot delete {self.label}: Cloud SQL still uses it; delete first {', '.join(instances)}"
+                    f"Cannot delete {self.label}: Cloud SQL still uses it; first delete {', '.join(instances)}"
                 )
             return in_use
 
         try:
-            self.client.patiently(self.disconnect, refused, timeout=self.timeout, pause=10)
+            self.client.retry(self.disconnect, is_in_use, timeout=self.timeout, pause=10)
         except (ApiError, OperationTimeout) as error:
-            if isinstance(error, ApiError) and not refused(error):
+            if isinstance(error, ApiError) and not is_in_use(error):
                 raise
-            self.task.warn(f"{error}. Removed the peering from the network instead")
+            self.task.warn(f"{error}. The peering was removed from the network instead")
             self.remove_peering(live["peering"])
         return {}
 
     def disconnect(self) -> None:
-        """Ask the service to end the connection."""
-        answer = self.client.post(self.url, {"consumerNetwork": self.wanted["network"]}, safe=True)
-        self.wait(answer, self.url, "delete")
+        """https://cloud.google.com/service-infrastructure/docs/service-networking/reference/rest/v1/services.connections/deleteConnection"""
+        operation = self.client.post(self.url, {"consumerNetwork": self.consumer_network}, idempotent=True)
+        self.wait(operation, self.url, "delete")
 
     def instances(self) -> list[str]:
-        """Cloud SQL instances of this project in the network."""
-        url = f"https://sqladmin.googleapis.com/v1/projects/{self.task.project}/instances"
+        """The Cloud SQL instances of this project in the network."""
+        url, path = cloudsql.instances_url(self.task.project), "settings.ipConfiguration.privateNetwork"
         try:
             return [
                 instance["name"]
                 for instance in self.client.items(url, "items")
-                if same_resource(
-                    self.wanted["network"],
-                    instance.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork"),
-                )
+                if same_resource(self.consumer_network, lookup(instance, path))
             ]
         except ApiError as error:
             if error.disabled:
@@ -193,7 +190,7 @@ class Connection(Resource):
     def remove_peering(self, peering: str) -> None:
         """https://cloud.google.com/compute/docs/reference/rest/v1/networks/removePeering"""
         url = f"https://compute.googleapis.com/compute/v1/{self.network}/removePeering"
-        self.wait(self.client.post(url, {"name": peering}, safe=True), url, "remove the peering of")
+        self.wait(self.client.post(url, {"name": peering}, idempotent=True), url, "remove the peering of")
 
 
 def main() -> None:

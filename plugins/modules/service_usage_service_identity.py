@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_usage_service_identity
-short_description: Make sure that an API's service agent exists in a project
+short_description: Create the service agent of an API in a project
 description:
-  - Some Google APIs act in a project as a service account of their own, the service agent. It comes into being when
-    this module asks for it; asking again returns the same one.
-  - Identity-Aware Proxy calls Cloud Run as its service agent, which therefore needs C(roles/run.invoker).
-  - Google does not tell whether the agent was there before, so the module always reports C(changed=false).
+  - Some Google APIs act in a project as a service account of their own, the service agent. This module creates it, or
+    returns the existing one.
+  - Identity-Aware Proxy calls Cloud Run as its service agent, which therefore requires C(roles/run.invoker).
+  - Google does not report whether the service agent already existed, so the module always returns C(changed=false).
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -28,11 +28,11 @@ options:
     required: true
 attributes:
   check_mode:
-    description: Creates nothing; returns the address that service agents usually have.
+    description: Creates nothing; returns the usual address of a service agent.
 """
 
 EXAMPLES = r"""
-- name: The service agent of Identity-Aware Proxy exists
+- name: Create the service agent of Identity-Aware Proxy
   mlops.mlflow_gcp.service_usage_service_identity:
     project: my-project
     auth_kind: application
@@ -55,26 +55,27 @@ resource:
     uniqueId: "112233445566778899001"
 """
 
+from typing import Any
+
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import wait
 
 
-def identity(task: Task) -> dict:
+def identity(task: Task) -> dict[str, Any]:
     """https://cloud.google.com/service-usage/docs/reference/rest/v1beta1/services/generateServiceIdentity"""
     service = task.params["service"]
     if task.check_mode:
-        agent = {"email": f"service-{task.project_number}@gcp-sa-{service.split('.')[0]}.iam.gserviceaccount.com"}
+        number = task.project_number or "PROJECT_NUMBER"
+        agent = {"email": f"service-{number}@gcp-sa-{service.split('.')[0]}.iam.gserviceaccount.com"}
     else:
         url = f"https://serviceusage.googleapis.com/v1beta1/projects/{task.project}/services/{service}:generateServiceIdentity"
-        attempt = f"generate the service identity of {service} in project {task.project}"
-        with task.client.attempt(attempt):
-            operation = task.client.post(url, safe=True)
-            agent = wait(task.client, operation, url, timeout=300, attempt=attempt)
+        action = f"generate the service identity of {service} in project {task.project}"
+        with task.client.action(action):
+            operation = task.client.post(url, idempotent=True)
+            agent = wait(task.client, operation, url, timeout=300, action=action)
             if not agent.get("email"):
-                raise GcpError(
-                    f"Cannot {attempt}: Google's answer names no e-mail address, this API has no service agent"
-                )
+                raise GcpError(f"Cannot {action}: Google returned no e-mail address, so this API has no service agent")
     return task.result(changed=False, before=agent, after=agent, resource=agent, email=agent["email"])
 
 

@@ -9,12 +9,12 @@ DOCUMENTATION = r"""
 module: service_usage_services
 short_description: Enable Google Cloud APIs in a project
 description:
-  - Enables those of the named APIs that are not enabled yet, up to twenty in one request.
-  - Never disables an API, nor touches one that is not named.
-  - Just enabled, an API goes on to answer that it is not for up to some minutes. The module returns when those that
-    this collection calls no longer do.
-  - C(google.cloud.gcp_serviceusage_service) enables one API a task, has no check mode, and stops with a traceback
-    where a finished operation has no response.
+  - Enables those of the given APIs that are not enabled yet, up to twenty per request.
+  - Never disables an API, and does not change other APIs.
+  - A newly enabled API may report for a few minutes that it is disabled. The module waits until the APIs that this
+    collection calls no longer do so.
+  - C(google.cloud.gcp_serviceusage_service) enables one API per task, has no check mode, and fails with a traceback
+    when a finished operation has no response.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -30,13 +30,13 @@ options:
     required: true
   timeout:
     description:
-      - Seconds to wait for each request to be carried out, and again for the APIs to answer.
+      - Seconds to wait for each operation, and again until the APIs are available.
     type: int
     default: 600
 """
 
 EXAMPLES = r"""
-- name: The APIs that MLflow needs are enabled
+- name: Enable the APIs that MLflow requires
   mlops.mlflow_gcp.service_usage_services:
     project: my-project
     auth_kind: application
@@ -48,14 +48,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 enabled:
-  description: The APIs that this run has enabled, or would have in check mode.
+  description: The APIs that were enabled, or would be in check mode.
   returned: success
   type: list
   elements: str
   sample:
     - run.googleapis.com
 resource:
-  description: State of each named API.
+  description: State of each given API.
   returned: success
   type: dict
   sample:
@@ -65,14 +65,15 @@ resource:
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import poll, wait
 
-# A read of each API that this collection calls: as long as an API is not in place everywhere, some say that it is not
-# enabled. Any other answer, a refusal as well, comes from the API itself.
-READS = {
+# A read request for each API that this collection calls. While enabling an API is propagating, some of Google's servers
+# still report it as disabled. Any other response, including an error, comes from the API itself.
+READ_PATHS = {
     "artifactregistry": "v1/projects/{project}/locations?pageSize=1",
     "cloudresourcemanager": "v1/projects/{project}",
     "compute": "compute/v1/projects/{project}/global/networks?maxResults=1",
@@ -85,9 +86,9 @@ READS = {
     "storage": "storage/v1/b?project={project}&maxResults=1",
     "vpcaccess": "v1/projects/{project}/locations?pageSize=1",
 }
-# Google's limits for one request.
-READ_AT_ONCE = 30
-ENABLE_AT_ONCE = 20
+# Google's limits per request.
+READ_BATCH_SIZE = 30
+ENABLE_BATCH_SIZE = 20
 
 
 def batches(names: list[str], size: int) -> Iterator[list[str]]:
@@ -97,14 +98,14 @@ def batches(names: list[str], size: int) -> Iterator[list[str]]:
 
 
 def states(task: Task, names: list[str]) -> dict[str, str]:
-    """ENABLED or DISABLED of each API; https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchGet"""
+    """The state of each API, ENABLED or DISABLED; https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchGet"""
     found = dict.fromkeys(names, "DISABLED")
     parent = f"projects/{task.project}/services"
-    with task.client.attempt(f"read the APIs of project {task.project}"):
-        for batch in batches(names, READ_AT_ONCE):
+    with task.client.action(f"read the APIs of project {task.project}"):
+        for batch in batches(names, READ_BATCH_SIZE):
             query = {"names": [f"{parent}/{name}" for name in batch]}
-            answer = task.client.get(f"https://serviceusage.googleapis.com/v1/{parent}:batchGet", params=query) or {}
-            for service in answer.get("services") or ():
+            response = task.client.get(f"https://serviceusage.googleapis.com/v1/{parent}:batchGet", params=query)
+            for service in response.get("services") or ():
                 found[service["name"].rpartition("/")[2]] = service.get("state", "DISABLED")
     return found
 
@@ -112,27 +113,27 @@ def states(task: Task, names: list[str]) -> dict[str, str]:
 def enable(task: Task, names: list[str]) -> None:
     """https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable"""
     url = f"https://serviceusage.googleapis.com/v1/projects/{task.project}/services:batchEnable"
-    for batch in batches(names, ENABLE_AT_ONCE):
-        attempt = f"enable {', '.join(batch)} in project {task.project}"
-        with task.client.attempt(attempt):
-            operation = task.client.post(url, {"serviceIds": batch}, safe=True)
-            answer = wait(task.client, operation, url, timeout=task.params["timeout"], attempt=attempt)
-        failures = answer.get("failures") or ()
+    for batch in batches(names, ENABLE_BATCH_SIZE):
+        action = f"enable {', '.join(batch)} in project {task.project}"
+        with task.client.action(action):
+            operation = task.client.post(url, {"serviceIds": batch}, idempotent=True)
+            result = wait(task.client, operation, url, timeout=task.params["timeout"], action=action)
+        failures = result.get("failures") or ()
         if failures:
             reasons = "; ".join(f"{failure.get('serviceId')}: {failure.get('errorMessage')}" for failure in failures)
-            raise ApiError(attempt, 0, "", reasons)
+            raise ApiError(action, 0, "", reasons)
 
 
-def settle(task: Task, names: list[str]) -> None:
-    """Wait until all of Google knows that NAMES are enabled: twice in a row no API of them said otherwise."""
-    reads = {name: READS[short] for name in names if (short := name.removesuffix(".googleapis.com")) in READS}
-    if not reads:
+def wait_until_available(task: Task, names: list[str]) -> None:
+    """Wait until none of the APIs NAMES reports that it is disabled, twice in a row."""
+    paths = {name: READ_PATHS[short] for name in names if (short := name.removesuffix(".googleapis.com")) in READ_PATHS}
+    if not paths:
         return
     clean = 0
 
     def disabled() -> dict[str, str]:
         nonlocal clean
-        found = {name: read for name, read in reads.items() if refuses(task, name, read)}
+        found = {name: path for name, path in paths.items() if is_disabled(task, name, path)}
         clean = 0 if found else clean + 1
         return found
 
@@ -140,20 +141,21 @@ def settle(task: Task, names: list[str]) -> None:
         disabled,
         lambda _found: clean == 2,
         timeout=task.params["timeout"],
-        attempt=f"wait for {', '.join(reads)} to answer, just enabled in project {task.project},",
+        action=f"wait for the newly enabled {', '.join(paths)} in project {task.project}",
     )
 
 
-def refuses(task: Task, name: str, read: str) -> bool:
-    """API NAME says that it is not enabled."""
+def is_disabled(task: Task, name: str, path: str) -> bool:
+    """API NAME reports that it is disabled."""
     try:
-        task.client.get(f"https://{name}/{read.format(project=task.project)}")
+        task.client.get(f"https://{name}/{path.format(project=task.project)}")
     except ApiError as error:
         return error.disabled
     return False
 
 
-def converge(task: Task) -> dict:
+def converge(task: Task) -> dict[str, Any]:
+    """The work of the module."""
     names = list(dict.fromkeys(task.params["names"]))
     for name in names:
         if not re.fullmatch(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)+", name):
@@ -162,7 +164,7 @@ def converge(task: Task) -> dict:
     missing = [name for name in names if before[name] != "ENABLED"]
     if not task.check_mode:
         enable(task, missing)
-        settle(task, missing)
+        wait_until_available(task, missing)
     after = {**before, **dict.fromkeys(missing, "ENABLED")}
     return task.result(changed=bool(missing), before=before, after=after, resource=after, enabled=missing)
 

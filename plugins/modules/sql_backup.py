@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sql_backup
-short_description: Back up a Cloud SQL instance now
+short_description: Create an on-demand backup of a Cloud SQL instance
 description:
-  - Takes an on-demand backup of a Cloud SQL instance and waits for it. Such a backup is kept until it is deleted, or the
-    instance is; it does not count among the daily ones.
+  - Creates an on-demand backup of a Cloud SQL instance and waits until it has finished. It is kept until the backup or
+    the instance is deleted, and does not count towards the number of daily backups.
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -20,9 +20,9 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
 attributes:
   check_mode:
-    description: Takes no backup.
+    description: Creates no backup.
   idempotent:
-    description: Every run is another backup.
+    description: Every run creates a backup.
     support: none
 options:
   instance:
@@ -32,21 +32,21 @@ options:
     required: true
   description:
     description:
-      - What the backup is for, as lists of backups show it.
+      - Description that is shown in lists of backups.
     type: str
   timeout:
     description:
-      - Seconds to wait for the backup, and for an operation that holds the instance.
+      - Seconds to wait for the backup, and for another operation on the instance to finish.
     type: int
     default: 3600
 seealso:
   - name: Create and manage on-demand and automatic backups
-    description: How to restore one, among others.
+    description: Includes how to restore a backup.
     link: https://cloud.google.com/sql/docs/postgres/backup-recovery/backing-up
 """
 
 EXAMPLES = r"""
-- name: The database can be brought back to now
+- name: Back up the database before the upgrade
   mlops.mlflow_gcp.sql_backup:
     project: my-project
     auth_kind: application
@@ -57,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: The backup's id, by which it is restored; empty in check mode.
+  description: ID of the backup, for restoring it; empty in check mode.
   returned: success
   type: str
   sample: "1764400000000"
@@ -74,7 +74,7 @@ resource:
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, operations
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import declared, lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
@@ -82,19 +82,17 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 def back_up(task: Task) -> dict[str, Any]:
     """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/backupRuns"""
     params, client = task.params, task.client
-    url = f"https://sqladmin.googleapis.com/v1/projects/{task.project}/instances/{params['instance']}/backupRuns"
+    url = f"{cloudsql.instances_url(task.project)}/{params['instance']}/backupRuns"
     body = declared({"description": params["description"]})
-    what = f"back up Cloud SQL instance {params['instance']}"
+    action = f"back up Cloud SQL instance {params['instance']}"
     if task.check_mode:
         return task.result(changed=True, before={}, after=body, id="", resource={})
-    with client.attempt(what):
-        operation = client.patiently(
-            lambda: client.post(url, body), operations.sql_busy, timeout=params["timeout"], pause=3
-        )
-        done = operations.wait(client, operation, url, timeout=params["timeout"], attempt=what)
-        number = str(lookup(done, "backupContext.backupId"))
-        backup = client.get(f"{url}/{number}") or {}
-    return task.result(changed=True, before={}, after=backup, id=number, resource=backup)
+    with client.action(action):
+        operation = cloudsql.retry_while_busy(client, lambda: client.post(url, body), params["timeout"])
+        done = operations.wait(client, operation, url, timeout=params["timeout"], action=action)
+        backup_id = str(lookup(done, "backupContext.backupId"))
+        backup = client.get(f"{url}/{backup_id}")
+    return task.result(changed=True, before={}, after=backup, id=backup_id, resource=backup)
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ DOCUMENTATION = r"""
 module: sql_instance
 short_description: Manage a Cloud SQL for PostgreSQL instance
 description:
-  - Creates, changes and deletes an instance that has a private address only.
-  - C(google.cloud.gcp_sql_instance) knows no edition (without one PostgreSQL 16 and newer becomes ENTERPRISE_PLUS and
-    refuses small tiers), no deletion protection, point-in-time recovery, disk, TLS mode, maintenance window or query
-    insights, and stops at any difference.
-  - Changing O(tier), O(availability_type), O(zone), O(edition) or some O(database_flags) restarts the instance.
+  - Creates, updates and deletes an instance that has only a private IP address.
+  - C(google.cloud.gcp_sql_instance) has no options for edition (without one, PostgreSQL 16 and later use ENTERPRISE_PLUS,
+    which rejects small tiers), deletion protection, point-in-time recovery, disk, TLS mode, maintenance window and
+    query insights, and fails when an existing instance differs.
+  - Changing O(tier), O(availability_type), O(zone), O(edition) or some of the O(database_flags) restarts the instance.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -28,7 +28,7 @@ options:
     required: true
   region:
     description:
-      - Region of the instance, such as V(europe-west2); required to create one. Cannot be changed.
+      - Region of the instance, such as V(europe-west2); required for O(state=present). Cannot be changed.
     type: str
   zone:
     description:
@@ -36,12 +36,12 @@ options:
     type: str
   database_version:
     description:
-      - Version of PostgreSQL. Cannot be changed here.
+      - Version of PostgreSQL. Cannot be changed by this module.
     type: str
     default: POSTGRES_17
   edition:
     description:
-      - Edition of Cloud SQL; it decides which O(tier) is possible.
+      - Edition of Cloud SQL; it determines the valid values of O(tier).
     type: str
     choices: [ENTERPRISE, ENTERPRISE_PLUS]
     default: ENTERPRISE
@@ -53,32 +53,32 @@ options:
     default: db-g1-small
   availability_type:
     description:
-      - V(REGIONAL) keeps a standby in a second zone and needs O(backup_enabled) and O(point_in_time_recovery).
+      - V(REGIONAL) adds a standby in a second zone, and requires O(backup_enabled) and O(point_in_time_recovery).
     type: str
     choices: [ZONAL, REGIONAL]
     default: ZONAL
   disk_size_gb:
     description:
-      - Size of the disk in GB, at least 10. A disk never shrinks; one that has grown by itself is no difference.
+      - Minimum size of the disk in GB, 10 to 65536. A disk cannot shrink, so a larger disk is not a change.
     type: int
   disk_type:
     description:
-      - Kind of disk. Cannot be changed.
+      - Type of the disk. Cannot be changed.
     type: str
     choices: [PD_SSD, PD_HDD, HYPERDISK_BALANCED]
   disk_autoresize:
     description:
-      - The disk grows by itself when it is nearly full.
+      - Increase the disk size automatically when the disk is nearly full.
     type: bool
     default: true
   private_network:
     description:
-      - Network of the private address, by name, V(projects/PROJECT/global/networks/NAME) or selfLink. It must be peered
-        already, see M(mlops.mlflow_gcp.service_networking_connection). Required to create an instance.
+      - Network of the private IP address, as a name, V(projects/PROJECT/global/networks/NAME) or selfLink. It must already
+        be peered, see M(mlops.mlflow_gcp.service_networking_connection). Required for O(state=present).
     type: str
   allocated_ip_range:
     description:
-      - Name of the reserved range that the private address is taken from.
+      - Name of the reserved range that contains the private IP address.
     type: str
   ssl_mode:
     description:
@@ -87,39 +87,39 @@ options:
     choices: [ALLOW_UNENCRYPTED_AND_ENCRYPTED, ENCRYPTED_ONLY, TRUSTED_CLIENT_CERTIFICATE_REQUIRED]
   backup_enabled:
     description:
-      - Back up every day.
+      - Back up the instance every day.
     type: bool
     default: true
   point_in_time_recovery:
     description:
-      - Keep the write-ahead log, so that any moment can be restored; needs O(backup_enabled).
+      - Keep the write-ahead log, so that the state at any time can be restored; requires O(backup_enabled).
     type: bool
     default: true
   backup_start_time:
     description:
-      - Start of the daily backup, HH:MM in UTC.
+      - Start time of the daily backup, HH:MM in UTC.
     type: str
   backup_retained:
     description:
-      - How many daily backups are kept, 1 to 365.
+      - Number of daily backups to keep, 1 to 365.
     type: int
   transaction_log_retention_days:
     description:
-      - For how many days any moment can be restored, 1 to 7, with O(edition=ENTERPRISE_PLUS) up to 35.
+      - Number of days covered by point-in-time recovery, 1 to 7, or up to 35 with O(edition=ENTERPRISE_PLUS).
     type: int
   deletion_protection:
     description:
-      - Google refuses to delete the instance. With O(state=absent), V(false) first takes the protection off.
+      - Prevent the deletion of the instance. With O(state=absent), V(false) first disables the protection.
     type: bool
     default: true
   database_flags:
     description:
-      - All flags of the database, others are removed; see
-        U(https://cloud.google.com/sql/docs/postgres/flags). Without this option they stay as they are.
+      - All database flags; others are removed. See U(https://cloud.google.com/sql/docs/postgres/flags). Without this
+        option the flags are left unchanged.
     type: dict
   maintenance_window:
     description:
-      - When Google may restart the instance for maintenance.
+      - Time when Google may restart the instance for maintenance.
     type: dict
     suboptions:
       day:
@@ -138,7 +138,7 @@ options:
     type: bool
   labels:
     description:
-      - All labels of the instance; others are removed. Without this option the labels stay as they are.
+      - All labels of the instance; others are removed. Without this option the labels are left unchanged.
     type: dict
   timeout:
     description:
@@ -154,7 +154,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The database server exists
+- name: Create the database server
   mlops.mlflow_gcp.sql_instance:
     project: my-project
     auth_kind: application
@@ -169,7 +169,7 @@ EXAMPLES = r"""
       hour: 3
   register: database
 
-- name: The database server is gone, whatever protected it
+- name: Delete the database server in spite of deletion protection
   mlops.mlflow_gcp.sql_instance:
     project: my-project
     auth_kind: application
@@ -180,12 +180,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 private_ip_address:
-  description: The private address; empty when there is none (yet).
+  description: Private IP address; empty without one.
   returned: success
   type: str
   sample: 10.20.0.3
 connection_name:
-  description: What the Cloud SQL proxy calls the instance.
+  description: Name of the instance for the Cloud SQL Auth Proxy.
   returned: success
   type: str
   sample: my-project:europe-west2:mlflow
@@ -201,10 +201,10 @@ resource:
 import re
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run, text
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import sql_busy
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 TIERS = {
@@ -217,9 +217,14 @@ TIERS = {
         r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(-lssd)?",
     ),
 }
-LIMITS = {"disk_size_gb": (10, 65536), "backup_retained": (1, 365)}
-# The states in which an instance takes no change, and will by itself.
-BUSY = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
+# Temporary states in which an instance cannot be changed.
+BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
+# States that do not end by themselves, each with what to do.
+UNUSABLE_STATES = {
+    "FAILED": "its creation failed; delete it and give another name (Google reserves this one for a week)",
+    "SUSPENDED": "check the project's billing account and the instance's encryption key",
+    "PENDING_DELETE": "it is being deleted; give another name",
+}
 
 
 class Instance(Resource):
@@ -231,28 +236,28 @@ class Instance(Resource):
         keyed={"settings.databaseFlags": "name"},
         same={
             "settings.ipConfiguration.privateNetwork": same_resource,
-            # Instances from before there were editions have none.
+            # Instances that were created before editions existed have none.
             "settings.edition": lambda wanted, live: wanted == (live or "ENTERPRISE"),
-            # Disks grow by themselves and never shrink.
+            # A disk may have grown automatically, and cannot shrink.
             "settings.dataDiskSizeGb": lambda wanted, live: int(live or 0) >= int(wanted),
         },
     )
     immutable = {
-        "region": "give another name to have a new instance there",
-        "databaseVersion": "upgrade it by hand after a backup (gcloud sql instances patch --database-version), "
+        "region": "give another name to create a new instance there",
+        "databaseVersion": "back it up and upgrade it manually (gcloud sql instances patch --database-version), "
         "then give the new version here",
-        "settings.dataDiskType": "give the type it has",
+        "settings.dataDiskType": "give its current type",
     }
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.name = self.params["name"]
-        self.collection = f"https://sqladmin.googleapis.com/v1/projects/{task.project}/instances"
+        self.collection = cloudsql.instances_url(task.project)
         self.url = f"{self.collection}/{self.name}"
         self.wanted = self.declaration()
 
     def declaration(self) -> dict[str, Any]:
-        """The body that the options ask for."""
+        """The body for the options."""
         params = self.params
         network, flags = params["private_network"], params["database_flags"]
         backups = {
@@ -282,7 +287,7 @@ class Instance(Resource):
             },
             "backupConfiguration": backups,
             "locationPreference": {"zone": params["zone"]} if params["zone"] else None,
-            "databaseFlags": flags
+            "databaseFlags": None
             if flags is None
             else [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
             "maintenanceWindow": params["maintenance_window"],
@@ -304,9 +309,6 @@ class Instance(Resource):
             raise InvalidInput("name", self.name, "give lower case letters, digits and hyphens, a letter first")
         if params["state"] == "absent":
             return
-        for option in ("region", "private_network"):
-            if not params[option]:
-                raise InvalidInput(option, params[option], "it is required for state=present")
         if not re.fullmatch(r"POSTGRES_\d+(_\d+)?", params["database_version"]):
             raise InvalidInput("database_version", params["database_version"], "give POSTGRES_17 or another PostgreSQL")
         allowed, pattern = TIERS[params["edition"]]
@@ -315,34 +317,25 @@ class Instance(Resource):
         custom = re.fullmatch(r"db-custom-(\d+)-(\d+)", params["tier"])
         if custom and (int(custom[2]) % 256 or int(custom[2]) < 3840):
             raise InvalidInput("tier", params["tier"], "the memory is a multiple of 256 MB, at least 3840")
-        for option, (low, high) in LIMITS.items():
-            if params[option] is not None and not low <= params[option] <= high:
-                raise InvalidInput(option, params[option], f"give {low} to {high}")
-        days, most = params["transaction_log_retention_days"], 35 if params["edition"] == "ENTERPRISE_PLUS" else 7
-        if days is not None and not 1 <= days <= most:
-            raise InvalidInput("transaction_log_retention_days", days, f"edition {params['edition']} keeps 1 to {most}")
+        days, limit = params["transaction_log_retention_days"], 35 if params["edition"] == "ENTERPRISE_PLUS" else 7
+        if days is not None and not 1 <= days <= limit:
+            raise InvalidInput(
+                "transaction_log_retention_days", days, f"edition {params['edition']} keeps 1 to {limit}"
+            )
         start = params["backup_start_time"]
         if start is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", start):
             raise InvalidInput("backup_start_time", start, "give HH:MM in UTC")
         if params["point_in_time_recovery"] and not params["backup_enabled"]:
-            raise InvalidInput("point_in_time_recovery", True, "it needs backup_enabled=true")
+            raise InvalidInput("point_in_time_recovery", True, "it requires backup_enabled=true")
         if params["availability_type"] == "REGIONAL" and not params["point_in_time_recovery"]:
-            raise InvalidInput("availability_type", "REGIONAL", "it needs point_in_time_recovery=true")
-        window = params["maintenance_window"] or {"day": 1, "hour": 0}
-        if not (1 <= window["day"] <= 7 and 0 <= window["hour"] <= 23):
-            raise InvalidInput("maintenance_window", window, "give day 1 (Monday) to 7 and hour 0 to 23")
+            raise InvalidInput("availability_type", "REGIONAL", "it requires point_in_time_recovery=true")
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
-        if live.get("state") in BUSY:
-            live = self.poll(lambda body: body.get("state") not in BUSY, "wait for the end of the operation")
-        state = live.get("state")
-        if state in ("FAILED", "SUSPENDED", "PENDING_DELETE") and self.params["state"] == "present":
-            instead = {
-                "FAILED": "its creation failed; delete it and give another name (Google reserves this one for a week)",
-                "SUSPENDED": "see to the project's billing account and the instance's encryption key",
-                "PENDING_DELETE": "it is being deleted; give another name",
-            }[state]
-            raise GcpError(f"Cannot use {self.label}: it is {state}; {instead}")
+        if live.get("state") in BUSY_STATES:
+            live = self.poll(lambda body: body.get("state") not in BUSY_STATES, "wait for the running operation")
+        state = str(live.get("state"))
+        if state in UNUSABLE_STATES and self.params["state"] == "present":
+            raise GcpError(f"Cannot use {self.label}: it is {state}; {UNUSABLE_STATES[state]}")
         return live
 
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
@@ -350,33 +343,33 @@ class Instance(Resource):
         network = lookup(live, "settings.ipConfiguration.privateNetwork")
         if network and "settings.ipConfiguration.privateNetwork" in changes:
             raise GcpError(
-                f"Cannot update {self.label}: its network is {network} and cannot become "
-                f"{lookup(self.wanted, 'settings.ipConfiguration.privateNetwork')}; give the network it has"
+                f"Cannot update {self.label}: its network is {network} and cannot be changed to "
+                f"{lookup(self.wanted, 'settings.ipConfiguration.privateNetwork')}; give its current network"
             )
 
     def create(self) -> dict[str, Any]:
         try:
-            return self.client.patiently(super().create, sql_busy, timeout=self.timeout, pause=5)
+            return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
         except ApiError as error:
-            if error.status != 409 or error.retried or sql_busy(error):
+            if error.status != 409 or error.retried or cloudsql.is_busy(error):
                 raise
             raise GcpError(
-                f"Cannot create {self.label}: the name is taken by an instance deleted within the last week, for which "
-                f"Google reserves it; give option name another value, or wait ({error.message})"
+                f"Cannot create {self.label}: Google still reserves the name for an instance that was deleted within the "
+                f"last week; give option name another value, or wait ({error.message})"
             ) from None
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         body = self.patch(live)
-        # Makes Google refuse the change when somebody else's came in between.
+        # Google rejects the change after a concurrent one.
         body["settings"]["settingsVersion"] = lookup(live, "settings.settingsVersion")
         if "settings.dataDiskSizeGb" not in changes:
-            # The declared size may be less than what the disk has grown to.
+            # The disk may have grown beyond the declared size.
             body["settings"].pop("dataDiskSizeGb", None)
         return self.send("PATCH", body)
 
     def check_delete(self, live: dict[str, Any]) -> None:
         if lookup(live, "settings.deletionProtectionEnabled") and self.params["deletion_protection"]:
-            raise GcpError(f"Cannot delete {self.label}: it is protected; give deletion_protection=false as well")
+            raise GcpError(f"Cannot delete {self.label}: it is protected; also give deletion_protection=false")
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         if lookup(live, "settings.deletionProtectionEnabled"):
@@ -384,10 +377,8 @@ class Instance(Resource):
         return self.send("DELETE")
 
     def send(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The operation; waits while another one holds the instance."""
-        return self.client.patiently(
-            lambda: self.client.request(method, self.url, body), sql_busy, timeout=self.timeout, pause=5
-        )
+        """The operation; waits while another one is running on the instance."""
+        return cloudsql.retry_while_busy(self.client, lambda: self.client.request(method, self.url, body), self.timeout)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}
@@ -398,8 +389,8 @@ class Instance(Resource):
 
 
 def flag_text(value: Any) -> str:
-    """A flag's value as PostgreSQL writes it: YAML's true is on."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else text(value)
+    """The value of a flag as PostgreSQL expects it: YAML's true is on."""
+    return ("on" if value else "off") if isinstance(value, bool) else text(value)
 
 
 def main() -> None:
@@ -413,7 +404,7 @@ def main() -> None:
             "edition": {"type": "str", "choices": list(TIERS), "default": "ENTERPRISE"},
             "tier": {"type": "str", "default": "db-g1-small"},
             "availability_type": {"type": "str", "choices": ["ZONAL", "REGIONAL"], "default": "ZONAL"},
-            "disk_size_gb": {"type": "int"},
+            "disk_size_gb": {"type": "int", "range": (10, 65536)},
             "disk_type": {"type": "str", "choices": ["PD_SSD", "PD_HDD", "HYPERDISK_BALANCED"]},
             "disk_autoresize": {"type": "bool", "default": True},
             "private_network": {"type": "str"},
@@ -425,19 +416,23 @@ def main() -> None:
             "backup_enabled": {"type": "bool", "default": True},
             "point_in_time_recovery": {"type": "bool", "default": True},
             "backup_start_time": {"type": "str"},
-            "backup_retained": {"type": "int"},
+            "backup_retained": {"type": "int", "range": (1, 365)},
             "transaction_log_retention_days": {"type": "int"},
             "deletion_protection": {"type": "bool", "default": True},
             "database_flags": {"type": "dict"},
             "maintenance_window": {
                 "type": "dict",
-                "options": {"day": {"type": "int", "required": True}, "hour": {"type": "int", "required": True}},
+                "options": {
+                    "day": {"type": "int", "required": True, "range": (1, 7)},
+                    "hour": {"type": "int", "required": True, "range": (0, 23)},
+                },
             },
             "query_insights": {"type": "bool"},
             "labels": {"type": "dict"},
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,
         },
+        required_if=[("state", "present", ["region", "private_network"])],
     )
 
 

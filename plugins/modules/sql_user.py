@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sql_user
-short_description: Manage a PostgreSQL user of Cloud SQL whose password is in Secret Manager
+short_description: Manage a PostgreSQL user of Cloud SQL with a password from Secret Manager
 description:
-  - Creates or deletes a built-in user of a Cloud SQL instance. The module itself reads the password from the newest
-    enabled version of a secret, so that it never passes through Ansible.
-  - Google never tells a password. Which version of the secret a user got is therefore recorded in an annotation of the
-    secret, and the password is set again when the user is new or a newer version is there.
-  - C(google.cloud.gcp_sql_user) takes the password as an option and never compares it.
+  - Creates or deletes a built-in user of a Cloud SQL instance. The module reads the password from the newest enabled
+    version of a secret, so that Ansible variables never contain it.
+  - Google does not return passwords. The module therefore records the version of the secret that a user's password comes
+    from in an annotation of the secret, and sets the password again when the user is new or there is a newer version.
+  - C(google.cloud.gcp_sql_user) requires the password as an option and never compares it.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -33,7 +33,7 @@ options:
     required: true
   password_secret:
     description:
-      - The secret with the password, by name or V(projects/PROJECT/secrets/NAME); required for O(state=present).
+      - Secret with the password, as a name or V(projects/PROJECT/secrets/NAME); required for O(state=present).
     type: str
   timeout:
     description:
@@ -49,7 +49,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The server's user exists and has the password of the secret
+- name: Create the server's user with the password from the secret
   mlops.mlflow_gcp.sql_user:
     project: my-project
     auth_kind: application
@@ -60,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 secret_version:
-  description: Number of the secret's version that the user's password is from.
+  description: Number of the version of the secret that the user's password comes from.
   returned: success
   type: str
   sample: "1"
@@ -77,10 +77,9 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import secretmanager
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, secretmanager
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import sql_busy
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 
@@ -88,7 +87,7 @@ class User(Resource):
     """
     https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/users
 
-    The body carries one key of our own, "secretVersion": the version that the password was set from.
+    The body has an additional key "secretVersion", the version of the secret that the password comes from.
     """
 
     kind = "Cloud SQL user"
@@ -96,85 +95,83 @@ class User(Resource):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         instance, self.name = self.params["instance"], self.params["name"]
-        self.collection = f"https://sqladmin.googleapis.com/v1/projects/{task.project}/instances/{instance}/users"
+        self.collection = f"{cloudsql.instances_url(task.project)}/{instance}/users"
         self.url = self.collection
         self.query = {"name": self.name, "host": ""}
         self.wanted = {"name": self.name, "instance": instance}
         secret = self.params["password_secret"]
-        self.secret = secretmanager.secret_path(task.project, secret, "password_secret") if secret else None
-        self.version: dict[str, Any] = {}
-        # An annotation's key has at most 63 characters of a narrow alphabet.
+        self.secret = secretmanager.secret_path(task.project, secret, "password_secret") if secret else ""
+        # The key of an annotation has at most 63 characters, and few special ones.
         user = f"{task.project}/{instance}/{self.name}"
         self.annotation = f"sql-user-{hashlib.sha256(user.encode()).hexdigest()[:40]}"
 
-    def validate(self) -> None:
-        if self.params["state"] == "present" and not self.secret:
-            raise InvalidInput("password_secret", self.params["password_secret"], "it is required for state=present")
-
     def read(self) -> dict[str, Any] | None:
         live = self.find()
-        if self.params["state"] == "absent":
+        if live is None or self.params["state"] == "absent":
             return live
-        annotations = self.read_secret()
-        return live and {**live, "secretVersion": annotations.get(self.annotation, "")}
+        with self.client.action(f"read secret {self.secret}"):
+            # In a first --check of a whole deployment, the secret has not been created yet.
+            read = self.client.find if self.task.check_mode else self.client.get
+            secret = read(secretmanager.BASE + self.secret) or {}
+        return {**live, "secretVersion": (secret.get("annotations") or {}).get(self.annotation, "")}
 
     def find(self) -> dict[str, Any] | None:
-        """The user as Google has it, None without one."""
+        """The user as Google returns it, None if it does not exist."""
         try:
             return next(
                 (user for user in self.client.items(self.collection, "items") if user["name"] == self.name), None
             )
         except ApiError as error:
-            # No instance, no user; in check mode it may be still to be made.
+            # Without an instance there is no user; in check mode the instance may not have been created yet.
             if error.status == 404 and (self.params["state"] == "absent" or self.task.check_mode):
                 return None
             raise
 
-    def read_secret(self) -> dict[str, str]:
-        """The secret's annotations; keeps its newest version."""
-        with self.client.attempt(f"read secret {self.secret}"):
-            secret = self.client.get(secretmanager.BASE + self.secret, absent=self.task.check_mode)
-            # In a first --check of a whole deployment the secret is still to be made.
-            newest = secretmanager.newest_enabled(self.client, self.secret) if secret else None
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        with self.client.action(f"read secret {self.secret}"):
+            try:
+                newest = secretmanager.newest_enabled(self.client, self.secret)
+            except ApiError as error:
+                if error.status != 404 or not self.task.check_mode:
+                    raise
+                newest = None
         if newest is None and not self.task.check_mode:
             raise GcpError(
                 f"Cannot set the password of {self.label}: secret {self.secret} has no enabled version; add "
                 "one (module mlops.mlflow_gcp.secret_manager_secret)"
             )
-        self.version = newest or {}
-        self.wanted["secretVersion"] = str(secretmanager.version_number(newest)) if newest else "1"
-        return (secret or {}).get("annotations") or {}
+        return {**self.wanted, "secretVersion": str(secretmanager.version_number(newest)) if newest else "1"}
 
     def create(self) -> dict[str, Any]:
-        return self.set_password(lambda body: self.client.post(self.collection, body, safe=True))
+        return self.set_password(lambda body: self.client.post(self.collection, body, idempotent=True))
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         return self.set_password(lambda body: self.client.request("PUT", self.collection, body, params=self.query))
 
     def set_password(self, send: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """Sends the user with its password, waits, and records the version."""
-        password = secretmanager.payload(self.client, self.version).decode()
+        """Send the user with its password, wait, and record the version of the secret."""
+        version = f"{self.secret}/versions/{self.wanted['secretVersion']}"
+        password = secretmanager.payload(self.client, version).decode()
         body = {"name": self.name, "instance": self.params["instance"], "password": password}
-        answer = self.client.patiently(lambda: send(body), sql_busy, timeout=self.timeout, pause=3)
-        self.wait(answer, self.collection, "set the password of")
-        self.client.patiently(self.record, lambda error: error.reason in ("FAILED_PRECONDITION", "ABORTED"), timeout=60)
+        operation = cloudsql.retry_while_busy(self.client, lambda: send(body), self.timeout)
+        self.wait(operation, self.collection, "set the password of")
+        self.client.retry(
+            self.record_version, lambda error: error.reason in ("FAILED_PRECONDITION", "ABORTED"), timeout=60
+        )
         return {**(self.find() or {}), "secretVersion": self.wanted["secretVersion"]}
 
-    def record(self) -> None:
+    def record_version(self) -> None:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/patch"""
-        with self.client.attempt(f"note on secret {self.secret} that {self.label} has its version"):
+        with self.client.action(f"record the password version of {self.label} in secret {self.secret}"):
             url = secretmanager.BASE + self.secret
-            secret = self.client.get(url) or {}
+            secret = self.client.get(url)
             annotations = {**(secret.get("annotations") or {}), self.annotation: self.wanted["secretVersion"]}
             body = {"annotations": annotations, "etag": secret.get("etag")}
             self.client.request("PATCH", url, body, params={"updateMask": "annotations"})
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
-        return self.client.patiently(
-            lambda: self.client.request("DELETE", self.collection, params=self.query),
-            sql_busy,
-            timeout=self.timeout,
-            pause=3,
+        return cloudsql.retry_while_busy(
+            self.client, lambda: self.client.request("DELETE", self.collection, params=self.query), self.timeout
         )
 
     def shown(self, live: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ DOCUMENTATION = r"""
 module: storage_bucket
 short_description: Manage a Cloud Storage bucket
 description:
-  - Creates, changes and deletes a bucket. Only options that are given are compared; everything else stays as it is.
-  - Objects are never deleted, unless O(force_destroy=true) together with O(state=absent).
-  - M(google.cloud.gcp_storage_bucket) has no soft delete policy and no check mode, and does not see what is removed
-    from lists, such as a lifecycle rule.
+  - Creates, updates and deletes a bucket. Fields not covered by an option are left unchanged.
+  - Objects are deleted only with O(force_destroy=true) and O(state=absent).
+  - M(google.cloud.gcp_storage_bucket) has no soft delete policy and no check mode, and does not notice entries that were
+    removed from a list, such as a lifecycle rule.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -22,57 +22,56 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of the bucket, shared by all projects of Google Cloud; 3 to 63 lower case letters, digits, V(-), V(_) and
-        V(.).
+      - Name of the bucket, unique across all of Google Cloud; 3 to 63 lower case letters, digits, V(-), V(_) and V(.).
     type: str
     required: true
   location:
     description:
-      - Region, dual-region or multi-region, such as V(europe-west2); upper and lower case are the same. Needed for
-        O(state=present). Google does not move a bucket.
+      - Region, dual-region or multi-region, such as V(europe-west2), in any case. Required for O(state=present). Cannot be
+        changed.
     type: str
   storage_class:
-    description: Class of objects that are uploaded without one.
+    description: Default storage class of new objects.
     type: str
     choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE]
   labels:
-    description: All labels of the bucket; others are removed.
+    description: All labels of the bucket; others are removed. Without this option the labels are left unchanged.
     type: dict
   uniform_access:
-    description: Access is given by IAM alone, not by object ACLs.
+    description: Control access with IAM only, without object ACLs.
     type: bool
     default: true
   public_access_prevention:
-    description: Whether the bucket can be opened to everybody; V(inherited) leaves that to the organisation's policy.
+    description: Whether public access is prevented; with V(inherited) the organisation's policy applies.
     type: str
     choices: [enforced, inherited]
     default: enforced
   versioning:
-    description: Whether replaced and deleted objects are kept as noncurrent versions.
+    description: Keep replaced and deleted objects as noncurrent versions.
     type: bool
   lifecycle_rules:
     description:
       - All lifecycle rules, in any order; an empty list removes them.
-      - A V(Delete) rule reaches live objects too, unless its condition says noncurrent.
+      - A V(Delete) rule also applies to live objects, unless its condition is limited to noncurrent versions.
     type: list
     elements: dict
     suboptions:
       action:
-        description: What is done with the objects.
+        description: Action on the matching objects.
         type: dict
         required: true
         suboptions:
           type:
-            description: Kind of action.
+            description: Type of action.
             type: str
             required: true
             choices: [Delete, SetStorageClass, AbortIncompleteMultipartUpload]
           storage_class:
-            description: The class to move to, for V(SetStorageClass).
+            description: New storage class, for V(SetStorageClass).
             type: str
             choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE]
       condition:
-        description: All that is given must hold for an object.
+        description: Conditions that an object must all meet; at least one.
         type: dict
         required: true
         suboptions:
@@ -80,10 +79,10 @@ options:
             description: Days since the object was created.
             type: int
           created_before:
-            description: A date, such as V(2026-01-31).
+            description: Date before which the object was created, such as V(2026-01-31).
             type: str
           custom_time_before:
-            description: A date that is compared with the object's custom time.
+            description: Date before the object's custom time.
             type: str
           days_since_custom_time:
             description: Days since the object's custom time.
@@ -95,35 +94,35 @@ options:
             description: V(true) for live objects only, V(false) for noncurrent versions only.
             type: bool
           matches_prefix:
-            description: Beginnings of names, any of which must match.
+            description: Prefixes of names, at least one of which must match.
             type: list
             elements: str
           matches_storage_class:
-            description: Storage classes, any of which must match.
+            description: Storage classes, one of which must match.
             type: list
             elements: str
           matches_suffix:
-            description: Ends of names, any of which must match.
+            description: Suffixes of names, at least one of which must match.
             type: list
             elements: str
           noncurrent_time_before:
-            description: A date before which the version became noncurrent.
+            description: Date before which the version became noncurrent.
             type: str
           num_newer_versions:
-            description: Number of newer versions that there must be.
+            description: Minimum number of newer versions.
             type: int
   soft_delete_retention_seconds:
     description:
-      - Seconds for which deleted objects can be restored, V(0) to switch this off, else 604800 (7 days) to 7776000
-        (90 days). Google's own default is 7 days.
+      - Seconds for which deleted objects can be restored, 604800 (7 days) to 7776000 (90 days), or V(0) to disable soft
+        delete. Google's default is 7 days.
     type: int
   cors:
-    description: All cross-origin rules; an empty list removes them.
+    description: All CORS rules; an empty list removes them.
     type: list
     elements: dict
     suboptions:
       max_age_seconds:
-        description: Seconds for which a browser may keep the answer to a preflight request.
+        description: Seconds for which a browser may cache the response to a preflight request.
         type: int
       methods:
         description: HTTP methods, V(*) for all.
@@ -134,15 +133,15 @@ options:
         type: list
         elements: str
       response_headers:
-        description: Headers that scripts may read.
+        description: Response headers that scripts may read.
         type: list
         elements: str
   force_destroy:
-    description: With O(state=absent), delete all objects and their versions first.
+    description: With O(state=absent), first delete all objects including their versions.
     type: bool
     default: false
   state:
-    description: Whether the bucket shall exist.
+    description: Whether the bucket exists.
     type: str
     choices: [present, absent]
     default: present
@@ -153,7 +152,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A bucket that keeps replaced artifacts for 30 days
+- name: Create a bucket that keeps replaced artifacts for 30 days
   mlops.mlflow_gcp.storage_bucket:
     project: my-project
     auth_kind: application
@@ -165,7 +164,7 @@ EXAMPLES = r"""
         condition: {days_since_noncurrent: 30}
     soft_delete_retention_seconds: 604800
 
-- name: The bucket is gone, with everything in it
+- name: Delete the bucket including its objects
   mlops.mlflow_gcp.storage_bucket:
     project: my-project
     auth_kind: application
@@ -181,12 +180,12 @@ name:
   type: str
   sample: my-project-mlflow-artifacts
 url:
-  description: Address of the bucket for storage tools.
+  description: URL of the bucket for storage tools.
   returned: success
   type: str
   sample: gs://my-project-mlflow-artifacts
 resource:
-  description: The bucket as the API returns it.
+  description: The bucket as Google returns it.
   returned: success
   type: dict
   sample:
@@ -208,8 +207,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 
 API = "https://storage.googleapis.com/storage/v1/b"
 CLASSES = ["STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"]
-# The API calls these otherwise, all others only change their spelling.
-NAMES = {
+# Options whose name in the API differs by more than camel case.
+API_NAMES = {
     "age_days": "age",
     "days_since_noncurrent": "daysSinceNoncurrentTime",
     "methods": "method",
@@ -220,19 +219,19 @@ WEEK = 604_800
 QUARTER = 7_776_000
 
 
-def camel(name: str) -> str:
-    """age_days as the API spells it."""
-    first, *rest = NAMES.get(name, name).split("_")
+def api_name(name: str) -> str:
+    """The name of an option in the API."""
+    first, *rest = API_NAMES.get(name, name).split("_")
     return first + "".join(part.capitalize() for part in rest)
 
 
-def spelled(options: dict[str, Any] | None) -> dict[str, Any]:
-    """Suboptions in the API's spelling, without those that were not given."""
-    return {camel(key): value for key, value in (options or {}).items() if value is not None}
+def api_body(options: dict[str, Any] | None) -> dict[str, Any]:
+    """Suboptions with their names in the API, without those that are not given."""
+    return {api_name(key): value for key, value in (options or {}).items() if value is not None}
 
 
 def same_entries(wanted: Any, live: Any) -> bool:
-    """The same rules in any order. A missing isLive is not false: it makes the rule reach live objects."""
+    """The same rules in any order. A missing isLive differs from false: such a rule also applies to live objects."""
 
     def key(entries: Any) -> Any:
         if isinstance(entries, list):
@@ -248,7 +247,6 @@ class Bucket(Resource):
     kind = "bucket"
     rules = Rules(
         exact=frozenset({"labels"}),
-        unordered=frozenset({"lifecycle.rule", "cors"}),
         same={
             "location": lambda wanted, live: str(wanted).upper() == str(live).upper(),
             "lifecycle.rule": same_entries,
@@ -257,7 +255,7 @@ class Bucket(Resource):
         },
     )
     immutable = {
-        "location": "Google does not move a bucket: take another name, or copy the objects and delete this one"
+        "location": "Google cannot move a bucket: give another name, or copy the objects and delete this bucket"
     }
 
     def __init__(self, task: Task) -> None:
@@ -274,9 +272,7 @@ class Bucket(Resource):
             "name": self.name,
             "location": (params["location"] or "").upper() or None,
             "storageClass": params["storage_class"],
-            "labels": None
-            if params["labels"] is None
-            else {key: str(value) for key, value in params["labels"].items()},
+            "labels": task.labels,
             "iamConfiguration": {
                 "uniformBucketLevelAccess": {"enabled": params["uniform_access"]},
                 "publicAccessPrevention": params["public_access_prevention"],
@@ -285,10 +281,12 @@ class Bucket(Resource):
             "lifecycle": None
             if rules is None
             else {
-                "rule": [{"action": spelled(rule["action"]), "condition": spelled(rule["condition"])} for rule in rules]
+                "rule": [
+                    {"action": api_body(rule["action"]), "condition": api_body(rule["condition"])} for rule in rules
+                ]
             },
             "softDeletePolicy": None if retention is None else {"retentionDurationSeconds": str(retention)},
-            "cors": None if params["cors"] is None else [spelled(entry) for entry in params["cors"]],
+            "cors": None if params["cors"] is None else [api_body(entry) for entry in params["cors"]],
         }
 
     def validate(self) -> None:
@@ -302,26 +300,24 @@ class Bucket(Resource):
                 self.name,
                 "3 to 63 lower case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
             )
-        if self.params["state"] == "present" and not self.wanted["location"]:
-            raise InvalidInput("location", self.params["location"], "a region such as europe-west2")
         retention = self.params["soft_delete_retention_seconds"]
         if retention is not None and retention != 0 and not WEEK <= retention <= QUARTER:
             raise InvalidInput(
                 "soft_delete_retention_seconds", retention, f"0, or {WEEK} (7 days) to {QUARTER} (90 days)"
             )
         for rule in self.params["lifecycle_rules"] or ():
-            if not spelled(rule["condition"]):
-                raise InvalidInput("lifecycle_rules", spelled(rule["action"]), "every rule needs a condition")
+            if not api_body(rule["condition"]):
+                raise InvalidInput("lifecycle_rules", api_body(rule["action"]), "every rule requires a condition")
 
     def read(self) -> dict[str, Any] | None:
         try:
             live = super().read()
         except ApiError as error:
-            if error.status == 403 and not error.disabled and self._elsewhere():
-                raise self._taken() from None
+            if error.status == 403 and not error.disabled and not self._is_listed():
+                raise self._name_taken() from None
             raise
-        if live is not None and live.get("projectNumber") and not self._is_ours(live["projectNumber"]):
-            raise self._taken()
+        if live is not None and live.get("projectNumber") and not self._is_in_project(live["projectNumber"]):
+            raise self._name_taken()
         return live
 
     def create(self) -> dict[str, Any]:
@@ -329,7 +325,7 @@ class Bucket(Resource):
             return super().create()
         except ApiError as error:
             if error.status == 409 and not error.retried:
-                raise self._taken() from None
+                raise self._name_taken() from None
             raise
 
     def patch(self, live: dict[str, Any]) -> dict[str, Any]:
@@ -339,16 +335,16 @@ class Bucket(Resource):
     def check_delete(self, live: dict[str, Any]) -> None:
         if self.params["force_destroy"]:
             return
-        with self.client.attempt(f"list the objects of {self.label}"):
-            first = self.client.get(f"{self.url}/o", params={"versions": "true", "maxResults": 1}) or {}
+        with self.client.action(f"list the objects of {self.label}"):
+            first = self.client.get(f"{self.url}/o", params={"versions": "true", "maxResults": 1})
         if first.get("items"):
             raise GcpError(
-                f"Cannot delete {self.label}: it holds objects; set force_destroy: true to delete them and their versions too"
+                f"Cannot delete {self.label}: it contains objects; give force_destroy=true to delete them and their versions as well"
             )
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         if self.params["force_destroy"]:
-            # One request an object: eight at a time make 100,000 artifacts a matter of minutes, not of hours.
+            # One request per object: with eight at a time, 100,000 objects take minutes instead of hours.
             with ThreadPoolExecutor(8) as pool:
                 for _done in pool.map(
                     self._delete_object, self.client.items(f"{self.url}/o", "items", params={"versions": "true"})
@@ -368,25 +364,25 @@ class Bucket(Resource):
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         return {"name": self.name, "url": f"gs://{self.name}"}
 
-    def _elsewhere(self) -> bool:
-        """The project's own list tells a foreign bucket from one that the caller merely may not read."""
+    def _is_listed(self) -> bool:
+        """Whether the project contains the bucket; also true when the caller may not list its buckets."""
         try:
             query = {"project": self.task.project, "prefix": self.name, "fields": "items(name),nextPageToken"}
-            return self.name not in {entry["name"] for entry in self.client.items(API, "items", params=query)}
+            return self.name in {entry["name"] for entry in self.client.items(API, "items", params=query)}
         except ApiError:
-            return False
-
-    def _is_ours(self, number: Any) -> bool:
-        try:
-            return self.task.project_number in (str(number), "0")
-        except ApiError:
-            # Not allowed to ask: the caller can read the bucket, take it for ours.
             return True
 
-    def _taken(self) -> GcpError:
+    def _is_in_project(self, number: Any) -> bool:
+        try:
+            return self.task.project_number in (str(number), None)
+        except ApiError:
+            # The caller may not read the project, but can read the bucket: assume that it belongs to the project.
+            return True
+
+    def _name_taken(self) -> GcpError:
         return GcpError(
-            f"Cannot use {self.label}: another project than {self.task.project} has a bucket of this name, and names are "
-            "shared by all of Google Cloud; choose another name"
+            f"Cannot use {self.label}: a project other than {self.task.project} has a bucket with this name, and names "
+            "are unique across all of Google Cloud; choose another name"
         )
 
 

@@ -229,7 +229,7 @@ def test_an_image_that_is_older_than_the_schema_does_not_go_out(cloud, deployed,
         play = roll_out(cloud, mlflow_image=other_image)
     finally:
         sql(f"UPDATE alembic_version SET version_num = '{head}'")
-    assert play.status != 0 and re.search("with schema: exit status 4: .*f0f0f0f0f0f0", play.error), play.output
+    assert play.status != 0 and re.search("with schema: exit code 4: .*f0f0f0f0f0f0", play.error), play.output
     assert head in play.error
     assert (service(cloud)["latestCreatedRevision"], backups(cloud)) == (latest, before)
 

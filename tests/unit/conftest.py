@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Google that answers by script: modules run from main() on, only the HTTP transport is replaced."""
+"""A scripted Google: modules run from main(), only the HTTP transport is replaced."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AUTH = {"project": PROJECT, "auth_kind": "accesstoken", "access_token": "ya29.no
 
 
 class Request:
-    """One request as it left the module."""
+    """A request that the module sent."""
 
     def __init__(self, prepared: requests.PreparedRequest) -> None:
         parts = urlsplit(prepared.url)
@@ -54,14 +54,14 @@ class Request:
 
 class Google:
     """
-    Plays answers in the order they were scripted and refuses any other request.
+    Returns the scripted responses in order, and fails for any other request.
 
-    google.expect("GET", "https://run.googleapis.com/v2/…", {"name": …})           one answer
+    google.expect("GET", "https://run.googleapis.com/v2/…", {"name": …})           one response
     google.expect("POST", url, {…}, body={…}, params={…})                           and asserts what was sent
     google.expect("GET", url, google.error(404, "NOT_FOUND", "…"))                  an error
     google.expect("GET", url, google.old_error(404, "notFound", "…"))               one of compute, sqladmin, storage
-    google.expect("GET", url, requests.exceptions.ConnectionError("reset"))         no answer
-    google.sent is what came in, google.writes what came in and was no GET.
+    google.expect("GET", url, requests.exceptions.ConnectionError("reset"))         no response
+    google.sent are all requests, google.writes those that are not GET.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Google:
 
     @staticmethod
     def answer(status: int, content: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        """An answer that is more than a JSON body with status 200."""
+        """A response other than a JSON body with status 200."""
         return Answer(status, content, headers)
 
     @staticmethod
@@ -144,7 +144,7 @@ class Clock:
 
 @pytest.fixture
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
-    """The scripted Google; at the end all of its script must have been played."""
+    """The scripted Google; at the end all scripted requests must have been sent."""
     google = Google()
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", lambda *args, **kwargs: google.send(*args, **kwargs))
     yield google
@@ -162,7 +162,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's own credentials and proxy play no part."""
+    """Without the credentials and proxy of the environment."""
     for name in list(os.environ):
         if name.startswith(("GCP_", "GOOGLE_", "HTTPS_PROXY", "https_proxy", "REQUESTS_CA_BUNDLE")):
             monkeypatch.delenv(name)

@@ -53,7 +53,7 @@ def test_different(wanted, live, paths):
     assert differences(wanted, live, Rules()) == paths
 
 
-def test_labels_are_declared_whole_but_for_google_s_own():
+def test_labels_are_declared_completely_except_those_of_google():
     rules = Rules(exact=frozenset({"labels"}))
     live = {"labels": {"team": "ml", "old": "x", "goog-managed-by": "y"}}
     assert differences({"labels": {"team": "ml"}}, live, rules) == ["labels.old"]
@@ -74,14 +74,14 @@ def test_unordered_and_keyed_lists():
     assert differences(wanted, live, rules) == ["env"]
 
 
-def test_an_optional_object_declared_empty_is_to_go():
+def test_an_optional_object_declared_empty_is_removed():
     rules = Rules(optional=frozenset({"probe"}))
     assert differences({"probe": {}}, {"probe": {"path": "/"}}, rules) == ["probe"]
     assert overlay({"probe": {"path": "/"}}, {"probe": {}}, rules) == {"probe": {}}
     assert differences({"probe": {}}, {}, rules) == []
 
 
-def test_what_is_as_good_as_missing_does_not_show_in_a_diff():
+def test_values_that_equal_a_missing_field_are_not_in_the_diff():
     wanted = {
         "containers": [{"args": [], "boost": False, "probe": {}, "image": "2", "new": {"on": False, "path": "/"}}]
     }

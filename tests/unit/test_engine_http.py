@@ -55,7 +55,7 @@ def test_a_lost_connection_is_retried(google, services):
     assert services()["changed"] is False
 
 
-def test_gives_up_after_five_tries(google, failure):
+def test_gives_up_after_five_attempts(google, failure):
     for _ in range(5):
         google.expect("GET", READ, google.answer(502, b"<html><style>x</style><h1>Bad  gateway</h1></html>"))
     assert failure() == "Cannot read the APIs of project demo: Bad gateway (502)"
@@ -74,20 +74,20 @@ def test_rate_limits_that_come_as_403_are_retried(google, services):
     services()
 
 
-def test_an_unsafe_post_is_not_repeated(google, run_module):
+def test_a_post_that_is_not_idempotent_is_not_repeated(google, run_module):
     """A secret's version would be there twice."""
     secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
     google.expect("POST", f"{secret}:addVersion", RESET)
     with pytest.raises(
         Exception,
-        match="^Cannot update secret s: no answer from secretmanager.googleapis.com: "
+        match="^Cannot update secret s: no response from secretmanager.googleapis.com: "
         ".*Connection reset by peer. Check the network and HTTPS_PROXY$",
     ):
         run_module("secret_manager_secret", name="s", generate_length=16)
 
 
-def test_an_unsafe_post_that_never_left_is_repeated(google, run_module):
+def test_an_unsent_post_is_repeated(google, run_module):
     secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
     google.expect("POST", f"{secret}:addVersion", requests.exceptions.ConnectTimeout("timed out"))
@@ -100,7 +100,7 @@ def test_permission_denied_names_permission_and_caller(google, failure):
     google.expect("GET", READ, google.error(403, "PERMISSION_DENIED", message))
     assert failure() == (
         f"Cannot read the APIs of project demo: {message} (403 PERMISSION_DENIED). "
-        "Check that what it names exists, and grant the caller a role with serviceusage.services.get"
+        "Check that the resource exists, and grant the caller a role with serviceusage.services.get"
     )
 
 
@@ -122,7 +122,7 @@ def test_disabled_api(google, failure):
     google.expect("GET", READ, google.error(403, "PERMISSION_DENIED", message, details=details))
     assert failure() == (
         f"Cannot read the APIs of project demo: {message} (403 SERVICE_DISABLED). Enable run.googleapis.com (module "
-        "mlops.mlflow_gcp.service_usage_services); just enabled, it takes a few minutes to work"
+        "mlops.mlflow_gcp.service_usage_services); a newly enabled API takes a few minutes to become available"
     )
 
 
@@ -145,7 +145,7 @@ def test_disabled_api_is_absence_in_check_mode(google, run_module):
         (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", "expired, revoked"),
     ],
 )
-def test_what_to_do(google, failure, status, reason, message, hint):
+def test_advice(google, failure, status, reason, message, hint):
     for _ in range({429: 5}.get(status, 1)):
         google.expect("GET", READ, google.error(status, reason, message))
     text = failure()
@@ -157,9 +157,9 @@ def test_what_to_do(google, failure, status, reason, message, hint):
 def test_an_expired_access_token(google, failure):
     google.expect("GET", READ, google.error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."))
     assert failure() == (
-        "Cannot read the APIs of project demo: Google refused the access token, and it cannot be renewed "
-        "(401 UNAUTHENTICATED). Check the credentials of the caller: expired, revoked or of another kind than "
-        "auth_kind says"
+        "Cannot read the APIs of project demo: Google rejected the access token, and it cannot be refreshed "
+        "(401 UNAUTHENTICATED). Check the credentials of the caller: they may be expired, revoked, or not of the kind "
+        "given in auth_kind"
     )
 
 
@@ -202,7 +202,8 @@ def test_a_deleted_key(google, failure, key_auth):
     google.expect("POST", "https://oauth2.googleapis.com/token", google.answer(400, answer))
     assert failure(auth=key_auth) == (
         "Cannot read the APIs of project demo: invalid_grant: Invalid JWT Signature. (401 UNAUTHENTICATED). Check the "
-        "credentials of deployer@demo.iam.gserviceaccount.com: expired, revoked or of another kind than auth_kind says"
+        "credentials of deployer@demo.iam.gserviceaccount.com: they may be expired, revoked, or not of the kind given in "
+        "auth_kind"
     )
 
 
@@ -215,9 +216,9 @@ def test_a_deleted_key(google, failure, key_auth):
         ),
         (
             {"auth_kind": "serviceaccount"},
-            "auth_kind serviceaccount needs option service_account_file or service_account_contents",
+            "auth_kind serviceaccount requires option service_account_file or service_account_contents",
         ),
-        ({"auth_kind": "accesstoken"}, "auth_kind accesstoken needs option access_token"),
+        ({"auth_kind": "accesstoken"}, "auth_kind accesstoken requires option access_token"),
         (
             {"auth_kind": "application", "service_account_email": "a@b.c"},
             "option service_account_email only works with auth_kind machineaccount, not application",
@@ -234,11 +235,11 @@ def test_wrong_sign_in_options(google, failure, options, message):
 
 def test_without_a_project(google, failure):
     assert failure(auth={"auth_kind": "accesstoken", "access_token": "ya29.x"}) == (
-        "option project: None is not allowed; give a project id here or in GCP_PROJECT"
+        "option project: None is not allowed; give a project ID here or in GCP_PROJECT"
     )
 
 
-def test_the_same_environment_as_google_cloud(google, services, monkeypatch):
+def test_the_same_environment_variables_as_google_cloud(google, services, monkeypatch):
     monkeypatch.setenv("GCP_PROJECT", "demo")
     monkeypatch.setenv("GCP_AUTH_KIND", "accesstoken")
     monkeypatch.setenv("GCP_ACCESS_TOKEN", "ya29.from-environment")
@@ -251,13 +252,13 @@ def test_the_same_environment_as_google_cloud(google, services, monkeypatch):
 
 def test_an_untrusted_proxy_is_not_retried(google, failure):
     google.expect("GET", READ, requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get issuer"))
-    assert failure().endswith("Trust the proxy's certificate authority: REQUESTS_CA_BUNDLE")
+    assert failure().endswith("Set REQUESTS_CA_BUNDLE to trust the proxy's certificate authority")
     assert len(google.sent) == 1
 
 
-def test_an_answer_that_is_not_google_s(google, failure):
+def test_a_response_that_is_not_from_google(google, failure):
     google.expect("GET", READ, google.answer(200, b"<html>Welcome", {"Content-Type": "text/html"}))
-    assert "answered with text/html instead of JSON" in failure()
+    assert "returned text/html instead of JSON" in failure()
 
 
 def test_enables_what_is_missing(google, services):
@@ -280,7 +281,7 @@ def test_enabling_in_check_mode(google, services):
     assert services(check=True)["enabled"] == ["run.googleapis.com"]
 
 
-def test_twenty_at_once(google, run_module):
+def test_enables_twenty_apis_per_request(google, run_module):
     names = [f"api{number}.googleapis.com" for number in range(31)]
     google.expect("GET", READ, {}).expect("GET", READ, {})
     for start in (0, 20):

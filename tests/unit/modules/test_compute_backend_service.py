@@ -98,13 +98,13 @@ def test_patches_a_difference_with_the_fingerprint(google, run_module, live, opt
     assert result["changed"] and result["diff"]["before"] != result["diff"]["after"]
 
 
-def test_other_secret_shows_in_the_diff_without_being_shown(google, run_module):
+def test_a_different_secret_is_masked_in_the_diff(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": {**CUSTOM_LIVE, "oauth2ClientSecretSha256": EMPTY}})
     result = run_module("compute_backend_service", check=True, **{**OPTIONS, "iap": CUSTOM})
     assert result["changed"] and result["diff"]["after"]["iap"]["oauth2ClientSecret"] == "******** (changed)"
 
 
-def test_reads_the_client_itself(google, run_module):
+def test_reads_the_secret_of_the_client(google, run_module):
     name = "projects/1/brands/1/identityAwareProxyClients/1-a.apps.googleusercontent.com"
     google.expect("GET", URL, LIVE).expect(
         "GET", f"https://iap.googleapis.com/v1/{name}", {"name": name, "secret": SECRET, "displayName": "mlflow"}
@@ -117,14 +117,14 @@ def test_reads_the_client_itself(google, run_module):
     ]
 
 
-def test_takes_a_custom_client_off(google, run_module):
+def test_removes_a_custom_client(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     google.expect("PATCH", URL, DONE, body={**SENT, "iap": NO_CLIENT, "fingerprint": "abc="}).expect("GET", URL, LIVE)
     assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
 @pytest.mark.parametrize("refused", [True, False])
-def test_takes_a_custom_client_off_with_the_other_blank(google, run_module, refused):
+def test_removes_a_custom_client_with_the_other_empty_value(google, run_module, refused):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     if refused:
         google.expect("PATCH", URL, google.old_error(400, "invalid", "Both must be specified"))
@@ -135,23 +135,23 @@ def test_takes_a_custom_client_off_with_the_other_blank(google, run_module, refu
     assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
-def test_says_when_google_keeps_a_custom_client(google, run_module):
+def test_fails_when_google_keeps_a_custom_client(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     for _blank in range(2):
         google.expect("PATCH", URL, DONE).expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     with pytest.raises(
         Exception,
-        match=r"^Cannot update backend service mlflow-lb: it keeps its OAuth client 1-a\S+ \(it was taken off\); go on",
+        match=r"^Cannot update backend service mlflow-lb: Google keeps its OAuth client 1-a\S+ \(although it was removed\); keep",
     ):
         run_module("compute_backend_service", **OPTIONS)
 
 
-def test_without_iap_declared_it_stays(google, run_module):
+def test_undeclared_iap_is_left_unchanged(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     assert not run_module("compute_backend_service", name="mlflow-lb", groups=[NEG])["changed"]
 
 
-def test_changed_by_somebody_else_meanwhile(google, run_module):
+def test_a_concurrent_change(google, run_module):
     google.expect("GET", URL, {**LIVE, "protocol": "HTTP"}).expect(
         "PATCH", URL, google.old_error(412, "conditionNotMet", "Invalid fingerprint.")
     )
@@ -162,7 +162,7 @@ def test_changed_by_somebody_else_meanwhile(google, run_module):
     assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
-def test_security_policy_has_a_call_of_its_own(google, run_module):
+def test_security_policy_is_set_by_its_own_method(google, run_module):
     link = f"{LINKS}/global/securityPolicies/armor"
     google.expect("GET", URL, LIVE).expect("POST", f"{URL}/setSecurityPolicy", DONE, body={"securityPolicy": link})
     google.expect("GET", URL, {**LIVE, "securityPolicy": link})
@@ -181,11 +181,11 @@ def test_creates_with_a_security_policy(google, run_module):
     assert run_module("compute_backend_service", security_policy="armor", **OPTIONS)["changed"]
 
 
-def test_scheme_is_fixed(google, run_module):
+def test_scheme_cannot_be_changed(google, run_module):
     google.expect("GET", URL, {**LIVE, "loadBalancingScheme": "EXTERNAL"})
     with pytest.raises(
         Exception,
-        match="loadBalancingScheme is 'EXTERNAL' and cannot become 'EXTERNAL_MANAGED'; make a backend service of another name",
+        match="loadBalancingScheme is 'EXTERNAL' and cannot be changed to 'EXTERNAL_MANAGED'; create a backend service",
     ):
         run_module("compute_backend_service", **OPTIONS)
 
@@ -200,18 +200,24 @@ def test_deletes(google, run_module):
     [
         (
             {"iap": {"enabled": True, "oauth2_client_id": "1-a"}},
-            "option iap: oauth2_client_id is given alone; give oauth2_client_id and oauth2_client_secret",
+            "option iap: oauth2_client_id requires oauth2_client_secret; give both or neither",
         ),
-        ({"iap": {"enabled": True, "oauth2_client_secret": SECRET}}, "option iap: oauth2_client_secret is given alone"),
-        ({"iap": {**CUSTOM, "oauth2_client": "x"}}, "option iap.oauth2_client: 'x' is not allowed; give it, or"),
+        (
+            {"iap": {"enabled": True, "oauth2_client_secret": SECRET}},
+            "option iap: oauth2_client_secret requires oauth2_client_id",
+        ),
+        (
+            {"iap": {**CUSTOM, "oauth2_client": "x"}},
+            "option iap.oauth2_client: 'x' is not allowed; give either this or",
+        ),
         (
             {"iap": {"enabled": True, "oauth2_client": "x"}},
             "a name such as projects/N/brands/N/identityAwareProxyClients/ID",
         ),
-        ({"log_sample_rate": 2}, "option log_sample_rate: 2.0 is not allowed; 0 to 1"),
+        ({"log_sample_rate": 2}, "option log_sample_rate: 2.0 is not allowed; give 0 to 1"),
     ],
 )
-def test_bad_input_makes_no_request(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
         run_module("compute_backend_service", **{**OPTIONS, **options})
     assert not google.sent

@@ -53,9 +53,9 @@ def test_check_mode_knows_the_link(google, run_module):
     assert result["changed"] and result["self_link"] == LINK
 
 
-@pytest.mark.parametrize("leads_to", [{"service": "other"}, {"service": "mlflow", "tag": "canary"}])
-def test_unused_one_is_made_anew(google, run_module, leads_to):
-    google.expect("GET", URL, {**LIVE, "cloudRun": leads_to})
+@pytest.mark.parametrize("target", [{"service": "other"}, {"service": "mlflow", "tag": "canary"}])
+def test_an_unused_neg_is_recreated(google, run_module, target):
+    google.expect("GET", URL, {**LIVE, "cloudRun": target})
     google.expect(
         "GET",
         f"{COMPUTE}/global/backendServices",
@@ -64,21 +64,21 @@ def test_unused_one_is_made_anew(google, run_module, leads_to):
     google.expect("DELETE", URL, DONE).expect("POST", NEGS, DONE, body=SENT).expect("GET", URL, LIVE)
     result = run_module("compute_serverless_neg", **OPTIONS)
     assert result["changed"]
-    assert result["diff"]["before"]["cloudRun"] == leads_to and result["diff"]["after"]["cloudRun"] == {
+    assert result["diff"]["before"]["cloudRun"] == target and result["diff"]["after"]["cloudRun"] == {
         "service": "mlflow"
     }
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_one_in_use_is_left_alone(google, run_module, check):
+def test_a_neg_in_use_is_not_recreated(google, run_module, check):
     google.expect("GET", URL, {**LIVE, "cloudRun": {"service": "other"}})
     google.expect(
         "GET", f"{COMPUTE}/global/backendServices", {"items": [{"name": "mlflow-lb", "backends": [{"group": LINK}]}]}
     )
     with pytest.raises(
         Exception,
-        match=r"^Cannot update serverless NEG mlflow-neg: it leads to \{'service': 'other'\} instead of .*"
-        r"backend service mlflow-lb uses it; make a NEG of another name and attach that, or",
+        match=r"^Cannot update serverless NEG mlflow-neg: its target \{'service': 'other'\} cannot be changed to .*"
+        r"backend service mlflow-lb uses it; create a NEG with another name and attach that, or",
     ):
         run_module("compute_serverless_neg", check=check, **OPTIONS)
     assert not google.writes
@@ -91,6 +91,6 @@ def test_deletes(google, run_module):
     assert not run_module("compute_serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
 
 
-def test_needs_a_service(google, run_module):
+def test_requires_a_service(google, run_module):
     with pytest.raises(Exception, match="^option cloud_run_service: '' is not allowed"):
         run_module("compute_serverless_neg", **{**OPTIONS, "cloud_run_service": ""})

@@ -72,7 +72,7 @@ def test_no_change(google, grant, held, options):
         ([JANE], {"state": "absent"}, []),
     ],
 )
-def test_takes_the_role_away(google, grant, held, options, left):
+def test_revokes_the_role(google, grant, held, options, left):
     conditional = binding(TEAM, condition=CONDITION)
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(*held), conditional))
     google.expect(
@@ -89,18 +89,18 @@ def test_check_mode_only_reads(google, grant):
     assert grant(check=True)["changed"] is True
 
 
-def test_check_mode_before_the_resource_is_there(google, grant):
+def test_check_mode_before_the_resource_exists(google, grant):
     google.expect(
         "GET",
         "https://storage.googleapis.com/storage/v1/b/b1/iam",
         google.old_error(404, "notFound", "The specified bucket does not exist."),
     )
     result = grant(resource_type="bucket", resource="b1", check=True)
-    assert result["changed"] is True and "Check mode takes the IAM policy of" in str(result["warnings"])
+    assert result["changed"] is True and "Check mode assumes that the IAM policy of" in str(result["warnings"])
 
 
 @pytest.mark.parametrize("conflict", [(409, "ABORTED"), (412, "conditionNotMet")])
-def test_starts_over_when_somebody_else_writes(google, grant, conflict):
+def test_starts_over_after_a_concurrent_write(google, grant, conflict):
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy())
     google.expect("POST", f"{PROJECT}:setIamPolicy", google.error(*conflict, "There were concurrent policy changes."))
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(APP), etag="BwX2"))
@@ -150,7 +150,7 @@ def test_does_not_wait_for_a_user_that_does_not_exist(google, grant):
     )
     with pytest.raises(
         Exception,
-        match=r"^Cannot change who has roles/run.invoker on project demo: User jane@example.com "
+        match=r"^Cannot change the members of roles/run.invoker on project demo: User jane@example.com "
         r"does not exist. \(400 INVALID_ARGUMENT\)$",
     ):
         grant()
@@ -206,7 +206,7 @@ def test_gives_up_after_two_minutes(google, grant, clock):
         ),
     ],
 )
-def test_every_kind_of_resource(google, grant, options, method, url, params):
+def test_every_type_of_resource(google, grant, options, method, url, params):
     google.expect(method, url, policy(), params=params)
     if options["resource_type"] == "bucket":
         google.expect("PUT", url, {}, body={"version": 3, "etag": "BwX1", "bindings": [binding(JANE)]})
@@ -225,7 +225,7 @@ def test_every_kind_of_resource(google, grant, options, method, url, params):
         ),
     ],
 )
-def test_iap_goes_by_project_number(google, grant, options, path):
+def test_iap_uses_the_project_number(google, grant, options, path):
     url = f"https://iap.googleapis.com/v1/projects/123456789012/iap_web/{path}"
     google.expect("GET", PROJECT, {"projectNumber": "123456789012"})
     google.expect("POST", f"{url}:getIamPolicy", policy()).expect("POST", f"{url}:setIamPolicy", {})
@@ -246,17 +246,17 @@ def test_iap_goes_by_project_number(google, grant, options, path):
         ({"members": []}, "option members: [] is not allowed; give at least one"),
         (
             {"exclusive": True, "state": "absent"},
-            "option exclusive: True is not allowed; it goes with state=present only",
+            "option exclusive: True is not allowed; it requires state=present",
         ),
-        ({"resource": ""}, "option resource: '' is not allowed; give the name of a project"),
+        ({"resource": ""}, "option resource: '' is not allowed; it is required"),
         (
             {"resource_type": "run_service", "region": ""},
-            "option region: '' is not allowed; give the Cloud Run service's region",
+            "option region: '' is not allowed; it is required for resource_type=run_service",
         ),
         ({"resource_type": "run_service"}, "resource_type is run_service but all of the following are missing: region"),
     ],
 )
-def test_refused_before_the_first_call(google, grant, options, message):
+def test_invalid_options_make_no_request(google, grant, options, message):
     with pytest.raises(Exception) as caught:
         grant(**options)
     assert str(caught.value).startswith(message)
@@ -276,6 +276,6 @@ def test_refused_before_the_first_call(google, grant, options, message):
         "deleted:serviceAccount:a@demo.iam.gserviceaccount.com?uid=1",
     ],
 )
-def test_every_kind_of_member(google, grant, member):
+def test_every_type_of_member(google, grant, member):
     google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(member)))
     assert grant(members=[member])["changed"] is False

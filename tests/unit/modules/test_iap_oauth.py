@@ -19,8 +19,9 @@ CLIENT = {
     "secret": "not-to-be-seen",
 }
 GONE = (
-    r"Google has shut down the IAP OAuth API, which answered {} \(.*\); "
-    r"use .* \(mlflow_oauth: google_managed\) or .* \(mlflow_oauth: custom\)$"
+    r"Google has shut down the IAP OAuth API \({}: .*\); "
+    r"use .* \(compute_backend_service with iap\.enabled alone\) or .* "
+    r"\(iap\.oauth2_client_id and iap\.oauth2_client_secret\)$"
 )
 
 
@@ -31,7 +32,7 @@ def test_creates_the_brand(google, run_module):
     assert result["changed"] and result["name"] == BRAND
 
 
-def test_takes_the_brand_that_is_there(google, run_module):
+def test_keeps_an_existing_brand(google, run_module):
     google.expect("GET", BRANDS, {"brands": [{**LIVE, "applicationTitle": "straw_hats"}]})
     result = run_module("iap_brand", **OPTIONS)
     assert not result["changed"] and result["name"] == BRAND
@@ -44,20 +45,20 @@ def test_brand_in_check_mode(google, run_module):
 
 
 @pytest.mark.parametrize("status", [404, 501, 410])
-def test_brand_where_the_api_is_gone(google, run_module, status):
+def test_brand_after_the_shutdown_of_the_api(google, run_module, status):
     google.expect("GET", BRANDS, google.answer(status, b"<html><title>Error</title>Not here.</html>"))
     with pytest.raises(Exception, match=f"^Cannot read OAuth brand of project demo: {GONE.format(status)}"):
         run_module("iap_brand", **OPTIONS)
 
 
-def test_brand_where_creation_is_refused_for_good(google, run_module):
+def test_brand_when_creation_is_no_longer_supported(google, run_module):
     google.expect("GET", BRANDS, {})
     google.expect("POST", BRANDS, google.error(400, "FAILED_PRECONDITION", "The OAuth Admin API has been shut down."))
     with pytest.raises(Exception, match=f"^Cannot create OAuth brand of project demo: {GONE.format(400)}"):
         run_module("iap_brand", **OPTIONS)
 
 
-def test_other_refusals_stay_what_they_are(google, run_module):
+def test_other_errors_are_not_replaced(google, run_module):
     google.expect("GET", BRANDS, google.error(403, "PERMISSION_DENIED", "The caller does not have permission"))
     with pytest.raises(
         Exception, match="^Cannot read OAuth brand of project demo: The caller does not have permission"
@@ -83,7 +84,7 @@ def test_creates_the_client_and_hides_its_secret(google, run_module):
     )
 
 
-def test_client_is_there(google, run_module):
+def test_client_exists(google, run_module):
     google.expect("GET", CLIENTS, {"identityAwareProxyClients": [CLIENT]})
     result = run_module("iap_client", brand=BRAND, display_name="mlflow")
     assert not result["changed"] and result["client_id"] == "1-a.apps.googleusercontent.com"

@@ -42,7 +42,7 @@ def policy(role, *members):
 
 
 def healthy():
-    """Every resource of a deployment that works, by the address it is read at."""
+    """Every resource of a working deployment, by its URL."""
     return {
         f"{GLOBAL}/forwardingRules": {
             "items": [
@@ -140,7 +140,7 @@ def healthy():
 
 @pytest.fixture
 def estate(google, monkeypatch):
-    """Answers by address, in any order, 404 for what is not there."""
+    """Responses by URL, in any order, 404 for others."""
     estate, play = healthy(), google.send
 
     def send(adapter, prepared, **more):
@@ -161,7 +161,7 @@ def findings(run_module, **options):
     return [f"{entry['where']}: {entry['problem']}" for entry in found]
 
 
-def test_nothing_to_find(google, estate, run_module):
+def test_no_problems(google, estate, run_module):
     result = run_module("mlflow_doctor", check=True, **OPTIONS)
     assert (result["changed"], result["findings"]) == (False, [])
     assert len(google.sent) <= 19 and all(
@@ -169,20 +169,20 @@ def test_nothing_to_find(google, estate, run_module):
     )
 
 
-def test_only_what_is_given_is_looked_at(google, estate, run_module):
+def test_only_given_resources_are_checked(google, estate, run_module):
     for url in (SQL, BUCKET, SIGNER, IAP, NETWORK, f"{SECRET}:getIamPolicy"):
         del estate[url]
     assert run_module("mlflow_doctor", region="europe-west2", domain="mlflow.example.com")["findings"] == []
 
 
-NOT_HELD = "does not hold roles/"
+LACKS = "does not have roles/"
 BREAKAGES = {
     "rule gone": (f"{GLOBAL}/forwardingRules", {}, "load balancer mlflow-lb: no forwarding rule"),
     "proxy gone": (f"{GLOBAL}/targetHttpsProxies/mlflow-lb-https", None, "HTTPS proxy mlflow-lb-https: does not exist"),
     "certificate of another domain": (
         CERTIFICATE,
         {"managed": {"domains": ["other.example.com"]}},
-        "presents no certificate for mlflow.example.com",
+        "has no certificate for mlflow.example.com",
     ),
     "certificate not ready": (
         CERTIFICATE,
@@ -198,14 +198,14 @@ BREAKAGES = {
     "URL map elsewhere": (
         f"{GLOBAL}/urlMaps/mlflow-lb",
         {"defaultService": None},
-        "URL map mlflow-lb: sends mlflow.example.com to no backend service",
+        "URL map mlflow-lb: does not direct mlflow.example.com to a backend service",
     ),
     "IAP off": (
         BACKEND,
         {"iap": {"enabled": False}},
-        r"backend service mlflow-lb-backend: Identity-Aware Proxy \(IAP\) is off",
+        r"backend service mlflow-lb-backend: Identity-Aware Proxy \(IAP\) is disabled",
     ),
-    "logs off": (BACKEND, {"logConfig": {}}, "its requests are not logged"),
+    "logs off": (BACKEND, {"logConfig": {}}, "requests are not logged"),
     "other scheme": (
         BACKEND,
         {"loadBalancingScheme": "EXTERNAL"},
@@ -220,12 +220,12 @@ BREAKAGES = {
     "NEG elsewhere": (
         NEG_URL,
         {"cloudRun": {"service": "no-such-service"}},
-        "leads to Cloud Run service 'no-such-service' in europe-west2 instead of 'mlflow'",
+        "directs requests to Cloud Run service 'no-such-service' in europe-west2 instead of 'mlflow'",
     ),
     "NEG of a tag": (
         NEG_URL,
         {"cloudRun": {"service": "mlflow", "tag": "canary"}},
-        "leads to a part of the Cloud Run service only",
+        "directs requests only to a part of the Cloud Run service",
     ),
     "service gone": (RUN, None, "Cloud Run service mlflow: does not exist"),
     "service not ready": (
@@ -233,35 +233,39 @@ BREAKAGES = {
         {"terminalCondition": {"state": "CONDITION_FAILED", "message": "Revision is not ready"}},
         "is not ready: Revision is not ready",
     ),
-    "service open": (RUN, {"ingress": "INGRESS_TRAFFIC_ALL"}, "reached around the load balancer and IAP"),
-    "service closed": (RUN, {"ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY"}, "the load balancer cannot reach it"),
-    "invoker not asked for": (RUN, {"invokerIamDisabled": True}, "answers callers without roles/run.invoker"),
+    "service open": (RUN, {"ingress": "INGRESS_TRAFFIC_ALL"}, "reached without the load balancer and IAP"),
+    "service closed": (RUN, {"ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY"}, "cannot be reached by the load balancer"),
+    "invoker not asked for": (
+        RUN,
+        {"invokerIamDisabled": True},
+        "accepts requests from callers without roles/run.invoker",
+    ),
     "invoker": (
         f"{RUN}:getIamPolicy",
         {"bindings": []},
-        rf"Cloud Run service mlflow: {AGENT} \(the IAP service agent\) {NOT_HELD}run.invoker",
+        rf"Cloud Run service mlflow: {AGENT} \(the IAP service agent\) {LACKS}run.invoker",
     ),
     "secret role": (
         f"{SECRET}:getIamPolicy",
         {"bindings": []},
-        rf"secret mlflow-db-password: {SERVER} \(the server\) {NOT_HELD}secretmanager.secretAccessor",
+        rf"secret mlflow-db-password: {SERVER} \(the server\) {LACKS}secretmanager.secretAccessor",
     ),
     "secret version": (f"{SECRET}/versions/1", {"state": "DESTROYED"}, "version 1, which Cloud Run uses, is DESTROYED"),
     "bucket role": (
         BUCKET,
         {"bindings": []},
-        rf"bucket artifacts: {SERVER} \(the server\) {NOT_HELD}storage.objectUser",
+        rf"bucket artifacts: {SERVER} \(the server\) {LACKS}storage.objectUser",
     ),
     "signing role": (
         SIGNER,
         {"bindings": []},
-        rf"service account {SERVER}: {SERVER} \(the server, which signs for itself\) {NOT_HELD}iam.serviceAccountTokenCreator",
+        rf"service account {SERVER}: {SERVER} \(the server, which signs as itself\) {LACKS}iam.serviceAccountTokenCreator",
     ),
     "bucket gone": (BUCKET, None, "IAM policy of bucket artifacts: does not exist"),
     "cloudsql.client": (
         f"{PROJECT}:getIamPolicy",
         {"bindings": []},
-        rf"project demo: {SERVER} \(the server\) {NOT_HELD}cloudsql.client",
+        rf"project demo: {SERVER} \(the server\) {LACKS}cloudsql.client",
     ),
     "instance stopped": (
         SQL,
@@ -277,12 +281,12 @@ BREAKAGES = {
     "address moved": (
         SQL,
         {"ipAddresses": [{"type": "PRIVATE", "ipAddress": "10.0.0.9"}]},
-        "MLFLOW_DB_HOST is 10.0.0.3, the private address .* is 10.0.0.9",
+        "MLFLOW_DB_HOST is 10.0.0.3, but the private IP address .* is 10.0.0.9",
     ),
     "peering gone": (
         NETWORK,
         {"peerings": []},
-        "network mlflow: the peering servicenetworking-googleapis-com .* is gone",
+        "network mlflow: the peering servicenetworking-googleapis-com .* does not exist",
     ),
     "peering inactive": (
         NETWORK,
@@ -292,12 +296,12 @@ BREAKAGES = {
     "member missing": (
         IAP,
         policy("roles/iap.httpsResourceAccessor", MEMBERS[1]),
-        f"group:ds@example.com {NOT_HELD}iap.httpsResourceAccessor",
+        f"group:ds@example.com {LACKS}iap.httpsResourceAccessor",
     ),
     "member too many": (
         IAP,
         policy("roles/iap.httpsResourceAccessor", *MEMBERS, "allAuthenticatedUsers"),
-        "allAuthenticatedUsers holds roles/iap.httpsResourceAccessor and is not among those who shall",
+        "allAuthenticatedUsers has roles/iap.httpsResourceAccessor, but is not one of the given members",
     ),
 }
 
@@ -325,10 +329,10 @@ def test_service_without_vpc_or_password(estate, run_module):
     estate[RUN]["template"] = {"serviceAccount": SERVER, "containers": [{}]}
     found = findings(run_module)
     assert any("attached to no VPC network instead of projects/demo/global/networks/mlflow" in entry for entry in found)
-    assert any("takes no environment variable from secret mlflow-db-password" in entry for entry in found)
+    assert any("has no environment variable from secret mlflow-db-password" in entry for entry in found)
 
 
-def test_a_role_of_the_project_counts_and_a_condition_does_not(estate, run_module):
+def test_recognises_a_role_on_the_project_but_not_with_a_condition(estate, run_module):
     estate[BUCKET] = {}
     estate[f"{PROJECT}:getIamPolicy"]["bindings"].append(
         {"role": "roles/storage.admin", "members": [f"serviceAccount:{SERVER}"]}
@@ -346,18 +350,18 @@ def test_host_rules_are_followed(estate, run_module):
     assert findings(run_module) == ["backend service other: does not exist"]
 
 
-def test_what_may_not_be_read_is_a_finding(google, estate, run_module):
+def test_an_unreadable_resource_is_a_problem(google, estate, run_module):
     estate[BUCKET] = google.old_error(403, "forbidden", "x does not have storage.buckets.getIamPolicy access.")
     assert findings(run_module) == [
         "IAM policy of bucket artifacts: cannot be read: x does not have storage.buckets.getIamPolicy access. (403 forbidden)"
     ]
 
 
-def test_every_domain_wants_a_certificate(estate, run_module):
+def test_every_domain_requires_a_certificate(estate, run_module):
     estate[CERTIFICATE]["managed"]["domains"].append("models.example.com")
     assert run_module("mlflow_doctor", **OPTIONS, extra_domains=["models.example.com"])["findings"] == []
     (found,) = findings(run_module, extra_domains=["models.example.com", "other.example.com"])
-    assert found.endswith("presents no certificate for other.example.com")
+    assert found.endswith("has no certificate for other.example.com")
 
 
 def test_domain(google, run_module):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module mlflow_probe, against an MLflow behind IAP of which each answer can be replaced."""
+"""Module mlflow_probe, with an MLflow behind IAP in which each response can be replaced."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def claims_of(token):
 
 
 class Mlflow:
-    """MLflow, IAP before it, the storage API behind it, IAM beside it."""
+    """MLflow with IAP, the storage API and IAM."""
 
     def __init__(self, google):
         self.google = google
@@ -71,20 +71,20 @@ class Mlflow:
         self.name = None
         self.may_enter = {LOGGER}
 
-    def replace(self, pattern, told, times=None):
-        """Requests like "POST .*runs/create" get TOLD, which may be an exception; for good unless TIMES says how often."""
-        self.replaced.append([pattern, told, times])
+    def replace(self, pattern, outcome, times=None):
+        """Requests that match PATTERN return OUTCOME, which may be an exception; always, or only TIMES times."""
+        self.replaced.append([pattern, outcome, times])
 
     def answer(self, request):
         line = f"{request.method} {request.url}"
         self.seen.append(line)
         for entry in self.replaced:
-            pattern, told, times = entry
+            pattern, outcome, times = entry
             if re.search(pattern, line) and times != 0:
                 entry[2] = None if times is None else times - 1
-                if isinstance(told, Exception):
-                    raise told
-                return self.google.answer(*told)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return self.google.answer(*outcome)
         if request.url.startswith(URL):
             return self.front(request)
         if request.url == "https://oauth2.googleapis.com/token":
@@ -160,9 +160,10 @@ def mlflow(google, clock, monkeypatch):
         return play(adapter, prepared, **more)
 
     monkeypatch.setattr(google, "send", send)
-    monkeypatch.setattr(
-        importlib.import_module("ansible_collections.mlops.mlflow_gcp.plugins.module_utils.mlflow"), "time", clock
-    )
+    for name in ("front_door", "probe"):
+        monkeypatch.setattr(
+            importlib.import_module(f"ansible_collections.mlops.mlflow_gcp.plugins.module_utils.{name}"), "time", clock
+        )
     return mlflow
 
 
@@ -176,13 +177,15 @@ def test_everything_works(mlflow, run_module, caller):
     result = run_module("mlflow_probe", auth=caller, **OPTIONS)
     assert (result["changed"], result["left"], result["server_version"]) == (False, [], "3.17.2")
     assert list(result["paths"]) == PATHS and all(path["ok"] for path in result["paths"].values())
-    assert list(result["iap"]) == ["anonymous", "stranger"] and all(check["ok"] for check in result["iap"].values())
+    assert list(result["iap"]) == ["anonymous", "denied_account"] and all(
+        check["ok"] for check in result["iap"].values()
+    )
     assert result["experiment"] == mlflow.name and re.fullmatch(r"mlflow-probe-\d{8}T\d{6}-[0-9a-f]{6}", mlflow.name)
     assert mlflow.deleted() == DELETES
     assert list(mlflow.objects) == ["7/r/artifacts/probe.bin"]
 
 
-def test_how_the_accounts_sign_in(mlflow, run_module, caller):
+def test_the_accounts_sign_in_with_a_jwt(mlflow, run_module, caller):
     run_module("mlflow_probe", auth=caller, **OPTIONS)
     assert {claims["iss"] for claims in mlflow.tokens} == {CALLER, LOGGER}
     for claims in mlflow.tokens:
@@ -193,7 +196,7 @@ def test_how_the_accounts_sign_in(mlflow, run_module, caller):
 
 def test_check_mode_writes_nothing(google, mlflow, run_module, caller):
     result = run_module("mlflow_probe", auth=caller, check=True, **OPTIONS)
-    assert (result["changed"], result["paths"], list(result["iap"])) == (False, {}, ["anonymous", "stranger"])
+    assert (result["changed"], result["paths"], list(result["iap"])) == (False, {}, ["anonymous", "denied_account"])
     assert not any(request.url.startswith(URL) for request in google.writes)
 
 
@@ -203,7 +206,7 @@ def test_keep(mlflow, run_module, caller):
 
 
 def answer(status, text, headers=None):
-    """What Mlflow.replace takes for an answer."""
+    """A response for Mlflow.replace."""
     return status, text if isinstance(text, dict) else text.encode(), headers
 
 
@@ -212,69 +215,69 @@ BREAKAGES = {
     "no IAP": (
         r"GET .*com/$",
         (200, "<title>MLflow</title>"),
-        r"^IAP, request without a token: GET .*/ answered 200\. It must be sent to accounts",
+        r"^IAP, request without a token: GET .*/ returned 200\. IAP must redirect to accounts",
     ),
     "no sign-in": (
         r"GET .*com/$",
         (403, "Forbidden"),
-        r"^IAP, request without a token: GET .*/ answered 403: Forbidden\.",
+        r"^IAP, request without a token: GET .*/ returned 403: Forbidden\.",
     ),
     "invoker": (
         r"/version$",
         (403, "<title>403 Forbidden</title>Your client does not have permission to get URL /version from this server."),
-        r"answered 403: .*does not have permission.* Cloud Run refused it, if not IAP: .*roles/run.invoker",
+        r"returned 403: .*does not have permission.* Cloud Run or IAP denied access: .*roles/run.invoker",
     ),
     "no NEG": (
         r"/health$",
         (502, "Server Error"),
-        r"^1a client -> server .*: GET .*/health answered 502: Server Error\. The load balancer or Cloud Run",
+        r"^1a client -> server .*: GET .*/health returned 502: Server Error\. The response is from the load balancer",
     ),
     "agent": (
         r"/health$",
         (500, "The IAP service account is not provisioned."),
-        r"^1a .*answered 500: The IAP service account is not provisioned\.$",
+        r"^1a .*returned 500: The IAP service account is not provisioned\.$",
     ),
     "hosts": (
         "experiments/search",
         (403, "Invalid Host header - possible DNS rebinding attack detected"),
-        r"^1a .*answered 403: Invalid Host header.*\. MLFLOW_SERVER_ALLOWED_HOSTS",
+        r"^1a .*returned 403: Invalid Host header.*\. MLFLOW_SERVER_ALLOWED_HOSTS",
     ),
     "no database": (
         "experiments/search",
         (503, DOWN),
-        r"^1b server -> database: GET .*experiments/search answered 503: TEMPORARILY_UNAVAILABLE: connection to",
+        r"^1b server -> database: GET .*experiments/search returned 503: TEMPORARILY_UNAVAILABLE: connection to",
     ),
     "database hangs": (
         "experiments/search",
         requests.exceptions.ReadTimeout("x"),
-        r"^1b server -> database: GET .*experiments/search got no answer in time",
+        r"^1b server -> database: GET .*experiments/search received no response in time",
     ),
     "no values": (
         "runs/log-batch",
         (500, "Internal Server Error"),
-        r"^1b server -> database: POST .*runs/log-batch answered 500: Internal Server Error\. MLflow",
+        r"^1b server -> database: POST .*runs/log-batch returned 500: Internal Server Error\. MLflow",
     ),
     "values lost": (
         "metrics/get-history",
         (200, {"metrics": []}),
-        r"^1d database -> server: GET .*get-history answered \[\]\. Written was \[\['loss', 1.5",
+        r"^1d database -> server: GET .*get-history returned \[\]\. \[\['loss', 1.5",
     ),
-    "search": ("runs/search", (200, {}), r"^1d database -> server: GET .*runs/search answered \[\]"),
-    "read": ("runs/get$", (502, "Bad Gateway"), r"^1c server -> client .*runs/get answered 502: Bad Gateway"),
+    "search": ("runs/search", (200, {}), r"^1d database -> server: GET .*runs/search returned \[\]"),
+    "read": ("runs/get$", (502, "Bad Gateway"), r"^1c server -> client .*runs/get returned 502: Bad Gateway"),
     "no proxy for artifacts": (
         "runs/create",
         (200, {"run": {"info": {"run_id": "r", "artifact_uri": "gs://artifacts/7/r/artifacts"}}}),
-        r"^2a client -> server .* gave artifact_uri 'gs://artifacts/7/r/artifacts'\. The server must proxy artifacts",
+        r"^2a client -> server .* returned artifact_uri 'gs://artifacts/7/r/artifacts'\. The server must proxy artifacts",
     ),
     "too big": (
         r"PUT",
         (413, "Error: Request Entity Too Large"),
-        r"^2a client -> server \(artifacts\): PUT .*probe.bin answered 413: Error: Request Entity",
+        r"^2a client -> server \(artifacts\): PUT .*probe.bin returned 413: Error: Request Entity",
     ),
     "bucket role": (
         r"PUT",
         (500, "Internal Server Error"),
-        r"^2b server -> bucket: PUT .*probe.bin answered 500: .*lacks roles/storage.objectUser on bucket artifacts",
+        r"^2b server -> bucket: PUT .*probe.bin returned 500: .*lacks roles/storage.objectUser on bucket artifacts",
     ),
     "other bucket": (
         r"storage/v1",
@@ -284,36 +287,36 @@ BREAKAGES = {
     "other object": (
         r"storage/v1",
         (200, {"size": "1000", "md5Hash": "x"}),
-        r"^2b server -> bucket: .* shows 1000 bytes, MD5 x\. Sent were 1000 bytes",
+        r"^2b server -> bucket: .* returned 1000 bytes, MD5 x\. 1000 bytes",
     ),
     "unreadable object": (
         r"storage/v1",
         (403, {"error": {"code": 403, "message": "no storage.objects.get access"}}),
-        r"^2b .* answered 403: no storage.objects.get",
+        r"^2b .* returned 403: no storage.objects.get",
     ),
     "listing": (
         "artifacts/list",
         (500, "Internal Server Error"),
-        r"^2d bucket -> server: GET .*artifacts/list answered 500",
+        r"^2d bucket -> server: GET .*artifacts/list returned 500",
     ),
-    "not listed": ("artifacts/list", (200, {}), r"^2d bucket -> server: GET .*artifacts/list lists \{\}"),
+    "not listed": ("artifacts/list", (200, {}), r"^2d bucket -> server: GET .*artifacts/list returned \{\}"),
     "other bytes": (
         r"GET https://mlflow.*probe.bin",
         (200, "other"),
-        r"^2c server -> client \(artifacts\): GET .*probe.bin gave 5 bytes that differ from the 1000 sent",
+        r"^2c server -> client \(artifacts\): GET .*probe.bin returned 5 bytes that differ from the 1000 sent",
     ),
     "sign": (
         ":signJwt",
         (403, {"error": {"code": 403, "message": "Permission 'iam.serviceAccounts.signJwt' denied"}}),
-        rf"^Cannot sign in as {LOGGER} \(needs",
+        rf"^Cannot sign in as {LOGGER} \(requires",
     ),
 }
 
 
-@pytest.mark.parametrize(("pattern", "told", "message"), BREAKAGES.values(), ids=BREAKAGES)
-def test_failure_names_the_path(mlflow, run_module, caller, pattern, told, message):
-    headers = IAP if "IAP service account" in str(told) else None
-    mlflow.replace(pattern, told if isinstance(told, Exception) else answer(*told, headers))
+@pytest.mark.parametrize(("pattern", "outcome", "message"), BREAKAGES.values(), ids=BREAKAGES)
+def test_failure_names_the_path(mlflow, run_module, caller, pattern, outcome, message):
+    headers = IAP if "IAP service account" in str(outcome) else None
+    mlflow.replace(pattern, outcome if isinstance(outcome, Exception) else answer(*outcome, headers))
     result = failure(run_module, caller)
     assert re.search(message, result["msg"]), result["msg"]
     path = result["msg"][:2]
@@ -324,11 +327,12 @@ def test_failure_names_the_path(mlflow, run_module, caller, pattern, told, messa
     assert result["left"] == []
 
 
-def test_stranger_gets_in(mlflow, run_module, caller):
+def test_an_account_without_access_gets_in(mlflow, run_module, caller):
     mlflow.may_enter.add(CALLER)
     message = failure(run_module, caller)["msg"]
     assert re.search(
-        rf"^IAP, request of an account without access: GET .* answered 200\. {CALLER} must be refused with 403", message
+        rf"^IAP, request from an account without access: GET .* returned 200\. {CALLER} must be denied with 403",
+        message,
     )
 
 
@@ -351,7 +355,7 @@ def test_waits_for_the_load_balancer(mlflow, run_module, caller):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "outcome"),
     [
         ("/health$", answer(401, "Invalid IAP credentials: JWT audience doesn't match this application", IAP)),
         ("/health$", requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")),
@@ -361,20 +365,20 @@ def test_waits_for_the_load_balancer(mlflow, run_module, caller):
         ("experiments/search", answer(500, "Internal Server Error")),
     ],
 )
-def test_does_not_wait_for_what_does_not_pass(mlflow, run_module, caller, clock, pattern, told):
-    mlflow.replace(pattern, told)
+def test_does_not_wait_for_permanent_failures(mlflow, run_module, caller, clock, pattern, outcome):
+    mlflow.replace(pattern, outcome)
     failure(run_module, caller)
     assert clock.slept == []
     assert len([line for line in mlflow.seen if re.search(pattern, line)]) == 1
 
 
-def test_lost_answer_leaves_no_experiment(mlflow, run_module, caller):
+def test_a_lost_response_leaves_no_experiment(mlflow, run_module, caller):
     mlflow.replace("experiments/create", requests.exceptions.ReadTimeout("x"))
     assert failure(run_module, caller)["msg"].startswith("1b server -> database: POST")
     assert mlflow.deleted() == ["experiments/delete"]
 
 
-def test_what_was_never_made_is_not_left(mlflow, run_module, caller):
+def test_what_was_never_created_is_not_a_leftover(mlflow, run_module, caller):
     mlflow.replace("registered-models/create", answer(500, "Internal Server Error"))
     mlflow.replace(
         "registered-models/delete", answer(404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"})
@@ -382,11 +386,11 @@ def test_what_was_never_made_is_not_left(mlflow, run_module, caller):
     assert failure(run_module, caller)["left"] == []
 
 
-def test_what_is_left_is_told(mlflow, run_module, caller):
+def test_leftovers_are_reported(mlflow, run_module, caller):
     mlflow.replace("DELETE .*probe.bin", answer(500, "Internal Server Error"))
     result = failure(run_module, caller)
     assert re.search(
-        "^Everything works, but not all could be cleaned up: artifact /7/r/artifacts/probe.bin is left: cleanup: DELETE",
+        "^Everything works, but the cleanup is incomplete: artifact /7/r/artifacts/probe.bin was not deleted: cleanup: DELETE",
         result["msg"],
     )
     assert all(path["ok"] for path in result["paths"].values())
@@ -394,19 +398,19 @@ def test_what_is_left_is_told(mlflow, run_module, caller):
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
-    [({}, "the caller is no service account"), ({"stranger_service_account": LOGGER}, None)],
+    ("options", "reason"),
+    [({}, "the caller is not a service account"), ({"denied_service_account": LOGGER}, None)],
 )
-def test_stranger_of_a_caller_without_account(mlflow, run_module, options, why):
-    if why:
+def test_denied_account_of_a_caller_without_service_account(mlflow, run_module, options, reason):
+    if reason:
         result = run_module("mlflow_probe", **OPTIONS, **options)
-        assert list(result["iap"]) == ["anonymous"] and why in str(result["warnings"])
+        assert list(result["iap"]) == ["anonymous"] and reason in str(result["warnings"])
     else:
-        with pytest.raises(Exception, match=f"{LOGGER} must be refused with 403"):
+        with pytest.raises(Exception, match=f"{LOGGER} must be denied with 403"):
             run_module("mlflow_probe", **OPTIONS, **options)
 
 
-def test_caller_is_the_logger(mlflow, run_module, caller):
+def test_caller_is_the_account_with_access(mlflow, run_module, caller):
     mlflow.may_enter.add(CALLER)
     result = run_module("mlflow_probe", auth=caller, **{**OPTIONS, "service_account": CALLER})
     assert "the caller is the account that has access" in str(result["warnings"])
@@ -417,12 +421,12 @@ def test_caller_is_the_logger(mlflow, run_module, caller):
     ("options", "message"),
     [
         ({"url": "http://mlflow.example.com"}, "^option url: 'http://mlflow.example.com' is not allowed"),
-        ({"url": f"{URL}/#/experiments"}, "https:// and the domain alone"),
+        ({"url": f"{URL}/#/experiments"}, "https:// and the domain only"),
         ({"service_account": f"serviceAccount:{LOGGER}"}, "^option service_account: .* without prefix"),
         ({"artifact_size": 0}, "^option artifact_size: 0 is not allowed"),
     ],
 )
-def test_bad_input_makes_no_request(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
         run_module("mlflow_probe", **{**OPTIONS, **options})
     assert not google.sent

@@ -61,7 +61,7 @@ NO_GRANT = "Permission denied on secret: projects/1/secrets/pw/versions/1 for Re
 
 
 def live(**more):
-    """The job as Google returns it: defaults filled in, its own spelling."""
+    """The job as Google returns it: defaults filled in, in Google's spelling."""
     body = copy.deepcopy(SENT)
     template = body["template"]["template"]
     del template["maxRetries"], template["containers"][0]["command"], template["containers"][0]["args"]
@@ -109,7 +109,7 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
     assert run_module("run_job", **OPTIONS)["changed"] is False
 
 
-def test_an_update_sends_the_whole_job_and_keeps_what_is_not_declared(google, run_module):
+def test_an_update_sends_the_whole_job_with_undeclared_fields(google, run_module):
     old = live(annotations={"note": "x"})
     old["template"]["template"]["containers"][0]["image"] = "registry.example.com/mlflow:0"
     google.expect("GET", URL, old)
@@ -129,7 +129,7 @@ def test_an_update_sends_the_whole_job_and_keeps_what_is_not_declared(google, ru
         ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
     ],
 )
-def test_what_is_a_difference(google, run_module, path, value):
+def test_differences(google, run_module, path, value):
     other = live()
     other["template"]["template"][path] = value
     google.expect("GET", URL, other)
@@ -142,14 +142,14 @@ def test_waits_for_the_grant_on_the_secret(google, run_module):
     assert run_module("run_job", **OPTIONS)["changed"] is True
 
 
-def test_a_job_that_cannot_be_run(google, run_module):
+def test_a_job_that_cannot_be_executed(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", JOBS, done(response=failed("Image 'x' not found.")))
     with pytest.raises(Exception) as caught:
         run_module("run_job", **OPTIONS)
     assert str(caught.value) == "Cannot create Cloud Run job mlflow-admin: Image 'x' not found."
 
 
-def test_a_failed_job_is_declared_again(google, run_module):
+def test_a_failed_job_is_sent_again(google, run_module):
     google.expect("GET", URL, failed()).expect("PATCH", URL, done()).expect("GET", URL, live())
     assert run_module("run_job", **OPTIONS)["changed"] is True
 
@@ -168,7 +168,7 @@ def test_absent(google, run_module):
         ({"env": {"CLOUD_RUN_JOB": "1"}}, "option env: 'CLOUD_RUN_JOB' is not allowed"),
     ],
 )
-def test_refused_before_the_first_call(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("run_job", **{**OPTIONS, **options})
     assert str(caught.value).startswith(message)

@@ -27,7 +27,7 @@ def entry(text, log="stdout", **more):
 
 
 def ended(status, **more):
-    """A task that has ended with a status."""
+    """A task that has exited with a code."""
     result = (
         {"exitCode": status, "status": {"code": 10, "message": "The container exited with an error."}} if status else {}
     )
@@ -36,7 +36,7 @@ def ended(status, **more):
 
 
 def play(google, status, lines, **tasks):
-    """An execution that ends with a status, after having written lines."""
+    """An execution that exits with a code after writing lines."""
     operation = {"name": OPERATION, "metadata": {"name": EXECUTION, "createTime": BEGUN}}
     google.expect("POST", f"{JOB}:run", operation)
     failed = {"error": {"code": 10, "message": f"Task x failed with exit code: {status}"}} if status else {}
@@ -48,7 +48,7 @@ def play(google, status, lines, **tasks):
     google.expect("POST", LOG, {"entries": [*lines, last]})
 
 
-def test_runs_with_arguments_and_tells_what_was_written(google, run_module):
+def test_executes_with_arguments_and_returns_the_output(google, run_module):
     play(google, 0, [entry("one"), {**entry(""), "jsonPayload": {"message": "two", "n": 2}}, entry("three", "stderr")])
     result = run_module("run_job_execution", **OPTIONS, args=["gc", "--older-than", "30d"], timeout_seconds=300)
     overrides = {"containerOverrides": [{"args": ["gc", "--older-than", "30d"]}], "timeout": "300s"}
@@ -64,25 +64,25 @@ def test_runs_with_arguments_and_tells_what_was_written(google, run_module):
     }
 
 
-def test_an_accepted_status(google, run_module):
+def test_an_accepted_exit_code(google, run_module):
     play(google, 3, [entry("the schema is behind")])
     result = run_module("run_job_execution", **OPTIONS, accept=[0, 3])
     assert (result["exit_codes"], result["output"]) == ([3], ["the schema is behind"])
     assert google.sent[0].body == {}
 
 
-def test_a_status_that_is_not_accepted(google, run_module):
+def test_an_exit_code_that_is_not_accepted(google, run_module):
     play(google, 4, [entry("looking"), entry("the schema is ahead: a > b", "stderr"), entry("", "stderr")])
     with pytest.raises(Exception) as caught:
         run_module("run_job_execution", **OPTIONS, args=["schema"], accept=[0, 3])
     assert str(caught.value) == (
-        "Cannot run Cloud Run job mlflow-admin with schema: exit status 4: the schema is ahead: a > b. "
+        "Cannot run Cloud Run job mlflow-admin with schema: exit code 4: the schema is ahead: a > b. "
         "Log: https://console.example.com/log"
     )
     assert caught.value.result["exit_codes"] == [4]
 
 
-def test_a_task_that_did_not_end_by_itself(google, run_module):
+def test_a_task_that_did_not_exit_by_itself(google, run_module):
     failed = {"index": 0, "conditions": [{"type": "Completed", "state": "CONDITION_FAILED"}]}
     play(google, 1, [entry("halfway")], tasks=[failed])
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_one_task_of_several(google, run_module):
     assert caught.value.result["exit_codes"] == [0, 1]
 
 
-def test_waits_for_lines_that_are_on_their_way(google, run_module, clock):
+def test_waits_for_lines_to_arrive(google, run_module, clock):
     play(google, 0, [])
     *first, last = google.script
     google.script = [
@@ -112,7 +112,7 @@ def test_waits_for_lines_that_are_on_their_way(google, run_module, clock):
     assert google.sent[-1].body["pageToken"] == "t" and clock.slept
 
 
-def test_a_log_that_nothing_ends(google, run_module, clock):
+def test_a_log_without_a_last_message(google, run_module, clock):
     play(google, 0, [])
     *first, (method, url, _, asserted) = google.script
     google.script = [*first, *[(method, url, {"entries": [entry("one")]}, asserted)] * 9]
@@ -127,10 +127,10 @@ def test_a_log_that_may_not_be_read(google, run_module):
     google.script = [*first, (method, url, denied, asserted)]
     result = run_module("run_job_execution", **OPTIONS)
     assert (result["changed"], result["output"]) == (True, [])
-    assert "Cannot read what the job wrote" in str(result["warnings"])
+    assert "Cannot read the output of Cloud Run job" in str(result["warnings"])
 
 
-def test_a_start_that_is_refused_is_not_repeated(google, run_module):
+def test_a_failed_start_is_not_repeated(google, run_module):
     google.expect("POST", f"{JOB}:run", google.error(503, "UNAVAILABLE", "Try again."))
     with pytest.raises(Exception, match="Cannot run Cloud Run job mlflow-admin with gc: Try again"):
         run_module("run_job_execution", **OPTIONS, args=["gc"])
@@ -140,14 +140,14 @@ def service(image):
     return {"name": f"{PARENT}/services/mlflow", "template": {"containers": [{"image": image}]}}
 
 
-def test_nothing_is_run_when_the_service_has_the_image(google, run_module):
+def test_does_not_execute_when_the_service_uses_the_image(google, run_module):
     google.expect("GET", SERVICE, service(UNLESS["image"]))
     result = run_module("run_job_execution", **OPTIONS, unless_service_runs=UNLESS)
     assert (result["changed"], result["ran"], result["exit_codes"]) == (False, False, [])
 
 
 @pytest.mark.parametrize("other", [True, False])
-def test_check_mode_runs_nothing(google, run_module, other):
+def test_check_mode_executes_nothing(google, run_module, other):
     missing = google.error(
         404, "NOT_FOUND", "Resource 'mlflow' of kind 'SERVICE' in region 'europe-west2' does not exist."
     )
@@ -164,7 +164,7 @@ def test_check_mode_runs_nothing(google, run_module, other):
         ({"timeout_seconds": 0}, "option timeout_seconds: 0 is not allowed; give 1 to 604800"),
     ],
 )
-def test_refused_before_the_first_call(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("run_job_execution", **{**OPTIONS, **options})
     assert str(caught.value).startswith(message)

@@ -76,7 +76,7 @@ NO_ACCOUNT = f"Permission 'iam.serviceaccounts.actAs' denied on service account 
 
 
 def live(**more):
-    """The service as Google returns it: defaults filled in, its own spelling."""
+    """The service as Google returns it: defaults filled in, in Google's spelling."""
     body = copy.deepcopy(SENT)
     template = body["template"]
     container = template["containers"][0]
@@ -154,7 +154,7 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
     assert run_module("run_service", **OPTIONS)["changed"] is False
 
 
-def test_an_update_sends_the_whole_service_and_keeps_what_is_not_declared(google, run_module):
+def test_an_update_sends_the_whole_service_with_undeclared_fields(google, run_module):
     google.expect(
         "GET",
         URL,
@@ -190,7 +190,7 @@ def test_an_update_sends_the_whole_service_and_keeps_what_is_not_declared(google
         ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
     ],
 )
-def test_what_is_a_difference(google, run_module, path, value):
+def test_differences(google, run_module, path, value):
     google.expect("GET", URL, changed(path, value))
     assert run_module("run_service", check=True, **OPTIONS)["changed"] is True
 
@@ -244,11 +244,11 @@ def test_a_revision_that_fails(google, run_module, verb):
     google.expect("GET", URL, failed(latestReadyRevision=serving))
     with pytest.raises(Exception) as caught:
         run_module("run_service", **OPTIONS)
-    told = " mlflow-00007-xyz goes on serving" if serving else ""
-    assert str(caught.value) == f"Cannot {verb} Cloud Run service mlflow: {FAILURE}{told}"
+    hint = " Revision mlflow-00007-xyz still receives all requests" if serving else ""
+    assert str(caught.value) == f"Cannot {verb} Cloud Run service mlflow: {FAILURE}{hint}"
 
 
-def test_an_operation_that_ends_well_with_a_failed_revision(google, run_module):
+def test_a_successful_operation_with_a_failed_revision(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed()))
     with pytest.raises(Exception, match="The container exited"):
         run_module("run_service", **OPTIONS)
@@ -263,7 +263,7 @@ def test_waits_for_the_grant_on_the_secret(google, run_module, clock):
     assert 3 < sum(clock.slept) < 10
 
 
-def test_a_grant_that_never_comes(google, run_module):
+def test_a_grant_that_is_never_made(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed(NO_GRANT)))
     google.expect("GET", URL, failed(NO_GRANT)).expect("PATCH", URL, done(response=failed(NO_GRANT)))
     with pytest.raises(Exception) as caught:
@@ -271,7 +271,7 @@ def test_a_grant_that_never_comes(google, run_module):
     assert str(caught.value) == f"Cannot create Cloud Run service mlflow: {NO_GRANT}"
 
 
-def test_waits_for_a_service_account_just_made(google, run_module):
+def test_waits_for_a_new_service_account(google, run_module):
     google.expect("GET", URL, absent(google)).expect(
         "POST", SERVICES, google.error(403, "PERMISSION_DENIED", NO_ACCOUNT)
     )
@@ -290,7 +290,7 @@ def test_a_failed_service_gets_a_new_revision(google, run_module):
     assert run_module("run_service", **OPTIONS)["changed"] is True
 
 
-def test_waits_for_a_rollout_that_an_earlier_run_began(google, run_module):
+def test_waits_for_a_rollout_of_an_earlier_run(google, run_module):
     google.expect("GET", URL, live(reconciling=True, terminalCondition={"state": "CONDITION_RECONCILING"}))
     google.expect("GET", URL, live(reconciling=True)).expect("GET", URL, live())
     assert run_module("run_service", **OPTIONS)["changed"] is False
@@ -316,14 +316,26 @@ def test_absent(google, run_module):
         ({"min_instances": 3}, "option min_instances: 3 is not allowed; give at most max_instances, 2"),
         ({"memory": "1 GB"}, "option memory: '1 GB' is not allowed; give a quantity such as 512Mi or 2Gi"),
         ({"env": {"PORT": "1"}}, "option env: 'PORT' is not allowed"),
-        ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is in secret_env too"),
+        ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is also in secret_env"),
         ({"secret_env": {"PASSWORD": "pw"}}, "option secret_env.PASSWORD: "),
         ({"vpc_connector": "c"}, "parameters are mutually exclusive: network|vpc_connector"),
         ({"image": None}, "option image: None is not allowed; it is required for state=present"),
         ({"ingress": "internal"}, "value of ingress must be one of: INGRESS_TRAFFIC_ALL"),
     ],
 )
-def test_refused_before_the_first_call(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("run_service", **{**OPTIONS, **options})
     assert str(caught.value).startswith(message)
+
+
+def test_values_of_annotations_labels_and_variables_are_converted_to_text(google, run_module):
+    google.expect("GET", URL, google.error(404, "NOT_FOUND", "Resource 'mlflow' was not found"))
+    google.expect("POST", SERVICES, google.error(400, "INVALID_ARGUMENT", "stop here"))
+    mixed = {"yes": True, "number": 1.5, "empty": None}
+    with pytest.raises(Exception, match="stop here"):
+        run_module("run_service", **{**OPTIONS, "labels": mixed, "annotations": mixed, "env": mixed})
+    body, expected = google.writes[0].body, {"yes": "true", "number": "1.5", "empty": ""}
+    assert body["labels"] == body["annotations"] == expected
+    env = body["template"]["containers"][0]["env"]
+    assert {entry["name"]: entry["value"] for entry in env if "value" in entry} == expected

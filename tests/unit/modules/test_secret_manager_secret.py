@@ -71,9 +71,7 @@ def test_second_run_changes_nothing(google, run_module):
 def test_a_value_is_compared_and_never_shown(google, run_module):
     for live, answers in (("s3cret-1", []), ("s3cret-0", [version(2)])):
         google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
-        google.expect(
-            "GET", f"https://secretmanager.googleapis.com/v1/{NAME}/versions/1:access", payload(live.encode())
-        )
+        google.expect("GET", f"{URL}/versions/1:access", payload(live.encode()))
         for answer in answers:
             google.expect(
                 "POST", f"{URL}:addVersion", answer, body={"payload": {"data": base64.b64encode(b"s3cret-1").decode()}}
@@ -148,14 +146,14 @@ def test_only_the_accessors_may_read(google, run_module, members):
 
 
 @pytest.mark.parametrize("options", [{"accessors": [SERVER.replace("mlflow", "MLflow")]}, {}])
-def test_accessors_as_they_are(google, run_module, options):
+def test_unchanged_accessors(google, run_module, options):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
     if options:
         google.expect("GET", f"{URL}:getIamPolicy", policy(SERVER))
     assert run_module("secret_manager_secret", name="db-password", generate_bytes=32, **options)["changed"] is False
 
 
-def test_chosen_regions(google, run_module):
+def test_user_managed_replication(google, run_module):
     google.expect("GET", URL, absent(google))
     replication = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
     google.expect(
@@ -173,7 +171,7 @@ def test_replication_cannot_be_changed(google, run_module):
         run_module("secret_manager_secret", name="db-password", replication_locations=["europe-west2"])
 
 
-def test_a_lost_answer_to_the_creation(google, run_module):
+def test_a_lost_response_to_the_creation(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", SECRETS, google.error(503, "UNAVAILABLE", "Try again."))
     google.expect("POST", SECRETS, google.error(409, "ALREADY_EXISTS", f"Secret [{NAME}] already exists."))
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
@@ -197,7 +195,7 @@ def test_absent(google, run_module):
         ({"value": ""}, "option value: '0 bytes' is not allowed; give 1 byte to 64 KiB"),
         (
             {"name": "projects/demo/topics/t"},
-            "option name: 'projects/demo/topics/t' is not allowed; give a secret's name",
+            "option name: 'projects/demo/topics/t' is not allowed; give the name of a secret",
         ),
         ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
         (
@@ -210,7 +208,7 @@ def test_absent(google, run_module):
         ),
     ],
 )
-def test_refused_before_the_first_call(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("secret_manager_secret", **{"name": "db-password", **options})
     assert str(caught.value).startswith(message)

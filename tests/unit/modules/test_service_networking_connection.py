@@ -85,7 +85,7 @@ def test_second_run_changes_nothing(google, run_module, live, network):
 
 
 @pytest.mark.parametrize("as_operation", [True, False])
-def test_ranges_left_behind_by_a_deleted_connection(google, run_module, live, as_operation):
+def test_ranges_of_a_deleted_connection(google, run_module, live, as_operation):
     message = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
     live()
     google.expect(
@@ -106,7 +106,7 @@ def test_ranges_left_behind_by_a_deleted_connection(google, run_module, live, as
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
 
 
-def test_the_ranges_of_others_stay(google, run_module, live):
+def test_other_ranges_are_kept(google, run_module, live):
     live("theirs")
     google.expect(
         "PATCH",
@@ -121,7 +121,7 @@ def test_the_ranges_of_others_stay(google, run_module, live):
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is False
 
 
-def test_a_range_no_longer_named_is_taken_out(google, run_module, live):
+def test_exclusive_removes_other_ranges(google, run_module, live):
     live("range-a", "range-b")
     google.expect(
         "PATCH",
@@ -143,14 +143,14 @@ def test_check_mode_writes_nothing(google, run_module, live):
     assert run_module("service_networking_connection", check=True, network="net", state="absent")["changed"] is True
 
 
-def test_check_mode_before_the_network_is_there(google, run_module):
+def test_check_mode_before_the_network_exists(google, run_module):
     google.expect("GET", PROJECT, {"projectNumber": "123456789012"}).expect(
         "GET",
         CONNECTIONS,
         google.error(403, "PERMISSION_DENIED", f"Permission denied to get network '{NETWORK}', or it does not exist."),
     )
     result = run_module("service_networking_connection", check=True, **OPTIONS)
-    assert result["changed"] is True and "takes service networking connection of network net as absent" in str(
+    assert result["changed"] is True and "service networking connection of network net is absent" in str(
         result["warnings"]
     )
 
@@ -163,7 +163,7 @@ def test_absent(google, run_module, live):
     assert run_module("service_networking_connection", network="net", state="absent")["changed"] is False
 
 
-def test_a_connection_in_use_is_named_at_once(google, run_module, live, clock):
+def test_a_connection_in_use_fails_immediately(google, run_module, live, clock):
     live("range-a")
     google.expect("POST", DELETE, done(error={"code": 9, "message": IN_USE}))
     google.expect(
@@ -182,7 +182,7 @@ def test_a_connection_in_use_is_named_at_once(google, run_module, live, clock):
     with pytest.raises(
         Exception,
         match="^Cannot delete service networking connection of network net: Cloud SQL still uses "
-        "it; delete first mlflow$",
+        "it; first delete mlflow$",
     ):
         run_module("service_networking_connection", network="net", state="absent")
     assert clock.slept == []
@@ -199,10 +199,10 @@ def test_retries_after_the_last_instance_then_removes_the_peering(google, run_mo
     google.expect("POST", peering, running, body={"name": "servicenetworking-googleapis-com"})
     google.expect("POST", f"{link.replace('www.', 'compute.')}/wait", {**running, "status": "DONE"})
     result = run_module("service_networking_connection", network="net", state="absent", timeout=30)
-    assert result["changed"] is True and "Removed the peering from the network instead" in str(result["warnings"])
+    assert result["changed"] is True and "The peering was removed from the network instead" in str(result["warnings"])
 
 
-def test_another_refusal_is_an_error(google, run_module, live):
+def test_other_errors_are_not_retried(google, run_module, live):
     live("range-a")
     google.expect("POST", DELETE, google.error(403, "PERMISSION_DENIED", "Permission denied."))
     with pytest.raises(
@@ -216,12 +216,12 @@ def test_another_refusal_is_an_error(google, run_module, live):
     [
         (
             {"reserved_ranges": []},
-            "option reserved_ranges: [] is not allowed; give the name of at least one global address",
+            "option reserved_ranges: [] is not allowed; it is required for state=present",
         ),
         ({"network": "projects/demo/regions/r/subnetworks/s"}, "option network: "),
     ],
 )
-def test_refused_before_the_first_call(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("service_networking_connection", **{**OPTIONS, **options})
     assert str(caught.value).startswith(message)

@@ -17,7 +17,7 @@ NAMES = [RUN, SQL, "cloudbuild.googleapis.com"]
 
 @pytest.fixture
 def enabled(google):
-    """Scripts that NAMES are disabled and that enabling them goes well."""
+    """Scripts that NAMES are disabled and are enabled successfully."""
     google.expect("GET", f"{SERVICES}:batchGet", {})
     google.expect(
         "POST",
@@ -35,7 +35,7 @@ def disabled(google, old=False):
     return google.error(403, "PERMISSION_DENIED", message, details=details)
 
 
-def test_returns_when_no_api_says_any_more_that_it_is_disabled(google, run_module, enabled, clock):
+def test_waits_until_no_api_reports_that_it_is_disabled(google, run_module, enabled, clock):
     denied = google.error(403, "PERMISSION_DENIED", "Permission 'run.services.list' denied.")
     for run, sql in (
         (disabled(google), disabled(google, old=True)),
@@ -50,17 +50,17 @@ def test_returns_when_no_api_says_any_more_that_it_is_disabled(google, run_modul
     assert len(clock.slept) == 4
 
 
-def test_says_which_api_it_waited_for_in_vain(google, run_module, enabled, clock):
+def test_names_the_apis_that_did_not_become_available(google, run_module, enabled, clock):
     for _ in range(4):
         google.expect("GET", READ_RUN, disabled(google)).expect("GET", READ_SQL)
     with pytest.raises(Exception) as caught:
         run_module("service_usage_services", names=NAMES, timeout=1)
     assert str(caught.value) == (
-        "Cannot wait for run.googleapis.com, sqladmin.googleapis.com to answer, just enabled in "
-        "project demo, within 1 s; run again later"
+        "Cannot wait for the newly enabled run.googleapis.com, sqladmin.googleapis.com in "
+        "project demo within 1 s; run again later"
     )
 
 
-def test_does_not_ask_what_was_enabled_before(google, run_module):
+def test_does_not_wait_for_apis_that_were_already_enabled(google, run_module):
     google.expect("GET", f"{SERVICES}:batchGet", {"services": [{"name": f"{PARENT}/{RUN}", "state": "ENABLED"}]})
     assert run_module("service_usage_services", names=[RUN])["changed"] is False

@@ -42,6 +42,6 @@ def test_a_backup_that_fails(google, run_module):
         run_module("sql_backup", **OPTIONS)
 
 
-def test_check_mode_takes_none(google, run_module):
+def test_check_mode_creates_no_backup(google, run_module):
     result = run_module("sql_backup", check=True, **OPTIONS)
     assert (result["changed"], result["id"], google.sent) == (True, "", [])

@@ -50,7 +50,7 @@ SENT = {
 
 
 def live(**settings):
-    """The instance as Google returns it: its own spelling, and much that nobody declared."""
+    """The instance as Google returns it: in its spelling, with many undeclared fields."""
     body = copy.deepcopy(SENT)
     body |= {
         "kind": "sql#instance",
@@ -139,12 +139,12 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
         {"userLabels": {"team": "ml", "goog-dms": "x"}},
     ],
 )
-def test_what_is_no_difference(google, run_module, settings):
+def test_equal_bodies(google, run_module, settings):
     google.expect("GET", URL, live(**settings))
     assert run_module("sql_instance", **OPTIONS)["changed"] is False
 
 
-def test_updates_with_all_that_is_declared_and_the_settings_version(google, run_module):
+def test_updates_with_the_declaration_and_the_settings_version(google, run_module):
     google.expect(
         "GET",
         URL,
@@ -174,7 +174,7 @@ def test_check_mode_writes_nothing(google, run_module):
     assert run_module("sql_instance", check=True, **OPTIONS)["private_ip_address"] == ""
 
 
-def test_waits_while_another_operation_holds_the_instance(google, run_module, clock):
+def test_waits_for_another_operation(google, run_module, clock):
     google.expect("GET", URL, live(tier="db-g1-small"))
     google.expect("PATCH", URL, busy(google)).expect("PATCH", URL, busy(google)).expect("PATCH", URL, operation())
     google.expect("GET", URL, live())
@@ -182,13 +182,13 @@ def test_waits_while_another_operation_holds_the_instance(google, run_module, cl
     assert len(clock.slept) == 2
 
 
-def test_waits_for_the_creation_that_an_earlier_run_began(google, run_module):
+def test_waits_for_the_creation_of_an_earlier_run(google, run_module):
     creating = {**live(), "state": "PENDING_CREATE", "ipAddresses": []}
     google.expect("GET", URL, creating).expect("GET", URL, creating).expect("GET", URL, live())
     assert run_module("sql_instance", **OPTIONS)["private_ip_address"] == "10.20.0.3"
 
 
-def test_a_lost_answer_to_an_update(google, run_module):
+def test_a_lost_response_to_an_update(google, run_module):
     google.expect("GET", URL, live(tier="db-g1-small")).expect("PATCH", URL, google.error(502, "", "Bad gateway"))
     google.expect("PATCH", URL, google.old_error(412, "staleData", "The settings version is out of date."))
     google.expect("GET", URL, live())
@@ -201,7 +201,7 @@ def test_a_name_that_is_still_reserved(google, run_module):
     )
     with pytest.raises(
         Exception,
-        match="^Cannot create Cloud SQL instance mlflow: the name is taken by an instance deleted "
+        match="^Cannot create Cloud SQL instance mlflow: Google still reserves the name for an instance that was deleted "
         "within the last week.*give option name another value, or wait",
     ):
         run_module("sql_instance", **OPTIONS)
@@ -234,20 +234,26 @@ def test_an_instance_that_cannot_be_used(google, run_module, state):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"region": "europe-west1"}, "region is 'europe-west2' and cannot become 'europe-west1'; give another name"),
+        (
+            {"region": "europe-west1"},
+            "region is 'europe-west2' and cannot be changed to 'europe-west1'; give another name",
+        ),
         (
             {"database_version": "POSTGRES_16"},
-            "databaseVersion is 'POSTGRES_17' and cannot become 'POSTGRES_16'; upgrade",
+            "databaseVersion is 'POSTGRES_17' and cannot be changed to 'POSTGRES_16'; back it up",
         ),
-        ({"disk_type": "PD_HDD"}, "settings.dataDiskType is 'PD_SSD' and cannot become 'PD_HDD'; give the type it has"),
+        (
+            {"disk_type": "PD_HDD"},
+            "settings.dataDiskType is 'PD_SSD' and cannot be changed to 'PD_HDD'; give its current type",
+        ),
         (
             {"private_network": "other"},
             "its network is https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
-            "mlflow-network and cannot become projects/demo/global/networks/other",
+            "mlflow-network and cannot be changed to projects/demo/global/networks/other",
         ),
     ],
 )
-def test_what_google_does_not_change(google, run_module, options, message):
+def test_fields_that_cannot_be_changed(google, run_module, options, message):
     google.expect("GET", URL, live())
     with pytest.raises(Exception) as caught:
         run_module("sql_instance", check=True, **{**OPTIONS, **options})
@@ -257,12 +263,12 @@ def test_what_google_does_not_change(google, run_module, options, message):
 def test_a_protected_instance_is_not_deleted(google, run_module):
     google.expect("GET", URL, live())
     with pytest.raises(
-        Exception, match="^Cannot delete Cloud SQL instance mlflow: it is protected; give deletion_prot"
+        Exception, match="^Cannot delete Cloud SQL instance mlflow: it is protected; also give deletion_prot"
     ):
         run_module("sql_instance", name="mlflow", state="absent")
 
 
-def test_takes_the_protection_off_and_deletes(google, run_module):
+def test_disables_the_protection_and_deletes(google, run_module):
     google.expect("GET", URL, live())
     google.expect("PATCH", URL, operation("PENDING"), body={"settings": {"deletionProtectionEnabled": False}})
     google.expect("GET", f"{SQL}/operations/op1", operation())
@@ -299,16 +305,19 @@ def test_absent_already(google, run_module):
             "option transaction_log_retention_days: 8 is not allowed; edition ENTERPRISE ",
         ),
         ({"backup_start_time": "24:00"}, "option backup_start_time: '24:00' is not allowed; give HH:MM in UTC"),
-        ({"backup_enabled": False}, "option point_in_time_recovery: True is not allowed; it needs backup_enabled=true"),
+        (
+            {"backup_enabled": False},
+            "option point_in_time_recovery: True is not allowed; it requires backup_enabled=true",
+        ),
         (
             {"availability_type": "REGIONAL", "point_in_time_recovery": False},
-            "option availability_type: 'REGIONAL' is not allowed; it needs point_in_time_recovery=true",
+            "option availability_type: 'REGIONAL' is not allowed; it requires point_in_time_recovery=true",
         ),
-        ({"maintenance_window": {"day": 0, "hour": 3}}, "option maintenance_window: "),
+        ({"maintenance_window": {"day": 0, "hour": 3}}, "option maintenance_window.day: 0 is not allowed; give 1 to 7"),
         ({"edition": "STANDARD"}, "value of edition must be one of: ENTERPRISE, ENTERPRISE_PLUS, got: STANDARD"),
     ],
 )
-def test_refused_before_the_first_call(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("sql_instance", **{**OPTIONS, **options})
     assert str(caught.value).startswith(message)

@@ -27,18 +27,20 @@ USER = {
     "passwordPolicy": {"status": {}},
 }
 POSTGRES = {**USER, "name": "postgres"}
-NOTE = f"sql-user-{hashlib.sha256(b'demo/db/mlflow').hexdigest()[:40]}"
+ANNOTATION = f"sql-user-{hashlib.sha256(b'demo/db/mlflow').hexdigest()[:40]}"
 DONE = {"kind": "sql#operation", "name": "op1", "status": "DONE"}
 
 
 @pytest.fixture
 def secretmanager(google):
-    """Scripts what the module reads of the secret."""
+    """Scripts what the module reads from the secret."""
 
-    def script(annotations=None, newest=2):
+    def script(annotations=None, newest=2, user=True):
         secret = {"name": NAME, "etag": '"1"', "annotations": {"owner": "me", **(annotations or {})}}
         versions = [{"name": f"{NAME}/versions/{newest}", "state": "ENABLED"}] if newest else []
-        google.expect("GET", SECRET, secret).expect("GET", f"{SECRET}/versions", {"versions": versions})
+        if user:
+            google.expect("GET", SECRET, secret)
+        google.expect("GET", f"{SECRET}/versions", {"versions": versions})
         return secret
 
     return script
@@ -50,14 +52,14 @@ def password(google):
 
     def script(number=2):
         data = base64.b64encode(b"s3cret").decode()
-        google.expect("GET", f"{SECRETMANAGER}/{NAME}/versions/{number}:access", {"payload": {"data": data}})
+        google.expect("GET", f"{SECRET}/versions/{number}:access", {"payload": {"data": data}})
 
     return script
 
 
 @pytest.fixture
 def recorded(google):
-    """Scripts the note on the secret; what was sent comes back."""
+    """Scripts the annotation of the secret; returns what was sent."""
 
     def script(secret):
         sent = {}
@@ -72,7 +74,7 @@ def recorded(google):
 
 def test_creates_and_records_the_version(google, run_module, secretmanager, password, recorded):
     google.expect("GET", USERS, {"kind": "sql#usersList", "items": [POSTGRES]})
-    secret = secretmanager()
+    secret = secretmanager(user=False)
     password()
     google.expect(
         "POST", USERS, {**DONE, "status": "PENDING"}, body={"name": "mlflow", "instance": "db", "password": "s3cret"}
@@ -82,18 +84,18 @@ def test_creates_and_records_the_version(google, run_module, secretmanager, pass
     google.expect("GET", USERS, {"items": [POSTGRES, USER]})
     result = run_module("sql_user", **OPTIONS)
     assert (result["changed"], result["secret_version"], result["resource"]) == (True, "2", USER)
-    assert sent == {"etag": '"1"', "annotations": {"owner": "me", NOTE: "2"}}
+    assert sent == {"etag": '"1"', "annotations": {"owner": "me", ANNOTATION: "2"}}
     assert "s3cret" not in json.dumps(result)
 
 
 def test_second_run_reads_no_password(google, run_module, secretmanager):
     google.expect("GET", USERS, {"items": [USER]})
-    secretmanager({NOTE: "2"})
+    secretmanager({ANNOTATION: "2"})
     result = run_module("sql_user", **OPTIONS)
     assert (result["changed"], result["secret_version"]) == (False, "2")
 
 
-@pytest.mark.parametrize("annotations", [{NOTE: "1"}, {}])
+@pytest.mark.parametrize("annotations", [{ANNOTATION: "1"}, {}])
 def test_a_new_version_is_set(google, run_module, secretmanager, password, recorded, annotations):
     google.expect("GET", USERS, {"items": [USER]})
     secret = secretmanager(annotations)
@@ -110,12 +112,12 @@ def test_a_new_version_is_set(google, run_module, secretmanager, password, recor
     sent = recorded(secret)
     google.expect("GET", USERS, {"items": [USER]})
     result = run_module("sql_user", **OPTIONS)
-    assert (result["changed"], result["secret_version"], sent["annotations"][NOTE]) == (True, "2", "2")
-    assert result["diff"]["before"]["secretVersion"] == annotations.get(NOTE, "")
+    assert (result["changed"], result["secret_version"], sent["annotations"][ANNOTATION]) == (True, "2", "2")
+    assert result["diff"]["before"]["secretVersion"] == annotations.get(ANNOTATION, "")
     assert result["diff"]["after"]["secretVersion"] == "2"
 
 
-def test_the_note_is_made_again_when_the_secret_has_changed(google, run_module, secretmanager, password, recorded):
+def test_the_version_is_recorded_again_after_a_concurrent_change(google, run_module, secretmanager, password, recorded):
     google.expect("GET", USERS, {"items": [USER]})
     secret = secretmanager()
     password()
@@ -129,20 +131,20 @@ def test_the_note_is_made_again_when_the_secret_has_changed(google, run_module, 
 
 def test_check_mode_writes_nothing(google, run_module, secretmanager):
     google.expect("GET", USERS, {"items": [USER]})
-    secretmanager({NOTE: "1"})
+    secretmanager({ANNOTATION: "1"})
     result = run_module("sql_user", check=True, **OPTIONS)
     assert (result["changed"], result["secret_version"]) == (True, "2")
 
 
-def test_check_mode_before_anything_is_there(google, run_module):
+def test_check_mode_before_anything_exists(google, run_module):
     google.expect("GET", USERS, google.old_error(404, "instanceDoesNotExist", "The Cloud SQL instance does not exist."))
-    google.expect("GET", SECRET, google.error(404, "NOT_FOUND", f"Secret [{NAME}] not found."))
+    google.expect("GET", f"{SECRET}/versions", google.error(404, "NOT_FOUND", f"Secret [{NAME}] not found."))
     assert run_module("sql_user", check=True, **OPTIONS)["changed"] is True
 
 
 def test_a_secret_without_a_version(google, run_module, secretmanager):
     google.expect("GET", USERS, {})
-    secretmanager(newest=None)
+    secretmanager(newest=None, user=False)
     with pytest.raises(
         Exception,
         match="^Cannot set the password of Cloud SQL user mlflow: secret "
@@ -153,10 +155,10 @@ def test_a_secret_without_a_version(google, run_module, secretmanager):
 
 def test_a_secret_that_may_not_be_read(google, run_module, secretmanager):
     google.expect("GET", USERS, {})
-    secretmanager()
+    secretmanager(user=False)
     google.expect(
         "GET",
-        f"{SECRETMANAGER}/{NAME}/versions/2:access",
+        f"{SECRET}/versions/2:access",
         google.error(
             403,
             "PERMISSION_DENIED",
@@ -171,7 +173,7 @@ def test_a_secret_that_may_not_be_read(google, run_module, secretmanager):
 
 def test_a_failed_operation(google, run_module, secretmanager, password):
     google.expect("GET", USERS, {})
-    secretmanager()
+    secretmanager(user=False)
     password()
     google.expect(
         "POST", USERS, {**DONE, "error": {"errors": [{"code": "INVALID_REQUEST", "message": "Invalid name."}]}}

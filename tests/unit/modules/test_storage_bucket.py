@@ -73,7 +73,7 @@ def test_second_run_changes_nothing(google, run_module):
     assert not run_module("storage_bucket", **OPTIONS)["changed"]
 
 
-def test_undeclared_fields_stay(google, run_module):
+def test_undeclared_fields_are_left_unchanged(google, run_module):
     live_bucket(google, labels={"of": "somebody"})
     assert not run_module("storage_bucket", name="artifacts", location="EUROPE-WEST2")["changed"]
 
@@ -113,23 +113,23 @@ def test_rules_can_be_removed(google, run_module):
     assert google.writes[0].body["lifecycle"] == {"rule": []}
 
 
-def test_no_rules_wanted_and_none_there(google, run_module):
+def test_no_rules_declared_and_none_live(google, run_module):
     google.expect("GET", URL, {key: value for key, value in LIVE.items() if key != "lifecycle"})
     google.expect("GET", PROJECT, {"projectNumber": "123456789012"})
     assert not run_module("storage_bucket", **{**OPTIONS, "lifecycle_rules": []})["changed"]
 
 
-def test_a_bucket_does_not_move(google, run_module):
+def test_the_location_cannot_be_changed(google, run_module):
     live_bucket(google, location="US")
     with pytest.raises(
-        Exception, match="location is 'US' and cannot become 'EUROPE-WEST2'; Google does not move a bucket"
+        Exception, match="location is 'US' and cannot be changed to 'EUROPE-WEST2'; Google cannot move a bucket"
     ):
         run_module("storage_bucket", **OPTIONS)
 
 
 TAKEN = (
-    "^Cannot use bucket artifacts: another project than demo has a bucket of this name, "
-    "and names are shared by all of Google Cloud; choose another name$"
+    "^Cannot use bucket artifacts: a project other than demo has a bucket with this name, "
+    "and names are unique across all of Google Cloud; choose another name$"
 )
 
 
@@ -173,7 +173,7 @@ def test_name_taken_when_creating(google, run_module):
         run_module("storage_bucket", **OPTIONS)
 
 
-def test_our_own_bucket_that_may_not_be_read(google, run_module):
+def test_a_bucket_of_the_project_that_may_not_be_read(google, run_module):
     google.expect("GET", URL, google.old_error(403, "forbidden", "x does not have storage.buckets.get access."))
     google.expect("GET", API, {"items": [{"name": "artifacts"}]})
     with pytest.raises(Exception, match="Cannot read bucket artifacts: x does not have storage.buckets.get access"):
@@ -184,7 +184,9 @@ def test_does_not_delete_objects(google, run_module):
     live_bucket(google).expect(
         "GET", f"{URL}/o", {"items": [{"name": "a"}]}, params={"versions": "true", "maxResults": "1"}
     )
-    with pytest.raises(Exception, match="^Cannot delete bucket artifacts: it holds objects; set force_destroy: true"):
+    with pytest.raises(
+        Exception, match="^Cannot delete bucket artifacts: it contains objects; give force_destroy=true"
+    ):
         run_module("storage_bucket", name="artifacts", state="absent", check=True)
     assert not google.writes
 
@@ -209,12 +211,19 @@ def test_force_destroy_deletes_every_version(google, run_module):
     [
         ({"name": "Big Letters"}, "^option name: 'Big Letters' is not allowed; 3 to 63 lower case letters"),
         ({"soft_delete_retention_seconds": 60}, "soft_delete_retention_seconds: 60 is not allowed; 0, or 604800"),
-        ({"lifecycle_rules": [{"action": {"type": "Delete"}, "condition": {}}]}, "every rule needs a condition"),
-        ({"location": ""}, "^option location: '' is not allowed; a region such as europe-west2$"),
+        ({"lifecycle_rules": [{"action": {"type": "Delete"}, "condition": {}}]}, "every rule requires a condition"),
+        ({"location": ""}, "^option location: '' is not allowed; it is required for state=present$"),
         ({"lifecycle_rules": [{"action": {"type": "SetStorageClass"}, "condition": {"age_days": 1}}]}, "storage_class"),
     ],
 )
-def test_bad_input_makes_no_request(google, run_module, options, message):
+def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
         run_module("storage_bucket", **{**OPTIONS, **options})
     assert not google.sent
+
+
+def test_label_values_are_converted_to_text(google, run_module):
+    google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
+    labels = {"temporary": "true", "cost": "7", "note": ""}
+    google.expect("POST", API, {**LIVE, "labels": labels}, body={**SENT, "labels": labels})
+    run_module("storage_bucket", **{**OPTIONS, "labels": {"temporary": True, "cost": 7, "note": None}})
