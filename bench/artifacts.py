@@ -99,7 +99,7 @@ def measure(cloud: Cloud, sizes: list[int], folder: Path) -> int:
     made = subprocess.run([IMAGE_PYTHON, "-c", create], env=env, capture_output=True, text=True, check=True)
     experiment = made.stdout.split()[-1]
     bucket = f"gs://{project}-direct-{time.time_ns()}"
-    cloud.api("POST", f"storage.googleapis.com/storage/v1/b?project={project}", {"name": bucket.removeprefix("gs://")})
+    cloud.call("POST", f"storage.googleapis.com/storage/v1/b?project={project}", {"name": bucket.removeprefix("gs://")})
     server = Server(json.loads((cloud.state / "run.json").read_text())["pid"])
     small = folder / "warm.bin"
     small.write_bytes(b"x" * 1024)

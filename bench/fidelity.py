@@ -14,12 +14,11 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
+from gcp_sandbox.testing import Sandbox
 
 AIMS = {"attested": 98, "other": 95}  # percent
 # What somebody who makes such recordings has enabled.
@@ -41,50 +40,19 @@ APIS = (
 )
 # The recordings were made before IAP's OAuth Admin API ended, and their recorder rewrote compute/beta in URLs, not in bodies.
 OPTIONS = ("--iap-oauth-admin-api", "--recorded-links")
-RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com/v1"
-SERVICE_USAGE = "https://serviceusage.googleapis.com/v1"
+RESOURCE_MANAGER = "cloudresourcemanager.googleapis.com/v1"
+SERVICE_USAGE = "serviceusage.googleapis.com/v1"
 
 
-class Sandbox:
-    """A running sandbox with a state of its own, used through its command and its public APIs."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
+class Replayed(Sandbox):
+    """A sandbox that recordings are replayed against."""
 
     def start(self) -> None:
         """Start it and make the caller owner of all."""
-        self.command("up", "--detach", *OPTIONS)
-        env = dict(line.removeprefix("export ").split("=", 1) for line in self.command("env").splitlines())
-        self.proxy, self.ca = env["HTTPS_PROXY"], env["SSL_CERT_FILE"]
-        self.token = self.command("token").strip()
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.proxies = {"https": self.proxy}
-        self.session.verify = self.ca
-        self.session.headers["Authorization"] = f"Bearer {self.token}"
+        self.up(*OPTIONS)
         self.organization = self._own()
         # Some APIs have to be enabled in the caller's own project.
         self.enable(self.call("GET", f"{RESOURCE_MANAGER}/projects")["projects"][0]["projectId"])
-
-    def command(self, *words: str) -> str:
-        """What gcp-sandbox prints; ends the program where it fails."""
-        command = [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(f"gcp-sandbox {' '.join(words)} failed with status {done.returncode}")
-        return done.stdout
-
-    def call(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """A request's answer; an operation's when it is done."""
-        answer = self.session.request(method, url, json=body, timeout=60)
-        doc = answer.json()
-        if "name" in doc and "/operations/" in f"/{doc['name']}":
-            while not doc.get("done"):
-                time.sleep(0.02)
-                doc = self.session.get(f"{url.split('/v1/')[0]}/v1/{doc['name']}", timeout=60).json()
-        if answer.status_code >= 300 or "error" in doc:
-            sys.exit(f"{method} {url}: {answer.status_code} {json.dumps(doc)}")
-        return doc
 
     def _own(self) -> str:
         """Make the caller owner of the organization, for a recording may replace a project's policy; returns its id."""
@@ -110,7 +78,7 @@ class Sandbox:
         """The replayer's verdicts on a log, in a new project."""
         out, copy = self.state / "replay.json", self.state / "replay.log"
         copy.write_text(named(log.read_text(encoding="utf-8")), encoding="utf-8")
-        number = self.project(project)
+        number, exports = self.project(project), self.exports
         command = [
             sys.executable,
             str(replayer),
@@ -119,11 +87,11 @@ class Sandbox:
             "--json",
             str(out),
             "--proxy",
-            self.proxy,
+            exports["HTTPS_PROXY"],
             "--ca",
-            self.ca,
+            exports["SSL_CERT_FILE"],
             "--token",
-            self.token,
+            self.command("token").strip(),
             "--project",
             project,
             "--project-number",
@@ -185,7 +153,7 @@ def main() -> None:
     by_api: dict[str, dict[str, list[bool]]] = collections.defaultdict(lambda: {name: [] for name in AIMS})
     number = 0
     with tempfile.TemporaryDirectory(prefix="fidelity-") as folder:
-        sandbox = Sandbox(Path(folder) / "state")
+        sandbox = Replayed(Path(folder) / "state")
         try:
             sandbox.start()
             for name, found in logs.items():

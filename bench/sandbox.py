@@ -8,65 +8,35 @@ import json
 import os
 import platform
 import selectors
-import shlex
 import socket
 import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-import requests
+from gcp_sandbox.testing import Sandbox
 
 REGION = "europe-west2"
 PROJECT = "bench-project"
 APIS = ("compute", "run", "secretmanager", "sqladmin", "iam")
 
 
-class Sandbox:
-    """One sandbox, driven by its command and through HTTP."""
+class Measured(Sandbox):
+    """A sandbox that is measured."""
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.session = requests.Session()
-        self.session.trust_env = False
-
-    def command(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", self.state],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            sys.exit(f"gcp-sandbox {shlex.join(words)}: {done.stdout}")
-        return done.stdout
-
-    def up(self) -> float:
+    def start(self) -> float:
         """Seconds from the command to the first answer to a client."""
         begin = time.monotonic()
-        self.command("up", "--detach", "--project", PROJECT)
-        with socket.create_connection(("127.0.0.1", self.running["port"])):
-            out = time.monotonic() - begin
-        self.session.proxies = {"https": f"http://127.0.0.1:{self.running['port']}"}
-        self.session.verify = str(self.state / "ca.pem")
-        self.session.headers["Authorization"] = f"Bearer {self.token()}"
-        return out
-
-    def token(self) -> str:
-        return self.command("token").strip()
+        self.up("--project", PROJECT)
+        with socket.create_connection(("127.0.0.1", self.port)):
+            return time.monotonic() - begin
 
     @property
-    def running(self) -> dict[str, Any]:
-        return json.loads((self.state / "run.json").read_text(encoding="utf-8"))
-
-    @property
-    def process(self) -> psutil.Process:
-        return psutil.Process(self.running["pid"])
+    def port(self) -> int:
+        return json.loads((self.state / "run.json").read_text(encoding="utf-8"))["port"]
 
     def memory(self) -> float:
         """MiB resident of the sandbox's own process."""
@@ -75,19 +45,6 @@ class Sandbox:
     def disk(self) -> float:
         """MiB of its state."""
         return sum(p.stat().st_size for p in self.state.rglob("*") if p.is_file()) / 2**20
-
-    def call(self, method: str, url: str, body: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """One call, and the wait for its operation."""
-        answer = self.session.request(method, f"https://{url}", json=body, timeout=60, **kwargs)
-        doc = answer.json() if answer.content else {}
-        link = doc.get("selfLink") if "operation" in doc.get("kind", "").lower() else None
-        if "/operations/" in doc.get("name", "") or doc.get("name", "").startswith("operations/"):
-            link = "/".join(answer.url.split("/")[:4]) + f"/{doc['name']}"
-        while link and not doc.get("done") and doc.get("status") != "DONE":
-            doc = self.session.get(link, timeout=60).json()
-        if answer.status_code >= 400 or "error" in doc:
-            sys.exit(f"{method} {url}: {answer.status_code} {doc}")
-        return doc
 
 
 def load(state: str, port: int, token: str, url: str, clients: int, seconds: float) -> tuple[int, list[float]]:
@@ -122,10 +79,10 @@ def load(state: str, port: int, token: str, url: str, clients: int, seconds: flo
     return len(times), times
 
 
-def reads(sandbox: Sandbox, seconds: float = 10.0, processes: int = 2, clients: int = 8) -> tuple[float, float, float]:
+def reads(sandbox: Measured, seconds: float = 10.0, processes: int = 2, clients: int = 8) -> tuple[float, float, float]:
     """GETs a second, share of a core that the sandbox had, and its microseconds of CPU for each."""
     url = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/networks/default"
-    arguments = (str(sandbox.state), sandbox.running["port"], sandbox.token(), url, clients, seconds)
+    arguments = (str(sandbox.state), sandbox.port, sandbox.command("token").strip(), url, clients, seconds)
     before = sandbox.process.cpu_times()
     begin = time.monotonic()
     with concurrent.futures.ProcessPoolExecutor(processes) as pool:
@@ -136,7 +93,7 @@ def reads(sandbox: Sandbox, seconds: float = 10.0, processes: int = 2, clients: 
     return count / seconds, spent / elapsed, spent / count * 1e6
 
 
-def deploy_and_destroy(sandbox: Sandbox, number: int) -> None:
+def deploy_and_destroy(sandbox: Measured, number: int) -> None:
     """One round: load balancer, service, secret, bucket and object, account; a database every tenth time."""
     compute = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
     run = f"run.googleapis.com/v2/projects/{PROJECT}/locations/{REGION}/services"
@@ -199,13 +156,13 @@ def main() -> int:
 
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}", flush=True)
     with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as folder:
-        sandbox = Sandbox(Path(folder) / "state")
+        sandbox = Measured(Path(folder) / "state")
         try:
-            sandbox.up()
+            sandbox.start()
             sandbox.command("down")
             starts = []
             for _ in range(5):
-                starts.append(sandbox.up())
+                starts.append(sandbox.start())
                 sandbox.command("down")
             row(
                 "start to ready (median of 5)",
@@ -214,7 +171,7 @@ def main() -> int:
                 "<= 1.5",
                 statistics.median(starts) <= 1.5,
             )
-            sandbox.up()
+            sandbox.start()
             usage = f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable"
             sandbox.call("POST", usage, {"serviceIds": [f"{name}.googleapis.com" for name in APIS]})
             times = []

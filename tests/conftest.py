@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from typing import Any
 
 import pytest
 import requests
+from gcp_sandbox.testing import Sandbox
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -66,34 +65,18 @@ class Play:
         return "\n".join("".join(pair) for pair in found)
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """A running local Google Cloud: its clients' environment, its command, calls to its APIs, playbooks against it."""
+class Cloud(Sandbox):
+    """A running local Google Cloud, with the environment of its clients and playbooks to run against it."""
 
-    state: Path
-    env: dict[str, str]
-
-    def command(self, *arguments: str) -> str:
-        """Run gcp-sandbox on this state; what it printed."""
-        command = [BIN / "gcp-sandbox", *arguments, "--state", self.state]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
-        return done.stdout
+    @functools.cached_property
+    def env(self) -> dict[str, str]:
+        """The environment of a client, without what this process was told of Ansible, Google and MLflow."""
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "GCP_", "MLFLOW_"))}
+        return plain | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"} | self.exports
 
     def http(self, method: str, url: str, **options: Any) -> requests.Response:
         """One request through the proxy, without credentials of its own."""
-        session = requests.Session()
-        session.trust_env = False
-        session.proxies = {"https": self.env["HTTPS_PROXY"]}
-        session.verify = self.env["REQUESTS_CA_BUNDLE"]
-        return session.request(method, url, timeout=60, **options)
-
-    def api(self, method: str, url: str, body: Any = None, **options: Any) -> Any:
-        """One call of a Google API as the deployer; its answer, which has to be a good one."""
-        headers = {"Authorization": "Bearer " + self.command("token").strip()}
-        answer = self.http(method, f"https://{url}", json=body, headers=headers, **options)
-        assert answer.ok, f"{method} {url}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
+        return self.session(anonymous=True).request(method, url, timeout=60, **options)
 
     def playbook(
         self, name: str, *arguments: str, inventory: Path = Path("inventories/sandbox"), **env: str | None
@@ -115,21 +98,10 @@ class Cloud:
 @contextmanager
 def local_cloud() -> Iterator[Cloud]:
     """A local Google Cloud with state of its own, in which the server's image is known; stopped at the end."""
-    # Outside pytest's own folder, which only its owner may enter: PostgreSQL does not run as root.
-    state = Path(tempfile.mkdtemp(prefix="mlflow-e2e-"))
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "GCP_", "MLFLOW_"))}
-    cloud = Cloud(state, plain | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"})
-    try:
-        cloud.command("up", "--detach", "--project", PROJECT)
-        for line in cloud.command("env").splitlines():
-            name, _, value = shlex.split(line)[1].partition("=")
-            cloud.env[name] = value
+    with Cloud.running("--project", PROJECT) as cloud:
         image = re.search(r"^IMAGE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
         cloud.command("image", "add", image, str(ROOT / "image"), "--python", IMAGE_PYTHON)
         yield cloud
-    finally:
-        cloud.command("down")
-        shutil.rmtree(state, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,83 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from gcp_sandbox.testing import Sandbox
 
 Api = Callable[..., requests.Response]
 
 
-class Running:
-    """A sandbox under test, driven by its command as a person would."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-
-    def command(self, *words: str, check: bool = True) -> str:
-        """Output of `gcp-sandbox WORDS --state …`; raises where it fails and check is set."""
-        done = subprocess.run(
-            [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)],
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        if check and done.returncode:
-            raise AssertionError(f"gcp-sandbox {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout + done.stderr
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The test's environment with what `gcp-sandbox env` exports."""
-        lines = [line.removeprefix("export ") for line in self.command("env").splitlines()]
-        pairs = (line.partition("=") for line in lines)
-        return os.environ | {name: value.strip("'") for name, _, value in pairs}
-
-    def session(self, email: str | None = None) -> requests.Session:
-        """A client that trusts the sandbox and goes through its proxy, signed in as an account (default: deployer)."""
-        env = self.environment
-        out = requests.Session()
-        out.trust_env = False
-        out.proxies = {"https": env["HTTPS_PROXY"], "http": env["HTTPS_PROXY"]}
-        out.verify = env["REQUESTS_CA_BUNDLE"]
-        words = ["--as", email] if email else []
-        out.headers["Authorization"] = "Bearer " + self.command("token", *words).strip()
-        return out
-
-
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def sandbox(gcp_sandbox: Sandbox) -> Sandbox:
     """A running sandbox, shared."""
-    running = Running(tmp_path_factory.mktemp("gcp-sandbox"))
-    running.command("up", "--detach")
-    yield running
-    running.command("down")
+    return gcp_sandbox
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Running]:
+def own(tmp_path: Path) -> Iterator[Sandbox]:
     """A sandbox of the test's own, not started; it is stopped afterwards."""
-    running = Running(tmp_path / "state")
+    running = Sandbox(tmp_path / "state")
     yield running
     running.command("down", check=False)
 
 
 @pytest.fixture(scope="module")
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
     """``launch("--latency", "realistic:0.01", …)``: a sandbox of the module's own, started with these words of `up`."""
-    started: list[Running] = []
+    started: list[Sandbox] = []
 
-    def call(*words: str) -> Running:
-        started.append(Running(tmp_path_factory.mktemp("launched")))
-        started[-1].command("up", "--detach", *words)
+    def call(*words: str) -> Sandbox:
+        started.append(Sandbox(tmp_path_factory.mktemp("launched")))
+        started[-1].up(*words)
         return started[-1]
 
     yield call
@@ -88,7 +45,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., R
 
 
 @pytest.fixture(scope="session")
-def sessions(sandbox: Running) -> Callable[[str | None], requests.Session]:
+def sessions(sandbox: Sandbox) -> Callable[[str | None], requests.Session]:
     """HTTP clients by account, made once."""
     made: dict[str | None, requests.Session] = {}
 

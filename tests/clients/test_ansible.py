@@ -49,7 +49,7 @@ def play(cloud, deployed, tmp_path):
     yield run
     last = run("last")
     # The module destroys a secret's versions, never the secret.
-    cloud.api("DELETE", f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/client")
+    cloud.call("DELETE", f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/client")
     assert last.status == 0, last.output
 
 

@@ -94,10 +94,10 @@ def test_a_file_in_parts_beside_the_server(client, cloud, memory):
     sizes = {"MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "10000000", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true"}
     result = client("file", "120", **sizes)
     assert result["sent"] == result["came"]
-    (bucket,) = cloud.api("GET", "storage.googleapis.com/storage/v1/b", params={"project": cloud.env["GCP_PROJECT"]})[
+    (bucket,) = cloud.call("GET", "storage.googleapis.com/storage/v1/b", params={"project": cloud.env["GCP_PROJECT"]})[
         "items"
     ]
-    found = cloud.api("GET", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/o")["items"]
+    found = cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/o")["items"]
     (stored,) = [entry for entry in found if result["run"] in entry["name"]]
     assert "md5Hash" not in stored  # Cloud Storage has none of an object that came in parts
 

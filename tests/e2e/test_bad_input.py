@@ -64,8 +64,8 @@ def test_a_network_that_is_not_there(cloud, unchanged):
 
 
 def test_a_bucket_name_that_another_project_has(cloud, deployed):
-    cloud.api("POST", "cloudresourcemanager.googleapis.com/v1/projects", {"projectId": "somebody-else"})
-    cloud.api("POST", "storage.googleapis.com/storage/v1/b?project=somebody-else", {"name": "taken-elsewhere"})
+    cloud.call("POST", "cloudresourcemanager.googleapis.com/v1/projects", {"projectId": "somebody-else"})
+    cloud.call("POST", "storage.googleapis.com/storage/v1/b?project=somebody-else", {"name": "taken-elsewhere"})
     play = cloud.playbook("site.yml", "--extra-vars", "bucket_name=taken-elsewhere")
     assert_one_clear_line(play, "taken-elsewhere")
 

@@ -16,24 +16,24 @@ Undo = Callable[[], object]
 
 def only(cloud: Cloud, url: str, kind: str) -> dict:
     """The one resource of its kind that the deployment made."""
-    (resource,) = cloud.api("GET", url)[kind]
+    (resource,) = cloud.call("GET", url)[kind]
     return resource
 
 
 def settle(cloud: Cloud, operation: dict) -> None:
     """Wait until a compute operation is done."""
-    assert "error" not in cloud.api("POST", operation["selfLink"].removeprefix("https://") + "/wait")
+    assert "error" not in cloud.call("POST", operation["selfLink"].removeprefix("https://") + "/wait")
 
 
 def drop_role(cloud: Cloud, get: tuple[str, str], set_: tuple[str, str], role: str, bare: bool = False) -> Undo:
     """Take a role off a resource's policy; the undo puts the old bindings back."""
-    policy = cloud.api(*get)
+    policy = cloud.call(*get)
     kept = [binding for binding in policy["bindings"] if binding["role"] != role]
     assert len(kept) < len(policy["bindings"]), f"nobody holds {role}: {policy}"
 
     def write(bindings: list[dict]) -> None:
         body = {"bindings": bindings, "version": 3}
-        cloud.api(*set_, body if bare else {"policy": body})
+        cloud.call(*set_, body if bare else {"policy": body})
 
     write(kept)
     return lambda: write(policy["bindings"])
@@ -46,7 +46,7 @@ def backend(cloud: Cloud) -> dict:
 def patch_backend(cloud: Cloud, change: dict) -> None:
     service = backend(cloud)
     body = change | {"fingerprint": service["fingerprint"]}
-    settle(cloud, cloud.api("PATCH", f"{COMPUTE}/global/backendServices/{service['name']}", body))
+    settle(cloud, cloud.call("PATCH", f"{COMPUTE}/global/backendServices/{service['name']}", body))
 
 
 def service(cloud: Cloud) -> dict:
@@ -56,7 +56,7 @@ def service(cloud: Cloud) -> dict:
 def neg_names_another_service(cloud: Cloud) -> Undo:
     groups = f"{COMPUTE}/regions/europe-west2/networkEndpointGroups"
     body = {"name": "wrong", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "no-such-service"}}
-    settle(cloud, cloud.api("POST", groups, body))
+    settle(cloud, cloud.call("POST", groups, body))
     old = backend(cloud)["backends"]
     patch_backend(
         cloud, {"backends": [{"group": f"https://www.googleapis.com/compute/v1/{groups.split('/v1/')[1]}/wrong"}]}
@@ -64,7 +64,7 @@ def neg_names_another_service(cloud: Cloud) -> Undo:
 
     def undo() -> None:
         patch_backend(cloud, {"backends": [{"group": entry["group"]} for entry in old]})
-        settle(cloud, cloud.api("DELETE", f"{groups}/wrong"))
+        settle(cloud, cloud.call("DELETE", f"{groups}/wrong"))
 
     return undo
 
@@ -99,15 +99,15 @@ def server_may_not_sign(cloud: Cloud) -> Undo:
 
 def private_services_peering_is_gone(cloud: Cloud) -> Undo:
     peering = "servicenetworking-googleapis-com"
-    networks = cloud.api("GET", f"{COMPUTE}/global/networks")["items"]
+    networks = cloud.call("GET", f"{COMPUTE}/global/networks")["items"]
     (network,) = [network for network in networks if network.get("peerings")]
-    ranges = cloud.api("GET", f"{COMPUTE}/global/addresses")["items"]
+    ranges = cloud.call("GET", f"{COMPUTE}/global/addresses")["items"]
     reserved = [address["name"] for address in ranges if address.get("purpose") == "VPC_PEERING"]
-    settle(cloud, cloud.api("POST", f"{COMPUTE}/global/networks/{network['name']}/removePeering", {"name": peering}))
-    number = cloud.api("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
+    settle(cloud, cloud.call("POST", f"{COMPUTE}/global/networks/{network['name']}/removePeering", {"name": peering}))
+    number = cloud.call("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
     body = {"network": f"projects/{number}/global/networks/{network['name']}", "reservedPeeringRanges": reserved}
     url = "servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
-    return lambda: cloud.api("POST", url, body)
+    return lambda: cloud.call("POST", url, body)
 
 
 BREAKAGES = {

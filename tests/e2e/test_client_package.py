@@ -109,11 +109,11 @@ def jane(cloud, deployed) -> Iterator[str]:
     """A person who may sign for the logger."""
     email = "jane@example.com"
     url = f"{ACCOUNTS}/{LOGGER}"
-    before = cloud.api("POST", f"{url}:getIamPolicy")
+    before = cloud.call("POST", f"{url}:getIamPolicy")
     binding = {"role": "roles/iam.serviceAccountTokenCreator", "members": [f"user:{email}"]}
-    cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": [*before["bindings"], binding]}})
+    cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": [*before["bindings"], binding]}})
     yield email
-    cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before["bindings"]}})
+    cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before["bindings"]}})
 
 
 def test_a_persons_gcloud_credentials(client, cloud, jane, tmp_path):
@@ -134,14 +134,14 @@ def test_a_person_is_told_to_name_the_logger(client, cloud, tmp_path):
 
 
 def test_the_loggers_own_key(client, cloud, tmp_path):
-    key = cloud.api("POST", f"{ACCOUNTS}/{LOGGER}/keys", {})
+    key = cloud.call("POST", f"{ACCOUNTS}/{LOGGER}/keys", {})
     try:
         file = tmp_path / "key.json"
         file.write_bytes(base64.b64decode(key["privateKeyData"]))
         env = {"GOOGLE_APPLICATION_CREDENTIALS": str(file), "MLFLOW_IAP_SERVICE_ACCOUNT": ""}
         good(client("-c", ONE_RUN, **env))
     finally:
-        cloud.api("DELETE", f"iam.googleapis.com/v1/{key['name']}")
+        cloud.call("DELETE", f"iam.googleapis.com/v1/{key['name']}")
 
 
 def test_impersonation_in_the_credentials_file(client, cloud, jane, tmp_path):
@@ -158,12 +158,12 @@ def test_workload_identity_federation(client, cloud, tmp_path):
     pools = f"iam.googleapis.com/v1/projects/{PROJECT}/locations/global/workloadIdentityPools"
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": "one", "alg": "RS256", "use": "sig"}
-    cloud.api("POST", f"{pools}?workloadIdentityPoolId=runners", {})
+    cloud.call("POST", f"{pools}?workloadIdentityPoolId=runners", {})
     body = {
         "oidc": {"issuerUri": issuer, "jwksJson": json.dumps({"keys": [jwk]})},
         "attributeMapping": {"google.subject": "assertion.sub"},
     }
-    made = cloud.api("POST", f"{pools}/runners/providers?workloadIdentityPoolProviderId=oidc", body)
+    made = cloud.call("POST", f"{pools}/runners/providers?workloadIdentityPoolProviderId=oidc", body)
     provider = made["response"]["name"]
     now = int(time.time())
     claims = {"iss": issuer, "sub": "repo:team/app", "iat": now, "exp": now + 300}
@@ -181,11 +181,11 @@ def test_workload_identity_federation(client, cloud, tmp_path):
     done = client("-m", "mlflow_iap.cli", "token", GOOGLE_APPLICATION_CREDENTIALS=str(file))
     assert done.returncode == 1 and "A workload identity may not sign for" in done.stderr
     url = f"{ACCOUNTS}/{LOGGER}"
-    before = cloud.api("POST", f"{url}:getIamPolicy")["bindings"]
+    before = cloud.call("POST", f"{url}:getIamPolicy")["bindings"]
     pool = "iam.googleapis.com/" + provider.partition("/providers/")[0]
     member = f"principal://{pool}/subject/repo:team/app"
     binding = {"role": "roles/iam.serviceAccountTokenCreator", "members": [member]}
-    cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": [*before, binding]}})
+    cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": [*before, binding]}})
     try:
         good(client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file)))
         # A file that names the account, as the console writes it.
@@ -193,7 +193,7 @@ def test_workload_identity_federation(client, cloud, tmp_path):
         file.write_text(json.dumps(document | {"service_account_impersonation_url": named}))
         good(client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file), MLFLOW_IAP_SERVICE_ACCOUNT=""))
     finally:
-        cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before}})
+        cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before}})
 
 
 def metadata_server(cloud: Cloud) -> str:

@@ -11,7 +11,7 @@ SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
 
 
 def test_site_says_what_it_deployed(cloud, deployed):
-    address = cloud.api("GET", f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/addresses")["items"]
+    address = cloud.call("GET", f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/addresses")["items"]
     (lb_ip,) = [entry["address"] for entry in address if entry.get("purpose") != "VPC_PEERING"]
     summary = deployed.output[deployed.output.index("TASK [Say what was deployed]") :]
     lines = (f"export MLFLOW_TRACKING_URI={URL}", f"export MLFLOW_IAP_SERVICE_ACCOUNT={LOGGER}")
@@ -20,11 +20,11 @@ def test_site_says_what_it_deployed(cloud, deployed):
 
 
 def test_no_run_shows_a_secret(cloud, deployed):
-    secrets = cloud.api("GET", SECRETS)["secrets"]
+    secrets = cloud.call("GET", SECRETS)["secrets"]
     names = {secret["name"].rpartition("/")[2] for secret in secrets}
     assert names == {"mlflow-db-password", "mlflow-webhook-key", "mlflow-kek-passphrase", "mlflow-session-key"}
     for secret in secrets:
-        answer = cloud.api("GET", f"secretmanager.googleapis.com/v1/{secret['name']}/versions/latest:access")
+        answer = cloud.call("GET", f"secretmanager.googleapis.com/v1/{secret['name']}/versions/latest:access")
         encoded = answer["payload"]["data"]
         value = base64.b64decode(encoded).decode()
         assert len(value) >= 32
@@ -64,12 +64,12 @@ def test_variables_may_be_text_as_surveys_of_awx_give_them(cloud, deployed):
 
 def test_who_is_taken_off_the_list_loses_access(cloud, deployed):
     url = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/backendServices"
-    (backend,) = cloud.api("GET", url)["items"]
-    number = cloud.api("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
+    (backend,) = cloud.call("GET", url)["items"]
+    number = cloud.call("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
     url = f"iap.googleapis.com/v1/projects/{number}/iap_web/compute/services/{backend['name']}"
 
     def policy() -> dict:
-        return cloud.api("POST", f"{url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+        return cloud.call("POST", f"{url}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
 
     before = policy()["bindings"]
     try:
@@ -78,4 +78,4 @@ def test_who_is_taken_off_the_list_loses_access(cloud, deployed):
         (binding,) = [entry for entry in policy()["bindings"] if entry["role"] == "roles/iap.httpsResourceAccessor"]
         assert set(binding["members"]) == {"group:only-these@example.com", f"serviceAccount:{LOGGER}"}
     finally:
-        cloud.api("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before, "version": 3}})
+        cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before, "version": 3}})

@@ -30,13 +30,13 @@ Client = Callable[[str], str]
 
 
 def service(cloud: Cloud) -> dict:
-    return cloud.api("GET", f"{RUN}/services/mlflow")
+    return cloud.call("GET", f"{RUN}/services/mlflow")
 
 
 def finished(cloud: Cloud, operation: dict) -> dict:
     """The end of an operation of Cloud Run, which has to be a good one."""
     while not operation.get("done"):
-        operation = cloud.api("GET", f"run.googleapis.com/v2/{operation['name']}")
+        operation = cloud.call("GET", f"run.googleapis.com/v2/{operation['name']}")
     assert "error" not in operation, operation
     return operation["response"]
 
@@ -75,19 +75,19 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
         **{key: template[key] for key in ("serviceAccount", "vpcAccess")},
     }
     body = {"template": {"template": task}}
-    finished(cloud, cloud.api("POST", f"{RUN}/jobs?jobId=sql", body))
+    finished(cloud, cloud.call("POST", f"{RUN}/jobs?jobId=sql", body))
 
     def run(statement: str) -> str:
         body = {"overrides": {"containerOverrides": [{"args": [statement]}]}}
-        execution = finished(cloud, cloud.api("POST", f"{RUN}/jobs/sql:run", body))["name"].rpartition("/")[2]
+        execution = finished(cloud, cloud.call("POST", f"{RUN}/jobs/sql:run", body))["name"].rpartition("/")[2]
         chosen = f'resource.type="cloud_run_job" AND labels."run.googleapis.com/execution_name"="{execution}"'
         query = {"resourceNames": [f"projects/{PROJECT}"], "filter": chosen}
-        entries = cloud.api("POST", "logging.googleapis.com/v2/entries:list", query)["entries"]
+        entries = cloud.call("POST", "logging.googleapis.com/v2/entries:list", query)["entries"]
         (rows,) = [text for entry in entries if (text := entry.get("textPayload", "")).startswith("rows ")]
         return rows.removeprefix("rows ")
 
     yield run
-    finished(cloud, cloud.api("DELETE", f"{RUN}/jobs/sql"))
+    finished(cloud, cloud.call("DELETE", f"{RUN}/jobs/sql"))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactor
 
 def roll_out(cloud: Cloud, **variables: object) -> Play:
     """The role cloudrun alone, with further variables."""
-    instance = cloud.api("GET", f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow")
+    instance = cloud.call("GET", f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow")
     (address,) = [entry["ipAddress"] for entry in instance["ipAddresses"] if entry["type"] == "PRIVATE"]
     variables = {"database_address": address, **variables}
     return cloud.playbook("../tests/e2e/rollout.yml", "--extra-vars", json.dumps(variables))
@@ -124,7 +124,7 @@ def other_image(cloud: Cloud, request: pytest.FixtureRequest) -> str:
 
 def backups(cloud: Cloud) -> list[str]:
     """What the on-demand backups are for."""
-    found = cloud.api("GET", BACKUPS).get("items", [])
+    found = cloud.call("GET", BACKUPS).get("items", [])
     return [entry.get("description", "") for entry in found if entry["type"] == "ON_DEMAND"]
 
 
@@ -135,7 +135,7 @@ def revision(sql: Sql) -> str:
 
 
 def executions(cloud: Cloud) -> int:
-    return cloud.api("GET", f"{RUN}/jobs/mlflow-admin").get("executionCount", 0)
+    return cloud.call("GET", f"{RUN}/jobs/mlflow-admin").get("executionCount", 0)
 
 
 def test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed):
@@ -144,7 +144,7 @@ def test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed):
     for variable, name in KEYS.items():
         reference = by_name[variable]["valueSource"]["secretKeyRef"]
         assert (reference["secret"].rpartition("/")[2], reference["version"]) == (name, "1")
-        policy = cloud.api("GET", f"{SECRETS}/{name}:getIamPolicy")
+        policy = cloud.call("GET", f"{SECRETS}/{name}:getIamPolicy")
         assert [(entry["role"], entry["members"]) for entry in policy["bindings"]] == [
             ("roles/secretmanager.secretAccessor", [SERVER])
         ]
@@ -161,7 +161,7 @@ def test_what_a_key_encrypts_outlives_a_rollout(cloud, deployed, client):
     assert (play.status, play.recap("changed")) == (0, 1), play.output
     assert service(cloud)["latestReadyRevision"] != before
     for name in KEYS.values():
-        assert len(cloud.api("GET", f"{SECRETS}/{name}/versions")["versions"]) == 1
+        assert len(cloud.call("GET", f"{SECRETS}/{name}/versions")["versions"]) == 1
     assert made in client("print([hook.webhook_id for hook in client.list_webhooks()])")
     assert client(f"client.delete_webhook({made!r}); print(len(client.list_webhooks()))") == "0"
 
@@ -171,9 +171,9 @@ def test_a_deployment_without_keys_gets_them(cloud, deployed, client):
     (container,) = body["template"]["containers"]
     container["env"] = [entry for entry in container["env"] if entry["name"] not in KEYS]
     body["template"].pop("revision", None)
-    finished(cloud, cloud.api("PATCH", f"{RUN}/services/mlflow", {key: body[key] for key in ("template", "ingress")}))
+    finished(cloud, cloud.call("PATCH", f"{RUN}/services/mlflow", {key: body[key] for key in ("template", "ingress")}))
     for name in KEYS.values():
-        cloud.api("DELETE", f"{SECRETS}/{name}")
+        cloud.call("DELETE", f"{SECRETS}/{name}")
     run_id = client("print(client.create_run('0').info.run_id)")
     play = roll_out(cloud)
     assert play.status == 0, play.output
@@ -249,7 +249,7 @@ def roll_out_check(cloud: Cloud, image: str) -> Play:
 
 def objects(cloud: Cloud, run_id: str) -> list[str]:
     """Names of the live objects of a run."""
-    return [entry["name"] for entry in cloud.api("GET", f"{BUCKET}/o").get("items", []) if run_id in entry["name"]]
+    return [entry["name"] for entry in cloud.call("GET", f"{BUCKET}/o").get("items", []) if run_id in entry["name"]]
 
 
 def test_what_was_deleted_is_collected(cloud, deployed, client):

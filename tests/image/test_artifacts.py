@@ -116,7 +116,7 @@ class Tracking:
     def stored(self, prefix: str) -> list[str]:
         """The names of the objects in the bucket."""
         url = f"storage.googleapis.com/storage/v1/b/{BUCKET}/o?{urlencode({'prefix': prefix})}"
-        return [item["name"] for item in self.cloud.api("GET", url).get("items", [])]
+        return [item["name"] for item in self.cloud.call("GET", url).get("items", [])]
 
     def memory(self) -> Memory:
         return Memory(self.server.process.pid, self.tmp)
@@ -124,13 +124,13 @@ class Tracking:
 
 @pytest.fixture(scope="module")
 def tracking(cloud: Cloud, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
-    cloud.api("POST", f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services/storage.googleapis.com:enable")
+    cloud.call("POST", f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services/storage.googleapis.com:enable")
     bucket = {
         "name": BUCKET,
         "location": "europe-west2",
         "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}},
     }
-    cloud.api("POST", f"storage.googleapis.com/storage/v1/b?project={PROJECT}", bucket)
+    cloud.call("POST", f"storage.googleapis.com/storage/v1/b?project={PROJECT}", bucket)
     postgres.sql("CREATE DATABASE artifacts")
     folder = tmp_path_factory.mktemp("artifacts")
     tmp = folder / "tmp"

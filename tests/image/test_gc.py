@@ -39,7 +39,7 @@ class Garbage:
         """The names of what is in the bucket."""
         return [
             item["name"]
-            for item in self.cloud.api("GET", f"storage.googleapis.com/storage/v1/b/{BUCKET}/o").get("items", [])
+            for item in self.cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{BUCKET}/o").get("items", [])
         ]
 
     def runs(self) -> set[str]:
@@ -62,7 +62,7 @@ def make_run(server: Server, experiment: str) -> str:
 @pytest.fixture
 def garbage(cloud: Cloud, postgres: Postgres, tmp_path: Path) -> Iterator[tuple[Garbage, dict[str, str]]]:
     """A run that is kept, two deleted ones, and a deleted experiment with a run; their ids."""
-    cloud.api("POST", f"storage.googleapis.com/storage/v1/b?project={PROJECT}", {"name": BUCKET, "location": "EU"})
+    cloud.call("POST", f"storage.googleapis.com/storage/v1/b?project={PROJECT}", {"name": BUCKET, "location": "EU"})
     postgres.sql("CREATE DATABASE garbage")
     made = Garbage(cloud, postgres, tmp_path)
     with serving(start(postgres, "garbage", tmp_path, **made.env)) as server:
@@ -80,8 +80,8 @@ def garbage(cloud: Cloud, postgres: Postgres, tmp_path: Path) -> Iterator[tuple[
     yield made, ids
     postgres.sql("DROP DATABASE garbage WITH (FORCE)")
     for name in made.objects():
-        cloud.api("DELETE", f"storage.googleapis.com/storage/v1/b/{BUCKET}/o/{name.replace('/', '%2F')}")
-    cloud.api("DELETE", f"storage.googleapis.com/storage/v1/b/{BUCKET}")
+        cloud.call("DELETE", f"storage.googleapis.com/storage/v1/b/{BUCKET}/o/{name.replace('/', '%2F')}")
+    cloud.call("DELETE", f"storage.googleapis.com/storage/v1/b/{BUCKET}")
 
 
 def test_gc_removes_what_was_deleted_and_nothing_else(garbage):

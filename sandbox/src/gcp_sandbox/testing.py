@@ -1,0 +1,145 @@
+"""A sandbox for tests and benchmarks, driven as anybody drives one: by its command and its environment.
+
+In a project's conftest.py, for the fixture ``gcp_sandbox`` (a running sandbox for the whole session)::
+
+    pytest_plugins = ["gcp_sandbox.testing"]
+
+and in a test::
+
+    def test_a_bucket(gcp_sandbox):
+        gcp_sandbox.call("POST", "storage.googleapis.com/storage/v1/b?project=sandbox", {"name": "of-a-test"})
+
+It needs the packages requests and pytest (``pip install gcp-sandbox[testing]``).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import pytest
+import requests
+
+SECONDS = 120  # that a command and a call may take
+
+
+class CommandError(AssertionError):
+    """The command ended with another status than 0; the text is what it printed."""
+
+
+class CallError(AssertionError):
+    """An API refused a call, or its operation ended in error; the text is the answer."""
+
+
+class Sandbox:
+    """One sandbox by its state folder, running or not."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    @classmethod
+    @contextmanager
+    def running(cls, *words: str) -> Iterator[Self]:
+        """A sandbox with a state of its own, started with these words of ``up`` and gone at the end."""
+        # Outside pytest's folders, which only their owner may enter: PostgreSQL does not run as root.
+        sandbox = cls(Path(tempfile.mkdtemp(prefix="gcp-sandbox-")))
+        try:
+            sandbox.up(*words)
+            yield sandbox
+        finally:
+            sandbox.command("down", check=False)
+            shutil.rmtree(sandbox.state, ignore_errors=True)
+
+    def command(self, *words: str, check: bool = True) -> str:
+        """What ``gcp-sandbox WORDS --state …`` prints.  Raises CommandError, unless check is off."""
+        command = [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        if check and done.returncode:
+            raise CommandError(f"gcp-sandbox {shlex.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def up(self, *words: str) -> None:
+        """Start it in the background, with these words of ``up``.  Raises CommandError."""
+        self.command("up", "--detach", *words)
+
+    @property
+    def process(self) -> psutil.Process:
+        """The sandbox's own process, parent of all that it started."""
+        return psutil.Process(json.loads((self.state / "run.json").read_text(encoding="utf-8"))["pid"])
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """What ``gcp-sandbox env`` exports."""
+        words = (shlex.split(line)[1] for line in self.command("env").splitlines())
+        return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of this process with what reaches the sandbox."""
+        return os.environ | self.exports
+
+    def session(self, email: str | None = None, *, anonymous: bool = False) -> requests.Session:
+        """A client that goes through the proxy, signed in as an account (default: the deployer)."""
+        exports = self.exports
+        out = requests.Session()
+        out.trust_env = False
+        out.proxies = {"https": exports["HTTPS_PROXY"], "http": exports["HTTPS_PROXY"]}
+        out.verify = exports["REQUESTS_CA_BUNDLE"]
+        if not anonymous:
+            words = ["--as", email] if email else []
+            out.headers["Authorization"] = "Bearer " + self.command("token", *words).strip()
+        return out
+
+    @functools.cached_property
+    def _deployer(self) -> requests.Session:
+        return self.session()
+
+    def call(self, method: str, url: str, body: Any = None, **options: Any) -> Any:
+        """The JSON answer to one call by the deployer, or what its operation came to.  Raises CallError.
+
+        url: without its scheme.  options: further arguments of requests.request.
+        """
+        answer = self._deployer.request(method, f"https://{url}", json=body, timeout=SECONDS, **options)
+        if not answer.ok:
+            raise CallError(f"{method} {url}: {answer.status_code} {answer.text}")
+        return wait(self._deployer, answer) if answer.content else None
+
+
+def wait(session: requests.Session, answer: requests.Response, seconds: float = SECONDS) -> Any:
+    """The JSON of an answer; of an operation when it is done.  Raises CallError where that ended in error."""
+    doc = answer.json()
+    name = doc.get("name", "") if isinstance(doc, dict) else ""
+    if "/operations/" in f"/{name}":  # google.longrunning
+        link = "/".join(answer.url.split("/")[:4]) + f"/{name}"
+    elif isinstance(doc, dict) and doc.get("kind", "").endswith("#operation"):  # Compute Engine and Cloud SQL
+        link = doc["selfLink"]
+    else:
+        return doc
+    end = time.monotonic() + seconds
+    while not doc.get("done") and doc.get("status") != "DONE":
+        if time.monotonic() > end:
+            raise CallError(f"the operation does not end within {seconds:g} s: {doc}")
+        time.sleep(0.01)
+        doc = session.get(link, timeout=seconds).json()
+    if "error" in doc:
+        raise CallError(f"{answer.request.method} {answer.url}: {json.dumps(doc)}")
+    return doc
+
+
+@pytest.fixture(scope="session")
+def gcp_sandbox() -> Iterator[Sandbox]:
+    """A running sandbox, for the whole session."""
+    with Sandbox.running() as sandbox:
+        yield sandbox
