@@ -106,7 +106,7 @@ class Variables:
 
 
 class Check:
-    """One check of VARIABLES, those excepted that are in CHECKED with the value that they have."""
+    """One check of VARIABLES, without those that are in CHECKED with the same value."""
 
     def __init__(self, variables: Variables, checked: Mapping[str, Any]) -> None:
         self.variables, self.checked = variables, checked

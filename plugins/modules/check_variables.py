@@ -29,7 +29,7 @@ options:
   roles:
     description:
       - Roles whose variables are checked together with those of the whole deployment, C(mlflow_*).
-      - Values that come from the result of one of these roles, such as C(network_result.network), may be missing still.
+      - Values that come from the result of one of these roles, such as C(network_result.network), may still be missing.
     type: list
     elements: str
   checked:
@@ -65,8 +65,8 @@ EXAMPLES = r"""
 RETURN = r"""
 variables:
   description:
-    - The variables with their values, those that are not known yet excepted.
-    - A secret has a placeholder in place of its value.
+    - The variables with their values. Those whose value is not known yet are left out.
+    - A secret is replaced by a placeholder.
   returned: success
   type: dict
   sample:
