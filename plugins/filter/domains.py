@@ -33,25 +33,18 @@ _value:
   elements: str
 """
 
-import re
 from collections.abc import Iterable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.mlflow_gcp.plugins.filter.members import DOMAIN, listed
-
-NAME = re.compile(rf"(?=[^A-Z]+\Z){DOMAIN}\Z")
-ALLOWED = "a domain name in lower case, without https:// or path, such as mlflow.example.com"
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 
 
 def domains(value: str | Iterable[str]) -> list[str]:
     """Return the domains of a list or a comma or newline separated text; AnsibleFilterError names the first that is none."""
-    found = listed(value)
-    if found is None:
-        raise AnsibleFilterError(f"{value!r} is neither a list of domains nor a text; allowed: {ALLOWED}")
-    for domain in found:
-        if not isinstance(domain, str) or not NAME.match(domain):
-            raise AnsibleFilterError(f"{domain!r} is no domain; allowed: {ALLOWED}")
-    return list(dict.fromkeys(found))
+    try:
+        return list(dict.fromkeys(values.DOMAINS.check(value)))
+    except values.Refused as refused:
+        raise AnsibleFilterError(str(refused)) from refused
 
 
 class FilterModule:

@@ -32,30 +32,11 @@ _value:
   type: int
 """
 
-import re
-
-# Memory in GB from which on, connections.
-STEPS = ((120, 1000), (60, 800), (30, 600), (15, 500), (7.5, 400), (6, 200), (3.75, 100), (1.7, 50), (0, 25))
-
-
-def memory_gb(tier: str) -> float:
-    """Return the memory of a tier in GB; 0 when its name does not tell."""
-    if custom := re.fullmatch(r"db-custom-\d+-(\d+)", tier):
-        return int(custom[1]) / 1024
-    # The machines of Enterprise Plus have at least this much.
-    if plus := re.fullmatch(r"db-(?:perf-optimized-N|memory-optimized-N|c4a-highmem)-(\d+)(?:-lssd)?", tier):
-        return int(plus[1]) * 8
-    return 1.7 if tier == "db-g1-small" else 0
-
-
-def max_connections(tier: str) -> int:
-    """Return the connections that PostgreSQL on this tier accepts when no database flag says otherwise."""
-    memory = memory_gb(tier)
-    return next(connections for least, connections in STEPS if memory >= least)
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 
 
 class FilterModule:
     """The filter of this file."""
 
     def filters(self) -> dict[str, object]:
-        return {"max_connections": max_connections}
+        return {"max_connections": values.max_connections}

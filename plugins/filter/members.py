@@ -36,33 +36,18 @@ _value:
   elements: str
 """
 
-import re
 from collections.abc import Iterable
 
 from ansible.errors import AnsibleFilterError
-
-ALLOWED = "user:, group:, serviceAccount: or domain: and the address, as in user:jane@example.com"
-DOMAIN = r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
-EMAIL = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{DOMAIN}"
-MEMBER = re.compile(rf"(?:(?:user|group|serviceAccount):{EMAIL}|domain:{DOMAIN}|principal(?:Set)?://\S+)\Z")
-
-
-def listed(value: object) -> list[object] | None:
-    """Return the entries of a list or a comma or newline separated text, None for anything else."""
-    if isinstance(value, str):
-        return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
-    return list(value) if isinstance(value, (list, tuple)) else None
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 
 
 def members(value: str | Iterable[str]) -> list[str]:
     """Return the members of a list or a comma or newline separated text; AnsibleFilterError names the first that is none."""
-    found = listed(value)
-    if found is None:
-        raise AnsibleFilterError(f"{value!r} is neither a list of members nor a text; members are {ALLOWED}")
-    for member in found:
-        if not isinstance(member, str) or not MEMBER.match(member):
-            raise AnsibleFilterError(f"{member!r} is no member; members are {ALLOWED}")
-    return list(dict.fromkeys(found))
+    try:
+        return list(dict.fromkeys(values.MEMBERS.check(value)))
+    except values.Refused as refused:
+        raise AnsibleFilterError(str(refused)) from refused
 
 
 class FilterModule:

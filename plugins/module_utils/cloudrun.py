@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     Rules,
     declared,
@@ -26,16 +27,16 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 BASE = "https://run.googleapis.com/v2/"
 # Documented in the fragment cloud_run.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "name": {"type": "str", "required": True},
-    "region": {"type": "str", "required": True},
+    "name": {"type": "str", "required": True, "kind": values.RUN_NAME},
+    "region": {"type": "str", "required": True, "kind": values.REGION},
     "image": {"type": "str"},
     "command": {"type": "list", "elements": "str", "default": []},
     "args": {"type": "list", "elements": "str", "default": []},
-    "env": {"type": "dict", "default": {}},
-    "secret_env": {"type": "dict", "default": {}, "no_log": False},
+    "env": {"type": "dict", "default": {}, "kind": values.ENVIRONMENT},
+    "secret_env": {"type": "dict", "default": {}, "no_log": False, "kind": values.ENVIRONMENT},
     "service_account": {"type": "str"},
-    "cpu": {"type": "str", "default": "1"},
-    "memory": {"type": "str", "default": "1Gi"},
+    "cpu": {"type": "str", "default": "1", "kind": values.CPU},
+    "memory": {"type": "str", "default": "1Gi", "kind": values.MEMORY},
     "network": {"type": "str"},
     "subnetwork": {"type": "str"},
     "vpc_connector": {"type": "str"},
@@ -50,17 +51,6 @@ CONDITIONS: dict[str, Any] = {
     "required_if": [("state", "present", ["image"])],
     "mutually_exclusive": [("network", "vpc_connector"), ("subnetwork", "vpc_connector")],
 }
-RESERVED_VARIABLES = (
-    "PORT",
-    "K_SERVICE",
-    "K_REVISION",
-    "K_CONFIGURATION",
-    "CLOUD_RUN_JOB",
-    "CLOUD_RUN_EXECUTION",
-    "CLOUD_RUN_TASK_INDEX",
-    "CLOUD_RUN_TASK_ATTEMPT",
-    "CLOUD_RUN_TASK_COUNT",
-)
 UNITS: dict[str, int | Decimal] = {
     "": 1,
     "m": Decimal("0.001"),
@@ -95,16 +85,6 @@ def same_network(wanted: Any, live: Any) -> bool:
     return len(live) == 1 and all(
         value is None or same_resource(value, live[0].get(key)) for key, value in wanted[0].items()
     )
-
-
-def check_name_and_region(params: Mapping[str, Any], option: str) -> None:
-    """Raise InvalidInput for an invalid name (in OPTION) or region."""
-    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?", params[option]):
-        raise InvalidInput(
-            option, params[option], "give up to 49 lower case letters, digits and hyphens, a letter first"
-        )
-    if not re.fullmatch(r"[a-z]+-[a-z]+\d+", params["region"]):
-        raise InvalidInput("region", params["region"], "give a region such as europe-west2")
 
 
 def has_failed(body: Mapping[str, Any]) -> bool:
@@ -209,20 +189,6 @@ class CloudRun(Resource):
 
     def validate(self) -> None:
         params = self.params
-        check_name_and_region(params, "name")
-        for option in ("cpu", "memory"):
-            if not quantity(params[option]):
-                raise InvalidInput(
-                    option,
-                    params[option],
-                    "give a quantity such as 2 or 500m" if option == "cpu" else "give a quantity such as 512Mi or 2Gi",
-                )
-        for option in ("env", "secret_env"):
-            for name in params[option]:
-                if name in RESERVED_VARIABLES or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-                    raise InvalidInput(
-                        option, name, f"give the name of a variable, other than {', '.join(RESERVED_VARIABLES)}"
-                    )
         for name, source in params["secret_env"].items():
             if not isinstance(source, dict) or not source.get("secret") or set(source) - {"secret", "version"}:
                 raise InvalidInput(f"secret_env.{name}", source, "give a dictionary with secret and version")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETMANAGER
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
@@ -25,16 +25,6 @@ RESOURCE_TYPES = (
     "run_service",
     "secret",
     "service_account",
-)
-# https://cloud.google.com/iam/docs/principal-identifiers
-MEMBER = re.compile(
-    r"(user|group|serviceAccount):[^@\s:]+@[^@\s]+\.[^@\s.]+"
-    r"|serviceAccount:[^\s]+\.svc\.id\.goog\[[^\s]+\]"
-    r"|domain:[^@\s:]+\.[^@\s.]+"
-    r"|project(Owner|Editor|Viewer):\S+"
-    r"|deleted:(user|group|serviceAccount|principal):\S+"
-    r"|principal(Set)?://\S+"
-    r"|allUsers|allAuthenticatedUsers"
 )
 # Reading a policy without requesting version 3 omits its conditions, and writing it back would remove them.
 VERSION = 3
@@ -95,14 +85,6 @@ def policy_of(task: Task, resource_type: str, name: str, region: str | None = No
     number = task.project_number
     path = f"projects/{number}/iap_web/{web}/services/{name.rpartition('/')[2]}"
     return PolicyTarget(label, f"https://iap.googleapis.com/v1/{path}" if number else None, "body")
-
-
-def check_members(option: str, members: list[str]) -> None:
-    """Raise InvalidInput for OPTION at the first invalid member."""
-    for member in members:
-        if not MEMBER.fullmatch(member):
-            kinds = "write its kind before it: user:, group:, serviceAccount: (with an e-mail address) or domain:"
-            raise InvalidInput(option, member, f"{kinds}, such as user:jane@example.com")
 
 
 def canonical(member: str) -> str:

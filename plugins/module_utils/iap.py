@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
 
 API = "https://iap.googleapis.com/v1"
-BRAND = re.compile(r"projects/[^/]+/brands/[^/]+")
 OAUTH_CLIENT = re.compile(r"projects/[^/]+/brands/[^/]+/identityAwareProxyClients/[^/]+")
 
 

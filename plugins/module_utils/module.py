@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client as http
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 
 T = TypeVar("T")
@@ -46,9 +47,9 @@ def text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def text_map(values: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """VALUES, such as labels, with text for values; None when not given."""
-    return None if values is None else {str(key): text(value) for key, value in values.items()}
+def text_map(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """MAPPING, such as labels, with text for values; None when not given."""
+    return None if mapping is None else {str(key): text(value) for key, value in mapping.items()}
 
 
 class Task:
@@ -128,30 +129,28 @@ def run(work: Callable[[Task], dict[str, Any]], argument_spec: Mapping[str, Any]
     """
     The main() of a module: checks the options, calls WORK and exits with its result, or fails with its GcpError.
 
-    ARGUMENT_SPEC does not contain the authentication options. Besides Ansible's keys, an option may have "range", its
-    smallest and largest value. CONDITIONS are Ansible's, such as required_if. A required option must not be empty.
+    ARGUMENT_SPEC does not contain the authentication options. Besides Ansible's keys, an option may have "kind", the
+    values.Kind of its value. CONDITIONS are Ansible's, such as required_if. A required option must not be empty.
     """
-    spec = {**AUTH_OPTIONS, **_without_ranges(argument_spec)}
+    spec = {**AUTH_OPTIONS, **_without_kinds(argument_spec)}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **conditions)
     try:
-        _check_options(argument_spec, module.params)
         for option, value, required in conditions.get("required_if", ()):
             for name in required if module.params[option] == value else ():
                 if module.params[name] in (None, "", []):
                     raise InvalidInput(name, module.params[name], f"it is required for {option}={value}")
+        _check_options(argument_spec, module.params)
         result = work(Task(module))
     except GcpError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 
 
-def _without_ranges(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _without_kinds(spec: Mapping[str, Any]) -> dict[str, Any]:
     """SPEC as AnsibleModule accepts it."""
     return {
         name: {
-            key: _without_ranges(value) if key == "options" else value
-            for key, value in option.items()
-            if key != "range"
+            key: _without_kinds(value) if key == "options" else value for key, value in option.items() if key != "kind"
         }
         for name, option in spec.items()
     }
@@ -164,7 +163,7 @@ def _check_options(spec: Mapping[str, Any], params: Mapping[str, Any], prefix: s
             continue
         if option.get("required") and value == "":
             raise InvalidInput(f"{prefix}{name}", value, "it is required")
-        if "range" in option and not option["range"][0] <= value <= option["range"][1]:
-            raise InvalidInput(f"{prefix}{name}", value, "give {} to {}".format(*option["range"]))
+        if "kind" in option:
+            values.check_option(f"{prefix}{name}", value, option["kind"])
         if option["type"] == "dict" and "options" in option:
             _check_options(option["options"], value, f"{prefix}{name}.")

@@ -142,6 +142,7 @@ import hashlib
 from functools import cached_property
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, declared, lookup, same_link
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, OAUTH_CLIENT, explain_shutdown
@@ -331,7 +332,7 @@ def main() -> None:
                 },
             },
             "log_enabled": {"type": "bool"},
-            "log_sample_rate": {"type": "float", "range": (0, 1)},
+            "log_sample_rate": {"type": "float", "kind": values.SAMPLE_RATE},
             "custom_request_headers": {"type": "list", "elements": "str"},
             "security_policy": {"type": "str"},
             **STATE_OPTION,

@@ -122,13 +122,11 @@ import hashlib
 import re
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
-
-DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 
 
 def normalize(domain: str) -> str:
@@ -178,18 +176,10 @@ class Certificate(Resource):
         self.wanted = {"name": self.name, "type": "MANAGED", "managed": {"domains": domains}}
 
     def validate(self) -> None:
-        name, domains = self.params["name"], self.wanted["managed"]["domains"]
-        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,52}[a-z0-9])?", name):
-            raise InvalidInput("name", name, "at most 54 lower case letters, digits and hyphens, a letter first")
+        domains = self.wanted["managed"]["domains"]
         if not 1 <= len(domains) <= 100:
             raise InvalidInput("domains", domains, "1 to 100 domain names")
-        for domain in domains:
-            if not DOMAIN.fullmatch(domain):
-                raise InvalidInput(
-                    "domains",
-                    domain,
-                    "a domain name such as mlflow.example.com; Google-managed certificates have no wildcards",
-                )
+        values.check_option("domains", domains, values.DOMAINS)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         managed = live.get("managed") or {}
@@ -243,7 +233,7 @@ def main() -> None:
     run(
         lambda task: absent(task) if task.params["state"] == "absent" else Certificate.converge(task),
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True, "kind": values.BALANCER_NAME},
             "domains": {"type": "list", "elements": "str"},
             "keep": {"type": "list", "elements": "str", "default": []},
             **STATE_OPTION,

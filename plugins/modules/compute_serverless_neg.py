@@ -74,6 +74,7 @@ resource:
 
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, lookup, same_link
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
@@ -129,7 +130,7 @@ def main() -> None:
         Neg.converge,
         argument_spec={
             "name": {"type": "str", "required": True},
-            "region": {"type": "str", "required": True},
+            "region": {"type": "str", "required": True, "kind": values.REGION},
             "cloud_run_service": {"type": "str"},
             **STATE_OPTION,
         },

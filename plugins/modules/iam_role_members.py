@@ -116,7 +116,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 
@@ -125,13 +125,8 @@ ROLE = re.compile(r"(roles|(projects|organizations)/[^/\s]+/roles)/[\w.]+")
 
 def validate(params: dict[str, Any]) -> None:
     """Raise InvalidInput for invalid options."""
-    iam.check_members("members", params["members"])
     if not ROLE.fullmatch(params["role"]):
         raise InvalidInput("role", params["role"], "give roles/NAME or projects/PROJECT/roles/NAME")
-    if params["resource_type"].endswith("run_service") and not re.fullmatch(
-        r"[a-z]+-[a-z]+\d+", params["region"] or ""
-    ):
-        raise InvalidInput("region", params["region"], "give the Cloud Run service's region, such as europe-west2")
     if not params["members"] and not params["exclusive"]:
         raise InvalidInput("members", [], "give at least one, or exclusive=true to revoke the role from everyone")
     if params["exclusive"] and params["state"] == "absent":
@@ -174,9 +169,9 @@ def main() -> None:
         argument_spec={
             "resource_type": {"type": "str", "required": True, "choices": list(iam.RESOURCE_TYPES)},
             "resource": {"type": "str", "required": True},
-            "region": {"type": "str"},
+            "region": {"type": "str", "kind": values.REGION},
             "role": {"type": "str", "required": True},
-            "members": {"type": "list", "elements": "str", "required": True},
+            "members": {"type": "list", "elements": "str", "required": True, "kind": values.ANY_MEMBERS},
             "exclusive": {"type": "bool", "default": False},
             **STATE_OPTION,
         },

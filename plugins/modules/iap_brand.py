@@ -66,10 +66,9 @@ resource:
     orgInternalOnly: true
 """
 
-import re
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, explain_shutdown
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
@@ -88,11 +87,6 @@ class Brand(Resource):
             "applicationTitle": self.params["application_title"],
             "supportEmail": self.params["support_email"],
         }
-
-    def validate(self) -> None:
-        email = self.params["support_email"]
-        if not re.fullmatch(r"[^@\s:]+@[^@\s:]+\.[^@\s:]+", email):
-            raise InvalidInput("support_email", email, "an e-mail address")
 
     def read(self) -> dict[str, Any] | None:
         with explain_shutdown(f"read {self.label}"):
@@ -119,7 +113,7 @@ def main() -> None:
         Brand.converge,
         argument_spec={
             "application_title": {"type": "str", "required": True},
-            "support_email": {"type": "str", "required": True},
+            "support_email": {"type": "str", "required": True, "kind": values.EMAIL},
         },
     )
 

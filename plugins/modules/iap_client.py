@@ -83,9 +83,10 @@ resource:
 
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, BRAND, explain_shutdown
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, explain_shutdown
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -102,12 +103,6 @@ class OauthClient(Resource):
         self.collection = f"{API}/{self.params['brand']}/identityAwareProxyClients"
         self.wanted = {"displayName": self.name}
         self.other_cause = f"brand {self.params['brand']} does not exist, or "
-
-    def validate(self) -> None:
-        if not BRAND.fullmatch(self.params["brand"]):
-            raise InvalidInput(
-                "brand", self.params["brand"], "a name such as projects/123456789012/brands/123456789012"
-            )
 
     def read(self) -> dict[str, Any] | None:
         try:
@@ -137,7 +132,7 @@ def main() -> None:
     run(
         OauthClient.converge,
         argument_spec={
-            "brand": {"type": "str", "required": True},
+            "brand": {"type": "str", "required": True, "kind": values.BRAND},
             "display_name": {"type": "str", "required": True},
             **STATE_OPTION,
         },

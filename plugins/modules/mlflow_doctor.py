@@ -118,8 +118,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, lookup, relative
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import members_of, policy_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETS
@@ -546,10 +547,6 @@ class Doctor:
 
 def diagnose(task: Task) -> dict[str, Any]:
     """The work of the module."""
-    for option, names in (("domain", [task.params["domain"]]), ("extra_domains", task.params["extra_domains"])):
-        for name in names:
-            if not re.fullmatch(r"[^/:\s]+\.[^/:\s]+", name):
-                raise InvalidInput(option, name, "a domain name such as mlflow.example.com")
     doctor = Doctor(task)
     doctor.examine()
     if doctor.findings:
@@ -566,9 +563,9 @@ def main() -> None:
     run(
         diagnose,
         argument_spec={
-            "region": {"type": "str", "required": True},
-            "domain": {"type": "str", "required": True},
-            "extra_domains": {"type": "list", "elements": "str", "default": []},
+            "region": {"type": "str", "required": True, "kind": values.REGION},
+            "domain": {"type": "str", "required": True, "kind": values.DOMAIN},
+            "extra_domains": {"type": "list", "elements": "str", "default": [], "kind": values.DOMAINS},
             "lb_name": {"type": "str", "default": "mlflow-lb"},
             "run_service": {"type": "str", "default": "mlflow"},
             "sql_instance": {"type": "str"},

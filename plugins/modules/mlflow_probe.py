@@ -136,22 +136,17 @@ import signal
 import time
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.front_door import FrontDoor, iap_claims
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.probe import Probe, ProbeError, object_url
-
-ACCOUNT = re.compile(r"[^@\s:]+@[^@\s:]+")
 
 
 def validate(params: dict[str, Any]) -> None:
     """Raise InvalidInput for invalid options."""
     if not re.fullmatch(r"https://[^/\s]+/?", params["url"]):
         raise InvalidInput("url", params["url"], "give https:// and the domain only")
-    for option in ("service_account", "denied_service_account"):
-        value = params[option]
-        if value and not ACCOUNT.fullmatch(value):
-            raise InvalidInput(option, value, "give the e-mail address of a service account, without prefix")
 
 
 def caller_email(task: Task) -> str:
@@ -163,7 +158,7 @@ def caller_email(task: Task) -> str:
 
         credentials.refresh(Request())
     email = str(getattr(credentials, "service_account_email", None) or "")
-    return email if ACCOUNT.fullmatch(email) else ""
+    return email if values.EMAIL.valid(email) else ""
 
 
 def sign(task: Task, email: str, url: str, timeout: float) -> str:
@@ -266,11 +261,15 @@ def main() -> None:
         run_probe,
         argument_spec={
             "url": {"type": "str", "required": True},
-            "service_account": {"type": "str", "required": True},
-            "denied_service_account": {"type": "str", "aliases": ["stranger_service_account"]},
+            "service_account": {"type": "str", "required": True, "kind": values.SERVICE_ACCOUNT_EMAIL},
+            "denied_service_account": {
+                "type": "str",
+                "aliases": ["stranger_service_account"],
+                "kind": values.SERVICE_ACCOUNT_EMAIL,
+            },
             "bucket": {"type": "str", "required": True},
             "experiment": {"type": "str", "default": "mlflow-probe"},
-            "artifact_size": {"type": "int", "default": 5 * 1024**2, "range": (1, 5 * 1024**4)},
+            "artifact_size": {"type": "int", "default": 5 * 1024**2, "kind": values.between(1, 5 * 1024**4)},
             "keep": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 180},
         },

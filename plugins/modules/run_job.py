@@ -73,7 +73,7 @@ resource:
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import run
 
 
@@ -105,8 +105,8 @@ def main() -> None:
         Job.converge,
         argument_spec={
             **cloudrun.OPTIONS,
-            "timeout_seconds": {"type": "int", "default": 600, "range": (1, 604800)},
-            "max_retries": {"type": "int", "default": 0, "range": (0, 10)},
+            "timeout_seconds": {"type": "int", "default": 600, "kind": values.JOB_TIMEOUT},
+            "max_retries": {"type": "int", "default": 0, "kind": values.MAX_RETRIES},
         },
         **cloudrun.CONDITIONS,
     )

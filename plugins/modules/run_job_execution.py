@@ -139,7 +139,7 @@ log_uri:
 import json
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun, operations
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun, operations, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
@@ -255,7 +255,6 @@ def line(entry: dict[str, Any]) -> str:
 def run_job(task: Task) -> dict[str, Any]:
     """The work of the module."""
     params = task.params
-    cloudrun.check_name_and_region(params, "job")
     if already_deployed(task):
         return {"changed": False, **NO_EXECUTION}
     if task.check_mode:
@@ -288,10 +287,10 @@ def main() -> None:
     run(
         run_job,
         argument_spec={
-            "job": {"type": "str", "required": True},
-            "region": {"type": "str", "required": True},
+            "job": {"type": "str", "required": True, "kind": values.RUN_NAME},
+            "region": {"type": "str", "required": True, "kind": values.REGION},
             "args": {"type": "list", "elements": "str", "default": []},
-            "timeout_seconds": {"type": "int", "range": (1, 604800)},
+            "timeout_seconds": {"type": "int", "kind": values.JOB_TIMEOUT},
             "accept": {"type": "list", "elements": "int", "default": [0]},
             "unless_service_runs": {
                 "type": "dict",

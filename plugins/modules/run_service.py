@@ -168,8 +168,8 @@ resource:
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import run
 
 PROBE: dict[str, dict[str, Any]] = {
@@ -253,9 +253,7 @@ class Service(cloudrun.CloudRun):
 
     def validate(self) -> None:
         super().validate()
-        low, high = self.params["min_instances"], self.params["max_instances"]
-        if high is not None and low > high:
-            raise InvalidInput("min_instances", low, f"give at most max_instances, {high}")
+        values.check_together(self.params, values.least_of_most, "min_instances", "max_instances")
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
         return self.force_rollout(live) if live and cloudrun.has_failed(live) else self.wanted
@@ -285,14 +283,14 @@ def main() -> None:
         Service.converge,
         argument_spec={
             **cloudrun.OPTIONS,
-            "port": {"type": "int", "default": 8080, "range": (1, 65535)},
+            "port": {"type": "int", "default": 8080, "kind": values.PORT},
             "port_name": {"type": "str", "choices": ["http1", "h2c"], "default": "http1"},
             "cpu_idle": {"type": "bool", "default": True},
             "startup_cpu_boost": {"type": "bool", "default": False},
-            "min_instances": {"type": "int", "default": 0, "range": (0, 10000)},
-            "max_instances": {"type": "int", "range": (1, 10000)},
-            "concurrency": {"type": "int", "range": (1, 1000)},
-            "timeout_seconds": {"type": "int", "range": (1, 3600)},
+            "min_instances": {"type": "int", "default": 0, "kind": values.MIN_INSTANCES},
+            "max_instances": {"type": "int", "kind": values.MAX_INSTANCES},
+            "concurrency": {"type": "int", "kind": values.CONCURRENCY},
+            "timeout_seconds": {"type": "int", "kind": values.REQUEST_TIMEOUT},
             "ingress": {
                 "type": "str",
                 "default": "INGRESS_TRAFFIC_ALL",

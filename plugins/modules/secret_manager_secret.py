@@ -120,7 +120,7 @@ import secrets
 import string
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, secretmanager
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
@@ -179,7 +179,6 @@ class Secret(Resource):
 
     def validate(self) -> None:
         value = self.params["value"]
-        iam.check_members("accessors", self.params["accessors"] or [])
         if value is not None and not 0 < len(value.encode()) <= 65536:
             raise InvalidInput("value", f"{len(value.encode())} bytes", "give 1 byte to 64 KiB")
 
@@ -264,9 +263,9 @@ def main() -> None:
             "labels": {"type": "dict"},
             "replication_locations": {"type": "list", "elements": "str", "default": []},
             "value": {"type": "str", "no_log": True},
-            "generate_length": {"type": "int", "range": (8, 1024)},
-            "generate_bytes": {"type": "int", "range": (16, 1024)},
-            "accessors": {"type": "list", "elements": "str"},
+            "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
+            "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},
+            "accessors": {"type": "list", "elements": "str", "kind": values.ANY_MEMBERS},
             **STATE_OPTION,
         },
         mutually_exclusive=[("value", "generate_length", "generate_bytes")],

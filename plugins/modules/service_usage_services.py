@@ -63,11 +63,11 @@ resource:
     run.googleapis.com: ENABLED
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import poll, wait
 
@@ -157,9 +157,6 @@ def is_disabled(task: Task, name: str, path: str) -> bool:
 def converge(task: Task) -> dict[str, Any]:
     """The work of the module."""
     names = list(dict.fromkeys(task.params["names"]))
-    for name in names:
-        if not re.fullmatch(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)+", name):
-            raise InvalidInput("names", name, "give an API's full name such as run.googleapis.com")
     before = states(task, names)
     missing = [name for name in names if before[name] != "ENABLED"]
     if not task.check_mode:
@@ -173,7 +170,7 @@ def main() -> None:
     run(
         converge,
         argument_spec={
-            "names": {"type": "list", "elements": "str", "required": True},
+            "names": {"type": "list", "elements": "str", "required": True, "kind": values.API_NAMES},
             "timeout": {"type": "int", "default": 600},
         },
     )

@@ -201,22 +201,12 @@ resource:
 import re
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run, text
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
-TIERS = {
-    "ENTERPRISE": (
-        "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES",
-        r"db-f1-micro|db-g1-small|db-custom-\d+-\d+",
-    ),
-    "ENTERPRISE_PLUS": (
-        "db-perf-optimized-N-*, db-memory-optimized-N-* or db-c4a-highmem-*",
-        r"db-(perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(-lssd)?",
-    ),
-}
 # Temporary states in which an instance cannot be changed.
 BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
 # States that do not end by themselves, each with what to do.
@@ -305,30 +295,15 @@ class Instance(Resource):
 
     def validate(self) -> None:
         params = self.params
-        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,95}[a-z0-9])?", self.name):
-            raise InvalidInput("name", self.name, "give lower case letters, digits and hyphens, a letter first")
         if params["state"] == "absent":
             return
         if not re.fullmatch(r"POSTGRES_\d+(_\d+)?", params["database_version"]):
             raise InvalidInput("database_version", params["database_version"], "give POSTGRES_17 or another PostgreSQL")
-        allowed, pattern = TIERS[params["edition"]]
-        if not re.fullmatch(pattern, params["tier"]):
-            raise InvalidInput("tier", params["tier"], f"edition {params['edition']} has {allowed}")
-        custom = re.fullmatch(r"db-custom-(\d+)-(\d+)", params["tier"])
-        if custom and (int(custom[2]) % 256 or int(custom[2]) < 3840):
-            raise InvalidInput("tier", params["tier"], "the memory is a multiple of 256 MB, at least 3840")
-        days, limit = params["transaction_log_retention_days"], 35 if params["edition"] == "ENTERPRISE_PLUS" else 7
-        if days is not None and not 1 <= days <= limit:
-            raise InvalidInput(
-                "transaction_log_retention_days", days, f"edition {params['edition']} keeps 1 to {limit}"
-            )
-        start = params["backup_start_time"]
-        if start is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", start):
-            raise InvalidInput("backup_start_time", start, "give HH:MM in UTC")
-        if params["point_in_time_recovery"] and not params["backup_enabled"]:
-            raise InvalidInput("point_in_time_recovery", True, "it requires backup_enabled=true")
-        if params["availability_type"] == "REGIONAL" and not params["point_in_time_recovery"]:
-            raise InvalidInput("availability_type", "REGIONAL", "it requires point_in_time_recovery=true")
+        values.check_together(params, values.tier_of_edition, "tier", "edition")
+        values.check_together(params, values.log_days_of_edition, "transaction_log_retention_days", "edition")
+        values.check_together(params, values.logs_need_backups, "point_in_time_recovery", "backup_enabled")
+        values.check_together(params, values.standby_needs_logs, "availability_type", "point_in_time_recovery")
+        values.check_together(params, values.zone_of_region, "zone", "region")
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if live.get("state") in BUSY_STATES:
@@ -397,14 +372,14 @@ def main() -> None:
     run(
         Instance.converge,
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "region": {"type": "str"},
+            "name": {"type": "str", "required": True, "kind": values.SQL_NAME},
+            "region": {"type": "str", "kind": values.REGION},
             "zone": {"type": "str"},
             "database_version": {"type": "str", "default": "POSTGRES_17"},
-            "edition": {"type": "str", "choices": list(TIERS), "default": "ENTERPRISE"},
+            "edition": {"type": "str", "choices": list(values.TIERS), "default": "ENTERPRISE"},
             "tier": {"type": "str", "default": "db-g1-small"},
             "availability_type": {"type": "str", "choices": ["ZONAL", "REGIONAL"], "default": "ZONAL"},
-            "disk_size_gb": {"type": "int", "range": (10, 65536)},
+            "disk_size_gb": {"type": "int", "kind": values.DISK_SIZE_GB},
             "disk_type": {"type": "str", "choices": ["PD_SSD", "PD_HDD", "HYPERDISK_BALANCED"]},
             "disk_autoresize": {"type": "bool", "default": True},
             "private_network": {"type": "str"},
@@ -415,16 +390,16 @@ def main() -> None:
             },
             "backup_enabled": {"type": "bool", "default": True},
             "point_in_time_recovery": {"type": "bool", "default": True},
-            "backup_start_time": {"type": "str"},
-            "backup_retained": {"type": "int", "range": (1, 365)},
+            "backup_start_time": {"type": "str", "kind": values.TIME},
+            "backup_retained": {"type": "int", "kind": values.BACKUP_RETAINED},
             "transaction_log_retention_days": {"type": "int"},
             "deletion_protection": {"type": "bool", "default": True},
             "database_flags": {"type": "dict"},
             "maintenance_window": {
                 "type": "dict",
                 "options": {
-                    "day": {"type": "int", "required": True, "range": (1, 7)},
-                    "hour": {"type": "int", "required": True, "range": (0, 23)},
+                    "day": {"type": "int", "required": True, "kind": values.DAY},
+                    "hour": {"type": "int", "required": True, "kind": values.HOUR},
                 },
             },
             "query_insights": {"type": "bool"},

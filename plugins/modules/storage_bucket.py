@@ -195,11 +195,11 @@ resource:
 """
 
 import json
-import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
@@ -215,8 +215,6 @@ API_NAMES = {
     "origins": "origin",
     "response_headers": "responseHeader",
 }
-WEEK = 604_800
-QUARTER = 7_776_000
 
 
 def api_name(name: str) -> str:
@@ -290,21 +288,6 @@ class Bucket(Resource):
         }
 
     def validate(self) -> None:
-        if (
-            not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", self.name)
-            or "." not in self.name
-            and len(self.name) > 63
-        ):
-            raise InvalidInput(
-                "name",
-                self.name,
-                "3 to 63 lower case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
-            )
-        retention = self.params["soft_delete_retention_seconds"]
-        if retention is not None and retention != 0 and not WEEK <= retention <= QUARTER:
-            raise InvalidInput(
-                "soft_delete_retention_seconds", retention, f"0, or {WEEK} (7 days) to {QUARTER} (90 days)"
-            )
         for rule in self.params["lifecycle_rules"] or ():
             if not api_body(rule["condition"]):
                 raise InvalidInput("lifecycle_rules", api_body(rule["action"]), "every rule requires a condition")
@@ -399,7 +382,7 @@ def main() -> None:
     run(
         Bucket.converge,
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True, "kind": values.BUCKET_NAME},
             "location": {"type": "str"},
             "storage_class": {"type": "str", "choices": CLASSES},
             "labels": {"type": "dict"},
@@ -430,7 +413,7 @@ def main() -> None:
                     },
                 },
             },
-            "soft_delete_retention_seconds": {"type": "int"},
+            "soft_delete_retention_seconds": {"type": "int", "kind": values.SOFT_DELETE_SECONDS},
             "cors": {
                 "type": "list",
                 "elements": "dict",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 from .conftest import LOGGER, PROJECT, URL
 
@@ -41,6 +42,9 @@ def test_verify_proves_the_eight_data_paths(cloud, deployed):
 def test_a_second_run_changes_nothing(cloud, deployed):
     play = cloud.playbook("site.yml")
     assert (play.status, play.recap("changed")) == (0, 0), play.output
+    # One check of the play, and of each role Ansible's own and the role's, which repeats nothing.
+    checks = re.findall(r"^TASK \[(?:\S+ : )?(Validating arguments .*|Check the variables)\]", play.output, re.M)
+    assert len(checks) <= 14, checks
 
 
 def test_variables_may_be_text_as_surveys_of_awx_give_them(cloud, deployed):

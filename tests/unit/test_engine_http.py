@@ -319,6 +319,6 @@ def test_an_operation_that_takes_too_long(google, failure):
 
 def test_a_short_name_is_refused(google, run_module):
     with pytest.raises(
-        Exception, match="^option names: 'run' is not allowed; give an API's full name such as run.goog"
+        Exception, match="^option names: 'run' is not allowed; give the full name of an API such as run.goog"
     ):
         run_module("service_usage_services", names=["run"])

@@ -94,3 +94,8 @@ def test_deletes(google, run_module):
 def test_requires_a_service(google, run_module):
     with pytest.raises(Exception, match="^option cloud_run_service: '' is not allowed"):
         run_module("compute_serverless_neg", **{**OPTIONS, "cloud_run_service": ""})
+
+
+def test_requires_a_region(google, run_module):
+    with pytest.raises(Exception, match="^option region: 'europe' is not allowed; give a region of Google Cloud"):
+        run_module("compute_serverless_neg", **{**OPTIONS, "region": "europe"})

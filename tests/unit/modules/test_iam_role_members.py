@@ -237,8 +237,8 @@ def test_iap_uses_the_project_number(google, grant, options, path):
     [
         (
             {"members": ["jane@example.com"]},
-            "option members: 'jane@example.com' is not allowed; write its kind before it: user:, group:, serviceAccount: (with "
-            "an e-mail address) or domain:, such as user:jane@example.com",
+            "option members: 'jane@example.com' is not allowed; give user:, group:, serviceAccount: or domain: and the "
+            "address, such as user:jane@example.com",
         ),
         ({"members": ["user:jane"]}, "option members: 'user:jane' is not allowed"),
         ({"members": ["domain:jane@example.com"]}, "option members: 'domain:jane@example.com' is not allowed"),

@@ -422,7 +422,7 @@ def test_caller_is_the_account_with_access(mlflow, run_module, caller):
     [
         ({"url": "http://mlflow.example.com"}, "^option url: 'http://mlflow.example.com' is not allowed"),
         ({"url": f"{URL}/#/experiments"}, "https:// and the domain only"),
-        ({"service_account": f"serviceAccount:{LOGGER}"}, "^option service_account: .* without prefix"),
+        ({"service_account": f"serviceAccount:{LOGGER}"}, "^option service_account: .* without a prefix"),
         ({"artifact_size": 0}, "^option artifact_size: 0 is not allowed"),
     ],
 )

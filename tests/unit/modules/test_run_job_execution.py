@@ -160,7 +160,10 @@ def test_check_mode_executes_nothing(google, run_module, other):
     ("options", "message"),
     [
         ({"job": "Admin"}, "option job: 'Admin' is not allowed"),
-        ({"region": "europe"}, "option region: 'europe' is not allowed; give a region such as europe-west2"),
+        (
+            {"region": "europe"},
+            "option region: 'europe' is not allowed; give a region of Google Cloud, perhaps europe-",
+        ),
         ({"timeout_seconds": 0}, "option timeout_seconds: 0 is not allowed; give 1 to 604800"),
     ],
 )

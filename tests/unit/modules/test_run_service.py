@@ -311,10 +311,13 @@ def test_absent(google, run_module):
     ("options", "message"),
     [
         ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
-        ({"region": "europe"}, "option region: 'europe' is not allowed; give a region such as europe-west2"),
+        (
+            {"region": "europe"},
+            "option region: 'europe' is not allowed; give a region of Google Cloud, perhaps europe-",
+        ),
         ({"port": 0}, "option port: 0 is not allowed; give 1 to 65535"),
         ({"min_instances": 3}, "option min_instances: 3 is not allowed; give at most max_instances, 2"),
-        ({"memory": "1 GB"}, "option memory: '1 GB' is not allowed; give a quantity such as 512Mi or 2Gi"),
+        ({"memory": "1 GB"}, "option memory: '1 GB' is not allowed; give a size such as 512Mi or 2Gi"),
         ({"env": {"PORT": "1"}}, "option env: 'PORT' is not allowed"),
         ({"env": {"PASSWORD": "x"}}, "option env: 'PASSWORD' is not allowed; it is also in secret_env"),
         ({"secret_env": {"PASSWORD": "pw"}}, "option secret_env.PASSWORD: "),

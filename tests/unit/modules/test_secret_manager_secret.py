@@ -200,7 +200,7 @@ def test_absent(google, run_module):
         ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
         (
             {"accessors": ["jane@example.com"]},
-            "option accessors: 'jane@example.com' is not allowed; write its kind before it",
+            "option accessors: 'jane@example.com' is not allowed; give user:, group:",
         ),
         (
             {"value": "12345678", "generate_length": 8},

@@ -304,7 +304,7 @@ def test_absent_already(google, run_module):
             {"transaction_log_retention_days": 8},
             "option transaction_log_retention_days: 8 is not allowed; edition ENTERPRISE ",
         ),
-        ({"backup_start_time": "24:00"}, "option backup_start_time: '24:00' is not allowed; give HH:MM in UTC"),
+        ({"backup_start_time": "24:00"}, "option backup_start_time: '24:00' is not allowed; give a time of day in UTC"),
         (
             {"backup_enabled": False},
             "option point_in_time_recovery: True is not allowed; it requires backup_enabled=true",

@@ -209,8 +209,8 @@ def test_force_destroy_deletes_every_version(google, run_module):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "Big Letters"}, "^option name: 'Big Letters' is not allowed; 3 to 63 lower case letters"),
-        ({"soft_delete_retention_seconds": 60}, "soft_delete_retention_seconds: 60 is not allowed; 0, or 604800"),
+        ({"name": "Big Letters"}, "^option name: 'Big Letters' is not allowed; give 3 to 63 lower-case letters"),
+        ({"soft_delete_retention_seconds": 60}, "soft_delete_retention_seconds: 60 is not allowed; give 0, or 604800"),
         ({"lifecycle_rules": [{"action": {"type": "Delete"}, "condition": {}}]}, "every rule requires a condition"),
         ({"location": ""}, "^option location: '' is not allowed; it is required for state=present$"),
         ({"lifecycle_rules": [{"action": {"type": "SetStorageClass"}, "condition": {"age_days": 1}}]}, "storage_class"),

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mlops.mlflow_gcp.plugins.filter.max_connections import max_connections
+from ansible_collections.mlops.mlflow_gcp.plugins.filter.max_connections import FilterModule
+
+max_connections = FilterModule().filters()["max_connections"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,527 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+What a value has to be: one rule for each kind of value.
+
+The modules use the rules for their options, the action check_variables for the variables of the roles (KINDS says which
+variable is of which kind, TOGETHER which variables have to fit together), the filters for the lists that they return.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
+
+
+class Refused(ValueError):
+    """A value that breaks its rule. value: the part of it that is wrong, or all of it. allowed: what is allowed, in words."""
+
+    def __init__(self, value: Any, allowed: str) -> None:
+        self.value, self.allowed = value, allowed
+        super().__init__(f"{value!r} is not allowed; give {allowed}")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value and its rule."""
+
+    valid: Callable[[Any], Any]
+    """Whether a value, or a part of it, is right; must not raise."""
+    allowed: str | Callable[[Any], str]
+    """What is allowed, in words that can follow "give" and "allowed:"; or a function that says it of the wrong value."""
+    parts: Callable[[Any], Iterable[Any] | None] | None = None
+    """Takes a value apart, each part is looked at; returns None for a value that has no such parts."""
+    optional: bool = False
+    """Whether an empty value is right: it stands for none, or for what Google chooses."""
+    doubt: Callable[[Any], str | None] | None = None
+    """What is unusual about a value that is right, in words that can follow the value; None when nothing is."""
+
+    def check(self, value: Any) -> list[Any]:
+        """Return the parts of a value that is right; raise Refused otherwise."""
+        if self.optional and value in (None, ""):
+            return []
+        parts = self.parts(value) if self.parts else [value]
+        if parts is None:
+            raise Refused(value, self.words(value))
+        parts = list(parts)
+        for part in parts:
+            if not self.valid(part):
+                raise Refused(part, self.words(part))
+        return parts
+
+    def words(self, value: Any) -> str:
+        """What is allowed in place of VALUE."""
+        return self.allowed if isinstance(self.allowed, str) else self.allowed(value)
+
+
+def check_option(option: str, value: Any, kind: Kind) -> None:
+    """Raise InvalidInput, naming OPTION of a module, for a value that breaks the rule of its kind."""
+    try:
+        kind.check(value)
+    except Refused as refused:
+        raise InvalidInput(option, refused.value, f"give {refused.allowed}") from None
+
+
+def check_together(params: Mapping[str, Any], rule: Callable[..., str | None], *options: str) -> None:
+    """Raise InvalidInput for the first of OPTIONS when they are all given and RULE has something to say about them."""
+    given = [params[option] for option in options]
+    if None not in given and (wrong := rule(*given)):
+        raise InvalidInput(options[0], given[0], wrong)
+
+
+def matching(pattern: str) -> Callable[[Any], bool]:
+    """Return a function that says whether a value is a text that matches the whole PATTERN."""
+    compiled = re.compile(pattern)
+    return lambda value: isinstance(value, str) and bool(compiled.fullmatch(value))
+
+
+def listed(value: Any) -> list[Any] | None:
+    """Return the entries of a list or of a text with commas or line ends between them, None for anything else."""
+    if isinstance(value, str):
+        return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def between(low: float, high: float) -> Kind:
+    """The numbers from LOW to HIGH, both included."""
+    return Kind(lambda value: isinstance(value, (int, float)) and low <= value <= high, f"{low} to {high}")
+
+
+def at_least(low: int) -> Kind:
+    """The numbers from LOW on."""
+    return Kind(lambda value: isinstance(value, (int, float)) and value >= low, f"{low} or more")
+
+
+def name(longest: int, optional: bool = False) -> Kind:
+    """Names of at most LONGEST characters, as most of Google's APIs have them (RFC 1035)."""
+    return Kind(
+        matching(rf"[a-z](?:[a-z0-9-]{{0,{longest - 2}}}[a-z0-9])?"),
+        f"1 to {longest} lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
+        optional=optional,
+    )
+
+
+# ---- places
+
+# Only for hints: a region that is missing here is taken all the same. https://cloud.google.com/compute/docs/regions-zones
+KNOWN_REGIONS = frozenset(
+    f"{area}{number}"
+    for area, numbers in {
+        "africa-south": (1,),
+        "asia-east": (1, 2),
+        "asia-northeast": (1, 2, 3),
+        "asia-south": (1, 2),
+        "asia-southeast": (1, 2, 3),
+        "australia-southeast": (1, 2),
+        "europe-central": (2,),
+        "europe-north": (1, 2),
+        "europe-southwest": (1,),
+        "europe-west": (1, 2, 3, 4, 6, 8, 9, 10, 12),
+        "me-central": (1, 2),
+        "me-west": (1,),
+        "northamerica-northeast": (1, 2),
+        "northamerica-south": (1,),
+        "southamerica-east": (1,),
+        "southamerica-west": (1,),
+        "us-central": (1,),
+        "us-east": (1, 4, 5),
+        "us-south": (1,),
+        "us-west": (1, 2, 3, 4),
+    }.items()
+    for number in numbers
+)
+
+
+def near(region: Any) -> str:
+    """The known regions with the most similar names, such as "europe-west9 or europe-west8"; "" when there is none."""
+    return " or ".join(get_close_matches(str(region), sorted(KNOWN_REGIONS), n=3, cutoff=0.5))
+
+
+def region_words(value: Any) -> str:
+    """What is allowed in place of a text that cannot be a region."""
+    return f"a region of Google Cloud{f', perhaps {near(value)}' if near(value) else ' such as europe-west2'}"
+
+
+def unknown_region(value: Any) -> str | None:
+    """What is unusual about a text that can be a region."""
+    if value in KNOWN_REGIONS:
+        return None
+    return f"is not a region that this release knows of{f'; did you mean {near(value)}?' if near(value) else ''}"
+
+
+# An area, a point of the compass and a number. Google counts the regions of a point; none is beyond 12 yet.
+REGION = Kind(
+    matching(r"[a-z]+-(?:central|east|west|(?:north|south)(?:east|west)?)(?:[1-9]|[1-3][0-9])"),
+    region_words,
+    doubt=unknown_region,
+)
+CIDR_WORDS = "an IPv4 range of /26 or larger, its first address before the slash, such as 10.10.0.0/24"
+
+
+def is_subnetwork_range(value: Any) -> bool:
+    """Whether there is room for direct VPC egress (https://cloud.google.com/run/docs/configuring/vpc-direct-vpc)."""
+    try:
+        return isinstance(value, str) and ipaddress.IPv4Network(value).prefixlen <= 26
+    except ValueError:
+        return False
+
+
+def is_ipv4(value: Any) -> bool:
+    """Whether it is an IPv4 address."""
+    try:
+        return isinstance(value, str) and bool(ipaddress.IPv4Address(value))
+    except ValueError:
+        return False
+
+
+SUBNETWORK_RANGE = Kind(is_subnetwork_range, CIDR_WORDS)
+IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
+
+# ---- people, accounts and domains
+
+_DOMAIN = r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
+_EMAIL = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_DOMAIN}"
+# https://cloud.google.com/iam/docs/principal-identifiers
+_MEMBER = (
+    rf"(?:user|group|serviceAccount):{_EMAIL}"
+    r"|serviceAccount:[^\s]+\.svc\.id\.goog\[[^\s]+\]"
+    rf"|domain:{_DOMAIN}"
+    r"|principal(?:Set)?://\S+"
+)
+_MEMBER_WORDS = "user:, group:, serviceAccount: or domain: and the address, such as user:jane@example.com"
+
+DOMAIN = Kind(
+    matching(rf"(?=[^A-Z]+\Z){_DOMAIN}"),
+    "a domain name in lower case, without https:// or path, such as mlflow.example.com",
+)
+DOMAINS = Kind(DOMAIN.valid, DOMAIN.allowed, listed)
+EMAIL = Kind(matching(_EMAIL), "an e-mail address such as ml@example.com")
+# Who can be named. Everyone and the holders of other roles cannot: who is not named does not get in.
+MEMBERS = Kind(matching(_MEMBER), _MEMBER_WORDS, listed)
+# Who can stand in a policy.
+ANY_MEMBERS = Kind(
+    matching(
+        rf"{_MEMBER}|project(?:Owner|Editor|Viewer):\S+|deleted:(?:user|group|serviceAccount|principal):\S+"
+        r"|allUsers|allAuthenticatedUsers"
+    ),
+    _MEMBER_WORDS,
+    listed,
+)
+SERVICE_ACCOUNT_EMAIL = Kind(EMAIL.valid, "the e-mail address of a service account, without a prefix", optional=True)
+ACCOUNT_ID = Kind(
+    matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]"),
+    "6 to 30 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
+)
+PROJECT_ID = Kind(
+    matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]"),
+    "a project id (not its name or number): 6 to 30 lower-case letters, digits and hyphens",
+)
+BRAND = Kind(matching(r"projects/[^/]+/brands/[^/]+"), "a name such as projects/123456789012/brands/123456789012")
+OAUTH_CLIENT_ID = Kind(
+    matching(r"[0-9]+-[a-z0-9]+\.apps\.googleusercontent\.com"),
+    "a client id such as 123456789012-abc123.apps.googleusercontent.com",
+    optional=True,
+)
+
+# ---- names and labels
+
+NAME = name(63)
+# https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/create
+RUN_NAME = name(49)
+# https://cloud.google.com/sql/docs/postgres/instance-settings: 98 with the project's id and a colon
+SQL_NAME = name(97)
+# The names of the load balancer's parts end with up to 9 more characters.
+BALANCER_NAME = name(54)
+API_NAMES = Kind(
+    matching(r"[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+"),
+    "the full name of an API such as run.googleapis.com",
+    lambda value: value if isinstance(value, list) else None,
+)
+
+
+def is_bucket_name(value: Any) -> bool:
+    """Whether a bucket can have this name (https://cloud.google.com/storage/docs/buckets#naming)."""
+    return (
+        isinstance(value, str)
+        and bool(re.fullmatch(r"[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]", value))
+        and all(len(part) <= 63 for part in value.split("."))
+        and not re.fullmatch(r"\d+\.\d+\.\d+\.\d+", value)
+        and not value.startswith("goog")
+        and "google" not in value
+    )
+
+
+def are_labels(value: Any) -> bool:
+    """Whether it is a dictionary of labels (https://cloud.google.com/compute/docs/labeling-resources#requirements)."""
+    return isinstance(value, Mapping) and all(
+        re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", str(key)) and re.fullmatch(r"[a-z0-9_-]{0,63}", str(text))
+        for key, text in value.items()
+    )
+
+
+BUCKET_NAME = Kind(
+    is_bucket_name,
+    "3 to 63 lower-case letters, digits, hyphens, underscores and dots, beginning and ending with a letter or digit, "
+    "not beginning with goog nor containing google",
+)
+LABELS = Kind(
+    are_labels,
+    "keys and values of at most 63 lower-case letters, digits, hyphens and underscores, keys beginning with a letter",
+)
+IMAGE = Kind(
+    matching(r"(?!https?:)[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[A-Za-z0-9._-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?"),
+    "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2",
+)
+# https://cloud.google.com/run/docs/container-contract#env-vars
+RESERVED_VARIABLES = (
+    "PORT",
+    "K_SERVICE",
+    "K_REVISION",
+    "K_CONFIGURATION",
+    "CLOUD_RUN_JOB",
+    "CLOUD_RUN_EXECUTION",
+    "CLOUD_RUN_TASK_INDEX",
+    "CLOUD_RUN_TASK_ATTEMPT",
+    "CLOUD_RUN_TASK_COUNT",
+)
+ENVIRONMENT = Kind(
+    lambda key: key not in RESERVED_VARIABLES and matching(r"[A-Za-z_][\w.-]*")(key),
+    f"a variable's name other than {', '.join(RESERVED_VARIABLES)}",
+    lambda value: value if isinstance(value, Mapping) else None,
+)
+
+# ---- times and sizes
+
+AGE = Kind(
+    matching(r"(?=.)(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?"),
+    "days, hours, minutes and seconds such as 30d or 1d12h",
+)
+TIME = Kind(matching(r"(?:[01]\d|2[0-3]):[0-5]\d"), "a time of day in UTC such as 03:00")
+CPU = Kind(matching(r"(?=.*[1-9])(?:\d+m?|\d*\.\d+)"), "a number of CPUs such as 2 or 500m")
+MEMORY = Kind(matching(r"(?=.*[1-9])\d+(?:\.\d+)?(?:[kMG]|[KMG]i)"), "a size such as 512Mi or 2Gi")
+PORT = between(1, 65535)
+REQUEST_TIMEOUT = between(1, 3600)
+JOB_TIMEOUT = between(1, 604_800)
+CONCURRENCY = between(1, 1000)
+MIN_INSTANCES = between(0, 10_000)
+MAX_INSTANCES = between(1, 10_000)
+MAX_RETRIES = between(0, 10)
+DISK_SIZE_GB = between(10, 65_536)
+BACKUP_RETAINED = between(1, 365)
+SECRET_LENGTH = between(8, 1024)
+SECRET_BYTES = between(16, 1024)
+SAMPLE_RATE = between(0, 1)
+DAY = between(1, 7)
+HOUR = between(0, 23)
+# None where one of them is left out.
+MAINTENANCE_WINDOW = Kind(
+    lambda window: all(
+        window.get(key) is None or kind.valid(window[key]) for key, kind in (("day", DAY), ("hour", HOUR))
+    ),
+    "day 1 (Monday) to 7 and hour 0 to 23",
+)
+SOFT_DELETE_SECONDS = Kind(
+    lambda value: isinstance(value, int) and (value == 0 or 604_800 <= value <= 7_776_000),
+    "0, or 604800 (7 days) to 7776000 (90 days)",
+)
+
+# ---- what has to fit together: each function returns what is wrong, in words, or None
+
+TIERS = {
+    "ENTERPRISE": (
+        r"db-f1-micro|db-g1-small|db-custom-\d+-\d+",
+        "db-f1-micro, db-g1-small or db-custom-CPUS-MEGABYTES",
+    ),
+    "ENTERPRISE_PLUS": (
+        r"db-(?:perf-optimized-N|memory-optimized-N|c4a-highmem)-\d+(?:-lssd)?",
+        "db-perf-optimized-N-CPUS, db-memory-optimized-N-CPUS or db-c4a-highmem-CPUS",
+    ),
+}
+# Memory in GB from which on, connections. https://cloud.google.com/sql/docs/postgres/flags#postgres-m
+CONNECTIONS = ((120, 1000), (60, 800), (30, 600), (15, 500), (7.5, 400), (6, 200), (3.75, 100), (1.7, 50), (0, 25))
+# Connections that Cloud SQL keeps for itself and for superusers.
+RESERVED_CONNECTIONS = 6
+# Connections that one execution of the administration's job opens.
+JOB_CONNECTIONS = 2
+
+
+def memory_gb(tier: str) -> float:
+    """Return the memory of a Cloud SQL tier in GB; 0 when its name does not tell."""
+    if custom := re.fullmatch(r"db-custom-\d+-(\d+)", tier):
+        return int(custom[1]) / 1024
+    # The machines of Enterprise Plus have at least this much.
+    if plus := re.fullmatch(r"db-(?:perf-optimized-N|memory-optimized-N|c4a-highmem)-(\d+)(?:-lssd)?", tier):
+        return int(plus[1]) * 8
+    return 1.7 if tier == "db-g1-small" else 0
+
+
+def max_connections(tier: str) -> int:
+    """Return the connections that PostgreSQL on this tier accepts when no database flag says otherwise."""
+    memory = memory_gb(tier)
+    return next(connections for least, connections in CONNECTIONS if memory >= least)
+
+
+def tier_of_edition(tier: str, edition: str) -> str | None:
+    """A tier that the edition has (https://cloud.google.com/sql/docs/postgres/editions-intro)."""
+    pattern, words = TIERS[edition]
+    if not re.fullmatch(pattern, tier):
+        return f"edition {edition} has {words}"
+    custom = re.fullmatch(r"db-custom-\d+-(\d+)", tier)
+    if custom and (int(custom[1]) % 256 or int(custom[1]) < 3840):
+        return "the memory is a multiple of 256 MB, at least 3840"
+    return None
+
+
+def log_days_of_edition(days: int, edition: str) -> str | None:
+    """Days of transaction logs that the edition keeps."""
+    most = 35 if edition == "ENTERPRISE_PLUS" else 7
+    return None if 1 <= days <= most else f"edition {edition} keeps 1 to {most}"
+
+
+def logs_need_backups(point_in_time_recovery: bool, backup_enabled: bool) -> str | None:
+    """Point-in-time recovery starts from a backup."""
+    return "it requires backup_enabled=true" if point_in_time_recovery and not backup_enabled else None
+
+
+def standby_needs_logs(availability_type: str, point_in_time_recovery: bool) -> str | None:
+    """A standby is fed by the logs of point-in-time recovery."""
+    needs = availability_type == "REGIONAL" and not point_in_time_recovery
+    return "it requires point_in_time_recovery=true" if needs else None
+
+
+def zone_of_region(zone: str, region: str) -> str | None:
+    """A zone of the region, or none."""
+    if not zone or re.fullmatch(re.escape(region) + "-[a-z]", zone):
+        return None
+    return f"a zone of {region} is {region}-a, {region}-b or the like"
+
+
+def least_of_most(min_instances: int, max_instances: int) -> str | None:
+    """The least number is no more than the greatest."""
+    return None if min_instances <= max_instances else f"give at most max_instances, {max_instances}"
+
+
+def connections(max_instances: int, pool_size: int, pool_overflow: int, database_connections: int) -> str | None:
+    """
+    Instances that fit into the database: while a rollout runs there are those of two revisions, and the administration's job.
+
+    An instance opens its pool, all overflow, and one connection by which it tells whether the database is there.
+    """
+    needed = 2 * max_instances * (pool_size + pool_overflow + 1) + JOB_CONNECTIONS
+    room = database_connections - RESERVED_CONNECTIONS
+    if needed <= room:
+        return None
+    return (
+        f"a rollout takes 2 x max_instances x (pool_size + pool_overflow + 1) + {JOB_CONNECTIONS} = {needed} connections, "
+        f"the database has {room} to give: lower them or choose a larger tier"
+    )
+
+
+def subnetwork_of_network(subnetwork_name: str, network_name: str) -> str | None:
+    """An existing subnetwork is named together with its network."""
+    return "an existing subnetwork needs its network's name too" if subnetwork_name and not network_name else None
+
+
+def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
+    """What each way of signing in needs, and nothing that it would ignore."""
+    if oauth == "custom":
+        if bool(oauth_client_id) != bool(oauth_client_secret):
+            return f"custom needs both, the client's {'secret' if oauth_client_id else 'id'} is missing"
+        if not oauth_client_id:
+            return "custom needs the client's id and secret"
+    elif oauth_client_id or oauth_client_secret:
+        return f"{oauth} takes no client id and secret: leave them out or choose custom"
+    if oauth == "brand" and not support_email:
+        return "brand needs the support e-mail of the consent screen"
+    return None
+
+
+# ---- the variables of the roles
+
+KINDS: dict[str, Kind] = {
+    # by the whole name, where the same ending stands for something else in another role
+    "bucket_name": BUCKET_NAME,
+    "cloudrun_name": RUN_NAME,
+    "cloudsql_name": SQL_NAME,
+    "iap_lb_name": BALANCER_NAME,
+    "services_names": API_NAMES,
+    # by the name without the prefix, mlflow_ or the role's
+    "account_id": ACCOUNT_ID,
+    "backup_retained": BACKUP_RETAINED,
+    "backup_start_time": TIME,
+    "brand_name": Kind(BRAND.valid, BRAND.allowed, optional=True),
+    "bucket": BUCKET_NAME,
+    "concurrency": CONCURRENCY,
+    "cpu": CPU,
+    "disk_size_gb": DISK_SIZE_GB,
+    "domain": DOMAIN,
+    "env": ENVIRONMENT,
+    "extra_domains": DOMAINS,
+    "gc_older_than": AGE,
+    "image": IMAGE,
+    "job_name": RUN_NAME,
+    "job_timeout_seconds": JOB_TIMEOUT,
+    "keys_prefix": NAME,
+    "labels": LABELS,
+    "lb_name": BALANCER_NAME,
+    "location": REGION,
+    "log_sample_rate": SAMPLE_RATE,
+    "logger_account_id": ACCOUNT_ID,
+    "logger_service_account": ACCOUNT_ID,
+    "logger_token_creators": MEMBERS,
+    "maintenance_window": MAINTENANCE_WINDOW,
+    "max_instances": MAX_INSTANCES,
+    "memory": MEMORY,
+    "min_instances": MIN_INSTANCES,
+    "name": NAME,
+    "network_name": name(63, optional=True),
+    "noncurrent_days": at_least(0),
+    "oauth_client_id": OAUTH_CLIENT_ID,
+    "password_length": SECRET_LENGTH,
+    "peering_address": IPV4,
+    "pool_overflow": at_least(1),
+    "pool_size": at_least(1),
+    "prefix": NAME,
+    "project_id": PROJECT_ID,
+    "region": REGION,
+    "rollout_timeout": at_least(1),
+    "service": RUN_NAME,
+    "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
+    "startup_failure_threshold": at_least(1),
+    "startup_period_seconds": at_least(1),
+    "subnetwork_name": name(63, optional=True),
+    "subnetwork_range": SUBNETWORK_RANGE,
+    "support_email": Kind(EMAIL.valid, EMAIL.allowed, optional=True),
+    "timeout": at_least(1),
+    "timeout_seconds": REQUEST_TIMEOUT,
+    "unfinished_upload_days": at_least(0),
+    "users": MEMBERS,
+    "webapp_users": MEMBERS,
+}
+# A rule, and the variables that it takes.
+TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
+    (tier_of_edition, ("cloudsql_tier", "cloudsql_edition")),
+    (log_days_of_edition, ("cloudsql_transaction_log_retention_days", "cloudsql_edition")),
+    (logs_need_backups, ("cloudsql_point_in_time_recovery", "cloudsql_backup_enabled")),
+    (standby_needs_logs, ("cloudsql_availability_type", "cloudsql_point_in_time_recovery")),
+    (zone_of_region, ("cloudsql_zone", "cloudsql_region")),
+    (least_of_most, ("cloudrun_min_instances", "cloudrun_max_instances")),
+    (
+        connections,
+        ("cloudrun_max_instances", "cloudrun_pool_size", "cloudrun_pool_overflow", "cloudrun_database_connections"),
+    ),
+    (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
+    (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
+)
+
+
+def kind_of(variable: str, role: str) -> Kind | None:
+    """The kind of a role's variable (ROLE is "mlflow" for those of a whole deployment), None when its type says it all."""
+    return KINDS.get(variable) or KINDS.get(variable.removeprefix(f"{role}_"))

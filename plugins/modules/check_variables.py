@@ -1,0 +1,75 @@
+#!/usr/bin/python
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The code is in plugins/action/check_variables.py.
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: check_variables
+short_description: Check the variables of this collection's roles
+description:
+  - Checks every variable of the roles against their argument specifications, against the rule for its kind of value (a domain, a
+    region, a memory size, and so on), and the variables that have to fit together.
+  - Runs on the controller, calls no API and changes nothing, so that a wrong value is refused before the first call to Google.
+  - Reports all problems at once. A message names the variable that the user sets. If a role's variable only passes on the value
+    of another one, as C(iap_lb_domain) does with C(mlflow_domain), it names that one.
+  - Values of variables that are marked as C(no_log) are never shown.
+  - A region that this release does not know is only warned about, as Google opens new ones.
+version_added: 0.1.0
+author:
+  - mlops.mlflow_gcp contributors (@mlops)
+options:
+  role:
+    description:
+      - Role whose variables are checked. The first task of each role does this for its own.
+    type: str
+  roles:
+    description:
+      - Roles whose variables are checked together with those of the whole deployment, C(mlflow_*).
+      - Values that come from the result of one of these roles, such as C(network_result.network), may still be missing.
+    type: list
+    elements: str
+  checked:
+    description:
+      - Variables that need no check as long as they have these values, the RV(variables) that an earlier check returned.
+      - A play that registers its check as C(mlflow_checked) passes them on to the checks of the roles.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    description: Checks in check mode too.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is no difference to show.
+    support: N/A
+  idempotent:
+    description: Changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Check the variables of a play before its first task
+  mlops.mlflow_gcp.check_variables:
+    roles: [network, cloudsql]
+  register: mlflow_checked
+
+- name: Check the variables of one role, unless the play has done so
+  mlops.mlflow_gcp.check_variables:
+    role: network
+    checked: "{{ mlflow_checked.variables | default(omit) }}"
+"""
+
+RETURN = r"""
+variables:
+  description:
+    - The variables with their values. Those whose value is not known yet are left out.
+    - A secret is replaced by a placeholder.
+  returned: success
+  type: dict
+  sample:
+    network_project_id: my-project
+    network_region: europe-west2
+"""
