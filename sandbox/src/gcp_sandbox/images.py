@@ -7,12 +7,14 @@ interpreter (and the packages beside it) that the image was registered with.  ht
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 import shlex
 import sys
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 # Images that Google publishes for trying Cloud Run out; these modules of the package play them.
 _HELLO = "gcp_sandbox.services.run.hello"
@@ -71,8 +73,11 @@ class Image:
         """A text with the container's absolute paths in it replaced by those here."""
         for path in sorted(self.files, key=len, reverse=True):
             if path != "/":
-                text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", lambda _, p=path: self.files[p], text)
+                text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", functools.partial(self._here, path), text)
         return text
+
+    def _here(self, path: str, match: re.Match[str]) -> str:
+        return self.files[path]
 
     def _program(self, word: str) -> str:
         name = PurePosixPath(word).name
@@ -134,7 +139,7 @@ class Images:
         key = canonical(name)
         found = self.all().get(key)
         if found:
-            image = read(name, Path(found["folder"]), Path(found["python"]) if found["python"] else None)
+            image = read(name, Path(found["folder"]), Path(found["python"]) if found.get("python") else None)
             return image if not digest or digest == image.digest else None
         module = BUILT_IN.get(key.removesuffix(":latest"))
         if module is None:
@@ -156,7 +161,7 @@ class Images:
             (8080,),
         )
 
-    def all(self) -> dict[str, dict[str, str | None]]:
+    def all(self) -> dict[str, dict[str, Any]]:
         """What is registered: {reference: {folder, python}}.  Raises ImageError where the file is broken."""
         try:
             return json.loads(self._file.read_text(encoding="utf-8"))

@@ -261,7 +261,7 @@ def show(doc: dict[str, Any]) -> str:
     lines += [f"image    {reference} -> {folder}" for reference, folder in doc["images"].items()]
     lines += [f"fault    {rule}" for rule in doc.get("faults", ())]
     if doc.get("operations"):
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (op["verb"], _last(op["target"]), op["service"], f"{op['secondsLeft']} s left") for op in doc["operations"]
         ]
         lines += ["", "Operations under way", *_table(rows)]

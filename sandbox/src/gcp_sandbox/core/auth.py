@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jwt
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -66,6 +67,13 @@ def own_key(private_pem: str) -> rsa.RSAPrivateKey:
     """The key of a PEM of our own making, whose primes are not checked: that takes 50 ms."""
     key = serialization.load_pem_private_key(private_pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
+def certified_key(certificate: str) -> rsa.RSAPublicKey:
+    """The public key of a certificate (PEM) of ours."""
+    key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
     return key
 
 
@@ -170,8 +178,7 @@ class Tokens:
 
     def jwks(self) -> dict[str, Any]:
         """The public keys of ID tokens (https://www.googleapis.com/oauth2/v3/certs)."""
-        key = serialization.load_pem_public_key(self.public_key.encode())
-        jwk = RSAAlgorithm.to_jwk(key, as_dict=True)  # type: ignore[arg-type]
+        jwk = RSAAlgorithm.to_jwk(self._signer.public_key(), as_dict=True)
         return {"keys": [jwk | {"kid": self.kid, "alg": "RS256", "use": "sig"}]}
 
     def check_id_token(self, token: str) -> dict[str, Any] | None:

@@ -145,7 +145,7 @@ class Method:
             pass
         else:
             return text
-        shown = schema.get("format", kind).upper() if "enum" not in schema else "enum"
+        shown = "enum" if "enum" in schema else str(schema.get("format", kind)).upper()
         raise ApiError(
             400,
             f"Invalid value at '{name}' (TYPE_{shown}), \"{text}\"",

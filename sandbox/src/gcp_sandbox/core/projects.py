@@ -80,16 +80,16 @@ def create(
     labels: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """A new project, in Resource Manager v1's shape; owner is a member string, parent {type, id} (the organization)."""
-    doc = {
+    doc: dict[str, Any] = {
         "projectNumber": number or str(secrets.randbelow(9 * 10**11) + 10**11),
         "projectId": project_id,
         "lifecycleState": "ACTIVE",
         "name": name or project_id,
         "createTime": now(digits=3),
     }
-    doc["parent"] = parent or {"type": "organization", "id": organization(cloud)}  # type: ignore[assignment]
+    doc["parent"] = parent or {"type": "organization", "id": organization(cloud)}
     if labels:
-        doc["labels"] = labels  # type: ignore[assignment]
+        doc["labels"] = labels
     cloud.store.put(KIND, project_id, doc)
     for service in BORN_WITH:
         enable(cloud, project_id, service)

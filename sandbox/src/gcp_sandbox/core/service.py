@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ Answer = dict[str, Any] | Operation | web.StreamResponse | None
 Handler = Callable[["Call"], Answer | Awaitable[Answer]]
 Hook = Callable[[Cloud], Awaitable[None]]
 Action = Callable[[Cloud, dict[str, Any]], Awaitable[dict[str, Any] | None]]
+H = TypeVar("H", bound=Handler)
 Denied = Callable[["Call", str, str], ApiError]
 # ("METHOD permission", resource to check it on besides the project) of a call
 Resource = Callable[["Call"], str]
@@ -149,7 +150,7 @@ class Service:
 
     def method(
         self, *ids: str, permission: str = "", resource: Resource | None = None, version: str = ""
-    ) -> Callable[[Handler], Handler]:
+    ) -> Callable[[H], H]:
         """Register a handler (sync or async) for methods by their discovery ids.
 
         It returns the answer's JSON, an Operation, None (204, or {} for the esf family) or a web response.
@@ -157,7 +158,7 @@ class Service:
         version: the only one of the API it is for, where two versions mean different things by one id.
         """
 
-        def register(handler: Handler) -> Handler:
+        def register(handler: H) -> H:
             for ident in ids:
                 key = f"{version}:{ident}" if version else ident
                 self.handlers[key] = handler

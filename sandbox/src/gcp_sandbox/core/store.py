@@ -96,9 +96,9 @@ class Store:
         docs = self._docs.get(kind, {})
         return [(key, docs[key]) for key in sorted(key for key in docs if key.startswith(prefix))]
 
-    def kinds(self) -> list[str]:
-        """Kinds that have documents."""
-        return sorted(kind for kind, docs in self._docs.items() if docs)
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds that have documents, by name."""
+        return tuple(sorted(kind for kind, docs in self._docs.items() if docs))
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:

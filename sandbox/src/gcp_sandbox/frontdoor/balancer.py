@@ -139,7 +139,8 @@ async def serve(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     secure = is_secure(request)
     listener, _ = _at(cloud, host, 443 if secure else 80)
     if listener is None:  # a host that the certificate does not name; the URL map has an answer for every host
-        listener, _ = _at(cloud, cloud.reached.get(request.transport, ""), 443 if secure else 80)
+        reached = cloud.reached.get(request.transport, "") if request.transport else ""
+        listener, _ = _at(cloud, reached, 443 if secure else 80)
     if listener is None:
         if request.transport:
             request.transport.abort()  # nothing listens on that port

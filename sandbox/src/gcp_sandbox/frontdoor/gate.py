@@ -305,9 +305,11 @@ def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test
 async def public_keys(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """https://www.gstatic.com/iap/verify/public_key and public_key-jwk."""
     key = _assertion_key(cloud)
-    public = serialization.load_pem_private_key(key["pem"].encode(), None).public_key()
+    private = serialization.load_pem_private_key(key["pem"].encode(), None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    public = private.public_key()
     if request.path == "/iap/verify/public_key-jwk":
-        jwk = ECAlgorithm.to_jwk(public, as_dict=True)  # type: ignore[arg-type]
+        jwk = ECAlgorithm.to_jwk(public, as_dict=True)
         return web.json_response({"keys": [jwk | {"kid": key["kid"], "alg": "ES256", "use": "sig"}]})
     if request.path == "/iap/verify/public_key":
         pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()

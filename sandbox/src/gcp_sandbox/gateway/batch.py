@@ -39,7 +39,7 @@ async def serve(request: web.BaseRequest, handle: Handler) -> web.Response:
     boundary = f"batch_{secrets.token_urlsafe(24)}"
     out = bytearray()
     for part in parts:
-        answer = await handle(_inner(request, part.get_payload(decode=True)))
+        answer = await handle(_inner(request, bytes(part.get_payload(decode=True))))
         ident = str(part.get("Content-ID", "")).strip().removeprefix("<")
         out += f"--{boundary}\r\nContent-Type: application/http\r\n".encode()
         out += f"Content-ID: <response-{ident or '>'}\r\n\r\n".encode()

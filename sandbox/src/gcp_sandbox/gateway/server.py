@@ -43,12 +43,8 @@ class Server:
         self.services: dict[str, Service] = {}
         self._server: asyncio.Server | None = None
         # Bodies come as they were sent: objects keep their encoding, and so does what is passed on to Cloud Run.
-        self._tls = web.Server(  # type: ignore[arg-type]
-            self._handle_tls, request_factory=self._request, auto_decompress=False, access_log=None
-        )
-        self._plain = web.Server(  # type: ignore[arg-type]
-            self._elsewhere, request_factory=self._request, auto_decompress=False, access_log=None
-        )
+        self._tls = web.Server(self._handle_tls, request_factory=self._request, auto_decompress=False, access_log=None)
+        self._plain = web.Server(self._elsewhere, request_factory=self._request, auto_decompress=False, access_log=None)
         self._load_services()
 
     # -- services ----------------------------------------------------------
@@ -207,9 +203,9 @@ class Server:
                 page = pages.get("")
             if page is None:
                 return _json(error.body("esf"), error.code, error.headers)
-            answer = page(request, error)
-            answer.headers.update(error.headers)
-            return answer
+            told = page(request, error)
+            told.headers.update(error.headers)
+            return told
         try:
             answer = await handler(self.cloud, request)
         except ApiError as error:
@@ -264,8 +260,8 @@ class Server:
             raise
         except Exception:
             _log.exception("%s failed", method.id)
-            error = ApiError(500, "Internal error encountered.", reason="backendError", status="INTERNAL")
-            return _json(error.body(service.family), error.code)
+            broken = ApiError(500, "Internal error encountered.", reason="backendError", status="INTERNAL")
+            return _json(broken.body(service.family), broken.code)
         finally:
             if journal is not None and noted is not None:
                 journal.open = False

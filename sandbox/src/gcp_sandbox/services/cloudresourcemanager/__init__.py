@@ -253,7 +253,7 @@ def _operation(call: Call, verb: str, prefix: str, doc: Doc) -> Operation:
 @SERVICE.method("cloudresourcemanager.projects.update")
 def update(call: Call) -> Doc:
     doc = _active(_project(call, "resourcemanager.projects.update"))
-    name = call.body.get("name", doc["name"])
+    name = str(call.body.get("name", doc["name"]))
     _check(doc["projectId"], name, call.body.get("labels", {}))
     doc["name"] = name
     doc.pop("labels", None)
@@ -271,7 +271,7 @@ def patch(call: Call) -> Operation:
     mask = mask or {f for f in ("displayName", "labels") if f in call.body}
     if mask - {"displayName", "labels"}:
         raise ApiError(400, f"Invalid update mask: {', '.join(sorted(mask - {'displayName', 'labels'}))}.")
-    _check(doc["projectId"], call.body.get("displayName", doc["name"]), call.body.get("labels", {}))
+    _check(doc["projectId"], str(call.body.get("displayName", doc["name"])), call.body.get("labels", {}))
     if "displayName" in mask and call.body.get("displayName"):
         doc["name"] = call.body["displayName"]
     if "labels" in mask:

@@ -11,7 +11,7 @@ from gcp_sandbox.services.compute.dialect import compute_time
 
 __all__ = ["SERVICE", "catalog", "extras", "project", "setup"]
 # The rules that a default network starts with: https://cloud.google.com/firewall/docs/firewalls#more_rules_default_vpc
-_FIREWALLS = {
+_FIREWALLS: dict[str, tuple[str, list[str], list[tuple[str, list[str]]]]] = {
     "default-allow-icmp": ("Allow ICMP from anywhere", ["0.0.0.0/0"], [("icmp", [])]),
     "default-allow-internal": (
         "Allow internal traffic on the default network",

@@ -168,11 +168,12 @@ def _backends(draft: Draft) -> None:
         for i, backend in enumerate(backends):
             backend.setdefault("balancingMode", "UTILIZATION")
             backend.setdefault("capacityScaler", 1.0)
+            group_ = groups[i][2]
             if (
-                groups[i][2]
+                group_
                 and doc["loadBalancingScheme"].startswith("EXTERNAL")
                 and not doc.get("healthChecks")
-                and (groups[i][2].get("networkEndpointType") not in ("INTERNET_FQDN_PORT", "INTERNET_IP_PORT"))
+                and group_.get("networkEndpointType") not in ("INTERNET_FQDN_PORT", "INTERNET_IP_PORT")
             ):
                 raise invalid(
                     "healthChecks", "", "A backend service must have a health check for this type of backend."

@@ -194,7 +194,7 @@ def list_(kind: Kind, call: Call) -> Doc:
 def aggregated(kind: Kind, call: Call) -> Doc:
     """Resources of all scopes, by scope; a scope without any carries a warning."""
     prefix = f"projects/{call.project_id}/"
-    by_scope: dict[str, list[Doc]] = {"global": []} | {f"regions/{r}": [] for r in places.REGIONS}
+    by_scope: dict[str, list[Doc]] = {scope: [] for scope in ("global", *(f"regions/{r}" for r in places.REGIONS))}
     if "zones" in kind.resources.values() or call.params.get("includeAllScopes"):
         by_scope |= {f"zones/{zone}": [] for zone in places.zones()}
     items = [show(call, kind, key, doc) for key, doc in call.cloud.store.list(kind.store, prefix)]

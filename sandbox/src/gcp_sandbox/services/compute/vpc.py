@@ -20,7 +20,7 @@ from gcp_sandbox.services.compute.kinds import Draft
 from gcp_sandbox.services.compute.places import REGIONS
 
 Net = ipaddress.IPv4Network
-AUTO_RANGE = ipaddress.ip_network("10.128.0.0/9")
+AUTO_RANGE = Net("10.128.0.0/9")
 # Addresses that belong to nobody (RFC 5737): what the sandbox gives out can never reach a real host.
 _EXTERNAL = [ipaddress.ip_network(n) for n in ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24")]
 _FORBIDDEN = [

@@ -48,7 +48,7 @@ def _key(call: Call, zone: Doc, name: str, kind: str) -> str:
 
 def _filled(call: Call, given: Doc) -> Doc:
     """A record set with all that the API answers: kinds, and its lists even where they are empty."""
-    doc = {"ttl": 0, "rrdatas": [], "signatureRrdatas": []} | given
+    doc: Doc = {"ttl": 0, "rrdatas": [], "signatureRrdatas": []} | given
     policy = dict(doc.get("routingPolicy", {}))
     if "geo" in policy:
         policy["geo"] = _geo(policy["geo"])
@@ -71,7 +71,7 @@ def _geo(policy: Doc) -> Doc:
 
 
 def _item(item: Doc) -> Doc:
-    out = {"rrdatas": [], "signatureRrdatas": []} | item
+    out: Doc = {"rrdatas": [], "signatureRrdatas": []} | item
     if "healthCheckedTargets" in out:
         out["healthCheckedTargets"] = _endpoints(out["healthCheckedTargets"])
     return out

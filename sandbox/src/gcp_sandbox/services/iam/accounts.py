@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from jwt.algorithms import RSAAlgorithm
 
 from gcp_sandbox.core import projects
-from gcp_sandbox.core.auth import EMAILS, new_key, own_key, public_pem
+from gcp_sandbox.core.auth import EMAILS, certified_key, new_key, own_key, public_pem
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError, error_info
 from gcp_sandbox.core.operations import now
@@ -183,8 +183,7 @@ def jwks(cloud: Cloud, account: Doc) -> Doc:
     """The public keys of an account's usable keys as a JWK set."""
     out = []
     for kid, pem in certificates(cloud, account).items():
-        public = x509.load_pem_x509_certificate(pem.encode()).public_key()
-        out.append(RSAAlgorithm.to_jwk(public, as_dict=True) | {"kid": kid, "alg": "RS256", "use": "sig"})  # type: ignore[arg-type]
+        out.append(RSAAlgorithm.to_jwk(certified_key(pem), as_dict=True) | {"kid": kid, "alg": "RS256", "use": "sig"})
     return {"keys": out}
 
 
@@ -228,12 +227,11 @@ def self_signed(cloud: Cloud, token: str, host: str) -> str | None:
         certificate = certificates(cloud, account).get(kid or "") if account else None
         if certificate is None:
             return None
-        public = x509.load_pem_x509_certificate(certificate.encode()).public_key()
         claims = jwt.decode(
             token,
-            public,
+            certified_key(certificate),
             algorithms=["RS256"],
-            leeway=300,  # type: ignore[arg-type]
+            leeway=300,
             options={"verify_aud": False, "require": ["iss", "sub", "iat", "exp"]},
         )
     except jwt.InvalidTokenError:

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
+from gcp_sandbox.core.auth import certified_key, own_key
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call, Service
@@ -150,12 +151,11 @@ def _assertion(cloud: Cloud, form: dict[str, str]) -> dict[str, Any]:
 
 
 def _signed(assertion: str, certificate: str) -> bool:
-    public = x509.load_pem_x509_certificate(certificate.encode()).public_key()
     try:
         jwt.decode(
             assertion,
-            public,
-            algorithms=["RS256"],  # type: ignore[arg-type]
+            certified_key(certificate),
+            algorithms=["RS256"],
             options={"verify_aud": False, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
         )
     except jwt.InvalidTokenError:
@@ -239,7 +239,10 @@ def _tells_email(scopes: str) -> bool:
 
 
 def _about(cloud: Cloud, email: str, scopes: str) -> dict[str, Any]:
-    out = {"sub": cloud.tokens.subject(email), "picture": "https://lh3.googleusercontent.com/a/default-user"}
+    out: dict[str, Any] = {
+        "sub": cloud.tokens.subject(email),
+        "picture": "https://lh3.googleusercontent.com/a/default-user",
+    }
     if _tells_email(scopes):
         out |= {"email": email, "email_verified": True}
         if not email.endswith(".gserviceaccount.com"):
@@ -282,18 +285,18 @@ async def certs(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
 def _certificate(cloud: Cloud) -> str:
     known = cloud.store.peek("sandbox", "google-certificate")
     if known is None:
-        key = serialization.load_pem_private_key(cloud.tokens.private_key.encode(), None)
+        key = own_key(cloud.tokens.private_key)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon.system.gserviceaccount.com")])
         when = datetime.datetime.now(datetime.UTC)
         built = (
             x509.CertificateBuilder()
             .subject_name(name)
             .issuer_name(name)
-            .public_key(key.public_key())  # type: ignore[arg-type]
+            .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(when - datetime.timedelta(hours=1))
             .not_valid_after(when + datetime.timedelta(days=3650))
-            .sign(key, hashes.SHA256())  # type: ignore[arg-type]
+            .sign(key, hashes.SHA256())
         )
         pem = built.public_bytes(serialization.Encoding.PEM).decode()
         known = cloud.store.put("sandbox", "google-certificate", {"pem": pem})

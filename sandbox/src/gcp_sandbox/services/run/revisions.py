@@ -318,7 +318,7 @@ async def tidy(cloud: Cloud, name: str) -> None:
     doc = cloud.store.peek("run.services", name)
     wanted = {route["revision"] for route in doc.get("_routes", ())} if doc else set()
     for key, revision in cloud.store.list("run.revisions", f"{name}/revisions/"):
-        if key not in wanted:
+        if doc is None or key not in wanted:
             if revision["conditions"][0]["state"] != PENDING:  # one that is being started may be wanted soon
                 fleet(cloud).spawn(fleet(cloud).retire(key))
         else:

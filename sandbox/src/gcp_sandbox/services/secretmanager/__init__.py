@@ -341,7 +341,7 @@ def add(call: Call) -> Doc:
     if "dataCrc32c" in payload and int(payload["dataCrc32c"]) != crc32c(data):
         raise ApiError(400, "The provided data_crc32c does not match the checksum of the payload.")
     number = int(secret.get("_last", 0)) + 1
-    doc = {"createTime": now(), "state": "ENABLED", "etag": _etag(), "_data": base64.b64encode(data).decode()}
+    doc: Doc = {"createTime": now(), "state": "ENABLED", "etag": _etag(), "_data": base64.b64encode(data).decode()}
     doc |= replication.of_version(secret)
     if "dataCrc32c" in payload:
         doc["clientSpecifiedPayloadChecksum"] = True

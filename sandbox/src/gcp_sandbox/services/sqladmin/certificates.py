@@ -11,7 +11,7 @@ import uuid
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 _YEARS = datetime.timedelta(days=3650)
@@ -37,6 +37,7 @@ def issue(ca: Pem, ca_key: Pem, common_name: str, addresses: list[str]) -> tuple
     """A certificate and key under an authority, with addresses as alternative names."""
     issuer = x509.load_pem_x509_certificate(ca.encode())
     signer = serialization.load_pem_private_key(ca_key.encode(), None)
+    assert isinstance(signer, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
@@ -47,7 +48,7 @@ def issue(ca: Pem, ca_key: Pem, common_name: str, addresses: list[str]) -> tuple
     )
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(a)) for a in addresses])
     builder = _builder(name, issuer.subject, key).add_extension(names, critical=False)
-    return _pem(builder.sign(signer, hashes.SHA256())), _key_pem(key)  # type: ignore[arg-type]
+    return _pem(builder.sign(signer, hashes.SHA256())), _key_pem(key)
 
 
 def described(cert: Pem, instance: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ _PASSWORDLESS = ("CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT", "CLOUD_IAM_GROUP
 def _inside(call: Call) -> str:
     """Store key of the instance whose databases and users an instance shows: a replica has its primary's."""
     doc = common.instance(call)
-    name = doc.get("masterInstanceName", doc["name"]).rpartition(":")[2]
+    name = str(doc.get("masterInstanceName", doc["name"])).rpartition(":")[2]
     return f"projects/{call.project_id}/instances/{name}"
 
 

@@ -16,7 +16,7 @@ from gcp_sandbox.services.sqladmin import catalogue, defaults
 
 Doc = dict[str, Any]
 _LEARN = "Learn more at https://cloud.google.com/sql/docs/postgres/create-instance#machine-types."
-_PRIVATE = tuple(ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+_PRIVATE = tuple(ipaddress.IPv4Network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _SHARED = ("db-f1-micro", "db-g1-small")
 
 
@@ -175,7 +175,7 @@ def _addresses(cloud: Cloud, doc: Doc, old: Doc | None) -> None:
             network = ipaddress.ip_network(entry.get("value", ""), strict=False)
         except ValueError:
             raise invalid(f"Invalid ip range for authorized network: {entry.get('value', '')}.") from None
-        if network.version != 4 or any(network.subnet_of(own) for own in _PRIVATE):
+        if not isinstance(network, ipaddress.IPv4Network) or any(network.subnet_of(own) for own in _PRIVATE):
             raise invalid(f"Non-routable or private authorized network ({entry['value']}).")
     if config["requireSsl"] and config["sslMode"] == "ALLOW_UNENCRYPTED_AND_ENCRYPTED":
         raise invalid("The values of requireSsl and sslMode conflict.")

@@ -303,7 +303,7 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
     def update(call: Call) -> Doc:
         doc = bucket(call, "update")
         entry = found(call, doc)
-        return put(call, doc, entry["entity"], call.body.get("role", entry["role"]))
+        return put(call, doc, entry["entity"], str(call.body.get("role", entry["role"])))
 
     @SERVICE.method(f"storage.{collection}.delete")
     def delete(call: Call) -> None:

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -193,7 +193,7 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
     return first, last
 
 
-def _read(blob: Path, start: int, stop: int) -> Iterator[bytes]:
+def _read(blob: Path, start: int, stop: int) -> Generator[bytes]:
     """The bytes of a blob from start to before stop, in pieces, also where it is deleted meanwhile."""
     with contextlib.ExitStack() as stack:
         sources = []

@@ -34,7 +34,10 @@ class Response:
         self.headers: CIMultiDict[str] = CIMultiDict()
         self.content = self
         self._reader, self._writer = reader, writer
-        settings = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW}
+        settings: dict[SettingCodes | int, int] = {
+            SettingCodes.ENABLE_PUSH: 0,
+            SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
+        }
         self._protocol = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self._protocol.initiate_connection()
         self._protocol.update_settings(settings)
@@ -90,7 +93,7 @@ class Response:
         for event in self._protocol.receive_data(data):
             match event:
                 case events.ResponseReceived(headers=headers):
-                    for name, value in headers:
+                    for name, value in ((str(name), str(value)) for name, value in headers):
                         if name == ":status":
                             self.status = int(value)
                             with contextlib.suppress(ValueError):

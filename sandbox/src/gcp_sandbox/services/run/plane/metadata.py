@@ -27,7 +27,7 @@ class MetadataServer:
         self._cloud, self._account, self._project, self._region = cloud, account, project, region
         self.instance_id = secrets.token_hex(64)
         self._server: asyncio.Server | None = None
-        self._http = web.Server(self._handle, access_log=None)  # type: ignore[arg-type]
+        self._http = web.Server(self._handle, access_log=None)
 
     async def start(self, address: str) -> str:
         """Listen; returns host:port."""
