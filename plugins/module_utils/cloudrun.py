@@ -51,15 +51,8 @@ CONDITIONS: dict[str, Any] = {
     "mutually_exclusive": [("network", "vpc_connector"), ("subnetwork", "vpc_connector")],
 }
 RESERVED_VARIABLES = (
-    "PORT",
-    "K_SERVICE",
-    "K_REVISION",
-    "K_CONFIGURATION",
-    "CLOUD_RUN_JOB",
-    "CLOUD_RUN_EXECUTION",
-    "CLOUD_RUN_TASK_INDEX",
-    "CLOUD_RUN_TASK_ATTEMPT",
-    "CLOUD_RUN_TASK_COUNT",
+    *("PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION"),
+    *("CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_ATTEMPT", "CLOUD_RUN_TASK_COUNT"),
 )
 UNITS: dict[str, int | Decimal] = {
     "": 1,
