@@ -99,10 +99,4 @@ options:
       - Seconds to wait for an operation.
     type: int
     default: 600
-  state:
-    description:
-      - Whether the service or job exists.
-    type: str
-    choices: [present, absent]
-    default: present
 """

@@ -98,15 +98,17 @@ def patch(wanted: Any, live: Any, rules: Rules, path: str = "") -> Any:
         return declared(wanted)
     live = live if isinstance(live, Mapping) else {}
     body: dict[str, Any] = {
-        key: patch(value, live.get(key), rules, _join(path, key)) for key, value in wanted.items() if value is not None
+        key: patch(value, live.get(key), rules, _join(path, key))
+        for key, value in wanted.items()
+        if not _undeclared(value)
     }
     return body | dict.fromkeys(_surplus(wanted, live, rules, path))
 
 
 def declared(wanted: Any) -> Any:
-    """WANTED without undeclared values (None), also inside lists."""
+    """WANTED without undeclared values (None, and objects that only contain None), also inside lists."""
     if isinstance(wanted, Mapping):
-        return {key: declared(value) for key, value in wanted.items() if value is not None}
+        return {key: declared(value) for key, value in wanted.items() if not _undeclared(value)}
     if isinstance(wanted, (list, tuple)):
         return [declared(value) for value in wanted]
     return wanted
@@ -158,6 +160,10 @@ def lookup(body: Any, path: str) -> Any:
     for key in path.split("."):
         body = body.get(key) if isinstance(body, Mapping) else None
     return body
+
+
+def _undeclared(wanted: Any) -> bool:
+    return wanted is None or isinstance(wanted, Mapping) and bool(wanted) and all(map(_undeclared, wanted.values()))
 
 
 def _join(path: str, key: str) -> str:

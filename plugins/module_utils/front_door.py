@@ -73,7 +73,7 @@ def _reason(content: bytes) -> str:
 
 
 def read_response(response: Any) -> Response:
-    """Convert a response of requests, and tell MLflow's own responses from those of IAP, load balancer and Cloud Run."""
+    """Convert a response of requests, and distinguish MLflow's own responses from those of IAP, load balancer and Cloud Run."""
     status, content = response.status_code, response.content
     headers = {name.lower(): value for name, value in response.headers.items()}
     if 200 <= status < 300:

@@ -174,54 +174,36 @@ class Probe:
             "address, VPC egress, peering, password)."
         )
 
-        def post(method: str, body: dict[str, Any]) -> dict[str, Any]:
-            return self.call("1a", "1b", "POST", f"{API}/{method}", hint, json=body).json()
+        def post(method: str, field: str = "", **body: Any) -> Any:
+            """The FIELD of the response, which must not be empty."""
+            found = self.call("1a", "1b", "POST", f"{API}/{method}", hint, json=body).json()
+            if field and not found.get(field):
+                raise ProbeError("1b", f"POST {self.front_door.url}{API}/{method}", f"returned no {field}")
+            return found.get(field)
 
         # Search first, because it uses the database and is idempotent.
         self.call("1a", "1b", "GET", f"{API}/experiments/search", hint, params={"max_results": 1})
         self.created["experiment"] = ""  # the response may be lost
-        self.created["experiment"] = self._field(
-            post("experiments/create", {"name": self.name}), "experiment_id", "experiments/create"
-        )
-        created = post(
-            "runs/create", {"experiment_id": self.created["experiment"], "start_time": now, "run_name": self.name}
-        )
-        info = self._field(created, "run", "runs/create").get("info", {})
-        run_id = self.created["run"] = self._field(info, "run_id", "runs/create")
-        post(
-            "runs/log-batch",
-            {
-                "run_id": run_id,
-                "params": [{"key": k, "value": v} for k, v in params.items()],
-                "tags": [{"key": k, "value": v} for k, v in tags.items()],
-                "metrics": history,
-            },
-        )
-        post("runs/update", {"run_id": run_id, "status": "FINISHED", "end_time": now + len(history)})
+        experiment = self.created["experiment"] = post("experiments/create", "experiment_id", name=self.name)
+        run = post("runs/create", "run", experiment_id=experiment, start_time=now, run_name=self.name)
+        run_id = self.created["run"] = run["info"]["run_id"]
+        batch = {"params": params, "tags": tags}
+        pairs: dict[str, Any] = {
+            key: [{"key": k, "value": v} for k, v in values.items()] for key, values in batch.items()
+        }
+        post("runs/log-batch", run_id=run_id, metrics=history, **pairs)
+        post("runs/update", run_id=run_id, status="FINISHED", end_time=now + len(history))
         self.created["model"] = self.name
-        post("registered-models/create", {"name": self.name})
-        version = post(
-            "model-versions/create", {"name": self.name, "source": f"runs:/{run_id}/model", "run_id": run_id}
-        )
-        self.created["version"] = str(
-            self._field(
-                self._field(version, "model_version", "model-versions/create"), "version", "model-versions/create"
-            )
-        )
-        root = str(info.get("artifact_uri", ""))
+        post("registered-models/create", name=self.name)
+        source = f"runs:/{run_id}/model"
+        version = post("model-versions/create", "model_version", name=self.name, source=source, run_id=run_id)
+        self.created["version"] = str(version["version"])
+        root = str(run["info"].get("artifact_uri", ""))
         if urlsplit(root).scheme != "mlflow-artifacts":
-            raise ProbeError(
-                "2a",
-                f"POST {self.front_door.url}{API}/runs/create",
-                f"returned artifact_uri {root!r}",
-                "The server must proxy artifacts (--serve-artifacts --artifacts-destination gs://...).",
-            )
+            hint = "The server must proxy artifacts (--serve-artifacts --artifacts-destination gs://...)."
+            request = f"POST {self.front_door.url}{API}/runs/create"
+            raise ProbeError("2a", request, f"returned artifact_uri {root!r}", hint)
         return urlsplit(root).path.strip("/")
-
-    def _field(self, body: dict[str, Any], name: str, method: str) -> Any:
-        if not body.get(name):
-            raise ProbeError("1b", f"POST {self.front_door.url}{API}/{method}", f"returned no {name}")
-        return body[name]
 
     def _read(self, params: dict[str, str], tags: dict[str, str], history: list[dict[str, Any]]) -> None:
         """Read the values by key, and with a search that the database evaluates."""
@@ -265,47 +247,26 @@ class Probe:
             "The log of the Cloud Run service contains the reason; usually its service account lacks "
             f"roles/storage.objectUser on bucket {self.bucket}, or the server's artifacts destination is another bucket."
         )
-        self.call(
-            "2a",
-            "2b",
-            "PUT",
-            path,
-            hint,
-            uses_bucket=True,
-            data=data,
-            headers={"Content-Type": "application/octet-stream"},
-        )
+        headers = {"Content-Type": "application/octet-stream"}
+        self.call("2a", "2b", "PUT", path, hint, uses_bucket=True, data=data, headers=headers)
         request = f"GET gs://{self.bucket}/{name}"
         found = self.find_object(self.bucket, name)
         if found is None:
-            raise ProbeError(
-                "2b",
-                request,
-                "found no object",
-                f"The server did not write the artifact to bucket {self.bucket}.",
-            )
+            hint = f"The server did not write the artifact to bucket {self.bucket}."
+            raise ProbeError("2b", request, "found no object", hint)
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         # A composite object has no MD5.
         if str(found.get("size")) != str(len(data)) or found.get("md5Hash", md5) != md5:
-            raise ProbeError(
-                "2b",
-                request,
-                f"returned {found.get('size')} bytes, MD5 {found.get('md5Hash')}",
-                f"{len(data)} bytes with MD5 {md5} were sent.",
-            )
+            detail = f"returned {found.get('size')} bytes, MD5 {found.get('md5Hash')}"
+            raise ProbeError("2b", request, detail, f"{len(data)} bytes with MD5 {md5} were sent.")
 
     def _download(self, path: str, data: bytes) -> None:
-        listed = self.call(
-            "2c", "2d", "GET", f"{API}/artifacts/list", uses_bucket=True, params={"run_id": self.created["run"]}
-        ).json()
+        url, query = f"{API}/artifacts/list", {"run_id": self.created["run"]}
+        listed = self.call("2c", "2d", "GET", url, uses_bucket=True, params=query).json()
         sizes = {f.get("path"): str(f.get("file_size")) for f in listed.get("files", [])}
         if sizes.get("probe.bin") != str(len(data)):
-            raise ProbeError(
-                "2d",
-                f"GET {self.front_door.url}{API}/artifacts/list",
-                f"returned {sizes!r}",
-                f"probe.bin has {len(data)} bytes.",
-            )
+            request = f"GET {self.front_door.url}{url}"
+            raise ProbeError("2d", request, f"returned {sizes!r}", f"probe.bin has {len(data)} bytes.")
         content = self.call("2c", "2d", "GET", path, uses_bucket=True).content
         if content != data:
             detail = f"returned {len(content)} bytes that differ from the {len(data)} sent"

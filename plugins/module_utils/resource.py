@@ -41,6 +41,9 @@ class Resource:
     immutable: ClassVar[Mapping[str, str]] = {}
     """Paths that Google cannot change, each with what to do instead."""
 
+    internal: ClassVar[frozenset[str]] = frozenset()
+    """Keys that read() adds to the API's body; not returned."""
+
     name: str
     """The name in messages."""
     url: str
@@ -112,10 +115,6 @@ class Resource:
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         """The module's own return values; LIVE is {} when absent, the declaration when it would be created."""
         return {}
-
-    def shown(self, live: dict[str, Any]) -> dict[str, Any]:
-        """LIVE as returned in resource, without what read() added to the API's body."""
-        return live
 
     # The engine.
 
@@ -227,6 +226,6 @@ class Resource:
             changed=changed,
             before=mask(before, self.rules),
             after=mask(after, self.rules, changes),
-            resource=mask(self.shown(live), self.rules),
+            resource=mask({key: value for key, value in live.items() if key not in self.internal}, self.rules),
             **self.returns(live),
         )

@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
 options:
   name:
     description: Name of the backend service.
@@ -78,11 +79,6 @@ options:
   security_policy:
     description: Name or link of a Cloud Armor policy; an empty string removes it.
     type: str
-  state:
-    description: Whether the backend service exists.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - name: Backend services
     description: The API.
@@ -189,10 +185,8 @@ class BackendService(Resource):
             "loadBalancingScheme": params["load_balancing_scheme"],
             "protocol": params["protocol"],
             "backends": None if params["groups"] is None else [{"group": link} for link in params["groups"]],
-            "iap": None if params["iap"] is None else {"enabled": params["iap"]["enabled"]},
-            "logConfig": None
-            if params["log_enabled"] is None
-            else {"enable": params["log_enabled"], "sampleRate": rate if params["log_enabled"] else None},
+            "iap": {"enabled": (params["iap"] or {}).get("enabled")},
+            "logConfig": {"enable": params["log_enabled"], "sampleRate": rate if params["log_enabled"] else None},
             "customRequestHeaders": params["custom_request_headers"],
             "securityPolicy": policy,
         }

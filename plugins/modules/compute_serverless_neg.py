@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
 options:
   name:
     description: Name of the NEG.
@@ -33,11 +34,6 @@ options:
   cloud_run_service:
     description: Short name of the Cloud Run service. Required for O(state=present).
     type: str
-  state:
-    description: Whether the NEG exists.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - name: Region network endpoint groups
     description: The API.

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
 options:
   brand:
     description: Name of the brand, as returned by M(mlops.mlflow_gcp.iap_brand).
@@ -29,11 +30,6 @@ options:
     description: Name of the client. Google allows several clients with the same name; the module uses the first.
     type: str
     required: true
-  state:
-    description: Whether the client exists.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - module: mlops.mlflow_gcp.iap_brand
   - name: OAuth clients of IAP

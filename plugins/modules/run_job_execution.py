@@ -178,14 +178,14 @@ def execute(task: Task, action: str) -> tuple[str, str, ApiError | None]:
         overrides["timeout"] = f"{params['timeout_seconds']}s"
     # Not idempotent: sent twice, the job would be executed twice.
     operation = task.client.post(url, {"overrides": overrides} if overrides else {})
-    execution = operation.get("metadata") or {}
+    execution, failure = operation.get("metadata") or {}, None
     try:
         operations.wait(task.client, operation, url, timeout=params["timeout"], action=action)
     except ApiError as error:
         if not execution.get("name"):
             raise
-        return execution["name"], execution.get("createTime", ""), error
-    return execution["name"], execution.get("createTime", ""), None
+        failure = error
+    return execution["name"], execution.get("createTime", ""), failure
 
 
 def exit_code(task: dict[str, Any]) -> int:

@@ -145,6 +145,7 @@ class Secret(Resource):
     """
 
     kind = "secret"
+    internal = frozenset({"version", "accessors"})
     rules = Rules(
         exact=frozenset({"labels"}),
         same={
@@ -191,7 +192,7 @@ class Secret(Resource):
         return {**live, "version": version, **self.accessors()}
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
-        if live is None:
+        if not live:
             return self.wanted
         version = str(int(live["version"] or 0) + 1) if self.needs_version(live["version"]) else None
         return {**self.wanted, "version": version}
@@ -242,9 +243,6 @@ class Secret(Resource):
         if length := self.params["generate_bytes"]:
             return base64.urlsafe_b64encode(secrets.token_bytes(length)).decode()
         return "".join(secrets.choice(ALPHABET) for _ in range(self.params["generate_length"]))
-
-    def shown(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in live.items() if key not in ("version", "accessors")}
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         version = live.get("version") or ""

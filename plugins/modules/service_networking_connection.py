@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
 options:
   network:
     description:
@@ -46,12 +47,6 @@ options:
       - Seconds to wait for an operation, and to retry a deletion that Google rejects.
     type: int
     default: 600
-  state:
-    description:
-      - Whether the connection exists.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""

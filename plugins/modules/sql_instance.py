@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
 options:
   name:
     description:
@@ -145,12 +146,6 @@ options:
       - Seconds to wait for an operation.
     type: int
     default: 1800
-  state:
-    description:
-      - Whether the instance exists.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -255,12 +250,11 @@ class Instance(Resource):
             "pointInTimeRecoveryEnabled": params["point_in_time_recovery"],
             "startTime": params["backup_start_time"],
             "transactionLogRetentionDays": params["transaction_log_retention_days"],
-        }
-        if params["backup_retained"]:
-            backups["backupRetentionSettings"] = {
+            "backupRetentionSettings": {
                 "retainedBackups": params["backup_retained"],
-                "retentionUnit": "COUNT",
-            }
+                "retentionUnit": "COUNT" if params["backup_retained"] else None,
+            },
+        }
         settings = {
             "edition": params["edition"],
             "tier": params["tier"],
@@ -276,14 +270,12 @@ class Instance(Resource):
                 "sslMode": params["ssl_mode"],
             },
             "backupConfiguration": backups,
-            "locationPreference": {"zone": params["zone"]} if params["zone"] else None,
+            "locationPreference": {"zone": params["zone"]},
             "databaseFlags": None
             if flags is None
             else [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
             "maintenanceWindow": params["maintenance_window"],
-            "insightsConfig": None
-            if params["query_insights"] is None
-            else {"queryInsightsEnabled": params["query_insights"]},
+            "insightsConfig": {"queryInsightsEnabled": params["query_insights"]},
             "userLabels": self.task.labels,
         }
         return {

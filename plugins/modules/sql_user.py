@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
 options:
   instance:
     description:
@@ -40,12 +41,6 @@ options:
       - Seconds to wait for an operation.
     type: int
     default: 600
-  state:
-    description:
-      - Whether the user exists.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -91,6 +86,7 @@ class User(Resource):
     """
 
     kind = "Cloud SQL user"
+    internal = frozenset({"secretVersion"})
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -173,9 +169,6 @@ class User(Resource):
         return cloudsql.retry_while_busy(
             self.client, lambda: self.client.request("DELETE", self.collection, params=self.query), self.timeout
         )
-
-    def shown(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in live.items() if key != "secretVersion"}
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         return {"secret_version": live.get("secretVersion", "")}

@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
 options:
   name:
     description:
@@ -140,11 +141,6 @@ options:
     description: With O(state=absent), first delete all objects including their versions.
     type: bool
     default: false
-  state:
-    description: Whether the bucket exists.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - name: Buckets
     description: The API.
@@ -263,9 +259,7 @@ class Bucket(Resource):
         self.url = f"{API}/{self.name}"
         self.collection = API
         self.create_params = {"project": task.project}
-        versioning, rules, retention = (
-            params[key] for key in ("versioning", "lifecycle_rules", "soft_delete_retention_seconds")
-        )
+        rules, retention = params["lifecycle_rules"], params["soft_delete_retention_seconds"]
         self.wanted = {
             "name": self.name,
             "location": (params["location"] or "").upper() or None,
@@ -275,15 +269,13 @@ class Bucket(Resource):
                 "uniformBucketLevelAccess": {"enabled": params["uniform_access"]},
                 "publicAccessPrevention": params["public_access_prevention"],
             },
-            "versioning": None if versioning is None else {"enabled": versioning},
-            "lifecycle": None
-            if rules is None
-            else {
-                "rule": [
-                    {"action": api_body(rule["action"]), "condition": api_body(rule["condition"])} for rule in rules
-                ]
+            "versioning": {"enabled": params["versioning"]},
+            "lifecycle": {
+                "rule": None
+                if rules is None
+                else [{key: api_body(rule[key]) for key in ("action", "condition")} for rule in rules]
             },
-            "softDeletePolicy": None if retention is None else {"retentionDurationSeconds": str(retention)},
+            "softDeletePolicy": {"retentionDurationSeconds": None if retention is None else str(retention)},
             "cors": None if params["cors"] is None else [api_body(entry) for entry in params["cors"]],
         }
 
