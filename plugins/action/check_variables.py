@@ -34,11 +34,11 @@ class Option:
         self.required: bool = spec.get("required", False)
         self.secret: bool = spec.get("no_log", name.endswith("_secret"))
         self.kind = values.kind_of(name, role)
-        # What is set is checked, never a default in its place.
+        # The role's own defaults are used, never the copies in the specification.
         self.spec = {key: value for key, value in spec.items() if key not in ("default", "required", "description")}
 
     def coerced(self, value: Any, said: str) -> Any:
-        """VALUE in the option's type; raises ValueError, naming the variable SAID, when it has another or is no choice."""
+        """VALUE in the option's type; raises ValueError, naming the variable SAID, if that is impossible or it is not one of the choices."""
         result = ArgumentSpecValidator({said: self.spec}).validate({said: value})
         if result.error_messages:
             what = f"{said} is not of type {self.spec['type']}" if self.secret else " ".join(result.error_messages)
@@ -51,7 +51,7 @@ class Option:
 
 
 class Variables:
-    """The variables of some roles on one host: what they may be, and what they are."""
+    """The variables of some roles on one host: their specifications and values."""
 
     def __init__(self, loader: DataLoader, templar: Templar, task_vars: Mapping[str, Any], roles: list[str]) -> None:
         self.roles = roles
@@ -78,7 +78,7 @@ class Variables:
         return self.templar.template(self.raw[name])
 
     def said(self, name: str) -> str:
-        """The variable to be named in messages: the one whose value NAME only passes on, or NAME itself."""
+        """The variable to name in messages: the one that NAME only passes on, or NAME itself."""
         passed = {name}
         while isinstance(raw := self.raw.get(name), str) and (reference := REFERENCE.fullmatch(raw)):
             if reference[1] not in self.known or reference[1] in passed:

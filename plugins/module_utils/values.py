@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """
-What a value has to be: one rule for each kind of value.
+Validation rules: one rule for each kind of value, with a description of what is allowed.
 
-The modules use the rules for their options, the action check_variables for the variables of the roles (KINDS says which
-variable is of which kind, TOGETHER which variables have to fit together), the filters for the lists that they return.
+A module attaches a rule to an option by the key "kind" of its argument specification. The action check_variables applies
+the rules to the variables of the roles: KINDS maps a variable to its rule, TOGETHER lists the rules for several variables
+that must be consistent. The filters domains and members use the same rules.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Inv
 
 
 class Refused(ValueError):
-    """A value that breaks its rule. value: the part of it that is wrong, or all of it. allowed: what is allowed, in words."""
+    """An invalid value. value: its invalid part, or all of it. allowed: a description of what is allowed."""
 
     def __init__(self, value: Any, allowed: str) -> None:
         self.value, self.allowed = value, allowed
@@ -30,21 +31,21 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value and its rule."""
+    """A kind of value, with its rule."""
 
     valid: Callable[[Any], Any]
-    """Whether a value, or a part of it, is right; must not raise."""
+    """Tells whether a value, or one part of it, is valid; must not raise."""
     allowed: str | Callable[[Any], str]
-    """What is allowed, in words that can follow "give" and "allowed:"; or a function that says it of the wrong value."""
+    """Describes what is allowed, as a phrase after "give" or "allowed:"; it can be a function of the invalid value."""
     parts: Callable[[Any], Iterable[Any] | None] | None = None
-    """Takes a value apart, each part is looked at; returns None for a value that has no such parts."""
+    """Splits a value into the parts to validate; returns None for a value of the wrong type."""
     optional: bool = False
-    """Whether an empty value is right: it stands for none, or for what Google chooses."""
+    """Whether an empty value is valid, meaning "none" or "Google chooses"."""
     doubt: Callable[[Any], str | None] | None = None
-    """What is unusual about a value that is right, in words that can follow the value; None when nothing is."""
+    """Describes what is unusual about a valid value, as a phrase after the value; returns None if nothing is."""
 
     def check(self, value: Any) -> list[Any]:
-        """Return the parts of a value that is right; raise Refused otherwise."""
+        """Return the parts of a valid value; raise Refused for an invalid one."""
         if self.optional and value in (None, ""):
             return []
         parts = self.parts(value) if self.parts else [value]
@@ -57,12 +58,12 @@ class Kind:
         return parts
 
     def words(self, value: Any) -> str:
-        """What is allowed in place of VALUE."""
+        """Return the description of what is allowed instead of VALUE."""
         return self.allowed if isinstance(self.allowed, str) else self.allowed(value)
 
 
 def check_option(option: str, value: Any, kind: Kind) -> None:
-    """Raise InvalidInput, naming OPTION of a module, for a value that breaks the rule of its kind."""
+    """Raise InvalidInput, naming the module's option, if its value is invalid."""
     try:
         kind.check(value)
     except Refused as refused:
@@ -70,20 +71,20 @@ def check_option(option: str, value: Any, kind: Kind) -> None:
 
 
 def check_together(params: Mapping[str, Any], rule: Callable[..., str | None], *options: str) -> None:
-    """Raise InvalidInput for the first of OPTIONS when they are all given and RULE has something to say about them."""
+    """Raise InvalidInput, naming the first of OPTIONS, if all are given and RULE finds them inconsistent."""
     given = [params[option] for option in options]
     if None not in given and (wrong := rule(*given)):
         raise InvalidInput(options[0], given[0], wrong)
 
 
 def matching(pattern: str) -> Callable[[Any], bool]:
-    """Return a function that says whether a value is a text that matches the whole PATTERN."""
+    """Return a function that tells whether a value is a string that PATTERN matches as a whole."""
     compiled = re.compile(pattern)
     return lambda value: isinstance(value, str) and bool(compiled.fullmatch(value))
 
 
 def listed(value: Any) -> list[Any] | None:
-    """Return the entries of a list or of a text with commas or line ends between them, None for anything else."""
+    """Return the entries of a list, or of a string separated by commas or newlines; None for any other type."""
     if isinstance(value, str):
         return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
     return list(value) if isinstance(value, (list, tuple)) else None
@@ -110,7 +111,7 @@ def name(longest: int, optional: bool = False) -> Kind:
 
 # ---- places
 
-# Only for hints: a region that is missing here is taken all the same. https://cloud.google.com/compute/docs/regions-zones
+# Only for hints: a region that is missing here is still accepted. https://cloud.google.com/compute/docs/regions-zones
 KNOWN_REGIONS = frozenset(
     f"{area}{number}"
     for area, numbers in {
@@ -145,18 +146,18 @@ def near(region: Any) -> str:
 
 
 def region_words(value: Any) -> str:
-    """What is allowed in place of a text that cannot be a region."""
+    """Describe what is allowed instead of a string that cannot be a region."""
     return f"a region of Google Cloud{f', perhaps {near(value)}' if near(value) else ' such as europe-west2'}"
 
 
 def unknown_region(value: Any) -> str | None:
-    """What is unusual about a text that can be a region."""
+    """Describe what is unusual about a string that could be a region."""
     if value in KNOWN_REGIONS:
         return None
     return f"is not a region that this release knows of{f'; did you mean {near(value)}?' if near(value) else ''}"
 
 
-# An area, a point of the compass and a number. Google counts the regions of a point; none is beyond 12 yet.
+# An area, a compass direction and a number. Google numbers the regions of an area in order; the highest so far is 12.
 REGION = Kind(
     matching(r"[a-z]+-(?:central|east|west|(?:north|south)(?:east|west)?)(?:[1-9]|[1-3][0-9])"),
     region_words,
@@ -203,9 +204,9 @@ DOMAIN = Kind(
 )
 DOMAINS = Kind(DOMAIN.valid, DOMAIN.allowed, listed)
 EMAIL = Kind(matching(_EMAIL), "an e-mail address such as ml@example.com")
-# Who can be named. Everyone and the holders of other roles cannot: who is not named does not get in.
+# For roles: no allUsers and the like, because only people who are named get in.
 MEMBERS = Kind(matching(_MEMBER), _MEMBER_WORDS, listed)
-# Who can stand in a policy.
+# For modules: everything that an IAM policy can contain.
 ANY_MEMBERS = Kind(
     matching(
         rf"{_MEMBER}|project(?:Owner|Editor|Viewer):\S+|deleted:(?:user|group|serviceAccount|principal):\S+"
@@ -332,7 +333,7 @@ SOFT_DELETE_SECONDS = Kind(
     "0, or 604800 (7 days) to 7776000 (90 days)",
 )
 
-# ---- what has to fit together: each function returns what is wrong, in words, or None
+# ---- values that must be consistent: each function describes what is wrong, or returns None
 
 TIERS = {
     "ENTERPRISE": (
@@ -446,7 +447,7 @@ def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_em
 # ---- the variables of the roles
 
 KINDS: dict[str, Kind] = {
-    # by the whole name, where the same ending stands for something else in another role
+    # by full name, where the rest of the name means something else in another role
     "bucket_name": BUCKET_NAME,
     "cloudrun_name": RUN_NAME,
     "cloudsql_name": SQL_NAME,
@@ -505,7 +506,7 @@ KINDS: dict[str, Kind] = {
     "users": MEMBERS,
     "webapp_users": MEMBERS,
 }
-# A rule, and the variables that it takes.
+# A rule, and the variables that are its arguments.
 TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (tier_of_edition, ("cloudsql_tier", "cloudsql_edition")),
     (log_days_of_edition, ("cloudsql_transaction_log_retention_days", "cloudsql_edition")),
@@ -523,5 +524,5 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
 
 
 def kind_of(variable: str, role: str) -> Kind | None:
-    """The kind of a role's variable (ROLE is "mlflow" for those of a whole deployment), None when its type says it all."""
+    """The kind of a role's variable (ROLE is "mlflow" for those of a whole deployment), None if its type is enough."""
     return KINDS.get(variable) or KINDS.get(variable.removeprefix(f"{role}_"))
