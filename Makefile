@@ -38,26 +38,31 @@ demo: setup ## Deploy MLflow into a local Google Cloud and verify it through the
 demo-down: ## Stop what `make demo` started (its state stays, `make demo` takes it up again)
 	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down; else echo "Nothing was started here."; fi
 
+# What the unit tests reach of the modules and plugins; less than this fails.
+COVERAGE := --cov=ansible_collections.mlops.mlflow_gcp.plugins --cov-report=term:skip-covered --cov-fail-under=95
+
 .PHONY: test
 test: lint clients ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
-	@pytest --numprocesses auto --no-loadscope-reorder -m "not long"
+	@pytest --numprocesses auto --no-loadscope-reorder -m "not long" $(COVERAGE)
 
 .PHONY: test-long
 test-long: setup ## Run the tests that take minutes each, samples of which are in `make test`
 	@pytest -m long
 
 .PHONY: lint
-lint: setup ## Run ruff and its formatter, yamllint, ansible-lint, the changelog's linter, and the contracts on imports
+lint: setup ## Run all linters, the type checker and ansible-test sanity
 	@tools/step "ruff" ruff check .
 	@tools/step "ruff's formatter" ruff format --check .
+	@tools/step "mypy" sh -c "mypy sandbox/src && mypy -p ansible_collections.mlops.mlflow_gcp.plugins"
 	@tools/step "import-linter" lint-imports --config sandbox/pyproject.toml --no-cache
 	@tools/step "yamllint" yamllint --strict .
 	@tools/step "ansible-lint" ansible-lint --strict
 	@tools/step "antsibull-changelog" antsibull-changelog lint
+	@tools/step "ansible-test sanity" python tools/sanity.py
 
 .PHONY: unit
 unit: setup ## Run the unit tests alone
-	@pytest tests/unit
+	@pytest tests/unit $(COVERAGE)
 
 .PHONY: e2e
 e2e: setup ## Run the end-to-end tests alone

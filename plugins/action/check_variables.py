@@ -229,7 +229,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the variables and their values; fails with a sentence for each problem."""
         result = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        options = self.validate_argument_spec(
             argument_spec={
                 "role": {"type": "str"},
                 "roles": {"type": "list", "elements": "str"},
@@ -237,7 +237,7 @@ class ActionModule(ActionBase):
             },
             mutually_exclusive=[("role", "roles")],
             required_one_of=[("role", "roles")],
-        )
+        )[1]
         roles = [options["role"]] if options["role"] else [DEPLOYMENT, *options["roles"]]
         variables = Variables(self._loader, self._templar, task_vars or {}, roles)
         check = Check(variables, options["checked"])

@@ -191,9 +191,11 @@ class Client:
         idempotent = method in IDEMPOTENT_METHODS if idempotent is None else idempotent
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
         if response.status_code >= 400:
-            reason, message, _, _ = parse(response.text)
+            refusal = parse(response.text)
             hint = advice(response.status_code, response.text, self.principal)
-            raise ApiError(self._actions[-1], response.status_code, reason, message, hint=hint, retried=retried)
+            raise ApiError(
+                self._actions[-1], response.status_code, refusal.reason, refusal.message, hint=hint, retried=retried
+            )
         try:
             return response.json() if response.content else {}
         except ValueError:
@@ -280,7 +282,7 @@ def _is_unsent(error: Exception) -> bool:
 
 def _is_retryable(response: requests.Response, idempotent: bool) -> bool:
     if response.status_code == 403:
-        return bool(parse(response.text)[3] & RATE_LIMIT_REASONS)
+        return bool(parse(response.text).symbols & RATE_LIMIT_REASONS)
     return response.status_code == 429 or (idempotent and response.status_code in RETRYABLE_STATUSES)
 
 

@@ -180,7 +180,7 @@ def _list_differences(wanted: list[Any], live: list[Any], rules: Rules, path: st
     if len(wanted) != len(live):
         return [path]
     pairs = _matches(wanted, live, rules, path)
-    if any(match is None for _, match in pairs):
+    if any(pair[1] is None for pair in pairs):
         return [path]
     return list(dict.fromkeys(name for value, match in pairs for name in differences(value, match, rules, path)))
 

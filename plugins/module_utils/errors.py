@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 API_DISABLED_REASONS = frozenset({"SERVICE_DISABLED", "accessNotConfigured"})
 PROPAGATION_MESSAGES = tuple(
@@ -77,9 +77,18 @@ class ApiError(GcpError):
         return any(pattern.search(self.message) for pattern in PROPAGATION_MESSAGES)
 
 
-def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
+class Refusal(NamedTuple):
+    """What the body of an unsuccessful response says; symbols: all reasons and statuses in it."""
+
+    reason: str
+    message: str
+    metadata: Mapping[str, str]
+    symbols: set[str]
+
+
+def parse(text: str) -> Refusal:
     """
-    Reason, message, metadata and all symbols in the body of an unsuccessful response.
+    The body of an unsuccessful response.
 
     Understands the formats of compute and sqladmin (errors[].reason), of the newer services (status, details[])
     and of the token endpoint (error, error_description); the text of anything else is the message.
@@ -90,10 +99,10 @@ def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
         body = None
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(body, dict) and isinstance(error, str):
-        return error, str(body.get("error_description") or error), {}, {error}
+        return Refusal(error, str(body.get("error_description") or error), {}, {error})
     if not isinstance(error, dict):
         plain = one_line(re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL))
-        return "", plain[:300] or "empty response", {}, set()
+        return Refusal("", plain[:300] or "empty response", {}, set())
     details = [d for d in error.get("details") or () if isinstance(d, dict)]
     info: dict[str, Any] = next((d for d in details if d.get("reason")), {})
     entries = [e for e in error.get("errors") or () if isinstance(e, dict)]
@@ -106,14 +115,16 @@ def parse(text: str) -> tuple[str, str, Mapping[str, str], set[str]]:
         for violation in detail.get("fieldViolations") or ()
         if violation.get("description", "") not in message
     ]
-    return (symbols or [""])[0], "; ".join([message, *violations]), info.get("metadata") or {}, set(symbols)
+    reason = symbols[0] if symbols else ""
+    return Refusal(reason, "; ".join([message, *violations]), info.get("metadata") or {}, set(symbols))
 
 
 def advice(status: int, text: str, principal: str) -> str:
     """What to do about the unsuccessful response TEXT; "" when Google's own message is sufficient."""
-    _, message, metadata, symbols = parse(text)
+    refusal = parse(text)
+    message, symbols = refusal.message, refusal.symbols
     if symbols & API_DISABLED_REASONS:
-        api = metadata.get("service") or next(iter(re.findall(r"[a-z]+\.googleapis\.com", message)), "the API")
+        api = refusal.metadata.get("service") or next(iter(re.findall(r"[a-z]+\.googleapis\.com", message)), "the API")
         return f"Enable {api} (module mlops.mlflow_gcp.service_usage_services); a newly enabled API takes a few minutes to become available"
     if symbols & {"BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_OPEN"} or "billing" in message.lower():
         return "Link the project to an open billing account"
@@ -128,7 +139,7 @@ def advice(status: int, text: str, principal: str) -> str:
     if symbols & {"RESOURCE_EXHAUSTED", "quotaExceeded", "QUOTA_EXCEEDED", "rateLimitExceeded"} or status == 429:
         return "Wait and run again, or request an increase on the project's Quotas page"
     if status == 403:
-        permission = metadata.get("permission") or next(iter(PERMISSION.findall(message)), "")
+        permission = refusal.metadata.get("permission") or next(iter(PERMISSION.findall(message)), "")
         grant = f"grant {principal} {'a role with ' + permission if permission else 'the required role'}"
         # Google does not reveal whether a resource exists to callers without permission.
         unknown = symbols & {"CONSUMER_INVALID"} or re.search(r"(may|does|do) not exist", message)

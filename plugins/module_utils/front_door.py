@@ -68,7 +68,7 @@ def _reason(content: bytes) -> str:
     if "error_code" in body:
         text = f"{body['error_code']}: {body.get('message', '')}"
     else:
-        text = str(body["detail"]) if "detail" in body else parse(content.decode("utf-8", "replace"))[1]
+        text = str(body["detail"]) if "detail" in body else parse(content.decode("utf-8", "replace")).message
     return one_line(text)[:300]
 
 

@@ -54,7 +54,8 @@ class PolicyTarget:
 
     def write(self, task: Task, policy: dict[str, Any]) -> dict[str, Any]:
         """The new policy as Google returns it; rejected (409, 412) when its etag is outdated."""
-        assert self.url, "check mode writes nothing"
+        if not self.url:
+            raise AssertionError("check mode writes nothing")
         policy = {**policy, "version": VERSION}
         if self.dialect == "storage":
             return task.client.request("PUT", self.url, policy)

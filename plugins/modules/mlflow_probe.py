@@ -246,7 +246,13 @@ def run_probe(task: Task) -> dict[str, Any]:
     finally:
         if not params["keep"]:
             leftovers = probe.clean_up()
-    results: dict[str, Any] = {"paths": probe.paths, "iap": probe.iap, "server_version": version, "experiment": name, "left": leftovers}
+    results: dict[str, Any] = {
+        "paths": probe.paths,
+        "iap": probe.iap,
+        "server_version": version,
+        "experiment": name,
+        "left": leftovers,
+    }
     if failure or leftovers:
         for message in leftovers if failure else ():
             task.warn(message)

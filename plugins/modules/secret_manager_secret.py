@@ -158,7 +158,7 @@ class Secret(Resource):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.path = secretmanager.secret_path(task.project, self.params["name"])
-        project, _, self.name = self.path.rpartition("/secrets/")
+        project, self.name = self.path.split("/secrets/")
         self.url = secretmanager.BASE + self.path
         self.collection = f"{secretmanager.BASE}{project}/secrets"
         self.create_params = {"secretId": self.name}
@@ -228,8 +228,8 @@ class Secret(Resource):
 
     def set_accessors(self) -> dict[str, list[str]]:
         """Grant the role to exactly the members in option accessors."""
-        _, accessors = iam.change(self.task, self.policy, ACCESSOR, iam.exactly(self.params["accessors"]))
-        return {"accessors": accessors}
+        members = iam.change(self.task, self.policy, ACCESSOR, iam.exactly(self.params["accessors"]))
+        return {"accessors": members[1]}
 
     def add_version(self) -> str:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion"""
@@ -242,7 +242,7 @@ class Secret(Resource):
         """A random value."""
         if length := self.params["generate_bytes"]:
             return base64.urlsafe_b64encode(secrets.token_bytes(length)).decode()
-        return "".join(secrets.choice(ALPHABET) for _ in range(self.params["generate_length"]))
+        return "".join(map(secrets.choice, [ALPHABET] * self.params["generate_length"]))
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         version = live.get("version") or ""
