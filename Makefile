@@ -60,6 +60,10 @@ lint: setup ## Run all linters, the type checker and ansible-test sanity
 	@tools/step "antsibull-changelog" antsibull-changelog lint
 	@tools/step "ansible-test sanity" python tools/sanity.py
 
+.PHONY: changelog
+changelog: setup ## Write CHANGELOG.rst anew from changelogs/fragments
+	@antsibull-changelog release --refresh --update-existing
+
 .PHONY: unit
 unit: setup ## Run the unit tests alone
 	@pytest tests/unit $(COVERAGE)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -105,6 +107,20 @@ def tarball(tmp_path_factory) -> tarfile.TarFile:
 
 
 def test_the_built_collection_has_the_product_and_nothing_else(tarball):
-    top = {re.split("/", name)[0] for name in tarball.getnames()}
-    assert {"roles", "plugins", "playbooks", "meta", "image", "README.md", "LICENSE", "MANIFEST.json"} <= top
-    assert not {name for name in top if name.startswith(".")} and "sandbox" not in top
+    top = {name.split("/")[0] for name in tarball.getnames()}
+    assert top == {
+        *("CHANGELOG.rst", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md"),
+        *("changelogs", "docs", "image", "inventories", "meta", "playbooks", "plugins", "roles"),
+        *("requirements.txt", "requirements.yml"),
+    }
+    names = set(tarball.getnames())
+    assert not {name for name in names if name.startswith(("inventories/sandbox", "changelogs/fragments"))}
+
+
+def test_the_pages_of_the_built_collection_link_to_what_is_in_it(tarball):
+    names = set(tarball.getnames())
+    for page in (name for name in names if name.endswith(".md")):
+        text = tarball.extractfile(page).read().decode()
+        for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+            target = os.path.normpath(Path(page).parent / link)
+            assert target in names, f"{page}: {link}"
