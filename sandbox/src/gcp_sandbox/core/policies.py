@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gcp_sandbox.core.errors import ApiError
@@ -12,7 +13,11 @@ _FIELDS = {"bindings", "etag", "version", "auditConfigs"}
 
 
 def serve(
-    service: Service, collection: str, resource: Resource, permission: str, exists: Resource | None = None
+    service: Service,
+    collection: str,
+    resource: Resource,
+    permission: str,
+    exists: Callable[[Call], object] | None = None,
 ) -> None:
     """Register the methods of a collection.
 

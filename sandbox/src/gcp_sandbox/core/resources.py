@@ -388,12 +388,12 @@ def _keep(c: Collection, call: Call, method: str, key: str, doc: Doc) -> Answer:
     if method not in c.operates:
         return c.show(call, key, store.put(c.kind, key, doc))
     kind = c.type.format(version=call.method.api.version)
-    args = {"key": key, "type": f"type.googleapis.com/{kind}"}
+    args: Doc = {"key": key, "type": f"type.googleapis.com/{kind}"}
     if c.states:
         store.put(c.kind, key, doc | {"state": c.states[method]})
     elif method != "delete":
         args["doc"] = doc
-    about = {
+    about: Doc = {
         "scope": key.rpartition(f"/{c.place}/")[0],
         "metadata": {"@type": f"type.googleapis.com/{kind.rpartition('.')[0]}.OperationMetadata"},
         "latency": c.kind,
