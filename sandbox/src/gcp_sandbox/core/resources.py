@@ -15,7 +15,7 @@ play it (https://google.aip.dev/121):
         missing=lambda name: ApiError(404, "Queue does not exist."),
     )
     serve(QUEUES, "create get list patch delete policy")
-    locations(SERVICE, "cloudtasks.projects.locations", "get list", {"us-central1": {}})
+    serve_locations(SERVICE, "cloudtasks.projects.locations", "get list", {"us-central1": {}})
 """
 
 from __future__ import annotations
@@ -267,9 +267,10 @@ class Collection(_Hooks):
     def show(self, call: Call, key: str, doc: Doc) -> Doc:
         """A document as a call's version of the API answers it: without private fields, and those it does not know."""
         out = self._shown(call.cloud, key, doc)
-        get = call.method.api.methods.get(f"{call.method.id.rpartition('.')[0]}.get")
-        known = call.method.api.schemas[get.response].get("properties") if get and get.response else None
-        return {k: v for k, v in out.items() if k in known} if known else out
+        api = call.method.api
+        get = api.methods.get(f"{self.ids.split()[0]}.get")
+        known = api.schemas[get.response]["properties"] if get and get.response else out
+        return {k: v for k, v in out.items() if k in known}
 
     def _shown(self, cloud: Cloud, key: str, doc: Doc) -> Doc:
         out = {k: v for k, v in self.shown(cloud, key, doc).items() if not k.startswith("_")}
@@ -292,7 +293,12 @@ class Collection(_Hooks):
             cloud.store.delete(self.kind, key)
             cloud.iam.drop(f"//{self.service.host}/{key}")
 
-    # -- permissions -------------------------------------------------------
+    # -- checks ------------------------------------------------------------
+
+    def check_etag(self, doc: Doc, given: str) -> None:
+        """Raise the collection's refusal where a request names another etag than a document's."""
+        if self.stale and given and given != doc["etag"]:
+            raise self.stale(given, doc["etag"])
 
     def allow(self, call: Call, method: str) -> None:
         """Raise ApiError 403 where the caller may not call a method."""
@@ -351,7 +357,7 @@ def _list(c: Collection, call: Call) -> Answer:
 
 def _patch(c: Collection, call: Call) -> Answer:
     key, old = c.key_of(call), c.existing(call)
-    _same_etag(c, old, call.body.get("etag", ""))
+    c.check_etag(old, call.body.get("etag", ""))
     mask = paths(call) or [field for field in call.body if field in c.mutable]
     doc = masked(call, old, mask, c.mutable, c.wrong)
     return _keep(c, call, "patch", key, c.prepare(call, key, doc, old))
@@ -359,7 +365,7 @@ def _patch(c: Collection, call: Call) -> Answer:
 
 def _delete(c: Collection, call: Call) -> Answer | Awaitable[Answer]:
     key, doc = c.key_of(call), c.existing(call)
-    _same_etag(c, doc, call.params.get("etag", ""))
+    c.check_etag(doc, call.params.get("etag", ""))
     if c.erase:
         return c.erase(call, key, doc)
     if "delete" in c.operates:
@@ -375,11 +381,6 @@ _METHODS: dict[str, Callable[[Collection, Call], Answer | Awaitable[Answer]]] = 
     "patch": _patch,
     "delete": _delete,
 }
-
-
-def _same_etag(c: Collection, doc: Doc, given: str) -> None:
-    if c.stale and given and given != doc["etag"]:
-        raise c.stale(given, doc["etag"])
 
 
 def _keep(c: Collection, call: Call, method: str, key: str, doc: Doc) -> Answer:
@@ -427,7 +428,7 @@ def _finished(c: Collection, method: str, cloud: Cloud, args: Doc) -> Doc:
 # -- what goes with resources ----------------------------------------------
 
 
-def locations(
+def serve_locations(
     service: Service,
     ids: str,
     methods: str,
@@ -450,7 +451,7 @@ def locations(
     serve(Collection(service, ids, kind, docs=docs, missing=missing, number=number, version=version), methods)
 
 
-def operations(
+def serve_operations(
     service: Service,
     ids: str,
     methods: str,

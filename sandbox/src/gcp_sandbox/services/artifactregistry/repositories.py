@@ -12,7 +12,7 @@ from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
-from gcp_sandbox.core.resources import Collection, camel, locations, operations, serve
+from gcp_sandbox.core.resources import Collection, camel, serve, serve_locations, serve_operations
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
@@ -194,5 +194,7 @@ REPOSITORIES = Collection(
     wrong=lambda path: ApiError(400, f"{camel(path.partition('.')[0])} cannot be changed"),
 )
 serve(REPOSITORIES, "create get list patch delete policy")
-operations(SERVICE, "artifactregistry.projects.locations.operations", "get")
-locations(SERVICE, "artifactregistry.projects.locations", "get list", dict.fromkeys(LOCATIONS, {}), missing=_nowhere)
+serve_operations(SERVICE, "artifactregistry.projects.locations.operations", "get")
+serve_locations(
+    SERVICE, "artifactregistry.projects.locations", "get list", dict.fromkeys(LOCATIONS, {}), missing=_nowhere
+)

@@ -10,7 +10,7 @@ from typing import Any
 
 from gcp_sandbox.core.errors import ApiError, bad_request
 from gcp_sandbox.core.operations import now
-from gcp_sandbox.core.resources import Collection, locations, name_of, operations, parameter, serve
+from gcp_sandbox.core.resources import Collection, name_of, parameter, serve, serve_locations, serve_operations
 from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.run.names import REGIONS
 
@@ -125,7 +125,7 @@ serve(
     ),
     "create get list patch delete",
 )
-operations(
+serve_operations(
     SERVICE,
     f"{_BASE}.operations",
     "get list",
@@ -133,4 +133,4 @@ operations(
     named=_named,
     missing=lambda name: ApiError(404, f"Operation {name} is not found."),
 )
-locations(SERVICE, _BASE, "list", {region: {} for region in REGIONS})
+serve_locations(SERVICE, _BASE, "list", {region: {} for region in REGIONS})
