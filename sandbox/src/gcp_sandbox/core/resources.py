@@ -145,6 +145,7 @@ class _Hooks:
     permit(call, permission): raises where the caller may not.
     find(cloud, key): the document, for reading, or None.  docs(call): all that there is, where it is not in the store.
     prepare(call, key, new, old): the document to keep, checked and completed; old is None for a new one.
+    after(call, key, doc): what comes of a document's being kept.
     shown(cloud, key, doc): the document as it is answered.  listing(call, docs): the answer of list, of docs as shown.
     erase(call, key, doc): deletes, and gives the answer.
     operation(call, method, key): further keywords of Operations.start (scope, metadata, extra, latency, …).
@@ -160,6 +161,7 @@ class _Hooks:
     find: Callable[[Cloud, str], Doc | None] | None = None
     docs: Callable[[Call], list[Doc]] | None = None
     prepare: Callable[[Call, str, Doc, Doc | None], Doc] = lambda call, key, new, old: new
+    after: Callable[[Call, str, Doc], None] = lambda call, key, doc: None
     shown: Callable[[Cloud, str, Doc], Doc] = lambda cloud, key, doc: doc
     listing: Callable[[Call, list[Doc]], Doc] | None = None
     erase: Callable[[Call, str, Doc], Answer | Awaitable[Answer]] | None = None
@@ -278,8 +280,8 @@ class Collection(_Hooks):
 
     def within(self, cloud: Cloud, parent: str) -> list[tuple[str, Doc]]:
         """(key, document) pairs of what is in a parent, by key or the newest first; documents are for reading only."""
-        words = f"{parent}/{self.place}/-".split("/")
-        pattern = re.compile("/".join("[^/]+" if word == "-" else re.escape(word) for word in words))
+        words = f"{parent}/{self.place}".split("/")
+        pattern = re.compile("/".join("[^/]+" if word == "-" else re.escape(word) for word in words) + "/.+")
         stem = parent.partition("/-")[0] + "/"
         out = [pair for pair in cloud.store.list(self.kind, stem) if pattern.fullmatch(pair[0])]
         return sorted(out, key=lambda pair: str(pair[1]["createTime"]), reverse=True) if self.newest else out
@@ -387,7 +389,10 @@ def _keep(c: Collection, call: Call, method: str, key: str, doc: Doc) -> Answer:
     """Keep a document, or begin the operation that will; the answer of a method that changes a resource."""
     store = call.cloud.store
     if method not in c.operates:
-        return c.show(call, key, store.put(c.kind, key, doc))
+        with store.atomic():
+            doc = store.put(c.kind, key, doc)
+            c.after(call, key, doc)
+        return c.show(call, key, doc)
     kind = c.type.format(version=call.method.api.version)
     args: Doc = {"key": key, "type": f"type.googleapis.com/{kind}"}
     if c.states:
