@@ -310,6 +310,11 @@ class Collection(_Hooks):
         else:
             call.require(permission, self.full_name(call) if self.policy and method not in ("create", "list") else "")
 
+    def play(self, method: str, call: Call) -> Answer | Awaitable[Answer]:
+        """The answer of a method: "create", "get", "list", "patch" or "delete"."""
+        self.allow(call, method)
+        return _METHODS[method](self, call)
+
 
 def _bare(name: str) -> str:
     return _PROJECT.sub("", unquote(name))
@@ -327,14 +332,9 @@ def serve(collection: Collection, methods: str) -> None:
                 name = collection.permission or collection.kind
                 policies.serve(service, ident, collection.full_name, name, exists=collection.existing)
             else:
-                service.method(f"{ident}.{method}", version=collection.version)(partial(_play, collection, method))
+                service.method(f"{ident}.{method}", version=collection.version)(partial(collection.play, method))
     for method in collection.operates.split():
         service.action(f"{collection.field}.{method}")(partial(_finish, collection, method))
-
-
-def _play(c: Collection, method: str, call: Call) -> Answer | Awaitable[Answer]:
-    c.allow(call, method)
-    return _METHODS[method](c, call)
 
 
 def _create(c: Collection, call: Call) -> Answer:
@@ -456,6 +456,16 @@ def serve_locations(
     serve(Collection(service, ids, kind, docs=docs, missing=missing, number=number, version=version), methods)
 
 
+def find_operation(call: Call, name: str, missing: Callable[[str], ApiError] = _absent) -> Operation:
+    """The operation of a call's service and project that has a name; else missing(name) is raised."""
+    op = call.cloud.operations.get(name[-_UUID:])
+    if op is None or op["service"] != call.service.name or call.project and op["project"] != call.project_id:
+        raise missing(name)
+    if _bare(call.cloud.operations.render(op, call.service.host)["name"]) != _bare(name):
+        raise missing(name)
+    return op
+
+
 def serve_operations(
     service: Service,
     ids: str,
@@ -474,13 +484,7 @@ def serve_operations(
     """
 
     def found(call: Call) -> Operation:
-        name = named(call)
-        op = call.cloud.operations.get(name[-_UUID:])
-        if op is None or op["service"] != service.name or call.project and op["project"] != call.project_id:
-            raise missing(name)
-        if _bare(call.cloud.operations.render(op, service.host)["name"]) != _bare(name):
-            raise missing(name)
-        return op
+        return find_operation(call, named(call), missing)
 
     def view(call: Call, op: Operation) -> Doc:
         return shown(call, op) if shown else call.cloud.operations.render(op, service.host)
