@@ -18,7 +18,6 @@ from typing import Any
 from gcp_sandbox.core import labels, policies
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.operations import Operation
 from gcp_sandbox.core.service import Answer, Call
 from gcp_sandbox.services.compute import filters, places
@@ -437,15 +436,8 @@ def set_labels(kind: Kind, call: Call) -> Operation:
         del doc["labels"]
     done = change(call, kind, key, old, doc, {})
     # Google answers this one when it is done (recorded).
-    return call.cloud.operations.finished(
-        service="compute",
-        dialect="compute",
-        verb="setLabels",
-        target=link(key),
-        user=call.principal.email,
-        project=call.project_id,
-        scope=key.rsplit("/", 2)[0],
-        extra={"targetId": done["id"]},
+    return call.operation(
+        "setLabels", link(key), over=True, scope=key.rsplit("/", 2)[0], extra={"targetId": done["id"]}
     )
 
 
@@ -497,6 +489,4 @@ def set_policy(kind: Kind, call: Call) -> Doc:
 
 
 def test_permissions(kind: Kind, call: Call) -> Doc:
-    name, project = _policy_name(kind, call), project_resource(call.project_id)
-    held = [p for p in call.body.get("permissions", ()) if call.cloud.iam.allows(call.principal, p, project, name)]
-    return {"permissions": held} if held else {}
+    return policies.granted(call, _policy_name(kind, call))
