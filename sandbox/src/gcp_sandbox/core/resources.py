@@ -9,7 +9,6 @@ play it (https://google.aip.dev/121):
         "cloudtasks.projects.locations.queues",
         "cloudtasks.queues",
         output=("name", "state", "purgeTime"),
-        mutable=("rateLimits", "retryConfig"),
         ident=parameter("queueId", "[a-z-]{1,100}", lambda text: ApiError(400, f"Invalid queue id: {text}")),
         prepare=lambda call, key, doc, old: {"state": "RUNNING"} | doc,
         missing=lambda name: ApiError(404, "Queue does not exist."),
@@ -181,8 +180,9 @@ class Collection(_Hooks):
     permission: what methods are appended to (default: kind).  verbs: method -> last word of its permission, where it is
     another than create, get, list, update, delete.  version: the only one of the API that is served.
     segment: what ids stand behind in names (default: the last word of ids).
-    output: fields that the server alone writes; where "name" is one, a new document has it.
-    mutable: fields that a patch may change, all that it has of them where it comes without a mask.
+    output: fields that the server alone writes, besides those that are readOnly in the discovery document; where "name"
+    is one, a new document has it.  mutable: fields that a patch may change (default: all others), and does, as far as it
+    has them, where it comes without a mask.
     policy: permissions count also by the resource's own policy.  number: clients see names with the project's number.
     newest: lists begin with what has the last createTime.  children: kinds of what is below a resource and goes with it.
     operates: methods that answer with a long-running operation.  over: it is, when it is answered.
@@ -199,7 +199,7 @@ class Collection(_Hooks):
     verbs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     version: str = ""
     segment: str = ""
-    output: tuple[str, ...] = ()
+    output: tuple[str, ...] = ("name",)
     mutable: tuple[str, ...] = ()
     policy: bool = False
     number: bool = False
@@ -297,6 +297,11 @@ class Collection(_Hooks):
 
     # -- checks ------------------------------------------------------------
 
+    def writable(self, call: Call) -> list[str]:
+        """The fields of a call's message that clients write."""
+        fields: dict[str, Doc] = call.method.api.schemas[str(call.method.request)]["properties"]
+        return [f for f, schema in fields.items() if not schema.get("readOnly") and f not in self.output]
+
     def check_etag(self, doc: Doc, given: str) -> None:
         """Raise the collection's refusal where a request names another etag than a document's."""
         if self.stale and given and given != doc["etag"]:
@@ -343,7 +348,7 @@ def _create(c: Collection, call: Call) -> Answer:
     key = f"{c.parent_of(call)}/{c.place}/{ident}"
     if c.found(call.cloud, key) is not None:
         raise c.taken(c.public(call.cloud, key))
-    given = {k: v for k, v in call.body.items() if k not in c.output}
+    given = {field: call.body[field] for field in call.body if field in c.writable(call)}
     doc = ({"name": key} if "name" in c.output else {}) | given
     return _keep(c, call, "create", key, c.prepare(call, key, doc, None))
 
@@ -360,8 +365,8 @@ def _list(c: Collection, call: Call) -> Answer:
 def _patch(c: Collection, call: Call) -> Answer:
     key, old = c.key_of(call), c.existing(call)
     c.check_etag(old, call.body.get("etag", ""))
-    mask = paths(call) or [field for field in call.body if field in c.mutable]
-    doc = masked(call, old, mask, c.mutable, c.wrong)
+    mutable = c.mutable or c.writable(call)
+    doc = masked(call, old, paths(call) or [field for field in call.body if field in mutable], mutable, c.wrong)
     return _keep(c, call, "patch", key, c.prepare(call, key, doc, old))
 
 

@@ -162,16 +162,7 @@ REPOSITORIES = Collection(
     SERVICE,
     "artifactregistry.projects.locations.repositories",
     "artifactregistry.repositories",
-    output=(
-        "name",
-        "createTime",
-        "updateTime",
-        "sizeBytes",
-        "satisfiesPzi",
-        "satisfiesPzs",
-        "registryUri",
-        "disallowUnspecifiedMode",
-    ),
+    output=("name", "disallowUnspecifiedMode"),
     mutable=(
         "description",
         "labels",

@@ -178,6 +178,7 @@ RECORDS = Collection(
     "dns.resourceRecordSets",
     SETS,
     segment="rrsets",
+    output=(),
     key=_at,
     parent=common.in_zone,
     ident=_ident,

@@ -138,7 +138,7 @@ ZONES = Collection(
     SERVICE,
     "dns.managedZones",
     common.ZONES,
-    output=("id", "creationTime", "nameServers", "kind"),
+    output=("id", "creationTime", "nameServers"),
     children=(SETS, CHANGES, OPERATIONS),
     key=zone_at,
     parent=lambda call: f"projects/{call.project_id}",

@@ -122,8 +122,6 @@ def _register(service: Service, ids: str, what: str, kind: str) -> None:
         service,
         ids,
         kind,
-        output=("name", "state", "expireTime"),
-        mutable=("displayName", "description", "disabled", "attributeMapping", "attributeCondition", "oidc"),
         operates="create patch",
         over=True,
         type=kind_of_message,

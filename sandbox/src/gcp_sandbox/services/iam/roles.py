@@ -32,7 +32,6 @@ def register(service: Service) -> None:
         service,
         "iam.projects.roles iam.organizations.roles",
         ROLES_KIND,
-        output=("name",),
         mutable=(*_FIELDS, "etag"),
         permit=_require,
         ident=_ident,

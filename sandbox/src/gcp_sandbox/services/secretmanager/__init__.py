@@ -193,7 +193,7 @@ SECRETS = Collection(
     SERVICE,
     " ".join(_IDS),
     "secretmanager.secrets",
-    output=("name", "etag", "createTime"),
+    output=("name", "etag"),
     mutable=(
         "labels",
         "annotations",

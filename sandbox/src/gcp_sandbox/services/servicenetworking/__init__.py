@@ -312,6 +312,7 @@ DOMAINS = Collection(
     "servicenetworking.peeredDnsDomains",
     permission="servicenetworking.services",
     verbs={"list": "listPeeredDnsDomains", "create": "createPeeredDnsDomain", "delete": "deletePeeredDnsDomain"},
+    output=(),
     operates="create delete",
     type="google.cloud.servicenetworking.v1.PeeredDnsDomain",
     key=lambda call: f"{_dns_parent(call)}/peeredDnsDomains/{call.params['name'].rsplit('/', 1)[1]}",

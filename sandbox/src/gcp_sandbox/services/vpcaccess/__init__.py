@@ -106,7 +106,6 @@ serve(
         SERVICE,
         f"{_BASE}.connectors",
         "vpcaccess.connectors",
-        output=("name", "state", "connectedProjects", "createTime"),
         mutable=_MUTABLE,
         operates="create patch delete",
         states={"create": "CREATING", "patch": "UPDATING", "delete": "DELETING", "done": "READY"},
