@@ -20,15 +20,14 @@ play it (https://google.aip.dev/121):
 from __future__ import annotations
 
 import asyncio
-import copy
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core import masks, policies, projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import Operation, now
@@ -50,11 +49,7 @@ def _exists(name: str) -> ApiError:
     return ApiError(409, "Requested entity already exists")
 
 
-def _unmasked(path: str) -> ApiError:
-    return ApiError(400, f"Invalid update mask: {path}.")
-
-
-# -- names and masks -------------------------------------------------------
+# -- names -----------------------------------------------------------------
 
 
 def name_of(call: Call, *, number: bool = False) -> str:
@@ -73,62 +68,6 @@ def parameter(param: str, pattern: str, wrong: Callable[[str], ApiError]) -> Cal
         return text
 
     return ident
-
-
-def camel(word: str) -> str:
-    """snake_case as camelCase, which stays as it is."""
-    return re.sub(r"_([a-z0-9])", lambda found: found.group(1).upper(), word)
-
-
-def paths(call: Call) -> list[str]:
-    """The paths of a call's updateMask."""
-    return [path.strip() for path in call.params.get("updateMask", "").split(",") if path.strip()]
-
-
-def masked(
-    call: Call,
-    old: Doc,
-    mask: list[str],
-    mutable: Container[str] | None = None,
-    wrong: Callable[[str], ApiError] = _unmasked,
-) -> Doc:
-    """A copy of a document with the fields that a mask names taken from the call's body, or taken away with it.
-
-    Paths are in snake_case or camelCase and may be nested ("labels.env").  mutable: the first words that there can be
-    (None: all).  Raises wrong(path) where a path is none of the message's.
-    """
-    out = copy.deepcopy(old)
-    for path in mask:
-        words = _words(call, path)
-        if not words or mutable is not None and words[0] not in mutable:
-            raise wrong(path)
-        source: Any = call.body
-        for word in words:
-            source = source.get(word) if isinstance(source, dict) else None
-        target: Any = out
-        for word in words[:-1]:
-            target = target.setdefault(word, {}) if source is not None else target.get(word, {})
-        if source is not None:
-            target[words[-1]] = copy.deepcopy(source)
-        else:
-            target.pop(words[-1], None)
-    return out
-
-
-def _words(call: Call, path: str) -> list[str]:
-    """The fields of a mask's path, as the message of a call has them; [] where it has not.  A map's keys stay as given."""
-    schemas, out = call.method.api.schemas, list[str]()
-    schema: Doc = {"$ref": call.method.request}
-    while path:
-        schema = schemas[schema["$ref"]] if "$ref" in schema else schema
-        if "additionalProperties" in schema:
-            return [*out, path.strip("`")]
-        word, _, path = path.partition(".")
-        if camel(word) not in schema.get("properties", {}):
-            return []
-        out.append(camel(word))
-        schema = schema["properties"][out[-1]]
-    return out
 
 
 # -- declarations ----------------------------------------------------------
@@ -167,7 +106,7 @@ class _Hooks:
     operation: Callable[[Call, str, str], Doc] = lambda call, method, key: {}
     missing: Callable[[str], ApiError] = _absent
     taken: Callable[[str], ApiError] = _exists
-    wrong: Callable[[str], ApiError] = _unmasked
+    wrong: Callable[[str], ApiError] = masks.refused
     stale: Callable[[str, str], ApiError] | None = None
 
 
@@ -366,7 +305,9 @@ def _patch(c: Collection, call: Call) -> Answer:
     key, old = c.key_of(call), c.existing(call)
     c.check_etag(old, call.body.get("etag", ""))
     mutable = c.mutable or c.writable(call)
-    doc = masked(call, old, paths(call) or [field for field in call.body if field in mutable], mutable, c.wrong)
+    doc = masks.masked(
+        call, old, masks.paths(call) or [field for field in call.body if field in mutable], mutable, c.wrong
+    )
     return _keep(c, call, "patch", key, c.prepare(call, key, doc, old))
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import camel
 from gcp_sandbox.core.operations import now
-from gcp_sandbox.core.resources import Collection, camel, serve, serve_locations, serve_operations
+from gcp_sandbox.core.resources import Collection, serve, serve_locations, serve_operations
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]

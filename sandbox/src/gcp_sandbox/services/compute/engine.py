@@ -18,6 +18,7 @@ from typing import Any
 from gcp_sandbox.core import labels, policies
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import Operation
 from gcp_sandbox.core.service import Answer, Call
 from gcp_sandbox.services.compute import filters, places
@@ -372,26 +373,12 @@ def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> 
 async def patch(kind: Kind, call: Call) -> Operation:
     """JSON merge patch: null takes a field away."""
     key, old = changing(kind, call)
-    raw = json.loads(await call.request.read() or b"{}")
     given = _accepted(kind, call.body) | {
         k: v for k, v in call.body.items() if k in ("fingerprint", "labelFingerprint")
     }
-    doc = _merge(copy.deepcopy(old), _accepted(kind, call.body), raw)
+    doc = await patched(call, copy.deepcopy(old), _accepted(kind, call.body))
     done = change(call, kind, key, old, doc, given)
     return operate(call, kind, key, "patch", done)
-
-
-def _merge(old: Doc, new_: Doc, raw: Any) -> Doc:
-    for field, value in new_.items():
-        if isinstance(value, dict) and isinstance(old.get(field), dict):
-            inner = raw.get(field) if isinstance(raw, dict) else None
-            old[field] = _merge(old[field], value, inner)
-        else:
-            old[field] = value
-    for field, value in raw.items() if isinstance(raw, dict) else ():
-        if value is None:
-            old.pop(field, None)
-    return old
 
 
 def update(kind: Kind, call: Call) -> Operation:

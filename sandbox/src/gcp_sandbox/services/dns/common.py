@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable
@@ -52,23 +51,6 @@ def listed(call: Call, kind: str, field: str, found: list[Doc]) -> Doc:
     end = start + min(call.params.get("maxResults") or 100, 1000)
     out: Doc = ({"kind": kind} if kind else {}) | {field: found[start:end]}
     return out | ({"nextPageToken": str(end)} if end < len(found) else {})
-
-
-def merge(old: Doc, new: Doc) -> Doc:
-    """JSON merge patch."""
-    out = dict(old)
-    for key, value in new.items():
-        if value is None:
-            out.pop(key, None)
-        else:
-            out[key] = merge(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value
-    return out
-
-
-async def patched(call: Call, old: Doc) -> Doc:
-    """A document with the call's patch applied, in which null removes a field."""
-    raw = json.loads(await call.request.read() or b"{}")
-    return merge(old, call.body | {key: None for key, value in raw.items() if value is None})
 
 
 # -- errors ----------------------------------------------------------------

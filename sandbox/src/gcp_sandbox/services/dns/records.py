@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.resources import Collection, serve
 from gcp_sandbox.core.service import Call
@@ -195,7 +196,7 @@ async def patch(call: Call) -> Doc:
     # Values and a policy take each other's place.
     either = {"rrdatas", "routingPolicy"}
     known = {k: v for k, v in old.items() if k not in either} if either & call.body.keys() else old
-    given = _checked(zone, await common.patched(call, known), "entity.rrset")
+    given = _checked(zone, await patched(call, known), "entity.rrset")
     with call.cloud.store.atomic():
         call.cloud.store.delete(SETS, _key(call, zone, old["name"], old["type"]))
         _free(call, zone, given, "entity.rrset")

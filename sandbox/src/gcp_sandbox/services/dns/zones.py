@@ -9,6 +9,7 @@ import re
 import secrets
 
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.resources import Collection, serve
 from gcp_sandbox.core.service import Call
@@ -180,7 +181,7 @@ def _change(call: Call, new: Doc) -> Doc:
 
 @SERVICE.method("dns.managedZones.patch", permission="dns.managedZones.update")
 async def patch(call: Call) -> Doc:
-    return _change(call, await common.patched(call, zone_of(call)))
+    return _change(call, await patched(call, zone_of(call)))
 
 
 @SERVICE.method("dns.managedZones.update", permission="dns.managedZones.update")

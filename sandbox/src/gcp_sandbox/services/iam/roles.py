@@ -15,8 +15,9 @@ from typing import Any
 from gcp_sandbox.core import permissions, roles
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import ORGANIZATION, ROLES_KIND
+from gcp_sandbox.core.masks import camel
 from gcp_sandbox.core.paging import page
-from gcp_sandbox.core.resources import Collection, camel, name_of, serve
+from gcp_sandbox.core.resources import Collection, name_of, serve
 from gcp_sandbox.core.service import Answer, Call, Service
 
 Doc = dict[str, Any]

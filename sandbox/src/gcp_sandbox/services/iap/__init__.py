@@ -13,7 +13,8 @@ from typing import Any
 from gcp_sandbox.core import policies, projects
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import ORGANIZATION
-from gcp_sandbox.core.resources import Collection, masked, name_of, paths, serve
+from gcp_sandbox.core.masks import masked, paths
+from gcp_sandbox.core.resources import Collection, name_of, serve
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]

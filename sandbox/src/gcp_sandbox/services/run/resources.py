@@ -8,8 +8,9 @@ from typing import Any
 
 from gcp_sandbox.core import policies
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import masked, paths
 from gcp_sandbox.core.operations import Operation, now
-from gcp_sandbox.core.resources import Collection, masked, name_of, paths, serve, serve_operations
+from gcp_sandbox.core.resources import Collection, name_of, serve, serve_operations
 from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.run import checks, names
 

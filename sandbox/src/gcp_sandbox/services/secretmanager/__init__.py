@@ -17,9 +17,10 @@ from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError, error_info
 from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.masks import camel, paths
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.paging import page
-from gcp_sandbox.core.resources import Collection, camel, name_of, paths, serve, serve_locations
+from gcp_sandbox.core.resources import Collection, name_of, serve, serve_locations
 from gcp_sandbox.core.service import Call, Handler, Service
 from gcp_sandbox.services.secretmanager import replication
 from gcp_sandbox.services.secretmanager.checksum import crc32c
