@@ -4,17 +4,20 @@ It creates, gets, lists, patches and deletes; keeps names, masks, etags and stat
 operation; and serves what goes with resources: operations, locations and policies.  A declaration, and all it takes to
 play it (https://google.aip.dev/121):
 
-    QUEUES = Collection(
+    INSTANCES = Collection(
         SERVICE,
-        "cloudtasks.projects.locations.queues",
-        "cloudtasks.queues",
-        output=("name", "state", "purgeTime"),
-        ident=parameter("queueId", "[a-z-]{1,100}", lambda text: ApiError(400, f"Invalid queue id: {text}")),
-        prepare=lambda call, key, doc, old: {"state": "RUNNING"} | doc,
-        missing=lambda name: ApiError(404, "Queue does not exist."),
+        "redis.projects.locations.instances",
+        "redis.instances",
+        operates="create patch delete",
+        states={"create": "CREATING", "patch": "UPDATING", "delete": "DELETING", "done": "READY"},
+        type="google.cloud.redis.v1.Instance",
+        ident=parameter("instanceId", "[a-z][a-z0-9-]{0,39}"),
+        prepare=lambda call, key, new, old: {"tier": "BASIC", "port": 6379} | new,
+        missing=lambda name: ApiError(404, f"Resource '{name}' was not found"),
     )
-    serve(QUEUES, "create get list patch delete policy")
-    serve_locations(SERVICE, "cloudtasks.projects.locations", "get list", {"us-central1": {}})
+    serve(INSTANCES, "create get list patch delete")
+    serve_operations(SERVICE, "redis.projects.locations.operations", "get list delete", permission="redis.operations")
+    serve_locations(SERVICE, "redis.projects.locations", "get list", {"us-central1": {}})
 """
 
 from __future__ import annotations
@@ -58,13 +61,13 @@ def name_of(call: Call, *, number: bool = False) -> str:
     return _PROJECT.sub(f"projects/{call.project_number if number else call.project_id}", named)
 
 
-def parameter(param: str, pattern: str, wrong: Callable[[str], ApiError]) -> Callable[[Call], str]:
+def parameter(param: str, pattern: str, wrong: Callable[[str], ApiError] | None = None) -> Callable[[Call], str]:
     """An `ident` of a collection: the id is a query parameter that matches a pattern; else wrong(id) is raised."""
 
     def ident(call: Call) -> str:
         text: str = call.params.get(param, "")
         if not re.fullmatch(pattern, text):
-            raise wrong(text)
+            raise wrong(text) if wrong else ApiError(400, f"{param} must match the pattern {pattern}: {text!r}.")
         return text
 
     return ident
