@@ -15,57 +15,12 @@ from gcp_sandbox.core.masks import camel
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.resources import Collection, serve, serve_locations, serve_operations
 from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.services.compute.places import REGIONS
 
 Doc = dict[str, Any]
 SERVICE = Service("artifactregistry", "v1", "v1beta2")
 # https://cloud.google.com/artifact-registry/docs/repositories/repo-locations
-LOCATIONS = (
-    "africa-south1",
-    "asia",
-    "asia-east1",
-    "asia-east2",
-    "asia-northeast1",
-    "asia-northeast2",
-    "asia-northeast3",
-    "asia-south1",
-    "asia-south2",
-    "asia-southeast1",
-    "asia-southeast2",
-    "australia-southeast1",
-    "australia-southeast2",
-    "europe",
-    "europe-central2",
-    "europe-north1",
-    "europe-north2",
-    "europe-southwest1",
-    "europe-west1",
-    "europe-west10",
-    "europe-west12",
-    "europe-west2",
-    "europe-west3",
-    "europe-west4",
-    "europe-west6",
-    "europe-west8",
-    "europe-west9",
-    "me-central1",
-    "me-central2",
-    "me-west1",
-    "northamerica-northeast1",
-    "northamerica-northeast2",
-    "northamerica-south1",
-    "southamerica-east1",
-    "southamerica-west1",
-    "us",
-    "us-central1",
-    "us-east1",
-    "us-east4",
-    "us-east5",
-    "us-south1",
-    "us-west1",
-    "us-west2",
-    "us-west3",
-    "us-west4",
-)
+LOCATIONS = sorted({*REGIONS, "asia", "europe", "us"})
 # https://cloud.google.com/artifact-analysis/docs/scanning-types
 _SCANNED = {"DOCKER"}
 # The remote repositories that are made for one format of packages.
