@@ -118,7 +118,7 @@ class Collection(_Hooks):
     """What is particular to the resources of one collection (see also _Hooks).
 
     ids: discovery ids without the method, apart by spaces where several serve the same resources.
-    kind: of the store; its last word is the field of lists.  Keys are names with the project's id.
+    kind: of the store, where keys are names with the project's id.
     permission: what methods are appended to (default: kind).  verbs: method -> last word of its permission, where it is
     another than create, get, list, update, delete.  version: the only one of the API that is served.
     segment: what ids stand behind in names (default: the last word of ids).
@@ -153,11 +153,6 @@ class Collection(_Hooks):
     states: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     # -- names -------------------------------------------------------------
-
-    @property
-    def field(self) -> str:
-        """Field of the collection in its lists."""
-        return self.kind.rpartition(".")[2]
 
     @property
     def place(self) -> str:
@@ -281,7 +276,7 @@ def serve(collection: Collection, methods: str) -> None:
             else:
                 service.method(f"{ident}.{method}", version=collection.version)(partial(collection.play, method))
     for method in collection.operates.split():
-        service.action(f"{collection.field}.{method}")(partial(_finish, collection, method))
+        service.action(f"{collection.kind}.{method}")(partial(_finish, collection, method))
 
 
 def _create(c: Collection, call: Call) -> Answer:
@@ -301,7 +296,10 @@ def _get(c: Collection, call: Call) -> Answer:
 
 def _list(c: Collection, call: Call) -> Answer:
     docs = c.docs(call) if c.docs else [c.show(call, key, doc) for key, doc in c.within(call.cloud, c.parent_of(call))]
-    return c.listing(call, docs) if c.listing else page(call, c.field, docs)
+    if c.listing:
+        return c.listing(call, docs)
+    fields = call.method.api.schemas[str(call.method.response)]["properties"]
+    return page(call, next(field for field, schema in fields.items() if "$ref" in schema.get("items", {})), docs)
 
 
 def _patch(c: Collection, call: Call) -> Answer:
@@ -355,7 +353,7 @@ def _keep(c: Collection, call: Call, method: str, key: str, doc: Doc) -> Answer:
     } | c.operation(call, method, key)
     if c.over:
         return call.operation(method, key, over=True, response=_finished(c, method, call.cloud, args), **about)
-    return call.operation(method, key, action=f"{c.service.name}.{c.field}.{method}", args=args, **about)
+    return call.operation(method, key, action=f"{c.service.name}.{c.kind}.{method}", args=args, **about)
 
 
 async def _finish(c: Collection, method: str, cloud: Cloud, op: Doc) -> Doc:

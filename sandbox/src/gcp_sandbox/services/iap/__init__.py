@@ -184,7 +184,7 @@ def _secret() -> str:
 CLIENTS = Collection(
     SERVICE,
     "iap.projects.brands.identityAwareProxyClients",
-    "iap.identityAwareProxyClients",
+    "iap.clients",
     permission="clientauthconfig.clients",
     verbs={"get": "getWithSecret", "list": "listWithSecrets"},
     named=_named,

@@ -29,9 +29,9 @@ from gcp_sandbox.services.secretmanager.locations import LOCATIONS
 Doc = dict[str, Any]
 
 
-def _denied(call: Call, permission: str, shown: str) -> ApiError:
+def _denied(call: Call | None, permission: str, shown: str) -> ApiError:
     text = f"Permission '{permission}' denied for resource '{shown}' (or it may not exist)."
-    details = [error_info("IAM_PERMISSION_DENIED", call.service.host, permission=permission, resource=shown)]
+    details = [error_info("IAM_PERMISSION_DENIED", SERVICE.host, permission=permission, resource=shown)]
     return ApiError(403, text, details=details)
 
 
@@ -316,9 +316,7 @@ def access(cloud: Cloud, principal: Principal, name: str) -> bytes:
         principal, permission, project_resource(project["projectId"]), f"//secretmanager.googleapis.com/{resource}"
     )
     if not project or not allowed:
-        text = f"Permission '{permission}' denied for resource '{name}' (or it may not exist)."
-        details = [error_info("IAM_PERMISSION_DENIED", SERVICE.host, permission=permission, resource=name)]
-        raise ApiError(403, text, details=details)
+        raise _denied(None, permission, name)
     return _content(cloud, f"{resource}/versions/{name.rpartition('/')[2]}")[1]
 
 
