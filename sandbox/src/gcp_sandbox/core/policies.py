@@ -16,21 +16,27 @@ def serve(
     service: Service,
     collection: str,
     resource: Resource,
-    permission: str,
+    permission: str | Callable[[Call, str], object],
     exists: Callable[[Call], object] | None = None,
+    *,
+    above: tuple[str, ...] = (),
+    ask_first: bool = False,
 ) -> None:
     """Register the methods of a collection.
 
     collection: discovery id without the method ("secretmanager.projects.secrets").  resource(call): full name.
-    permission: what getIamPolicy and setIamPolicy are appended to ("secretmanager.secrets").  exists(call) raises
-    ApiError where the resource is not there.
+    permission: what getIamPolicy and setIamPolicy are appended to ("secretmanager.secrets"), or permission(call, method)
+    raises ApiError.  exists(call) raises ApiError where the resource is not there.
+    above: what it is in, but for its project.  ask_first: testIamPermissions answers of what is not there too.
     """
 
-    def name(call: Call, verb: str) -> str:
+    def name(call: Call, method: str) -> str:
         full = resource(call)
-        if verb:
-            call.require(f"{permission}.{verb}", full)
-        if exists:
+        if method and callable(permission):
+            permission(call, method)
+        elif method:
+            call.require(f"{permission}.{method}", full)
+        if exists and (method or not ask_first):
             exists(call)
         return full
 
@@ -45,7 +51,7 @@ def serve(
 
     @service.method(f"{collection}.testIamPermissions")
     def test(call: Call) -> dict[str, Any]:
-        return granted(call, name(call, ""))
+        return granted(call, name(call, ""), *above)
 
 
 def requested_version(call: Call) -> int:

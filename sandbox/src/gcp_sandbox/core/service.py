@@ -72,11 +72,12 @@ class Call:
         """The 403 as the API of this call words it.  shown: the resource, unless it is the project."""
         return self.service.denied(self, permission, shown or f"projects/{self.project_id}")
 
-    def operation(self, verb: str, target: str, **kwargs: Any) -> Operation:
-        """Start an operation of this call's service, user and project (see Operations.start)."""
+    def operation(self, verb: str, target: str, *, over: bool = False, **kwargs: Any) -> Operation:
+        """Start an operation of this call's service, user and project (see Operations.start); over: it is at once."""
         kwargs.setdefault("dialect", self.service.dialect.name)
         kwargs.setdefault("latency", f"{self.service.name}.{self.method.id.partition('.')[2]}")
-        return self.cloud.operations.start(
+        begin = self.cloud.operations.finished if over else self.cloud.operations.start
+        return begin(
             service=self.service.name,
             verb=verb,
             target=target,

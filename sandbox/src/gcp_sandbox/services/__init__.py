@@ -1,4 +1,7 @@
-"""The services that are played, one folder each, named as their discovery document."""
+"""The services that are played, one folder each, named as their discovery document.
+
+Each has a SERVICE (core/service.py); most of its methods come of tables of its resources (core/resources.py).
+"""
 
 from __future__ import annotations
 

@@ -9,19 +9,17 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
-from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.resources import Collection, name_of, serve
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.images import ImageError, Images
-from gcp_sandbox.services.artifactregistry.repositories import SERVICE, Doc, full_name, repository
+from gcp_sandbox.services.artifactregistry.repositories import REPOSITORIES, SERVICE, Doc
 
-_R = "artifactregistry.projects.locations.repositories."
 _MEDIA = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 def _found(call: Call) -> dict[tuple[str, str], list[str]]:
     """(image, digest) -> tags, of the repository that a call names."""
-    doc = repository(call)
+    doc = REPOSITORIES.existing(call)
     _, project, _, place, _, name = doc["name"].split("/")
     begin = f"{place}-docker.pkg.dev/{project}/{name}/"
     out: dict[tuple[str, str], list[str]] = {}
@@ -40,21 +38,12 @@ def _found(call: Call) -> dict[tuple[str, str], list[str]]:
 
 
 def _base(call: Call) -> str:
-    return repository(call)["name"]
+    return REPOSITORIES.existing(call)["name"]
 
 
 def _moment(call: Call) -> str:
     file = call.cloud.folder / "images.json"
     return datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _one(call: Call, docs: list[Doc]) -> Doc:
-    """That of the documents which a call names."""
-    wanted = unquote(call.params["name"]).rpartition("/repositories/")[2].partition("/")[2]
-    for doc in docs:
-        if unquote(doc["name"]).rpartition("/repositories/")[2].partition("/")[2] == wanted:
-            return doc
-    raise ApiError(404, "Requested entity was not found.")
 
 
 def _package(call: Call) -> str:
@@ -80,16 +69,6 @@ def _images(call: Call) -> list[Doc]:
         }
         for (path, digest), tags in _found(call).items()
     ]
-
-
-@SERVICE.method(_R + "dockerImages.list", permission="artifactregistry.dockerimages.list", resource=full_name)
-def list_images(call: Call) -> Doc:
-    return page(call, "dockerImages", _images(call))
-
-
-@SERVICE.method(_R + "dockerImages.get", permission="artifactregistry.dockerimages.get", resource=full_name)
-def get_image(call: Call) -> Doc:
-    return _one(call, _images(call))
 
 
 # -- packages, versions and tags -------------------------------------------
@@ -126,31 +105,22 @@ def _tags(call: Call) -> list[Doc]:
     return [_tag(base, path, digest, tag) for (path, digest), tags in found if path == package for tag in tags]
 
 
-@SERVICE.method(_R + "packages.list", permission="artifactregistry.packages.list", resource=full_name)
-def list_packages(call: Call) -> Doc:
-    return page(call, "packages", _packages(call))
-
-
-@SERVICE.method(_R + "packages.get", permission="artifactregistry.packages.get", resource=full_name)
-def get_package(call: Call) -> Doc:
-    return _one(call, _packages(call))
-
-
-@SERVICE.method(_R + "packages.versions.list", permission="artifactregistry.versions.list", resource=full_name)
-def list_versions(call: Call) -> Doc:
-    return page(call, "versions", _versions(call))
-
-
-@SERVICE.method(_R + "packages.versions.get", permission="artifactregistry.versions.get", resource=full_name)
-def get_version(call: Call) -> Doc:
-    return _one(call, _versions(call))
-
-
-@SERVICE.method(_R + "packages.tags.list", permission="artifactregistry.tags.list", resource=full_name)
-def list_tags(call: Call) -> Doc:
-    return page(call, "tags", _tags(call))
-
-
-@SERVICE.method(_R + "packages.tags.get", permission="artifactregistry.tags.get", resource=full_name)
-def get_tag(call: Call) -> Doc:
-    return _one(call, _tags(call))
+for _ids, _docs in (
+    ("dockerImages", _images),
+    ("packages", _packages),
+    ("packages.versions", _versions),
+    ("packages.tags", _tags),
+):
+    _kind = f"artifactregistry.{_ids.rpartition('.')[2]}"
+    serve(
+        Collection(
+            SERVICE,
+            f"artifactregistry.projects.locations.repositories.{_ids}",
+            _kind,
+            permission=_kind.lower(),
+            docs=_docs,
+            key=name_of,
+            permit=lambda call, permission: call.require(permission, REPOSITORIES.full_name(call)),
+        ),
+        "get list",
+    )

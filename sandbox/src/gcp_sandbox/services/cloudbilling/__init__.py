@@ -101,18 +101,10 @@ def account(call: Call) -> Doc:
     return _account(call, call.params["name"])
 
 
-@SERVICE.method("cloudbilling.billingAccounts.getIamPolicy")
-def get_policy(call: Call) -> Doc:
-    _check(call, call.params["resource"], "billing.accounts.getIamPolicy")
-    return policies.shown(call, call.cloud.iam.policy(full_name(call)), policies.requested_version(call))
-
-
-@SERVICE.method("cloudbilling.billingAccounts.setIamPolicy")
-def set_policy(call: Call) -> Doc:
-    _check(call, call.params["resource"], "billing.accounts.setIamPolicy")
-    return policies.shown(call, policies.replace(call, full_name(call)), 3)
-
-
-@SERVICE.method("cloudbilling.billingAccounts.testIamPermissions")
-def test_permissions(call: Call) -> Doc:
-    return policies.granted(call, full_name(call), ORGANIZATION)
+policies.serve(
+    SERVICE,
+    "cloudbilling.billingAccounts",
+    full_name,
+    lambda call, method: _check(call, call.params["resource"], f"billing.accounts.{method}"),
+    above=(ORGANIZATION,),
+)

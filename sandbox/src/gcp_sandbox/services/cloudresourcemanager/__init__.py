@@ -17,6 +17,7 @@ from gcp_sandbox.core.errors import ApiError, bad_request
 from gcp_sandbox.core.iam import ORGANIZATION, project_resource
 from gcp_sandbox.core.operations import Operation, now
 from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.resources import serve_operations
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
@@ -158,12 +159,12 @@ def _finished(op: Doc, version: str, verb: str, doc: Doc) -> Doc:
     return {"@type": "type.googleapis.com/google.cloud.resourcemanager.v3.Project"} | _v3(doc)
 
 
-@SERVICE.method("cloudresourcemanager.operations.get")
-def operation(call: Call) -> Doc:
-    op = call.cloud.operations.get(re.sub(r"^operations/[a-z]+\.", "", call.params["name"]))
-    if op is None or op["service"] != "cloudresourcemanager":
-        raise ApiError(403, "The caller does not have permission")
-    return call.cloud.operations.render(op, SERVICE.host)
+serve_operations(
+    SERVICE,
+    "cloudresourcemanager.operations",
+    "get",
+    missing=lambda name: ApiError(403, "The caller does not have permission"),
+)
 
 
 # -- reading -------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 from gcp_sandbox.core import labels, policies
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import Operation
 from gcp_sandbox.core.service import Answer, Call
 from gcp_sandbox.services.compute import filters, places
@@ -373,26 +373,12 @@ def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> 
 async def patch(kind: Kind, call: Call) -> Operation:
     """JSON merge patch: null takes a field away."""
     key, old = changing(kind, call)
-    raw = json.loads(await call.request.read() or b"{}")
     given = _accepted(kind, call.body) | {
         k: v for k, v in call.body.items() if k in ("fingerprint", "labelFingerprint")
     }
-    doc = _merge(copy.deepcopy(old), _accepted(kind, call.body), raw)
+    doc = await patched(call, copy.deepcopy(old), _accepted(kind, call.body))
     done = change(call, kind, key, old, doc, given)
     return operate(call, kind, key, "patch", done)
-
-
-def _merge(old: Doc, new_: Doc, raw: Any) -> Doc:
-    for field, value in new_.items():
-        if isinstance(value, dict) and isinstance(old.get(field), dict):
-            inner = raw.get(field) if isinstance(raw, dict) else None
-            old[field] = _merge(old[field], value, inner)
-        else:
-            old[field] = value
-    for field, value in raw.items() if isinstance(raw, dict) else ():
-        if value is None:
-            old.pop(field, None)
-    return old
 
 
 def update(kind: Kind, call: Call) -> Operation:
@@ -437,15 +423,8 @@ def set_labels(kind: Kind, call: Call) -> Operation:
         del doc["labels"]
     done = change(call, kind, key, old, doc, {})
     # Google answers this one when it is done (recorded).
-    return call.cloud.operations.finished(
-        service="compute",
-        dialect="compute",
-        verb="setLabels",
-        target=link(key),
-        user=call.principal.email,
-        project=call.project_id,
-        scope=key.rsplit("/", 2)[0],
-        extra={"targetId": done["id"]},
+    return call.operation(
+        "setLabels", link(key), over=True, scope=key.rsplit("/", 2)[0], extra={"targetId": done["id"]}
     )
 
 
@@ -497,6 +476,4 @@ def set_policy(kind: Kind, call: Call) -> Doc:
 
 
 def test_permissions(kind: Kind, call: Call) -> Doc:
-    name, project = _policy_name(kind, call), project_resource(call.project_id)
-    held = [p for p in call.body.get("permissions", ()) if call.cloud.iam.allows(call.principal, p, project, name)]
-    return {"permissions": held} if held else {}
+    return policies.granted(call, _policy_name(kind, call))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.resources import Collection, serve
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
@@ -50,23 +51,6 @@ def listed(call: Call, kind: str, field: str, found: list[Doc]) -> Doc:
     end = start + min(call.params.get("maxResults") or 100, 1000)
     out: Doc = ({"kind": kind} if kind else {}) | {field: found[start:end]}
     return out | ({"nextPageToken": str(end)} if end < len(found) else {})
-
-
-def merge(old: Doc, new: Doc) -> Doc:
-    """JSON merge patch."""
-    out = dict(old)
-    for key, value in new.items():
-        if value is None:
-            out.pop(key, None)
-        else:
-            out[key] = merge(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value
-    return out
-
-
-async def patched(call: Call, old: Doc) -> Doc:
-    """A document with the call's patch applied, in which null removes a field."""
-    raw = json.loads(await call.request.read() or b"{}")
-    return merge(old, call.body | {key: None for key, value in raw.items() if value is None})
 
 
 # -- errors ----------------------------------------------------------------
@@ -118,11 +102,39 @@ def zone_key(call: Call, name: str) -> str:
     return f"projects/{call.project_id}/managedZones/{name}"
 
 
-def zone_of(call: Call, name: str = "") -> Doc:
-    """The zone a call names, by name or id (for reading).  Raises ApiError 404."""
-    name = name or call.params["managedZone"]
-    prefix = zone_key(call, "")
-    for key, doc in call.cloud.store.list(ZONES, prefix):
-        if name in (key.removeprefix(prefix), doc["id"]):
-            return doc
-    raise missing("parameters.managedZone", name)
+def zone_at(call: Call) -> str:
+    """Store key of the zone that a call names by name or id, whether or not there is one."""
+    name = call.params.get("managedZone") or call.params["resource"].rpartition("/")[2]
+    by_id = (key for key, doc in call.cloud.store.list(ZONES, zone_key(call, "")) if doc["id"] == name)
+    return next(by_id, zone_key(call, name))
+
+
+def zone_of(call: Call) -> Doc:
+    """The zone that a call names (for reading).  Raises ApiError 404."""
+    doc = call.cloud.store.peek(ZONES, zone_at(call))
+    if doc is None:
+        raise missing("parameters.managedZone", call.params["managedZone"])
+    return doc
+
+
+def in_zone(call: Call) -> str:
+    """Store key of the zone that a call names.  Raises ApiError 404."""
+    return zone_key(call, zone_of(call)["name"])
+
+
+def serve_in_zone(kind: str, segment: str, param: str, listing: Callable[[Call, list[Doc]], Doc]) -> None:
+    """Register get and list of what zones have with ids of its own.
+
+    kind: of the store, and discovery id.  segment: where it is in the store.  param: which parameter names one.
+    """
+    contents = Collection(
+        SERVICE,
+        kind,
+        kind,
+        segment=segment,
+        key=lambda call: f"{in_zone(call)}/{segment}/{call.params[param]}",
+        parent=in_zone,
+        listing=listing,
+        missing=lambda key: missing(f"parameters.{param}", key.rpartition("/")[2]),
+    )
+    serve(contents, "get list")

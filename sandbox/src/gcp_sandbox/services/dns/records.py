@@ -8,7 +8,9 @@ from __future__ import annotations
 import ipaddress
 
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.resources import Collection, serve
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common
 from gcp_sandbox.services.dns.common import CHANGES, SERVICE, SETS, Doc, invalid, missing, with_kinds, zone_key, zone_of
@@ -142,56 +144,63 @@ def put(call: Call, zone: Doc, given: Doc) -> Doc:
 # -- record sets -----------------------------------------------------------
 
 
-@SERVICE.method("dns.resourceRecordSets.list", permission="dns.resourceRecordSets.list")
-def list_(call: Call) -> Doc:
+def _ident(call: Call) -> str:
+    zone = zone_of(call)
+    given = _checked(zone, call.body, "entity.rrset")
+    _free(call, zone, given, "entity.rrset")
+    return f"{given['name'].lower()}/{given['type']}"
+
+
+def _list(call: Call, found: list[Doc]) -> Doc:
     wanted, kind = call.params.get("name"), call.params.get("type")
     if kind and not wanted:
         raise common.required("parameters.name")
-    found = [d for _, d in call.cloud.store.list(SETS, zone_key(call, zone_of(call)["name"]) + "/rrsets/")]
     chosen = [d for d in found if (not wanted or d["name"] == wanted) and (not kind or d["type"] == kind)]
     return common.listed(call, "dns#resourceRecordSetsListResponse", "rrsets", chosen)
 
 
-def _set(call: Call) -> Doc:
-    found = call.cloud.store.peek(SETS, _key(call, zone_of(call), call.params["name"], call.params["type"]))
-    if found is None:
+def _at(call: Call) -> str:
+    """Key of the set that a call names.  Raises ApiError 404."""
+    key = _key(call, zone_of(call), call.params["name"], call.params["type"])
+    if call.cloud.store.peek(SETS, key) is None:
         raise missing("parameters.name", f"{call.params['name']} ({call.params['type']})")
-    return found
+    return key
 
 
-@SERVICE.method("dns.resourceRecordSets.get", permission="dns.resourceRecordSets.get")
-def get(call: Call) -> Doc:
-    return _set(call)
+def _erase(call: Call, key: str, old: Doc) -> Doc:
+    with call.cloud.store.atomic():
+        call.cloud.store.delete(SETS, key)
+        _apex(call, zone_of(call), "entity.rrset")
+    return {}
 
 
-@SERVICE.method("dns.resourceRecordSets.create", permission="dns.resourceRecordSets.create")
-def create(call: Call) -> Doc:
-    zone = zone_of(call)
-    given = _checked(zone, call.body, "entity.rrset")
-    _free(call, zone, given, "entity.rrset")
-    return put(call, zone, given)
+RECORDS = Collection(
+    SERVICE,
+    "dns.resourceRecordSets",
+    SETS,
+    segment="rrsets",
+    output=(),
+    key=_at,
+    parent=common.in_zone,
+    ident=_ident,
+    prepare=lambda call, key, new, old: _filled(call, new),
+    listing=_list,
+    erase=_erase,
+)
+serve(RECORDS, "create get list delete")
 
 
 @SERVICE.method("dns.resourceRecordSets.patch", permission="dns.resourceRecordSets.update")
 async def patch(call: Call) -> Doc:
-    zone, old = zone_of(call), _set(call)
+    zone, old = zone_of(call), RECORDS.existing(call)
     # Values and a policy take each other's place.
     either = {"rrdatas", "routingPolicy"}
     known = {k: v for k, v in old.items() if k not in either} if either & call.body.keys() else old
-    given = _checked(zone, await common.patched(call, known), "entity.rrset")
+    given = _checked(zone, await patched(call, known), "entity.rrset")
     with call.cloud.store.atomic():
         call.cloud.store.delete(SETS, _key(call, zone, old["name"], old["type"]))
         _free(call, zone, given, "entity.rrset")
         return put(call, zone, given)
-
-
-@SERVICE.method("dns.resourceRecordSets.delete", permission="dns.resourceRecordSets.delete")
-def delete(call: Call) -> Doc:
-    zone, old = zone_of(call), _set(call)
-    with call.cloud.store.atomic():
-        call.cloud.store.delete(SETS, _key(call, zone, old["name"], old["type"]))
-        _apex(call, zone, "entity.rrset")
-    return {}
 
 
 # -- changes ---------------------------------------------------------------
@@ -240,16 +249,9 @@ def create_change(call: Call) -> Doc:
     return doc | {"status": "pending"}
 
 
-@SERVICE.method("dns.changes.get", permission="dns.changes.get")
-def get_change(call: Call) -> Doc:
-    doc = call.cloud.store.peek(CHANGES, f"{zone_key(call, zone_of(call)['name'])}/changes/{call.params['changeId']}")
-    if doc is None:
-        raise missing("parameters.changeId", call.params["changeId"])
-    return doc
+def _list_changes(call: Call, found: list[Doc]) -> Doc:
+    found.sort(key=lambda change: int(change["id"]), reverse=call.params.get("sortOrder") != "ascending")
+    return common.listed(call, "dns#changesListResponse", "changes", found)
 
 
-@SERVICE.method("dns.changes.list", permission="dns.changes.list")
-def list_changes(call: Call) -> Doc:
-    found = [d for _, d in call.cloud.store.list(CHANGES, zone_key(call, zone_of(call)["name"]) + "/changes/")]
-    ordered = sorted(found, key=lambda d: int(d["id"]), reverse=call.params.get("sortOrder") != "ascending")
-    return common.listed(call, "dns#changesListResponse", "changes", ordered)
+common.serve_in_zone(CHANGES, "changes", "changeId", _list_changes)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import secrets
 
-from gcp_sandbox.core import policies
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import now
+from gcp_sandbox.core.resources import Collection, serve
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.dns import common, records
 from gcp_sandbox.services.dns.common import (
@@ -18,12 +19,12 @@ from gcp_sandbox.services.dns.common import (
     OPERATIONS,
     SERVICE,
     SETS,
-    ZONES,
     Doc,
     invalid,
     missing,
     required,
     with_kinds,
+    zone_at,
     zone_key,
     zone_of,
 )
@@ -84,9 +85,8 @@ def _filled(call: Call, doc: Doc) -> Doc:
     return with_kinds(call, "ManagedZone", {"cloudLoggingConfig": {}} | doc)
 
 
-@SERVICE.method("dns.managedZones.create", permission="dns.managedZones.create")
-def create(call: Call) -> Doc:
-    body = {k: v for k, v in call.body.items() if k not in ("id", "creationTime", "nameServers", "kind")}
+def _ident(call: Call) -> str:
+    body = call.body
     for field in ("name", "dnsName"):
         if not body.get(field):
             raise required(f"entity.managedZone.{field}")
@@ -96,36 +96,68 @@ def create(call: Call) -> Doc:
         raise invalid("entity.managedZone.name", body["name"])
     if not re.fullmatch(r"([a-zA-Z0-9_-]+\.)+|\.", body["dnsName"]):
         raise invalid("entity.managedZone.dnsName", body["dnsName"])
-    if call.cloud.store.peek(ZONES, zone_key(call, body["name"])) is not None:
-        raise common.exists("entity.managedZone", body["name"])
+    return str(body["name"])
+
+
+def _born(call: Call, key: str, body: Doc, old: Doc | None) -> Doc:
     body.setdefault("visibility", "public")
     # Zones of one name get different name servers.
-    letter = "abcde"[sum(d["dnsName"] == body["dnsName"] for _, d in call.cloud.store.list(ZONES)) % 5]
+    letter = "abcde"[sum(d["dnsName"] == body["dnsName"] for _, d in call.cloud.store.list(ZONES.kind)) % 5]
     servers = [f"ns-cloud-{letter}{n}.googledomains.com." for n in range(1, 5)]
     if body["visibility"] == "private":
         servers = ["ns-gcp-private.googledomains.com."]
-    filled = _filled(call, body | {"id": common.number(), "creationTime": now(digits=3), "nameServers": servers})
-    soa = f"{servers[0]} cloud-dns-hostmaster.google.com. 1 21600 3600 259200 300"
-    with call.cloud.store.atomic():
-        doc = call.cloud.store.put(ZONES, zone_key(call, body["name"]), filled)
-        first = [
-            records.put(call, doc, {"name": doc["dnsName"], "type": kind, "ttl": 21600, "rrdatas": data})
-            for kind, data in (("NS", servers), ("SOA", [soa]))
-        ]
-        records.note(call, doc, first, [])
-    return doc
+    return _filled(call, body | {"id": common.number(), "creationTime": now(digits=3), "nameServers": servers})
 
 
-@SERVICE.method("dns.managedZones.get", permission="dns.managedZones.get")
-def get(call: Call) -> Doc:
-    return zone_of(call)
+def _first_records(call: Call, key: str, zone: Doc) -> None:
+    soa = f"{zone['nameServers'][0]} cloud-dns-hostmaster.google.com. 1 21600 3600 259200 300"
+    first = [
+        records.put(call, zone, {"name": zone["dnsName"], "type": kind, "ttl": 21600, "rrdatas": data})
+        for kind, data in (("NS", zone["nameServers"]), ("SOA", [soa]))
+    ]
+    records.note(call, zone, first, [])
 
 
-@SERVICE.method("dns.managedZones.list", permission="dns.managedZones.list")
-def list_(call: Call) -> Doc:
+def _list(call: Call, found: list[Doc]) -> Doc:
     wanted = call.params.get("dnsName")
-    found = [d for _, d in call.cloud.store.list(ZONES, zone_key(call, "")) if not wanted or d["dnsName"] == wanted]
+    found = [zone for zone in found if not wanted or zone["dnsName"] == wanted]
     return common.listed(call, "dns#managedZonesListResponse", "managedZones", found)
+
+
+def _erase(call: Call, key: str, zone: Doc) -> Doc:
+    sets = call.cloud.store.list(SETS, key + "/rrsets/")
+    if any(not (d["name"] == zone["dnsName"] and d["type"] in ("NS", "SOA")) for _, d in sets):
+        text = (
+            f"The resource named '{zone['name']}' cannot be deleted because it contains one or more 'resource records'."
+        )
+        raise ApiError(400, text, reason="containerNotEmpty")
+    ZONES.remove(call.cloud, key)
+    return {}
+
+
+ZONES = Collection(
+    SERVICE,
+    "dns.managedZones",
+    common.ZONES,
+    output=("id", "creationTime", "nameServers"),
+    children=(SETS, CHANGES, OPERATIONS),
+    key=zone_at,
+    parent=lambda call: f"projects/{call.project_id}",
+    ident=_ident,
+    prepare=_born,
+    after=_first_records,
+    listing=_list,
+    erase=_erase,
+    missing=lambda key: missing("parameters.managedZone", key.rpartition("/")[2]),
+    taken=lambda key: common.exists("entity.managedZone", key.rpartition("/")[2]),
+)
+serve(ZONES, "create get list delete policy")
+common.serve_in_zone(
+    OPERATIONS,
+    "operations",
+    "operation",
+    lambda call, found: common.listed(call, "dns#managedZoneOperationsListResponse", "operations", found),
+)
 
 
 def _change(call: Call, new: Doc) -> Doc:
@@ -134,7 +166,7 @@ def _change(call: Call, new: Doc) -> Doc:
         if new.get(field, old[field]) != old[field]:
             raise ApiError(400, f"The 'entity.managedZone.{field}' parameter cannot be changed.", reason="invalid")
     kept = {k: old[k] for k in ("id", "creationTime", "nameServers", "name", "dnsName", "visibility")}
-    doc = call.cloud.store.put(ZONES, zone_key(call, old["name"]), _filled(call, new | kept))
+    doc = call.cloud.store.put(ZONES.kind, zone_key(call, old["name"]), _filled(call, new | kept))
     op = {
         "kind": "dns#operation",
         "id": secrets.token_hex(16),
@@ -149,55 +181,9 @@ def _change(call: Call, new: Doc) -> Doc:
 
 @SERVICE.method("dns.managedZones.patch", permission="dns.managedZones.update")
 async def patch(call: Call) -> Doc:
-    return _change(call, await common.patched(call, zone_of(call)))
+    return _change(call, await patched(call, zone_of(call)))
 
 
 @SERVICE.method("dns.managedZones.update", permission="dns.managedZones.update")
 def update(call: Call) -> Doc:
     return _change(call, call.body)
-
-
-@SERVICE.method("dns.managedZones.delete", permission="dns.managedZones.delete")
-def delete(call: Call) -> Doc:
-    zone = zone_of(call)
-    key = zone_key(call, zone["name"])
-    sets = call.cloud.store.list(SETS, key + "/rrsets/")
-    if any(not (d["name"] == zone["dnsName"] and d["type"] in ("NS", "SOA")) for _, d in sets):
-        text = (
-            f"The resource named '{zone['name']}' cannot be deleted because it contains one or more 'resource records'."
-        )
-        raise ApiError(400, text, reason="containerNotEmpty")
-    with call.cloud.store.atomic():
-        for kind in (SETS, CHANGES, OPERATIONS):
-            for inner, _ in call.cloud.store.list(kind, key + "/"):
-                call.cloud.store.delete(kind, inner)
-        call.cloud.store.delete(ZONES, key)
-    call.cloud.iam.drop(f"//dns.googleapis.com/{key}")
-    return {}
-
-
-@SERVICE.method("dns.managedZoneOperations.get", permission="dns.managedZoneOperations.get")
-def get_operation(call: Call) -> Doc:
-    doc = call.cloud.store.peek(
-        OPERATIONS, f"{zone_key(call, zone_of(call)['name'])}/operations/{call.params['operation']}"
-    )
-    if doc is None:
-        raise missing("parameters.operation", call.params["operation"])
-    return doc
-
-
-@SERVICE.method("dns.managedZoneOperations.list", permission="dns.managedZoneOperations.list")
-def list_operations(call: Call) -> Doc:
-    found = [d for _, d in call.cloud.store.list(OPERATIONS, zone_key(call, zone_of(call)["name"]) + "/")]
-    return common.listed(call, "dns#managedZoneOperationsListResponse", "operations", found)
-
-
-def _full_name(call: Call) -> str:
-    return f"//dns.googleapis.com/{zone_key(call, call.params['resource'].rpartition('/')[2])}"
-
-
-def _named(call: Call) -> str:
-    return zone_of(call, call.params["resource"].rpartition("/")[2])["name"]
-
-
-policies.serve(SERVICE, "dns.managedZones", _full_name, "dns.managedZones", exists=_named)

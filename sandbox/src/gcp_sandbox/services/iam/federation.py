@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import jwt
@@ -14,14 +15,12 @@ import jwt
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import Operation
-from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.resources import Collection, name_of, parameter, serve, serve_operations
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 POOLS, PROVIDERS = "iam.workloadIdentityPools", "iam.workloadIdentityPoolProviders"
 _BASE = "iam.projects.locations.workloadIdentityPools"
-_TYPE = "type.googleapis.com/google.iam.admin.v1."
-_ID = re.compile(r"(?!gcp-)[a-z0-9-]{4,32}")
 _MAPPED = re.compile(r"google\.(?:subject|groups)|attribute\.[a-z0-9_]{1,100}")
 _CLAIM = re.compile(r"assertion\.([A-Za-z_]\w*)|assertion\['([^']+)'\]")
 
@@ -40,32 +39,6 @@ def _claim(expression: str) -> str:
     if not found:
         raise ApiError(501, f"The attribute mapping {expression!r} is not played here: only assertion.NAME is.")
     return found.group(1) or found.group(2)
-
-
-def _key(call: Call, param: str) -> str:
-    """A resource's name with the project's number, as Google answers it."""
-    return re.sub(r"^projects/[^/]+", f"projects/{call.project_number}", call.params[param])
-
-
-def _existing(call: Call, kind: str) -> Doc:
-    doc = call.cloud.store.get(kind, _key(call, "name"))
-    if doc is None:
-        raise ApiError(404, "Requested entity was not found.")
-    return doc
-
-
-def _done(call: Call, verb: str, doc: Doc, what: str) -> Operation:
-    return call.cloud.operations.finished(
-        service="iam",
-        dialect="longrunning",
-        verb=verb,
-        target=doc["name"],
-        user=call.principal.email,
-        project=call.project_id,
-        scope=doc["name"],
-        metadata={"@type": f"{_TYPE}{what}OperationMetadata"},
-        response={"@type": f"{_TYPE}{what}"} | doc,
-    )
 
 
 def _checked(body: Doc) -> Doc:
@@ -117,70 +90,47 @@ def claims_of(provider: Doc, token: str) -> Doc:
     )
 
 
+def _prepared(call: Call, key: str, new: Doc, old: Doc | None) -> Doc:
+    pool = key.partition("/providers/")[0]
+    if pool != key and call.cloud.store.peek(POOLS, pool) is None:
+        raise ApiError(404, "Requested entity was not found.")
+    doc = {"state": "ACTIVE"} | new if old is None else old | new  # what a mask names without a value stays
+    return doc if pool == key else _checked(doc)
+
+
 def register(service: Service) -> None:
     """Register the methods of pools and of providers."""
-    for kind, base, what, ident, permission in (
-        (POOLS, _BASE, "WorkloadIdentityPool", "workloadIdentityPoolId", "iam.workloadIdentityPools"),
-        (
-            PROVIDERS,
-            f"{_BASE}.providers",
-            "WorkloadIdentityPoolProvider",
-            "workloadIdentityPoolProviderId",
-            "iam.workloadIdentityPoolProviders",
-        ),
-    ):
-        _register(service, kind, base, what, ident, permission)
+    _register(service, _BASE, "WorkloadIdentityPool", POOLS)
+    _register(service, f"{_BASE}.providers", "WorkloadIdentityPoolProvider", PROVIDERS)
 
 
-def _register(service: Service, kind: str, base: str, what: str, ident: str, permission: str) -> None:
-    collection = base.rsplit(".", 1)[-1]
+def _register(service: Service, ids: str, what: str, kind: str) -> None:
+    param, kind_of_message = f"{what[0].lower()}{what[1:]}Id", f"google.iam.admin.v1.{what}"
 
-    @service.method(f"{base}.create", permission=f"{permission}.create")
-    def create(call: Call) -> Operation:
-        parent, short = _key(call, "parent"), call.params.get(ident, "")
-        if not _ID.fullmatch(short):
-            raise ApiError(400, f"Invalid {ident}: 4 to 32 lower-case letters, digits and dashes.", reason="badRequest")
-        if kind == PROVIDERS and call.cloud.store.peek(POOLS, parent) is None:
-            raise ApiError(404, "Requested entity was not found.")
-        name = f"{parent}/{collection}/{short}"
-        if call.cloud.store.peek(kind, name) is not None:
-            raise ApiError(409, "Requested entity already exists.")
-        body = {key: value for key, value in call.body.items() if key not in ("name", "state", "expireTime")}
-        doc = {"name": name, "state": "ACTIVE"} | (_checked(body) if kind == PROVIDERS else body)
-        return _done(call, "create", call.cloud.store.put(kind, name, doc), what)
+    def about(call: Call, method: str, key: str) -> Doc:
+        return {"scope": key, "metadata": {"@type": f"type.googleapis.com/{kind_of_message}OperationMetadata"}}
 
-    @service.method(f"{base}.get", permission=f"{permission}.get")
-    def get(call: Call) -> Doc:
-        return _existing(call, kind)
+    def erase(call: Call, key: str, doc: Doc) -> Operation:
+        call.cloud.store.delete(kind, key)
+        response = {"@type": f"type.googleapis.com/{kind_of_message}"} | doc | {"state": "DELETED"}
+        return call.operation("delete", key, over=True, response=response, **about(call, "delete", key))
 
-    @service.method(f"{base}.list", permission=f"{permission}.list")
-    def list_(call: Call) -> Doc:
-        prefix = f"{_key(call, 'parent')}/{collection}/"
-        field = "workloadIdentityPools" if kind == POOLS else "workloadIdentityPoolProviders"
-        return page(
-            call, field, [doc for name, doc in call.cloud.store.list(kind, prefix) if "/" not in name[len(prefix) :]]
-        )
+    def wrong_id(text: str) -> ApiError:
+        return ApiError(400, f"Invalid {param}: 4 to 32 lower-case letters, digits and dashes.", reason="badRequest")
 
-    @service.method(f"{base}.patch", permission=f"{permission}.update")
-    def patch(call: Call) -> Operation:
-        doc = _existing(call, kind)
-        for path in filter(None, call.params.get("updateMask", "").split(",")):
-            field = re.sub(r"_([a-z])", lambda found: found.group(1).upper(), path.partition(".")[0].strip())
-            if field in call.body:
-                doc[field] = call.body[field]
-        if kind == PROVIDERS:
-            _checked(doc)
-        return _done(call, "update", call.cloud.store.put(kind, doc["name"], doc), what)
-
-    @service.method(f"{base}.delete", permission=f"{permission}.delete")
-    def delete(call: Call) -> Operation:
-        doc = _existing(call, kind)
-        call.cloud.store.delete(kind, doc["name"])
-        return _done(call, "delete", doc | {"state": "DELETED"}, what)
-
-    @service.method(f"{base}.operations.get", permission=f"{permission}.get")
-    def get_operation(call: Call) -> Operation:
-        op = call.cloud.operations.get(call.params["name"].rsplit("/", 1)[-1])
-        if op is None or op["service"] != "iam":
-            raise ApiError(404, "Requested entity was not found.")
-        return op
+    collection = Collection(
+        service,
+        ids,
+        kind,
+        operates="create patch",
+        over=True,
+        type=kind_of_message,
+        named=partial(name_of, number=True),
+        ident=parameter(param, "(?!gcp-)[a-z0-9-]{4,32}", wrong_id),
+        prepare=_prepared,
+        erase=erase,
+        operation=about,
+        taken=lambda name: ApiError(409, "Requested entity already exists."),
+    )
+    serve(collection, "create get list patch delete")
+    serve_operations(service, f"{ids}.operations", "get", permission=kind)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import partial
 from typing import Any
 
 from gcp_sandbox.core import policies, projects
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import ORGANIZATION
-from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.masks import masked, paths
+from gcp_sandbox.core.resources import Collection, name_of, serve
 from gcp_sandbox.core.service import Call, Service
 
 Doc = dict[str, Any]
 SERVICE = Service("iap", "v1", resource_type="iap.googleapis.com/WebService")
-SETTINGS, BRANDS, CLIENTS = "iap.settings", "iap.brands", "iap.clients"
+SETTINGS = "iap.settings"
 _NOT_FOUND = "Requested entity was not found."
 _WEB = re.compile(
     r"projects/[^/]+(/iap_web(/(?P<type>[^/]+)(/services/(?P<service>[^/]+)(/versions/[^/]+)?)?)?"
@@ -89,21 +91,7 @@ def _require(call: Call, verb: str) -> None:
         raise call.denied(f"iap.{kind}.{verb}", name)
 
 
-@SERVICE.method("iap.getIamPolicy")
-def get_policy(call: Call) -> Doc:
-    _require(call, "getIamPolicy")
-    return policies.shown(call, call.cloud.iam.policy(full_name(call)), policies.requested_version(call))
-
-
-@SERVICE.method("iap.setIamPolicy")
-def set_policy(call: Call) -> Doc:
-    _require(call, "setIamPolicy")
-    return policies.shown(call, policies.replace(call, full_name(call)), 3)
-
-
-@SERVICE.method("iap.testIamPermissions")
-def test_permissions(call: Call) -> Doc:
-    return policies.granted(call, full_name(call))
+policies.serve(SERVICE, "iap", full_name, _require)
 
 
 # -- settings --------------------------------------------------------------------
@@ -121,30 +109,17 @@ def update_settings(call: Call) -> Doc:
     name = _resource(call)
     _require(call, "updateSettings")
     body = {k: v for k, v in call.body.items() if k != "name"}
-    paths = [p.strip() for p in call.params.get("updateMask", "").split(",") if p.strip()]
-    if paths:
-        new = call.cloud.store.get(SETTINGS, name) or {}
-        for path in paths:
-            parts = [re.sub(r"_(.)", lambda m: m.group(1).upper(), p) for p in path.split(".")]
-            _copy(new, body, parts[1:] if parts[0] == "iapSettings" else parts, path)
-    else:
-        new = body
-    _check_settings(new)
-    new = _pruned(new)
+    if mask := [path.removeprefix("iapSettings.").removeprefix("iap_settings.") for path in paths(call)]:
+        old = call.cloud.store.get(SETTINGS, name) or {}
+        body = masked(call, old, mask, ("accessSettings", "applicationSettings"), _wrong_path)
+    _check_settings(body)
+    new = _pruned(body)
     call.cloud.store.put(SETTINGS, name, new)
     return {"name": name} | new
 
 
-def _copy(target: Doc, source: Doc, parts: list[str], path: str) -> None:
-    """Set one field of target, by its path, to what source has there."""
-    if not parts or parts[0] not in ("accessSettings", "applicationSettings"):
-        raise ApiError(400, f"Invalid update mask path: {path}.")
-    for part in parts[:-1]:
-        target = target.setdefault(part, {})
-        source = source.get(part, {})
-    target.pop(parts[-1], None)
-    if parts[-1] in source:
-        target[parts[-1]] = source[parts[-1]]
+def _wrong_path(path: str) -> ApiError:
+    return ApiError(400, f"Invalid update mask path: {path}.")
 
 
 def _pruned(value: Doc) -> Doc:
@@ -173,108 +148,56 @@ def validate_expression(call: Call) -> None:
 
 # -- brands and OAuth clients -------------------------------------------------------
 
+_named = partial(name_of, number=True)
 
-def _there(call: Call) -> None:
+
+def _permit(call: Call, permission: str) -> None:
     """Google announced the shutdown of these methods for 2026-03-19; `up --iap-oauth-admin-api` brings them back."""
     if not call.cloud.settings.iap_oauth_admin_api:
         raise ApiError(404, "Method not found.")
+    call.require(permission)
 
 
-def _number(call: Call, name: str) -> str:
-    return re.sub(r"^projects/[^/]+", f"projects/{call.project_number}", name)
-
-
-@SERVICE.method("iap.projects.brands.create")
-def create_brand(call: Call) -> Doc:
-    _there(call)
-    call.require("clientauthconfig.brands.create")
-    name = f"projects/{call.project_number}/brands/{call.project_number}"
+def _number(call: Call) -> str:
     if not call.body.get("applicationTitle") or "@" not in call.body.get("supportEmail", ""):
         raise ApiError(400, "Request contains an invalid argument.")
-    if call.cloud.store.peek(BRANDS, name) is not None:
-        raise ApiError(409, "Requested entity already exists")
-    doc = {
-        "name": name,
-        "supportEmail": call.body["supportEmail"],
-        "applicationTitle": call.body["applicationTitle"],
-        "orgInternalOnly": True,
-    }
-    return call.cloud.store.put(BRANDS, name, doc)
+    return call.project_number
 
 
-def _brand(call: Call, name: str) -> Doc:
-    doc = call.cloud.store.peek(BRANDS, _number(call, name))
-    if doc is None:
-        raise ApiError(404, _NOT_FOUND)
-    return doc
-
-
-@SERVICE.method("iap.projects.brands.get")
-def get_brand(call: Call) -> Doc:
-    _there(call)
-    call.require("clientauthconfig.brands.get")
-    return _brand(call, call.params["name"])
-
-
-@SERVICE.method("iap.projects.brands.list")
-def list_brands(call: Call) -> Doc:
-    _there(call)
-    call.require("clientauthconfig.brands.list")
-    found = [doc for _, doc in call.cloud.store.list(BRANDS, f"projects/{call.project_number}/")]
-    return {"brands": found} if found else {}
-
-
-_C = "iap.projects.brands.identityAwareProxyClients."
-
-
-@SERVICE.method(_C + "create")
-def create_client(call: Call) -> Doc:
-    _there(call)
-    call.require("clientauthconfig.clients.create")
-    brand = _brand(call, call.params["parent"])
-    ident = f"{call.project_number}-{secrets.token_hex(16)}.apps.googleusercontent.com"
-    doc = {"name": f"{brand['name']}/identityAwareProxyClients/{ident}", "secret": _secret()}
-    if call.body.get("displayName"):
-        doc["displayName"] = call.body["displayName"]
-    return call.cloud.store.put(CLIENTS, doc["name"], doc)
+BRANDS = Collection(
+    SERVICE,
+    "iap.projects.brands",
+    "iap.brands",
+    permission="clientauthconfig.brands",
+    named=_named,
+    permit=_permit,
+    ident=_number,
+    prepare=lambda call, key, new, old: new | {"orgInternalOnly": True},
+)
+serve(BRANDS, "create get list")
 
 
 def _secret() -> str:
     return "GOCSPX-" + secrets.token_urlsafe(21)[:28]
 
 
-def _client(call: Call) -> Doc:
-    doc = call.cloud.store.peek(CLIENTS, _number(call, call.params["name"]))
-    if doc is None:
-        raise ApiError(404, _NOT_FOUND)
-    return doc
+CLIENTS = Collection(
+    SERVICE,
+    "iap.projects.brands.identityAwareProxyClients",
+    "iap.clients",
+    permission="clientauthconfig.clients",
+    verbs={"get": "getWithSecret", "list": "listWithSecrets"},
+    named=_named,
+    parent=lambda call: str(BRANDS.existing(call)["name"]),
+    permit=_permit,
+    ident=lambda call: f"{call.project_number}-{secrets.token_hex(16)}.apps.googleusercontent.com",
+    prepare=lambda call, key, new, old: new | {"secret": _secret()},
+)
+serve(CLIENTS, "create get list delete")
 
 
-@SERVICE.method(_C + "get")
-def get_client(call: Call) -> Doc:
-    _there(call)
-    call.require("clientauthconfig.clients.getWithSecret")
-    return _client(call)
-
-
-@SERVICE.method(_C + "list")
-def list_clients(call: Call) -> Doc:
-    _there(call)
-    call.require("clientauthconfig.clients.listWithSecrets")
-    brand = _brand(call, call.params["parent"])
-    found = [doc for _, doc in call.cloud.store.list(CLIENTS, brand["name"] + "/")]
-    return page(call, "identityAwareProxyClients", found)
-
-
-@SERVICE.method(_C + "delete")
-def delete_client(call: Call) -> None:
-    _there(call)
-    call.require("clientauthconfig.clients.delete")
-    call.cloud.store.delete(CLIENTS, _client(call)["name"])
-
-
-@SERVICE.method(_C + "resetSecret")
+@SERVICE.method("iap.projects.brands.identityAwareProxyClients.resetSecret")
 def reset_secret(call: Call) -> Doc:
-    _there(call)
-    call.require("clientauthconfig.clients.update")
-    return call.cloud.store.put(CLIENTS, _client(call)["name"], _client(call) | {"secret": _secret()})
+    _permit(call, "clientauthconfig.clients.update")
+    doc = CLIENTS.existing(call) | {"secret": _secret()}
+    return call.cloud.store.put(CLIENTS.kind, doc["name"], doc)

@@ -7,12 +7,12 @@ import shutil
 from aiohttp import web
 
 from gcp_sandbox.core.cloud import Cloud
-from gcp_sandbox.services.run import dataplane, jobs, revisions, v1, v1_jobs
+from gcp_sandbox.services.run import dataplane, jobs, revisions, v1
 from gcp_sandbox.services.run.dataplane import serve
 from gcp_sandbox.services.run.fleet import fleet
 from gcp_sandbox.services.run.resources import SERVICE
 
-__all__ = ["SERVICE", "jobs", "revisions", "serve", "setup", "v1", "v1_jobs"]
+__all__ = ["SERVICE", "jobs", "revisions", "serve", "setup", "v1"]
 
 
 def setup(cloud: Cloud) -> None:

@@ -33,8 +33,11 @@ _OUTPUT = ("conditions", "observedGeneration", "latestCreatedExecution", "execut
 
 
 def _full(call: Call) -> str:
-    name = common.key(call, "parent" if "parent" in call.params else "name")
-    return f"//run.googleapis.com/{name.partition('/executions')[0]}"
+    return f"//run.googleapis.com/{common.key(call).partition('/executions')[0]}"
+
+
+def _permit(call: Call, permission: str) -> None:
+    call.require(permission, _full(call))
 
 
 # -- jobs ----------------------------------------------------------------------
@@ -46,10 +49,11 @@ def create(call: Call) -> Operation:
     parent, _ = common.parent(call)
     short = call.params.get("jobId", "")
     checks.name("job_id", short, 49)
-    return _create(call, f"{parent}/jobs/{short}")
+    return begin(call, f"{parent}/jobs/{short}")
 
 
-def _create(call: Call, name: str) -> Operation:
+def begin(call: Call, name: str) -> Operation:
+    """Create a job of this resource name from the call's body."""
     if call.cloud.store.peek("run.jobs", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
     doc = common.born(call, name, _spec(call, common.declared(call, "jobs", call.body)))
@@ -91,7 +95,7 @@ def patch(call: Call) -> Operation:
         if not call.params.get("allowMissing"):
             raise common.missing(name)
         checks.name("job.name", name.rsplit("/", 1)[-1], 49)
-        return _create(call, name)
+        return begin(call, name)
     call.require("run.jobs.update", f"//run.googleapis.com/{name}")
     common.check_etag(name, old, call.body.get("etag", ""))
     spec = _spec(call, common.merged(call, "jobs", old, call.body))
@@ -143,23 +147,8 @@ def _check(cloud: Cloud, name: str, template: Doc) -> None:
     checks.secret_problems(cloud, part["projects"], template)
 
 
-@SERVICE.method(f"{_BASE}.get", permission="run.jobs.get", resource=_full)
-def get(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/get"""
-    return names.public(common.existing(call, common.key(call)))
-
-
-@SERVICE.method(f"{_BASE}.list", permission="run.jobs.list")
-def list_(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/list"""
-    return common.listing(call, "jobs", common.parent(call)[0] + "/jobs")
-
-
-@SERVICE.method(f"{_BASE}.delete", permission="run.jobs.delete", resource=_full)
-def delete(call: Call) -> Operation:
+def delete(call: Call, name: str, doc: Doc) -> Operation:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/delete"""
-    name = common.key(call)
-    doc = common.existing(call, name)
     common.check_etag(name, doc, call.params.get("etag", ""))
     doc = removal(call, doc)
     if call.params.get("validateOnly"):
@@ -188,6 +177,7 @@ async def finish_delete(cloud: Cloud, op: Doc) -> Doc | None:
     return op["metadata"]
 
 
+common.declare("jobs", "get list delete", policy=True, erase=delete)
 common.policy_methods("jobs")
 
 
@@ -469,18 +459,6 @@ async def _attempt(cloud: Cloud, key: str, execution: Doc, index: int, attempt: 
     return "The container exited with an error.", instance.status or 1
 
 
-@SERVICE.method(f"{_BASE}.executions.get", permission="run.executions.get", resource=_full)
-def get_execution(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/get"""
-    return names.public(common.existing(call, common.key(call)))
-
-
-@SERVICE.method(f"{_BASE}.executions.list", permission="run.executions.list", resource=_full)
-def list_executions(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/list"""
-    return common.listing(call, "executions", common.key(call, "parent") + "/executions")
-
-
 @SERVICE.method(f"{_BASE}.executions.cancel", permission="run.executions.cancel", resource=_full)
 def cancel(call: Call) -> Operation:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/cancel"""
@@ -508,16 +486,12 @@ async def finish_cancel(cloud: Cloud, op: Doc) -> Doc | None:
     return op["metadata"]
 
 
-@SERVICE.method(f"{_BASE}.executions.delete", permission="run.executions.delete", resource=_full)
-def delete_execution(call: Call) -> Operation:
+def delete_execution(call: Call, name: str, doc: Doc) -> Operation:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions/delete"""
-    name = common.key(call)
-    doc = common.existing(call, name)
     common.check_etag(name, doc, call.params.get("etag", ""))
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Execution")
-    doc |= {"deleteTime": now()}
-    return common.operation(call, doc, "Execution", "run.delete-execution", {"name": name}, "")
+    return common.operation(call, doc | {"deleteTime": now()}, "Execution", "run.delete-execution", {"name": name}, "")
 
 
 @SERVICE.action("delete-execution")
@@ -533,13 +507,5 @@ def _forget(cloud: Cloud, key: str) -> None:
     cloud.store.delete("run.executions", key)
 
 
-@SERVICE.method(f"{_BASE}.executions.tasks.get", permission="run.tasks.get", resource=_full)
-def get_task(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions.tasks/get"""
-    return names.public(common.existing(call, common.key(call)))
-
-
-@SERVICE.method(f"{_BASE}.executions.tasks.list", permission="run.tasks.list", resource=_full)
-def list_tasks(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs.executions.tasks/list"""
-    return common.listing(call, "tasks", common.key(call, "parent") + "/tasks")
+common.declare("jobs.executions", "get list delete", permit=_permit, newest=True, erase=delete_execution)
+common.declare("jobs.executions.tasks", "get list", permit=_permit)

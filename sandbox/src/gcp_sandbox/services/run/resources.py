@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-import re
 import uuid
 from typing import Any
 
 from gcp_sandbox.core import policies
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import masked, paths
 from gcp_sandbox.core.operations import Operation, now
-from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.resources import Collection, name_of, serve, serve_operations
 from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.run import checks, names
 
@@ -28,16 +27,16 @@ _SCHEMAS = {"services": "GoogleCloudRunV2Service", "jobs": "GoogleCloudRunV2Job"
 _KINDS = {"services": "SERVICE", "jobs": "JOB", "revisions": "REVISION", "executions": "EXECUTION", "tasks": "TASK"}
 
 
-def key(call: Call, param: str = "name") -> str:
-    """The store key of the resource a call names: its name with the project's id."""
-    text = re.sub(r"^projects/[^/]+", f"projects/{call.project_id}", call.params[param])
+def key(call: Call) -> str:
+    """The store key of the resource that a call names, or of its parent: the name with the project's id."""
+    text = name_of(call)
     checks.region(names.parts(text)["locations"])
     return text
 
 
 def parent(call: Call) -> tuple[str, str]:
     """(name of the parent with the project's id, location)."""
-    text = key(call, "parent")
+    text = key(call)
     return text, names.parts(text)["locations"]
 
 
@@ -61,14 +60,12 @@ def existing(call: Call, name: str) -> Doc:
     return doc
 
 
-def listing(call: Call, kind: str, prefix: str) -> Doc:
-    """A page of a collection; a location of "-" stands for all."""
-    pattern = re.compile("/".join("[^/]+" if part == "-" else re.escape(part) for part in prefix.split("/")) + "/[^/]+")
-    stem = prefix.partition("/-")[0]
-    found = [names.public(doc) for name, doc in call.cloud.store.list(f"run.{kind}", stem) if pattern.fullmatch(name)]
-    if kind in ("revisions", "executions"):
-        found.sort(key=lambda doc: doc["createTime"], reverse=True)
-    return page(call, kind, found)
+def declare(ids: str, methods: str, **rules: Any) -> Collection:
+    """Serve a collection of the v2 API ("jobs.executions"), by further rules of a Collection."""
+    kind = ids.rpartition(".")[2]
+    out = Collection(SERVICE, f"run.projects.locations.{ids}", f"run.{kind}", named=key, missing=missing, **rules)
+    serve(out, methods)
+    return out
 
 
 def declared(call: Call, collection: str, body: Doc) -> Doc:
@@ -95,24 +92,11 @@ def message(call: Call, kind: str) -> str:
 
 def merged(call: Call, collection: str, old: Doc, body: Doc) -> Doc:
     """The declaration after an update: the whole body, or with an updateMask only its fields."""
-    mask = call.params.get("updateMask", "")
-    if not mask or mask == "*":
+    mask = paths(call)
+    if not mask or mask == ["*"]:
         return declared(call, collection, body)
     out = declared(call, collection, {k: v for k, v in old.items() if not k.startswith("_")})
-    for path in mask.split(","):
-        words = [re.sub(r"_([a-z0-9])", lambda m: m.group(1).upper(), word) for word in path.strip().split(".")]
-        if words[0] not in call.method.api.schemas[_SCHEMAS[collection]]["properties"]:
-            raise checks.invalid("update_mask", f"Invalid field mask: {path}")
-        source: Any = body
-        target: Any = out
-        for word in words[:-1]:
-            source = source.get(word, {}) if isinstance(source, dict) else {}
-            target = target.setdefault(word, {})
-        if isinstance(source, dict) and words[-1] in source:
-            target[words[-1]] = copy.deepcopy(source[words[-1]])
-        else:
-            target.pop(words[-1], None)
-    return out
+    return masked(call, out, mask, None, lambda path: checks.invalid("update_mask", f"Invalid field mask: {path}"))
 
 
 def check_etag(name: str, doc: Doc, given: str) -> None:
@@ -193,19 +177,14 @@ def validated(call: Call, doc: Doc, kind: str) -> Operation:
     """The answer to validateOnly: an operation that is over, and nothing kept."""
     part = names.parts(doc["name"])
     body = names.public(doc, kind)
-    op = call.cloud.operations.finished(
-        service="run",
-        dialect="longrunning",
-        verb="validate",
-        target=doc["name"],
-        user=call.principal.email,
-        project=call.project_id,
+    return call.operation(
+        "validate",
+        doc["name"],
+        over=True,
         scope=f"projects/{part['projects']}/locations/{part['locations']}",
         metadata=body,
+        response=body,
     )
-    op["response"] = body
-    call.cloud.store.put("operations", op["id"], op)
-    return op
 
 
 async def settled(call: Call, op: Operation, row: str) -> Doc | Operation:
@@ -223,65 +202,31 @@ async def settled(call: Call, op: Operation, row: str) -> Doc | Operation:
     return op
 
 
-# -- policies --------------------------------------------------------------------
-
-
-def full_name(call: Call) -> str:
-    """Full resource name of what a policy call is about."""
-    return f"//run.googleapis.com/{key(call, 'resource')}"
+# -- policies and operations -------------------------------------------------------
 
 
 def policy_methods(collection: str) -> None:
-    """Register getIamPolicy, setIamPolicy and testIamPermissions of a collection."""
-
-    def exists(call: Call) -> str:
-        return existing(call, key(call, "resource"))["name"]
-
-    policies.serve(SERVICE, f"run.projects.locations.{collection}", full_name, f"run.{collection}", exists)
-
-    @SERVICE.method(f"run.projects.locations.{collection}.testIamPermissions")
-    def test(call: Call) -> Doc:
-        """Of what is not there yet too: clients ask before they create it."""
-        return policies.granted(call, full_name(call))
+    """Register the methods of a collection's policies; testIamPermissions answers before a resource is there."""
+    policies.serve(
+        SERVICE,
+        f"run.projects.locations.{collection}",
+        lambda call: f"//run.googleapis.com/{key(call)}",
+        f"run.{collection}",
+        lambda call: existing(call, key(call)),
+        ask_first=True,
+    )
 
 
-# -- operations ------------------------------------------------------------------
+def operation_methods(methods: str, **rules: Any) -> None:
+    """Register methods of operations (see serve_operations)."""
+
+    def missing(name: str) -> ApiError:
+        return ApiError(404, f"Resource '{name.rpartition('/')[2]}' of kind 'OPERATION' does not exist.")
+
+    ids = "run.projects.locations.operations"
+    for method in methods.split():
+        named = key if method == "list" else name_of
+        serve_operations(SERVICE, ids, method, permission="run.operations", named=named, missing=missing, **rules)
 
 
-def _operation(call: Call) -> Operation:
-    name = re.sub(r"^projects/[^/]+", f"projects/{call.project_id}", call.params["name"])
-    op = call.cloud.operations.get(name.rsplit("/", 1)[-1])
-    if op is None or op["service"] != "run" or f"{op['scope']}/operations/{op['id']}" != name:
-        raise ApiError(404, f"Resource '{name.rsplit('/', 1)[-1]}' of kind 'OPERATION' does not exist.")
-    return op
-
-
-@SERVICE.method("run.projects.locations.operations.get", permission="run.operations.get")
-def get_operation(call: Call) -> Operation:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations/get"""
-    return _operation(call)
-
-
-@SERVICE.method("run.projects.locations.operations.wait", permission="run.operations.get")
-async def wait_operation(call: Call) -> Operation:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations/wait"""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + min(checks.duration(call.body.get("timeout", "30s")), 120)
-    while (op := _operation(call))["status"] != "DONE" and loop.time() < end:
-        await asyncio.sleep(0.05)
-    return op
-
-
-@SERVICE.method("run.projects.locations.operations.list", permission="run.operations.list")
-def list_operations(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations/list"""
-    scope = key(call)
-    found = call.cloud.operations.all(service="run", scope=scope)
-    return page(call, "operations", [call.cloud.operations.render(op, SERVICE.host) for op in found])
-
-
-@SERVICE.method("run.projects.locations.operations.delete", permission="run.operations.delete")
-def delete_operation(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.operations/delete"""
-    call.cloud.store.delete("operations", _operation(call)["id"])
-    return {}
+operation_methods("get wait list delete")

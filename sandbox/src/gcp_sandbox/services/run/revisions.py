@@ -20,7 +20,6 @@ from gcp_sandbox.services.run.plane.workload import StartError
 from gcp_sandbox.services.run.resources import DONE, FAILED, PENDING, SERVICE, condition
 
 Doc = dict[str, Any]
-_BASE = "run.projects.locations.services"
 _ROW = "run.services"
 _OUTPUT = (
     "conditions",
@@ -55,14 +54,10 @@ _FROM_TEMPLATE = (
 )
 
 
-def _full(call: Call) -> str:
-    return f"//run.googleapis.com/{common.key(call)}"
-
-
 # -- services ------------------------------------------------------------------
 
 
-@SERVICE.method(f"{_BASE}.create", permission="run.services.create")
+@SERVICE.method("run.projects.locations.services.create", permission="run.services.create")
 async def create(call: Call) -> Operation | Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/create"""
     parent, _ = common.parent(call)
@@ -89,7 +84,7 @@ def _spec(call: Call, body: Doc) -> Doc:
     return spec
 
 
-@SERVICE.method(f"{_BASE}.patch")
+@SERVICE.method("run.projects.locations.services.patch")
 async def patch(call: Call) -> Operation | Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/patch"""
     return await common.settled(call, update(call), _ROW)
@@ -328,26 +323,15 @@ async def tidy(cloud: Cloud, name: str) -> None:
                 continue
 
 
-@SERVICE.method(f"{_BASE}.get", permission="run.services.get", resource=_full)
-def get(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/get"""
-    return names.public(common.existing(call, common.key(call)))
-
-
-@SERVICE.method(f"{_BASE}.list", permission="run.services.list")
-def list_(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/list"""
+def _parent(call: Call) -> str:
     parent, location = common.parent(call)
     if location == "-":
         raise checks.invalid("parent", "Location must be a valid Google Cloud region, and cannot be the '-' wildcard.")
-    return common.listing(call, "services", f"{parent}/services")
+    return parent
 
 
-@SERVICE.method(f"{_BASE}.delete", permission="run.services.delete", resource=_full)
-async def delete(call: Call) -> Operation | Doc:
+async def delete(call: Call, name: str, doc: Doc) -> Operation | Doc:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/delete"""
-    name = common.key(call)
-    doc = common.existing(call, name)
     common.check_etag(name, doc, call.params.get("etag", ""))
     doc = removal(call, doc)
     if call.params.get("validateOnly"):
@@ -355,6 +339,9 @@ async def delete(call: Call) -> Operation | Doc:
     call.cloud.store.put("run.services", name, doc)
     op = common.operation(call, doc, "Service", "run.delete", {"name": name}, _ROW)
     return await common.settled(call, op, _ROW)
+
+
+common.declare("services", "get list delete", policy=True, parent=_parent, erase=delete)
 
 
 def removal(call: Call, doc: Doc) -> Doc:
@@ -400,23 +387,8 @@ common.policy_methods("services")
 # -- revisions -----------------------------------------------------------------
 
 
-@SERVICE.method(f"{_BASE}.revisions.get", permission="run.revisions.get")
-def get_revision(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services.revisions/get"""
-    return names.public(common.existing(call, common.key(call)))
-
-
-@SERVICE.method(f"{_BASE}.revisions.list", permission="run.revisions.list")
-def list_revisions(call: Call) -> Doc:
-    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services.revisions/list"""
-    return common.listing(call, "revisions", common.key(call, "parent") + "/revisions")
-
-
-@SERVICE.method(f"{_BASE}.revisions.delete", permission="run.revisions.delete")
-def delete_revision(call: Call) -> Operation:
+def delete_revision(call: Call, name: str, doc: Doc) -> Operation:
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services.revisions/delete"""
-    name = common.key(call)
-    doc = common.existing(call, name)
     common.check_etag(name, doc, call.params.get("etag", ""))
     owner = call.cloud.store.peek("run.services", name.rpartition("/revisions/")[0]) or {}
     short = name.rsplit("/", 1)[-1]
@@ -425,8 +397,10 @@ def delete_revision(call: Call) -> Operation:
         raise ApiError(400, text, status="FAILED_PRECONDITION")
     if call.params.get("validateOnly"):
         return common.validated(call, doc, "Revision")
-    doc["deleteTime"] = now()
-    return common.operation(call, doc, "Revision", "run.delete-revision", {"name": name}, _ROW)
+    return common.operation(call, doc | {"deleteTime": now()}, "Revision", "run.delete-revision", {"name": name}, _ROW)
+
+
+common.declare("services.revisions", "get list delete", newest=True, erase=delete_revision)
 
 
 @SERVICE.action("delete-revision")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from gcp_sandbox.core import projects
 from gcp_sandbox.core.errors import ApiError, error_info
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.resources import Collection, serve
 from gcp_sandbox.core.service import Call, Handler
 from gcp_sandbox.services.run import checks, v1_views
 from gcp_sandbox.services.run import resources as common
@@ -23,7 +25,7 @@ from gcp_sandbox.services.run.v1_annotations import invalid
 
 Doc = dict[str, Any]
 _HOST = "-run.googleapis.com"
-_PARENTS = {"revisions": "services/-", "executions": "jobs/-", "tasks": "jobs/-/executions/-"}
+_PARENTS = {"revisions": "/services/-", "executions": "/jobs/-", "tasks": "/jobs/-/executions/-"}
 # Where v1 has what v2's code finds fault with.
 _FIELDS = (
     ("template.timeout", "spec.template.spec.timeout_seconds"),
@@ -34,6 +36,7 @@ _FIELDS = (
     ("template", "spec.template.spec"),
     ("traffic", "spec.traffic"),
 )
+_IN = {"services": "", "revisions": "services.", "jobs": "", "executions": "jobs.", "tasks": "jobs.executions."}
 _STORED = {"configurations": "services", "routes": "services"}
 
 
@@ -47,7 +50,7 @@ def method(name: str, permission: str) -> Callable[[Handler], Handler]:
 
     def register(handler: Handler) -> Handler:
         def checked(call: Call) -> Any:
-            _require(call, permission)
+            require(call, permission)
             return handler(call)
 
         checked.__doc__ = handler.__doc__
@@ -56,7 +59,39 @@ def method(name: str, permission: str) -> Callable[[Handler], Handler]:
     return register
 
 
-def _require(call: Call, permission: str) -> None:
+def declare(kind: str, methods: str, erase: Callable[[Call, str, Doc], Any] | None = None) -> None:
+    """Serve a kind of resource ("Revision"): a view of what v2 keeps.  erase: v2's delete."""
+    collection, _ = v1_views.KINDS[kind]
+    stored = _STORED.get(collection, collection)
+
+    async def delete(call: Call, name: str, doc: Doc) -> Doc:
+        answer = erase and erase(as_v2(call, f"{_IN[stored]}{stored}.delete", {"name": name}), name, doc)
+        if inspect.isawaitable(answer):
+            await answer
+        return _deleted(kind, doc)
+
+    serve(
+        Collection(
+            common.SERVICE,
+            " ".join(ids(collection)),
+            f"run.{stored}",
+            permission=f"run.{collection}",
+            version="v1",
+            segment=stored,
+            newest=True,
+            key=locate,
+            parent=lambda call: f"projects/{call.project_id}/locations/{location(call)}{_PARENTS.get(stored, '')}",
+            permit=require,
+            shown=lambda cloud, key, doc: v1_views.views(cloud, key.split("/")[1]).of(kind, doc),
+            listing=lambda call, found: _listing(call, kind, found),
+            erase=delete,
+            missing=common.missing,
+        ),
+        methods,
+    )
+
+
+def require(call: Call, permission: str) -> None:
     """Raise ApiError 403, as v1 words it, unless the caller has the permission on the project, service or job."""
     shown = call.params.get("name") or call.params["parent"]
     key = "" if "parent" in call.params else locate(call)
@@ -93,7 +128,7 @@ def locate(call: Call) -> str:
     for key, _ in call.cloud.store.list(f"run.{stored}", f"{base}/"):
         if key.endswith(f"/{stored}/{short}"):
             return key
-    return f"{base}/{_PARENTS[stored]}/{stored}/{short}"
+    return f"{base}{_PARENTS[stored]}/{stored}/{short}"
 
 
 def existing(call: Call) -> Doc:
@@ -178,7 +213,7 @@ def remembered(call: Call, kind: str, op: Operation, kept: Doc) -> Doc:
     return shown(call, kind, doc)
 
 
-def deleted(kind: str, doc: Doc) -> Doc:
+def _deleted(kind: str, doc: Doc) -> Doc:
     """The Status that answers a delete."""
     collection, group = v1_views.KINDS[kind]
     details = {
@@ -193,15 +228,10 @@ def deleted(kind: str, doc: Doc) -> Doc:
 # -- lists -------------------------------------------------------------------------
 
 
-def listing(call: Call, kind: str) -> Doc:
-    """A page of a collection, newest first, by labelSelector, limit and continue."""
+def _listing(call: Call, kind: str, found: list[Doc]) -> Doc:
+    """A page of a collection by labelSelector, limit and continue."""
     collection, group = v1_views.KINDS[kind]
-    region = location(call)
-    stem = f"projects/{call.project_id}/locations/" + ("" if region == "-" else f"{region}/")
-    stored = call.cloud.store.list(f"run.{_STORED.get(collection, collection)}", stem)
     wanted = list(_terms(call.params.get("labelSelector", "")))
-    view = v1_views.views(call.cloud, call.project_id)
-    found = [view.of(kind, doc) for _, doc in sorted(stored, key=lambda item: item[1]["createTime"], reverse=True)]
     found = [each for each in found if all(term(each["metadata"]["labels"]) for term in wanted)]
     try:
         start = int(base64.urlsafe_b64decode(call.params.get("continue", "") or "MA=="))

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gcp_sandbox.core import policies, projects
+from gcp_sandbox.core import projects
 from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError, error_info
 from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.masks import camel, paths
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.resources import Collection, name_of, serve, serve_locations
 from gcp_sandbox.core.service import Call, Handler, Service
 from gcp_sandbox.services.secretmanager import replication
 from gcp_sandbox.services.secretmanager.checksum import crc32c
@@ -27,59 +29,24 @@ from gcp_sandbox.services.secretmanager.locations import LOCATIONS
 Doc = dict[str, Any]
 
 
-def _denied(call: Call, permission: str, shown: str) -> ApiError:
+def _denied(call: Call | None, permission: str, shown: str) -> ApiError:
     text = f"Permission '{permission}' denied for resource '{shown}' (or it may not exist)."
-    details = [error_info("IAM_PERMISSION_DENIED", call.service.host, permission=permission, resource=shown)]
+    details = [error_info("IAM_PERMISSION_DENIED", SERVICE.host, permission=permission, resource=shown)]
     return ApiError(403, text, details=details)
 
 
 SERVICE = Service("secretmanager", "v1", resource_type="secretmanager.googleapis.com/Secret", denied=_denied)
-SECRETS, VERSIONS = "secretmanager.secrets", "secretmanager.versions"
 PAYLOAD_MAX = 64 * 1024
 _CENTURY = 100 * 365 * 24 * 3600  # seconds
-_MUTABLE = {
-    "labels",
-    "annotations",
-    "topics",
-    "expireTime",
-    "ttl",
-    "rotation",
-    "versionAliases",
-    "versionDestroyTtl",
-    "replication",
-    "customerManagedEncryption",
-    "etag",
-    "tags",
-}
+_IDS = ("secretmanager.projects.secrets", "secretmanager.projects.locations.secrets")
 
 
-def _method(name: str, permission: str = "") -> Callable[[Handler], Handler]:
+def _method(name: str) -> Callable[[Handler], Handler]:
     """Register a method of secrets, which those of one region have too."""
-    ids = (f"secretmanager.projects.{where}secrets.{name}" for where in ("", "locations."))
-    return SERVICE.method(*ids, permission=permission)
+    return SERVICE.method(*(f"{ids}.{name}" for ids in _IDS))
 
 
 # -- names ---------------------------------------------------------------------
-
-
-def _key(call: Call, name: str) -> str:
-    """Store key of a secret, or of what secrets are in: with the project's id, whatever the request has."""
-    found = re.match(r"projects/[^/]+((?:/locations/[^/]+)?(?:/secrets/[^/]+)?)", name)
-    return f"projects/{call.project_id}" + (found.group(1) if found else "")
-
-
-def full_name(call: Call) -> str:
-    """Full resource name, for policies, of the secret a call names."""
-    name = call.params.get("name") or call.params.get("resource") or call.params["parent"]
-    return "//secretmanager.googleapis.com/" + _key(call, name)
-
-
-def _public(project: Doc, key: str) -> str:
-    return key.replace(f"projects/{project['projectId']}/", f"projects/{project['projectNumber']}/", 1)
-
-
-def _shown(project: Doc, key: str, doc: Doc) -> Doc:
-    return {"name": _public(project, key)} | {k: v for k, v in doc.items() if not k.startswith("_")}
 
 
 def _etag() -> str:
@@ -90,9 +57,8 @@ def _precondition(text: str) -> ApiError:
     return ApiError(400, text, status="FAILED_PRECONDITION")
 
 
-def _same_etag(doc: Doc, etag: str | None) -> None:
-    if etag and etag != doc["etag"]:
-        raise _precondition(f"The provided etag [{etag}] does not match the current etag [{doc['etag']}].")
+def _stale(given: str, etag: str) -> ApiError:
+    return _precondition(f"The provided etag [{given}] does not match the current etag [{etag}].")
 
 
 def _time(text: str, field: str) -> datetime:
@@ -103,41 +69,23 @@ def _time(text: str, field: str) -> datetime:
 
 
 def _permit(call: Call, permission: str) -> None:
+    if "parent" in call.params and permission.startswith("secretmanager.secrets."):
+        call.require(permission)
+        return
     name = call.params.get("name") or call.params.get("resource") or call.params["parent"]
-    call.require(permission, full_name(call), shown=name)
+    call.require(permission, SECRETS.full_name(call), shown=name)
 
 
 # -- secrets ---------------------------------------------------------------------
 
 
-def _read(cloud: Cloud, project: Doc, key: str) -> Doc:
-    """The document (for reading) of a secret.  Raises ApiError 404."""
-    doc = cloud.store.peek(SECRETS, key)
+def _find(cloud: Cloud, key: str) -> Doc | None:
+    """The document (for reading) of a secret that has not expired."""
+    doc = cloud.store.peek(SECRETS.kind, key)
     if doc is not None and "expireTime" in doc and _time(doc["expireTime"], "expire_time") <= datetime.now(UTC):
-        _forget(cloud, key)
-        doc = None
-    if doc is None:
-        raise ApiError(404, f"Secret [{_public(project, key)}] not found.")
+        SECRETS.remove(cloud, key)
+        return None
     return doc
-
-
-def _secret(call: Call) -> tuple[str, Doc]:
-    assert call.project is not None
-    name = call.params.get("name") or call.params.get("resource") or call.params["parent"]
-    key = _key(call, name)
-    return key, _read(call.cloud, call.project, key)
-
-
-def _forget(cloud: Cloud, key: str) -> None:
-    with cloud.store.atomic():
-        cloud.store.delete(SECRETS, key)
-        for version, _ in cloud.store.list(VERSIONS, key + "/versions/"):
-            cloud.store.delete(VERSIONS, version)
-        cloud.iam.drop("//secretmanager.googleapis.com/" + key)
-
-
-def _camel(name: str) -> str:
-    return re.sub(r"_(.)", lambda m: m.group(1).upper(), name)
 
 
 def _seconds(doc: Doc, field: str, least: int, most: int) -> int:
@@ -149,8 +97,10 @@ def _seconds(doc: Doc, field: str, least: int, most: int) -> int:
     return int(found.group(1))
 
 
-def _settled(call: Call, key: str, doc: Doc) -> Doc:
+def _settled(call: Call, key: str, doc: Doc, old: Doc | None) -> Doc:
     """A secret's document after a change: checked, and with what the server works out."""
+    if old is not None:
+        _check_mask(call, doc, old)
     for name in ("labels", "annotations", "topics", "versionAliases", "tags", "rotation"):
         if name in doc and not doc[name]:
             del doc[name]
@@ -186,35 +136,29 @@ def _settled(call: Call, key: str, doc: Doc) -> Doc:
     for alias, number in doc.get("versionAliases", {}).items():
         if not re.fullmatch(r"[A-Za-z][-\w]{0,62}", alias) or alias == "latest":
             raise ApiError(400, f"Invalid version alias [{alias}].")
-        if call.cloud.store.peek(VERSIONS, f"{key}/versions/{number}") is None:
+        if call.cloud.store.peek(VERSIONS.kind, f"{key}/versions/{number}") is None:
             raise _precondition(f"Version alias [{alias}] refers to version [{number}], which does not exist.")
-    doc["etag"] = _etag()
-    return doc
+    return doc | {"etag": _etag()} | ({} if old else {"createTime": now()})
 
 
-@_method("create", permission="secretmanager.secrets.create")
-def create(call: Call) -> Doc:
-    assert call.project is not None
-    ident = call.params.get("secretId", "")
+def _check_mask(call: Call, doc: Doc, old: Doc) -> None:
+    fields = [camel(path) for path in paths(call)]
+    if not fields:
+        raise ApiError(400, "An update mask must be provided.")
+    if not replication.same_places(old.get("replication", {}), doc.get("replication", {})):
+        raise ApiError(400, "Secret.replication is immutable.")
+    if "ttl" in fields and "expireTime" not in fields:
+        doc.pop("expireTime", None)  # either takes the other's place
+
+
+def _ident(call: Call) -> str:
+    ident: str = call.params.get("secretId", "")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", ident):
         raise ApiError(
             400, f"The provided Secret ID [{ident}] does not match the expected format [[a-zA-Z_0-9-]{{1,255}}]."
         )
-    parent = _key(call, call.params["parent"])
-    key = f"{parent}/secrets/{ident}"
-    body = {k: v for k, v in call.body.items() if k not in ("name", "etag", "createTime")}
-    replication.check(body, parent.partition("/locations/")[2])
-    if call.cloud.store.peek(SECRETS, key) is not None:
-        raise ApiError(409, f"Secret [{_public(call.project, key)}] already exists.")
-    doc = _settled(call, key, body) | {"createTime": now()}
-    return _shown(call.project, key, call.cloud.store.put(SECRETS, key, doc))
-
-
-@_method("get")
-def get(call: Call) -> Doc:
-    _permit(call, "secretmanager.secrets.get")
-    key, doc = _secret(call)
-    return _shown(call.project, key, doc)  # type: ignore[arg-type]
+    replication.check(call.body, call.params["parent"].partition("/locations/")[2])
+    return ident
 
 
 def _filtered(docs: list[Doc], text: str) -> list[Doc]:
@@ -229,7 +173,7 @@ def _meets(doc: Doc, term: str) -> bool:
         return field.strip('"') in doc["name"]
     found: Any = doc
     for part in field.split("."):
-        found = found.get(_camel(part), found.get(part)) if isinstance(found, dict) else None
+        found = found.get(camel(part), found.get(part)) if isinstance(found, dict) else None
     value = value.strip('"')
     if isinstance(found, dict):
         return value == "*" or value in found
@@ -238,96 +182,93 @@ def _meets(doc: Doc, term: str) -> bool:
     return str(found) == value if sign == "=" else value == "*" or value.lower() in str(found).lower()
 
 
-@_method("list", permission="secretmanager.secrets.list")
-def list_(call: Call) -> Doc:
-    assert call.project is not None
-    prefix = _key(call, call.params["parent"]) + "/secrets/"
-    found = [_shown(call.project, k, d) for k, d in call.cloud.store.list(SECRETS, prefix)]
-    found.sort(key=lambda d: d["createTime"], reverse=True)
-    out = page(call, "secrets", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True)
-    return out
+def _listing(field: str) -> Callable[[Call, list[Doc]], Doc]:
+    def listing(call: Call, found: list[Doc]) -> Doc:
+        chosen = _filtered(found, call.params.get("filter", ""))
+        return page(call, field, chosen, default=25000, most=25000, total=True)
+
+    return listing
 
 
-@_method("patch")
-def patch(call: Call) -> Doc:
-    _permit(call, "secretmanager.secrets.update")
-    key, found = _secret(call)
-    paths = [f.strip() for f in call.params.get("updateMask", "").split(",") if f.strip()]
-    if not paths:
-        raise ApiError(400, "An update mask must be provided.")
-    doc, body = dict(found), call.body
-    _same_etag(doc, body.get("etag"))
-    for path in paths:
-        first, _, rest = path.partition(".")
-        field = _camel(first)
-        if field not in _MUTABLE:
-            raise ApiError(400, f"Invalid update mask path [{path}].")
-        if field == "etag":
-            continue
-        if field == "replication" and not replication.same_places(doc.get(field, {}), body.get(field, {})):
-            raise ApiError(400, "Secret.replication is immutable.")
-        if rest and field in ("labels", "annotations", "versionAliases", "rotation"):
-            name = _camel(rest) if field == "rotation" else rest
-            values = {k: v for k, v in doc.get(field, {}).items() if k != name}
-            if name in body.get(field, {}):
-                values[name] = body[field][name]
-            doc[field] = values
-            continue
-        if field in ("ttl", "expireTime"):
-            doc.pop("expireTime", None)
-        doc.pop(field, None)
-        if field in body:
-            doc[field] = body[field]
-    return _shown(call.project, key, call.cloud.store.put(SECRETS, key, _settled(call, key, doc)))  # type: ignore[arg-type]
-
-
-@_method("delete")
-def delete(call: Call) -> None:
-    _permit(call, "secretmanager.secrets.delete")
-    key, doc = _secret(call)
-    _same_etag(doc, call.params.get("etag"))
-    _forget(call.cloud, key)
-
-
-for _collection in ("secretmanager.projects.secrets", "secretmanager.projects.locations.secrets"):
-    policies.serve(SERVICE, _collection, full_name, "secretmanager.secrets", exists=_secret)
+SECRETS = Collection(
+    SERVICE,
+    " ".join(_IDS),
+    "secretmanager.secrets",
+    output=("name", "etag"),
+    mutable=(
+        "labels",
+        "annotations",
+        "topics",
+        "expireTime",
+        "ttl",
+        "rotation",
+        "versionAliases",
+        "versionDestroyTtl",
+        "replication",
+        "customerManagedEncryption",
+        "etag",
+        "tags",
+    ),
+    policy=True,
+    number=True,
+    newest=True,
+    children=("secretmanager.versions",),
+    permit=_permit,
+    ident=_ident,
+    find=_find,
+    prepare=_settled,
+    listing=_listing("secrets"),
+    missing=lambda name: ApiError(404, f"Secret [{name}] not found."),
+    taken=lambda name: ApiError(409, f"Secret [{name}] already exists."),
+    wrong=lambda path: ApiError(400, f"Invalid update mask path [{path}]."),
+    stale=_stale,
+)
+serve(SECRETS, "create get list patch delete policy")
 
 
 # -- versions --------------------------------------------------------------------
 
 
-def _versions(cloud: Cloud, key: str) -> list[tuple[str, Doc]]:
-    found = cloud.store.list(VERSIONS, key + "/versions/")
-    return sorted(found, key=lambda pair: int(pair[0].rpartition("/")[2]), reverse=True)
+def _locate(cloud: Cloud, name: str) -> str:
+    """Key of a version by number, alias or latest; name has the project's id.  Raises ApiError 404."""
+    key, _, version = name.partition("/versions/")
+    doc = SECRETS.read(cloud, key)
+    if version != "latest":
+        return f"{key}/versions/{doc.get('versionAliases', {}).get(version, version)}"
+    if not doc.get("_last"):
+        raise ApiError(404, f"Secret [{SECRETS.public(cloud, key)}] not found or has no versions.")
+    return f"{key}/versions/{doc['_last']}"
 
 
-def _find(cloud: Cloud, project: Doc, name: str) -> tuple[str, Doc]:
-    """Store key and document (for reading) of a version by number, alias or latest.  Raises ApiError 404."""
-    secret, _, version = name.partition("/versions/")
-    key = re.sub("^projects/[^/]+", f"projects/{project['projectId']}", secret)
-    doc = _read(cloud, project, key)
-    if version == "latest":
-        newest = next(iter(_versions(cloud, key)), None)
-        if newest is None:
-            raise ApiError(404, f"Secret [{_public(project, key)}] not found or has no versions.")
-        return newest
-    number = str(doc.get("versionAliases", {}).get(version, version))
-    found = cloud.store.peek(VERSIONS, f"{key}/versions/{number}")
-    if found is None:
-        raise ApiError(404, f"Secret Version [{_public(project, key)}/versions/{version}] not found.")
-    return f"{key}/versions/{number}", found
+def _parent(call: Call) -> str:
+    SECRETS.existing(call)
+    return name_of(call)
 
 
-def _version(call: Call) -> tuple[str, Doc]:
-    assert call.project is not None
-    return _find(call.cloud, call.project, call.params["name"])
+def _list_versions(call: Call, found: list[Doc]) -> Doc:
+    found.sort(key=lambda doc: int(doc["name"].rpartition("/")[2]), reverse=True)
+    return _listing("versions")(call, found)
+
+
+VERSIONS = Collection(
+    SERVICE,
+    " ".join(f"{ids}.versions" for ids in _IDS),
+    "secretmanager.versions",
+    number=True,
+    key=lambda call: _locate(call.cloud, name_of(call)),
+    parent=_parent,
+    permit=_permit,
+    listing=_list_versions,
+    missing=lambda name: ApiError(404, f"Secret Version [{name}] not found."),
+    stale=_stale,
+)
+serve(VERSIONS, "get list")
 
 
 @_method("addVersion")
 def add(call: Call) -> Doc:
-    assert call.project is not None
     _permit(call, "secretmanager.versions.add")
-    key, secret = _secret(call)
+    key, secret = SECRETS.key_of(call), SECRETS.existing(call)
     payload = call.body.get("payload", {})
     text = payload.get("data", "").replace("-", "+").replace("_", "/").rstrip("=")
     try:
@@ -346,40 +287,22 @@ def add(call: Call) -> Doc:
     if "dataCrc32c" in payload:
         doc["clientSpecifiedPayloadChecksum"] = True
     with call.cloud.store.atomic():
-        call.cloud.store.put(SECRETS, key, secret | {"_last": number})
-        call.cloud.store.put(VERSIONS, f"{key}/versions/{number}", doc)
-    return _shown(call.project, f"{key}/versions/{number}", doc)
+        call.cloud.store.put(SECRETS.kind, key, secret | {"_last": number})
+        return _put(call, f"{key}/versions/{number}", doc)
 
 
-@_method("versions.get")
-def get_version(call: Call) -> Doc:
-    _permit(call, "secretmanager.versions.get")
-    return _shown(call.project, *_version(call))  # type: ignore[arg-type]
-
-
-@_method("versions.list")
-def list_versions(call: Call) -> Doc:
-    assert call.project is not None
-    _permit(call, "secretmanager.versions.list")
-    key, _ = _secret(call)
-    found = [_shown(call.project, k, d) for k, d in _versions(call.cloud, key)]
-    return page(
-        call, "versions", _filtered(found, call.params.get("filter", "")), default=25000, most=25000, total=True
-    )
-
-
-def _content(cloud: Cloud, project: Doc, name: str) -> tuple[str, bytes]:
-    key, doc = _find(cloud, project, name)
+def _content(cloud: Cloud, name: str) -> tuple[str, bytes]:
+    key = _locate(cloud, name)
+    doc, shown = VERSIONS.read(cloud, key), VERSIONS.public(cloud, key)
     if doc["state"] != "ENABLED":
-        raise _precondition(f"Secret Version [{_public(project, key)}] is in {doc['state']} state.")
-    return _public(project, key), base64.b64decode(doc["_data"])
+        raise _precondition(f"Secret Version [{shown}] is in {doc['state']} state.")
+    return shown, base64.b64decode(doc["_data"])
 
 
 @_method("versions.access")
 def access_method(call: Call) -> Doc:
-    assert call.project is not None
     _permit(call, "secretmanager.versions.access")
-    name, data = _content(call.cloud, call.project, call.params["name"])
+    name, data = _content(call.cloud, name_of(call))
     return {"name": name, "payload": {"data": base64.b64encode(data).decode(), "dataCrc32c": str(crc32c(data))}}
 
 
@@ -393,21 +316,25 @@ def access(cloud: Cloud, principal: Principal, name: str) -> bytes:
         principal, permission, project_resource(project["projectId"]), f"//secretmanager.googleapis.com/{resource}"
     )
     if not project or not allowed:
-        text = f"Permission '{permission}' denied for resource '{name}' (or it may not exist)."
-        details = [error_info("IAM_PERMISSION_DENIED", SERVICE.host, permission=permission, resource=name)]
-        raise ApiError(403, text, details=details)
-    return _content(cloud, project, name)[1]
+        raise _denied(None, permission, name)
+    return _content(cloud, f"{resource}/versions/{name.rpartition('/')[2]}")[1]
 
 
 def _change(call: Call, state: str) -> Doc:
-    assert call.project is not None
-    key, found = _version(call)
-    _same_etag(found, call.body.get("etag"))
+    key = VERSIONS.key_of(call)
+    found = VERSIONS.read(call.cloud, key)
+    VERSIONS.check_etag(found, call.body.get("etag", ""))
     if found["state"] == "DESTROYED":
-        raise _precondition(f"Secret Version [{_public(call.project, key)}] is in DESTROYED state.")
-    doc = dict(found) | {"state": state, "etag": _etag()}
+        raise _precondition(f"Secret Version [{VERSIONS.public(call.cloud, key)}] is in DESTROYED state.")
+    doc = found | {"state": state, "etag": _etag()}
     doc.pop("scheduledDestroyTime", None)
-    return _shown(call.project, key, call.cloud.store.put(VERSIONS, key, doc))
+    if state == "DESTROYED":
+        doc |= {"destroyTime": now(), "_data": ""}
+    return _put(call, key, doc)
+
+
+def _put(call: Call, key: str, doc: Doc) -> Doc:
+    return VERSIONS.show(call, key, call.cloud.store.put(VERSIONS.kind, key, doc))
 
 
 @_method("versions.enable")
@@ -424,41 +351,21 @@ def disable(call: Call) -> Doc:
 
 @_method("versions.destroy")
 def destroy(call: Call) -> Doc:
-    assert call.project is not None
     _permit(call, "secretmanager.versions.destroy")
-    key, found = _version(call)
-    secret = _read(call.cloud, call.project, key.rpartition("/versions/")[0])
-    delay = re.fullmatch(r"(\d+)(\.\d+)?s", secret.get("versionDestroyTtl", ""))
-    if delay and found["state"] != "DESTROYED":
-        _change(call, "DISABLED")
-        when = datetime.now(UTC) + timedelta(seconds=int(delay.group(1)))
-        change = {"scheduledDestroyTime": when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
-    else:
-        _change(call, "DESTROYED")
-        change = {"destroyTime": now(), "_data": ""}
-    doc = call.cloud.store.put(VERSIONS, key, (call.cloud.store.peek(VERSIONS, key) or {}) | change)
-    return _shown(call.project, key, doc)
+    delay = re.fullmatch(r"(\d+)(\.\d+)?s", SECRETS.existing(call).get("versionDestroyTtl", ""))
+    if not delay:
+        return _change(call, "DESTROYED")
+    _change(call, "DISABLED")
+    key, when = VERSIONS.key_of(call), datetime.now(UTC) + timedelta(seconds=int(delay.group(1)))
+    change = {"scheduledDestroyTime": when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    return _put(call, key, VERSIONS.read(call.cloud, key) | change)
 
 
-# -- locations --------------------------------------------------------------------
-
-
-def _location(call: Call, name: str) -> Doc:
-    return {
-        "name": f"projects/{call.project_number}/locations/{name}",
-        "locationId": name,
-        "displayName": LOCATIONS[name],
-    }
-
-
-@SERVICE.method("secretmanager.projects.locations.list", permission="secretmanager.locations.list")
-def locations(call: Call) -> Doc:
-    return page(call, "locations", [_location(call, name) for name in LOCATIONS])
-
-
-@SERVICE.method("secretmanager.projects.locations.get", permission="secretmanager.locations.get")
-def location(call: Call) -> Doc:
-    name = call.params["name"].rpartition("/")[2]
-    if name not in LOCATIONS:
-        raise ApiError(404, f"Location [{name}] not found.")
-    return _location(call, name)
+serve_locations(
+    SERVICE,
+    "secretmanager.projects.locations",
+    "get list",
+    {region: {"displayName": place} for region, place in LOCATIONS.items()},
+    number=True,
+    missing=lambda name: ApiError(404, f"Location [{name.rpartition('/')[2]}] not found."),
+)

@@ -13,6 +13,7 @@ from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import Operation
+from gcp_sandbox.core.resources import Collection, serve, serve_operations
 from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.compute.dialect import compute_time
 
@@ -96,9 +97,13 @@ def _start(call: Call, verb: str, key: str, **kwargs: Any) -> Operation:
         key,
         action=f"servicenetworking.{verb}",
         latency="servicenetworking.connections",
-        extra={"prefix": f"pssn.p{10 + secrets.randbelow(89)}-{call.project_number}-"},
+        extra=_extra(call),
         args={"key": key, **kwargs},
     )
+
+
+def _extra(call: Call) -> Doc:
+    return {"prefix": f"pssn.p{10 + secrets.randbelow(89)}-{call.project_number}-"}
 
 
 # -- connections -----------------------------------------------------------
@@ -282,62 +287,46 @@ def _config(call: Call) -> Doc:
     return {k: v for k, v in out.items() if v not in (False, [])}
 
 
-_DNS = "servicenetworking.peeredDnsDomains"
-
-
 def _dns_parent(call: Call) -> str:
     key = _consumer(call)
     return f"services/{_PRODUCER}/projects/{call.project_number}/global/networks/{key.split('/')[4]}"
 
 
-@SERVICE.method(f"{_NETWORK}.peeredDnsDomains.list", permission="servicenetworking.services.listPeeredDnsDomains")
-def _list_dns(call: Call) -> Doc:
-    prefix = f"{_dns_parent(call)}/peeredDnsDomains/"
-    found = [doc for _, doc in call.cloud.store.list(_DNS, prefix)]
-    return {"peeredDnsDomains": found} if found else {}
-
-
-@SERVICE.method(f"{_NETWORK}.peeredDnsDomains.create", permission="servicenetworking.services.createPeeredDnsDomain")
-def _create_dns(call: Call) -> Operation:
-    parent = _dns_parent(call)
+def _dns_name(call: Call) -> str:
+    _consumer(call)
     name, suffix = call.body.get("name", ""), call.body.get("dnsSuffix", "")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
         raise ApiError(400, f"Invalid peered DNS domain name '{name}'.")
     if not re.fullmatch(r"([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?\.)+", suffix):
         raise ApiError(400, f"Invalid DNS suffix '{suffix}': it must end with a dot.")
-    key = f"{parent}/peeredDnsDomains/{name}"
-    if call.cloud.store.peek(_DNS, key):
-        raise ApiError(409, f"Peered DNS domain '{name}' already exists.")
-    return _start(call, "createDns", key, doc={"name": name, "dnsSuffix": suffix})
+    return str(name)
 
 
-@SERVICE.action("createDns")
-async def _do_create_dns(cloud: Cloud, op: Doc) -> Doc:
-    doc = cloud.store.put(_DNS, op["args"]["key"], op["args"]["doc"])
-    return {"@type": f"{_TYPE}.PeeredDnsDomain", **doc}
+def _about(call: Call, method: str, key: str) -> Doc:
+    return {"scope": "", "metadata": {}, "latency": "servicenetworking.connections", "extra": _extra(call)}
 
 
-@SERVICE.method(f"{_NETWORK}.peeredDnsDomains.delete", permission="servicenetworking.services.deletePeeredDnsDomain")
-def _delete_dns(call: Call) -> Operation:
-    key = f"{_dns_parent(call)}/peeredDnsDomains/{call.params['name'].rsplit('/', 1)[1]}"
-    if call.cloud.store.peek(_DNS, key) is None:
-        raise ApiError(404, f"Peered DNS domain '{key.rsplit('/', 1)[1]}' was not found.")
-    return _start(call, "deleteDns", key)
-
-
-@SERVICE.action("deleteDns")
-async def _do_delete_dns(cloud: Cloud, op: Doc) -> Doc:
-    cloud.store.delete(_DNS, op["args"]["key"])
-    return {"@type": "type.googleapis.com/google.protobuf.Empty"}
-
-
-# -- operations ------------------------------------------------------------
-
-
-@SERVICE.method("servicenetworking.operations.get", permission="servicenetworking.operations.get")
-def _operation(call: Call) -> Doc:
-    found = re.fullmatch(r"operations/pssn\.p\d+-\d+-(.+)", call.params["name"])
-    op = call.cloud.operations.get(found.group(1)) if found else None
-    if op is None or op["service"] != SERVICE.name:
-        raise ApiError(404, f"Operation '{call.params['name']}' was not found.")
-    return call.cloud.operations.render(op, SERVICE.host)
+DOMAINS = Collection(
+    SERVICE,
+    f"{_NETWORK}.peeredDnsDomains",
+    "servicenetworking.peeredDnsDomains",
+    permission="servicenetworking.services",
+    verbs={"list": "listPeeredDnsDomains", "create": "createPeeredDnsDomain", "delete": "deletePeeredDnsDomain"},
+    output=(),
+    operates="create delete",
+    type="google.cloud.servicenetworking.v1.PeeredDnsDomain",
+    key=lambda call: f"{_dns_parent(call)}/peeredDnsDomains/{call.params['name'].rsplit('/', 1)[1]}",
+    parent=_dns_parent,
+    ident=_dns_name,
+    operation=_about,
+    missing=lambda name: ApiError(404, f"Peered DNS domain '{name.rsplit('/', 1)[1]}' was not found."),
+    taken=lambda name: ApiError(409, f"Peered DNS domain '{name.rsplit('/', 1)[1]}' already exists."),
+)
+serve(DOMAINS, "create list delete")
+serve_operations(
+    SERVICE,
+    "servicenetworking.operations",
+    "get",
+    permission="servicenetworking.operations",
+    missing=lambda name: ApiError(404, f"Operation '{name}' was not found."),
+)

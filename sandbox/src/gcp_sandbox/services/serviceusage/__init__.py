@@ -13,6 +13,7 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError, error_info
 from gcp_sandbox.core.operations import Operation
 from gcp_sandbox.core.paging import page
+from gcp_sandbox.core.resources import find_operation, serve_operations
 from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.services.serviceusage import catalog
 
@@ -266,17 +267,12 @@ def generate(call: Call) -> Doc:
 
 
 @SERVICE.method("serviceusage.operations.get")
-def operation(call: Call) -> Doc:
-    name = call.params["name"].removeprefix("operations/")
-    if name in ("finished.DONE_OPERATION", "noop.DONE_OPERATION"):
-        return {"name": f"operations/{name}", "done": True}
-    op = call.cloud.operations.get(re.sub(r"^acf\.p2-\d+-", "", name))
-    if op is None or op["service"] != "serviceusage":
-        raise ApiError(403, "Permission denied to get operation, or the operation does not exist.")
-    return call.cloud.operations.render(op, SERVICE.host)
+def operation(call: Call) -> Doc | Operation:
+    name = call.params["name"]
+    if name in ("operations/finished.DONE_OPERATION", "operations/noop.DONE_OPERATION"):
+        return {"name": name, "done": True}
+    text = "Permission denied to get operation, or the operation does not exist."
+    return find_operation(call, name, lambda name: ApiError(403, text))
 
 
-@SERVICE.method("serviceusage.operations.list")
-def operations(call: Call) -> Doc:
-    found = [call.cloud.operations.render(op, SERVICE.host) for op in call.cloud.operations.all(service="serviceusage")]
-    return page(call, "operations", found)
+serve_operations(SERVICE, "serviceusage.operations", "list")

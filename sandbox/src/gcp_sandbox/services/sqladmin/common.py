@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from gcp_sandbox.core.errors import ApiError
@@ -89,37 +88,7 @@ def start(call: Call, verb: str, name: str, action: str, **kwargs: Any) -> Doc:
 
 def finished(call: Call, verb: str, name: str, **kwargs: Any) -> Doc:
     """An operation on an instance that is over when it is answered."""
-    operation = call.cloud.operations.finished(
-        service=SERVICE.name,
-        dialect="sql",
-        verb=verb,
-        target=name,
-        user=call.principal.email,
-        project=call.project_id,
-        **kwargs,
-    )
-    return answer(call, operation)
-
-
-def merged(target: Doc, patch: Doc, raw: Any) -> Doc:
-    """target with patch laid over it (RFC 7396); raw, the patch as it came, tells what is to be removed (null)."""
-    out = dict(target)
-    for key, value in patch.items():
-        inner = raw.get(key) if isinstance(raw, dict) else None
-        if isinstance(value, dict) and isinstance(out.get(key), dict):
-            out[key] = merged(out[key], value, inner)
-        else:
-            out[key] = value
-    if isinstance(raw, dict):
-        for key, value in raw.items():
-            if value is None:
-                out.pop(key, None)
-    return out
-
-
-async def raw_body(call: Call) -> Any:
-    """The request's JSON as it came."""
-    return json.loads(await call.request.read() or b"{}")
+    return answer(call, call.operation(verb, name, over=True, **kwargs))
 
 
 def items(call: Call, kind: str, found: list[Doc], *, default: int = 500) -> Doc:

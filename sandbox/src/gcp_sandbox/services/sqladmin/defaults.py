@@ -4,59 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from gcp_sandbox.services.compute import places
+
 Doc = dict[str, Any]
 _RELEASE = "R20260108.01_01"
 # What runs for each version: minor version, and maintenance release where it is another.
 _POSTGRES_MINOR = {"9_6": 24, "10": 23, "11": 22, "12": 22, "13": 23, "14": 20, "15": 15, "16": 11, "17": 7, "18": 1}
 _POSTGRES_RELEASE = {"9_6": "R20250302.00_31", "16": "R20251004.01_26"}
 # https://cloud.google.com/sql/docs/postgres/locations
-REGIONS = frozenset(
-    [
-        "africa-south1",
-        "asia-east1",
-        "asia-east2",
-        "asia-northeast1",
-        "asia-northeast2",
-        "asia-northeast3",
-        "asia-south1",
-        "asia-south2",
-        "asia-southeast1",
-        "asia-southeast2",
-        "asia-southeast3",
-        "australia-southeast1",
-        "australia-southeast2",
-        "europe-central2",
-        "europe-north1",
-        "europe-north2",
-        "europe-southwest1",
-        "europe-west1",
-        "europe-west10",
-        "europe-west12",
-        "europe-west2",
-        "europe-west3",
-        "europe-west4",
-        "europe-west6",
-        "europe-west8",
-        "europe-west9",
-        "me-central1",
-        "me-central2",
-        "me-west1",
-        "northamerica-northeast1",
-        "northamerica-northeast2",
-        "northamerica-south1",
-        "southamerica-east1",
-        "southamerica-west1",
-        "us-central1",
-        "us-east1",
-        "us-east4",
-        "us-east5",
-        "us-south1",
-        "us-west1",
-        "us-west2",
-        "us-west3",
-        "us-west4",
-    ]
-)
+REGIONS = frozenset({*places.REGIONS, "asia-southeast3"})
 
 
 def zones(region: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.sqladmin import certificates, common, defaults, refusals
@@ -205,7 +206,6 @@ async def create(cloud: Cloud, op: Doc) -> None:
 async def patch(call: Call) -> Doc:
     old = common.idle(call)
     body = {k: v for k, v in call.body.items() if k not in _OUTPUT_ONLY}
-    raw = await common.raw_body(call)
     _current(old, body)
     given = body.get("settings", {}).get("ipConfiguration", {})
     config = old["settings"]["ipConfiguration"]
@@ -219,7 +219,7 @@ async def patch(call: Call) -> Doc:
         old["settings"].pop("dataCacheConfig", None)
         for key in ("backupRetentionSettings", "transactionLogRetentionDays"):
             del old["settings"]["backupConfiguration"][key]
-    return _update(call, old, common.merged(old, body, raw))
+    return _update(call, old, await patched(call, old, body))
 
 
 @SERVICE.method("sql.instances.update", permission="cloudsql.instances.update")

@@ -15,6 +15,7 @@ from aiohttp import web
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.storage import access, common, deleted, locations, permissions
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name
@@ -184,7 +185,8 @@ async def patch(call: Call) -> Doc:
         return _answer(call, doc, full=True)
     _refuse_immutable(doc, call.body)
     given = {k: v for k, v in call.body.items() if k in _SETTABLE}
-    laid = {k: _merged(doc.get(k), v, raw.get(k)) for k, v in given.items()}
+    whole = await patched(call, doc, given)
+    laid = {k: whole[k] for k in given}
     laid |= {k: None for k, v in raw.items() if v is None and k in _SETTABLE}
     return _changed(call, doc, laid)
 
@@ -315,15 +317,6 @@ def _check_name(name: str) -> None:
     if len(parts) > 1:
         text = "The bucket you tried to create is a domain name owned by another user."
         raise ApiError(403, text, reason="forbidden")
-
-
-def _merged(old: Any, new: Any, raw: Any) -> Any:
-    """A patched value; raw, as it came, tells what is to be removed (null)."""
-    if not isinstance(new, dict) or not isinstance(old, dict):
-        return {k: v for k, v in new.items() if v is not None} if isinstance(new, dict) else new
-    nulls = [k for k, v in raw.items() if v is None] if isinstance(raw, dict) else []
-    laid = {k: _merged(old.get(k), v, raw.get(k) if isinstance(raw, dict) else None) for k, v in new.items()}
-    return {k: v for k, v in (old | laid).items() if k not in nulls}
 
 
 def _lay(call: Call, doc: Doc, given: Doc) -> None:
