@@ -196,7 +196,7 @@ def test_the_database_is_backed_up_before_its_schema_changes(cloud, deployed, sq
     run_id = client("print(client.create_run('0').info.run_id)")
     before = backups(cloud)
     sql(DOWNGRADE)
-    play = cloud.playbook("site.yml", "--extra-vars", f"mlflow_image={other_image}")
+    play = roll_out(cloud, mlflow_image=other_image)
     assert play.status == 0, play.output
     assert backups(cloud) == [f"Before {other_image}", *before]
     assert revision(sql) == head
