@@ -14,7 +14,7 @@ SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
 def test_site_says_what_it_deployed(cloud, deployed):
     address = cloud.call("GET", f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/addresses")["items"]
     (lb_ip,) = [entry["address"] for entry in address if entry.get("purpose") != "VPC_PEERING"]
-    summary = deployed.output[deployed.output.index("TASK [Say what was deployed]") :]
+    summary = deployed.output[deployed.output.index("TASK [Show what was deployed]") :]
     lines = (f"export MLFLOW_TRACKING_URI={URL}", f"export MLFLOW_IAP_SERVICE_ACCOUNT={LOGGER}")
     for part in (*lines, lb_ip, "oauth_redirect_url", "brand_name", f"{PROJECT}-mlflow-artifacts"):
         assert part in summary, f"{part!r} is missing in: {summary}"
