@@ -57,7 +57,7 @@ def test_kill_and_up_again_keeps_everything_answered(own):
     url = _enable(own, "run.googleapis.com")
     os.kill(_pid(own), signal.SIGKILL)
     psutil.wait_procs(_left(own), timeout=10)
-    assert "none is running" in own.command("env", check=False)
+    assert "no sandbox is running" in own.command("env", check=False)
     assert "ready" in own.command("up", "--detach")
     assert _state(own, url) == "ENABLED"
 
@@ -115,7 +115,7 @@ def test_port_of_last_time_in_use_takes_another(own):
 
 def test_bad_latency(own):
     text = own.command("up", "--detach", "--latency", "slow", check=False)
-    assert "latency 'slow': allowed are none, realistic, realistic:SCALE" in text
+    assert "latency 'slow': must be none, realistic or realistic:SCALE" in text
 
 
 def test_two_at_once_do_not_share(own, sandbox):
@@ -180,7 +180,7 @@ def test_listens_on_loopback_only(own):
 
 
 def test_options_that_cannot_be_are_refused_in_one_line(own):
-    wrong = (("--port", "99999", "port 99999: allowed"), ("--project", "Bad Project", "project 'Bad Project'"))
+    wrong = (("--port", "99999", "port 99999: must be"), ("--project", "Bad Project", "project 'Bad Project'"))
     for option, value, said in wrong:
         out = own.command("up", "--detach", option, value, check=False)
         assert said in out and len(out.splitlines()) == 1

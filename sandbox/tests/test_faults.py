@@ -85,7 +85,7 @@ def test_429_says_when_to_retry(faulty):
     assert answer.json()["error"]["errors"][0]["reason"] == "rateLimitExceeded"
     assert faulty.statuses("GET", f"{COMPUTE}/networks", 3) == [429, 200, 200]
     assert faulty.statuses("GET", f"{COMPUTE}/routes", 1) == [200]
-    assert "(met 4, struck 2)" in faulty.running.command("fault", "list")
+    assert "(matched 4, affected 2)" in faulty.running.command("fault", "list")
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -283,7 +283,7 @@ def test_every_duration_is_somebodys():
     ("rule", "text"),
     [
         ("x", "at least two words"),
-        ("x 200", "allowed are 400 to 599"),
+        ("x 200", "must be 400 to 599"),
         ("x burn", "unknown fault 'burn'"),
         ("x 429 every=no", "not a number"),
         ("x 429 every=0", "too small"),
