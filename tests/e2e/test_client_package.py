@@ -227,7 +227,7 @@ def test_what_is_wrong_is_said_in_a_sentence(client, tmp_path):
             nothing,
             "There are no Google credentials on this machine: run 'gcloud auth application-default login'",
         ),
-        (["token"], {"MLFLOW_TRACKING_URI": "http://mlflow.example.com"}, "reached by https only"),
+        (["token"], {"MLFLOW_TRACKING_URI": "http://mlflow.example.com"}, "requires https"),
         (["token"], {"MLFLOW_TRACKING_URI": ""}, "set MLFLOW_TRACKING_URI"),
         (
             ["token"],
