@@ -303,4 +303,6 @@ def test_a_changed_mlflow_ends_the_start(postgres, tmp_path):
     )
     status, message = end(start(postgres, "postgres", tmp_path, code=code))
     assert status == 1
-    assert "mlflow.store.db.utils.create_sqlalchemy_engine of this MLflow takes ('uri', 'options')" in message
+    assert (
+        "mlflow.store.db.utils.create_sqlalchemy_engine of this version of MLflow takes ('uri', 'options')" in message
+    )

@@ -90,7 +90,9 @@ def test_gc_removes_what_was_deleted_and_nothing_else(garbage):
 
     status, last, lines = made.gc("--dry-run")
     assert (status, last) == (0, "gc: would remove 3 runs, 0 logged models, 1 experiment")
-    assert {f"gc: run {ids[name]} would go" for name in ("deleted", "long deleted", "in experiment")} < set(lines)
+    assert {f"gc: run {ids[name]} would be removed" for name in ("deleted", "long deleted", "in experiment")} < set(
+        lines
+    )
     assert (made.runs(), len(made.objects())) == (everything, 4)
 
     assert made.gc("--older-than", "30d")[:2] == (0, "gc: removed 1 run, 0 logged models, 0 experiments")
@@ -99,7 +101,7 @@ def test_gc_removes_what_was_deleted_and_nothing_else(garbage):
 
     # Of those that are named all must be deleted, else none goes.
     status, last, _ = made.gc("--run-ids", f"{ids['deleted']},{ids['kept']}")
-    assert (status, last) == (1, f"gc: run {ids['kept']} was not deleted, or not as long ago; nothing was removed")
+    assert (status, last) == (1, f"gc: run {ids['kept']} was not deleted, or not that long ago; nothing was removed")
     assert len(made.objects()) == 3
 
     assert made.gc("--experiment-ids", ids["experiment"])[:2] == (0, "gc: removed 1 run, 0 logged models, 1 experiment")
@@ -120,5 +122,5 @@ def test_one_thing_that_stays_does_not_keep_the_others(garbage):
     )
     status, last, lines = made.gc()
     assert (status, last) == (1, "gc: removed 2 runs, 0 logged models, 1 experiment; 1 failed")
-    assert any(line.startswith(f"gc: run {ids['deleted']} stays: ") for line in lines)
+    assert any(line.startswith(f"gc: run {ids['deleted']} was not removed: ") for line in lines)
     assert made.runs() == {ids["kept"], ids["deleted"]}

@@ -69,8 +69,8 @@ def test_a_fernet_key_is_taken(key):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["gc", "--older-than", "3x"], "'3x' is not a time such as 30d, 12h or 1d12h30m5s"),
-        (["gc", "--older-than", ""], "'' is not a time"),
+        (["gc", "--older-than", "3x"], "'3x' is not a duration such as 30d, 12h or 1d12h30m5s"),
+        (["gc", "--older-than", ""], "'' is not a duration"),
         (["migrate"], "invalid choice: 'migrate'"),
     ],
 )
