@@ -1,4 +1,4 @@
-"""playbooks/site.yml and verify.yml, run as a person runs them."""
+"""playbooks/site.yml and verify.yml, run as by a user."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_verify_proves_the_eight_data_paths(cloud, deployed):
 def test_a_second_run_changes_nothing(cloud, deployed):
     play = cloud.playbook("site.yml")
     assert (play.status, play.recap("changed")) == (0, 0), play.output
-    # One check of the play, and of each role Ansible's own and the role's, which repeats nothing.
+    # One check in the play, and in each role Ansible's own check and the role's, which does not repeat the former.
     checks = re.findall(r"^TASK \[(?:\S+ : )?(Validating arguments .*|Check the variables)\]", play.output, re.M)
     assert len(checks) <= 14, checks
 

@@ -1,4 +1,4 @@
-"""What keeps the parts apart, and what every part has to have."""
+"""Dependency rules between the parts of the repository, and requirements for each part."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.conftest import BIN
 from .conftest import ROOT
 
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
-# What runs on the controller and signs in nowhere.
+# Plugins that run on the controller and need no credentials.
 ACTIONS = {path.stem for path in (ROOT / "plugins" / "action").glob("*.py")}
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
 
 
 def grep(pattern: str, *folders: str) -> list[str]:
-    """Lines of text files that match, with where they are."""
+    """Matching lines of text files, with their locations."""
     command = ["grep", "-rniIE", "--exclude-dir=__pycache__", "--exclude-dir=*.egg-info", pattern, *folders]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
 

@@ -1,4 +1,4 @@
-"""What was stored before the image's server was given keys of its own, and what happens with the wrong ones."""
+"""Secrets stored before the image's server had keys, and the behavior with wrong keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def webhooks(server: Server) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def before(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The database `keyless`: what a server without keys stored."""
+    """The database `keyless`, with secrets stored by a server without keys."""
     postgres.sql("CREATE DATABASE keyless")
     with serving(
         start(postgres, "keyless", tmp_path_factory.mktemp("keys"), MLFLOW_ENABLE_AI_GATEWAY="true")
@@ -72,7 +72,7 @@ def database(before: None, postgres: Postgres) -> Iterator[str]:
 def test_adding_keys_loses_no_webhook(postgres, database, tmp_path):
     stored = postgres.sql("SELECT secret FROM webhooks WHERE name = 'signed'", database)
     with serving(start(postgres, database, tmp_path, **KEYS)) as server:
-        # Nobody has the key any more that a process made up: the webhook is kept, not sent unsigned, and named.
+        # The key that a process generated is lost: the webhook is kept, not sent unsigned, and named in the log.
         assert webhooks(server) == {"signed": "DISABLED", "unsigned": "ACTIVE"}
         assert "webhook 'signed' was disabled" in server.log.read_text()
         assert postgres.sql("SELECT secret FROM webhooks WHERE name = 'signed'", database) == stored
@@ -119,8 +119,8 @@ def test_adding_a_passphrase_loses_no_gateway_secret(postgres, database, tmp_pat
     ("name", "value", "allowed"),
     [
         ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "not-a-fernet-key", "is not a Fernet key"),
-        ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "too-short", "16 characters or more"),
-        ("MLFLOW_FLASK_SERVER_SECRET_KEY", "too-short", "16 characters or more"),
+        ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "too-short", "at least 16 characters"),
+        ("MLFLOW_FLASK_SERVER_SECRET_KEY", "too-short", "at least 16 characters"),
     ],
 )
 def test_a_key_of_the_wrong_form_is_told_without_its_value(postgres, tmp_path, name, value, allowed):

@@ -1,4 +1,4 @@
-"""What the image's server does with a database whose schema is older or newer than its own."""
+"""The image's server with a database whose schema is older or newer than its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stored(server: Server, run: str) -> list[float]:
 
 @pytest.fixture(scope="module")
 def run(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A run with a metric, in the databases `current` and `old`; the latter has the schema of an earlier MLflow."""
+    """A run with a metric, in the databases `current` and `old`; the latter has the schema of an older MLflow."""
     folder = tmp_path_factory.mktemp("schema")
     postgres.sql("CREATE DATABASE current")
     with serving(start(postgres, "current", folder)) as server:
@@ -109,7 +109,7 @@ def test_a_schema_that_is_ahead_is_refused_with_the_image_to_use(postgres, run, 
 
 
 def test_a_migration_that_was_killed_is_done_again(postgres, run, old, tmp_path):
-    """The second of the three migrations waits for a table that somebody else has locked: the first is done by then."""
+    """The second of the three migrations waits for a locked table, after the first one has finished."""
     with postgres.locked(old, "trace_info"):
         server = start(postgres, old, tmp_path)
         try:

@@ -1,4 +1,4 @@
-"""The entry point's environment: what it accepts, what it says about the rest. MLflow is not needed for these."""
+"""The entry point's environment variables: valid values, and the errors for invalid ones. These tests do not need MLflow."""
 
 from __future__ import annotations
 
