@@ -52,7 +52,7 @@ def _state(running: Any, url: str) -> str:
     return running.session().get(url, timeout=30).json()["state"]
 
 
-def test_kill_and_up_again_keeps_everything_answered(own):
+def test_kill_and_restart_keep_acknowledged_writes(own):
     own.command("up", "--detach")
     url = _enable(own, "run.googleapis.com")
     os.kill(_pid(own), signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_status(own):
     assert "sandbox-project" in own.command("status")
 
 
-def test_status_for_a_person(own):
+def test_status_as_text(own):
     own.command("up", "--detach", "--latency", "realistic:10")
     own.command("fault", "add", "x", "503")
     session = own.session()
@@ -179,7 +179,7 @@ def test_listens_on_loopback_only(own):
     assert all(ip.startswith("127.") for ip in listening)
 
 
-def test_options_that_cannot_be_are_refused_in_one_line(own):
+def test_invalid_options_are_rejected_in_one_line(own):
     wrong = (("--port", "99999", "port 99999: must be"), ("--project", "Bad Project", "project 'Bad Project'"))
     for option, value, said in wrong:
         out = own.command("up", "--detach", option, value, check=False)

@@ -147,7 +147,7 @@ def test_both_hosts_and_the_beta_api_answer(compute: Compute, network: Doc, api:
     assert beta["selfLink"] == network["selfLink"].replace("/v1/", "/beta/")
 
 
-def test_names_are_checked_and_taken(compute: Compute, network: Doc) -> None:
+def test_names_are_validated_and_unique(compute: Compute, network: Doc) -> None:
     body = {"name": "Bad_Name", "autoCreateSubnetworks": False}
     assert compute.refused("POST", "global/networks", body)[:2] == (400, "invalid")
     code, reason, message = compute.refused("POST", "global/networks", {"name": "net", "autoCreateSubnetworks": False})
@@ -364,7 +364,7 @@ def test_a_network_in_use_stays(compute: Compute) -> None:
     assert network["selfLink"] not in {route["network"] for route in routes}
 
 
-def test_an_auto_mode_network_brings_and_takes_its_subnets(compute: Compute) -> None:
+def test_an_auto_mode_network_creates_and_deletes_its_subnets(compute: Compute) -> None:
     network = compute.make("global/networks", name="auto", autoCreateSubnetworks=True)
     assert len(network["subnetworks"]) > 40
     assert compute.refused("DELETE", "regions/us-west1/subnetworks/auto")[0] == 400
@@ -423,7 +423,7 @@ def test_firewalls_get_their_defaults(compute: Compute, network: Doc) -> None:
     compute.do("DELETE", "global/firewalls/fw")
 
 
-def test_addresses_are_of_nobody_and_know_their_users(compute: Compute, balancer: Doc) -> None:
+def test_addresses_are_documentation_ranges_and_know_their_users(compute: Compute, balancer: Doc) -> None:
     address = compute.get("global/addresses/ip")
     assert address["address"].startswith(("203.0.113.", "198.51.100.", "192.0.2."))
     assert (address["status"], address["users"]) == ("IN_USE", [balancer["rule"]["selfLink"]])
@@ -717,7 +717,7 @@ def test_quotas_are_shown_and_kept(compute: Compute) -> None:
         compute.do("DELETE", f"global/networks/{name}")
 
 
-def test_what_is_under_way_is_not_ready(own: Any) -> None:
+def test_resources_with_a_running_operation_are_not_ready(own: Any) -> None:
     """In realistic time a resource can neither be referred to before it is there, nor changed while it goes."""
     own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "slow", "--recorded-links")
     session = own.session()
@@ -747,7 +747,7 @@ def test_what_is_under_way_is_not_ready(own: Any) -> None:
     assert "/compute/v1/" in session.get(routes).json()["items"][0]["nextHopNetwork"], "the client is one of v1"
 
 
-def test_what_was_answered_survives_a_kill(own: Any) -> None:
+def test_acknowledged_writes_survive_a_kill(own: Any) -> None:
     own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "killed")
     session = own.session()
     base = "https://compute.googleapis.com/compute/v1/projects/killed/global"

@@ -141,7 +141,7 @@ def test_slow(faulty):
     assert time.monotonic() - begin >= 0.5
 
 
-def test_failed_operation_leaves_all_as_it_was(faulty):
+def test_failed_operation_undoes_its_changes(faulty):
     faulty.add(
         "compute.networks.*", "operation-error", "code=QUOTA_EXCEEDED", "message=Quota 'NETWORKS' exceeded.", "first=1"
     )
@@ -161,7 +161,7 @@ def test_failed_operation_leaves_all_as_it_was(faulty):
     assert "error" not in faulty.wait(faulty("DELETE", f"{COMPUTE}/networks/net"))
 
 
-def test_failed_operation_that_is_answered_done_has_done_its_work(faulty):
+def test_failed_operation_that_has_already_finished_keeps_its_changes(faulty):
     faulty.wait(faulty("POST", f"{COMPUTE}/addresses", json={"name": "labelled"}))
     url = f"{COMPUTE}/addresses/labelled"
     faulty.add("compute.globalAddresses.setLabels", "operation-error")
@@ -268,7 +268,7 @@ def test_certificate_becomes_active_in_the_background(faulty):
     assert status() == "ACTIVE"
 
 
-def test_every_duration_is_somebodys():
+def test_every_duration_is_used():
     code = "".join(p.read_text() for p in Path(latency.__file__).parents[1].rglob("*.py") if p.name != "latency.py")
     for row in filter(None, latency.SECONDS):
         service, _, rest = row.partition(".")

@@ -318,7 +318,7 @@ def test_browser_signs_in(stack, browser):
     assert browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10).status_code == 302
 
 
-def test_browser_of_a_stranger_is_refused(stack, browser):
+def test_browser_of_an_unknown_user_is_rejected(stack, browser):
     page = browser.get(f"https://{DOMAIN}/", timeout=10)
     answer = browser.post(page.url, data={"other": "bob@example.com"}, timeout=20)
     assert answer.status_code == 403
@@ -436,7 +436,7 @@ def test_openid_token_needs_an_allowed_client(stack, api, browser):
         assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 401
 
 
-def test_what_the_service_is_told(stack, sandbox, browser):
+def test_identity_headers_for_the_service(stack, sandbox, browser):
     answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10)
     told = {k.lower(): v for k, v in answer.json()["headers"].items()}
     assert told["x-goog-authenticated-user-email"] == f"accounts.google.com:{stack.account}"
@@ -463,7 +463,7 @@ def test_unknown_name_is_refused_by_the_proxy(stack, browser):
         browser.get("https://other.example.com/", timeout=10)
 
 
-def test_neg_to_a_service_that_is_not_there(stack, api, done, browser):
+def test_neg_for_a_missing_service(stack, api, done, browser):
     broken = f"{stack.compute}/regions/{REGION}/networkEndpointGroups"
     done(
         api(

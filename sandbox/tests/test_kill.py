@@ -79,7 +79,7 @@ STREAMS: list[tuple[Write, Check]] = [
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_everything_answered_is_there_after_kill(own: Any, seed: int) -> None:
+def test_acknowledged_writes_exist_after_kill(own: Any, seed: int) -> None:
     own.command("up", "--detach")
     session = own.session()
     usage = f"https://serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable"

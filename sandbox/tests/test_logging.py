@@ -105,7 +105,7 @@ def test_a_line_of_a_container_is_an_entry(find: Any, talker: str) -> None:
     assert system["severity"] == "INFO" and system["logName"].endswith("run.googleapis.com%2Fvarlog%2Fsystem")
 
 
-def test_a_structured_line_brings_its_own_fields(find: Any) -> None:
+def test_a_structured_line_has_its_own_fields(find: Any) -> None:
     (entry,) = find("jsonPayload.level=3")
     assert entry["jsonPayload"] == {"message": "low", "level": 3}
     assert entry["severity"] == "WARNING" and entry["trace"] == "projects/p/traces/t"
@@ -114,7 +114,7 @@ def test_a_structured_line_brings_its_own_fields(find: Any) -> None:
     assert find('labels."my/label":* severity>=WARNING resource.labels.service_name=talker') == [entry]
 
 
-def test_a_job_has_entries_of_its_own(find: Any, talker: str) -> None:
+def test_a_job_has_its_own_entries(find: Any, talker: str) -> None:
     out, error, end = find("resource.type=cloud_run_job AND resource.labels.job_name=worker")
     assert out["textPayload"] == "at work" and error["textPayload"] == "no luck"
     assert out["resource"]["labels"] == {"project_id": talker, "job_name": "worker", "location": REGION}

@@ -283,7 +283,7 @@ def secured(host: str, user: str) -> ssl.SSLSocket:
 
 
 @pytest.mark.parametrize("method", ["restart", "restoreBackup"])
-def test_what_cuts_all_connections_leaves_nothing_hanging(api, instance, method):
+def test_losing_all_connections_leaves_no_request_hanging(api, instance, method):
     finish(api, api("POST", f"{instance}/users", json={"name": "busy", "password": "p"}))
     host = address(api, instance)
     body = None
@@ -357,7 +357,7 @@ def test_one_operation_at_a_time_protection_and_reserved_names(api, project):
     assert kinds == {"CREATE", "UPDATE", "DELETE"}
 
 
-def test_the_private_address_is_closed_to_strangers(api, project):
+def test_the_private_address_is_closed_to_other_processes(api, project):
     """This process is no Cloud Run instance: it is on no network."""
     networks = f"https://compute.googleapis.com/compute/v1/projects/{project}/global"
     for path, body in (
@@ -478,7 +478,7 @@ def test_maintenance_versions(api, instance, project):
     )
 
 
-def test_data_survive_a_kill(own):
+def test_data_survives_a_kill(own):
     own.command("up", "--detach", "--project", "killed")
     session = own.session()
 

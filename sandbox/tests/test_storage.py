@@ -395,7 +395,7 @@ def test_copies(api, bucket, put):
     assert api("GET", f"{JSON}/b/{bucket}/o/to?alt=media").content == b"abc"
 
 
-def test_a_gzipped_object_is_unpacked_for_who_cannot(api, bucket):
+def test_a_gzipped_object_is_decompressed_for_clients_without_gzip(api, bucket):
     packed = gzip.compress(b"text" * 100)
     url = f"{UPLOAD}/b/{bucket}/o?uploadType=media&name=gz&contentEncoding=gzip"
     assert api("POST", url, data=packed).json()["size"] == str(len(packed))
@@ -520,7 +520,7 @@ def test_signed_urls(api, bucket, key):
     )
 
 
-def test_signed_url_of_one_who_may_not(api, make, key):
+def test_signed_url_of_an_account_without_permission(api, make, key):
     other = make()
     xml_error(api("PUT", signed(key, "PUT", f"/{other}/o"), data=b"", headers=NOBODY), 403, "AccessDenied")
 
@@ -558,7 +558,7 @@ def test_resumable_upload_by_signed_url(api, bucket):
     assert api("GET", f"{XML}/{bucket}/later").content == b"resumed"
 
 
-def test_an_upload_that_breaks_off_leaves_no_object(api, bucket):
+def test_an_interrupted_upload_leaves_no_object(api, bucket):
     def broken():
         yield b"some"
         raise OSError("cut")

@@ -76,7 +76,7 @@ def tab(cloud, deployed, tmp_path) -> Iterator[Tab]:
         browser.close()
 
 
-def test_a_person_of_the_list_makes_an_experiment_and_sees_it(tab):
+def test_a_user_on_the_list_creates_an_experiment_and_sees_it(tab):
     page, name = tab.page, f"seen-{secrets.token_hex(4)}"
     tab.sign_in("jane@example.com")
     page.wait_for_url(f"{URL}/**")
@@ -92,7 +92,7 @@ def test_a_person_of_the_list_makes_an_experiment_and_sees_it(tab):
     assert not tab.wrong
 
 
-def test_a_person_who_is_not_on_the_list_is_refused(tab):
+def test_a_user_who_is_not_on_the_list_is_rejected(tab):
     tab.sign_in("alice@example.com")
     expect(tab.page.get_by_role("heading", name="You don't have access")).to_be_visible()
     assert "alice@example.com" in tab.page.inner_text("main")

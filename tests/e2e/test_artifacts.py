@@ -89,7 +89,7 @@ def test_eight_files_at_once(client, memory):
     assert len(results) == 8 and all(result["sent"] == result["came"] for result in results)
 
 
-def test_a_file_in_parts_beside_the_server(client, cloud, memory):
+def test_a_direct_multipart_upload(client, cloud, memory):
     """From 500 MiB on; here the client's setting lowers the limit."""
     sizes = {"MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "10000000", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true"}
     result = client("file", "120", **sizes)
@@ -102,7 +102,7 @@ def test_a_file_in_parts_beside_the_server(client, cloud, memory):
     assert "md5Hash" not in stored  # Cloud Storage has no MD5 of a multipart upload
 
 
-def test_large_files_are_offered_beside_the_server(cloud, bearer):
+def test_direct_transfers_are_offered_for_large_files(cloud, bearer):
     answer = cloud.http("GET", f"{URL}/api/3.0/mlflow/server-info", headers={"Authorization": f"Bearer {bearer}"})
     assert {"multipart_uploads_enabled": True, "multipart_downloads_enabled": True}.items() <= answer.json().items()
 
@@ -164,7 +164,7 @@ def test_downloads_of_the_page_and_of_ranges(cloud, bearer, stored, way, asked, 
     assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(content)))
 
 
-def test_what_is_not_there_is_not_found(cloud, bearer, stored):
+def test_missing_resources_are_not_found(cloud, bearer, stored):
     run, _ = stored
     headers = {"Authorization": f"Bearer {bearer}"}
     for url in (

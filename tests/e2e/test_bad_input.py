@@ -58,7 +58,7 @@ def test_a_bad_variable_is_refused_before_the_first_call(cloud, unchanged, varia
     assert "hush" not in play.output
 
 
-def test_a_network_that_is_not_there(cloud, unchanged):
+def test_a_missing_network(cloud, unchanged):
     play = cloud.playbook("site.yml", "--extra-vars", "mlflow_network_name=no-such-network")
     assert_one_clear_line(play, "no-such-network", PROJECT)
 
@@ -70,7 +70,7 @@ def test_a_bucket_name_that_another_project_has(cloud, deployed):
     assert_one_clear_line(play, "taken-elsewhere")
 
 
-def test_a_key_file_that_is_not_there(cloud, unchanged):
+def test_a_missing_key_file(cloud, unchanged):
     play = cloud.playbook("site.yml", GCP_SERVICE_ACCOUNT_FILE="/nonexistent/key.json")
     assert_one_clear_line(play, "/nonexistent/key.json")
 

@@ -122,7 +122,7 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("break_it", BREAKAGES, ids=lambda function: function.__name__)
-def test_verify_says_what_is_broken(cloud, deployed, break_it):
+def test_verify_reports_what_is_broken(cloud, deployed, break_it):
     undo = break_it(cloud)
     try:
         play = cloud.playbook("verify.yml")

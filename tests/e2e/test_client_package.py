@@ -116,13 +116,13 @@ def jane(cloud, deployed) -> Iterator[str]:
     cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before["bindings"]}})
 
 
-def test_a_persons_gcloud_credentials(client, cloud, jane, tmp_path):
+def test_gcloud_user_credentials(client, cloud, jane, tmp_path):
     file = tmp_path / "adc.json"
     file.write_text(cloud.command("token", "--as", jane, "--credentials"))
     good(client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file)))
 
 
-def test_a_person_is_told_to_name_the_logger(client, cloud, tmp_path):
+def test_a_user_gets_the_advice_to_set_the_logger(client, cloud, tmp_path):
     file = tmp_path / "adc.json"
     file.write_text(cloud.command("token", "--as", "jane@example.com", "--credentials"))
     env = {"GOOGLE_APPLICATION_CREDENTIALS": str(file)}
@@ -218,7 +218,7 @@ def test_the_metadata_server_and_an_account_that_is_not_among_the_users(client, 
     assert "<" not in last and "{" not in last
 
 
-def test_what_is_wrong_is_said_in_a_sentence(client, tmp_path):
+def test_problems_are_reported_in_one_sentence(client, tmp_path):
     (tmp_path / "none").mkdir()
     nothing = {"GOOGLE_APPLICATION_CREDENTIALS": "", "HOME": str(tmp_path / "none"), "NO_GCE_CHECK": "true"}
     for words, env, text in (

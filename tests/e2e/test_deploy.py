@@ -11,7 +11,7 @@ from .conftest import LOGGER, PROJECT, URL
 SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
 
 
-def test_site_says_what_it_deployed(cloud, deployed):
+def test_site_shows_what_it_deployed(cloud, deployed):
     address = cloud.call("GET", f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/addresses")["items"]
     (lb_ip,) = [entry["address"] for entry in address if entry.get("purpose") != "VPC_PEERING"]
     summary = deployed.output[deployed.output.index("TASK [Show what was deployed]") :]
@@ -66,7 +66,7 @@ def test_variables_may_be_text_as_surveys_of_awx_give_them(cloud, deployed):
     assert (play.status, play.recap("changed")) == (0, 0), play.output
 
 
-def test_who_is_taken_off_the_list_loses_access(cloud, deployed):
+def test_a_user_removed_from_the_list_loses_access(cloud, deployed):
     url = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/backendServices"
     (backend,) = cloud.call("GET", url)["items"]
     number = cloud.call("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]

@@ -150,7 +150,7 @@ def test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed):
         ]
 
 
-def test_what_a_key_encrypts_outlives_a_rollout(cloud, deployed, client):
+def test_encrypted_values_survive_a_rollout(cloud, deployed, client):
     made = client("""
         import json
         hook = client.create_webhook(name="keep", url="https://8.8.8.8/hook", events=["model_version.created"], secret="hush")
@@ -221,7 +221,7 @@ def test_a_server_that_must_not_upgrade_waits_for_the_playbook(cloud, deployed, 
     assert service(cloud)["template"]["containers"][0]["image"] == other_image
 
 
-def test_an_image_that_is_older_than_the_schema_does_not_go_out(cloud, deployed, sql, other_image):
+def test_an_image_older_than_the_schema_is_not_deployed(cloud, deployed, sql, other_image):
     head, latest = revision(sql), service(cloud)["latestCreatedRevision"]
     before = backups(cloud)
     sql("UPDATE alembic_version SET version_num = 'f0f0f0f0f0f0'")
@@ -284,7 +284,7 @@ def test_what_was_deleted_is_collected(cloud, deployed, client):
     assert re.search(r"summary: .*\b0 runs\b", play.output), play.output
 
 
-def test_an_age_that_is_none(cloud, deployed):
+def test_an_invalid_age(cloud, deployed):
     play = cloud.playbook(
         "gc.yml", "--extra-vars", "mlflow_gc_older_than=never", GCP_SERVICE_ACCOUNT_FILE="/nonexistent"
     )

@@ -63,7 +63,7 @@ def test_params_metrics_and_tags_come_back(logged):
     assert run["origin"] == "e2e"
 
 
-def test_the_artifact_comes_back_byte_for_byte(logged):
+def test_the_artifact_is_downloaded_byte_for_byte(logged):
     run, content = logged
     assert run["files"] == [["model/weights.bin", SIZE]]
     assert run["sha256"] == hashlib.sha256(content).hexdigest()
@@ -86,7 +86,7 @@ def test_the_model_version_is_registered(logged):
     assert run["found"] == [run["run_id"]]
 
 
-def test_a_stranger_is_kept_out(cloud, deployed, tmp_path):
+def test_an_unknown_user_is_rejected(cloud, deployed, tmp_path):
     key = json.loads(Path(cloud.env["GCP_SERVICE_ACCOUNT_FILE"]).read_text())
     signer = RSASigner.from_service_account_info(key)
     file = tmp_path / "small.bin"

@@ -187,7 +187,7 @@ def test_eight_large_files_at_once_come_back_in_little_memory(tracking, tmp_path
     assert memory.grown < GROWTH, f"{memory.grown / MIB:.0f} MiB"
 
 
-def test_large_files_go_beside_the_server_once_urls_can_be_signed(tracking, tmp_path):
+def test_large_files_go_directly_once_urls_can_be_signed(tracking, tmp_path):
     eventually(lambda: info(tracking)["multipart_uploads_enabled"], "signed URLs are offered")
     assert info(tracking)["multipart_downloads_enabled"]
     file = tmp_path / "weights of a model.bin"
@@ -201,7 +201,7 @@ def test_large_files_go_beside_the_server_once_urls_can_be_signed(tracking, tmp_
     assert process.io_counters().read_chars - before < 10 * MIB, "the bytes went through the server"
 
 
-def test_an_upload_in_parts_that_is_gone_is_said_to_be_gone(tracking):
+def test_a_missing_multipart_upload_is_reported_as_missing(tracking):
     eventually(lambda: info(tracking)["multipart_uploads_enabled"], "signed URLs are offered")
     path = quote(f"{tracking.experiment}/{tracking.run()}/artifacts")
 
@@ -307,7 +307,7 @@ def test_ranges_and_conditions(large, ways, way):
     assert (same.status_code, same.content) == (304, b"")
 
 
-def test_what_is_no_file(tracking, large):
+def test_paths_that_are_not_files(tracking, large):
     missing = requests.get(tracking.file(large[0] + ".none"), timeout=60)
     assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     folder = requests.get(tracking.file(large[0].rpartition("/")[0]), timeout=60)
@@ -362,7 +362,7 @@ CUT = ["curl", "--silent", "--show-error", "--max-time", "1", "--limit-rate", "5
 
 @pytest.mark.parametrize("length", [True, False], ids=["announced", "not announced"])
 @pytest.mark.parametrize("protocol", ["--http1.1", "--http2-prior-knowledge"])
-def test_an_upload_that_is_cut_leaves_nothing(tracking, tmp_path, protocol, length):
+def test_an_interrupted_upload_leaves_nothing(tracking, tmp_path, protocol, length):
     file = tmp_path / "cut.bin"
     file.write_bytes(os.urandom(LARGE))
     folder = f"{tracking.experiment}/{tracking.run()}/artifacts"

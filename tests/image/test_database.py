@@ -140,7 +140,7 @@ def test_fifty_clients_share_four_connections(postgres, tmp_path):
         assert most() <= SIZE + OVERFLOW + 1
 
 
-def test_who_waits_too_long_is_told_to_try_again(server, postgres):
+def test_requests_that_wait_too_long_get_503(server, postgres):
     """Requests that wait for a locked table use all connections: health and readiness still answer."""
     with ThreadPoolExecutor(60) as executor:
         with postgres.locked("pool", "experiments"):
@@ -211,13 +211,13 @@ print(json.dumps([order, refused, gate.deepest, len(gate._inside), len(gate._que
 """
 
 
-def test_turns_are_taken_in_the_order_of_arrival():
+def test_threads_are_admitted_in_the_order_of_arrival():
     """The event loop has priority; an admitted thread gets its second connection at once; threads that gave up are skipped."""
     output = subprocess.run([PYTHON, "-c", GATE], check=True, capture_output=True, text=True, timeout=60).stdout
     assert json.loads(output) == [["loop", "a", "b", "c"], ["late"], 2, 0, 0]
 
 
-def test_a_batch_that_is_sent_again_is_stored_once(server):
+def test_a_repeated_batch_is_stored_once(server):
     """As by a client that lost the response to a batch that was stored."""
     made = json.loads(answer(server, "/api/2.0/mlflow/runs/create", {"experiment_id": "0"})[2])
     run = made["run"]["info"]["run_id"]
@@ -234,7 +234,7 @@ def test_a_batch_that_is_sent_again_is_stored_once(server):
     assert [metric["value"] for metric in history["metrics"]] == [0, 1, 2]
 
 
-def test_a_peer_that_went_silent_is_given_up(server, postgres):
+def test_an_unresponsive_peer_is_given_up(server, postgres):
     """Linux probes the server's connections to the database: their timers expire within five idle seconds."""
     answer(server, "/api/2.0/mlflow/experiments/get?experiment_id=0")
     timers = [
@@ -272,7 +272,7 @@ def test_a_lost_database_is_503_and_back_within_seconds(own, tmp_path):
 
 
 @pytest.mark.parametrize("end_it", [Postgres.kill, lambda own: own.stop("fast")], ids=["kill -9", "restart"])
-def test_a_database_that_ends_while_clients_log_loses_nothing(own, tmp_path, end_it):
+def test_a_database_restart_while_clients_log_loses_nothing(own, tmp_path, end_it):
     with (
         serving(start(own, "postgres", tmp_path, **POOL)) as server,
         Clients(server, "12", "40", "batch") as clients,
@@ -296,7 +296,7 @@ def test_a_pool_of_one_is_refused(postgres, tmp_path):
     assert (status, "MLflow needs at least 2" in message) == (2, True)
 
 
-def test_a_changed_mlflow_ends_the_start(postgres, tmp_path):
+def test_an_incompatible_mlflow_does_not_start(postgres, tmp_path):
     code = (
         "import mlflow.store.db.utils as utils; utils.create_sqlalchemy_engine = lambda uri, options: None\n"
         "from mlflow_gcp_server import __main__; __main__.main([])"

@@ -113,7 +113,7 @@ def test_gc_removes_what_was_deleted_and_nothing_else(garbage):
     assert made.postgres.sql("SELECT name FROM experiments", "garbage") == "Default"
 
 
-def test_one_thing_that_stays_does_not_keep_the_others(garbage):
+def test_one_failure_does_not_stop_the_others(garbage):
     """A run's artifacts are at a location that this server cannot reach: it is kept, named in the log, and retried."""
     made, ids = garbage
     made.postgres.sql(

@@ -123,7 +123,7 @@ def test_adding_a_passphrase_loses_no_gateway_secret(postgres, database, tmp_pat
         ("MLFLOW_FLASK_SERVER_SECRET_KEY", "too-short", "at least 16 characters"),
     ],
 )
-def test_a_key_of_the_wrong_form_is_told_without_its_value(postgres, tmp_path, name, value, allowed):
+def test_a_malformed_key_is_reported_without_its_value(postgres, tmp_path, name, value, allowed):
     server = start(postgres, "postgres", tmp_path, **{name: value})
     status, message = end(server)
     assert (status, name in message, allowed in message) == (2, True, True)

@@ -173,7 +173,7 @@ def end(server: Server, seconds: float = START_SECONDS) -> tuple[int, str]:
     return status, [line for line in server.log.read_text().splitlines() if line.startswith("mlflow-server: ")][-1]
 
 
-def test_a_wrong_password_is_told_at_once(postgres, tmp_path):
+def test_a_wrong_password_is_reported_at_once(postgres, tmp_path):
     status, message = end(start(postgres, "postgres", tmp_path, MLFLOW_DB_PASSWORD="not-this"))
     assert status == 1
     assert 'password authentication failed for user "mlflow"' in message and "not-this" not in message

@@ -56,13 +56,13 @@ def test_a_missing_variable_is_named(name):
         ("MLFLOW_ARTIFACTS_BUCKET", "Upper", "gs://name/prefix"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(name, value, allowed):
+def test_a_bad_value_is_reported_with_the_allowed_values(name, value, allowed):
     (error,) = Settings(GOOD | {name: value}).errors
     assert error.startswith(f"{name} is {value!r}; it must be ") and allowed in error
 
 
 @pytest.mark.parametrize("key", ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "_" * 42 + "8="])
-def test_a_fernet_key_is_taken(key):
+def test_a_fernet_key_is_accepted(key):
     assert Settings(GOOD | {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key}).errors == []
 
 
