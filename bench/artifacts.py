@@ -128,7 +128,7 @@ def measure(cloud: Cloud, sizes: list[int], folder: Path) -> int:
         missed += above > GROWTH
         print(f"{size:6} {count:7} {'  '.join(figures)}  {above:5.0f}", flush=True)
     print(
-        "direct: the stock client with Cloud Storage itself; ranges: with a signed URL, as it fetches 500 MiB and more"
+        "direct: MLflow's client with Cloud Storage itself; ranges: with a signed URL, as for files of 500 MiB and more"
     )
     print(f"targets: up, and down in ranges, at least {SHARE:g} for the largest file with one client; {GROWTH:g} MiB")
     return 1 if missed else 0

@@ -1,4 +1,4 @@
-"""The command: start, stop, trouble, and what is left afterwards."""
+"""The command: start, stop, errors, and cleanup."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_browser_names_a_key_of_the_chain_that_hosts_send(sandbox):
         plain.sendall(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode())
         assert b" 200 " in plain.recv(4096)
         with trust.wrap_socket(plain, server_hostname=host) as secure:
-            # Public only from Python 3.13 on.
+            # Public only since Python 3.13.
             chain = [
                 x509.load_pem_x509_certificate(c.public_bytes().encode()) for c in secure._sslobj.get_unverified_chain()
             ]

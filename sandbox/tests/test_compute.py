@@ -1,4 +1,4 @@
-"""Compute Engine: networks and load balancing, as a client meets them."""
+"""Compute Engine: networks and load balancing, as seen by a client."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def balancer(compute: Compute) -> Doc:
     return out
 
 
-# -- what a project starts with --------------------------------------------
+# -- initial resources of a project------------------------------------------
 
 
 def test_a_project_starts_with_a_default_network(compute: Compute) -> None:
@@ -278,7 +278,7 @@ def test_subnets_of_ipv6(compute: Compute) -> None:
         "regions/us-west2/subnetworks",
         {"name": "only", "network": network["selfLink"], "stackType": "IPV6_ONLY"},
     )
-    assert compute.refused("POST", path, body)[:2] == (400, "invalid")  # no range of its own
+    assert compute.refused("POST", path, body)[:2] == (400, "invalid")  # no separate range
     subnet = compute.make(path, **body, ipv6AccessType="EXTERNAL")
     assert (
         subnet["ipv6CidrRange"] == subnet["externalIpv6Prefix"]
@@ -470,7 +470,7 @@ def test_a_load_balancer_is_filled_in_as_google_does(compute: Compute, balancer:
     assert backend["backends"] == [
         {"group": balancer["neg"]["selfLink"], "balancingMode": "UTILIZATION", "capacityScaler": 1.0}
     ]
-    assert repr(backend["logConfig"]["sampleRate"]) == "1"  # not 1.0: clients compare what they read as text
+    assert repr(backend["logConfig"]["sampleRate"]) == "1"  # not 1.0: clients compare values as strings
     assert backend["usedBy"] == [{"reference": balancer["map"]["selfLink"]}]
     assert balancer["proxy"]["quicOverride"] == "NONE" and balancer["proxy"]["tlsEarlyData"] == "DISABLED"
     assert balancer["rule"]["portRange"] == "443-443" and balancer["rule"]["networkTier"] == "PREMIUM"
@@ -718,7 +718,7 @@ def test_quotas_are_shown_and_kept(compute: Compute) -> None:
 
 
 def test_resources_with_a_running_operation_are_not_ready(own: Any) -> None:
-    """In realistic time a resource can neither be referred to before it is there, nor changed while it goes."""
+    """With realistic latency, a resource can neither be referenced before it exists, nor changed while it is being deleted."""
     own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "slow", "--recorded-links")
     session = own.session()
     base = "https://compute.googleapis.com/compute/v1/projects/slow"

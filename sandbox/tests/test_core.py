@@ -1,4 +1,4 @@
-"""What every API has in common: the proxy, authentication, checks by discovery document."""
+"""Common to all APIs: the proxy, authentication, validation with discovery documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults by configuration, and durations."""
+"""Configurable faults, and durations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SQL = f"https://sqladmin.googleapis.com/v1/projects/{PROJECT}/instances"
 
 
 class Faulty:
-    """A sandbox of the module's own, and a client of it."""
+    """A separate sandbox for the module, and a client of it."""
 
     def __init__(self, running: Any) -> None:
         self.running = running

@@ -1,4 +1,4 @@
-"""Load balancer and Identity-Aware Proxy, as a browser and a program meet them."""
+"""Load balancer and Identity-Aware Proxy, as seen by a browser and a program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DOMAIN = "app.example.com"
 
 @pytest.fixture(scope="module")
 def stack(api, enable, done, project, sandbox, tmp_path_factory):
-    """A Cloud Run service, which answers what it was told, behind a load balancer with IAP."""
+    """A Cloud Run service that returns the headers it receives, behind a load balancer with IAP."""
     folder = tmp_path_factory.mktemp("echo")
     (folder / "echo.py").write_text(ECHO)
     (folder / "Containerfile").write_text('FROM python:3\nCOPY echo.py /app/\nENTRYPOINT ["python", "/app/echo.py"]\n')
@@ -218,7 +218,7 @@ def test_preflight_requests_pass_where_settings_say_so(stack, api, browser):
     mask = {"updateMask": "iapSettings.accessSettings.corsSettings"}
     body = {"accessSettings": {"corsSettings": {"allowHttpOptions": True}}}
     assert api("PATCH", settings, json=body, params=mask).status_code == 200
-    assert browser.options(f"https://{DOMAIN}/", timeout=10).status_code == 501  # the service's own answer
+    assert browser.options(f"https://{DOMAIN}/", timeout=10).status_code == 501  # the service's own response
     assert browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10).status_code == 302
     api("PATCH", settings, json={"accessSettings": {}}, params=mask)
 
@@ -281,7 +281,7 @@ def test_headers_on_the_way_there_and_back(stack, browser):
     told = answer.json()["headers"]
     assert told["X-Goog-Authenticated-User-Email"] == f"accounts.google.com:{stack.account}"
     assert "X-Goog-Whatever" not in told
-    assert told["Authorization"] == sent["Authorization"]  # IAP has taken the other one, this is the service's
+    assert told["Authorization"] == sent["Authorization"]  # IAP has consumed the other one, this one is for the service
     assert told["X-Forwarded-For"].split(",") == ["192.0.2.7", "127.0.0.1", stack.ip]
     assert told["X-Cloud-Trace-Context"] == sent["X-Cloud-Trace-Context"]
     assert answer.headers["Via"] == "1.1 google"
@@ -427,7 +427,7 @@ def test_openid_token_needs_an_allowed_client(stack, api, browser):
     token = api("POST", url, json={"audience": client, "includeEmail": True}, as_="alice@example.com").json()["token"]
     assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 401
     settings = {"accessSettings": {"oauthSettings": {"programmaticClients": [client]}}}
-    for name in (stack.iap, stack.iap.partition("/iap_web")[0]):  # settings of the project hold for its services
+    for name in (stack.iap, stack.iap.partition("/iap_web")[0]):  # settings of the project apply to its services
         api("PATCH", f"{name}:iapSettings", json=settings)
         try:
             assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 200
@@ -482,7 +482,7 @@ def test_neg_for_a_missing_service(stack, api, done, browser):
 def test_requests_are_logged(stack, sandbox, browser, api):
     browser.get(f"https://{DOMAIN}/logged", headers=_with(_jwt(stack)), timeout=10)
     file = sandbox.state / "logs" / "load-balancer.jsonl"
-    for _ in range(500):  # the entry is written when the answer is out
+    for _ in range(500):  # the entry is written after the response has been sent
         found = [json.loads(line) for line in file.read_text().splitlines() if "/logged" in line]
         if found:
             break

@@ -1,4 +1,4 @@
-"""Service accounts, keys, roles and what may be done with them."""
+"""Service accounts, keys, roles and their permissions."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_keys_are_listed_published_limited_and_deleted(api: Api, account: dict[s
 
 
 def certificate_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, days: int) -> str:
-    """The base64 of a certificate (PEM) that ends in so many days."""
+    """The base64 of a certificate (PEM) that expires in this number of days."""
     when, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "me")])
     builder = x509.CertificateBuilder(
         name, name, key.public_key(), 7, when - timedelta(days=9), when + timedelta(days=days)

@@ -1,4 +1,4 @@
-"""Acting as a service account: tokens and signatures for those who may, and through delegates."""
+"""Impersonating a service account: tokens and signatures for callers with permission, and through delegates."""
 
 from __future__ import annotations
 

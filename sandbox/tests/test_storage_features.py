@@ -1,4 +1,4 @@
-"""Cloud Storage beyond objects: settings of buckets, soft delete, lists, and what is refused."""
+"""Cloud Storage features other than objects: settings of buckets, soft delete, access control lists, errors."""
 
 from __future__ import annotations
 

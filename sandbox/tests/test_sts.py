@@ -1,4 +1,4 @@
-"""Workload identity federation: a token of somebody else's provider for an access token, and what that may do."""
+"""Workload identity federation: exchanging an external provider's token for an access token, and its permissions."""
 
 from __future__ import annotations
 

@@ -351,7 +351,7 @@ def test_a_client_that_leaves_ends_its_download(tracking, large):
     leaving = [open_download(tracking, large[0]) for _ in range(8)]
     for client in leaving:
         assert client.recv(12) == b"HTTP/1.1 200"
-    eventually(lambda: upstream(tracking) >= 8, "each has a connection of its own")
+    eventually(lambda: upstream(tracking) >= 8, "each has its own connection")
     for client in leaving:
         client.close()
     eventually(lambda: upstream(tracking) <= idle, "the downloads have ended")

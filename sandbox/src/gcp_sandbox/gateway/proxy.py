@@ -23,7 +23,7 @@ class Gateway(Protocol):
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Keep a reference to a background task until it ends."""
 
-    def plays(self, host: str) -> bool:
+    def emulates(self, host: str) -> bool:
         """Whether this host is emulated."""
 
     def tls_context(self, host: str) -> ssl.SSLContext | None:
@@ -84,7 +84,7 @@ class ProxyProtocol(asyncio.Protocol):
     def _connect(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         host = host.strip("[]").lower()
-        if port not in ("443", "80") or not self._gateway.plays(host):
+        if port not in ("443", "80") or not self._gateway.emulates(host):
             self._refuse(target)
             return
         assert self._transport
@@ -117,7 +117,7 @@ class ProxyProtocol(asyncio.Protocol):
 
     def _plain(self, target: str) -> None:
         match = re.match(r"http://([^/:]+)(?::80)?(?:/|$|\?)", target, re.I)
-        if not match or not self._gateway.plays(match.group(1).lower()):
+        if not match or not self._gateway.emulates(match.group(1).lower()):
             self._refuse(target)
             return
         assert self._transport

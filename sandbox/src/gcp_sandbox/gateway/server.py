@@ -97,7 +97,7 @@ class Server:
 
     # -- called by the proxy -----------------------------------------------
 
-    def plays(self, host: str) -> bool:
+    def emulates(self, host: str) -> bool:
         """Whether this host is emulated."""
         if host.endswith(".googleapis.com") or any(
             self._host_matches(pattern, host) for pattern, _, _ in self.cloud.raw_routes
