@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer (with venv) and make; everything else is installed into .venv and .venv-image.
+# Requires Python 3.11 or newer (with venv) and make; everything else is installed into .venv and .venv-image.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -7,13 +7,13 @@ unexport PYTHONPATH VIRTUAL_ENV
 BIN := .venv/bin
 IMAGE := europe-west2-docker.pkg.dev/mlflow-demo/mlflow/server:3.17.2
 URL := https://mlflow.example.com
-# Named, because Ansible ignores an ansible.cfg it finds in a folder that others may write to.
+# Set explicitly, because Ansible ignores an ansible.cfg in a world-writable folder.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export GCP_SANDBOX_STATE := $(CURDIR)/.gcp-sandbox
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Everything that talks to the sandbox runs with the environment that it prints, and nothing else.
+# Everything that talks to the sandbox runs with the environment variables that it prints, and no others.
 IN_SANDBOX = set -e; eval "$$(gcp-sandbox env)"; export ANSIBLE_FORCE_COLOR=$$(test -t 1 && echo 1 || echo 0);
 
 .PHONY: help
@@ -21,24 +21,24 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
-demo: setup ## Deploy MLflow into a local Google Cloud and verify it through the front door
-	@tools/step "starting the local Google Cloud in .gcp-sandbox" gcp-sandbox up --detach --project mlflow-demo
+demo: setup ## Deploy MLflow into the local sandbox of Google Cloud and verify it through the load balancer
+	@tools/step "starting the sandbox in .gcp-sandbox" gcp-sandbox up --detach --project mlflow-demo
 	@gcp-sandbox image add $(IMAGE) image --python .venv-image/bin/python
 	@rm -f .gcp-sandbox/site.log
 	@$(IN_SANDBOX) ANSIBLE_LOG_PATH=.gcp-sandbox/site.log ansible-playbook -i inventories/sandbox playbooks/site.yml
 	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/verify.yml
 	@echo
 	@echo "MLflow is deployed and verified:"
-	@sed -n '/TASK \[Say what was deployed\]/,/^$$/s/^        /  /p' .gcp-sandbox/site.log
+	@sed -n '/TASK \[Show what was deployed\]/,/^$$/s/^        /  /p' .gcp-sandbox/site.log
 	@echo "To open it in a browser (sign in as one of mlflow_webapp_users):"
 	@gcp-sandbox browser $(URL) | sed 's/^/  /'
 	@echo "To stop everything: make demo-down"
 
 .PHONY: demo-down
-demo-down: ## Stop what `make demo` started (its state stays, `make demo` takes it up again)
-	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down; else echo "Nothing was started here."; fi
+demo-down: ## Stop what `make demo` started (`make demo` resumes from its saved state)
+	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down; else echo "Nothing is running."; fi
 
-# What the unit tests reach of the modules and plugins; less than this fails.
+# Minimum coverage of the modules and plugins by the unit tests.
 COVERAGE := --cov=plugins --cov-report=term:skip-covered --cov-fail-under=95
 
 .PHONY: test
@@ -46,7 +46,7 @@ test: lint clients ## Run everything that CI runs: linters, unit tests, the sand
 	@pytest --numprocesses auto --no-loadscope-reorder -m "not long" $(COVERAGE)
 
 .PHONY: test-long
-test-long: setup ## Run the tests that take minutes each, samples of which are in `make test`
+test-long: setup ## Run the tests that take minutes each (`make test` runs samples of them)
 	@pytest -m long
 
 .PHONY: lint
@@ -61,48 +61,48 @@ lint: setup ## Run all linters, the type checker and ansible-test sanity
 	@tools/step "ansible-test sanity" python tools/sanity.py
 
 .PHONY: changelog
-changelog: setup ## Write CHANGELOG.rst anew from changelogs/fragments
+changelog: setup ## Regenerate CHANGELOG.rst from changelogs/fragments
 	@antsibull-changelog release --refresh --update-existing
 
 .PHONY: unit
-unit: setup ## Run the unit tests alone
+unit: setup ## Run only the unit tests
 	@pytest tests/unit $(COVERAGE)
 
 .PHONY: e2e
-e2e: setup ## Run the end-to-end tests alone
+e2e: setup ## Run only the end-to-end tests
 	@pytest tests/e2e
 
 .PHONY: bench
-bench: setup ## Measure what has a target: the sandbox, the demo, a second run, artifacts of up to 1 GiB
+bench: setup ## Measure everything that has a target: the sandbox, the demo, a second run, artifacts of up to 1 GiB
 	@status=0; for one in sandbox bench artifacts; do python bench/$$one.py || status=1; done; exit $$status
 
-# How many clients log at the same time, one row each.
+# Numbers of concurrent clients, one table row each.
 CLIENTS ?= 12 50 500
 .PHONY: load
-load: setup ## Log with many clients at the same time through the front door, print a table (CLIENTS=)
+load: setup ## Log with many concurrent clients through the load balancer and print a table (CLIENTS=)
 	@python bench/load.py $(CLIENTS)
 
-# Where recorded exchanges with Google's APIs are (folders attested and other), and the program that replays them.
+# The recorded exchanges with Google's APIs (folders attested and other), and the program that replays them.
 RECORDINGS ?= ../shared/recorded
 REPLAY ?= ../shared/tools/replay.py
 .PHONY: fidelity
-fidelity: setup ## Replay recorded exchanges against the sandbox, score its answers per API (RECORDINGS=, REPLAY=)
+fidelity: setup ## Replay recorded exchanges against the sandbox and score its answers per API (RECORDINGS=, REPLAY=)
 	@python bench/fidelity.py $(RECORDINGS) $(REPLAY)
 
 .PHONY: clean
-clean: demo-down ## Stop the demo and remove everything that make made
+clean: demo-down ## Stop the demo and remove everything that make created
 	rm -rf .gcp-sandbox .venv .venv-image .collections .ansible .pytest_cache .ruff_cache
 
 .PHONY: setup
 setup: .collections/ansible_collections/mlops/mlflow_gcp
 	@$(MAKE) -s -j2 .venv/.stamp .venv-image/.stamp
 
-# What only the tests with clients written by others need: `make demo` does not wait for it.
+# Dependencies of the tests with third-party clients only, so that `make demo` does not wait for them.
 .PHONY: clients
 clients: setup
 	@$(MAKE) -s .venv/.stamp-clients
 
-# The checkout, under the name by which Ansible finds a collection.
+# The checkout, linked under the path where Ansible looks for a collection.
 .collections/ansible_collections/mlops/mlflow_gcp:
 	@mkdir -p $(@D)
 	@ln -sfn ../../.. $@
@@ -113,7 +113,7 @@ clients: setup
 	@touch $@
 
 .venv/.stamp-clients: tests/clients/requirements.txt .venv/.stamp
-	@tools/step "installing Google's libraries and the browser's driver into .venv" .venv/bin/pip install --quiet -r $<
+	@tools/step "installing Google's client libraries and the browser driver into .venv" .venv/bin/pip install --quiet -r $<
 	@touch $@
 
 .venv-image/.stamp: image/requirements.txt image/pyproject.toml
@@ -122,7 +122,7 @@ clients: setup
 	@.venv-image/bin/python -m pip install --quiet --no-deps -e ./image
 	@touch $@
 
-# $(PYTHON) is tried first when it is given; the pick has to run, because a name on the PATH may be an empty shim.
+# $(PYTHON) is tried first if it is set; each candidate is run, because a name on the PATH may be an empty shim.
 define make_venv
 test -x $(1)/bin/pip && exit 0; \
 for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -130,6 +130,6 @@ for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.14; do 
         exec $$python -m venv $(1); \
     fi; \
 done; \
-echo "Python 3.11 or newer with the venv module is needed (Debian: apt install python3 python3-venv); or say make PYTHON=/path/to/python" >&2; \
+echo "Python 3.11 or newer with the venv module is required (Debian: apt install python3 python3-venv), or run make PYTHON=/path/to/python" >&2; \
 exit 1
 endef

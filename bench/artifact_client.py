@@ -1,7 +1,7 @@
-"""One client of bench/artifacts.py: sends a file and fetches it again. Run with the image's python.
+"""One client of bench/artifacts.py: uploads a file and downloads it again. Run with the image's Python.
 
 Usage: artifact_client.py server EXPERIMENT_ID FILE | artifact_client.py storage gs://BUCKET/PREFIX FILE.
-The stock client either way: through the tracking server, or writing to Cloud Storage itself.  Prints one JSON object.
+MLflow's own client in both cases: through the tracking server, or directly to Cloud Storage.  Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def digest(file: Path) -> str:
 
 
 def in_ranges(repository: GCSArtifactRepository, name: str, copy: Path) -> float:
-    """Seconds of a download as the client does it with a signed URL: eight ranges of 100 MiB at a time, held in memory."""
+    """Seconds of a download like the client's with a signed URL: eight ranges of 100 MiB at a time, held in memory."""
     bucket, prefix = repository.parse_gcs_uri(repository.artifact_uri)
     blob = repository._get_bucket(bucket).get_blob(f"{prefix}/{name}")
     begin = time.monotonic()
@@ -41,7 +41,7 @@ def in_ranges(repository: GCSArtifactRepository, name: str, copy: Path) -> float
 
 
 def main(way: str, where: str, file: Path) -> dict[str, object]:
-    """Seconds up and down, and whether the same bytes came back."""
+    """Seconds of upload and download, and whether the bytes are the same."""
     folder = Path(tempfile.mkdtemp(dir=file.parent))
     try:
         if way == "server":

@@ -1,6 +1,6 @@
-"""Artifacts through the front door against Cloud Storage directly: seconds, their ratio, and the server's memory.
+"""Artifact transfers through the load balancer compared with Cloud Storage directly: seconds, ratio, and server memory.
 
-Usage: artifacts.py [MEBIBYTES …].  Status 1 when a transfer failed, when bytes differ, or when a target is missed.
+Usage: artifacts.py [MEBIBYTES …].  Exits with 1 if a transfer fails, bytes differ, or a target is missed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tests.e2e.test_mlflow_client import token  # noqa: E402
 
 URL = "https://mlflow.example.com"
 AT_ONCE = 8
-SHARE = 0.8  # of direct storage's speed, for the largest file
+SHARE = 0.8  # of the speed of direct access, for the largest file
 GROWTH = 64.0  # MiB above the idle server
 
 
 class Server:
-    """The one instance of the deployed server, and the most memory it was seen with."""
+    """The only instance of the deployed server, and its peak memory."""
 
     def __init__(self, pid: int) -> None:
         self._sandbox = psutil.Process(pid)
@@ -37,7 +37,7 @@ class Server:
         self.peak = 0.0
 
     def memory(self) -> float:
-        """MiB of the server's processes and of the files below its /tmp."""
+        """MiB of the server's processes and of the files in its /tmp."""
         total = 0
         for process in self._sandbox.children(recursive=True):
             try:
@@ -50,7 +50,7 @@ class Server:
         return total / 2**20
 
     def watch(self) -> None:
-        """Keep the peak until unwatch()."""
+        """Track the peak until unwatch()."""
         self._over.clear()
         self.peak = 0.0
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -61,14 +61,14 @@ class Server:
             self.peak = max(self.peak, self.memory())
 
     def unwatch(self) -> float:
-        """The most MiB since watch()."""
+        """The peak in MiB since watch()."""
         self._over.set()
         self._thread.join()
         return self.peak
 
 
 def transfer(env: dict[str, str], count: int, *words: str) -> list[dict[str, float]]:
-    """The results of so many clients at once."""
+    """The results of this number of concurrent clients."""
     program = str(Path(__file__).with_name("artifact_client.py"))
     started = [
         subprocess.Popen(
@@ -80,10 +80,10 @@ def transfer(env: dict[str, str], count: int, *words: str) -> list[dict[str, flo
     for process in started:
         output, errors = process.communicate()
         if process.returncode:
-            sys.exit(f"a client ended with status {process.returncode}:\n{errors[-3000:]}")
+            sys.exit(f"a client exited with status {process.returncode}:\n{errors[-3000:]}")
         results.append(json.loads(output.splitlines()[-1]))
         if not results[-1]["same"]:
-            sys.exit(f"{' '.join(words)}: other bytes came back")
+            sys.exit(f"{' '.join(words)}: the downloaded bytes differ")
     return results
 
 
@@ -128,7 +128,7 @@ def measure(cloud: Cloud, sizes: list[int], folder: Path) -> int:
         missed += above > GROWTH
         print(f"{size:6} {count:7} {'  '.join(figures)}  {above:5.0f}", flush=True)
     print(
-        "direct: the stock client with Cloud Storage itself; ranges: with a signed URL, as it fetches 500 MiB and more"
+        "direct: MLflow's client with Cloud Storage itself; ranges: with a signed URL, as for files of 500 MiB and more"
     )
     print(f"targets: up, and down in ranges, at least {SHARE:g} for the largest file with one client; {GROWTH:g} MiB")
     return 1 if missed else 0

@@ -1,4 +1,4 @@
-"""Measure what has a target, in a fresh clone of the last commit (ten minutes, needs the package index)."""
+"""Measure everything that has a target, in a fresh clone of the last commit (takes ten minutes, needs the package index)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ GETS = 300
 
 
 class Clone:
-    """A fresh clone in a folder of its own, used through make and the sandbox's command alone."""
+    """A fresh clone in its own folder, used only through make and the sandbox's command."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # What make exports to us is about this checkout; the clone's make sets its own.
+        # The variables that make exports are for this checkout; the clone's make sets its own.
         drop = ("GCP_", "ANSIBLE_", "MAKE", "MFLAGS", "VIRTUAL_ENV")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(drop)}
         self.env["PIP_NO_CACHE_DIR"] = "1"
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
 
     def run(self, *command: str, **env: str) -> tuple[str, float]:
-        """What a command printed, and the seconds it took; ends the measurement when it fails."""
+        """The output of a command, and the seconds it took; exits if it fails."""
         start = time.monotonic()
         done = subprocess.run(
             command, cwd=self.folder, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -52,7 +52,7 @@ class Clone:
         return dict(shlex.split(line)[1].split("=", 1) for line in lines)
 
     def memory(self) -> float:
-        """MiB resident of the sandbox's processes, PostgreSQL and the containers left out."""
+        """Resident MiB of the sandbox's processes, without PostgreSQL and the containers."""
         status = self.run(".venv/bin/gcp-sandbox", "status", "--json", "--state", self.state)[0]
         process = psutil.Process(int(re.search(r'"pid": (\d+)', status)[1]))
         own = [process]
@@ -79,7 +79,7 @@ class Clone:
         return statistics.median(times) * 1000
 
     def second_run(self) -> float:
-        """Seconds of a site.yml that has nothing to change."""
+        """Seconds of a run of site.yml that has nothing to change."""
         config = {"ANSIBLE_CONFIG": str(self.folder / "ansible.cfg")}
         command = (".venv/bin/ansible-playbook", "-i", "inventories/sandbox", "playbooks/site.yml")
         output, seconds = self.run(*command, **self.environment(), **config)

@@ -1,8 +1,8 @@
-"""Replay recorded exchanges with Google's APIs against a sandbox of its own, and say how many it answers alike.
+"""Replay recorded exchanges with Google's APIs against a separate sandbox, and count the matching responses.
 
-fidelity.py RECORDINGS REPLAY [LOG...]: RECORDINGS holds the folders attested and other, REPLAY is the replayer; LOGs limit
-it to some.  Every log is replayed in a new project; one that needs what the sandbox does not play is left out.  Exits 1
-when a folder is below its aim.
+fidelity.py RECORDINGS REPLAY [LOG...]: RECORDINGS contains the folders attested and other, REPLAY is the replayer; LOGs
+restrict it to some logs.  Every log is replayed in a new project; logs that need methods that the sandbox does not implement
+are skipped.  Exits with 1 if the score of a folder is below its target.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from gcp_sandbox.testing import Sandbox
 
 AIMS = {"attested": 98, "other": 95}  # percent
-# What somebody who makes such recordings has enabled.
+# The APIs that were enabled for the recordings.
 APIS = (
     "artifactregistry",
     "cloudbilling",
@@ -38,24 +38,24 @@ APIS = (
     "storage",
     "vpcaccess",
 )
-# The recordings were made before IAP's OAuth Admin API ended, and their recorder rewrote compute/beta in URLs, not in bodies.
+# The recordings precede the shutdown of IAP's OAuth Admin API, and compute/beta was rewritten in URLs, but not in bodies.
 OPTIONS = ("--iap-oauth-admin-api", "--recorded-links")
 RESOURCE_MANAGER = "cloudresourcemanager.googleapis.com/v1"
 SERVICE_USAGE = "serviceusage.googleapis.com/v1"
 
 
 class Replayed(Sandbox):
-    """A sandbox that recordings are replayed against."""
+    """A sandbox for replaying recordings."""
 
     def start(self) -> None:
-        """Start it and make the caller owner of all."""
+        """Start it, and make the caller an owner of everything."""
         self.up(*OPTIONS)
         self.organization = self._own()
-        # Some APIs have to be enabled in the caller's own project.
+        # Some APIs must be enabled in the caller's own project.
         self.enable(self.call("GET", f"{RESOURCE_MANAGER}/projects")["projects"][0]["projectId"])
 
     def _own(self) -> str:
-        """Make the caller owner of the organization, for a recording may replace a project's policy; returns its id."""
+        """Make the caller an owner of the organization, because a recording may replace a project's policy; returns its ID."""
         name = self.call("POST", f"{RESOURCE_MANAGER}/organizations:search", {})["organizations"][0]["name"]
         policy = self.call("POST", f"{RESOURCE_MANAGER}/{name}:getIamPolicy", {})
         admin = next(b["members"] for b in policy["bindings"] if b["role"] == "roles/resourcemanager.organizationAdmin")
@@ -101,13 +101,13 @@ class Replayed(Sandbox):
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
-            sys.exit(f"{done.stdout}\n{replayer} {log} ended with status {done.returncode}")
+            sys.exit(f"{done.stdout}\n{replayer} {log} exited with status {done.returncode}")
         return [r for r in json.loads(out.read_text())["files"][0]["results"] if r["verdict"] != "SKIP"]
 
 
 def named(text: str) -> str:
-    """A log whose URLs name what its answers name: the recorder wrote one placeholder there for all names of a collection."""
-    last: dict[str, str] = {}  # placeholder -> name it stood for last
+    """A log whose URLs contain the names from its responses; the recorder wrote one placeholder for all names of a collection."""
+    last: dict[str, str] = {}  # placeholder -> the last name it stood for
     out = []
     for exchange in text.split("\n---\n"):
         lead, line, rest = re.fullmatch(r"(\s*)([^\n]*)(.*)", exchange, re.S).groups()
@@ -127,13 +127,13 @@ def named(text: str) -> str:
 
 
 def unplayed(results: list[dict[str, Any]]) -> bool:
-    """Whether the sandbox answered 501 to an exchange of a log, without which the others mean nothing."""
+    """Whether the sandbox responded with 501 to an exchange of a log, which invalidates the others."""
     found = (d for result in results for d in result["differences"] if d["path"] == "(status)")
     return any(d["live"] == 501 for d in found)
 
 
 def score(verdicts: list[bool]) -> str:
-    """How many of them are true, as a person reads it."""
+    """The share of true values, as text."""
     return f"{sum(verdicts)}/{len(verdicts)} {100 * sum(verdicts) / len(verdicts):5.1f} %" if verdicts else ""
 
 
@@ -161,7 +161,7 @@ def main() -> None:
                     number += 1
                     results = sandbox.replay(args.replayer, log, f"fidelity-{number}")
                     if unplayed(results):
-                        print(f"{log.relative_to(args.recordings)}: left out, it needs what the sandbox does not play")
+                        print(f"{log.relative_to(args.recordings)}: skipped, it needs unsupported methods")
                         continue
                     for result in results:
                         by_api[urlsplit(result["url"]).netloc][name].append(result["verdict"] == "OK")
@@ -178,7 +178,7 @@ def main() -> None:
         print(f"{host:36}" + "".join(f"{score(v):>20}" for v in verdicts.values()))
     totals = {name: [ok for verdicts in by_api.values() for ok in verdicts[name]] for name in AIMS}
     print(f"{'all':36}" + "".join(f"{score(v):>20}" for v in totals.values()))
-    print(f"{'aim':36}" + "".join(f"{aim:>18} %" for aim in AIMS.values()))
+    print(f"{'target':36}" + "".join(f"{aim:>18} %" for aim in AIMS.values()))
     if any(sum(v) * 100 < AIMS[name] * len(v) for name, v in totals.items()):
         sys.exit(1)
 

@@ -1,7 +1,7 @@
-"""Clients that log at the same time through the front door of a deployment of the default size; prints a table.
+"""Concurrent clients that log through the load balancer of a deployment of the default size; prints a table.
 
-Usage: load.py CLIENTS ….  Each client is one training job with the stock MLflow client: a run, 1,000 metrics in 10 batches, 3
-small files; then everything is read back. Status 1 when a call failed for good or anything is missing.
+Usage: load.py CLIENTS ….  Each client is one training job with MLflow's own client: a run, 1,000 metrics in 10 batches, 3
+small files; then everything is read back. Exits with 1 if a call finally fails or anything is missing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.conftest import IMAGE_PYTHON, Cloud, local_cloud  # noqa: E402
 from tests.e2e.test_mlflow_client import token  # noqa: E402
 
 URL = "https://mlflow.example.com"
-THREADS = 50  # clients of one process
+THREADS = 50  # clients per process
 
 
 class Watch(threading.Thread):
-    """The most instances and database connections that were seen while it ran."""
+    """The peak numbers of instances and database connections."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -55,7 +55,7 @@ class Watch(threading.Thread):
 
 
 def measure(cloud: Cloud, clients: int, experiment: str, env: dict[str, str]) -> bool:
-    """Print the table's row for so many clients; whether nothing failed and nothing is missing."""
+    """Print the table's row for this number of clients; returns whether nothing failed and nothing is missing."""
     watch = Watch(json.loads((cloud.state / "run.json").read_text())["pid"])
     watch.start()
     sizes = [min(THREADS, clients - begin) for begin in range(0, clients, THREADS)]
@@ -74,7 +74,7 @@ def measure(cloud: Cloud, clients: int, experiment: str, env: dict[str, str]) ->
     watch.stop()
     for process, (_, errors) in zip(started, outputs, strict=True):
         if process.returncode:
-            sys.exit(f"a process of clients ended with status {process.returncode}:\n{errors[-3000:]}")
+            sys.exit(f"a client process exited with status {process.returncode}:\n{errors[-3000:]}")
     results: list[dict[str, Any]] = [json.loads(output.splitlines()[-1]) for output, _ in outputs]
     seconds = sorted(value for result in results for value in result["seconds"])
     wall = max(result["end"] for result in results) - min(result["begin"] for result in results)

@@ -1,4 +1,4 @@
-"""One process of bench/load.py: clients that log at the same time and read back what they logged. Run with the image's python.
+"""One process of bench/load.py: concurrent clients that log and read everything back. Run with the image's Python.
 
 Usage: load_client.py EXPERIMENT_ID PROCESS CLIENTS.  Prints one JSON object.
 """
@@ -21,7 +21,7 @@ BATCHES, KEYS, STEPS, FILES = 10, 10, 10, 3
 
 
 class Clients:
-    """As many clients as asked for, each a training job with a run of its own."""
+    """The given number of clients, each a training job with its own run."""
 
     def __init__(self, experiment: str, process: int, count: int) -> None:
         self.experiment, self.process, self.count = experiment, process, count
@@ -31,7 +31,7 @@ class Clients:
         self.lost: list[str] = []
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """One call of the client, its seconds kept; None where it fails."""
+        """Make one call of the client and record its seconds; None if it fails."""
         begin = time.monotonic()
         try:
             return function(*args, **kwargs)
@@ -42,7 +42,7 @@ class Clients:
             self.seconds.append(time.monotonic() - begin)
 
     def log(self, number: int) -> str | None:
-        """1,000 metrics in 10 batches with a parameter and a tag each, and 3 small files; the run's id."""
+        """Log 1,000 metrics in 10 batches with a parameter and a tag each, and 3 small files; returns the run's ID."""
         run = self.call(self.client.create_run, self.experiment, run_name=f"job-{self.process}-{number}")
         if run is None:
             return None
@@ -65,7 +65,7 @@ class Clients:
         return run_id
 
     def check(self, run_id: str | None) -> None:
-        """Read the run back; what is missing of it goes into `lost`."""
+        """Read the run back; missing parts are recorded in `lost`."""
         if run_id is None:
             self.lost.append("a run that was not made")
             return

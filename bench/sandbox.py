@@ -1,4 +1,4 @@
-"""Measure the sandbox alone: start, speed of reads, memory, and growth over rounds of deploying and destroying."""
+"""Measure the sandbox by itself: start, speed of reads, memory, and growth over rounds of deploying and destroying."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ APIS = ("compute", "run", "secretmanager", "sqladmin", "iam")
 
 
 class Measured(Sandbox):
-    """A sandbox that is measured."""
+    """The measured sandbox."""
 
     def start(self) -> float:
-        """Seconds from the command to the first answer to a client."""
+        """Seconds from the command to the first response to a client."""
         begin = time.monotonic()
         self.up("--project", PROJECT)
         with socket.create_connection(("127.0.0.1", self.port)):
@@ -39,7 +39,7 @@ class Measured(Sandbox):
         return json.loads((self.state / "run.json").read_text(encoding="utf-8"))["port"]
 
     def memory(self) -> float:
-        """MiB resident of the sandbox's own process."""
+        """Resident MiB of the sandbox's own process."""
         return self.process.memory_info().rss / 2**20
 
     def disk(self) -> float:
@@ -48,7 +48,7 @@ class Measured(Sandbox):
 
 
 def load(state: str, port: int, token: str, url: str, clients: int, seconds: float) -> tuple[int, list[float]]:
-    """GETs of one process with several connections: how many were answered 200, and each one's seconds."""
+    """GETs of one process with several connections: the number of responses with 200, and the seconds of each."""
     host, _, path = url.partition("/")
     context = ssl.create_default_context(cafile=f"{state}/ca.pem")
     request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
@@ -80,7 +80,7 @@ def load(state: str, port: int, token: str, url: str, clients: int, seconds: flo
 
 
 def reads(sandbox: Measured, seconds: float = 10.0, processes: int = 2, clients: int = 8) -> tuple[float, float, float]:
-    """GETs a second, share of a core that the sandbox had, and its microseconds of CPU for each."""
+    """GETs per second, the sandbox's share of a core, and its CPU time per GET in microseconds."""
     url = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/networks/default"
     arguments = (str(sandbox.state), sandbox.port, sandbox.command("token").strip(), url, clients, seconds)
     before = sandbox.process.cpu_times()
@@ -145,7 +145,9 @@ def deploy_and_destroy(sandbox: Measured, number: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=100, help="of deploying and destroying (100)")
+    parser.add_argument(
+        "--rounds", type=int, default=100, help="number of rounds of deploying and destroying (default: 100)"
+    )
     rounds = parser.parse_args().rounds
     missed = 0
 
@@ -183,7 +185,7 @@ def main() -> int:
             rate, share, spent = reads(sandbox)
             what = f"GETs a second, 16 clients (it had {share:.0%} of a core)"
             row(what, rate, "/s", ">= 2000", rate >= 2000)
-            row("  CPU time of one, which would allow that many", 1e6 / spent, "/s", ">= 2000", spent <= 500)
+            row("  upper bound according to CPU time per GET", 1e6 / spent, "/s", ">= 2000", spent <= 500)
             warm = max(1, rounds // 5)
             for number in range(rounds):
                 if number == warm:
@@ -191,7 +193,7 @@ def main() -> int:
                 deploy_and_destroy(sandbox, number)
             row(f"resident memory after {rounds} rounds", sandbox.memory(), "MiB", "<= 200", sandbox.memory() <= 200)
             grown = sandbox.memory() - memory
-            row(f"  its growth since round {warm}", grown, "MiB", "<= 5", grown <= 5)
+            row(f"  growth since round {warm}", grown, "MiB", "<= 5", grown <= 5)
             grown = sandbox.disk() - disk
             row(f"  growth of the state on disk since round {warm}", grown, "MiB", "<= 5", grown <= 5)
             left = len(sandbox.process.children(recursive=True))

@@ -1,4 +1,4 @@
-"""One local Google Cloud for the whole run, reached by nothing but its command and its environment."""
+"""One sandbox for the whole run, used only through its command and its environment variables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BIN = Path(sys.executable).parent
 IMAGE_PYTHON = os.environ.get("IMAGE_PYTHON", str(ROOT / ".venv-image" / "bin" / "python"))
 PROJECT = "mlflow-demo"
 
-# The checkout under its collection's name, as the Makefile makes it, for whoever calls pytest directly.
+# The link to the checkout under the collection's name, as created by the Makefile, for direct calls of pytest.
 LINK = ROOT / ".collections" / "ansible_collections" / "mlops" / "mlflow_gcp"
 if not LINK.exists():
     LINK.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ if not LINK.exists():
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give a worker a whole file at a time, and the whole folder where its tests share one deployment."""
+    """Assign a whole file to a worker, or the whole folder if its tests share one deployment."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByDeployment(LoadScopeScheduling):
@@ -40,7 +40,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             folder = file.rpartition("/")[0]
             alone = (
                 file == "tests/e2e/test_keep.py"
-            )  # a deployment of its own, since it takes as long as all others together
+            )  # a separate deployment, because it takes as long as all others together
             return folder if folder in ("tests/e2e", "tests/clients") and not alone else file
 
     return ByDeployment(config, log)
@@ -48,34 +48,34 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @dataclass(frozen=True)
 class Play:
-    """What one run of a playbook printed, and how it ended."""
+    """The output and exit status of one run of a playbook."""
 
     status: int
     output: str
     seconds: float
 
     def recap(self, what: str) -> int:
-        """The sum over all hosts of one figure of the recap: ok, changed, failed, skipped, ..."""
+        """The sum over all hosts of one number of the recap: ok, changed, failed, skipped, ..."""
         return sum(int(number) for number in re.findall(rf"^\S+ +: .*\b{what}=(\d+)", self.output, re.M))
 
     @property
     def error(self) -> str:
-        """The failure's own words, without the task's other results."""
+        """The error message, without the task's other results."""
         found = re.findall(r"^\[ERROR\]: (.*)$|^ *msg: (.*(?:\n    .*)*)", self.output, re.M)
         return "\n".join("".join(pair) for pair in found)
 
 
 class Cloud(Sandbox):
-    """A running local Google Cloud, with the environment of its clients and playbooks to run against it."""
+    """A running sandbox, with the environment of its clients and methods that run playbooks against it."""
 
     @functools.cached_property
     def env(self) -> dict[str, str]:
-        """The environment of a client, without what this process was told of Ansible, Google and MLflow."""
+        """The environment of a client, without this process's variables of Ansible, Google and MLflow."""
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "GCP_", "MLFLOW_"))}
         return plain | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"} | self.exports
 
     def http(self, method: str, url: str, **options: Any) -> requests.Response:
-        """One request through the proxy, without credentials of its own."""
+        """One request through the proxy, without additional credentials."""
         return self.session(anonymous=True).request(method, url, timeout=60, **options)
 
     def playbook(
@@ -97,7 +97,7 @@ class Cloud(Sandbox):
 
 @contextmanager
 def local_cloud() -> Iterator[Cloud]:
-    """A local Google Cloud with state of its own, in which the server's image is known; stopped at the end."""
+    """A sandbox with its own state, in which the server's image is registered; stopped at the end."""
     with Cloud.running("--project", PROJECT) as cloud:
         image = re.search(r"^IMAGE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
         cloud.command("image", "add", image, str(ROOT / "image"), "--python", IMAGE_PYTHON)
@@ -106,7 +106,7 @@ def local_cloud() -> Iterator[Cloud]:
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[Cloud]:
-    """The local Google Cloud that all tests of a worker share."""
+    """The sandbox that all tests of a worker share."""
     with local_cloud() as running:
         yield running
 
@@ -114,7 +114,7 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture(scope="session")
 def deployed(cloud: Cloud) -> Play:
     """MLflow deployed by playbooks/site.yml; its first run, shown with --diff and all task results."""
-    # As at Google, where what was enabled or granted a moment ago is not known everywhere yet.
+    # As at Google, where enabled APIs and role grants take a moment to propagate.
     cloud.command("fault", "add", "*", "service-disabled", "seconds=3")
     cloud.command("fault", "add", "*", "iam-delay", "seconds=8")
     play = cloud.playbook("site.yml", "--diff", "-v")

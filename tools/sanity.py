@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Run `ansible-test sanity` over what galaxy would ship: sanity [ARGUMENTS of ansible-test sanity ...].
+"""Run `ansible-test sanity` on the files of the published collection: sanity.py [ARGUMENTS of ansible-test sanity ...].
 
-ansible-test wants the collection below ansible_collections/ with google.cloud beside it, and fetches one thing that no
-package index has, a script that installs pip; ensurepip does that here.
+ansible-test requires the collection in ansible_collections/ next to google.cloud, and downloads a script that installs pip,
+which no package index has; this program replaces the script with ensurepip.
 """
 
 import os
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HOME = ROOT / ".venv" / "sanity"  # keeps what ansible-test installs
+HOME = ROOT / ".venv" / "sanity"  # caches the packages that ansible-test installs
 SHIPPED = ("changelogs", "meta", "playbooks", "plugins", "roles", "galaxy.yml", "README.md", "requirements.yml")
 GET_PIP = """
 import subprocess, sys
@@ -25,16 +25,16 @@ if packages:
 
 
 def main() -> int:
-    """Copy the collection, and test the copy."""
+    """Copy the collection and test the copy."""
     import ansible_collections.google.cloud
 
-    # Outside the checkout, whose git would say that the copy is ignored.
+    # Outside the checkout, where git would treat the copy as ignored.
     with tempfile.TemporaryDirectory(prefix="sanity-") as folder:
         return check(Path(folder) / "ansible_collections", Path(next(iter(ansible_collections.google.cloud.__path__))))
 
 
 def check(collections: Path, google_cloud: Path) -> int:
-    """Test a copy of the collection in a folder, beside google.cloud; the status of ansible-test."""
+    """Test a copy of the collection next to google.cloud; returns the exit status of ansible-test."""
     copy = collections / "mlops" / "mlflow_gcp"
     listed = subprocess.run(["git", "ls-files", "-z", *SHIPPED], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):

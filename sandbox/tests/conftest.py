@@ -1,4 +1,4 @@
-"""One sandbox for all tests of the package, and a project of its own for every module."""
+"""One sandbox for all tests of the package, and a separate project for every module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sandbox(gcp_sandbox: Sandbox) -> Sandbox:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Sandbox]:
-    """A sandbox of the test's own, not started; it is stopped afterwards."""
+    """A separate sandbox for one test, not started; it is stopped afterwards."""
     running = Sandbox(tmp_path / "state")
     yield running
     running.command("down", check=False)
@@ -31,7 +31,7 @@ def own(tmp_path: Path) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
-    """``launch("--latency", "realistic:0.01", …)``: a sandbox of the module's own, started with these words of `up`."""
+    """``launch("--latency", "realistic:0.01", …)``: a separate sandbox for the module, started with these arguments of `up`."""
     started: list[Sandbox] = []
 
     def call(*words: str) -> Sandbox:
@@ -46,7 +46,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
 
 @pytest.fixture(scope="session")
 def sessions(sandbox: Sandbox) -> Callable[[str | None], requests.Session]:
-    """HTTP clients by account, made once."""
+    """HTTP clients by account, created once."""
     made: dict[str | None, requests.Session] = {}
 
     def get(email: str | None = None) -> requests.Session:
@@ -69,7 +69,7 @@ def api(sessions: Callable[[str | None], requests.Session]) -> Api:
 
 @pytest.fixture(scope="module")
 def project(api: Api, done: Callable[[requests.Response], dict[str, Any]]) -> str:
-    """Id of a new project, with nothing enabled beyond what every project is born with."""
+    """ID of a new project, with only the default APIs enabled."""
     name = f"test-{secrets.token_hex(4)}"
     operation = done(api("POST", "https://cloudresourcemanager.googleapis.com/v1/projects", json={"projectId": name}))
     assert "error" not in operation, operation
@@ -94,7 +94,7 @@ def enable(api: Api) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def done(api: Api) -> Callable[[requests.Response], dict[str, Any]]:
-    """``done(response)``: wait for the operation that a request was answered with; returns it, whatever its end."""
+    """``done(response)``: wait for the operation in a response; returns it, whether it succeeded or failed."""
 
     def call(answer: requests.Response) -> dict[str, Any]:
         assert answer.status_code == 200, answer.text

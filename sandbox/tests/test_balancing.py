@@ -1,4 +1,4 @@
-"""Load balancing of Compute Engine beyond the one global balancer of test_compute: its variants and what they answer."""
+"""Compute Engine load balancing other than the global load balancer of test_compute: variants and their responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command: start, stop, trouble, and what is left afterwards."""
+"""The command: start, stop, errors, and cleanup."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def _state(running: Any, url: str) -> str:
     return running.session().get(url, timeout=30).json()["state"]
 
 
-def test_kill_and_up_again_keeps_everything_answered(own):
+def test_kill_and_restart_keep_acknowledged_writes(own):
     own.command("up", "--detach")
     url = _enable(own, "run.googleapis.com")
     os.kill(_pid(own), signal.SIGKILL)
     psutil.wait_procs(_left(own), timeout=10)
-    assert "none is running" in own.command("env", check=False)
+    assert "no sandbox is running" in own.command("env", check=False)
     assert "ready" in own.command("up", "--detach")
     assert _state(own, url) == "ENABLED"
 
@@ -69,7 +69,7 @@ def test_browser_names_a_key_of_the_chain_that_hosts_send(sandbox):
         plain.sendall(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode())
         assert b" 200 " in plain.recv(4096)
         with trust.wrap_socket(plain, server_hostname=host) as secure:
-            # Public only from Python 3.13 on.
+            # Public only since Python 3.13.
             chain = [
                 x509.load_pem_x509_certificate(c.public_bytes().encode()) for c in secure._sslobj.get_unverified_chain()
             ]
@@ -115,7 +115,7 @@ def test_port_of_last_time_in_use_takes_another(own):
 
 def test_bad_latency(own):
     text = own.command("up", "--detach", "--latency", "slow", check=False)
-    assert "latency 'slow': allowed are none, realistic, realistic:SCALE" in text
+    assert "latency 'slow': must be none, realistic or realistic:SCALE" in text
 
 
 def test_two_at_once_do_not_share(own, sandbox):
@@ -141,7 +141,7 @@ def test_status(own):
     assert "sandbox-project" in own.command("status")
 
 
-def test_status_for_a_person(own):
+def test_status_as_text(own):
     own.command("up", "--detach", "--latency", "realistic:10")
     own.command("fault", "add", "x", "503")
     session = own.session()
@@ -179,8 +179,8 @@ def test_listens_on_loopback_only(own):
     assert all(ip.startswith("127.") for ip in listening)
 
 
-def test_options_that_cannot_be_are_refused_in_one_line(own):
-    wrong = (("--port", "99999", "port 99999: allowed"), ("--project", "Bad Project", "project 'Bad Project'"))
+def test_invalid_options_are_rejected_in_one_line(own):
+    wrong = (("--port", "99999", "port 99999: must be"), ("--project", "Bad Project", "project 'Bad Project'"))
     for option, value, said in wrong:
         out = own.command("up", "--detach", option, value, check=False)
         assert said in out and len(out.splitlines()) == 1

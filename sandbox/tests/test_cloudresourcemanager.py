@@ -153,7 +153,7 @@ def test_parents_of_a_project(api: Api, done: Callable[..., dict[str, Any]], ena
     assert name in [project["projectId"] for project in found]
     ancestors = [a["resourceId"]["type"] for a in api("POST", f"{V1}/projects/{name}:getAncestry").json()["ancestor"]]
     assert ancestors == ["project", "organization"]
-    # Folders are not kept, and taken to be there.
+    # Folders are not managed, and assumed to exist.
     assert api("POST", f"{V3}/projects", json={"projectId": f"{name}-x", "parent": "folders/x"}).status_code == 400
     body = {"projectId": f"{name}-2", "parent": "folders/123"}
     assert done(api("POST", f"{V3}/projects", json=body))["response"]["parent"] == "folders/123"

@@ -1,4 +1,4 @@
-"""Compute Engine: networks and load balancing, as a client meets them."""
+"""Compute Engine: networks and load balancing, as seen by a client."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def balancer(compute: Compute) -> Doc:
     return out
 
 
-# -- what a project starts with --------------------------------------------
+# -- initial resources of a project------------------------------------------
 
 
 def test_a_project_starts_with_a_default_network(compute: Compute) -> None:
@@ -147,7 +147,7 @@ def test_both_hosts_and_the_beta_api_answer(compute: Compute, network: Doc, api:
     assert beta["selfLink"] == network["selfLink"].replace("/v1/", "/beta/")
 
 
-def test_names_are_checked_and_taken(compute: Compute, network: Doc) -> None:
+def test_names_are_validated_and_unique(compute: Compute, network: Doc) -> None:
     body = {"name": "Bad_Name", "autoCreateSubnetworks": False}
     assert compute.refused("POST", "global/networks", body)[:2] == (400, "invalid")
     code, reason, message = compute.refused("POST", "global/networks", {"name": "net", "autoCreateSubnetworks": False})
@@ -278,7 +278,7 @@ def test_subnets_of_ipv6(compute: Compute) -> None:
         "regions/us-west2/subnetworks",
         {"name": "only", "network": network["selfLink"], "stackType": "IPV6_ONLY"},
     )
-    assert compute.refused("POST", path, body)[:2] == (400, "invalid")  # no range of its own
+    assert compute.refused("POST", path, body)[:2] == (400, "invalid")  # no separate range
     subnet = compute.make(path, **body, ipv6AccessType="EXTERNAL")
     assert (
         subnet["ipv6CidrRange"] == subnet["externalIpv6Prefix"]
@@ -364,7 +364,7 @@ def test_a_network_in_use_stays(compute: Compute) -> None:
     assert network["selfLink"] not in {route["network"] for route in routes}
 
 
-def test_an_auto_mode_network_brings_and_takes_its_subnets(compute: Compute) -> None:
+def test_an_auto_mode_network_creates_and_deletes_its_subnets(compute: Compute) -> None:
     network = compute.make("global/networks", name="auto", autoCreateSubnetworks=True)
     assert len(network["subnetworks"]) > 40
     assert compute.refused("DELETE", "regions/us-west1/subnetworks/auto")[0] == 400
@@ -423,7 +423,7 @@ def test_firewalls_get_their_defaults(compute: Compute, network: Doc) -> None:
     compute.do("DELETE", "global/firewalls/fw")
 
 
-def test_addresses_are_of_nobody_and_know_their_users(compute: Compute, balancer: Doc) -> None:
+def test_addresses_are_documentation_ranges_and_know_their_users(compute: Compute, balancer: Doc) -> None:
     address = compute.get("global/addresses/ip")
     assert address["address"].startswith(("203.0.113.", "198.51.100.", "192.0.2."))
     assert (address["status"], address["users"]) == ("IN_USE", [balancer["rule"]["selfLink"]])
@@ -470,7 +470,7 @@ def test_a_load_balancer_is_filled_in_as_google_does(compute: Compute, balancer:
     assert backend["backends"] == [
         {"group": balancer["neg"]["selfLink"], "balancingMode": "UTILIZATION", "capacityScaler": 1.0}
     ]
-    assert repr(backend["logConfig"]["sampleRate"]) == "1"  # not 1.0: clients compare what they read as text
+    assert repr(backend["logConfig"]["sampleRate"]) == "1"  # not 1.0: clients compare values as strings
     assert backend["usedBy"] == [{"reference": balancer["map"]["selfLink"]}]
     assert balancer["proxy"]["quicOverride"] == "NONE" and balancer["proxy"]["tlsEarlyData"] == "DISABLED"
     assert balancer["rule"]["portRange"] == "443-443" and balancer["rule"]["networkTier"] == "PREMIUM"
@@ -717,8 +717,8 @@ def test_quotas_are_shown_and_kept(compute: Compute) -> None:
         compute.do("DELETE", f"global/networks/{name}")
 
 
-def test_what_is_under_way_is_not_ready(own: Any) -> None:
-    """In realistic time a resource can neither be referred to before it is there, nor changed while it goes."""
+def test_resources_with_a_running_operation_are_not_ready(own: Any) -> None:
+    """With realistic latency, a resource can neither be referenced before it exists, nor changed while it is being deleted."""
     own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "slow", "--recorded-links")
     session = own.session()
     base = "https://compute.googleapis.com/compute/v1/projects/slow"
@@ -747,7 +747,7 @@ def test_what_is_under_way_is_not_ready(own: Any) -> None:
     assert "/compute/v1/" in session.get(routes).json()["items"][0]["nextHopNetwork"], "the client is one of v1"
 
 
-def test_what_was_answered_survives_a_kill(own: Any) -> None:
+def test_acknowledged_writes_survive_a_kill(own: Any) -> None:
     own.command("up", "--detach", "--latency", "realistic:0.05", "--project", "killed")
     session = own.session()
     base = "https://compute.googleapis.com/compute/v1/projects/killed/global"

@@ -1,4 +1,4 @@
-"""What every API has in common: the proxy, authentication, checks by discovery document."""
+"""Common to all APIs: the proxy, authentication, validation with discovery documents."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_duration_has_its_unit(api, project):
     )
 
 
-def test_half_a_character_is_refused(api, project):
+def test_half_a_surrogate_pair_is_rejected(api, project):
     answer = api(
         "POST", NETWORKS.format(project), data=b'{"name": "\\ud800"}', headers={"Content-Type": "application/json"}
     )
@@ -142,7 +142,7 @@ def test_several_calls_in_one_request(api, project):
         ("storage.googleapis.com/storage/v1/projects/{}/hmacKeys", "storage.projects.hmacKeys.list"),
     ],
 )
-def test_method_that_is_not_played_says_so(api, project, enable, path, method):
+def test_method_that_is_not_implemented_says_so(api, project, enable, path, method):
     enable(project, *(f"{name}.googleapis.com" for name in ("cloudresourcemanager", "compute", "dns", "sqladmin")))
     answer = api("GET", f"https://{path.format(project)}")
     assert answer.status_code == 501, answer.text
@@ -158,7 +158,7 @@ def test_method_that_is_not_played_says_so(api, project, enable, path, method):
         ("cloudresourcemanager.googleapis.com/v2/folders", "cloudresourcemanager.folders.list (v2)"),
     ],
 )
-def test_api_or_version_that_is_not_played_says_so(api, path, method):
+def test_api_or_version_that_is_not_implemented_says_so(api, path, method):
     answer = api("GET", f"https://{path}")
     assert answer.status_code == 501
     assert method in answer.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""Faults by configuration, and durations."""
+"""Configurable faults, and durations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SQL = f"https://sqladmin.googleapis.com/v1/projects/{PROJECT}/instances"
 
 
 class Faulty:
-    """A sandbox of the module's own, and a client of it."""
+    """A separate sandbox for the module, and a client of it."""
 
     def __init__(self, running: Any) -> None:
         self.running = running
@@ -85,7 +85,7 @@ def test_429_says_when_to_retry(faulty):
     assert answer.json()["error"]["errors"][0]["reason"] == "rateLimitExceeded"
     assert faulty.statuses("GET", f"{COMPUTE}/networks", 3) == [429, 200, 200]
     assert faulty.statuses("GET", f"{COMPUTE}/routes", 1) == [200]
-    assert "(met 4, struck 2)" in faulty.running.command("fault", "list")
+    assert "(matched 4, affected 2)" in faulty.running.command("fault", "list")
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -141,7 +141,7 @@ def test_slow(faulty):
     assert time.monotonic() - begin >= 0.5
 
 
-def test_failed_operation_leaves_all_as_it_was(faulty):
+def test_failed_operation_undoes_its_changes(faulty):
     faulty.add(
         "compute.networks.*", "operation-error", "code=QUOTA_EXCEEDED", "message=Quota 'NETWORKS' exceeded.", "first=1"
     )
@@ -161,7 +161,7 @@ def test_failed_operation_leaves_all_as_it_was(faulty):
     assert "error" not in faulty.wait(faulty("DELETE", f"{COMPUTE}/networks/net"))
 
 
-def test_failed_operation_that_is_answered_done_has_done_its_work(faulty):
+def test_failed_operation_that_has_already_finished_keeps_its_changes(faulty):
     faulty.wait(faulty("POST", f"{COMPUTE}/addresses", json={"name": "labelled"}))
     url = f"{COMPUTE}/addresses/labelled"
     faulty.add("compute.globalAddresses.setLabels", "operation-error")
@@ -268,7 +268,7 @@ def test_certificate_becomes_active_in_the_background(faulty):
     assert status() == "ACTIVE"
 
 
-def test_every_duration_is_somebodys():
+def test_every_duration_is_used():
     code = "".join(p.read_text() for p in Path(latency.__file__).parents[1].rglob("*.py") if p.name != "latency.py")
     for row in filter(None, latency.SECONDS):
         service, _, rest = row.partition(".")
@@ -283,7 +283,7 @@ def test_every_duration_is_somebodys():
     ("rule", "text"),
     [
         ("x", "at least two words"),
-        ("x 200", "allowed are 400 to 599"),
+        ("x 200", "must be 400 to 599"),
         ("x burn", "unknown fault 'burn'"),
         ("x 429 every=no", "not a number"),
         ("x 429 every=0", "too small"),

@@ -1,4 +1,4 @@
-"""Load balancer and Identity-Aware Proxy, as a browser and a program meet them."""
+"""Load balancer and Identity-Aware Proxy, as seen by a browser and a program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DOMAIN = "app.example.com"
 
 @pytest.fixture(scope="module")
 def stack(api, enable, done, project, sandbox, tmp_path_factory):
-    """A Cloud Run service, which answers what it was told, behind a load balancer with IAP."""
+    """A Cloud Run service that returns the headers it receives, behind a load balancer with IAP."""
     folder = tmp_path_factory.mktemp("echo")
     (folder / "echo.py").write_text(ECHO)
     (folder / "Containerfile").write_text('FROM python:3\nCOPY echo.py /app/\nENTRYPOINT ["python", "/app/echo.py"]\n')
@@ -218,7 +218,7 @@ def test_preflight_requests_pass_where_settings_say_so(stack, api, browser):
     mask = {"updateMask": "iapSettings.accessSettings.corsSettings"}
     body = {"accessSettings": {"corsSettings": {"allowHttpOptions": True}}}
     assert api("PATCH", settings, json=body, params=mask).status_code == 200
-    assert browser.options(f"https://{DOMAIN}/", timeout=10).status_code == 501  # the service's own answer
+    assert browser.options(f"https://{DOMAIN}/", timeout=10).status_code == 501  # the service's own response
     assert browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10).status_code == 302
     api("PATCH", settings, json={"accessSettings": {}}, params=mask)
 
@@ -281,7 +281,7 @@ def test_headers_on_the_way_there_and_back(stack, browser):
     told = answer.json()["headers"]
     assert told["X-Goog-Authenticated-User-Email"] == f"accounts.google.com:{stack.account}"
     assert "X-Goog-Whatever" not in told
-    assert told["Authorization"] == sent["Authorization"]  # IAP has taken the other one, this is the service's
+    assert told["Authorization"] == sent["Authorization"]  # IAP has consumed the other one, this one is for the service
     assert told["X-Forwarded-For"].split(",") == ["192.0.2.7", "127.0.0.1", stack.ip]
     assert told["X-Cloud-Trace-Context"] == sent["X-Cloud-Trace-Context"]
     assert answer.headers["Via"] == "1.1 google"
@@ -318,7 +318,7 @@ def test_browser_signs_in(stack, browser):
     assert browser.get(f"https://{DOMAIN}/", allow_redirects=False, timeout=10).status_code == 302
 
 
-def test_browser_of_a_stranger_is_refused(stack, browser):
+def test_browser_of_an_unknown_user_is_rejected(stack, browser):
     page = browser.get(f"https://{DOMAIN}/", timeout=10)
     answer = browser.post(page.url, data={"other": "bob@example.com"}, timeout=20)
     assert answer.status_code == 403
@@ -427,7 +427,7 @@ def test_openid_token_needs_an_allowed_client(stack, api, browser):
     token = api("POST", url, json={"audience": client, "includeEmail": True}, as_="alice@example.com").json()["token"]
     assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 401
     settings = {"accessSettings": {"oauthSettings": {"programmaticClients": [client]}}}
-    for name in (stack.iap, stack.iap.partition("/iap_web")[0]):  # settings of the project hold for its services
+    for name in (stack.iap, stack.iap.partition("/iap_web")[0]):  # settings of the project apply to its services
         api("PATCH", f"{name}:iapSettings", json=settings)
         try:
             assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 200
@@ -436,7 +436,7 @@ def test_openid_token_needs_an_allowed_client(stack, api, browser):
         assert browser.get(f"https://{DOMAIN}/", headers=_with(token), timeout=10).status_code == 401
 
 
-def test_what_the_service_is_told(stack, sandbox, browser):
+def test_identity_headers_for_the_service(stack, sandbox, browser):
     answer = browser.get(f"https://{DOMAIN}/", headers=_with(_jwt(stack)), timeout=10)
     told = {k.lower(): v for k, v in answer.json()["headers"].items()}
     assert told["x-goog-authenticated-user-email"] == f"accounts.google.com:{stack.account}"
@@ -463,7 +463,7 @@ def test_unknown_name_is_refused_by_the_proxy(stack, browser):
         browser.get("https://other.example.com/", timeout=10)
 
 
-def test_neg_to_a_service_that_is_not_there(stack, api, done, browser):
+def test_neg_for_a_missing_service(stack, api, done, browser):
     broken = f"{stack.compute}/regions/{REGION}/networkEndpointGroups"
     done(
         api(
@@ -482,7 +482,7 @@ def test_neg_to_a_service_that_is_not_there(stack, api, done, browser):
 def test_requests_are_logged(stack, sandbox, browser, api):
     browser.get(f"https://{DOMAIN}/logged", headers=_with(_jwt(stack)), timeout=10)
     file = sandbox.state / "logs" / "load-balancer.jsonl"
-    for _ in range(500):  # the entry is written when the answer is out
+    for _ in range(500):  # the entry is written after the response has been sent
         found = [json.loads(line) for line in file.read_text().splitlines() if "/logged" in line]
         if found:
             break

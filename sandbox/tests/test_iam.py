@@ -1,4 +1,4 @@
-"""Service accounts, keys, roles and what may be done with them."""
+"""Service accounts, keys, roles and their permissions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def grant(api: Api, text: str) -> requests.Response:
     return api("POST", TOKEN, data={"grant_type": BEARER, "assertion": text})
 
 
-def test_account_is_created_found_by_number_and_taken(api: Api, project: str, account: dict[str, Any]) -> None:
+def test_account_is_created_found_by_number_and_exists(api: Api, project: str, account: dict[str, Any]) -> None:
     assert account["email"].endswith(f"@{project}.iam.gserviceaccount.com")
     assert api("GET", f"{IAM}/projects/-/serviceAccounts/{account['uniqueId']}").json()["email"] == account["email"]
     ident = account["email"].partition("@")[0]
@@ -124,7 +124,7 @@ def test_disabled_account_gets_nothing_and_its_token_ends(api: Api, project: str
     assert "access_token" in grant(api, assertion(key)).json()
 
 
-def test_deleted_account_stays_in_policies_as_deleted_and_comes_back(
+def test_deleted_account_stays_in_policies_as_deleted_and_is_restored(
     api: Api, project: str, account: dict[str, Any]
 ) -> None:
     crm = f"https://cloudresourcemanager.googleapis.com/v1/projects/{project}"
@@ -159,7 +159,7 @@ def test_keys_are_listed_published_limited_and_deleted(api: Api, account: dict[s
 
 
 def certificate_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, days: int) -> str:
-    """The base64 of a certificate (PEM) that ends in so many days."""
+    """The base64 of a certificate (PEM) that expires in this number of days."""
     when, name = datetime.now(UTC), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "me")])
     builder = x509.CertificateBuilder(
         name, name, key.public_key(), 7, when - timedelta(days=9), when + timedelta(days=days)
@@ -167,7 +167,7 @@ def certificate_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, days: in
     return base64.b64encode(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)).decode()
 
 
-def test_key_of_one_s_own_is_uploaded_and_signs(api: Api, account: dict[str, Any]) -> None:
+def test_uploaded_key_can_sign(api: Api, account: dict[str, Any]) -> None:
     mine, url = rsa.generate_private_key(65537, 2048), f"{IAM}/{account['name']}/keys:upload"
     pem = mine.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -209,7 +209,7 @@ def test_predefined_and_custom_roles(api: Api, project: str) -> None:
     assert api("DELETE", f"{IAM}/{made['name']}").json()["deleted"] is True
 
 
-def test_credentials_of_a_person(api: Api, sandbox: Any) -> None:
+def test_credentials_of_a_user(api: Api, sandbox: Any) -> None:
     credentials = json.loads(sandbox.command("token", "--as", "jane@example.com", "--credentials"))
     assert credentials.pop("type") == "authorized_user"
     form = credentials | {"grant_type": "refresh_token"}

@@ -1,4 +1,4 @@
-"""Acting as a service account: tokens and signatures for those who may, and through delegates."""
+"""Impersonating a service account: tokens and signatures for callers with permission, and through delegates."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_access_token(api: Api, accounts: tuple[str, str]) -> None:
     assert api("POST", f"{URL}/{accounts[0]}:generateAccessToken", json={}).status_code == 400
 
 
-def test_only_who_may_and_through_delegates(api: Api, accounts: tuple[str, str]) -> None:
+def test_only_with_permission_and_through_delegates(api: Api, accounts: tuple[str, str]) -> None:
     body = {"audience": "me", "includeEmail": True}
     refused = api("POST", f"{URL}/{accounts[1]}:generateIdToken", json=body)
     assert refused.status_code == 403

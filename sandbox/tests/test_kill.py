@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a stream of writes: everything that was answered is there afterwards."""
+"""kill -9 during a stream of writes: all acknowledged writes exist afterwards."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _address(session: requests.Session, number: int) -> requests.Response:
 
 
 def _address_is_there(session: requests.Session, number: int) -> bool:
-    """Its operation was begun, and goes on to its end."""
+    """Its operation had started, and finishes."""
     for _ in range(100):
         if session.get(f"{COMPUTE}/addresses/a{number}", timeout=9).status_code == 200:
             return True
@@ -79,7 +79,7 @@ STREAMS: list[tuple[Write, Check]] = [
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_everything_answered_is_there_after_kill(own: Any, seed: int) -> None:
+def test_acknowledged_writes_exist_after_kill(own: Any, seed: int) -> None:
     own.command("up", "--detach")
     session = own.session()
     usage = f"https://serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable"
@@ -98,7 +98,7 @@ def test_everything_answered_is_there_after_kill(own: Any, seed: int) -> None:
         except requests.RequestException:
             return
 
-    # One client each: a session is not for several threads.
+    # One client each: a session is not thread-safe.
     writers = [threading.Thread(target=write, args=(i, copy.copy(session))) for i in range(len(STREAMS))]
     for writer in writers:
         writer.start()

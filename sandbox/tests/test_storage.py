@@ -1,4 +1,4 @@
-"""Cloud Storage: buckets, objects, uploads of every kind, the XML API and signed URLs."""
+"""Cloud Storage: buckets, objects, all kinds of uploads, the XML API and signed URLs."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_policy_and_public_access(api, make, put):
     assert api("PUT", f"{JSON}/b/{name}/iam", json=policy).status_code == 200
     assert api("GET", media, headers=NOBODY).content == b"x"
     assert api("GET", f"{XML}/{name}/open", headers=NOBODY).content == b"x"
-    refused(api("PUT", f"{JSON}/b/{name}/iam", json=policy), 412, "conditionNotMet")  # its etag is stale
+    refused(api("PUT", f"{JSON}/b/{name}/iam", json=policy), 412, "conditionNotMet")  # its etag is outdated
     api("PATCH", f"{JSON}/b/{name}", json={"iamConfiguration": {"publicAccessPrevention": "enforced"}})
     assert api("GET", media, headers=NOBODY).status_code == 401
     fresh = api("GET", f"{JSON}/b/{name}/iam").json()
@@ -259,7 +259,7 @@ def test_resumable_upload(api, bucket):
     begun = api("POST", f"{UPLOAD}/b/{bucket}/o?uploadType=resumable&name=r", json={"contentType": "a/b"})
     session = begun.headers["Location"]
     put = {"headers": {"Content-Range": f"bytes 0-{unit - 1}/*"} | NOBODY, "data": data[:unit]}
-    first = api("PUT", session, **put)  # the URL is all the authority it needs
+    first = api("PUT", session, **put)  # the URL is the only authorization it needs
     assert (first.status_code, first.headers["Range"]) == (308, f"bytes=0-{unit - 1}")
     asked = api("PUT", session, headers={"Content-Range": "bytes */*", "Content-Length": "0"})
     assert (asked.status_code, asked.headers["Range"]) == (308, f"bytes=0-{unit - 1}")
@@ -373,7 +373,7 @@ def test_versions_and_soft_delete(api, make, put):
     assert api("GET", f"{url}?generation={one['generation']}").status_code == 404
     gone = api("GET", f"{JSON}/b/{name}/o?softDeleted=true").json()["items"]
     assert [g["generation"] for g in gone] == [one["generation"]] and "hardDeleteTime" in gone[0]
-    read = api("GET", f"{url}?softDeleted=true&generation={one['generation']}")  # its list allows it to the owner
+    read = api("GET", f"{url}?softDeleted=true&generation={one['generation']}")  # its list grants it to the owner
     assert read.json()["softDeleteTime"] == gone[0]["softDeleteTime"]
     restored = api("POST", f"{url}/restore?generation={one['generation']}").json()
     assert restored["generation"] > two["generation"]
@@ -395,7 +395,7 @@ def test_copies(api, bucket, put):
     assert api("GET", f"{JSON}/b/{bucket}/o/to?alt=media").content == b"abc"
 
 
-def test_a_gzipped_object_is_unpacked_for_who_cannot(api, bucket):
+def test_a_gzipped_object_is_decompressed_for_clients_without_gzip(api, bucket):
     packed = gzip.compress(b"text" * 100)
     url = f"{UPLOAD}/b/{bucket}/o?uploadType=media&name=gz&contentEncoding=gzip"
     assert api("POST", url, data=packed).json()["size"] == str(len(packed))
@@ -476,7 +476,7 @@ def key(api: Callable[..., Any], project: str, bucket: str) -> dict[str, Any]:
 def signed(
     key: dict[str, Any], method: str, path: str, *, seconds: int = 60, ago: int = 0, lower: bool = False, **query: str
 ) -> str:
-    """A V4 signed URL; lower: with the names of its parameters in small letters, as gcloud writes them."""
+    """A V4 signed URL; lower: with the names of its parameters in lower case, as gcloud writes them."""
     stamp = datetime.fromtimestamp(time.time() - ago, UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/auto/storage/goog4_request"
     pairs = query | {
@@ -520,7 +520,7 @@ def test_signed_urls(api, bucket, key):
     )
 
 
-def test_signed_url_of_one_who_may_not(api, make, key):
+def test_signed_url_of_an_account_without_permission(api, make, key):
     other = make()
     xml_error(api("PUT", signed(key, "PUT", f"/{other}/o"), data=b"", headers=NOBODY), 403, "AccessDenied")
 
@@ -531,7 +531,7 @@ def test_signed_url_with_a_blob_signed_by_iam(api, project, bucket, key):
     binding = {"role": "roles/iam.serviceAccountTokenCreator", "members": ["user:signer@example.com"]}
     assert api("POST", f"{account}:setIamPolicy", json={"policy": {"bindings": [binding]}}).status_code == 200
     url = signed(key, "GET", f"/{bucket}/blob")
-    # The same text, signed by the key that Google holds.
+    # The same text, signed with the Google-managed key.
     stamp = re.search(r"X-Goog-Date=(\w+)", url)[1]
     text = url.partition("?")[2].partition("&X-Goog-Signature")[0]
     canonical = f"GET\n/{bucket}/blob\n{text}\nhost:storage.googleapis.com\n\nhost\nUNSIGNED-PAYLOAD"
@@ -558,7 +558,7 @@ def test_resumable_upload_by_signed_url(api, bucket):
     assert api("GET", f"{XML}/{bucket}/later").content == b"resumed"
 
 
-def test_an_upload_that_breaks_off_leaves_no_object(api, bucket):
+def test_an_interrupted_upload_leaves_no_object(api, bucket):
     def broken():
         yield b"some"
         raise OSError("cut")

@@ -1,4 +1,4 @@
-"""Cloud Storage beyond objects: settings of buckets, soft delete, lists, and what is refused."""
+"""Cloud Storage features other than objects: settings of buckets, soft delete, access control lists, errors."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_settings_with_defaults(api, make, put, project):
 # -- soft delete -----------------------------------------------------------
 
 
-def test_a_deleted_bucket_comes_back(api, make, put, project):
+def test_a_deleted_bucket_is_restored(api, make, put, project):
     name = make()
     put(name, "o", b"kept")
     policy = api("GET", f"{JSON}/b/{name}/iam").json()
@@ -195,7 +195,7 @@ def test_buckets_of_a_project_in_xml(api, make, project):
     assert f"<Name>{name}</Name>" in api("GET", f"{HOST}/", headers={"x-goog-project-id": project}).text
 
 
-def test_what_is_not_played_is_refused(api, make, put, project):
+def test_unsupported_features_are_rejected(api, make, put, project):
     name = make()
     url = f"{JSON}/b/{name}"
     for flag in ({"billing": {"requesterPays": True}}, {"hierarchicalNamespace": {"enabled": True}}):

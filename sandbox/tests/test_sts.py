@@ -1,4 +1,4 @@
-"""Workload identity federation: a token of somebody else's provider for an access token, and what that may do."""
+"""Workload identity federation: exchanging an external provider's token for an access token, and its permissions."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def exchange(api, provider, key):
     "member",
     ["principal://{}/subject/repo:team/app", "principalSet://{}/attribute.repository/team/app", "principalSet://{}/*"],
 )
-def test_a_federated_identity_may_what_its_member_may(api, exchange, project, provider, member, sandbox):
+def test_a_federated_identity_has_the_permissions_of_its_member(api, exchange, project, provider, member, sandbox):
     account = f"logger@{project}.iam.gserviceaccount.com"
     accounts = f"https://iam.googleapis.com/v1/projects/{project}/serviceAccounts"
     api("POST", accounts, json={"accountId": "logger"})

@@ -1,4 +1,4 @@
-"""Clients written by others, unmodified: they find the local Google Cloud by their environment alone."""
+"""Unmodified third-party clients, directed to the sandbox only by their environment."""
 
 from __future__ import annotations
 

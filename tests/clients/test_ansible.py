@@ -16,7 +16,7 @@ DOMAIN = "client.example.com"
 
 
 def certificate() -> dict[str, str]:
-    """A key and a certificate for DOMAIN that nobody signed, as PEM."""
+    """A key and a self-signed certificate for DOMAIN, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, DOMAIN)])
     now = datetime.datetime.now(datetime.UTC)
@@ -35,7 +35,7 @@ def certificate() -> dict[str, str]:
 
 @pytest.fixture
 def play(cloud, deployed, tmp_path):
-    """Run official_modules.yml; everything it made is gone afterwards."""
+    """Run official_modules.yml; everything it created is deleted afterwards."""
     (tmp_path / "sent").write_bytes(bytes(range(256)))
     pair = certificate()
     (tmp_path / "certificate.pem").write_text(pair["certificate"])
@@ -48,7 +48,7 @@ def play(cloud, deployed, tmp_path):
 
     yield run
     last = run("last")
-    # The module destroys a secret's versions, never the secret.
+    # The module destroys the versions of a secret, but never the secret itself.
     cloud.call("DELETE", f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets/client")
     assert last.status == 0, last.output
 
@@ -63,7 +63,7 @@ def test_official_modules(cloud, play, tmp_path):
     second = play("second")
     assert (second.status, second.recap("changed")) == (0, 0), second.output
 
-    # The front door that they built opens on the same server, and asks who is there.
+    # The load balancer that they created leads to the same server, and requires sign-in.
     answer = cloud.http("GET", f"https://{DOMAIN}/", allow_redirects=False, verify=tmp_path / "certificate.pem")
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("https://accounts.google.com/")

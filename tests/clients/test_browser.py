@@ -1,4 +1,4 @@
-"""A person with a browser: Debian's Chromium, headless, with the options that `gcp-sandbox browser` prints."""
+"""A user with a browser: Debian's Chromium, headless, with the options that `gcp-sandbox browser` prints."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-# Answers of MLflow that its UI reckons with: it has no accounts of its own, and the name of a new experiment is free.
+# Error responses of MLflow that its UI expects: it has no accounts of its own, and the name of a new experiment is unused.
 NOT_THERE = re.compile(r"/mlflow/users/current$|/mlflow/experiments/get-by-name\?")
 
 
 class Tab:
-    """A page of a new profile, and everything that went wrong on it."""
+    """A page of a new profile, and all errors on it."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -38,7 +38,7 @@ class Tab:
         page.on("response", self._note)
 
     def _failed(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # what the page no longer wanted when it was left
+        if request.failure != "net::ERR_ABORTED":  # requests that were aborted when the page was left
             self.wrong.append(f"{request.method} {request.url}: {request.failure}")
 
     def _note(self, response: Response) -> None:
@@ -49,7 +49,7 @@ class Tab:
             self.posts.append(request.url)
 
     def sign_in(self, person: str) -> None:
-        """Come without a session and choose an account."""
+        """Open the page without a session, and choose an account."""
         self.page.goto(f"{URL}/")
         assert self.page.url.startswith("https://accounts.google.com/")
         expect(self.page.get_by_role("heading", name="Choose an account")).to_be_visible()
@@ -69,14 +69,14 @@ def tab(cloud, deployed, tmp_path) -> Iterator[Tab]:
         browser = playwright.chromium.launch_persistent_context(
             tmp_path, executable_path=shutil.which("chromium"), args=[*options, *QUIET], chromium_sandbox=False
         )
-        # The server may have to start, on a machine that is busy.
+        # The server may have to start, on a busy machine.
         browser.set_default_timeout(90_000)
         expect.set_options(timeout=90_000)
         yield Tab(browser.new_page())
         browser.close()
 
 
-def test_a_person_of_the_list_makes_an_experiment_and_sees_it(tab):
+def test_a_user_on_the_list_creates_an_experiment_and_sees_it(tab):
     page, name = tab.page, f"seen-{secrets.token_hex(4)}"
     tab.sign_in("jane@example.com")
     page.wait_for_url(f"{URL}/**")
@@ -92,7 +92,7 @@ def test_a_person_of_the_list_makes_an_experiment_and_sees_it(tab):
     assert not tab.wrong
 
 
-def test_a_person_who_is_not_on_the_list_is_refused(tab):
+def test_a_user_who_is_not_on_the_list_is_rejected(tab):
     tab.sign_in("alice@example.com")
     expect(tab.page.get_by_role("heading", name="You don't have access")).to_be_visible()
     assert "alice@example.com" in tab.page.inner_text("main")

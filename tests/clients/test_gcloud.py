@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="there is
 
 @pytest.fixture(scope="module")
 def gcloud(cloud, deployed, tmp_path_factory):
-    """Run gcloud with a configuration of its own, signed in with the service account's file; its JSON output."""
+    """Run gcloud with a separate configuration, signed in with the service account's key file; returns its JSON output."""
     settings = {
         "CLOUDSDK_CONFIG": str(tmp_path_factory.mktemp("gcloud")),
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
@@ -71,7 +71,7 @@ def test_artifact_registry(gcloud):
     try:
         made = gcloud("artifacts", "repositories", "describe", "gcloud", place)
         assert made["registryUri"] == f"{REGION}-docker.pkg.dev/{PROJECT}/gcloud"
-        # Without a place, gcloud asks for the places first, and each of them then.
+        # Without a location, gcloud first lists the locations, and then queries each of them.
         assert made["name"] in [each["name"] for each in gcloud("artifacts", "repositories", "list")]
     finally:
         gcloud("artifacts", "repositories", "delete", "gcloud", place, form="")

@@ -1,4 +1,4 @@
-"""rclone, which stands for the programs that use Google's library for Go."""
+"""rclone, as a representative of programs that use Google's library for Go."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_files_go_there_and_back(cloud, deployed, tmp_path):
         return done.stdout
 
     (tmp_path / "folder").mkdir()
-    (tmp_path / "large").write_bytes(os.urandom(20_000_000))  # in several pieces
+    (tmp_path / "large").write_bytes(os.urandom(20_000_000))  # in several chunks
     (tmp_path / "folder" / "small").write_text("x")
     there = f":gcs:{BUCKET}/rclone"
     run("copy", str(tmp_path), there)

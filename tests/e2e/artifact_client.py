@@ -1,6 +1,6 @@
-"""Steps of the stock MLflow client with artifacts; prints one JSON object. Run with the image's python.
+"""Steps of MLflow's own client with artifacts; prints one JSON object. Run with the image's Python.
 
-Usage: artifact_client.py STEP [ARGUMENT …]. MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN and the proxy's variables say where.
+Usage: artifact_client.py STEP [ARGUMENT …]. MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN and proxy variables select the server.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def new_run() -> str:
 
 
 def random_file(path: Path, mebibytes: int) -> str:
-    """Fill a file; the SHA-256 of what is in it."""
+    """Fill a file; returns the SHA-256 of its contents."""
     digest = hashlib.sha256()
     with path.open("wb") as stream:
         for _ in range(mebibytes):
@@ -47,7 +47,7 @@ def sha256(path: str) -> str:
 
 
 def file(folder: Path, mebibytes: str) -> Any:
-    """Log a file and fetch it again."""
+    """Log a file and download it again."""
     run, source = new_run(), folder / "weights.bin"
     sent = random_file(source, int(mebibytes))
     client.log_artifact(run, str(source), "model")
@@ -56,14 +56,14 @@ def file(folder: Path, mebibytes: str) -> Any:
 
 
 def many(folder: Path, count: str, mebibytes: str) -> Any:
-    """Log and fetch files at the same time."""
+    """Log and download files concurrently."""
     sizes = [(Path(tempfile.mkdtemp(dir=folder)), mebibytes) for _ in range(int(count))]
     with ThreadPoolExecutor(int(count)) as pool:
         return list(pool.map(lambda pair: file(*pair), sizes))
 
 
 def tree(folder: Path, count: str) -> Any:
-    """Log a folder of small files, list and fetch it again."""
+    """Log a folder of small files, list it and download it again."""
     run, source = new_run(), folder / "many"
     for number in range(int(count)):
         path = source / f"part-{number % 10}" / f"{number}.txt"
@@ -79,7 +79,7 @@ def tree(folder: Path, count: str) -> Any:
 
 
 class Weights(mlflow.pyfunc.PythonModel):
-    """A model that is as large as its one file."""
+    """A model with one file."""
 
     def load_context(self, context: Any) -> None:
         self.sum = int(np.fromfile(context.artifacts["weights"], dtype=np.uint8).sum())
@@ -89,7 +89,7 @@ class Weights(mlflow.pyfunc.PythonModel):
 
 
 def model(folder: Path, mebibytes: str) -> Any:
-    """Log a model, register it and load it by its name from an empty cache."""
+    """Log a model, register it and load it by name with an empty cache."""
     source = folder / "weights.bin"
     random_file(source, int(mebibytes))
     wanted = int(np.fromfile(source, dtype=np.uint8).sum())
@@ -104,7 +104,7 @@ def model(folder: Path, mebibytes: str) -> Any:
 
 
 def trace(_: Path, mebibytes: str) -> Any:
-    """Log a trace whose spans are as large as asked for and read it back."""
+    """Log a trace with spans of the given size and read it back."""
     mlflow.set_experiment("artifacts")
     size = int(mebibytes) * MIB // 4
     with mlflow.start_span("root") as root:

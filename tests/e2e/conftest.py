@@ -1,4 +1,4 @@
-"""What inventories/sandbox deploys, and the package mlflow-iap as its users install it."""
+"""The deployment of inventories/sandbox, and the package mlflow-iap as installed by users."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LOGGER = f"mlflow-logger@{PROJECT}.iam.gserviceaccount.com"
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory) -> Path:
-    """The folder that the wheel was installed into."""
+    """The folder into which the wheel was installed."""
     folder = tmp_path_factory.mktemp("package")
     pip = [IMAGE_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     source = folder / "source"
-    # A copy, since building leaves files beside the source.
+    # A copy, because building leaves files next to the source.
     shutil.copytree(ROOT / "client", source, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, source], check=True)
     (wheel,) = folder.glob("mlflow_iap-*.whl")
@@ -33,7 +33,7 @@ def package(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def client(cloud, deployed, package, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``client("-c", program, NAME="value")``: run Python with the package, signed in as the logger by the deployer's key."""
+    """``client("-c", program, NAME="value")``: run Python with the package, signed in as the logger with the deployer's key."""
     base = {
         name: value for name, value in cloud.env.items() if not name.startswith(("MLFLOW_", "GOOGLE_", "CLOUDSDK_"))
     }

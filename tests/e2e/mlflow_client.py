@@ -1,6 +1,6 @@
-"""Log a run with the real MLflow client and read everything back; prints one JSON object. Run with the image's python.
+"""Log a run with the real MLflow client and read everything back; prints one JSON object. Run with the image's Python.
 
-Usage: mlflow_client.py FILE. MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN, HTTPS_PROXY and REQUESTS_CA_BUNDLE say where.
+Usage: mlflow_client.py FILE. MLFLOW_TRACKING_URI, MLFLOW_TRACKING_TOKEN, HTTPS_PROXY and REQUESTS_CA_BUNDLE select the server.
 """
 
 from __future__ import annotations

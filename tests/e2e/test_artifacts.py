@@ -1,4 +1,4 @@
-"""Artifacts of any size by the stock client through the front door, in memory of the server that does not grow."""
+"""Artifacts of any size with MLflow's own client through the load balancer, with constant server memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bearer(cloud, deployed) -> str:
 
 @pytest.fixture
 def client(cloud, bearer):
-    """``client("file", "33")``: what a step of artifact_client.py printed."""
+    """``client("file", "33")``: the output of a step of artifact_client.py."""
 
     def run(*words: str, **env: str) -> Any:
         env = (
@@ -59,8 +59,8 @@ def used(cloud: Cloud) -> int:
 
 @pytest.fixture
 def memory(cloud, client) -> Iterator[None]:
-    """Fails the test when the server took much more memory than it had."""
-    client("file", "1")  # so that there is a server, and nothing is loaded for the first time
+    """Fails the test if the server's memory grows much."""
+    client("file", "1")  # so that a server is running, and everything is loaded
     idle, peak, over = used(cloud), 0, threading.Event()
 
     def watch() -> None:
@@ -89,8 +89,8 @@ def test_eight_files_at_once(client, memory):
     assert len(results) == 8 and all(result["sent"] == result["came"] for result in results)
 
 
-def test_a_file_in_parts_beside_the_server(client, cloud, memory):
-    """As of 500 MiB, here by the client's setting for smaller ones."""
+def test_a_direct_multipart_upload(client, cloud, memory):
+    """From 500 MiB on; here the client's setting lowers the limit."""
     sizes = {"MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "10000000", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true"}
     result = client("file", "120", **sizes)
     assert result["sent"] == result["came"]
@@ -99,10 +99,10 @@ def test_a_file_in_parts_beside_the_server(client, cloud, memory):
     ]
     found = cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/o")["items"]
     (stored,) = [entry for entry in found if result["run"] in entry["name"]]
-    assert "md5Hash" not in stored  # Cloud Storage has none of an object that came in parts
+    assert "md5Hash" not in stored  # Cloud Storage has no MD5 of a multipart upload
 
 
-def test_large_files_are_offered_beside_the_server(cloud, bearer):
+def test_direct_transfers_are_offered_for_large_files(cloud, bearer):
     answer = cloud.http("GET", f"{URL}/api/3.0/mlflow/server-info", headers={"Authorization": f"Bearer {bearer}"})
     assert {"multipart_uploads_enabled": True, "multipart_downloads_enabled": True}.items() <= answer.json().items()
 
@@ -122,7 +122,7 @@ def test_a_trace_of_more_than_32_mib(client):
 
 @pytest.fixture(scope="module")
 def stored(cloud, bearer) -> tuple[str, bytes]:
-    """A run's id, and the content of its file data.bin."""
+    """A run's ID, and the content of its file data.bin."""
     content = hashlib.shake_256(b"data").digest(3 * MIB)
     headers = {"Authorization": f"Bearer {bearer}"}
     body = {"experiment_id": "0"}
@@ -164,7 +164,7 @@ def test_downloads_of_the_page_and_of_ranges(cloud, bearer, stored, way, asked, 
     assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(content)))
 
 
-def test_what_is_not_there_is_not_found(cloud, bearer, stored):
+def test_missing_resources_are_not_found(cloud, bearer, stored):
     run, _ = stored
     headers = {"Authorization": f"Bearer {bearer}"}
     for url in (

@@ -1,4 +1,4 @@
-"""Wrong variables and credentials: one clear line, an exit status, and nothing changed in the project."""
+"""Invalid variables and credentials: one clear line, an exit status, and no changes in the project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLIENT = "123456789012-abc.apps.googleusercontent.com"
 
 @pytest.fixture
 def unchanged(cloud: Cloud, deployed: Play):
-    """Fails the test when it has changed a resource or a policy."""
+    """Fails the test if it has changed a resource or a policy."""
 
     def snapshot() -> dict:
         status = json.loads(cloud.command("status", "--json"))
@@ -28,7 +28,7 @@ def unchanged(cloud: Cloud, deployed: Play):
 
 
 def assert_one_clear_line(play: Play, *parts: str) -> None:
-    """The play failed, and one line of its error has all parts."""
+    """The play failed, and one line of its error contains all parts."""
     assert play.status != 0 and play.recap("failed") == 1, play.output
     assert "Traceback" not in play.output, play.output
     lines = [line for line in play.error.splitlines() if all(part in line for part in parts)]
@@ -52,13 +52,13 @@ def assert_one_clear_line(play: Play, *parts: str) -> None:
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
 def test_a_bad_variable_is_refused_before_the_first_call(cloud, unchanged, variables, parts):
-    # Credentials that do not exist: whatever calls Google fails with another message.
+    # Credentials that do not exist: any call to Google fails with a different message.
     play = cloud.playbook("site.yml", "--extra-vars", json.dumps(variables), GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
     assert_one_clear_line(play, *parts)
     assert "hush" not in play.output
 
 
-def test_a_network_that_is_not_there(cloud, unchanged):
+def test_a_missing_network(cloud, unchanged):
     play = cloud.playbook("site.yml", "--extra-vars", "mlflow_network_name=no-such-network")
     assert_one_clear_line(play, "no-such-network", PROJECT)
 
@@ -70,7 +70,7 @@ def test_a_bucket_name_that_another_project_has(cloud, deployed):
     assert_one_clear_line(play, "taken-elsewhere")
 
 
-def test_a_key_file_that_is_not_there(cloud, unchanged):
+def test_a_missing_key_file(cloud, unchanged):
     play = cloud.playbook("site.yml", GCP_SERVICE_ACCOUNT_FILE="/nonexistent/key.json")
     assert_one_clear_line(play, "/nonexistent/key.json")
 
@@ -87,7 +87,7 @@ def test_a_key_that_google_does_not_know(cloud, unchanged, tmp_path):
 
 
 def by_token(token: str) -> dict[str, str | None]:
-    """The environment of somebody who has an access token and no key file."""
+    """The environment of a user with an access token and no key file."""
     return {"GCP_AUTH_KIND": "accesstoken", "GCP_ACCESS_TOKEN": token, "GCP_SERVICE_ACCOUNT_FILE": None}
 
 

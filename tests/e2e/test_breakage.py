@@ -1,4 +1,4 @@
-"""Each way to miswire a deployment makes verify.yml fail and say where; site.yml then repairs them all."""
+"""Each misconfiguration of a deployment makes verify.yml fail and name the resource; site.yml then repairs them all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Undo = Callable[[], object]
 
 
 def only(cloud: Cloud, url: str, kind: str) -> dict:
-    """The one resource of its kind that the deployment made."""
+    """The only resource of its kind in the deployment."""
     (resource,) = cloud.call("GET", url)[kind]
     return resource
 
@@ -26,7 +26,7 @@ def settle(cloud: Cloud, operation: dict) -> None:
 
 
 def drop_role(cloud: Cloud, get: tuple[str, str], set_: tuple[str, str], role: str, bare: bool = False) -> Undo:
-    """Take a role off a resource's policy; the undo puts the old bindings back."""
+    """Remove a role from a resource's policy; the undo restores the old bindings."""
     policy = cloud.call(*get)
     kept = [binding for binding in policy["bindings"] if binding["role"] != role]
     assert len(kept) < len(policy["bindings"]), f"nobody holds {role}: {policy}"
@@ -122,7 +122,7 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("break_it", BREAKAGES, ids=lambda function: function.__name__)
-def test_verify_says_what_is_broken(cloud, deployed, break_it):
+def test_verify_reports_what_is_broken(cloud, deployed, break_it):
     undo = break_it(cloud)
     try:
         play = cloud.playbook("verify.yml")

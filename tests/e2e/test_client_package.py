@@ -1,4 +1,4 @@
-"""The package mlflow-iap as a data scientist installs it, with the stock client through the front door."""
+"""The package mlflow-iap as installed by a data scientist, with MLflow's own client through the load balancer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def cached(tmp_path: Path) -> list[Path]:
 
 
 def test_doctor_finds_nothing_wrong(client):
-    give_up = time.monotonic() + 20  # a new grant takes a while to be known
+    give_up = time.monotonic() + 20  # a new grant takes a while to propagate
     while (done := client("-m", "mlflow_iap.cli", "doctor")).returncode and time.monotonic() < give_up:
         pass
     output = good(done)
@@ -65,7 +65,7 @@ def test_doctor_finds_nothing_wrong(client):
 
 
 def test_a_token_that_ends_during_training_is_renewed(client):
-    # Of 40 s, 30 are given away to clocks that differ: each token lasts a part of the loop.
+    # Of 40 s, 30 are a margin for clock skew: each token lasts for a part of the loop.
     good(client("-c", LOOP, "12", MLFLOW_IAP_TOKEN_SECONDS="40"))
 
 
@@ -91,7 +91,7 @@ def test_a_minute_without_google_costs_nothing(client, cloud, tmp_path):
     good(client("-c", ONE_RUN))
     (file,) = cached(tmp_path)
     token = json.loads(file.read_text())
-    # Due for renewal, and still good.
+    # Due for renewal, but still valid.
     file.write_text(json.dumps(token | {"expires": token["expires"] - 3300}))
     cloud.command("fault", "add", "iamcredentials.*", "503")
     try:
@@ -106,7 +106,7 @@ def test_a_minute_without_google_costs_nothing(client, cloud, tmp_path):
 
 @pytest.fixture
 def jane(cloud, deployed) -> Iterator[str]:
-    """A person who may sign for the logger."""
+    """A user who may sign for the logger."""
     email = "jane@example.com"
     url = f"{ACCOUNTS}/{LOGGER}"
     before = cloud.call("POST", f"{url}:getIamPolicy")
@@ -116,13 +116,13 @@ def jane(cloud, deployed) -> Iterator[str]:
     cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": before["bindings"]}})
 
 
-def test_a_persons_gcloud_credentials(client, cloud, jane, tmp_path):
+def test_gcloud_user_credentials(client, cloud, jane, tmp_path):
     file = tmp_path / "adc.json"
     file.write_text(cloud.command("token", "--as", jane, "--credentials"))
     good(client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file)))
 
 
-def test_a_person_is_told_to_name_the_logger(client, cloud, tmp_path):
+def test_a_user_gets_the_advice_to_set_the_logger(client, cloud, tmp_path):
     file = tmp_path / "adc.json"
     file.write_text(cloud.command("token", "--as", "jane@example.com", "--credentials"))
     env = {"GOOGLE_APPLICATION_CREDENTIALS": str(file)}
@@ -188,7 +188,7 @@ def test_workload_identity_federation(client, cloud, tmp_path):
     cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": [*before, binding]}})
     try:
         good(client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file)))
-        # A file that names the account, as the console writes it.
+        # A file that names the account, as downloaded from the console.
         named = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{LOGGER}:generateAccessToken"
         file.write_text(json.dumps(document | {"service_account_impersonation_url": named}))
         good(client("-c", ONE_RUN, GOOGLE_APPLICATION_CREDENTIALS=str(file), MLFLOW_IAP_SERVICE_ACCOUNT=""))
@@ -197,7 +197,7 @@ def test_workload_identity_federation(client, cloud, tmp_path):
 
 
 def metadata_server(cloud: Cloud) -> str:
-    """Address of the metadata server of the running MLflow server, which speaks for the server's account."""
+    """Address of the running MLflow server's metadata server, which issues tokens for the server's account."""
     for process in psutil.Process(json.loads((cloud.state / "run.json").read_text())["pid"]).children(recursive=True):
         if "-m mlflow_gcp_server" in " ".join(process.cmdline()):
             return process.environ()["GCE_METADATA_HOST"]
@@ -205,7 +205,7 @@ def metadata_server(cloud: Cloud) -> str:
 
 
 def test_the_metadata_server_and_an_account_that_is_not_among_the_users(client, cloud):
-    good(client("-c", ONE_RUN))  # so that a server runs
+    good(client("-c", ONE_RUN))  # so that a server is running
     host = metadata_server(cloud)
     env = dict.fromkeys(("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"), host)
     env |= {"GOOGLE_APPLICATION_CREDENTIALS": "", "MLFLOW_IAP_SERVICE_ACCOUNT": "", "HOME": str(cloud.state)}
@@ -218,7 +218,7 @@ def test_the_metadata_server_and_an_account_that_is_not_among_the_users(client, 
     assert "<" not in last and "{" not in last
 
 
-def test_what_is_wrong_is_said_in_a_sentence(client, tmp_path):
+def test_problems_are_reported_in_one_sentence(client, tmp_path):
     (tmp_path / "none").mkdir()
     nothing = {"GOOGLE_APPLICATION_CREDENTIALS": "", "HOME": str(tmp_path / "none"), "NO_GCE_CHECK": "true"}
     for words, env, text in (
@@ -227,7 +227,7 @@ def test_what_is_wrong_is_said_in_a_sentence(client, tmp_path):
             nothing,
             "There are no Google credentials on this machine: run 'gcloud auth application-default login'",
         ),
-        (["token"], {"MLFLOW_TRACKING_URI": "http://mlflow.example.com"}, "reached by https only"),
+        (["token"], {"MLFLOW_TRACKING_URI": "http://mlflow.example.com"}, "requires https"),
         (["token"], {"MLFLOW_TRACKING_URI": ""}, "set MLFLOW_TRACKING_URI"),
         (
             ["token"],

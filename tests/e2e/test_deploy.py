@@ -1,4 +1,4 @@
-"""playbooks/site.yml and verify.yml, run as a person runs them."""
+"""playbooks/site.yml and verify.yml, run as by a user."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .conftest import LOGGER, PROJECT, URL
 SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
 
 
-def test_site_says_what_it_deployed(cloud, deployed):
+def test_site_shows_what_it_deployed(cloud, deployed):
     address = cloud.call("GET", f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/addresses")["items"]
     (lb_ip,) = [entry["address"] for entry in address if entry.get("purpose") != "VPC_PEERING"]
-    summary = deployed.output[deployed.output.index("TASK [Say what was deployed]") :]
+    summary = deployed.output[deployed.output.index("TASK [Show what was deployed]") :]
     lines = (f"export MLFLOW_TRACKING_URI={URL}", f"export MLFLOW_IAP_SERVICE_ACCOUNT={LOGGER}")
     for part in (*lines, lb_ip, "oauth_redirect_url", "brand_name", f"{PROJECT}-mlflow-artifacts"):
         assert part in summary, f"{part!r} is missing in: {summary}"
@@ -59,12 +59,12 @@ TEXT = {
 def test_a_second_run_changes_nothing_also_with_variables_that_are_text(cloud, deployed):
     play = cloud.playbook("site.yml", "--extra-vars", json.dumps(TEXT))
     assert (play.status, play.recap("changed")) == (0, 0), play.output
-    # One check of the play, and of each role Ansible's own and the role's, which repeats nothing.
+    # One check in the play, and in each role Ansible's own check and the role's, which does not repeat the former.
     checks = re.findall(r"^TASK \[(?:\S+ : )?(Validating arguments .*|Check the variables)\]", play.output, re.M)
     assert len(checks) <= 14, checks
 
 
-def test_who_is_taken_off_the_list_loses_access(cloud, deployed):
+def test_a_user_removed_from_the_list_loses_access(cloud, deployed):
     url = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/backendServices"
     (backend,) = cloud.call("GET", url)["items"]
     number = cloud.call("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]

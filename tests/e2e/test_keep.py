@@ -1,4 +1,4 @@
-"""The server is kept: keys that stay, a database that is backed up before its schema changes, garbage that is collected."""
+"""Maintenance: persistent keys, backups before schema changes, garbage collection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def service(cloud: Cloud) -> dict:
 
 
 def finished(cloud: Cloud, operation: dict) -> dict:
-    """The end of an operation of Cloud Run, which has to be a good one."""
+    """Wait for an operation of Cloud Run, which must succeed."""
     while not operation.get("done"):
         operation = cloud.call("GET", f"run.googleapis.com/v2/{operation['name']}")
     assert "error" not in operation, operation
@@ -44,7 +44,7 @@ def finished(cloud: Cloud, operation: dict) -> dict:
 @pytest.fixture(scope="module")
 def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sql]:
     """
-    Run one statement in the private database, or MLflow's own downgrade by one migration, the way an operator can: by a job
+    Run one statement in the private database, or MLflow's own downgrade by one migration, as an operator can: with a job
     in the server's network.
     """
     folder = tmp_path_factory.mktemp("sql")
@@ -92,7 +92,7 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    """Run Python with the stock client, signed in as the logger; the last line that it printed."""
+    """Run Python with MLflow's own client, signed in as the logger; returns the last line of its output."""
     folder = tmp_path_factory.mktemp("client")
 
     def run(script: str) -> str:
@@ -107,7 +107,7 @@ def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactor
 
 
 def roll_out(cloud: Cloud, **variables: object) -> Play:
-    """The role cloudrun alone, with further variables."""
+    """Run only the role cloudrun, with further variables."""
     instance = cloud.call("GET", f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow")
     (address,) = [entry["ipAddress"] for entry in instance["ipAddresses"] if entry["type"] == "PRIVATE"]
     variables = {"database_address": address, **variables}
@@ -116,14 +116,14 @@ def roll_out(cloud: Cloud, **variables: object) -> Play:
 
 @pytest.fixture
 def other_image(cloud: Cloud, request: pytest.FixtureRequest) -> str:
-    """The same image by another name, which is a rollout."""
+    """The same image under a different name, which causes a rollout."""
     name = f"{IMAGE}:{request.node.name.replace('_', '-')}"
     cloud.command("image", "add", name, str(ROOT / "image"), "--python", IMAGE_PYTHON)
     return name
 
 
 def backups(cloud: Cloud) -> list[str]:
-    """What the on-demand backups are for."""
+    """The descriptions of the on-demand backups."""
     found = cloud.call("GET", BACKUPS).get("items", [])
     return [entry.get("description", "") for entry in found if entry["type"] == "ON_DEMAND"]
 
@@ -150,7 +150,7 @@ def test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed):
         ]
 
 
-def test_what_a_key_encrypts_outlives_a_rollout(cloud, deployed, client):
+def test_encrypted_values_survive_a_rollout(cloud, deployed, client):
     made = client("""
         import json
         hook = client.create_webhook(name="keep", url="https://8.8.8.8/hook", events=["model_version.created"], secret="hush")
@@ -221,7 +221,7 @@ def test_a_server_that_must_not_upgrade_waits_for_the_playbook(cloud, deployed, 
     assert service(cloud)["template"]["containers"][0]["image"] == other_image
 
 
-def test_an_image_that_is_older_than_the_schema_does_not_go_out(cloud, deployed, sql, other_image):
+def test_an_image_older_than_the_schema_is_not_deployed(cloud, deployed, sql, other_image):
     head, latest = revision(sql), service(cloud)["latestCreatedRevision"]
     before = backups(cloud)
     sql("UPDATE alembic_version SET version_num = 'f0f0f0f0f0f0'")
@@ -243,7 +243,7 @@ def test_check_mode_runs_no_job_and_takes_no_backup(cloud, deployed, other_image
 
 
 def roll_out_check(cloud: Cloud, image: str) -> Play:
-    """What a rollout of another image would do."""
+    """The changes that a rollout of a different image would make."""
     return cloud.playbook("site.yml", "--check", "--extra-vars", f"mlflow_image={image}")
 
 
@@ -284,7 +284,7 @@ def test_what_was_deleted_is_collected(cloud, deployed, client):
     assert re.search(r"summary: .*\b0 runs\b", play.output), play.output
 
 
-def test_an_age_that_is_none(cloud, deployed):
+def test_an_invalid_age(cloud, deployed):
     play = cloud.playbook(
         "gc.yml", "--extra-vars", "mlflow_gc_older_than=never", GCP_SERVICE_ACCOUNT_FILE="/nonexistent"
     )

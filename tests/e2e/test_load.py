@@ -1,4 +1,4 @@
-"""A sample of `make load`: many training jobs at the same time, each with the stock client, none of which may lose anything."""
+"""A sample of `make load`: many concurrent training jobs with MLflow's own client, none of which may lose anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/logging.md, the page for data scientists: its commands run as they stand there, one after the other."""
+"""docs/logging.md, the page for data scientists: its commands are run verbatim, one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_commands_of_the_page_work(client, tmp_path):
         if kind == "python":
             (tmp_path / f"block{number}.py").write_text(text)
             text = f"python block{number}.py\n"
-        script.append(re.sub(r"^pip install .*\n", "", text, flags=re.M))  # the wheel is installed already
+        script.append(re.sub(r"^pip install .*\n", "", text, flags=re.M))  # the wheel is already installed
     assert f"export MLFLOW_TRACKING_URI={URL}\n" in script[1]
     folder = tmp_path / "bin"
     folder.mkdir()

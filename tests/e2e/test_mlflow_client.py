@@ -20,13 +20,13 @@ SIZE = 5 * 1024 * 1024
 
 
 def claims(account: str) -> dict[str, object]:
-    """What a JWT for the front door says of its sender; valid for an hour."""
+    """The claims of a JWT for the load balancer; valid for an hour."""
     now = int(time.time())
     return {"iss": account, "sub": account, "aud": f"{URL}/*", "iat": now, "exp": now + 3600}
 
 
 def token(cloud, account: str) -> str:
-    """A JWT for the front door, signed by Google for `account`, to whom a new grant takes a while to be known."""
+    """A JWT for the load balancer, signed by Google for `account`; retried, because a new grant takes a while to propagate."""
     url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:signJwt"
     headers = {"Authorization": "Bearer " + cloud.command("token").strip()}
     give_up = time.monotonic() + 20
@@ -46,7 +46,7 @@ def run_client(cloud, bearer: str, file: Path) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def logged(cloud, deployed, tmp_path_factory) -> tuple[dict, bytes]:
-    """What the client read back of the run it logged, and the artifact that it sent."""
+    """The run as read back by the client, and the artifact that it sent."""
     content = os.urandom(SIZE)
     file = tmp_path_factory.mktemp("client") / "weights.bin"
     file.write_bytes(content)
@@ -63,7 +63,7 @@ def test_params_metrics_and_tags_come_back(logged):
     assert run["origin"] == "e2e"
 
 
-def test_the_artifact_comes_back_byte_for_byte(logged):
+def test_the_artifact_is_downloaded_byte_for_byte(logged):
     run, content = logged
     assert run["files"] == [["model/weights.bin", SIZE]]
     assert run["sha256"] == hashlib.sha256(content).hexdigest()
@@ -86,7 +86,7 @@ def test_the_model_version_is_registered(logged):
     assert run["found"] == [run["run_id"]]
 
 
-def test_a_stranger_is_kept_out(cloud, deployed, tmp_path):
+def test_an_unknown_user_is_rejected(cloud, deployed, tmp_path):
     key = json.loads(Path(cloud.env["GCP_SERVICE_ACCOUNT_FILE"]).read_text())
     signer = RSASigner.from_service_account_info(key)
     file = tmp_path / "small.bin"

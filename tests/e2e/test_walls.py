@@ -1,4 +1,4 @@
-"""What keeps the parts apart, and what every part has to have."""
+"""Dependency rules between the parts of the repository, and requirements for each part."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.conftest import BIN
 from .conftest import ROOT
 
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
-# What runs on the controller and signs in nowhere.
+# Plugins that run on the controller and need no credentials.
 ACTIONS = {path.stem for path in (ROOT / "plugins" / "action").glob("*.py")}
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
 
 
 def grep(pattern: str, *folders: str) -> list[str]:
-    """Lines of text files that match, with where they are."""
+    """Matching lines of text files, with their locations."""
     command = ["grep", "-rniIE", "--exclude-dir=__pycache__", "--exclude-dir=*.egg-info", pattern, *folders]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
 
@@ -84,7 +84,7 @@ def test_every_role_is_documented_in_full():
         assert (ROOT / "roles" / name / "README.md").exists(), name
 
 
-def test_the_readme_leads_to_what_is_there():
+def test_links_in_the_readme_are_not_broken():
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
     assert links and [link for link in links if not (ROOT / link).exists()] == []
 
@@ -117,7 +117,7 @@ def test_the_built_collection_has_the_product_and_nothing_else(tarball):
     assert not {name for name in names if name.startswith(("inventories/sandbox", "changelogs/fragments"))}
 
 
-def test_the_pages_of_the_built_collection_link_to_what_is_in_it(tarball):
+def test_links_in_the_built_collection_are_not_broken(tarball):
     names = set(tarball.getnames())
     for page in (name for name in names if name.endswith(".md")):
         text = tarball.extractfile(page).read().decode()

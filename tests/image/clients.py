@@ -1,7 +1,7 @@
 """Many of MLflow's own clients in one process, run by the image's Python: clients.py CLIENTS ROUNDS KIND…; prints JSON.
 
 Each client is a run that logs ROUNDS batches of 20 metrics (KIND batch), as many traces by OTLP (KIND trace), or searches
-runs and registered models (KIND search); the kinds take turns. What was acknowledged is read back at the end.
+runs and registered models (KIND search); the kinds alternate. Everything that was acknowledged is read back at the end.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def search(run: str, step: int) -> None:
 
 
 def one(call, run: str, rounds: int) -> int:
-    """Make the calls; how many were acknowledged."""
+    """Make the calls; returns how many were acknowledged."""
     done = 0
     for step in range(rounds):
         begin = time.monotonic()

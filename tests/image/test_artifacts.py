@@ -1,4 +1,4 @@
-"""Artifacts through the image's server, with the local Google Cloud's Cloud Storage behind it and MLflow's own client before."""
+"""Artifacts through the image's server, with MLflow's own client and the sandbox's Cloud Storage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .conftest import ROOT, Postgres
 from .test_server import PYTHON, Server, start
 
 MIB = 2**20
-# As Cloud Run refuses it over HTTP/1.
+# Larger than Cloud Run accepts over HTTP/1.
 LARGE = 33 * MIB
 GROWTH = 64 * MIB
 SECONDS = 30
@@ -34,7 +34,7 @@ BUCKET = f"{PROJECT}-artifacts-of-the-image"
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Ask until it holds."""
+    """Repeat the check until it succeeds."""
     give_up = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < give_up, f"not within {SECONDS} s: {what}"
@@ -42,7 +42,7 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
 
 
 class Memory:
-    """The most that a server's memory and its /tmp grew by since."""
+    """The maximum growth of a server's memory and its /tmp."""
 
     def __init__(self, process: int, tmp: Path) -> None:
         self._process = psutil.Process(process)
@@ -72,7 +72,7 @@ class Memory:
 
 @dataclass
 class Tracking:
-    """A running server over a bucket, with what its clients need."""
+    """A running server with a bucket, and helpers for its clients."""
 
     server: Server
     tmp: Path
@@ -84,7 +84,7 @@ class Tracking:
         return f"http://127.0.0.1:{self.server.port}"
 
     def client(self, code: str, *arguments: str, **env: str) -> str:
-        """Run a program with MLflow's own client in it; what it printed."""
+        """Run a program with MLflow's own client; returns its output."""
         done = subprocess.run(
             [
                 PYTHON,
@@ -101,7 +101,7 @@ class Tracking:
         return done.stdout
 
     def run(self) -> str:
-        """The id of a new run."""
+        """The ID of a new run."""
         return self.call("POST", "runs/create", experiment_id=self.experiment)["run"]["info"]["run_id"]
 
     def call(self, method: str, what: str, **body: object) -> dict:
@@ -110,7 +110,7 @@ class Tracking:
         return answer.json()
 
     def file(self, path: str) -> str:
-        """The URL of an artifact by its path below the bucket."""
+        """The URL of an artifact, from its path in the bucket."""
         return f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{quote(path)}"
 
     def stored(self, prefix: str) -> list[str]:
@@ -138,7 +138,7 @@ def tracking(cloud: Cloud, postgres: Postgres, tmp_path_factory: pytest.TempPath
     names = ("HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
     env = {name: cloud.env[name] for name in names if name in cloud.env}
     env["GOOGLE_APPLICATION_CREDENTIALS"] = cloud.env["GCP_SERVICE_ACCOUNT_FILE"]
-    # The allocator's settings, as the image has them.
+    # The image's settings of the allocator.
     env |= dict(re.findall(r"(MALLOC_\w+)=(\S+)", (ROOT / "image" / "Containerfile").read_text()))
     server = start(postgres, "artifacts", folder, MLFLOW_ARTIFACTS_BUCKET=BUCKET, TMPDIR=str(tmp), **env)
     try:
@@ -146,7 +146,7 @@ def tracking(cloud: Cloud, postgres: Postgres, tmp_path_factory: pytest.TempPath
         body = {"name": "artifacts"}
         experiment = json.loads(server.request("/api/2.0/mlflow/experiments/create", body))["experiment_id"]
         tracking = Tracking(server, tmp, cloud, experiment)
-        # What MLflow imports with the first artifact is no part of what a file takes.
+        # MLflow's imports for the first artifact do not count as memory of a transfer.
         requests.put(tracking.file("first.txt"), b"x", timeout=60).raise_for_status()
         assert requests.get(tracking.file("first.txt"), timeout=60).content == b"x"
         yield tracking
@@ -157,7 +157,7 @@ def tracking(cloud: Cloud, postgres: Postgres, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def large(tracking: Tracking) -> tuple[str, bytes]:
-    """An artifact of a run (its path below the bucket), and its bytes."""
+    """An artifact of a run (its path in the bucket), and its bytes."""
     data = os.urandom(LARGE)
     path = f"{tracking.experiment}/{tracking.run()}/artifacts/large.bin"
     requests.put(tracking.file(path), data, timeout=60).raise_for_status()
@@ -187,7 +187,7 @@ def test_eight_large_files_at_once_come_back_in_little_memory(tracking, tmp_path
     assert memory.grown < GROWTH, f"{memory.grown / MIB:.0f} MiB"
 
 
-def test_large_files_go_beside_the_server_once_urls_can_be_signed(tracking, tmp_path):
+def test_large_files_go_directly_once_urls_can_be_signed(tracking, tmp_path):
     eventually(lambda: info(tracking)["multipart_uploads_enabled"], "signed URLs are offered")
     assert info(tracking)["multipart_downloads_enabled"]
     file = tmp_path / "weights of a model.bin"
@@ -201,7 +201,7 @@ def test_large_files_go_beside_the_server_once_urls_can_be_signed(tracking, tmp_
     assert process.io_counters().read_chars - before < 10 * MIB, "the bytes went through the server"
 
 
-def test_an_upload_in_parts_that_is_gone_is_said_to_be_gone(tracking):
+def test_a_missing_multipart_upload_is_reported_as_missing(tracking):
     eventually(lambda: info(tracking)["multipart_uploads_enabled"], "signed URLs are offered")
     path = quote(f"{tracking.experiment}/{tracking.run()}/artifacts")
 
@@ -241,7 +241,7 @@ def test_a_folder_is_deleted_and_not_its_neighbour(tracking):
 
 @pytest.fixture(scope="module")
 def ways(tracking: Tracking, large: tuple[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The URLs by which one file comes out of the server, with the file's bytes behind each."""
+    """All URLs for downloading one file from the server, with the file's bytes for each."""
     path, data = large
     _, run, _, name = path.split("/")
     code = """
@@ -307,7 +307,7 @@ def test_ranges_and_conditions(large, ways, way):
     assert (same.status_code, same.content) == (304, b"")
 
 
-def test_what_is_no_file(tracking, large):
+def test_paths_that_are_not_files(tracking, large):
     missing = requests.get(tracking.file(large[0] + ".none"), timeout=60)
     assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     folder = requests.get(tracking.file(large[0].rpartition("/")[0]), timeout=60)
@@ -315,7 +315,7 @@ def test_what_is_no_file(tracking, large):
 
 
 def open_download(tracking: Tracking, path: str) -> socket.socket:
-    """A client that has sent its request and reads nothing yet."""
+    """A client that has sent its request but does not read the response yet."""
     client = socket.create_connection(("127.0.0.1", tracking.server.port), timeout=60)
     client.sendall(
         f"GET /api/2.0/mlflow-artifacts/artifacts/{quote(path)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -339,7 +339,7 @@ def test_slow_readers_hold_neither_memory_nor_threads(tracking, large):
 
 
 def upstream(tracking: Tracking) -> int:
-    """Connections to Cloud Storage's proxy that the server has open."""
+    """The server's open connections to the sandbox's proxy."""
     proxy = int(tracking.cloud.env["HTTPS_PROXY"].rpartition(":")[2])
     found = psutil.Process(tracking.server.process.pid).net_connections("tcp")
     return sum(1 for one in found if one.raddr and one.raddr.port == proxy and one.status == "ESTABLISHED")
@@ -351,7 +351,7 @@ def test_a_client_that_leaves_ends_its_download(tracking, large):
     leaving = [open_download(tracking, large[0]) for _ in range(8)]
     for client in leaving:
         assert client.recv(12) == b"HTTP/1.1 200"
-    eventually(lambda: upstream(tracking) >= 8, "each has a connection of its own")
+    eventually(lambda: upstream(tracking) >= 8, "each has its own connection")
     for client in leaving:
         client.close()
     eventually(lambda: upstream(tracking) <= idle, "the downloads have ended")
@@ -362,7 +362,7 @@ CUT = ["curl", "--silent", "--show-error", "--max-time", "1", "--limit-rate", "5
 
 @pytest.mark.parametrize("length", [True, False], ids=["announced", "not announced"])
 @pytest.mark.parametrize("protocol", ["--http1.1", "--http2-prior-knowledge"])
-def test_an_upload_that_is_cut_leaves_nothing(tracking, tmp_path, protocol, length):
+def test_an_interrupted_upload_leaves_nothing(tracking, tmp_path, protocol, length):
     file = tmp_path / "cut.bin"
     file.write_bytes(os.urandom(LARGE))
     folder = f"{tracking.experiment}/{tracking.run()}/artifacts"

@@ -1,4 +1,4 @@
-"""The command gc, on a real PostgreSQL and a bucket of the local Google Cloud."""
+"""The command gc, with a real PostgreSQL and a bucket of the sandbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "GOOGLE_APPLICATI
 
 
 class Garbage:
-    """A server's database and bucket, in which some things were deleted."""
+    """A server's database and bucket with some deleted items."""
 
     def __init__(self, cloud: Cloud, postgres: Postgres, folder: Path) -> None:
         self.cloud = cloud
@@ -36,7 +36,7 @@ class Garbage:
         return status, message.removeprefix("mlflow-server: "), lines
 
     def objects(self) -> list[str]:
-        """The names of what is in the bucket."""
+        """The names of the objects in the bucket."""
         return [
             item["name"]
             for item in self.cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{BUCKET}/o").get("items", [])
@@ -61,7 +61,7 @@ def make_run(server: Server, experiment: str) -> str:
 
 @pytest.fixture
 def garbage(cloud: Cloud, postgres: Postgres, tmp_path: Path) -> Iterator[tuple[Garbage, dict[str, str]]]:
-    """A run that is kept, two deleted ones, and a deleted experiment with a run; their ids."""
+    """A run that is kept, two deleted ones, and a deleted experiment with a run; their IDs."""
     cloud.call("POST", f"storage.googleapis.com/storage/v1/b?project={PROJECT}", {"name": BUCKET, "location": "EU"})
     postgres.sql("CREATE DATABASE garbage")
     made = Garbage(cloud, postgres, tmp_path)
@@ -90,16 +90,18 @@ def test_gc_removes_what_was_deleted_and_nothing_else(garbage):
 
     status, last, lines = made.gc("--dry-run")
     assert (status, last) == (0, "gc: would remove 3 runs, 0 logged models, 1 experiment")
-    assert {f"gc: run {ids[name]} would go" for name in ("deleted", "long deleted", "in experiment")} < set(lines)
+    assert {f"gc: run {ids[name]} would be removed" for name in ("deleted", "long deleted", "in experiment")} < set(
+        lines
+    )
     assert (made.runs(), len(made.objects())) == (everything, 4)
 
     assert made.gc("--older-than", "30d")[:2] == (0, "gc: removed 1 run, 0 logged models, 0 experiments")
     assert made.runs() == everything - {ids["long deleted"]}
     assert not [name for name in made.objects() if ids["long deleted"] in name]
 
-    # Of those that are named all must be deleted, else none goes.
+    # If any of the named items is not deleted, none is removed.
     status, last, _ = made.gc("--run-ids", f"{ids['deleted']},{ids['kept']}")
-    assert (status, last) == (1, f"gc: run {ids['kept']} was not deleted, or not as long ago; nothing was removed")
+    assert (status, last) == (1, f"gc: run {ids['kept']} was not deleted, or not that long ago; nothing was removed")
     assert len(made.objects()) == 3
 
     assert made.gc("--experiment-ids", ids["experiment"])[:2] == (0, "gc: removed 1 run, 0 logged models, 1 experiment")
@@ -111,8 +113,8 @@ def test_gc_removes_what_was_deleted_and_nothing_else(garbage):
     assert made.postgres.sql("SELECT name FROM experiments", "garbage") == "Default"
 
 
-def test_one_thing_that_stays_does_not_keep_the_others(garbage):
-    """A run's artifacts are at a place that this server cannot reach: it stays, is named, and is tried again."""
+def test_one_failure_does_not_stop_the_others(garbage):
+    """A run's artifacts are at a location that this server cannot reach: it is kept, named in the log, and retried."""
     made, ids = garbage
     made.postgres.sql(
         f"UPDATE runs SET artifact_uri = 'gs://bucket-of-somebody-else/x' WHERE run_uuid = '{ids['deleted']}'",
@@ -120,5 +122,5 @@ def test_one_thing_that_stays_does_not_keep_the_others(garbage):
     )
     status, last, lines = made.gc()
     assert (status, last) == (1, "gc: removed 2 runs, 0 logged models, 1 experiment; 1 failed")
-    assert any(line.startswith(f"gc: run {ids['deleted']} stays: ") for line in lines)
+    assert any(line.startswith(f"gc: run {ids['deleted']} was not removed: ") for line in lines)
     assert made.runs() == {ids["kept"], ids["deleted"]}

@@ -1,4 +1,4 @@
-"""What the image's server does with a database whose schema is older or newer than its own."""
+"""The image's server with a database whose schema is older or newer than its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stored(server: Server, run: str) -> list[float]:
 
 @pytest.fixture(scope="module")
 def run(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A run with a metric, in the databases `current` and `old`; the latter has the schema of an earlier MLflow."""
+    """A run with a metric, in the databases `current` and `old`; the latter has the schema of an older MLflow."""
     folder = tmp_path_factory.mktemp("schema")
     postgres.sql("CREATE DATABASE current")
     with serving(start(postgres, "current", folder)) as server:
@@ -57,14 +57,14 @@ def old(run: str, postgres: Postgres) -> Iterator[str]:
     postgres.sql("DROP DATABASE one WITH (FORCE)")
 
 
-def test_an_empty_database_is_not_behind(postgres, tmp_path):
+def test_an_empty_database_is_not_outdated(postgres, tmp_path):
     postgres.sql("CREATE DATABASE nothing")
     status, message = end(start(postgres, "nothing", tmp_path, "schema"))
     assert (status, "the database is empty" in message) == (0, True)
     assert postgres.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", "nothing") == "0"
 
 
-def test_the_command_schema_says_both_revisions(postgres, run, tmp_path):
+def test_the_command_schema_shows_both_revisions(postgres, run, tmp_path):
     head = revision(postgres, "current")
     status, message = end(start(postgres, "current", tmp_path, "schema"))
     assert (status, f"at revision {head}, as " in message) == (0, True)
@@ -73,7 +73,7 @@ def test_the_command_schema_says_both_revisions(postgres, run, tmp_path):
     assert revision(postgres, "old") == OLD
 
 
-def test_a_start_upgrades_and_keeps_what_is_stored(postgres, run, old, tmp_path):
+def test_a_start_upgrades_and_keeps_the_data(postgres, run, old, tmp_path):
     with serving(start(postgres, old, tmp_path)) as server:
         assert stored(server, run) == [0.5]
         assert f"from revision {OLD} to {revision(postgres, 'current')}" in server.log.read_text()
@@ -96,7 +96,7 @@ def test_a_server_that_must_not_upgrade_waits_for_the_command(postgres, run, old
         assert stored(server, run) == [0.5]
 
 
-def test_a_schema_that_is_ahead_is_refused_with_the_image_to_use(postgres, run, old, tmp_path):
+def test_a_newer_schema_is_rejected_with_the_image_to_use(postgres, run, old, tmp_path):
     head = revision(postgres, "current")
     postgres.sql("UPDATE alembic_version SET version_num = 'ffff00001111'", old)
     expected = {(): 1, ("upgrade",): 1, ("schema",): 4}
@@ -109,7 +109,7 @@ def test_a_schema_that_is_ahead_is_refused_with_the_image_to_use(postgres, run, 
 
 
 def test_a_migration_that_was_killed_is_done_again(postgres, run, old, tmp_path):
-    """The second of the three migrations waits for a table that somebody else has locked: the first is done by then."""
+    """The second of the three migrations waits for a locked table, after the first one has finished."""
     with postgres.locked(old, "trace_info"):
         server = start(postgres, old, tmp_path)
         try:

@@ -1,4 +1,4 @@
-"""The entry point run as the container does, over a real PostgreSQL."""
+"""The entry point, run as in the container, with a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def serving(server: Server) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def pair(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
-    """Two servers that were started at the same time on one empty database."""
+    """Two servers that were started at the same time with an empty database."""
     postgres.sql("CREATE DATABASE pair")
     folder = tmp_path_factory.mktemp("pair")
     servers = (start(postgres, "pair", folder), start(postgres, "pair", folder))
@@ -168,12 +168,12 @@ def test_sigterm_cuts_a_request_that_does_not_finish(pair):
 
 
 def end(server: Server, seconds: float = START_SECONDS) -> tuple[int, str]:
-    """Exit status, and the entry point's own last word."""
+    """Exit status, and the last line of the entry point's output."""
     status = server.process.wait(seconds)
     return status, [line for line in server.log.read_text().splitlines() if line.startswith("mlflow-server: ")][-1]
 
 
-def test_a_wrong_password_is_told_at_once(postgres, tmp_path):
+def test_a_wrong_password_is_reported_at_once(postgres, tmp_path):
     status, message = end(start(postgres, "postgres", tmp_path, MLFLOW_DB_PASSWORD="not-this"))
     assert status == 1
     assert 'password authentication failed for user "mlflow"' in message and "not-this" not in message

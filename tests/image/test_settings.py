@@ -1,4 +1,4 @@
-"""The entry point's environment: what it accepts, what it says about the rest. MLflow is not needed for these."""
+"""The entry point's environment variables: valid values, and the errors for invalid ones. These tests do not need MLflow."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ def test_a_missing_variable_is_named(name):
         ("MLFLOW_ARTIFACTS_BUCKET", "Upper", "gs://name/prefix"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(name, value, allowed):
+def test_a_bad_value_is_reported_with_the_allowed_values(name, value, allowed):
     (error,) = Settings(GOOD | {name: value}).errors
     assert error.startswith(f"{name} is {value!r}; it must be ") and allowed in error
 
 
 @pytest.mark.parametrize("key", ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "_" * 42 + "8="])
-def test_a_fernet_key_is_taken(key):
+def test_a_fernet_key_is_accepted(key):
     assert Settings(GOOD | {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key}).errors == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["gc", "--older-than", "3x"], "'3x' is not a time such as 30d, 12h or 1d12h30m5s"),
-        (["gc", "--older-than", ""], "'' is not a time"),
+        (["gc", "--older-than", "3x"], "'3x' is not a duration such as 30d, 12h or 1d12h30m5s"),
+        (["gc", "--older-than", ""], "'' is not a duration"),
         (["migrate"], "invalid choice: 'migrate'"),
     ],
 )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tokens kept in memory and in a file, so that the processes of a job ask Google once and not each for itself."""
+"""Token cache in memory and in a file, so that the processes of a job share one request to Google."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from mlflow_iap.identity import Token
 
 try:
     import fcntl
-except ImportError:  # Windows: each process asks for itself
+except ImportError:  # Windows: each process requests its own token
     fcntl = None  # type: ignore[assignment]
 
-# While a token is good, a failed renewal is tried again after so many seconds.
+# While a token is valid, a failed renewal is retried after this many seconds.
 PAUSE = 20.0
 
 
 def folder() -> Path:
-    """Where the files are: in the user's cache folder, for nobody else to read."""
+    """The folder of the files: in the user's cache folder, readable by no other user."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "mlflow-iap"
 
 
 class Cache:
-    """The token of one identity for one server, renewed before it ends; safe for threads, forks and other processes."""
+    """The token of one identity for one server, renewed before it expires; safe for threads, forks and other processes."""
 
     def __init__(self, key: str, fetch: Callable[[], Token], seconds: int) -> None:
         self._fetch = fetch
-        # What is left of a token when it is renewed: ten minutes of an hour.
+        # The remaining lifetime at which a token is renewed: ten minutes of an hour.
         self._margin = seconds / 6
         self._file = folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
         self._token: Token | None = None
@@ -49,10 +49,10 @@ class Cache:
             os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        self._lock = threading.Lock()  # another thread of the parent may have held it
+        self._lock = threading.Lock()  # another thread of the parent process may have held it
 
     def get(self) -> Token:
-        """A token that is good.  Raises IapError."""
+        """A valid token.  Raises IapError."""
         token = self._token
         if token and self._fresh(token):
             return token
@@ -62,7 +62,7 @@ class Cache:
             return self._renew()
 
     def refuse(self, value: str) -> None:
-        """Use a token no more: the server would not take it."""
+        """Stop using a token, because the server rejected it."""
         with self._lock:
             self._refused = value
             if self._token and self._token.value == value:
@@ -100,7 +100,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the file's lock; where there can be none, go on without."""
+        """Hold the file's lock; continue without one if it cannot be created."""
         with contextlib.ExitStack() as stack:
             try:
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,14 +109,14 @@ class Cache:
                 if fcntl:
                     fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError:
-                pass  # a home that cannot be written to: each process has its own token
+                pass  # the home folder is not writable: each process has its own token
             yield
 
     def _read(self) -> Token | None:
         try:
             status = self._file.stat()
             if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
-                return None  # somebody else could have put it there, or read it
+                return None  # another user could have created or read it
             return Token(**json.loads(self._file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None

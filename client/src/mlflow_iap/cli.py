@@ -25,7 +25,7 @@ from mlflow_iap.settings import Settings, origin
 def _url(given: str | None) -> str:
     url = given or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not url:
-        raise IapError("No server is named: set MLFLOW_TRACKING_URI to https://<the domain>, or give --uri.")
+        raise IapError("The server's URL is not set: set MLFLOW_TRACKING_URI to https://<the domain>, or use --uri.")
     return url.rstrip("/")
 
 
@@ -36,13 +36,13 @@ def token(asked: argparse.Namespace) -> int:
 
 
 def run_proxy(asked: argparse.Namespace) -> int:
-    """Sign in for clients that cannot, on http://127.0.0.1:PORT, until it is stopped."""
+    """Run a proxy on http://127.0.0.1:PORT that signs in for other clients, until it is stopped."""
     url = _url(asked.uri)
     auth = IapAuth()
-    auth.cache(url).get()  # what is wrong is said now and not at the first request
+    auth.cache(url).get()  # report problems now instead of at the first request
     server = proxy.make(url, asked.port, auth)
     print(
-        f"mlflow-iap: http://127.0.0.1:{server.server_port} leads to {origin(url)}; set MLFLOW_TRACKING_URI to it",
+        f"mlflow-iap: http://127.0.0.1:{server.server_port} forwards to {origin(url)}; set MLFLOW_TRACKING_URI to the former",
         flush=True,
     )
     with contextlib.suppress(KeyboardInterrupt), server:
@@ -51,7 +51,7 @@ def run_proxy(asked: argparse.Namespace) -> int:
 
 
 class Doctor:
-    """Ten looks at what a sign-in needs, a line each; the first that fails says what to do, and ends it."""
+    """Ten checks of a sign-in, one line each; the first one that fails says what to do, and is the last."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -77,27 +77,29 @@ class Doctor:
         raise IapError("MLflow is not installed in this environment: run 'pip install mlflow'.")
 
     def front_door(self) -> str:
-        """the server's front door"""
+        """the server's load balancer and Identity-Aware Proxy"""
         try:
             answer = requests.get(self.url, allow_redirects=False, timeout=30, headers={"Accept": "text/html"})
         except requests.exceptions.SSLError as error:
             raise IapError(
-                f"{self.url} shows no certificate that this machine trusts: it is being issued, or a proxy of your company "
-                f"is in between, whose CA belongs in REQUESTS_CA_BUNDLE ({error})."
+                f"{self.url} has no certificate that this machine trusts: either it has not been issued yet, or add the CA of "
+                f"your company's proxy to REQUESTS_CA_BUNDLE ({error})."
             ) from error
         except requests.RequestException as error:
             raise IapError(f"{self.url} cannot be reached from this machine: {error}.") from error
         self.clock = skew(answer)
         if not (answer.is_redirect and "accounts.google.com" in answer.headers.get("Location", "")):
-            raise IapError(f"{self.url} answers {answer.status_code}, and does not ask to sign in: is IAP on there?")
-        return "asks to sign in with Google"
+            raise IapError(
+                f"{self.url} answers with {answer.status_code} instead of a redirect to the sign-in page: is IAP enabled?"
+            )
+        return "redirects to Google's sign-in page"
 
     def clock_of_this_machine(self) -> str:
         """this machine's clock"""
         if self.clock is None:
-            return "the server does not say what time it is"
+            return "the server does not report its time"
         if abs(self.clock) > SKEW:
-            raise IapError(f"The clock of this machine is off by {abs(self.clock):.0f} s: set it right.")
+            raise IapError(f"The clock of this machine is off by {abs(self.clock):.0f} s: correct it.")
         return f"within {max(1, round(abs(self.clock)))} s of the server's"
 
     def client(self) -> str:
@@ -115,29 +117,31 @@ class Doctor:
     def token(self) -> str:
         """a token"""
         found = self.auth.cache(self.url).get()
-        return f"{found.kind}, good for {max(0, found.expires - time.time()) / 60:.0f} more minutes"
+        return f"{found.kind}, valid for {max(0, found.expires - time.time()) / 60:.0f} more minutes"
 
     def answer(self) -> str:
-        """MLflow behind it"""
+        """MLflow behind the proxy"""
         answer = requests.get(f"{self.url}/version", auth=self.auth, allow_redirects=False, timeout=60)
         if answer.status_code != 200 or "<html" in answer.text[:200].lower():
-            raise IapError(f"{self.url}/version answers {answer.status_code}: {' '.join(answer.text.split())[:200]}")
+            raise IapError(
+                f"{self.url}/version answers with {answer.status_code}: {' '.join(answer.text.split())[:200]}"
+            )
         return f"version {answer.text.strip()[:40]}"
 
     def storage(self) -> str:
-        """Cloud Storage, which large files go to directly"""
+        """Cloud Storage, for direct transfers of large files"""
         try:
             requests.get("https://storage.googleapis.com/", timeout=15, allow_redirects=False)
         except requests.RequestException as error:
             raise IapError(
-                "https://storage.googleapis.com cannot be reached from this machine, so files of 500 MiB and more do not "
-                f"pass: allow it, or set MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false ({error})."
+                "https://storage.googleapis.com cannot be reached from this machine, so uploads of 500 MiB and more "
+                f"fail: allow it, or set MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD=false ({error})."
             ) from error
         return "reached"
 
 
 def doctor(asked: argparse.Namespace) -> int:
-    """Say why this machine cannot log."""
+    """Check whether this machine can log to the server."""
     one = Doctor(_url(asked.uri))
     looks: list[Callable[[], str]] = [
         one.server,
@@ -163,7 +167,7 @@ def doctor(asked: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status is 0, or 1 where something is wrong."""
+    """Run one command; its exit status is 0, or 1 if there is a problem."""
     parser = argparse.ArgumentParser(prog="mlflow-iap", description="Sign in to MLflow behind Identity-Aware Proxy.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in (("doctor", doctor), ("token", token), ("proxy", run_proxy)):

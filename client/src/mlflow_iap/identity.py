@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who signs in, and the tokens that Google gives them for IAP.
+"""The identity that signs in, and the tokens for IAP that Google issues for it.
 
 https://cloud.google.com/iap/docs/authentication-howto, https://cloud.google.com/iam/docs/reference/credentials/rest
 """
@@ -28,14 +28,14 @@ from mlflow_iap.settings import Settings
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 API = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts"
-# IAP refuses what was issued in the future: a clock that is a little ahead must not matter.
+# IAP rejects tokens issued in the future: tolerates a clock that is slightly ahead.
 EARLIER = 30
 TIMEOUT = 30
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token for IAP; value: as sent, expires: seconds since 1970, kind: in words, account: who it speaks for."""
+    """A token for IAP; value: as sent, expires: seconds since 1970, kind: in words, account: the account it identifies."""
 
     value: str
     expires: float
@@ -44,7 +44,7 @@ class Token:
 
 
 class Identity:
-    """The credentials of this machine (Application Default Credentials), and the account that they sign in as."""
+    """The credentials of this machine (Application Default Credentials), and the account to sign in as."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -58,14 +58,14 @@ class Identity:
 
     @property
     def kind(self) -> str:
-        """What the credentials are, in words."""
+        """The kind of credentials, in words."""
         credentials = self._credentials
         if isinstance(credentials, service_account.Credentials):
-            return "a service account's key"
+            return "a service account key"
         if isinstance(credentials, compute_engine.Credentials):
             return "the metadata server's service account"
         if isinstance(credentials, user.Credentials):
-            return "a person's gcloud credentials"
+            return "a user's gcloud credentials"
         if isinstance(credentials, external_account_authorized_user.Credentials):
             return "a workforce identity"
         if _impersonates(credentials):
@@ -74,7 +74,7 @@ class Identity:
 
     @property
     def own(self) -> str:
-        """E-mail of the service account that the credentials are of, or empty where they are of none."""
+        """E-mail address of the credentials' own service account, or empty if they have none."""
         credentials = self._credentials
         if isinstance(credentials, compute_engine.Credentials) and "@" not in credentials.service_account_email:
             self._refresh()
@@ -83,7 +83,7 @@ class Identity:
 
     @property
     def account(self) -> str:
-        """E-mail of the service account to sign in as.  Raises IapError."""
+        """E-mail address of the service account to sign in as.  Raises IapError."""
         account = self._settings.service_account or self.own
         if not account:
             if isinstance(self._credentials, external_account_authorized_user.Credentials):
@@ -92,7 +92,7 @@ class Identity:
                     "MLFLOW_IAP_SERVICE_ACCOUNT to a service account that this identity may impersonate."
                 )
             raise IapError(
-                f"The credentials are {self.kind}, which cannot sign in to Identity-Aware Proxy by itself: set "
+                f"The credentials are {self.kind}, which cannot sign in to Identity-Aware Proxy directly: set "
                 "MLFLOW_IAP_SERVICE_ACCOUNT to the logger's service account (site.yml prints it as "
                 "logger_service_account)."
             )
@@ -100,7 +100,7 @@ class Identity:
 
     @property
     def _caller(self) -> Credentials:
-        """The credentials that ask IAM to sign: who impersonates an account, and not the account itself."""
+        """The credentials that call IAM to sign: those that impersonate an account, not the account's own."""
         credentials = self._credentials
         if self.account != self.own:
             return credentials
@@ -114,7 +114,7 @@ class Identity:
 
     @property
     def key(self) -> str:
-        """What tells this identity from others in a cache: never a secret."""
+        """The cache key of this identity, which contains no secret."""
         if self._settings.service_account:
             who = getattr(self._credentials, "service_account_email", None) or getattr(
                 self._credentials, "account", None
@@ -129,7 +129,7 @@ class Identity:
         try:
             return self._signed(origin)
         except Denied as denied:
-            # A machine's own account may not sign for itself unless somebody granted it; an ID token it always gets.
+            # A machine's own account may sign for itself only with a role grant, but it can always get an ID token.
             if self.account != self.own or not isinstance(self._credentials, compute_engine.Credentials):
                 raise
             audience = client_of(origin)
@@ -196,22 +196,22 @@ class Identity:
             error = {"message": answer.text}
         text = _line(error.get("message", ""))
         if answer.status_code in (429, 500, 502, 503, 504):
-            raise Unreachable(f"Google's IAM answered {answer.status_code}: {text}.")
+            raise Unreachable(f"Google's IAM responded with {answer.status_code}: {text}.")
         if "SERVICE_DISABLED" in json.dumps(error):
             raise IapError(f"The IAM Credentials API is not enabled: enable iamcredentials.googleapis.com ({text}).")
         if answer.status_code == 404:
-            raise IapError(f"There is no service account {account}: look at MLFLOW_IAP_SERVICE_ACCOUNT ({text}).")
+            raise IapError(f"The service account {account} does not exist: check MLFLOW_IAP_SERVICE_ACCOUNT ({text}).")
         if answer.status_code == 403:
             raise Denied(
                 f"{self.kind[0].upper()}{self.kind[1:]} may not sign for {account}: it needs "
                 "roles/iam.serviceAccountTokenCreator on that account (add it to mlflow_logger_token_creators and run "
                 f"site.yml; a new grant takes up to a few minutes) ({text})."
             )
-        raise IapError(f"Google's IAM refused to sign for {account}: {answer.status_code} {text}.")
+        raise IapError(f"Google's IAM rejected the request to sign for {account}: {answer.status_code} {text}.")
 
 
 def client_of(origin: str) -> str:
-    """The id of the OAuth client that a server's own sign-in page is for; empty where it does not say.
+    """The ID of the OAuth client in a server's redirect to the sign-in page; empty if there is none.
 
     Raises Unreachable.
     """
@@ -230,13 +230,13 @@ def _impersonates(credentials: Credentials) -> bool:
 def _explained(error: exceptions.GoogleAuthError, kind: str) -> IapError:
     text = _line(error)
     if isinstance(error, exceptions.TransportError) or getattr(error, "retryable", False):
-        return Unreachable(f"Google could not be asked for a token: {text}.")
+        return Unreachable(f"Google could not be reached for a token: {text}.")
     if "invalid_grant" in text or "reauth" in text.lower():
         return IapError(
-            f"Google does not accept {kind} any more: run 'gcloud auth application-default login' again, or renew the "
-            f"key; if that does not help, look at this machine's clock ({text})."
+            f"Google no longer accepts {kind}: run 'gcloud auth application-default login' again, or renew the "
+            f"key; if that does not help, check this machine's clock ({text})."
         )
-    return IapError(f"Google gives {kind} no token: {text}.")
+    return IapError(f"Google issues no token for {kind}: {text}.")
 
 
 def _line(error: object) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fresh token on every request of MLflow's client: with MLFLOW_TRACKING_AUTH=iap MLflow finds this by its entry point."""
+"""A valid token on every request of MLflow's client: with MLFLOW_TRACKING_AUTH=iap, MLflow finds this by its entry point."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mlflow_iap.errors import IapError
 from mlflow_iap.identity import Identity
 from mlflow_iap.settings import Settings, origin
 
-# A clock that is further off than this is told to the user when a token is refused.
+# If a token is rejected and the clock is off by more than this, the error says so.
 SKEW = 60
 
 
 class IapAuth(AuthBase):
-    """Authentication of the library requests: `requests.get(url, auth=IapAuth())`.
+    """Authentication for the library requests: `requests.get(url, auth=IapAuth())`.
 
-    Raises IapError, with one sentence for the person at the client.
+    Raises IapError, with one sentence for the user of the client.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -37,7 +37,7 @@ class IapAuth(AuthBase):
 
     @property
     def identity(self) -> Identity:
-        """Who signs in.  Raises IapError."""
+        """The identity that signs in.  Raises IapError."""
         if self._identity is None:
             self._identity = Identity(self._settings)
         return self._identity
@@ -54,7 +54,7 @@ class IapAuth(AuthBase):
         assert request.url
         cache = self.cache(request.url)
         token = cache.get()
-        # MLflow's own login keeps the header that it was made for; IAP looks at both.
+        # MLflow's own login needs the Authorization header; IAP reads both.
         header = "Proxy-Authorization" if request.headers.get("Authorization") else "Authorization"
         request.headers[header] = f"Bearer {token.value}"
         body = request.body
@@ -88,12 +88,12 @@ class IapAuth(AuthBase):
 
 
 def by_iap(response: requests.Response) -> bool:
-    """Whether IAP itself answered, and not the server behind it."""
+    """Whether the response is from IAP itself, not from the server behind it."""
     return "X-Goog-IAP-Generated-Response" in response.headers
 
 
 def explain(response: requests.Response, account: str) -> None:
-    """Raise IapError where IAP refused a request; other answers pass."""
+    """Raise IapError if IAP rejected a request; ignores other responses."""
     if not by_iap(response) or response.status_code not in (401, 403):
         return
     shown = re.sub(r"<(style|script|title).*?</\1>|<[^>]*>", " ", response.text, flags=re.S)
@@ -101,22 +101,22 @@ def explain(response: requests.Response, account: str) -> None:
     if response.status_code == 403:
         raise IapError(
             f"{account} is signed in, but it is not among the users of this server: add serviceAccount:{account} to "
-            f"mlflow_webapp_users and run site.yml, or sign in as the logger by MLFLOW_IAP_SERVICE_ACCOUNT ({text})."
+            f"mlflow_webapp_users and run site.yml, or set MLFLOW_IAP_SERVICE_ACCOUNT to sign in as the logger ({text})."
         )
     off = skew(response)
     if off is not None and abs(off) > SKEW:
         where = "behind" if off > 0 else "ahead of"
-        raise IapError(f"The clock of this machine is {abs(off):.0f} s {where} Google's: set it right ({text}).")
+        raise IapError(f"The clock of this machine is {abs(off):.0f} s {where} Google's: correct it ({text}).")
     if "audience" in text.lower() or "aud" in text.lower().split():
         raise IapError(
-            f"Identity-Aware Proxy takes no token of this audience: set MLFLOW_IAP_CLIENT_ID to the id of an OAuth client "
-            f"that it accepts, or leave it unset so that a JWT is signed ({text})."
+            f"Identity-Aware Proxy does not accept tokens with this audience: set MLFLOW_IAP_CLIENT_ID to the ID of an OAuth "
+            f"client that it accepts, or unset it to use a signed JWT ({text})."
         )
-    raise IapError(f"Identity-Aware Proxy refused the token of {account}: {text}.")
+    raise IapError(f"Identity-Aware Proxy rejected the token of {account}: {text}.")
 
 
 def skew(response: requests.Response) -> float | None:
-    """Seconds by which the server's clock is ahead of ours, or None where it does not say."""
+    """Seconds by which the server's clock is ahead of this machine's, or None if the server does not report its time."""
     try:
         return email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
     except (KeyError, ValueError):
@@ -134,7 +134,7 @@ class IapAuthProvider:
         return "iap"
 
     def get_auth(self) -> IapAuth:
-        """The authentication of all requests of this process; MLflow asks for it at every request.  Raises IapError."""
+        """The authentication for all requests of this process; MLflow calls this for every request.  Raises IapError."""
         key = (os.getpid(), Settings.read())
         if key not in _auths:
             _auths[key] = IapAuth(key[1])

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A proxy on this machine that signs in for clients which cannot: R, Java, TypeScript, curl, exporters of OpenTelemetry.
+"""A local proxy that signs in for clients that cannot: R, Java, TypeScript, curl, OpenTelemetry exporters.
 
-It speaks HTTP on the loopback address alone and passes requests and answers on as they come, of any size.
+It accepts HTTP on the loopback address only, and streams requests and responses of any size.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ HOP_BY_HOP = frozenset(
 )
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 PIECE = 256 * 1024
-# A small body is kept until the answer is there, so that a refused token costs nothing; a larger one goes on as it comes.
+# A small body is kept until the response arrives, so that a rejected token can be retried; a larger one is streamed.
 KEPT = 1024 * 1024
 
 
 class _Body:
-    """The body of a request as it comes in; requests takes its length for Content-Length."""
+    """The body of a request as it is received; the library requests uses its length as Content-Length."""
 
     def __init__(self, handler: BaseHTTPRequestHandler, length: int) -> None:
         self._file, self._left, self._length = handler.rfile, length, length
@@ -45,22 +45,22 @@ class _Body:
             yield piece
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes.  Raises ConnectionError where the client stops before the end."""
+        """The next bytes.  Raises ConnectionError if the client stops before the end."""
         size = min(PIECE if size < 0 else size, self._left)
         piece = self._file.read(size) if size else b""
         if len(piece) < size:
-            raise ConnectionError("the client went away")
+            raise ConnectionError("the client disconnected")
         self._left -= len(piece)
         return piece
 
 
 def _chunks(handler: BaseHTTPRequestHandler) -> Iterator[bytes]:
-    """A body in chunked transfer coding."""
+    """A body with chunked transfer encoding."""
     while size := int(handler.rfile.readline(100).split(b";")[0], 16):
         while size:
             piece = handler.rfile.read(min(size, PIECE))
             if not piece:
-                raise ConnectionError("the client went away")
+                raise ConnectionError("the client disconnected")
             size -= len(piece)
             yield piece
         handler.rfile.readline(10)
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
     auth: IapAuth
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of requests that pass."""
+        """Do not log successful requests."""
 
     def _refuse(self, status: int, text: str) -> None:
         body = (text + "\n").encode()
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _ours(self) -> bool:
-        """Whether a program of this machine asks, and no web page by a name that leads here."""
+        """Whether the request comes from a local program, not from a web page under a name that resolves to this address."""
         host = self.headers.get("Host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if name not in LOOPBACK:
@@ -140,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.closing(answer):
             self._answer(answer)
         if not isinstance(body, bytes | None):
-            self.close_connection = True  # of a body that the server did not want something may be left
+            self.close_connection = True  # the server may not have read the whole body
 
     def _answer(self, answer: requests.Response) -> None:
         self.send_response_only(answer.status_code, answer.reason)
@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
             if chunked:
                 self.wfile.write(b"0\r\n\r\n")
         except (OSError, requests.RequestException):
-            self.close_connection = True  # what was sent already cannot be taken back
+            self.close_connection = True  # part of the response has already been sent
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle
 
@@ -177,7 +177,7 @@ class Server(ThreadingHTTPServer):
 
 
 def make(url: str, port: int, auth: IapAuth) -> Server:
-    """A proxy for a server's URL on a port of 127.0.0.1 (0: any).  Raises IapError, OSError."""
+    """Create a proxy for a server's URL on a port of 127.0.0.1 (0: any).  Raises IapError, OSError."""
     session = requests.Session()
     session.mount("https://", HTTPAdapter(pool_maxsize=256))
     fields = {"target": origin(url), "session": session, "auth": auth}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The variables that say as whom, and for which server."""
+"""The environment variables for the identity and the server."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LONGEST = 3600
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says.
+    """The values of the environment variables.
 
-    service_account: e-mail of the account to sign in as, or empty for the credentials' own.  client_id: of the OAuth client
-    that ID tokens are for, or empty where it is to be found out.  seconds: for how long a token is asked for.
+    service_account: e-mail address of the account to sign in as, or empty for the credentials' own.  client_id: of the OAuth
+    client that ID tokens are for, or empty to detect it.  seconds: the lifetime of tokens.
     """
 
     service_account: str = ""
@@ -40,7 +40,7 @@ class Settings:
         client = env.get("MLFLOW_IAP_CLIENT_ID", "").strip()
         if client and not client.endswith(".apps.googleusercontent.com"):
             raise IapError(
-                f"MLFLOW_IAP_CLIENT_ID is {client!r}; it must be the id of an OAuth client, "
+                f"MLFLOW_IAP_CLIENT_ID is {client!r}; it must be the ID of an OAuth client, "
                 "such as 123456789012-abc123.apps.googleusercontent.com."
             )
         text = env.get("MLFLOW_IAP_TOKEN_SECONDS", "").strip() or str(LONGEST)
@@ -54,7 +54,7 @@ def origin(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         raise IapError(
-            f"The server's URL is {url!r}; Identity-Aware Proxy is reached by https only: "
+            f"The server's URL is {url!r}; Identity-Aware Proxy requires https: "
             "set MLFLOW_TRACKING_URI to https://<the domain>."
         )
     return f"https://{parts.hostname}"

@@ -1,4 +1,4 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MLflow's tracking server for Cloud Run, with Cloud SQL for PostgreSQL and a Cloud Storage bucket behind it."""
+"""MLflow's tracking server for Cloud Run, backed by Cloud SQL for PostgreSQL and a Cloud Storage bucket."""

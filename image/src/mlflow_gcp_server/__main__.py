@@ -1,30 +1,30 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MLflow's tracking server with PostgreSQL and a Cloud Storage bucket behind it, told by the environment alone.
+"""MLflow's tracking server, backed by PostgreSQL and a Cloud Storage bucket, configured only by environment variables.
 
     python -m mlflow_gcp_server [COMMAND]
 
-serve    (or nothing) bring the database's schema up to date, then serve until SIGTERM or SIGINT
-schema   say in one line how the database's schema stands to this image; changes nothing
-upgrade  bring the database's schema up to date, for servers that must not (MLFLOW_DB_UPGRADE=never)
-gc       remove for good what users deleted, database and bucket: gc [--older-than 30d] [--dry-run] [--run-ids A,B]
-         [--experiment-ids 1,2] [--jobs]; the ids alone if there are any, else everything that was deleted so long ago
+serve    (default) upgrade the database schema if needed, then serve until SIGTERM or SIGINT
+schema   compare the database schema with the one this image needs, in one line; changes nothing
+upgrade  upgrade the database schema, for servers that must not do it themselves (MLFLOW_DB_UPGRADE=never)
+gc       permanently remove what users deleted, from database and bucket: gc [--older-than 30d] [--dry-run] [--run-ids A,B]
+         [--experiment-ids 1,2] [--jobs]; only the given IDs if there are any, else everything deleted that long ago
 
 Required: MLFLOW_DB_HOST, MLFLOW_DB_NAME, MLFLOW_DB_USER, MLFLOW_DB_PASSWORD,
           MLFLOW_ARTIFACTS_BUCKET (a name, or gs://name/prefix).
 Optional: PORT (8080), HOST (0.0.0.0), MLFLOW_DB_PORT (5432), MLFLOW_DB_SSLMODE (prefer), MLFLOW_DB_UPGRADE (auto or never),
           MLFLOW_DB_WAIT_SECONDS (50, how long a request waits for a database connection),
-          MLFLOW_SQLALCHEMYSTORE_POOL_SIZE (3) and _MAX_OVERFLOW (1): together, what an instance opens at most, and 1 to be ready
-          or not, and every variable of MLflow's own.
-Keys, to be the same in each instance and for ever: MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY (a Fernet key),
+          MLFLOW_SQLALCHEMYSTORE_POOL_SIZE (3) and _MAX_OVERFLOW (1): their sum is the maximum number of connections of an
+          instance, plus 1 for /ready; and all of MLflow's own variables.
+Keys, which must be the same in all instances and never change: MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY (a Fernet key),
           MLFLOW_CRYPTO_KEK_PASSPHRASE, MLFLOW_FLASK_SERVER_SECRET_KEY.
 
-Exit status: 0 after SIGTERM or SIGINT, 1 when the database cannot be used, 2 when the environment is wrong;
-             of `schema`: 0 as this image needs it (or empty), 3 behind, 4 ahead; of `gc`: 1 when something could not be removed.
+Exit status: 0 after SIGTERM or SIGINT, 1 if the database cannot be used, 2 if the environment is invalid;
+             of `schema`: 0 as needed (or empty), 3 older, 4 newer; of `gc`: 1 if something could not be removed.
 
-MLflow runs in this process and not as `mlflow server`, which loads MLflow in two processes (twice the time to start)
-and says 0 when the second has died.
+MLflow runs in this process instead of as `mlflow server`, which loads MLflow in two processes (twice the startup time)
+and exits with 0 when the second one has died.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from datetime import timedelta
 from mlflow_gcp_server.console import fail, one_line, say, warn
 from mlflow_gcp_server.settings import ARTIFACT_ROOT, DEFAULTS, Settings
 
-# MLflow's own sign-in; https://docs.python.org/3/reference/import.html#the-module-cache says what None there does.
+# MLflow's own login; for the effect of None see https://docs.python.org/3/reference/import.html#the-module-cache.
 AUTH = "mlflow.server.auth"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; see the module's text."""
-    # As process 1 of a container we would not be stopped by a signal that nobody handles.
+    """Run one command; see the module's docstring."""
+    # Process 1 of a container is not terminated by signals that it does not handle.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
 
@@ -65,14 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 metavar="AGE",
                 type=_age,
                 default="0s",
-                help="deleted at least so long ago, as 30d or 12h",
+                help="only what was deleted at least this long ago, for example 30d or 12h",
             )
-            one.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
-            one.add_argument("--run-ids", metavar="ID,…", type=_ids, default=(), help="these alone")
+            one.add_argument("--dry-run", action="store_true", help="show what would be removed, but remove nothing")
+            one.add_argument("--run-ids", metavar="ID,…", type=_ids, default=(), help="only these runs")
             one.add_argument(
-                "--experiment-ids", metavar="ID,…", type=_ids, default=(), help="these and their runs alone"
+                "--experiment-ids", metavar="ID,…", type=_ids, default=(), help="only these experiments and their runs"
             )
-            one.add_argument("--jobs", action="store_true", help="the records of jobs that are over, as well")
+            one.add_argument("--jobs", action="store_true", help="also the records of finished jobs")
     asked = parser.parse_args(arguments)
 
     settings = Settings(os.environ)
@@ -91,20 +91,20 @@ def _ids(text: str) -> tuple[str, ...]:
 
 
 def _age(text: str) -> timedelta:
-    """The time that `30d`, `12h` or `1d12h30m5s` says."""
+    """Parse a duration such as `30d`, `12h` or `1d12h30m5s`."""
     match = re.fullmatch(r"(?:(\d{1,5})d)?(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?", text)
     if not text or not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30d, 12h or 1d12h30m5s")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30d, 12h or 1d12h30m5s")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-# MLflow is imported by the commands, because this takes seconds: a wrong environment is told at once. What does not fit an
-# upgraded MLflow is told by these imports.
+# Only the commands import MLflow, because this takes seconds: an invalid environment is reported at once. These imports also
+# report incompatibilities with an upgraded MLflow.
 
 
 def serve(settings: Settings, _: argparse.Namespace) -> None:
-    """Prepare the database under the lock, then serve."""
+    """Prepare the database, holding the lock, then serve."""
     with one_line("cannot start"):
         from mlflow.server.fastapi_app import app
         from mlflow.server.handlers import initialize_backend_stores
@@ -127,15 +127,15 @@ def serve(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def _settle_imports() -> None:
-    """Import once what MLflow imports in each search for runs: where that fails, concurrent searches answer 500."""
+    """Import once what MLflow imports in every search for runs: if that fails, concurrent searches return 500."""
     try:
         importlib.import_module(AUTH)
-    except ImportError:  # Flask-WTF is not in the image, since nobody signs in to MLflow itself
+    except ImportError:  # Flask-WTF is not in the image, because MLflow's own login is not used
         sys.modules[AUTH] = None
 
 
 def schema(settings: Settings, _: argparse.Namespace) -> None:
-    """Say how the schema stands, by a line and by the exit status."""
+    """Compare the schema with the one this image needs; the result is one line and the exit status."""
     with one_line("cannot read the schema"):
         from mlflow_gcp_server import schema as schemas
 
@@ -145,7 +145,7 @@ def schema(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def upgrade(settings: Settings, _: argparse.Namespace) -> None:
-    """Bring the schema up to date under the lock."""
+    """Upgrade the schema, holding the lock."""
     with one_line("cannot upgrade the schema"):
         from mlflow_gcp_server import schema as schemas
 
@@ -155,7 +155,7 @@ def upgrade(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def gc(settings: Settings, asked: argparse.Namespace) -> None:
-    """Remove what users deleted from the database and from the bucket, or say what would go."""
+    """Remove what users deleted from the database and the bucket, or show what would be removed."""
     with one_line("gc"):
         from mlflow.server.handlers import initialize_backend_stores
 

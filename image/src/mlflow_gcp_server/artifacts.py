@@ -1,9 +1,9 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Artifacts in Cloud Storage, streamed: MLflow's own repository writes every file to /tmp first, which is memory on Cloud Run.
+"""Streamed artifacts in Cloud Storage: MLflow's own repository first writes every file to /tmp, which is memory on Cloud Run.
 
-MLflow finds the repository by the entry point `mlflow.artifact_repository` of this package, for `gs://`.
+MLflow finds this repository through this package's entry point `mlflow.artifact_repository` for `gs://`.
 https://cloud.google.com/storage/docs/resumable-uploads, https://cloud.google.com/storage/docs/multipart-uploads
 """
 
@@ -52,19 +52,19 @@ from mlflow_gcp_server.signing import Signing
 Result = TypeVar("Result")
 
 MIB = 1024 * 1024
-# What a transfer holds of its file at a time: all transfers of an instance together stay small beside its memory.
+# The chunk that a transfer holds in memory: all transfers of an instance together use a small part of its memory.
 UPLOAD_CHUNK = 2 * MIB
 DOWNLOAD_CHUNK = MIB // 4
-# Files that are smaller come through the server also when URLs can be signed: one call in place of three.
+# Smaller files go through the server even if URLs can be signed: one request instead of three.
 DIRECT_DOWNLOAD_BYTES = 100 * MIB
-# A signed URL of a part is good for one upload of a large file over a slow line.
+# Valid long enough to upload one part of a large file over a slow connection.
 PART_URL_LIFETIME = timedelta(hours=12)
 ATTEMPTS = 5
-# Seconds that Cloud Storage has for an answer to one request, or for its next bytes.
+# Timeout in seconds for Cloud Storage's response to a request, or for its next bytes.
 TIMEOUT = 60
-# Seconds of tries to begin, complete or abort an upload in parts: the client waits two minutes for the answer.
+# Seconds of retries to start, complete or abort a multipart upload: the client waits two minutes for the response.
 MULTIPART_RETRY = 60
-# Transfers that wait for Cloud Storage at the same time; Cloud Run sends an instance no more requests than its concurrency.
+# Maximum number of concurrent transfers; Cloud Run sends an instance no more requests than its concurrency.
 THREADS = 64
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -73,7 +73,7 @@ executor = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
 
 @functools.cache
 def storage_client() -> storage.Client:
-    """The one client of the process, with a connection for each transfer."""
+    """The process's only client, with a connection for each transfer."""
     credentials, project = google.auth.default(scopes=[SCOPE])
     client = storage.Client(project=project or "none", credentials=credentials)
     client._http.mount("https://", HTTPAdapter(pool_connections=8, pool_maxsize=THREADS))
@@ -82,13 +82,13 @@ def storage_client() -> storage.Client:
 
 @functools.cache
 def signing() -> Signing:
-    """What signs URLs for the process, with the credentials of its Cloud Storage client."""
+    """The URL signer of the process, with the credentials of its Cloud Storage client."""
     return Signing(lambda: storage_client()._credentials)
 
 
 @contextlib.contextmanager
 def told(what: str) -> Iterator[None]:
-    """Turn failures of Cloud Storage into MLflow's, so that clients retry what may pass and see what does not."""
+    """Convert errors of Cloud Storage into MLflow's, so that clients retry temporary errors and report the others."""
     try:
         yield
     except InvalidResponse as error:
@@ -109,8 +109,8 @@ def _failure(what: str, error: Exception) -> MlflowException:
         return MlflowException(f"No such artifact: '{what}'", error_code=RESOURCE_DOES_NOT_EXIST)
     final = isinstance(error, google_errors.GoogleAPICallError)
     if final and not isinstance(error, (google_errors.TooManyRequests, google_errors.ServerError)):
-        return MlflowException(f"Cloud Storage refused '{what}': {error}", error_code=INTERNAL_ERROR)
-    message = f"Cloud Storage did not take or give '{what}' just now: {type(error).__name__}"
+        return MlflowException(f"Cloud Storage rejected the request for '{what}': {error}", error_code=INTERNAL_ERROR)
+    message = f"Cloud Storage is temporarily unable to transfer '{what}': {type(error).__name__}"
     return MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE)
 
 
@@ -118,8 +118,8 @@ def _failure(what: str, error: Exception) -> MlflowException:
 class Stored:
     """One generation of an object.
 
-    name: of the object. size: in bytes. generation: which the download keeps to. checksum: CRC32C in base64, as
-    Cloud Storage says it. etag: as HTTP has it. updated: as in Last-Modified, seconds since 1970.
+    name: of the object. size: in bytes. generation: the one that the download reads. checksum: CRC32C in base64, from
+    Cloud Storage. etag: as in the HTTP header. updated: as in Last-Modified, seconds since 1970.
     """
 
     bucket: str
@@ -131,10 +131,10 @@ class Stored:
     updated: float
 
     def chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from start to before stop, in pieces; what is cut on the way is taken up where it was.
+        """The bytes from start to before stop, in chunks; an interrupted transfer is resumed.
 
-        Of a whole object the last piece is given only where the checksum is right: a client then misses bytes of those it was
-        promised, and does not take the file for good.  Raises MlflowException.
+        The last chunk of a whole object is returned only if the checksum is correct: otherwise the client gets fewer bytes
+        than Content-Length and rejects the file.  Raises MlflowException.
         """
         whole = start == 0 and stop == self.size
         checksum = google_crc32c.Checksum()
@@ -143,7 +143,9 @@ class Stored:
             if whole:
                 checksum.update(piece)
                 if start == stop and base64.b64encode(checksum.digest()).decode() != self.checksum:
-                    raise MlflowException(f"Cloud Storage gave other bytes than are stored in '{self.name}'")
+                    raise MlflowException(
+                        f"Cloud Storage returned bytes that differ from those stored in '{self.name}'"
+                    )
             yield piece
 
     def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
@@ -154,7 +156,7 @@ class Stored:
         )
         failures = 0
         while start < stop:
-            # The bytes as they are stored, not unpacked where they are stored compressed.
+            # The bytes as stored, without decompressing them.
             headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "gzip"}
             try:
                 with told(self.name), client._http.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
@@ -173,9 +175,9 @@ class Stored:
 
 
 class Upload:
-    """One object that is sent in chunks: all are seen at once after the last one, or none.
+    """An object that is uploaded in chunks: it becomes visible as a whole after the last chunk, or not at all.
 
-    What Cloud Storage did not take of a chunk is sent again.  https://cloud.google.com/storage/docs/performing-resumable-uploads
+    Bytes that Cloud Storage did not accept are sent again.  https://cloud.google.com/storage/docs/performing-resumable-uploads
     """
 
     def __init__(self, bucket: str, name: str, content_type: str) -> None:
@@ -195,16 +197,16 @@ class Upload:
         self._send(chunk, last=False)
 
     def finish(self, chunk: bytes) -> None:
-        """Send the last chunk, which may be empty.  Raises as write(), and DataCorruption where other bytes were stored."""
+        """Send the last chunk, which may be empty.  Raises like write(), and DataCorruption if different bytes were stored."""
         stored = self._send(chunk, last=True) if self._session else DEFAULT_RETRY(self._send_whole)(chunk)
         if stored.get("crc32c") != base64.b64encode(self._checksum.digest()).decode():
             self._http.delete(self._object, params={"ifGenerationMatch": stored["generation"]}, timeout=TIMEOUT)
-            raise DataCorruption(None, "Cloud Storage stored other bytes than it was sent")
+            raise DataCorruption(None, "Cloud Storage stored bytes that differ from those sent")
 
     def abort(self) -> None:
-        """Give up: nothing is stored."""
+        """Abort the upload: nothing is stored."""
         if self._session:
-            # Where this fails, Cloud Storage forgets the session after a week.
+            # If this fails, Cloud Storage discards the session after a week.
             with contextlib.suppress(requests.RequestException, GoogleAuthError):
                 self._http.delete(self._session, timeout=TIMEOUT)
 
@@ -234,7 +236,7 @@ class Upload:
         return answer.json()
 
     def _send(self, chunk: bytes, last: bool) -> dict[str, Any]:
-        """The object's record after the last chunk."""
+        """Returns the object's metadata after the last chunk."""
         self._checksum.update(chunk)
         start, stop = self._sent, self._sent + len(chunk)
         stored: dict[str, Any] | None = None
@@ -247,7 +249,7 @@ class Upload:
                 content, body = f"bytes */{total}", b""
             else:
                 content, body = f"bytes {self._sent}-{stop - 1}/{total}", chunk[self._sent - start :]
-            unsure = True  # how much was taken, until it answers
+            unsure = True  # until it responds with the number of accepted bytes
             answer = self._http.put(self._session, data=body, headers={"Content-Range": content}, timeout=TIMEOUT)
             if answer.status_code == 308:
                 taken = answer.headers.get("Range", "bytes=0--1").rpartition("=")[2].partition("-")[2]
@@ -257,7 +259,7 @@ class Upload:
             else:
                 raise google_errors.from_http_response(answer)
             if not start <= self._sent <= stop:
-                raise DataCorruption(answer, "Cloud Storage lost a part that it had taken")
+                raise DataCorruption(answer, "Cloud Storage lost bytes that it had accepted")
             unsure = False
 
         while self._sent < stop or (last and stored is None):
@@ -266,7 +268,7 @@ class Upload:
 
 
 class Multipart(NamedTuple):
-    """An upload in parts of one object."""
+    """A multipart upload of one object."""
 
     blob: storage.Blob
     container: XMLMPUContainer
@@ -274,14 +276,14 @@ class Multipart(NamedTuple):
 
 
 class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, MultipartDownloadMixin):
-    """A folder in a bucket, as MLflow's own repository for `gs://` but for files as streams and URLs signed by IAM."""
+    """A folder in a bucket; like MLflow's own repository for `gs://`, but with streamed files and URLs signed by IAM."""
 
     def __init__(self, artifact_uri: str, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("client", storage_client())
         super().__init__(artifact_uri, *args, **kwargs)
 
     def _name(self, path: str | None) -> str:
-        """The object's name of an artifact's path."""
+        """The object name of an artifact path."""
         _, root = self.parse_gcs_uri(self.artifact_uri)
         return posixpath.join(root, path) if path else root
 
@@ -290,7 +292,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         return self.client.bucket(bucket).blob(self._name(path))
 
     def probe(self) -> storage.Blob:
-        """An object that is not there, by which signed URLs are tried."""
+        """A nonexistent object with which signed URLs are tested."""
         return self._blob("signed-url-test/none")
 
     # -- streams -----------------------------------------------------------
@@ -304,7 +306,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
     def log_artifact_from_stream(
         self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        """Store what a stream gives; nothing is stored where it breaks off.  Raises MlflowException."""
+        """Store the contents of a stream; nothing is stored if it ends early.  Raises MlflowException."""
         upload = self._upload(artifact_file_name, artifact_path)
         try:
             with told(artifact_file_name):
@@ -318,13 +320,13 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
     async def log_artifact_from_async_stream(
         self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        """Store what an asynchronous stream gives; nothing is stored where it breaks off.  Raises MlflowException."""
+        """Store the contents of an asynchronous stream; nothing is stored if it ends early.  Raises MlflowException."""
         upload = self._upload(artifact_file_name, artifact_path)
         gathered, filled = bytearray(), 0
         sending: asyncio.Future[None] | None = None
         try:
             with told(artifact_file_name):
-                # A thread sends one chunk while the next one comes in.
+                # A thread sends one chunk while the next one is received.
                 async for piece in chunks:
                     rest = memoryview(piece)
                     while rest:
@@ -340,14 +342,14 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
                 sending = run(upload.finish, bytes(memoryview(gathered)[:filled]))
                 await sending
         except BaseException:
-            # The client went away, or Cloud Storage would not take it: no upload session is left behind.
+            # The client disconnected, or Cloud Storage rejected the upload: leave no upload session behind.
             if sending:
                 await asyncio.gather(sending, return_exceptions=True)
             await run(upload.abort)
             raise
 
     def stat(self, path: str) -> Stored:
-        """The object of an artifact's path.  Raises MlflowException where it is none, or a folder."""
+        """The object at an artifact path.  Raises MlflowException if there is none, or if it is a folder."""
         blob = self._blob(path)
         try:
             with told(path):
@@ -370,7 +372,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
     # -- folders -----------------------------------------------------------
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """What is in a folder, by one listing."""
+        """The contents of a folder."""
         bucket, root = self.parse_gcs_uri(self.artifact_uri)
         prefix = self._name(path).rstrip("/") + "/" if self._name(path) else ""
         cut = len(root) + 1 if root else 0
@@ -383,7 +385,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         return sorted(found, key=lambda info: info.path)
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Delete a file, or a folder with all that is in it."""
+        """Delete a file, or a folder with everything in it."""
         bucket, _ = self.parse_gcs_uri(self.artifact_uri)
         name = self._name(artifact_path)
 
@@ -396,11 +398,11 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
             inside = (b for b in blobs if not name or b.name == name or b.name.startswith(name.rstrip("/") + "/"))
             list(executor.map(delete, inside))
 
-    # -- bytes beside the server ---------------------------------------------
+    # -- direct transfers ----------------------------------------------------
 
     @staticmethod
     def _gcs_mpu_arguments(filename: str, blob: storage.Blob) -> GCSMPUArguments:
-        """MLflow's arguments of an XML multipart upload, with the object's name quoted as a URL needs it."""
+        """MLflow's arguments of an XML multipart upload, with the object name quoted for a URL."""
         arguments = GCSArtifactRepository._gcs_mpu_arguments(filename, blob)
         base = arguments.url.removesuffix(blob.name)
         return arguments._replace(url=base + quote(blob.name, safe="/~"))
@@ -417,7 +419,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
     def create_multipart_upload(
         self, local_file: str, num_parts: int = 1, artifact_path: str | None = None
     ) -> CreateMultipartUploadResponse:
-        """Begin an upload in parts that the client sends to Cloud Storage itself.  Raises MlflowException."""
+        """Start a multipart upload whose parts the client sends directly to Cloud Storage.  Raises MlflowException."""
         if not signing().works:
             raise _UnsupportedMultipartUploadException()
         blob, container, arguments = self._multipart(local_file, artifact_path)
@@ -448,7 +450,7 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
         parts: list[MultipartUploadPart] | None = None,
         artifact_path: str | None = None,
     ) -> None:
-        """Make the file of its parts.  Raises MlflowException."""
+        """Assemble the file from its parts.  Raises MlflowException."""
         _, container, arguments = self._multipart(local_file, artifact_path, upload_id)
         for part in parts or []:
             container.register_part(part.part_number, part.etag)
@@ -456,13 +458,13 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
             container.finalize(transport=arguments.transport)
 
     def abort_multipart_upload(self, local_file: str, upload_id: str, artifact_path: str | None = None) -> None:
-        """Drop what was uploaded of a file.  Raises MlflowException."""
+        """Discard the uploaded parts of a file.  Raises MlflowException."""
         _, container, arguments = self._multipart(local_file, artifact_path, upload_id)
         with told(local_file):
             container.cancel(transport=arguments.transport)
 
     def get_download_presigned_url(self, artifact_path: str, expiration: int = 300) -> PresignedDownloadUrlResponse:
-        """A URL of Cloud Storage for a large file; none for a small one, which the client then asks the server for.
+        """A Cloud Storage URL for a large file; none for a small one, which the client then requests from the server.
 
         expiration: seconds.  Raises MlflowException.
         """
@@ -476,5 +478,5 @@ class StreamingArtifactRepository(GCSArtifactRepository, StreamUploadMixin, Mult
 
 
 def run(function: Callable[..., Result], *args: Any) -> asyncio.Future[Result]:
-    """Run a function that waits for Cloud Storage in a thread of this module's own."""
+    """Run a function that waits for Cloud Storage in one of this module's threads."""
     return asyncio.get_running_loop().run_in_executor(executor, functools.partial(function, *args))

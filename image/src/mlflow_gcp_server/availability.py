@@ -1,9 +1,9 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a load balancer and a client are told while the database is away: `/ready`, and when to try again.
+"""Responses to load balancers and clients while the database is unavailable: `/ready`, and Retry-After.
 
-MLflow answers `/health` by itself, within its event loop: it says that the process lives, not that the database does.
+MLflow itself answers `/health` in its event loop: this shows that the process is alive, not the database.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PATH = "/ready"
-# The database has so long to answer, and its answer holds for so long, however many ask.
+# Timeout of the database's answer, and how long the answer is cached, regardless of the number of requests.
 ANSWER_SECONDS = 2.0
 CACHE_SECONDS = 1.0
-# MLflow's client tries 7 times and takes Retry-After for its own, growing waits: shorter ones would not outlast a failover.
+# MLflow's client tries 7 times and uses Retry-After instead of its own backoff: shorter waits would not outlast a failover.
 RETRY_SECONDS = (4, 9)
 
 
 class Readiness:
-    """Asks the database by a connection of its own, so that a pool in full use is not taken for a lost database."""
+    """Checks the database with a separate connection, so that an exhausted pool is not mistaken for a lost database."""
 
     def __init__(self, settings: Settings) -> None:
         self._arguments = database.connection_arguments(settings) | {
@@ -44,14 +44,14 @@ class Readiness:
             "options": f"-c statement_timeout={int(ANSWER_SECONDS * 1000)}",
             "application_name": "mlflow-server readiness",
         }
-        # One thread, and not asyncio's own: those may all be waiting for the database.
+        # A separate thread, because asyncio's threads may all be waiting for the database.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="readiness")
         self._asking: asyncio.Future[None] | None = None
         self._asked = float("-inf")
         self._problem = ""
 
     async def problem(self) -> str:
-        """Why the database cannot be used, in a few words; empty where it can."""
+        """A short reason why the database cannot be used; empty if it can."""
         if self._asking is None:
             if time.monotonic() < self._asked + CACHE_SECONDS:
                 return self._problem
@@ -87,7 +87,7 @@ class Readiness:
 
 
 class Availability:
-    """Answers `/ready` with 200 or 503 and a line of JSON; adds Retry-After to what MLflow answers with 429 and 503.
+    """Answers `/ready` with 200 or 503 and a line of JSON; adds Retry-After to MLflow's responses with 429 and 503.
 
     https://www.rfc-editor.org/rfc/rfc9110.html#name-retry-after
     """
@@ -122,5 +122,5 @@ def _with_retry_after(message: Message) -> Message:
     headers = list(message.get("headers", ()))
     if any(name.lower() == b"retry-after" for name, _ in headers):
         return message
-    # Not all at the same moment.
+    # Random, so that clients do not all retry at the same moment.
     return {**message, "headers": [*headers, (b"retry-after", str(random.randint(*RETRY_SECONDS)).encode())]}

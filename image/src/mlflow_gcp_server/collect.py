@@ -1,11 +1,11 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remove for good what users deleted: MLflow marks it only, and `mlflow gc` needs a server to find the artifacts by.
+"""Permanently remove what users deleted: MLflow only marks it, and `mlflow gc` needs a server to find the artifacts.
 
-What goes, and in which order, is as in `mlflow gc` (https://mlflow.org/docs/latest/cli.html#mlflow-gc), with three
-differences: there is a dry run; named runs or experiments are the only ones that go; and one thing that cannot be removed
-does not keep the others from it.
+It removes the same items in the same order as `mlflow gc` (https://mlflow.org/docs/latest/cli.html#mlflow-gc), with three
+differences: there is a dry run; if runs or experiments are named, only these are removed; and an item that cannot be removed
+does not prevent the removal of the others.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ seams.require(SqlAlchemyJobStore, "delete_jobs", ("self", "older_than", "job_ids
 
 
 @dataclass(frozen=True)
-class Doomed:
-    """One thing that goes: what it is, where its artifacts are, what takes it out of the database."""
+class Item:
+    """An item to remove: its kind and ID, the location of its artifacts, and the function that removes it from the database."""
 
     kind: str
     identity: str
@@ -59,27 +59,27 @@ def collect(
     experiment_ids: Sequence[str] = (),
     jobs: bool = False,
 ) -> bool:
-    """Remove, or with `dry_run` list, what was deleted longer ago than `older_than`; whether all of it went.
+    """Remove, or with `dry_run` list, what was deleted longer ago than `older_than`; returns whether everything was removed.
 
-    With ids these alone go, and the runs of those experiments; with `jobs`, the records of jobs that are over as well.
-    The last line that it writes has the counts. Ends the process, and removes nothing, where an id is not of something
-    that was deleted so long ago.
+    With IDs, only these and the runs of these experiments are removed; with `jobs`, also the records of finished jobs.
+    The last line of the output has the counts. Exits without removing anything if an ID does not belong to an item
+    that was deleted that long ago.
     """
     milliseconds = int(older_than.total_seconds() * 1000)
     counts: dict[str, int] = {}
     failed = 0
-    for doomed in _plan(milliseconds, run_ids, experiment_ids):
+    for item in _plan(milliseconds, run_ids, experiment_ids):
         try:
             if not dry_run:
-                if doomed.artifacts is not None:
-                    get_artifact_repository(_stored_at(settings, doomed.artifacts)).delete_artifacts()
-                doomed.forget(doomed.identity)
-        except Exception as error:  # of whichever storage, which is tried again at the next time
+                if item.artifacts is not None:
+                    get_artifact_repository(_stored_at(settings, item.artifacts)).delete_artifacts()
+                item.forget(item.identity)
+        except Exception as error:  # of any storage; the next run tries again
             failed += 1
-            warn(f"gc: {doomed.kind} {doomed.identity} stays: {type(error).__name__}: {error}")
+            warn(f"gc: {item.kind} {item.identity} was not removed: {type(error).__name__}: {error}")
             continue
-        counts[doomed.kind] = counts.get(doomed.kind, 0) + 1
-        say(f"gc: {doomed.kind} {doomed.identity} {'would go' if dry_run else 'is gone'}")
+        counts[item.kind] = counts.get(item.kind, 0) + 1
+        say(f"gc: {item.kind} {item.identity} {'would be removed' if dry_run else 'was removed'}")
     if jobs:
         counts["job"] = _jobs(milliseconds, dry_run)
     kinds = ["run", "logged model", "experiment", *(["job"] if jobs else [])]
@@ -88,7 +88,7 @@ def collect(
     return not failed
 
 
-def _plan(milliseconds: int, run_ids: Sequence[str], experiment_ids: Sequence[str]) -> Iterator[Doomed]:
+def _plan(milliseconds: int, run_ids: Sequence[str], experiment_ids: Sequence[str]) -> Iterator[Item]:
     store = _get_tracking_store()
     before = get_current_time_millis() - milliseconds
     deleted_runs = set(store._get_deleted_runs(older_than=milliseconds))
@@ -96,7 +96,7 @@ def _plan(milliseconds: int, run_ids: Sequence[str], experiment_ids: Sequence[st
 
     for run_id in run_ids:
         if run_id not in deleted_runs:
-            fail(f"gc: run {run_id} was not deleted, or not as long ago; nothing was removed")
+            fail(f"gc: run {run_id} was not deleted, or not that long ago; nothing was removed")
     experiments = []
     for experiment_id in experiment_ids:
         try:
@@ -108,7 +108,7 @@ def _plan(milliseconds: int, run_ids: Sequence[str], experiment_ids: Sequence[st
         experiments = [one for one in found if (one.last_update_time or before) < before]
     for one in experiments:
         if one.lifecycle_stage != LifecycleStage.DELETED or (one.last_update_time or before) >= before:
-            fail(f"gc: experiment {one.experiment_id} was not deleted, or not as long ago; nothing was removed")
+            fail(f"gc: experiment {one.experiment_id} was not deleted, or not that long ago; nothing was removed")
 
     runs = list(run_ids) + (sorted(deleted_runs) if everything else [])
     for one in experiments:
@@ -121,15 +121,15 @@ def _plan(milliseconds: int, run_ids: Sequence[str], experiment_ids: Sequence[st
         )
         runs += [run.info.run_id for run in found]
     for run_id in dict.fromkeys(runs):
-        yield Doomed("run", run_id, store.get_run(run_id).info.artifact_uri, store._hard_delete_run)
+        yield Item("run", run_id, store.get_run(run_id).info.artifact_uri, store._hard_delete_run)
     if everything:
         for model_id in store._get_deleted_logged_models(older_than=milliseconds):
             model = store.get_logged_model(model_id, allow_deleted=True)
-            yield Doomed("logged model", model_id, model.artifact_location, store._hard_delete_logged_model)
+            yield Item("logged model", model_id, model.artifact_location, store._hard_delete_logged_model)
     for one in experiments:
-        # What is left in its folder are traces. A location that somebody chose may have other things in it as well.
+        # Its folder now contains only traces. A location chosen by a user may contain other files as well.
         location = one.artifact_location if one.artifact_location == f"{ARTIFACT_ROOT}{one.experiment_id}" else None
-        yield Doomed("experiment", one.experiment_id, location, store._hard_delete_experiment)
+        yield Item("experiment", one.experiment_id, location, store._hard_delete_experiment)
 
 
 def _pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
@@ -143,7 +143,7 @@ def _pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
 
 
 def _stored_at(settings: Settings, uri: str) -> str:
-    """The place in the bucket that the server keeps an artifact URI of its own at; others as they are."""
+    """The location in the bucket of one of the server's own artifact URIs; other URIs are returned unchanged."""
     parts = urlsplit(uri)
     if f"{parts.scheme}:/" != ARTIFACT_ROOT:
         return uri
@@ -154,7 +154,7 @@ def _stored_at(settings: Settings, uri: str) -> str:
 
 
 def _jobs(milliseconds: int, dry_run: bool) -> int:
-    """Remove the records of jobs that are over, or count those that would go."""
+    """Remove the records of finished jobs, or count those that would be removed."""
     store = _get_job_store()
     if not dry_run:
         return len(store.delete_jobs(older_than=milliseconds))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the server says of itself in the log, one line each."""
+"""The server's own log messages, one line each."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def warn(message: str) -> None:
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """End the process with one line on stderr."""
+    """Exit with one line on stderr."""
     warn(message)
     sys.exit(status)
 
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """End the process with one line, and no traceback, when something within cannot be done."""
+    """Exit with one line instead of a traceback if the code in this context fails."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one engine that all stores of MLflow share, and what they are told when the database does not answer."""
+"""The engine that all of MLflow's stores share, and the errors that they get when the database does not answer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mlflow_gcp_server import seams
 from mlflow_gcp_server.pool import GatedPool, on_event_loop, unavailable
 from mlflow_gcp_server.settings import Settings
 
-# How long a request waits for a database that restarts; a failover takes longer, then the client tries again.
+# How long a request waits for a restarting database; a failover takes longer, then the client retries.
 RECONNECT_SECONDS = 10.0
-# https://www.postgresql.org/docs/current/libpq-connect.html: a peer that went silent is given up after 15 seconds.
+# https://www.postgresql.org/docs/current/libpq-connect.html: an unresponsive peer is given up after 15 seconds.
 CONNECTION = {
     "connect_timeout": 5,
     "keepalives": 1,
@@ -32,7 +32,7 @@ CONNECTION = {
     "tcp_user_timeout": 15_000,
     "application_name": "mlflow-server",
 }
-# Refusals that end by themselves, in the server's words; libpq gives no SQLSTATE for a connection that was refused.
+# Temporary errors, in the server's wording; libpq gives no SQLSTATE for a rejected connection.
 PASSING = (
     "the database system is",  # starting up, shutting down, in recovery mode, not yet accepting connections
     "too many clients",
@@ -40,19 +40,19 @@ PASSING = (
     "remaining connection slots",
     "terminating connection",
 )
-# read_only_sql_transaction: this one has become a standby. Its class is InternalError, as if the statement were wrong.
+# read_only_sql_transaction: this server has become a standby. The exception's class is InternalError.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 STANDBY = "25006"
 
 
 def passes(error: psycopg2.Error) -> bool:
-    """Whether a failed connection may succeed in a while: nobody listens yet, or the server says so."""
+    """Whether a failed connection may succeed later: nothing is listening yet, or the server says so."""
     message = str(error)
     return "FATAL:" not in message or any(reason in message for reason in PASSING)
 
 
 def connection_arguments(settings: Settings) -> dict[str, Any]:
-    """What psycopg2.connect takes for a connection of its own, outside the pool."""
+    """Arguments of psycopg2.connect for a separate connection outside the pool."""
     return CONNECTION | {
         "host": settings.db_host,
         "port": settings.db_port,
@@ -65,7 +65,7 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
 
 @cache
 def engine(settings: Settings) -> Engine:
-    """The engine; the same one each time."""
+    """The engine; always the same one."""
     made = sqlalchemy.create_engine(
         URL.create(
             "postgresql+psycopg2",
@@ -90,14 +90,14 @@ def engine(settings: Settings) -> Engine:
 
 
 def install(settings: Settings) -> None:
-    """Make MLflow use that engine wherever it asks for one.  Raises RuntimeError where this MLflow would not."""
+    """Make MLflow use this engine everywhere.  Raises RuntimeError if this version of MLflow would not."""
     seams.require(utils, "create_sqlalchemy_engine_with_retry", ("db_uri",))
     seams.require(utils, "create_sqlalchemy_engine", ("db_uri",))
     seams.replace(utils, "create_sqlalchemy_engine", lambda db_uri: engine(settings))
 
 
 def share(settings: Settings) -> None:
-    """Make MLflow's stores and look that they all use the one engine.  Raises RuntimeError."""
+    """Create MLflow's stores and check that they all use this engine.  Raises RuntimeError."""
     for name, parameters in (
         ("_get_tracking_store", ("backend_store_uri", "default_artifact_root")),
         ("_get_model_registry_store", ("registry_store_uri",)),
@@ -105,11 +105,11 @@ def share(settings: Settings) -> None:
     ):
         store = seams.require(handlers, name, parameters)()
         if store.engine is not engine(settings):
-            raise RuntimeError(f"{type(store).__name__} of this MLflow makes an engine of its own")
+            raise RuntimeError(f"{type(store).__name__} of this version of MLflow creates its own engine")
 
 
 def _connect(dialect: Any, entry: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-    """Connect; a database that is on its way back is waited for, but not by an event loop."""
+    """Connect; waits for a database that is restarting, but not on an event loop."""
     give_up = time.monotonic() + (0 if on_event_loop() else RECONNECT_SECONDS)
     while True:
         try:
@@ -121,7 +121,7 @@ def _connect(dialect: Any, entry: Any, arguments: list[Any], options: dict[str, 
 
 
 def _translate(context: ExceptionContext) -> Exception | None:
-    """Turn errors that end by themselves into 503: MLflow makes 400 or 500 of some, by where they come up."""
+    """Convert temporary errors into 503: MLflow turns some of them into 400 or 500, depending on where they occur."""
     error = context.original_exception
     lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
     standby = getattr(error, "pgcode", None) == STANDBY

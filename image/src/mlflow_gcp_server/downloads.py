@@ -1,11 +1,11 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Downloads through the server: from Cloud Storage to the client in pieces, with ranges, without a file in between.
+"""Downloads through the server: streamed from Cloud Storage to the client, with ranges, without a temporary file.
 
-MLflow's handlers decide who may have what and under which headers; here is only how the bytes get to the client. A handler
-of Flask's notes the object in the request's context, and the bridge to Flask sends it when the handler is through, so that a
-slow client holds no thread.  https://www.rfc-editor.org/rfc/rfc9110.html#name-range-requests
+MLflow's handlers decide about access and headers; this module only transfers the bytes. A Flask handler stores the object in
+the request's context, and the bridge to Flask sends it after the handler has returned, so that a slow client does not occupy a
+thread.  https://www.rfc-editor.org/rfc/rfc9110.html#name-range-requests
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mlflow_gcp_server.server import BODY_BYTES, Message, Receive, Send, refuse_
 
 @dataclass(frozen=True)
 class Download:
-    """The answer to a request for an object: its status, and the bytes from start to before stop."""
+    """The response to a request for an object: its status, and the bytes from start to before stop."""
 
     stored: Stored
     status: int
@@ -48,21 +48,21 @@ class Download:
 
     @classmethod
     def plan(cls, stored: Stored, headers: Mapping[str, str]) -> Download:
-        """What a request with these headers (names in lower case) gets of an object."""
+        """The part of an object that a request with these headers (names in lower case) gets."""
         etag = stored.etag
         if parse_etags(headers.get("if-none-match", "")).contains_weak(etag):
             return cls(stored, 304, 0, 0)
         asked = parse_range_header(headers.get("range"))
         condition = parse_if_range_header(headers.get("if-range"))
         if condition.etag not in (None, etag) or (condition.date and condition.date.timestamp() < int(stored.updated)):
-            asked = None  # of another version than the client has: it gets the whole
+            asked = None  # the client has another version: it gets the whole object
         if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
             return cls(stored, 200, 0, stored.size)
         found = asked.range_for_length(stored.size)
         return cls(stored, 206, *found) if found else cls(stored, 416, 0, 0)
 
     def headers(self) -> dict[str, str]:
-        """The answer's headers, but for those that MLflow gives an artifact."""
+        """The response headers, except those that MLflow sets for artifacts."""
         out = {
             "Accept-Ranges": "bytes",
             "ETag": f'"{self.stored.etag}"',
@@ -78,7 +78,7 @@ class Download:
         return out
 
     async def send(self, receive: Receive, send: Send) -> None:
-        """Send the body, until it is through or the client is gone."""
+        """Send the body until it is complete or the client disconnects."""
         pieces = self.stored.chunks(self.start, self.stop)
         gone = asyncio.ensure_future(_gone(receive))
         try:
@@ -106,7 +106,7 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 
 
 def artifact_headers(path: str) -> dict[str, str]:
-    """The headers that MLflow gives an artifact: never shown by the browser on the server's own domain."""
+    """The headers that MLflow sets for an artifact: browsers must not display it on the server's own domain."""
     name = posixpath.basename(path)
     return {
         "Content-Type": _guess_mime_type(name),
@@ -119,7 +119,7 @@ def artifact_headers(path: str) -> dict[str, str]:
 
 
 class _Answer(Response):
-    """A download as FastAPI's routes return it."""
+    """A download as a response of a FastAPI route."""
 
     def __init__(self, download: Download, headers: dict[str, str], method: str) -> None:
         super().__init__(status_code=download.status, headers=headers | download.headers())
@@ -138,7 +138,7 @@ class _Answer(Response):
 
 
 async def _download_artifact(artifact_path: str, request: Request) -> Response:
-    """What MLflow's route of the same path does, without a file in between."""
+    """Like MLflow's route of the same path, but without a temporary file."""
     if not artifact_router._is_serving_proxied_artifacts():
         raise HTTPException(503, "Artifact serving is disabled.")
     try:
@@ -151,9 +151,9 @@ async def _download_artifact(artifact_path: str, request: Request) -> Response:
 
 
 async def _upload_artifact(artifact_path: str, request: Request) -> Response:
-    """What MLflow's route of the same path does, but for names that would be stored as other ones.
+    """Like MLflow's route of the same path, but rejects names that would be stored as different ones.
 
-    MLflow's client puts a path into the URL as it is: what it takes for a query, or for encoded bytes, is gone here.
+    MLflow's client puts a path into the URL unquoted: characters that look like a query or like encoded bytes are lost here.
     """
     try:
         if request.url.query or "\ufffd" in artifact_path or validate_path_is_safe(artifact_path) != artifact_path:
@@ -172,7 +172,7 @@ _noted: ContextVar[list[Download] | None] = ContextVar("mlflow_gcp_server_downlo
 
 
 def _flask_response(stored: Stored, path: str) -> flask.Response:
-    """Note a download for the bridge; the response has its status and headers, and no body yet."""
+    """Store a download for the bridge; the response has its status and headers, but no body yet."""
     download = Download.plan(stored, {name.lower(): value for name, value in flask.request.headers.items()})
     response = flask.Response(status=download.status, headers=artifact_headers(path) | download.headers())
     response.automatically_set_content_length = False
@@ -189,7 +189,7 @@ def _send_artifact(original: Callable[..., flask.Response], repository: Any, pat
 
 
 class _TraceFiles(StreamingArtifactRepository):
-    """A trace's folder whose files are noted for the bridge instead of being written to /tmp."""
+    """A trace's folder whose files are stored for the bridge instead of being written to /tmp."""
 
     def download_trace_data_to_file(self, dst_path: Path) -> Path:
         flask.g.trace_file = self.stat(TRACE_DATA_FILE_NAME)
@@ -219,7 +219,7 @@ def _temporary_file_response(
 
 
 class Bridge:
-    """The bridge to Flask: refuses bodies that would fill the memory, and sends what a handler has noted."""
+    """The bridge to Flask: rejects bodies that would fill the memory, and sends downloads stored by a handler."""
 
     def __init__(self, inner: Callable[..., Any]) -> None:
         self._inner = inner
@@ -263,7 +263,7 @@ class _TooLarge(Exception):
 
 
 def _server_info(original: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """MLflow's description of the server, with what depends on signed URLs only where these work and are wanted."""
+    """MLflow's description of the server, with the features that depend on signed URLs only if these work and are enabled."""
     payload = original()
     for name, variable in (
         ("multipart_uploads_enabled", MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD),
@@ -275,7 +275,7 @@ def _server_info(original: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Put the downloads into MLflow's application.  Raises RuntimeError where MLflow is not as it is known here."""
+    """Install the downloads in MLflow's application.  Raises RuntimeError if this version of MLflow is incompatible."""
     seams.wrap(handlers, "_send_artifact", ("artifact_repository", "path"), _send_artifact)
     seams.wrap(handlers, "_get_trace_artifact_repo", ("trace_info",), _trace_repository)
     seams.wrap(
@@ -306,5 +306,5 @@ def install(app: FastAPI) -> None:
     app.router.routes[:0] = router.routes
     mounts = [route for route in app.router.routes if isinstance(route, Mount) and route.path == ""]
     if len(mounts) != 1 or not isinstance(mounts[0].app, fastapi_app._EfficientWSGIMiddleware):
-        raise RuntimeError("MLflow's application has no mount of Flask's at its root")
+        raise RuntimeError("MLflow's application does not mount Flask at its root")
     mounts[0].app = Bridge(mounts[0].app)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keys that MLflow encrypts with: what was stored before they were set stays readable.
+"""The keys that MLflow encrypts with: values stored before the keys were set stay readable.
 
-Unset, MLflow wraps the gateway's secrets with a passphrase that stands in its source, and encrypts the secrets of webhooks
-with a key that each process makes up for itself.
+Without keys, MLflow wraps the gateway's secrets with a passphrase from its source code, and encrypts the secrets of webhooks
+with a key that each process generates for itself.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _decrypt = seams.require(EncryptedString, "process_result_value", ("self", "valu
 
 
 def install() -> None:
-    """Make MLflow read the secret of a webhook that cannot be decrypted as none, instead of answering 500 for all webhooks.
+    """Make MLflow treat a webhook secret that cannot be decrypted as missing, instead of returning 500 for all webhooks.
 
-    The row stays as it is, so that the right key finds it again.
+    The row is left unchanged, so that the right key can decrypt it later.
     """
     seams.replace(EncryptedString, "process_result_value", _decrypt_or_none)
 
@@ -49,9 +49,9 @@ def _decrypt_or_none(column: EncryptedString, value: str | None, dialect: Any) -
 
 
 def adopt(engine: Engine) -> None:
-    """Make what is stored fit the keys of the environment; the schema must be current and the lock be held.
+    """Adapt the stored secrets to the keys of the environment; requires the current schema and the lock.
 
-    Ends the process with one line, and changes nothing, where a gateway secret fits neither passphrase.
+    Exits with one line, without changing anything, if neither passphrase decrypts a gateway secret.
     """
     with Session(engine) as session, session.begin():
         _rewrap_gateway_secrets(session)
@@ -76,14 +76,16 @@ def _rewrap_gateway_secrets(session: Session) -> None:
             rotated = crypto.rotate_secret_encryption(secret.encrypted_value, secret.wrapped_dek, before[version], now)
         except MlflowException:
             fail(
-                f"the gateway secret {secret.secret_name!r} was stored with another passphrase than "
-                f"{crypto.CRYPTO_KEK_PASSPHRASE_ENV_VAR} is now: give that one, nothing was changed"
+                f"the gateway secret {secret.secret_name!r} was stored with a passphrase other than the "
+                f"current {crypto.CRYPTO_KEK_PASSPHRASE_ENV_VAR}: restore that passphrase; nothing was changed"
             )
         secret.wrapped_dek = rotated.wrapped_dek
         secret.kek_version = now.kek_version
         rewrapped += 1
     if rewrapped:
-        say(f"wrapped {rewrapped} gateway secrets, stored with MLflow's own passphrase, with the one that is now set")
+        say(
+            f"rewrapped {rewrapped} gateway secrets, which were stored with MLflow's built-in passphrase, with the current one"
+        )
 
 
 def _fits(secret: SqlGatewaySecret, manager: crypto.KEKManager) -> bool:
@@ -95,7 +97,7 @@ def _fits(secret: SqlGatewaySecret, manager: crypto.KEKManager) -> bool:
 
 
 def _disable_webhooks_without_their_secret(session: Session) -> None:
-    """What must be signed is not sent unsigned; the message names the webhook, so that somebody gives it a new secret."""
+    """Requests that must be signed are not sent unsigned; the message names the webhook, so that it can get a new secret."""
     conditions = (
         SqlWebhook.status == WebhookStatus.ACTIVE.value,
         SqlWebhook.deleted_timestamp.is_(None),
@@ -107,5 +109,5 @@ def _disable_webhooks_without_their_secret(session: Session) -> None:
         webhook.status = WebhookStatus.DISABLED.value
         warn(
             f"webhook {webhook.name!r} was disabled: MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY does not decrypt its secret; "
-            "set a new secret and activate it, or give the key it was stored with"
+            "set a new secret and activate it, or restore the key it was stored with"
         )

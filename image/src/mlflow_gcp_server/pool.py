@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool of database connections in which nobody waits for a connection while holding one that others wait for."""
+"""A pool of database connections that cannot deadlock on threads that hold one connection and wait for a second."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-# An event loop serves everybody and must not stand still; what it asks of the database itself goes first instead.
+# An event loop serves all requests and must not block; its own database requests go first instead.
 LOOP_SECONDS = 0.25
 
 
 def unavailable(reason: str) -> MlflowException:
-    """What a client answers by trying again: HTTP 503."""
-    return MlflowException(f"The database is not available at the moment: {reason}", TEMPORARILY_UNAVAILABLE)
+    """An error that clients retry: HTTP 503."""
+    return MlflowException(f"The database is temporarily unavailable: {reason}", TEMPORARILY_UNAVAILABLE)
 
 
 def on_event_loop() -> bool:
@@ -35,7 +35,7 @@ def on_event_loop() -> bool:
 
 
 class _Ticket:
-    """A place in the queue; the event is set when its thread has been let in."""
+    """A place in the queue; the event is set when its thread has been admitted."""
 
     def __init__(self, thread: int) -> None:
         self.thread = thread
@@ -43,18 +43,18 @@ class _Ticket:
 
 
 class Gate:
-    """Lets in a number of threads, the others wait in the order in which they came; who is in may enter again."""
+    """Admits a number of threads; the others wait in order of arrival; admitted threads may enter again."""
 
     def __init__(self, places: int) -> None:
         self.places = places
-        # How often one thread was in at once, at most: with more than 2, `places` is too high (see GatedPool).
+        # Maximum number of nested entries of one thread: if more than 2, `places` is too high (see GatedPool).
         self.deepest = 0
         self._lock = threading.Lock()
         self._inside: dict[int, int] = {}
         self._queue: deque[_Ticket] = deque()
 
     def enter(self, seconds: float, first: bool = False) -> int:
-        """Wait up to `seconds`, ahead of all others if `first`; the number to leave with.
+        """Wait up to `seconds`, ahead of all others if `first`; returns the number to pass to `leave`.
 
         Raises TimeoutError.
         """
@@ -70,14 +70,14 @@ class Gate:
                 self._queue.append(ticket)
         if not ticket.called.wait(seconds):
             with self._lock:
-                # Called between the end of the wait and the lock: then it is in after all.
+                # Admitted between the end of the wait and the lock.
                 if not ticket.called.is_set():
                     self._queue.remove(ticket)
                     raise TimeoutError
         return thread
 
     def leave(self, thread: int) -> None:
-        """Undo one `enter`, by whichever thread; the last one lets in who has waited longest."""
+        """Undo one `enter`, from any thread; the last one admits the thread that has waited longest."""
         with self._lock:
             self._inside[thread] -= 1
             if self._inside[thread]:
@@ -94,11 +94,11 @@ class Gate:
 
 
 class GatedPool(QueuePool):
-    """A queue pool that at most pool_size + max_overflow - 1 threads hold connections of at the same time.
+    """A queue pool whose connections are held by at most pool_size + max_overflow - 1 threads at the same time.
 
-    MLflow's log-batch, log-inputs and OTLP open a second session within the first. With as many holders as connections
-    each could wait for its second for ever; with one holder less, one of them gets it. The threads of the WSGI bridge
-    and those of asyncio's executors are all counted, because all of them come here.
+    MLflow's log-batch, log-inputs and OTLP open a second session within the first. With as many threads as connections,
+    each could wait for its second connection forever; with one thread fewer, one of them gets it. The threads of the WSGI
+    bridge and of asyncio's executors are all counted, because all of them use this pool.
     """
 
     def __init__(
@@ -114,10 +114,10 @@ class GatedPool(QueuePool):
         self._own = threading.local()
 
     def _do_get(self) -> ConnectionPoolEntry:
-        if getattr(self._own, "entered", False):  # QueuePool calls itself where another thread was faster
+        if getattr(self._own, "entered", False):  # QueuePool calls itself if another thread was faster
             return super()._do_get()
         waits = not on_event_loop()
-        reason = f"all {self.gate.places} turns are taken, waited for {self._timeout:g} s"
+        reason = f"all {self.gate.places} connections are in use, waited for {self._timeout:g} s"
         try:
             thread = self.gate.enter(self._timeout if waits else LOOP_SECONDS, first=not waits)
         except TimeoutError:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The database's schema: what it is, and how it becomes what this image's MLflow needs. One process at a time."""
+"""Checks and upgrades of the database schema for this image's MLflow, by one process at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mlflow_gcp_server.console import fail, say
 from mlflow_gcp_server.settings import Settings
 
 CONNECT_SECONDS = 30.0
-# "mlflow" in ASCII: whoever changes the database takes this PostgreSQL advisory lock first.
+# "mlflow" in ASCII: the PostgreSQL advisory lock that is required for changing the database.
 LOCK = 0x6D6C666C6F77
 
 for _name, _parameters in (
@@ -36,7 +36,7 @@ for _name, _parameters in (
 
 
 class State(Enum):
-    """How the database's schema stands to this image; the value is the exit status of the command `schema`."""
+    """How the database schema relates to this image; the value is the exit status of the command `schema`."""
 
     CURRENT = 0
     BEHIND = 3
@@ -45,7 +45,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Schema:
-    """The revisions that Alembic knows: the database's (None: no table yet, or not one of MLflow's) and the image's."""
+    """The Alembic revisions of the database (None: no table yet, or none of MLflow's) and of the image."""
 
     empty: bool
     found: str | None
@@ -68,9 +68,9 @@ class Schema:
 
 @contextmanager
 def lock(settings: Settings) -> Iterator[None]:
-    """Hold the advisory lock: of two servers that start on one empty database, one would die creating the tables.
+    """Hold the advisory lock: of two servers that start with an empty database, one would fail creating the tables.
 
-    Waits up to CONNECT_SECONDS for a server that cannot be reached yet; one that refuses us ends the start at once.
+    Waits up to CONNECT_SECONDS for a database that cannot be reached yet; exits immediately if it rejects the connection.
     """
     give_up = time.monotonic() + CONNECT_SECONDS
     while True:
@@ -107,10 +107,10 @@ def inspect(settings: Settings) -> Schema:
 
 
 def upgrade(settings: Settings, allowed: bool = True) -> None:
-    """Create the tables, or bring them to this image's revision if that is `allowed`; the lock must be held.
+    """Create the tables, or upgrade them to this image's revision if `allowed`; requires the lock.
 
-    PostgreSQL takes back a migration that was cut short, so the next start does it again from the beginning.
-    Ends the process with one line where the schema is ahead, or behind and not to be touched.
+    PostgreSQL rolls back an interrupted migration, so the next start repeats it from the beginning.
+    Exits with one line if the schema is newer, or older and must not be upgraded.
     """
     schema = inspect(settings)
     if schema.state is State.AHEAD:

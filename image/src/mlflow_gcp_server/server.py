@@ -1,10 +1,10 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP server: HTTP/2 without TLS (h2c), as Cloud Run speaks it to a port of that name, and HTTP/1.1 on the same port.
+"""The HTTP server: HTTP/2 without TLS (h2c), which Cloud Run uses for a port of that name, and HTTP/1.1 on the same port.
 
-Only over HTTP/2 does Cloud Run take requests of more than 32 MiB (https://cloud.google.com/run/quotas#request_limits).
-Granian speaks it outside Python's lock and within this process, so that MLflow is loaded once.
+Only over HTTP/2, Cloud Run accepts requests larger than 32 MiB (https://cloud.google.com/run/quotas#request_limits).
+Granian handles it outside Python's GIL and within this process, so that MLflow is loaded once.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-# Cloud Run kills an instance 10 seconds after SIGTERM; some of them go to ending the process itself.
+# Cloud Run kills an instance 10 seconds after SIGTERM; stopping the process itself takes some of them.
 GRACE_SECONDS = 5.0
-# Connections that wait to be accepted, and requests at once; Cloud Run itself sends no more than the service's concurrency.
+# Pending connections, and concurrent requests; Cloud Run itself sends no more than the service's concurrency.
 BACKLOG = 2048
-# What a client may send ahead of the application, for each request: it is held in memory.
+# Bytes per request that a client may send before the application reads them: they are held in memory.
 WINDOW = 512 * 1024
-# A larger body is refused where MLflow would hold it in memory: by Flask's handlers, and as traces.
+# Larger bodies are rejected where MLflow would hold them in memory: in Flask's handlers, and for traces.
 BODY_BYTES = 200 * 1024 * 1024
-# How much of a request's body the application is given at a time.
+# Bytes of a request's body that the application gets at a time.
 PIECE = 512 * 1024
 
 
 async def refuse_body(send: Send) -> None:
-    """Answer 413, in MLflow's form of an error, to a body of more than BODY_BYTES."""
+    """Respond with 413, in MLflow's error format, to a body larger than BODY_BYTES."""
     text = f"The body of this request is limited to {BODY_BYTES // 2**20} MiB."
     body = json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": text}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -47,9 +47,9 @@ async def refuse_body(send: Send) -> None:
 
 
 class Gathered:
-    """The body of a request in fewer and larger pieces.
+    """Combines the body of a request into fewer and larger chunks.
 
-    HTTP/2 brings it in frames of 16 KiB, each of which would go through all layers of the application.
+    HTTP/2 delivers it in frames of 16 KiB, each of which would pass through all layers of the application.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -65,7 +65,7 @@ class Gathered:
         while size < PIECE:
             message = await self._receive()
             if message["type"] != "http.request":
-                self._next = message  # the client is gone: what it sent comes before that
+                self._next = message  # the client disconnected: first deliver what it sent
                 break
             parts.append(message.get("body", b""))
             size += len(parts[-1])
@@ -75,7 +75,7 @@ class Gathered:
 
 
 class Requests:
-    """Counts the requests under way, so that a server that stops can let them finish."""
+    """Counts the requests in progress, so that a stopping server can let them finish."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -124,7 +124,7 @@ async def _serve(app: Application, host: str, port: int) -> None:
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not serving.done():
-        with contextlib.suppress(TimeoutError):  # what is not done by then is cut
+        with contextlib.suppress(TimeoutError):  # unfinished requests are aborted then
             await asyncio.wait_for(requests.none.wait(), GRACE_SECONDS)
         server.stop()
         await asyncio.wait({serving}, timeout=1)
@@ -133,8 +133,8 @@ async def _serve(app: Application, host: str, port: int) -> None:
 
 
 def serve(app: Application, host: str, port: int) -> None:
-    """Serve an ASGI application until SIGTERM or SIGINT; requests under way then have GRACE_SECONDS to finish.
+    """Serve an ASGI application until SIGTERM or SIGINT; requests in progress then have GRACE_SECONDS to finish.
 
-    Raises OSError where the port is taken.
+    Raises OSError if the port is in use.
     """
     asyncio.run(_serve(app, host, port))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server's environment: what it accepts, checked before anything is started. Needs nothing but Python."""
+"""The server's environment variables, checked before anything is started. Uses only the standard library."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from urllib.parse import quote
 
-# Of a key that everything else is encrypted or signed with; those that are generated are longer.
+# Minimum length of a key that is used for encrypting or signing; generated keys are longer.
 KEY_LENGTH = 16
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
-# Variables of MLflow's own that this server wants to be otherwise when they are not set.
+# Variables of MLflow for which this server has different defaults.
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
@@ -23,7 +23,7 @@ DEFAULTS = {
 
 
 class Settings:
-    """What the environment says, checked; `errors` has one sentence for each thing that is wrong with it."""
+    """The checked values of the environment variables; `errors` has one sentence for each problem."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.errors: list[str] = []
@@ -36,16 +36,16 @@ class Settings:
         self.db_password = self._required(env, "MLFLOW_DB_PASSWORD")
         self.db_sslmode = self._choice(env, "MLFLOW_DB_SSLMODE", SSLMODES, "prefer")
         self.db_upgrade = self._choice(env, "MLFLOW_DB_UPGRADE", ("auto", "never"), "auto")
-        # All stores share one pool. At most 4 connections an instance: the smallest Cloud SQL tiers allow 25 and 50 in all.
+        # All stores share one pool. Up to 4 connections per instance: the smallest Cloud SQL tiers allow 25 and 50 in total.
         self.db_pool_size = self._number(env, "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", 3, 1, 1000)
         self.db_max_overflow = self._number(env, "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", 1, 0, 1000)
         if self.db_pool_size + self.db_max_overflow < 2:
             self.errors.append(
-                "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE and MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW allow one connection; "
-                "MLflow needs 2 at the same time"
+                "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE and MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW allow only one connection; "
+                "MLflow needs at least 2"
             )
         self.db_pool_recycle = self._number(env, "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE", 1800, 1, 86400)
-        # Twice that, for a second connection, is still less than the 120 seconds after which MLflow's client gives up.
+        # Even twice this long, for a second connection, is less than the 120 seconds after which MLflow's client gives up.
         self.db_wait_seconds = self._number(env, "MLFLOW_DB_WAIT_SECONDS", 50, 1, 55)
         self._keys(env)
         bucket = self._required(env, "MLFLOW_ARTIFACTS_BUCKET")
@@ -74,7 +74,7 @@ class Settings:
         return default
 
     def _keys(self, env: Mapping[str, str]) -> None:
-        """Check the keys that MLflow reads by itself; what they are is never shown."""
+        """Check the keys that MLflow itself reads; their values are never shown."""
         fernet = env.get("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "")
         if fernet and not (re.fullmatch(r"[A-Za-z0-9_-]{43}=", fernet) and len(urlsafe_b64decode(fernet)) == 32):
             self.errors.append(
@@ -82,7 +82,7 @@ class Settings:
             )
         for name in ("MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_FLASK_SERVER_SECRET_KEY"):
             if env.get(name) and len(env[name]) < KEY_LENGTH:
-                self.errors.append(f"{name} is too short; it must have {KEY_LENGTH} characters or more")
+                self.errors.append(f"{name} is too short; it must have at least {KEY_LENGTH} characters")
         self._number(env, "MLFLOW_CRYPTO_KEK_VERSION", 1, 1, 2**31 - 1)
 
     def _choice(self, env: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
@@ -93,16 +93,16 @@ class Settings:
 
     @property
     def backend_uri(self) -> str:
-        """SQLAlchemy's URI of the database, every part of it quoted."""
+        """The SQLAlchemy URI of the database, with all parts quoted."""
         host = f"[{self.db_host}]" if ":" in self.db_host else self.db_host
         user, password, name = (quote(part, safe="") for part in (self.db_user, self.db_password, self.db_name))
         return f"postgresql+psycopg2://{user}:{password}@{host}:{self.db_port}/{name}?sslmode={self.db_sslmode}"
 
     @property
     def mlflow_environment(self) -> dict[str, str]:
-        """The variables by which `mlflow server` tells its worker processes what it was started with.
+        """The variables with which `mlflow server` passes its options to its worker processes.
 
-        The names are internal to MLflow: look at them again when it is upgraded.
+        The names are internal to MLflow: check them again when it is upgraded.
         """
         return {
             "_MLFLOW_SERVER_FILE_STORE": self.backend_uri,
@@ -114,5 +114,5 @@ class Settings:
         }
 
 
-# Clients are told this root, so that they send artifacts to the server and not to the bucket.
+# The artifact root that clients get, so that they send artifacts to the server instead of the bucket.
 ARTIFACT_ROOT = "mlflow-artifacts:/"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Signed URLs of Cloud Storage without a key: IAM signs for the server's own service account.
 
-The account needs roles/iam.serviceAccountTokenCreator on itself, the project the API iamcredentials.googleapis.com.
+The account needs roles/iam.serviceAccountTokenCreator on itself, and the project needs the API iamcredentials.googleapis.com.
 https://cloud.google.com/storage/docs/access-control/signed-urls, https://cloud.google.com/iam/docs/reference/credentials/rest
 """
 
@@ -25,13 +25,13 @@ from requests.adapters import HTTPAdapter
 
 from mlflow_gcp_server.console import say, warn
 
-# Seconds between two tries while signing does not work: a role that was just granted takes minutes to be known.
+# Seconds between two attempts while signing does not work: a new role grant takes minutes to propagate.
 PAUSES = (2, 5, 10, 20, 30, 60, 120, 300)
 CONNECTIONS = 64
 
 
 class _Signer(auth.Signing):
-    """What google-cloud-storage signs with: the key of the credentials where they have one, else IAM."""
+    """The signer for google-cloud-storage: the credentials' own key if they have one, else IAM."""
 
     def __init__(self, credentials: auth.Credentials) -> None:
         session = requests.Session()
@@ -42,7 +42,7 @@ class _Signer(auth.Signing):
             self._signer = credentials.signer
             return
         if not credentials.valid:
-            credentials.refresh(request)  # only then does it know which account it is of
+            credentials.refresh(request)  # before that, the account is unknown
         self._email = credentials.service_account_email
         self._signer = iam.Signer(request, credentials, self._email)
 
@@ -59,7 +59,7 @@ class _Signer(auth.Signing):
 
 
 class Signing:
-    """Signs URLs once it has seen that a signed URL opens the bucket."""
+    """Signs URLs after it has verified that a signed URL works for the bucket."""
 
     def __init__(self, credentials: Callable[[], auth.Credentials]) -> None:
         self._credentials = credentials
@@ -68,7 +68,7 @@ class Signing:
         self.works = False
 
     def url(self, blob: storage.Blob, method: str, lifetime: timedelta, query: dict[str, Any]) -> str:
-        """A V4 URL for one request.  Raises google.auth.exceptions.GoogleAuthError."""
+        """A signed V4 URL for one request.  Raises google.auth.exceptions.GoogleAuthError."""
         if self._signer is None:
             self._signer = _Signer(self._credentials())
         return blob.generate_signed_url(
@@ -81,7 +81,7 @@ class Signing:
             answer = requests.get(self.url(probe(), "GET", timedelta(minutes=5), {}), timeout=20)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-        # There is no such object: whoever may read the bucket is told so, whoever may not is refused.
+        # The object does not exist: with read access the response is 404, without it 403.
         return "" if answer.status_code in (200, 404) else f"{answer.status_code} {answer.text}"
 
     def _test(self, first_pause: float) -> None:
@@ -90,19 +90,19 @@ class Signing:
             reason = self._try(self._probe)
             if not reason:
                 self.works = True
-                say("URLs of the bucket can be signed: clients send and fetch large files directly")
+                say("URLs of the bucket can be signed: clients transfer large files directly")
                 return
             if pause == PAUSES[0]:
                 warn(f"URLs of the bucket cannot be signed, so all files go through the server: {reason[:300]}")
             time.sleep(pause)
 
     def test(self, probe: Callable[[], storage.Blob]) -> None:
-        """Find out in the background whether a URL of an object can be signed, until it can; there need be no object."""
+        """Test in the background whether URLs can be signed, until it works; the object need not exist."""
         self._probe = probe
         self._begin(0)
 
     def failed(self) -> None:
-        """Signing worked once and does no more: nothing is offered until it works again."""
+        """Signing has stopped working: signed URLs are not offered until it works again."""
         if self.works:
             self.works = False
             self._begin(PAUSES[0])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Large traces one after the other: MLflow holds some eight times the size of a trace while it stores its spans.
+"""Large traces, one at a time: MLflow needs about eight times the size of a trace in memory while it stores its spans.
 
 https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
 """
@@ -13,12 +13,12 @@ import asyncio
 from mlflow_gcp_server.server import BODY_BYTES, Application, Message, Receive, Send, refuse_body
 
 PATH = "/v1/traces"
-# What is smaller does not wait.
+# Smaller traces do not wait.
 LARGE_BYTES = 4 * 1024 * 1024
 
 
 class LargeTraces:
-    """Reads the body of a request with traces, and lets one large one at a time go on."""
+    """Reads the body of a request with traces, and processes one large request at a time."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -33,7 +33,7 @@ class LargeTraces:
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                return  # the client is gone
+                return  # the client disconnected
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             more = message.get("more_body", False)

@@ -1,4 +1,4 @@
-"""A private look-alike of the Google Cloud APIs on localhost."""
+"""A local emulation of the Google Cloud APIs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Container images without containers: a reference stands for a folder, whose Containerfile says how to start it.
+"""Container images without containers: a reference stands for a folder, whose Containerfile defines how to start it.
 
-Nothing is built: RUN is skipped, and what COPY would put into the image is used where it lies in the folder, with the
-interpreter (and the packages beside it) that the image was registered with.  https://docs.docker.com/reference/dockerfile/
+Nothing is built: RUN is skipped, and files that COPY would put into the image are used in place, with the interpreter
+(and its packages) that the image was registered with.  https://docs.docker.com/reference/dockerfile/
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-# Images that Google publishes for trying Cloud Run out; these modules of the package play them.
+# Google's sample images for Cloud Run, which these modules of the package replace.
 _HELLO = "gcp_sandbox.services.run.hello"
 BUILT_IN = {
     "us-docker.pkg.dev/cloudrun/container/hello": [_HELLO],
@@ -32,15 +32,15 @@ _SKIPPED = {"RUN", "LABEL", "MAINTAINER", "VOLUME", "STOPSIGNAL", "HEALTHCHECK",
 
 
 class ImageError(Exception):
-    """What is wrong with an image's folder, in one sentence."""
+    """A problem with an image's folder, in one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Image:
     """How to start a container of an image on this machine.
 
-    env: the image's own variables, PATH among them.  entrypoint, cmd: words as the Containerfile has them.  files: path in
-    the container -> path here.  python: the interpreter that stands for the image's, or None.
+    env: the image's own variables, including PATH.  entrypoint, cmd: words from the Containerfile.  files: path in
+    the container -> local path.  python: the interpreter that replaces the image's, or None.
     """
 
     reference: str
@@ -61,7 +61,7 @@ class Image:
         return [self._program(words[0]), *map(self._word, words[1:])]
 
     def folder(self, workdir: str = "") -> str | None:
-        """Where the container's working directory lies here, or None where the image has nothing in it."""
+        """The local folder of the container's working directory, or None if the image has no files in it."""
         path = _join(self.workdir, workdir) if workdir else self.workdir
         here = self._path(path)
         if here is not None and Path(here).is_dir():
@@ -70,7 +70,7 @@ class Image:
         return beside.pop() if len(beside) == 1 else None
 
     def local(self, text: str) -> str:
-        """A text with the container's absolute paths in it replaced by those here."""
+        """A text with the container's absolute paths replaced by local ones."""
         for path in sorted(self.files, key=len, reverse=True):
             if path != "/":
                 text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", functools.partial(self._here, path), text)
@@ -91,7 +91,7 @@ class Image:
         return self._word(word)
 
     def _word(self, word: str) -> str:
-        """A word of a command line, with the container's paths in it replaced by those here."""
+        """A word of a command line, with the container's paths replaced by local ones."""
         if not re.search(r"\s", word):
             here = self._path(_join(self.workdir, word))
             if here is not None and (word.startswith("/") or Path(here).is_file()):
@@ -108,13 +108,13 @@ class Image:
 
 
 class Images:
-    """The images of a sandbox, in ``images.json`` of its state folder; read anew whenever it is asked."""
+    """The images of a sandbox, in ``images.json`` of its state folder, which is read on every access."""
 
     def __init__(self, state: Path) -> None:
         self._file = state / "images.json"
 
     def add(self, reference: str, folder: Path, python: Path | None = None) -> Image:
-        """Register a folder under a reference.  Raises ImageError where it could not be started."""
+        """Register a folder under a reference.  Raises ImageError if it could not be started."""
         if not re.fullmatch(r"[a-z0-9][\w.:/-]*[\w](@sha256:[0-9a-f]{64})?", reference):
             raise ImageError(
                 f"{reference!r} is not an image reference such as europe-docker.pkg.dev/project/repository/name:tag"
@@ -134,7 +134,7 @@ class Images:
         return image
 
     def lookup(self, reference: str) -> Image | None:
-        """The image of a reference, or None.  Raises ImageError where its folder has become unusable."""
+        """The image of a reference, or None.  Raises ImageError if its folder has become unusable."""
         name, _, digest = reference.partition("@")
         key = canonical(name)
         found = self.all().get(key)
@@ -162,7 +162,7 @@ class Images:
         )
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """What is registered: {reference: {folder, python}}.  Raises ImageError where the file is broken."""
+        """The registered images: {reference: {folder, python}}.  Raises ImageError if the file is invalid."""
         try:
             return json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -172,7 +172,7 @@ class Images:
 
 
 def canonical(reference: str) -> str:
-    """A reference with its tag: ``latest`` where it has none."""
+    """A reference with its tag; ``latest`` if it has none."""
     name, at, digest = reference.partition("@")
     last = name.rsplit("/", 1)[-1]
     return (name if ":" in last else f"{name}:latest") + at + digest
@@ -236,7 +236,7 @@ def _instructions(text: str) -> list[tuple[int, str, str]]:
 
 
 class _Stage:
-    """The last stage of a Containerfile as it is read."""
+    """The last stage of a Containerfile, while it is being read."""
 
     def __init__(self, file: Path, folder: Path) -> None:
         self._file, self._folder = file, folder
@@ -277,7 +277,7 @@ class _Stage:
         elif word == "CMD":
             self.cmd = self._words(at, rest)
         elif word != "USER" and word not in _SKIPPED:
-            raise ImageError(f"{at}: {word} is not an instruction that is understood here")
+            raise ImageError(f"{at}: {word} is not a supported instruction")
 
     def _expand(self, text: str) -> str:
         def value(found: re.Match[str]) -> str:
@@ -307,9 +307,9 @@ class _Stage:
         try:
             words = json.loads(rest)
         except ValueError as error:
-            raise ImageError(f"{at}: the exec form is a JSON array, in double quotes: {error}") from None
+            raise ImageError(f"{at}: the exec form must be a JSON array with double quotes: {error}") from None
         if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-            raise ImageError(f"{at}: the exec form is a JSON array of strings")
+            raise ImageError(f"{at}: the exec form must be a JSON array of strings")
         return words
 
     def _copy(self, at: str, word: str, rest: str) -> None:
@@ -319,7 +319,7 @@ class _Stage:
             flags.append(flag)
             rest = rest.strip()
         if any(flag.startswith("--from=") for flag in flags):
-            return  # what another stage built comes with the interpreter, or not at all
+            return  # files built by another stage come with the interpreter, or not at all
         words = self._words(at, rest) if rest.startswith("[") else self._expand(rest).split()
         if len(words) < 2:
             raise ImageError(f"{at}: {word} needs a source and a destination")
@@ -335,17 +335,17 @@ class _Stage:
             )
             found = [path for path in found if path.exists()]
             if not found:
-                raise ImageError(f"{at}: {word} {source}: there is no such file in {self._folder}")
+                raise ImageError(f"{at}: {word} {source}: no such file in {self._folder}")
             for path in found:
                 whole = path.resolve()
                 if not whole.is_relative_to(self._folder.resolve()):
-                    raise ImageError(f"{at}: {word} {source} lies outside {self._folder}")
+                    raise ImageError(f"{at}: {word} {source} is outside {self._folder}")
                 inside = target.endswith("/") or len(sources) > 1 or len(found) > 1 or target in (".", "./")
                 self.files[_join(into, path.name) if path.is_file() and inside else into] = str(whole)
 
 
 def _join(base: str, path: str) -> str:
-    """A path of the container, absolute and tidy."""
+    """A path of the container, absolute and normalized."""
     parts: list[str] = []
     for part in PurePosixPath(base, path).parts:
         if part == "..":

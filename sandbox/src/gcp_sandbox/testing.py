@@ -1,4 +1,4 @@
-"""A sandbox for tests and benchmarks, driven as anybody drives one: by its command and its environment.
+"""A sandbox for tests and benchmarks, used like any other one: through its command and its environment variables.
 
 In a project's conftest.py, for the fixture ``gcp_sandbox`` (a running sandbox for the whole session)::
 
@@ -9,7 +9,7 @@ and in a test::
     def test_a_bucket(gcp_sandbox):
         gcp_sandbox.call("POST", "storage.googleapis.com/storage/v1/b?project=sandbox", {"name": "of-a-test"})
 
-It needs the packages requests and pytest (``pip install gcp-sandbox[testing]``).
+It requires the packages requests and pytest (``pip install gcp-sandbox[testing]``).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ import psutil
 import pytest
 import requests
 
-SECONDS = 120  # that a command and a call may take
+SECONDS = 120  # timeout of a command and of a call
 
 
 class CommandError(AssertionError):
-    """The command ended with another status than 0; the text is what it printed."""
+    """The command exited with a status other than 0; the text is its output."""
 
 
 class CallError(AssertionError):
-    """An API refused a call, or its operation ended in error; the text is the answer."""
+    """An API rejected a call, or its operation failed; the text is the response."""
 
 
 class Sandbox:
-    """One sandbox by its state folder, running or not."""
+    """The sandbox of a state folder, running or not."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -52,8 +52,8 @@ class Sandbox:
     @classmethod
     @contextmanager
     def running(cls, *words: str) -> Iterator[Self]:
-        """A sandbox with a state of its own, started with these words of ``up`` and gone at the end."""
-        # Outside pytest's folders, which only their owner may enter: PostgreSQL does not run as root.
+        """A sandbox with its own state, started with these arguments of ``up`` and deleted at the end."""
+        # Outside pytest's folders, which only their owner may access: PostgreSQL does not run as root.
         sandbox = cls(Path(tempfile.mkdtemp(prefix="gcp-sandbox-")))
         try:
             sandbox.up(*words)
@@ -63,7 +63,7 @@ class Sandbox:
             shutil.rmtree(sandbox.state, ignore_errors=True)
 
     def command(self, *words: str, check: bool = True) -> str:
-        """What ``gcp-sandbox WORDS --state …`` prints.  Raises CommandError, unless check is off."""
+        """The output of ``gcp-sandbox WORDS --state …``.  Raises CommandError, unless check is off."""
         command = [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         if check and done.returncode:
@@ -71,27 +71,27 @@ class Sandbox:
         return done.stdout + done.stderr
 
     def up(self, *words: str) -> None:
-        """Start it in the background, with these words of ``up``.  Raises CommandError."""
+        """Start it in the background, with these arguments of ``up``.  Raises CommandError."""
         self.command("up", "--detach", *words)
 
     @property
     def process(self) -> psutil.Process:
-        """The sandbox's own process, parent of all that it started."""
+        """The sandbox's own process, the parent of all processes that it started."""
         return psutil.Process(json.loads((self.state / "run.json").read_text(encoding="utf-8"))["pid"])
 
     @property
     def exports(self) -> dict[str, str]:
-        """What ``gcp-sandbox env`` exports."""
+        """The variables that ``gcp-sandbox env`` exports."""
         words = (shlex.split(line)[1] for line in self.command("env").splitlines())
         return {name: value for name, _, value in (word.partition("=") for word in words)}
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of this process with what reaches the sandbox."""
+        """The environment of this process, with the variables that direct clients to the sandbox."""
         return os.environ | self.exports
 
     def session(self, email: str | None = None, *, anonymous: bool = False) -> requests.Session:
-        """A client that goes through the proxy, signed in as an account (default: the deployer)."""
+        """A client that uses the proxy, signed in as an account (default: the deployer)."""
         exports = self.exports
         out = requests.Session()
         out.trust_env = False
@@ -107,7 +107,7 @@ class Sandbox:
         return self.session()
 
     def call(self, method: str, url: str, body: Any = None, **options: Any) -> Any:
-        """The JSON answer to one call by the deployer, or what its operation came to.  Raises CallError.
+        """The JSON response to one call by the deployer, or the result of its operation.  Raises CallError.
 
         url: without its scheme.  options: further arguments of requests.request.
         """
@@ -118,7 +118,7 @@ class Sandbox:
 
 
 def wait(session: requests.Session, answer: requests.Response, seconds: float = SECONDS) -> Any:
-    """The JSON of an answer; of an operation when it is done.  Raises CallError where that ended in error."""
+    """The JSON of a response; for an operation, when it is done.  Raises CallError if it failed."""
     doc = answer.json()
     name = doc.get("name", "") if isinstance(doc, dict) else ""
     if "/operations/" in f"/{name}":  # google.longrunning
@@ -130,7 +130,7 @@ def wait(session: requests.Session, answer: requests.Response, seconds: float = 
     end = time.monotonic() + seconds
     while not doc.get("done") and doc.get("status") != "DONE":
         if time.monotonic() > end:
-            raise CallError(f"the operation does not end within {seconds:g} s: {doc}")
+            raise CallError(f"the operation did not finish within {seconds:g} s: {doc}")
         time.sleep(0.01)
         doc = session.get(link, timeout=seconds).json()
     if "error" in doc:

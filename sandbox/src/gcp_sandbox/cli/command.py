@@ -30,7 +30,7 @@ READY_SECONDS = 60
 
 
 def fail(text: str) -> NoReturn:
-    """End with a message and status 1."""
+    """Exit with a message and status 1."""
     print(f"gcp-sandbox: {text}", file=sys.stderr)
     raise SystemExit(1)
 
@@ -39,7 +39,7 @@ def fail(text: str) -> NoReturn:
 
 
 def _process(state: Path) -> dict[str, Any] | None:
-    """What the running sandbox of this state wrote about itself, or None where none runs (or it was killed)."""
+    """The process file of the running sandbox of this state, or None if none is running (or it was killed)."""
     try:
         doc = json.loads((state / "run.json").read_text(encoding="utf-8"))
         process = psutil.Process(doc["pid"])
@@ -53,13 +53,13 @@ def _running(state: Path) -> dict[str, Any]:
     doc = _process(state)
     if doc is None:
         fail(
-            f"none is running with the state {state}; start one: gcp-sandbox up --detach --state {shlex.quote(str(state))}"
+            f"no sandbox is running with the state {state}; start one: gcp-sandbox up --detach --state {shlex.quote(str(state))}"
         )
     return doc
 
 
 def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait for processes to end; those that have not.  One that its parent has not yet reaped has ended."""
+    """Wait for processes to end; returns those that have not.  Zombie processes count as ended."""
     deadline = time.monotonic() + seconds
     left = processes
     while left and time.monotonic() < deadline:
@@ -76,7 +76,7 @@ def _ended(process: psutil.Process) -> bool:
 
 
 def _sweep(state: Path) -> None:
-    """End what a killed sandbox left running: processes that carry its state folder in their environment."""
+    """End processes that a killed sandbox left running: those with its state folder in their environment."""
     mark = str(state.resolve())
     for process in psutil.process_iter():
         if process.pid == os.getpid():
@@ -89,7 +89,7 @@ def _sweep(state: Path) -> None:
 
 
 async def _serve(settings: Settings, announce: Callable[[], None]) -> None:
-    # Nothing here trusts the system's authorities, which aiohttp would load twice (150 ms).
+    # The system's CAs are not needed, and aiohttp would load them twice (150 ms).
     os.environ["SSL_CERT_FILE"] = str(settings.state / "ca.pem")
     from gcp_sandbox.core.cloud import Cloud
     from gcp_sandbox.gateway.server import Server
@@ -108,7 +108,7 @@ async def _serve(settings: Settings, announce: Callable[[], None]) -> None:
 
 
 def _write_credentials(cloud: Any) -> None:
-    """The deployer's key file, as `gcloud iam service-accounts keys create` writes one."""
+    """Write the deployer's key file, as `gcloud iam service-accounts keys create` does."""
     from gcp_sandbox.services.iam import key_file
 
     path = cloud.folder / "deployer.json"
@@ -127,14 +127,14 @@ def up(args: argparse.Namespace) -> None:
                 f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}, project {other['project']}"
             )
             if any(value is not None for value in (args.port, args.project, args.latency, args.faults)):
-                print("it goes on as it was started; for other options stop it first: gcp-sandbox down")
+                print("its options are unchanged; to start it with other options, stop it first: gcp-sandbox down")
             return
         fail(f"already running with this state: pid {other['pid']}")
     if args.port is not None and not 0 <= args.port <= 65535:
-        fail(f"port {args.port}: allowed are 0 (any free one) to 65535")
+        fail(f"port {args.port}: must be 0 (any free one) to 65535")
     if args.project is not None and not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", args.project):
         fail(
-            f"project {args.project!r}: an id is of at most 30 lowercase letters, digits and hyphens, and begins with a letter"
+            f"project {args.project!r}: an ID has at most 30 lowercase letters, digits and hyphens, and starts with a letter"
         )
     try:
         profile(args.latency or "none")
@@ -183,7 +183,7 @@ def up(args: argparse.Namespace) -> None:
         except OSError as error:
             if args.port or not wanted or error.errno != 98:
                 raise
-            settings.port = 0  # the port of last time is taken, and nobody asked for it by number
+            settings.port = 0  # the previous port is in use, and was not requested explicitly
             asyncio.run(_serve(settings, announce))
     except OSError as error:
         if error.errno == 98:
@@ -215,7 +215,7 @@ def _detach(state: Path) -> None:
             fail(
                 text.splitlines()[-1].removeprefix("gcp-sandbox: ")
                 if text
-                else f"it ended with status {child.returncode}"
+                else f"it exited with status {child.returncode}"
             )
         time.sleep(0.05)
     child.terminate()
@@ -223,7 +223,7 @@ def _detach(state: Path) -> None:
 
 
 def down(args: argparse.Namespace) -> None:
-    """Stop; nothing is left running."""
+    """Stop, with all child processes."""
     doc = _process(args.state)
     if doc is None:
         _sweep(args.state)
@@ -240,7 +240,7 @@ def down(args: argparse.Namespace) -> None:
 
 
 def reset(args: argparse.Namespace) -> None:
-    """Stop, and forget everything but the certificate authority, the port and the images."""
+    """Stop, and delete everything except the certificate authority, the port and the images."""
     was = _process(args.state)
     down(args)
     for entry in args.state.iterdir() if args.state.exists() else ():
@@ -255,7 +255,7 @@ def reset(args: argparse.Namespace) -> None:
 
 
 def environment(state: Path, doc: dict[str, Any]) -> dict[str, str]:
-    """The variables by which unmodified Google clients reach the running sandbox."""
+    """The environment variables that direct unmodified Google clients to the running sandbox."""
     proxy = f"http://127.0.0.1:{doc['port']}"
     ca = str((state / "ca.pem").resolve())
     key = str((state / "deployer.json").resolve())
@@ -286,14 +286,14 @@ def env(args: argparse.Namespace) -> None:
 
 
 def token(args: argparse.Namespace) -> None:
-    """Print an access token of the deployer, or of another account, or a person's credentials file."""
+    """Print an access token of the deployer or of another account, or a user's credentials file."""
     from gcp_sandbox.core.auth import Principal, Tokens
     from gcp_sandbox.core.store import Store
 
     doc = _running(args.state)
     email = args.email or f"deployer@{doc['project']}.iam.gserviceaccount.com"
     if args.credentials and Principal(email).is_service_account:
-        fail(f"{email} is a service account, which has key files: name a person with --as")
+        fail(f"{email} is a service account, which has key files: name a user with --as")
     store = Store(args.state / "state.sqlite")
     tokens = Tokens(store)
     if args.credentials:
@@ -305,7 +305,7 @@ def token(args: argparse.Namespace) -> None:
 
 
 def browser(args: argparse.Namespace) -> None:
-    """Print a command that opens a URL of the sandbox in Chromium or Chrome, with a profile of its own."""
+    """Print a command that opens a URL of the sandbox in Chromium or Chrome, with a separate profile."""
     from gcp_sandbox.core.tls import Authority
 
     doc = _running(args.state)
@@ -323,7 +323,7 @@ def browser(args: argparse.Namespace) -> None:
 
 
 def image_add(args: argparse.Namespace) -> None:
-    """Give an image reference a folder with a Containerfile, whose entry point is then run as its container."""
+    """Register an image reference for a folder with a Containerfile, whose entry point is run as its container."""
     from gcp_sandbox.images import ImageError, Images
 
     args.state.mkdir(parents=True, exist_ok=True)
@@ -335,7 +335,7 @@ def image_add(args: argparse.Namespace) -> None:
 
 
 def fault_add(args: argparse.Namespace) -> None:
-    """Add a rule by which calls fail; it holds from the next call on, and over restarts."""
+    """Add a rule that makes calls fail; it applies from the next call on, and survives restarts."""
     args.state.mkdir(parents=True, exist_ok=True)
     try:
         rule = Book(args.state).add([args.call, args.fault, *args.options])
@@ -345,24 +345,24 @@ def fault_add(args: argparse.Namespace) -> None:
 
 
 def fault_list(args: argparse.Namespace) -> None:
-    """Show the rules, how often each was met and how often it struck."""
+    """Show the rules, how many calls each one matched and how many it affected."""
     from gcp_sandbox.core.faults import counts
 
     for rule in Book(args.state).rules():
         met, struck = counts(args.state, rule)
-        print(f"{rule.ident}: {rule.text}" + (f"  (met {met}, struck {struck})" if met else ""))
+        print(f"{rule.ident}: {rule.text}" + (f"  (matched {met}, affected {struck})" if met else ""))
 
 
 def fault_clear(args: argparse.Namespace) -> None:
-    """Take rules away: those named, or all."""
-    print(f"{Book(args.state).clear(*args.ids)} rules taken away")
+    """Remove the given rules, or all."""
+    print(f"{Book(args.state).clear(*args.ids)} rules removed")
 
 
 def logs(args: argparse.Namespace) -> None:
-    """Print what the containers of a Cloud Run service or job wrote."""
+    """Print the output of the containers of a Cloud Run service or job."""
     files = {path.stem.rsplit(".", 1)[-1]: path for path in sorted((args.state / "logs" / "run").glob("*.log"))}
     if args.service not in files:
-        fail(f"no logs of {args.service!r}; there are some of: {', '.join(sorted(files)) or 'nothing yet'}")
+        fail(f"no logs of {args.service!r}; there are logs of: {', '.join(sorted(files)) or 'nothing yet'}")
     with files[args.service].open(encoding="utf-8", errors="replace") as stream:
         sys.stdout.writelines(collections.deque(stream, args.lines))
         while args.follow:
@@ -372,7 +372,7 @@ def logs(args: argparse.Namespace) -> None:
 
 
 def supported(args: argparse.Namespace) -> None:
-    """Print, as Markdown, which methods of each API behave and which are only checked (501)."""
+    """Print, as Markdown, the methods of each API that are implemented and those that are only validated (501)."""
     from gcp_sandbox.cli.supported import table, write
 
     if args.write is None:
@@ -385,7 +385,7 @@ def supported(args: argparse.Namespace) -> None:
 
 
 def status(args: argparse.Namespace) -> None:
-    """What runs, and what it holds."""
+    """Show the state of the sandbox and its resources."""
     from gcp_sandbox.cli.report import collect, show
 
     doc = collect(args.state, _process(args.state))
@@ -396,7 +396,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the command."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--state", type=Path, default=None, help=f"state folder (default {default_state()})")
-    about = "A private look-alike of the Google Cloud APIs on localhost."
+    about = "A local emulation of the Google Cloud APIs."
     parser = argparse.ArgumentParser(prog="gcp-sandbox", description=about)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -406,47 +406,47 @@ def main(argv: list[str] | None = None) -> None:
         sub.set_defaults(run=run)
         return sub
 
-    sub = command("up", up, "start (stops at Ctrl-C)")
-    sub.add_argument("--detach", action="store_true", help="return when it is ready, leave it running")
-    sub.add_argument("--port", type=int, help="port of the proxy (default: any free one, then always that)")
-    sub.add_argument("--project", help="id of the first project")
+    sub = command("up", up, "start (Ctrl-C stops it)")
+    sub.add_argument("--detach", action="store_true", help="run in the background, return when it is ready")
+    sub.add_argument("--port", type=int, help="port of the proxy (default: any free one, remembered)")
+    sub.add_argument("--project", help="ID of the first project")
     sub.add_argument("--latency", help="none (default) or realistic[:SCALE]")
     sub.add_argument(
-        "--faults", type=Path, metavar="FILE", help="rules by which calls fail, in place of those there were"
+        "--faults", type=Path, metavar="FILE", help="rules that make calls fail, replacing the existing ones"
     )
     sub.add_argument(
         "--iap-oauth-admin-api",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="answer for IAP's brands and OAuth clients, which Google was to shut down in March 2026",
+        help="enable the API of IAP's brands and OAuth clients, whose shutdown Google announced for March 2026",
     )
     sub.add_argument(
         "--recorded-links",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="links inside Compute Engine's resources are those of compute/beta, as in recordings that were made "
-        "with the beta API and had their URLs rewritten to v1; Google answers v1 (the default), and clients "
-        "compare links as text",
+        help="return compute/beta links in Compute Engine's resources, as in recordings that were made with the "
+        "beta API and had their URLs rewritten to v1; Google returns v1 links (the default), and clients "
+        "compare links as strings",
     )
     command("env", env, "print export lines for clients")
     sub = command("token", token, "print an access token")
-    sub.add_argument("--as", dest="email", help="of this account instead of the deployer")
-    sub.add_argument("--lifetime", type=int, default=3600, help="seconds (3600)")
+    sub.add_argument("--as", dest="email", help="account (default: the deployer)")
+    sub.add_argument("--lifetime", type=int, default=3600, help="lifetime in seconds (default: 3600)")
     sub.add_argument(
         "--credentials",
         action="store_true",
-        help="a person's credentials file with a refresh token instead, "
-        "as `gcloud auth application-default login` writes one",
+        help="print a user's credentials file with a refresh token instead, "
+        "as `gcloud auth application-default login` writes it",
     )
-    sub = command("status", status, "show what runs and what it holds")
+    sub = command("status", status, "show the state of the sandbox and its resources")
     sub.add_argument("--json", action="store_true")
     sub = command("supported", supported, supported.__doc__ or "")
-    sub.add_argument("--write", type=Path, metavar="FILE", help="put it between the markers of this file instead")
+    sub.add_argument("--write", type=Path, metavar="FILE", help="write it between the markers of this file instead")
     sub = command("logs", logs, logs.__doc__ or "")
     sub.add_argument("service", help="name of the service or job")
-    sub.add_argument("--lines", type=int, default=100, help="how many of the last lines (100)")
-    sub.add_argument("--follow", action="store_true", help="go on with what is written next, until Ctrl-C")
-    command("reset", reset, "stop and forget all resources")
+    sub.add_argument("--lines", type=int, default=100, help="number of last lines (default: 100)")
+    sub.add_argument("--follow", action="store_true", help="print new output until Ctrl-C")
+    command("reset", reset, "stop and delete all resources")
     command("down", down, "stop")
     sub = command("browser", browser, "print a command that opens a URL of the sandbox in a browser")
     sub.add_argument("url")
@@ -455,13 +455,13 @@ def main(argv: list[str] | None = None) -> None:
     sub.set_defaults(run=image_add)
     sub.add_argument("reference", help="for example europe-docker.pkg.dev/p/r/name:tag")
     sub.add_argument("folder", type=Path, help="folder of the Containerfile")
-    sub.add_argument("--python", type=Path, help="interpreter that stands for the image's python")
-    faults = commands.add_parser("fault", help="rules by which calls fail").add_subparsers(
+    sub.add_argument("--python", type=Path, help="interpreter that replaces the image's python")
+    faults = commands.add_parser("fault", help="rules that make calls fail").add_subparsers(
         required=True, metavar="COMMAND"
     )
     sub = faults.add_parser("add", parents=[common], help=fault_add.__doc__)
     sub.set_defaults(run=fault_add)
-    sub.add_argument("call", help="glob of what it is about: compute.*.insert, storage.googleapis.com/upload/*, …")
+    sub.add_argument("call", help="glob of the calls: compute.*.insert, storage.googleapis.com/upload/*, …")
     sub.add_argument(
         "fault",
         help="an HTTP status, reset, lost, slow, operation-error, token-lifetime, service-disabled or iam-delay",

@@ -1,4 +1,4 @@
-"""`gcp-sandbox status`: what runs and what it holds."""
+"""`gcp-sandbox status`: the state of the sandbox and its resources."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gcp_sandbox.core.faults import Book
 from gcp_sandbox.core.store import Doc, Store
 from gcp_sandbox.images import Images
 
-# Kinds that say nothing to a person.
+# Kinds that are not useful to users.
 _INTERNAL = {"counters", "sandbox", "operations", "iam.policies", "serviceusage.enabled", "faults"}
-# How many of a kind are named.
+# Number of resources of a kind that are named.
 _NAMED = 8
 _TITLES = {
     "run": "Cloud Run",
@@ -35,10 +35,10 @@ Row = tuple[str, ...]
 
 
 def collect(state: Path, process: dict[str, Any] | None) -> dict[str, Any]:
-    """The state as data.
+    """The status as data.
 
     Keys: running, pid, proxy, project, memoryMiB, childProcesses, uptimeSeconds (while it runs); resources {kind: [key]},
-    policies, overview {service: [[what, name, …]]}, operations (under way) and faults, where there is a state; images.
+    policies, overview {service: [[kind, name, …]]}, operations (in progress) and faults, if there is a state; images.
     """
     out: dict[str, Any] = {"state": str(state), "running": process is not None}
     if process:
@@ -137,7 +137,7 @@ def _secret(store: Store, key: str, doc: Doc) -> Iterator[Row]:
     yield "secret", _last(key), _count(len(store.list("secretmanager.versions", f"{key}/")), "version")
 
 
-# Kind -> its rows.  Kinds that are not here are counted and named.
+# Kind -> its rows.  Other kinds are counted and named.
 _ROWS: dict[str, Callable[[Store, str, Doc], Iterator[Row]]] = {
     "run.services": _service,
     "run.jobs": lambda store, key, doc: iter([("job", _last(key), _scope(key), _ready(doc))]),
@@ -175,7 +175,7 @@ _ROWS: dict[str, Callable[[Store, str, Doc], Iterator[Row]]] = {
         [("connection", f"{key.split('/')[4]}: {', '.join(doc.get('reservedPeeringRanges', ()))}")]
     ),
 }
-# Shown with what they belong to, or of no interest to a person.
+# Shown with the resource that they belong to, or not useful to users.
 _WITHIN = {
     "sqladmin.databases",
     "sqladmin.users",
@@ -227,7 +227,7 @@ def _overview(store: Store) -> dict[str, list[Row]]:
     return dict(sorted(out.items(), key=lambda item: item[0].partition(" of ")[2]))
 
 
-# -- for a person --------------------------------------------------------------
+# -- for users --------------------------------------------------------------
 
 
 def _duration(seconds: int) -> str:
@@ -237,7 +237,7 @@ def _duration(seconds: int) -> str:
 
 
 def _table(rows: list[Row]) -> list[str]:
-    """Rows with their columns below each other; the last column of a row is as long as it likes."""
+    """Rows with aligned columns; the last column of a row may have any length."""
     first = max((len(row[0]) for row in rows), default=0)
     wide = [row for row in rows if len(row) > 2]
     widths = [max((len(row[i]) for row in wide if len(row) > i + 1), default=0) for i in range(1, 8)]
@@ -250,7 +250,7 @@ def _table(rows: list[Row]) -> list[str]:
 
 
 def show(doc: dict[str, Any]) -> str:
-    """The same for a person."""
+    """The status as text."""
     if doc["running"]:
         up = f"running for {_duration(doc['uptimeSeconds'])}"
         lines = [f"{up}, pid {doc['pid']}, {doc['memoryMiB']} MiB, {doc['childProcesses']} child processes"]
@@ -264,7 +264,7 @@ def show(doc: dict[str, Any]) -> str:
         rows: list[tuple[str, ...]] = [
             (op["verb"], _last(op["target"]), op["service"], f"{op['secondsLeft']} s left") for op in doc["operations"]
         ]
-        lines += ["", "Operations under way", *_table(rows)]
+        lines += ["", "Operations in progress", *_table(rows)]
     for service, rows in doc.get("overview", {}).items():
         lines += ["", service, *_table(rows)]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`gcp-sandbox supported`: which methods behave and which are only checked, by the code itself."""
+"""`gcp-sandbox supported`: the implemented and the only validated methods, determined from the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _resource(method: str) -> tuple[str, str]:
 
 
 def _rows(service: Service) -> list[str]:
-    """A line for every resource of which something behaves, and one for all others."""
+    """A row for every resource with implemented methods, and one for all others."""
     apis = [service.api(version) for version in service.versions]
     behave: dict[str, set[str]] = {}
     checked: dict[str, set[str]] = {}
@@ -45,15 +45,15 @@ def _rows(service: Service) -> list[str]:
 
 
 def table() -> str:
-    """The table, Markdown."""
-    lines = ["| API | resource | methods that behave | only checked, then 501 |", "|---|---|---|---|"]
+    """The table, in Markdown."""
+    lines = ["| API | resource | implemented methods | only validated, then 501 |", "|---|---|---|---|"]
     for module in services.load():
         lines += _rows(module.SERVICE)
     return "\n".join(lines) + "\n"
 
 
 def written(text: str) -> str:
-    """A document with the table between its two markers.  Raises ValueError where they are missing."""
+    """A document with the table between its two markers.  Raises ValueError if they are missing."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -62,5 +62,5 @@ def written(text: str) -> str:
 
 
 def write(path: Path) -> None:
-    """Bring the table in a file up to date.  Raises OSError, ValueError."""
+    """Update the table in a file.  Raises OSError, ValueError."""
     path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

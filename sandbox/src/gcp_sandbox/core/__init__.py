@@ -1,1 +1,1 @@
-"""The world that services share: state, identities, IAM, operations, discovery documents.  It knows no service."""
+"""The foundation of all services: state, identities, IAM, operations, discovery documents.  It imports no service."""

@@ -1,6 +1,6 @@
 """Access tokens, ID tokens and the keys they are signed with.
 
-Access tokens carry their content, sealed with the state's own key: they hold over a restart, and no table of them grows.
+Access tokens contain their data, signed with the state's own key: they survive restarts without a growing table of tokens.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REFRESH = "1//sandbox-"
 
 @dataclasses.dataclass(frozen=True)
 class Principal:
-    """Who calls: an e-mail, and the member string of IAM policies."""
+    """The caller: an e-mail address, and the member string of IAM policies."""
 
     email: str
     scopes: str = CLOUD_PLATFORM
@@ -44,13 +44,13 @@ class Principal:
 
     @property
     def member(self) -> str:
-        """``user:…`` or ``serviceAccount:…``; a federated identity's ``principal://…`` is its own."""
+        """``user:…`` or ``serviceAccount:…``; for a federated identity, its ``principal://…`` identifier."""
         if self.email.startswith("principal://"):
             return self.email
         return f"{'serviceAccount' if self.is_service_account else 'user'}:{self.email}"
 
 
-# Who calls without any credential.
+# A caller without credentials.
 ANONYMOUS = Principal("")
 
 
@@ -64,14 +64,14 @@ def new_key() -> str:
 
 @functools.lru_cache(maxsize=256)
 def own_key(private_pem: str) -> rsa.RSAPrivateKey:
-    """The key of a PEM of our own making, whose primes are not checked: that takes 50 ms."""
+    """The key from a PEM that the sandbox itself generated, so its primes are not checked (which takes 50 ms)."""
     key = serialization.load_pem_private_key(private_pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, rsa.RSAPrivateKey)
     return key
 
 
 def certified_key(certificate: str) -> rsa.RSAPublicKey:
-    """The public key of a certificate (PEM) of ours."""
+    """The public key of a certificate (PEM) that the sandbox issued."""
     key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
     assert isinstance(key, rsa.RSAPublicKey)
     return key
@@ -88,7 +88,7 @@ def public_pem(private_pem: str) -> str:
 
 
 def subject_id(email: str) -> str:
-    """The 21 digits that Google gives an account as its unique id."""
+    """The unique ID of an account, 21 digits as at Google."""
     number = int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big") % 10**20
     return f"1{number:020d}"
 
@@ -110,12 +110,12 @@ class Tokens:
         self.private_key: str = keys["google"]["pem"]
         self.public_key = public_pem(self.private_key)
         self._signer = own_key(self.private_key)
-        # The most seconds that an access token of an account lives; faults set this.
+        # The maximum lifetime in seconds of an account's access tokens; set by faults.
         self.longest: Callable[[str], float] = lambda email: float("inf")
         self._opened = functools.lru_cache(maxsize=1024)(self._open)
 
     def subject(self, email: str) -> str:
-        """The unique id of an account."""
+        """The unique ID of an account."""
         known = self._store.peek(EMAILS, email)
         return known["uniqueId"] if known else subject_id(email)
 
@@ -126,7 +126,7 @@ class Tokens:
         return self._sealed(_PREFIX, content)
 
     def refresh_token(self, email: str, scopes: str = f"openid {CLOUD_PLATFORM}") -> str:
-        """A refresh token of a person, which gets access tokens until it is revoked."""
+        """A user's refresh token, which is valid for getting access tokens until it is revoked."""
         return self._sealed(_REFRESH, {"e": email, "s": scopes, "n": secrets.token_hex(4)})
 
     def _sealed(self, prefix: str, content: dict[str, Any]) -> str:
@@ -148,12 +148,12 @@ class Tokens:
         return hmac.new(self._seal, body.encode(), "sha256").hexdigest()[:40]
 
     def check(self, token: str) -> dict[str, Any] | None:
-        """Content of an access token {e: e-mail, s: scopes, x: expiry}, or None where it is not valid now."""
+        """The data of an access token {e: e-mail, s: scopes, x: expiry}, or None if it is not currently valid."""
         content = self._content(_PREFIX, token)
         return content if content and content["x"] > time.time() else None
 
     def check_refresh(self, token: str) -> dict[str, Any] | None:
-        """Content of a refresh token {e: e-mail, s: scopes}, or None where it is not valid."""
+        """The data of a refresh token {e: e-mail, s: scopes}, or None if it is not valid."""
         return self._content(_REFRESH, token)
 
     def principal(self, token: str) -> Principal | None:
@@ -182,7 +182,7 @@ class Tokens:
         return {"keys": [jwk | {"kid": self.kid, "alg": "RS256", "use": "sig"}]}
 
     def check_id_token(self, token: str) -> dict[str, Any] | None:
-        """Claims of an ID token of ours whose signature and times are right (audience is the caller's matter)."""
+        """The claims of an ID token of the sandbox if signature and times are valid (the caller checks the audience)."""
         try:
             return jwt.decode(token, self.public_key, algorithms=["RS256"], options={"verify_aud": False})
         except jwt.InvalidTokenError:

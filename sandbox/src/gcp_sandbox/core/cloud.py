@@ -1,4 +1,4 @@
-"""The world: all that exists in this Google Cloud, whoever asks and by whatever way."""
+"""The cloud: the entire state of this emulated Google Cloud, shared by all services."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ RawHandler = Callable[["Cloud", web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Cloud:
-    """State, identities and operations, and the hooks by which services and front door take part.
+    """State, identities and operations, and the hooks for services and the front door.
 
-    settings: what `up` was asked (see settings.py).  ``settings.network`` is the 127.N of its private addresses.
+    settings: the options of `up` (see settings.py).  ``settings.network`` is the N of its private addresses 127.N.x.x.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,39 +44,39 @@ class Cloud:
         self.operations = Operations(self.store, self.latency, self.faults)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.enable_hooks: dict[str, list[Callable[[Cloud, str], None]]] = {}
-        # Whether an account may use its tokens; IAM sets this.
+        # Whether an account may use its tokens; set by the IAM service.
         self.account_active: Callable[[str], bool] = lambda email: True
-        # E-mail of the service account that signed a JWT itself for a host, used in place of an access token.
+        # E-mail address of the service account that signed a JWT for a host, used instead of an access token.
         self.self_signed: Callable[[str, str], str | None] = lambda token, host: None
-        # Networks (store keys) that the process of a Cloud Run instance is attached to; Cloud Run sets this.
+        # Networks (store keys) that the process of a Cloud Run instance is attached to; set by Cloud Run.
         self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
-        # What answers at hosts that no discovery document describes: (host, path prefix, handler).
+        # Handlers for endpoints that no discovery document describes: (host, path prefix, handler).
         self.raw_routes: list[tuple[str, str, RawHandler]] = []
-        # What answers at every other host, and which certificate a client of it is shown (False: not its host).
+        # The handler for all other hosts, and the certificate for their clients (False: not one of its hosts).
         self.front_door: RawHandler | None = None
         self.hosts: list[Callable[[Cloud, str], ssl.SSLContext | None | bool]] = []
-        # How a fault looks at hosts (patterns) that do not answer as the APIs do; "" is the front door.
+        # The responses to faults at hosts (patterns) that do not respond like the APIs; "" is the front door.
         self.fault_pages: dict[str, Callable[[web.BaseRequest, ApiError], web.Response]] = {}
-        # Host that each connection was opened to, which the Host header need not repeat.
+        # The host that each connection was opened to, which may differ from the Host header.
         self.reached: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
 
     def when_enabled(self, service: str, hook: Callable[[Cloud, str], None]) -> None:
-        """Have hook(cloud, project id) run when a project enables an API (default networks, service agents, …)."""
+        """Register hook(cloud, project ID), which runs when a project enables an API (default networks, service agents, …)."""
         self.enable_hooks.setdefault(service, []).append(hook)
 
     def keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a background task until it ends; it is cancelled when the sandbox stops."""
+        """Keep a reference to a background task until it ends; it is cancelled when the sandbox stops."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def end_tasks(self) -> None:
-        """Cancel what keep() holds."""
+        """Cancel all tasks of keep()."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def authenticate(self, request: web.BaseRequest, *, anonymous: bool = False) -> Principal:
-        """The caller of a request, by its bearer token.  Raises ApiError 401 (without a token: unless anonymous)."""
+        """The caller of a request, from its bearer token.  Raises ApiError 401 (without a token: only unless anonymous)."""
         header = request.headers.get("Authorization", "")
         token = header.partition(" ")[2].strip() if header.lower().startswith("bearer ") else ""
         token = token or request.rel_url.query.get("access_token", "")
@@ -97,6 +97,6 @@ class Cloud:
 
 
 def global_host(host: str) -> str:
-    """The host of an API that a host of one region, or one for clients with a device certificate, is of."""
+    """The global host of an API for a regional or an mTLS host."""
     host = re.sub(r"(\.[a-z0-9-]+\.rep|\.mtls)\.googleapis\.com$", ".googleapis.com", host)
     return re.sub(r"^[a-z]+(-[a-z]+)+\d+-(?=[a-z]+\.googleapis\.com$)", "", host)

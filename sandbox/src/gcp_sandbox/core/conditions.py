@@ -1,4 +1,4 @@
-"""Conditions of IAM bindings: the part of the Common Expression Language that they are written in.
+"""Conditions of IAM bindings: the subset of the Common Expression Language that they use.
 
 https://cloud.google.com/iam/docs/conditions-attribute-reference
 """
@@ -36,11 +36,11 @@ _PARTS: dict[str, Callable[[datetime], int]] = {
 
 
 class ConditionError(ValueError):
-    """The expression cannot be read, or asks about what a request has not."""
+    """The expression cannot be parsed, or refers to an attribute that the request does not have."""
 
 
 def evaluate(expression: str, attributes: dict[str, Any]) -> bool:
-    """Whether an expression is true of a request.  attributes: "request.time" -> aware datetime, "resource.name" -> …
+    """Whether an expression is true for a request.  attributes: "request.time" -> aware datetime, "resource.name" -> …
 
     Raises ConditionError.
     """
@@ -58,7 +58,7 @@ def evaluate(expression: str, attributes: dict[str, Any]) -> bool:
 
 
 def check(expression: str) -> None:
-    """Raise ConditionError where an expression cannot be read."""
+    """Raise ConditionError if an expression cannot be parsed."""
     parser = _Parser(expression)
     parser.either()
     parser.end()
@@ -68,7 +68,7 @@ _Value = Callable[[dict[str, Any]], Any]
 
 
 class _Parser:
-    """Recursive descent; every rule returns a function of the attributes, so that && and || need not evaluate both."""
+    """Recursive descent; every rule returns a function of the attributes, so that && and || can short-circuit."""
 
     def __init__(self, text: str) -> None:
         self._tokens: list[tuple[str, str]] = []
@@ -97,7 +97,7 @@ class _Parser:
             raise ConditionError(f"{text} expected")
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """The end of the expression must be reached."""
         if self._at < len(self._tokens):
             raise ConditionError(f"unexpected {self._tokens[self._at][1]}")
 
@@ -113,7 +113,7 @@ class _Parser:
             try:
                 if left(attributes) is True:
                     return True
-            except ConditionError:  # an error on one side does not matter when the other is true
+            except ConditionError:  # an error on one side does not matter if the other one is true
                 if right(attributes) is True:
                     return True
                 raise

@@ -1,6 +1,6 @@
-"""Google's discovery documents: which method a request means, and whether its parameters and body are right.
+"""Google's discovery documents: find the method of a request, and validate its parameters and body.
 
-The documents ship inside google-api-python-client; each is read when a request first needs it.
+The documents are shipped with google-api-python-client; each one is read when a request first needs it.
 https://developers.google.com/discovery/v1/reference/apis
 """
 
@@ -19,7 +19,7 @@ from gcp_sandbox.core.errors import ApiError, bad_request, error_info
 
 Schema = dict[str, Any]
 _PROSE = {"description", "enumDescriptions", "documentationLink", "scopes", "annotations", "enumDeprecated"}
-# A request may send these with every method of every API.
+# Parameters of every method of every API.
 _ALWAYS = {
     "alt",
     "key",
@@ -30,7 +30,7 @@ _ALWAYS = {
     "access_token",
     "oauth_token",
     "callback",
-    "returnPartialSuccess",  # of every list of Compute Engine, whatever the document says (gcloud sends it)
+    "returnPartialSuccess",  # accepted by every list method of Compute Engine, regardless of the document (gcloud sends it)
     "uploadType",
     "upload_protocol",
     "$.xgafv",
@@ -38,7 +38,7 @@ _ALWAYS = {
     "$alt",
 }
 
-# Numbers of enums that are not 0, 1, 2, …, by their first value.
+# Numbers of enums other than 0, 1, 2, …, by their first value.
 # https://github.com/googleapis/googleapis: google/api/launch_stage.proto, google/cloud/run/v2/condition.proto
 _NUMBERS = {
     "LAUNCH_STAGE_UNSPECIFIED": (0, 6, 7, 1, 2, 3, 4, 5),
@@ -55,7 +55,7 @@ def documents() -> Path:
 
 
 def _without_prose(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # A property may itself be named "description": then its value is an object, and it stays.
+    # A property may itself be named "description": then its value is an object, and it is kept.
     return {k: v for k, v in pairs if k not in _PROSE or isinstance(v, dict)}
 
 
@@ -74,7 +74,7 @@ class Method:
 
     @functools.cached_property
     def _regex(self) -> re.Pattern[str]:
-        return re.compile(self.pattern)  # when first tried: a thousand methods take too long at once
+        return re.compile(self.pattern)  # on first use: compiling a thousand methods at once takes too long
 
     def _parse(self, template: str) -> tuple[str, int]:
         out, at, literal = [], 0, 0
@@ -98,7 +98,7 @@ class Method:
         return "".join(out), literal + len(text)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The path parameters, percent-decoded, or None where the path is another method's."""
+        """The path parameters, percent-decoded, or None if the path belongs to another method."""
         found = self._regex.fullmatch(path)
         return {n: unquote(v) for n, v in zip(self.names, found.groups(), strict=True)} if found else None
 
@@ -157,7 +157,7 @@ class Method:
 class Api:
     """One discovery document.
 
-    family: the shape of its errors (see errors.py). lenient: unknown query parameters and body fields are ignored,
+    family: the format of its errors (see errors.py). lenient: unknown query parameters and body fields are ignored,
     as Cloud Storage does.  lenient_query: only the former.
     """
 
@@ -171,7 +171,7 @@ class Api:
         self.title: str = doc["title"]
         self.host: str = doc["rootUrl"].removeprefix("https://").rstrip("/")
         self.base = "/" + doc["servicePath"]
-        # Hosts of single regions ("europe-west2-run.googleapis.com"), where the API has them.
+        # Regional hosts ("europe-west2-run.googleapis.com"), if the API has them.
         self.regional = frozenset(
             e["endpointUrl"].removeprefix("https://").rstrip("/") for e in doc.get("endpoints", ())
         )
@@ -197,7 +197,7 @@ class Api:
         return re.sub(r"\[\^/\]", "", method.pattern).count("/")
 
     def _find(self, http: str, path: str) -> tuple[Method, dict[str, str]] | None:
-        """The method and path parameters (for reading) of a request, or None."""
+        """The method and path parameters (read-only) of a request, or None."""
         for method in (*self._by_shape.get((http, path.count("/")), ()), *self._open):
             if method.http == http and (params := method.match(path)) is not None:
                 return method, params
@@ -210,7 +210,7 @@ class Api:
     # -- bodies ------------------------------------------------------------
 
     def body(self, method: Method, value: Any) -> dict[str, Any]:
-        """A request body, checked and normalised (int64 as strings, camelCase keys, no nulls).  Raises ApiError 400."""
+        """A request body, validated and normalized (int64 as strings, camelCase keys, no nulls).  Raises ApiError 400."""
         if value is None:
             return {}
         if not isinstance(value, dict):
@@ -221,7 +221,7 @@ class Api:
         root = root[:1].lower() + root[1:]
         if method.request.endswith("Request") or self.family == "legacy":
             root = ""
-            if self.family != "legacy":  # the message has the path's fields too; the document leaves them out
+            if self.family != "legacy":  # the message has the path parameters too, but the document omits them
                 value = {k: v for k, v in value.items() if k not in method.names}
         return self._object(self.schemas[method.request], value, root)
 
@@ -255,7 +255,7 @@ class Api:
                 name = re.sub(r"_([a-z0-9])", lambda m: m.group(1).upper(), name)
             inner = f"{where}.{name}" if where else name
             if item == "" and self.name == "compute" and "enum" in properties.get(name, {}):
-                continue  # unset, as endpoints of Private Service Connect have their loadBalancingScheme
+                continue  # unset, like the loadBalancingScheme of Private Service Connect endpoints
             if name in properties:
                 out[name] = self._object(properties[name], item, inner)
             elif extra is not None:
@@ -282,12 +282,12 @@ class Api:
                     return json.dumps(value)
                 raise self._wrong(where, "STRING", value)
             if "enum" in schema and value not in schema["enum"] and self.family != "legacy":
-                folded = value.upper().replace("-", "_")  # as gcloud sends what stands in files of cleanup policies
+                folded = value.upper().replace("-", "_")  # as gcloud sends the values of cleanup policy files
                 value = folded if folded in schema["enum"] else value
             if "enum" in schema and value not in schema["enum"] and not self.lenient and not schema.get("readOnly"):
                 raise self._enum(schema, where, value)
             if form == "google-duration" and (found := re.fullmatch(r"(-?\d+)\.(\d{1,9})s", value)):
-                digits = found[2].ljust(9, "0")  # written with none, 3, 6 or 9 decimals
+                digits = found[2].ljust(9, "0")  # formatted with 0, 3, 6 or 9 decimals
                 while digits.endswith("000"):
                     digits = digits[:-3]
                 return f"{found[1]}.{digits}s" if digits else f"{found[1]}s"
@@ -314,7 +314,7 @@ class Api:
         return value
 
     def numbered(self, name: str | None, value: Any) -> Any:
-        """An answer of the named schema with enums as numbers, as ?$alt=json;enum-encoding=int asks for."""
+        """A response of the named schema with enums as numbers, as requested by ?$alt=json;enum-encoding=int."""
         return self._numbered({"$ref": name}, value) if name else value
 
     def _numbered(self, schema: Schema, value: Any) -> Any:
@@ -362,7 +362,7 @@ class Api:
 def _numbers(values: list[str]) -> tuple[int, ...]:
     """The number of each value of an enum.
 
-    Discovery documents list the values as they are declared, which is in the order of their numbers but for _NUMBERS.
+    Discovery documents list the values in the order of their declaration, which is that of their numbers except for _NUMBERS.
     """
     known = _NUMBERS.get(values[0], ())[: len(values)]
     return (*known, *range(len(known), len(values)))
@@ -373,7 +373,7 @@ def _snake(text: str) -> str:
 
 
 def not_found_page(path: str) -> str:
-    """The HTML that Google's front end answers for a URL that no API has."""
+    """The HTML page of Google's front end for a URL that belongs to no API."""
     return (
         "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n  <title>Error 404 (Not Found)!!1</title>\n"
         f"  <p><b>404.</b> <ins>That\u2019s an error.</ins>\n  <p>The requested URL <code>{path}</code> was not found on "
@@ -382,11 +382,8 @@ def not_found_page(path: str) -> str:
 
 
 def unsupported(method: Method) -> ApiError:
-    """501 for a method that Google has and this program has not."""
-    text = (
-        f"gcp-sandbox does not behave for {method.id} ({method.api.version}) yet: it knows the method and its parameters, "
-        "but not what it does."
-    )
+    """501 for a method that exists at Google but is not implemented here."""
+    text = f"gcp-sandbox does not implement {method.id} ({method.api.version}): it only validates the request."
     return ApiError(
         501,
         text,
@@ -401,7 +398,7 @@ def _available() -> frozenset[str]:
 
 
 def exists(name: str, version: str) -> bool:
-    """Whether Google publishes a document of this API and version."""
+    """Whether Google publishes a discovery document for this API and version."""
     return f"{name}.{version}" in _available()
 
 
@@ -411,7 +408,7 @@ def _unplayed(name: str, version: str) -> Api:
 
 
 def elsewhere(host: str, http: str, path: str) -> Method | None:
-    """The method that a request means at Google, of an API or a version of one that no service here plays."""
+    """The method of a request to an API, or a version of an API, that no service here emulates."""
     name = path.split("/")[1] if host == "www.googleapis.com" else host.removesuffix(".googleapis.com")
     for version in path.split("/")[1:3]:
         if exists(name, version) and (found := _unplayed(name, version).find(http, path)):

@@ -1,4 +1,4 @@
-"""Errors as Google's APIs answer them.
+"""Errors in the format of Google's APIs.
 
 Most APIs (``esf``) answer ``{"error": {code, message, status, details}}``; Compute Engine, Cloud SQL and Cloud Storage
 (``legacy``) have ``errors[]`` with a ``reason`` instead of the status, IAM (``mixed``) has both.
@@ -39,7 +39,7 @@ REASONS = {
     501: "notImplemented",
     503: "backendError",
 }
-# google.rpc.Code, which operations carry instead of an HTTP status.
+# google.rpc.Code, which operations have instead of an HTTP status.
 RPC_CODES = {
     "CANCELLED": 1,
     "UNKNOWN": 2,
@@ -60,12 +60,12 @@ RPC_CODES = {
 
 
 class ApiError(Exception):
-    """An answer other than success.
+    """An error response.
 
-    code: HTTP status. message: Google's sentence. reason: ``errors[].reason`` of the legacy family (default by code).
+    code: HTTP status. message: in Google's wording. reason: ``errors[].reason`` of the legacy family (default by code).
     status: canonical name (default by code), for example FAILED_PRECONDITION with 400. details: google.rpc details.
     domain, location, location_type: further keys of ``errors[]``. headers: further response headers.
-    legacy: False leaves ``errors[]`` out of an answer of the legacy family (its front end answers some 400s so).
+    legacy: False omits ``errors[]`` from a response of the legacy family (as its front end does for some 400s).
     """
 
     def __init__(
@@ -137,7 +137,7 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'}
 
 
 def unauthenticated(missing: bool, reason: str = "ACCESS_TOKEN_EXPIRED") -> ApiError:
-    """The 401 for a request without a credential, or with one that is wrong or expired."""
+    """The 401 for a request without credentials, or with invalid or expired ones."""
     if missing:
         message = (
             "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or "

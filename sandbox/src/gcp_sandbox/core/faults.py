@@ -1,7 +1,7 @@
-"""Faults by configuration: rules that make calls fail, wait or see the world of a moment ago.
+"""Configurable faults: rules that make calls fail, delay them or make them see outdated state.
 
-A rule is words: CALL FAULT [OPTION=VALUE …], see README.md.  The rules are in the state folder, where the command
-changes them under a running sandbox.
+A rule has the form CALL FAULT [OPTION=VALUE …], see README.md.  The rules are stored in the state folder, where the command
+changes them while the sandbox is running.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 KIND = "faults"
 _WHEN = {"every": int, "first": int, "probability": float}
-# Fault -> its options besides those of _WHEN; an HTTP status is "status".
+# Fault -> its options in addition to those of _WHEN; an HTTP status is "status".
 _OPTIONS: dict[str, dict[str, type]] = {
     "status": {"retry-after": int, "message": str, "reason": str},
     "reset": {},
@@ -39,7 +39,7 @@ _OPTIONS: dict[str, dict[str, type]] = {
     "service-disabled": {"seconds": float},
     "iam-delay": {"seconds": float},
 }
-# Those that hold all the time, not for single calls.
+# Faults that apply continuously, not to single calls.
 _STANDING = {"token-lifetime", "service-disabled", "iam-delay"}
 _MESSAGES = {
     429: "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute'.",
@@ -50,16 +50,16 @@ _MESSAGES = {
 
 
 class Dropped(Exception):
-    """The connection of a request is no more: nothing is to be answered."""
+    """The connection of a request has been closed: there is nothing to respond to."""
 
 
 class FaultError(ValueError):
-    """A rule that cannot be understood; the message says why."""
+    """An invalid rule; the message says why."""
 
 
 @dataclasses.dataclass
 class Rule:
-    """One rule.  call: glob of what it is about; fault: a key of _OPTIONS; status: HTTP status of "status"."""
+    """One rule.  call: glob of the calls it applies to; fault: a key of _OPTIONS; status: HTTP status of "status"."""
 
     ident: int
     text: str
@@ -69,21 +69,21 @@ class Rule:
     options: dict[str, Any]
 
     def about(self, *names: str) -> bool:
-        """Whether one of the names (method id, host/path, …) is meant."""
+        """Whether the rule applies to one of the names (method ID, host/path, …)."""
         return any(fnmatch.fnmatchcase(name, self.call) for name in names)
 
 
 def parse(words: list[str], ident: int = 0) -> Rule:
-    """A rule from its words.  Raises FaultError."""
+    """Parse the words of a rule.  Raises FaultError."""
     if len(words) < 2:
         raise FaultError("a rule has at least two words: CALL FAULT [OPTION=VALUE …]")
     call, fault, *rest = words
     status = int(fault) if fault.isdigit() else 0
     if status and not 400 <= status <= 599:
-        raise FaultError(f"status {status}: allowed are 400 to 599")
+        raise FaultError(f"status {status}: must be 400 to 599")
     name = "status" if status else fault
     if name not in _OPTIONS or fault == "status":
-        raise FaultError(f"unknown fault {fault!r}: allowed are an HTTP status and {', '.join(list(_OPTIONS)[1:])}")
+        raise FaultError(f"unknown fault {fault!r}: must be an HTTP status or one of {', '.join(list(_OPTIONS)[1:])}")
     allowed = _OPTIONS[name] | ({} if name in _STANDING else _WHEN)
     options: dict[str, Any] = {}
     for word in rest:
@@ -104,7 +104,7 @@ def parse(words: list[str], ident: int = 0) -> Rule:
 
 
 def read(path: Path) -> list[list[str]]:
-    """The rules of a file, one a line, # begins a comment.  Raises FaultError, OSError."""
+    """Read rules from a file, one per line, # starts a comment.  Raises FaultError, OSError."""
     out = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -132,16 +132,16 @@ class Book:
         return json.loads(self.path.read_text(encoding="utf-8"))
 
     def add(self, words: list[str]) -> Rule:
-        """One more rule.  Raises FaultError."""
+        """Add a rule.  Raises FaultError."""
         doc = self._read()
-        doc["last"] += 1  # no number comes twice, because the counts go by it
+        doc["last"] += 1  # numbers are never reused, because they identify the counters
         rule = parse(words, doc["last"])
         doc["rules"][rule.ident] = words
         self._write(doc)
         return rule
 
     def clear(self, *idents: int) -> int:
-        """Take rules away, all of them where none is named; how many there were."""
+        """Remove the given rules, or all if none is given; returns how many were removed."""
         doc = self._read()
         before = len(doc["rules"])
         doc["rules"] = {i: words for i, words in doc["rules"].items() if idents and int(i) not in idents}
@@ -155,7 +155,7 @@ class Book:
 
 
 class Faults:
-    """The rules of a running sandbox.  How often each was met and has struck is counted in the store."""
+    """The rules of a running sandbox.  The store counts how many calls each one matched and affected."""
 
     def __init__(self, state: Path, store: Store) -> None:
         self._book = Book(state)
@@ -164,7 +164,7 @@ class Faults:
         self._rules: list[Rule] = []
 
     def _current(self) -> list[Rule]:
-        """The rules as they are on disk now; every request asks, what comes later goes by the last answer."""
+        """The current rules on disk; read for every request, later lookups of the same request use the last result."""
         try:
             found = os.stat(self._book.path)
             stamp = found.st_mtime_ns, found.st_ino
@@ -194,9 +194,9 @@ class Faults:
         return out
 
     async def strike(self, request: web.BaseRequest, host: str, method: str = "") -> bool:
-        """Let what is to happen to a request happen; whether its answer is to get lost.  Raises ApiError, Dropped.
+        """Apply the faults to a request; returns whether its response is to be dropped.  Raises ApiError, Dropped.
 
-        method: discovery id, where it is a call of an API.
+        method: discovery ID, if it is a call of an API.
         """
         rules = self._current()
         if not rules:
@@ -222,11 +222,11 @@ class Faults:
         return lost
 
     def may_fail(self, method: str) -> bool:
-        """Whether some rule is about operations of a method."""
+        """Whether a rule applies to operations of a method."""
         return any(self._about("operation-error", method))
 
     def failure(self, method: str) -> dict[str, Any] | None:
-        """How the operation that a method starts now is to end, {code, message}, or None: well."""
+        """The error of an operation that a method is starting, {code, message}, or None if it is to succeed."""
         for rule in self._about("operation-error", method):
             if self._strikes(rule):
                 code = rule.options.get("code", "INTERNAL")
@@ -237,15 +237,15 @@ class Faults:
         return next((r.options["seconds"] for r in self._about(fault, name)), default)
 
     def token_lifetime(self, email: str) -> float:
-        """The most seconds that an access token of an account lives."""
+        """The maximum lifetime in seconds of an account's access tokens."""
         return self._seconds("token-lifetime", email, float("inf"))
 
     def disabled_for(self, host: str) -> float:
-        """For how many seconds an API that was enabled refuses nevertheless."""
+        """For how many seconds an enabled API still rejects calls."""
         return self._seconds("service-disabled", host, 0)
 
     def iam_delay(self, resource: str) -> float:
-        """For how many seconds a changed policy of a resource (full name) is not seen."""
+        """For how many seconds a change of a resource's policy (full name) has no effect."""
         return self._seconds("iam-delay", resource, 0)
 
 
@@ -264,7 +264,7 @@ def _refusal(rule: Rule, host: str) -> ApiError:
 
 
 def operation_error(fault: dict[str, Any]) -> ApiError:
-    """The error of an operation that is to fail; code: a google.rpc.Code, or one of the API's own."""
+    """The error of an operation that is to fail; code: a google.rpc.Code, or an API-specific code."""
     code = fault["code"]
     http = next((number for number, name in STATUS_NAMES.items() if name == code), 403 if "QUOTA" in code else 500)
     status = "RESOURCE_EXHAUSTED" if "QUOTA" in code else code if http != 500 else "INTERNAL"
@@ -272,7 +272,7 @@ def operation_error(fault: dict[str, Any]) -> ApiError:
 
 
 def reset(request: web.BaseRequest) -> None:
-    """End the connection of a request at once, with a TCP reset."""
+    """Close the connection of a request immediately, with a TCP reset."""
     transport = request.transport
     if transport is None:
         return
@@ -283,7 +283,7 @@ def reset(request: web.BaseRequest) -> None:
 
 
 def counts(state: Path, rule: Rule) -> tuple[int, int]:
-    """How often a rule was met, and how often it struck."""
+    """How many calls a rule matched, and how many it affected."""
     from gcp_sandbox.core.store import Store
 
     if not (state / "state.sqlite").exists():

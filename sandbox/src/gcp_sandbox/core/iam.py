@@ -1,6 +1,6 @@
-"""Who may do what: policies on resources, and the predefined roles.
+"""Access control: policies of resources, and the predefined roles.
 
-Policies are kept under the resource's full name, for example
+Policies are stored under the resource's full name, for example
 ``//cloudresourcemanager.googleapis.com/projects/p``, ``//secretmanager.googleapis.com/projects/p/secrets/s``,
 ``//storage.googleapis.com/buckets/b``, ``//run.googleapis.com/projects/p/locations/l/services/s``,
 ``//iam.googleapis.com/projects/p/serviceAccounts/e``, ``//iap.googleapis.com/projects/NUM/iap_web/compute/services/b``.
@@ -27,14 +27,14 @@ from gcp_sandbox.core.store import Store
 KIND = "iam.policies"
 ROLES_KIND = "iam.roles"
 CUSTOM = re.compile(r"(projects|organizations)/[^/]+/roles/[\w.]+")
-# Members of policies of buckets that stand for those who hold a basic role on a project.
+# Members in bucket policies that represent all holders of a basic role on a project.
 _CONVENIENCE = {"projectOwner": "roles/owner", "projectEditor": "roles/editor", "projectViewer": "roles/viewer"}
 Policy = dict[str, Any]
-# The organization that every project is in.
+# The organization of all projects.
 ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
-SETS = "iam.principalSets"  # which sets a federated identity is in, by its last token
-# What a policy's etag looks like; a resource's own etag, sent in its place, counts as none.
+SETS = "iam.principalSets"  # the principal sets of a federated identity, according to its last token
+# The format of a policy's etag; a resource's own etag, sent instead, counts as none.
 _ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 _MEMBER = re.compile(
@@ -58,7 +58,7 @@ class Iam:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # For how many seconds calls are still judged by the policy that a resource (full name) had before; faults set this.
+        # For how many seconds calls are still authorized by a resource's (full name) previous policy; set by faults.
         self.delay: Callable[[str], float] = lambda resource: 0
         self._before: dict[str, list[tuple[float, Policy | None]]] = {}
         # Host of an API -> resource.type of its resources in conditions.
@@ -71,11 +71,13 @@ class Iam:
             self._before.pop(resource, None)
             return
         self._store.put(KIND, resource, doc)
-        if seconds and (old is not None or not resource.startswith(_PROJECTS)):  # who makes a project owns it at once
+        if seconds and (
+            old is not None or not resource.startswith(_PROJECTS)
+        ):  # a new project's owner has access at once
             self._before.setdefault(resource, []).append((time.time() + seconds, old))
 
     def _in_force(self, resource: str) -> list[dict[str, Any]]:
-        """The bindings by which calls are judged now."""
+        """The bindings that currently apply to calls."""
         doc = self._store.peek(KIND, resource)
         if resource in self._before:
             kept = [entry for entry in self._before[resource] if entry[0] > time.time()]
@@ -103,7 +105,7 @@ class Iam:
         return base64.b64encode(b"\x07" + digest[:7]).decode()
 
     def set_policy(self, resource: str, policy: Policy, *, conflict: int = 409) -> Policy:
-        """Replace a policy; a stale etag raises ApiError (conflict is its HTTP status)."""
+        """Replace a policy; an outdated etag raises ApiError (conflict is its HTTP status)."""
         current = self.policy(resource)
         if _ETAG.fullmatch(policy.get("etag", "")) and policy["etag"] != current["etag"]:
             raise ApiError(
@@ -138,7 +140,7 @@ class Iam:
         ]
 
     def check(self, resource: str, policy: Policy) -> None:
-        """Refuse what Google refuses in a policy that a client sets.  Raises ApiError 400."""
+        """Validate a policy that a client sets like Google does.  Raises ApiError 400."""
         service = resource.removeprefix("//").partition(".")[0].replace("cloudresourcemanager", "")
         conditional = any(b.get("condition") for b in policy.get("bindings", ()))
         if policy.get("version", 0) not in (0, 1, 3):
@@ -184,7 +186,7 @@ class Iam:
             raise ApiError(400, f"Service account {email} does not exist.")
 
     def known(self, email: str) -> bool:
-        """Whether a service account exists; those of projects that are not in this sandbox are taken to."""
+        """Whether a service account exists; those of projects outside this sandbox are assumed to exist."""
         if self._store.peek(EMAILS, email) is not None:
             return True
         found = _OWN_ACCOUNT.fullmatch(email)
@@ -197,7 +199,7 @@ class Iam:
         return not any(d["projectNumber"] == found["number"] for _, d in self._store.list("projects"))
 
     def rename_member(self, old: str, new: str) -> None:
-        """Write one member as another in every policy (an account was deleted or restored)."""
+        """Rename a member in all policies (when an account was deleted or restored)."""
         for key, doc in self._store.list(KIND):
             if any(old in b["members"] for b in doc["bindings"]):
                 bindings = [
@@ -207,24 +209,24 @@ class Iam:
 
     @staticmethod
     def hidden_role(binding: dict[str, Any]) -> str:
-        """The role of a conditional binding as clients see it that cannot know conditions."""
+        """The role of a conditional binding as shown to clients that do not support conditions."""
         if "condition" not in binding:
             return binding["role"]
         digest = hashlib.sha256(json.dumps(binding["condition"], sort_keys=True).encode()).hexdigest()[:20]
         return f"{binding['role']}_withcond_{digest}"
 
     def drop(self, resource: str) -> None:
-        """Forget the policy of a resource that is gone."""
+        """Delete the policy of a deleted resource."""
         self._put(resource, None)
 
     def grant(self, resource: str, role: str, member: str) -> None:
-        """Add one member to one role."""
+        """Grant a role to a member."""
         policy = self.policy(resource)
         policy.setdefault("bindings", []).append({"role": role, "members": [member]})
         self.set_policy(resource, policy)
 
     def role(self, name: str) -> dict[str, Any] | None:
-        """A custom role (projects/p/roles/r) that is not deleted, for reading."""
+        """A custom role (projects/p/roles/r) that is not deleted, read-only."""
         doc = self._store.peek(ROLES_KIND, name)
         return None if doc is None or doc.get("deleted") else doc
 
@@ -235,7 +237,7 @@ class Iam:
         return doc is not None and doc.get("stage") != "DISABLED" and permission in doc.get("includedPermissions", ())
 
     def _meets(self, condition: dict[str, Any], resources: tuple[str, ...], context: dict[str, Any]) -> bool:
-        """Whether a condition holds for the most particular of the resources; one that cannot be evaluated does not."""
+        """Whether a condition is true for the most specific of the resources; false if it cannot be evaluated."""
         full = next((r for r in resources if not r.startswith(_PROJECTS)), resources[0])
         host, _, name = full.removeprefix("//").partition("/")
         project = self._store.peek("projects", name.split("/")[1]) if name.startswith("projects/") else None
@@ -264,9 +266,9 @@ class Iam:
         context: dict[str, Any] | None = None,
         public: bool = True,
     ) -> bool:
-        """Whether a caller (None: nobody signed in) has a permission by the policy of any of the resources.
+        """Whether a caller (None: unauthenticated) has a permission through the policy of any of the resources.
 
-        context: further attributes of the request for conditions ("request.path", "request.host", a narrower
+        context: further attributes of the request for conditions ("request.path", "request.host", a more specific
         "resource.name").  public: whether allUsers and allAuthenticatedUsers count.
         """
         everyone = {"allUsers"} if public else set()
@@ -285,7 +287,7 @@ class Iam:
         return False
 
     def _among(self, everyone: set[str], members: list[str]) -> bool:
-        """Whether one of a caller's identities is a member, directly or as who owns, edits or views a project."""
+        """Whether one of a caller's identities is a member, directly or as an owner, editor or viewer of a project."""
         if not everyone.isdisjoint(members):
             return True
         for member in members:
@@ -298,5 +300,5 @@ class Iam:
 
     @staticmethod
     def _with_parents(resources: tuple[str, ...]) -> tuple[str, ...]:
-        """Resources, and the organization that projects are in."""
+        """The resources, and the organization of projects."""
         return (*resources, ORGANIZATION) if any(r.startswith(_PROJECTS) for r in resources) else resources

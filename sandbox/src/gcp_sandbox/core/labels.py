@@ -1,4 +1,4 @@
-"""What labels of resources are made of.  https://cloud.google.com/resource-manager/docs/labels-overview#requirements"""
+"""The format of resource labels.  https://cloud.google.com/resource-manager/docs/labels-overview#requirements"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LABEL = re.compile(r"[\w-]{0,63}")
 
 
 def violation(labels: Mapping[str, str]) -> str:
-    """What is wrong with the first bad one of some labels, in the words of Compute Engine and Cloud Run, or ""."""
+    """The error of the first invalid label, in the wording of Compute Engine and Cloud Run, or "" if all are valid."""
     letters = "can only contain lowercase letters, numeric characters, underscores and dashes."
     for key, value in labels.items():
         for what, text, start in (("key", key, "must start with a lowercase character, "), ("value", value, "")):

@@ -1,11 +1,11 @@
-"""How long Google takes, in seconds, by what is done: the one table of durations."""
+"""The table of durations: how many seconds Google takes for each kind of call."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 
-# A row counts for all that has no longer one: "compute" for "compute.routes.insert".
+# A row applies to all names without a longer match: "compute" to "compute.routes.insert".
 SECONDS = {
     "cloudresourcemanager.projects.create": 10.0,
     "serviceusage.enable": 20.0,
@@ -17,7 +17,7 @@ SECONDS = {
     "compute.networks.insert": 20.0,
     "compute.sslCertificates": 3.0,
     "compute.subnetworks.insert": 15.0,
-    # From the day a forwarding rule leads to a managed certificate until it is active; the insert does not wait for it.
+    # From when a forwarding rule first uses a managed certificate until it is active; the insert does not wait for it.
     "compute.certificate": 900.0,
     "servicenetworking.connections": 60.0,
     "sqladmin": 3.0,
@@ -36,7 +36,7 @@ SECONDS = {
 
 
 def base(row: str) -> float:
-    """The seconds of a row, or of the longest one above it."""
+    """The seconds of a row, or of the longest matching one."""
     while row not in SECONDS:
         row = row.rpartition(".")[0]
     return SECONDS[row]
@@ -48,7 +48,7 @@ def profile(text: str) -> Callable[[str], float]:
     if name == "none" and not scale:
         return lambda row: 0.0
     if name != "realistic":
-        raise ValueError(f"latency {text!r}: allowed are none, realistic, realistic:SCALE")
+        raise ValueError(f"latency {text!r}: must be none, realistic or realistic:SCALE")
     try:
         factor = float(scale or 1)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Long-running operations: one record for all, which each family of APIs shows in its own dialect.
+"""Long-running operations: a common record, which each family of APIs renders in its own dialect.
 
-An operation names an *action* (registered by a service) and its arguments, both on disk, so that a restarted
-sandbox goes on where it was killed.  google.longrunning: https://google.aip.dev/151
+An operation refers to an *action* (registered by a service) and its arguments, both on disk, so that a restarted
+sandbox resumes where it was killed.  google.longrunning: https://google.aip.dev/151
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from gcp_sandbox.core.faults import Faults, operation_error
 from gcp_sandbox.core.store import JOURNAL, Store
 
 KIND = "operations"
-# Google forgets operations after weeks, this program all but the last of them.
+# Google deletes operations after weeks, this program all except the last ones.
 KEPT = 500
-# Kinds of documents that a failed operation leaves as they are.
+# Kinds of documents that a failed operation does not undo.
 _NOT_UNDONE = (KIND, "counters", "faults")
 _log = logging.getLogger("gcp_sandbox.core.operations")
 Action = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]
 
 
 def now(*, digits: int = 6) -> str:
-    """The time as Google writes it: RFC 3339, UTC."""
+    """The current time in Google's format: RFC 3339, UTC."""
     text = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
     return text[: len(text) - 6 + digits].rstrip(".") + "Z"
 
@@ -41,16 +41,16 @@ class Operation(dict[str, Any]):
 
     Keys: id, service, dialect, scope, verb, target, user, project, status (PENDING, RUNNING, DONE), insertTime, startTime,
     endTime, metadata, response, error, http (status of a failed compute operation), action, args, latency,
-    due (Unix time when its action is to run), fault (how it is made to fail), undo (what it then takes back).
+    due (Unix time when its action runs), fault (its injected error), undo (the writes that the error then undoes).
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """How a family of APIs names its operations and shows them.
+    """How a family of APIs names and renders its operations.
 
-    render(operation, host of the API): as a client sees it.  ident: makes an id.  time: the time as the family writes it.
-    first: the status that an operation begins with.
+    render(operation, host of the API): as a client sees it.  ident: creates an ID.  time: the time in the family's format.
+    first: the initial status of an operation.
     """
 
     name: str
@@ -79,9 +79,9 @@ LONGRUNNING = Dialect("longrunning", _longrunning)
 
 
 class Operations:
-    """Starts operations, runs their actions, and resumes those that a crash cut off.
+    """Starts operations, runs their actions, and resumes those that a crash interrupted.
 
-    latency(row): the seconds that a row of the table of durations takes.
+    latency(row): the seconds for a row of the table of durations.
     """
 
     def __init__(self, store: Store, latency: Callable[[str], float], faults: Faults) -> None:
@@ -89,7 +89,7 @@ class Operations:
         self._actions: dict[str, Action] = {}
         self._dialects: dict[str, Dialect] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Operations that are over, oldest first; None until the first one ends.
+        # Finished operations, oldest first; None until the first one finishes.
         self._over: collections.deque[str] | None = None
 
     def dialect(self, dialect: Dialect) -> None:
@@ -97,13 +97,13 @@ class Operations:
         self._dialects[dialect.name] = dialect
 
     def render(self, op: Operation, host: str) -> dict[str, Any]:
-        """The operation as its API (host) shows it."""
+        """The operation in the format of its API (host)."""
         return self._dialects[op["dialect"]].render(op, host)
 
     def action(self, name: str, action: Action) -> None:
-        """Register what an operation does when its time has come: ``async (operation) -> response or None``.
+        """Register an operation's action, which runs when it is due: ``async (operation) -> response or None``.
 
-        It may change ``operation["metadata"]`` and raises ApiError to make the operation end in error.
+        It may change ``operation["metadata"]``, and raises ApiError to make the operation fail.
         """
         self._actions[name] = action
 
@@ -124,10 +124,10 @@ class Operations:
         latency: str = "",
         extra: dict[str, Any] | None = None,
     ) -> Operation:
-        """Record an operation and let it run.
+        """Record an operation and start it.
 
-        scope: what its name is under ("projects/p/locations/l", "projects/p/global", "" for "operations/x").
-        target: link or name of what it works on. latency: row of the latency table ("sql.instances.insert").
+        scope: the parent of its name ("projects/p/locations/l", "projects/p/global", "" for "operations/x").
+        target: link or name of its resource. latency: row of the latency table ("sql.instances.insert").
         extra: further keys of the rendered operation.
         """
         speech = self._dialects[dialect]
@@ -161,22 +161,22 @@ class Operations:
         return op
 
     def finished(self, **kwargs: Any) -> Operation:
-        """An operation that is over when it is answered (as some of Google's are)."""
+        """An operation that has already finished in the response (as some of Google's do)."""
         response = kwargs.pop("response", None)
         op = self.start(**kwargs)
         if "fault" in op:
-            del op["undo"]  # its work is done, and not in the store alone
+            del op["undo"]  # its work is done, also outside the store
             self._fail(op, operation_error(op["fault"]))
         self._end(op, response)
         return op
 
     def get(self, ident: str) -> Operation | None:
-        """An operation by its id."""
+        """An operation by its ID."""
         doc = self._store.get(KIND, ident)
         return Operation(doc) if doc else None
 
     def unfinished(self, **match: str) -> list[Operation]:
-        """Operations under way whose record has these values."""
+        """Operations in progress whose record has these values."""
         return [
             Operation(doc)
             for _, doc in self._store.list(KIND)
@@ -189,12 +189,12 @@ class Operations:
         return [Operation(doc) for doc in sorted(found, key=lambda d: d["insertTime"], reverse=True)]
 
     def resume(self) -> None:
-        """Go on with what was under way when the program ended."""
+        """Resume the operations that were in progress when the program ended."""
         for op in self.unfinished():
             self._spawn(op["id"])
 
     async def drain(self) -> None:
-        """Stop all that is under way (it resumes at the next start)."""
+        """Stop all operations in progress (they resume at the next start)."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -212,7 +212,7 @@ class Operations:
             return
         journal = JOURNAL.get()
         JOURNAL.set(None)
-        # After a restart what is left of it, and nothing where the sandbox is quick now.
+        # After a restart, the remaining time, or none if the sandbox now runs without latency.
         delay = min(op.get("due", 0) - time.time(), self._latency(op["latency"]) * 1.5)
         if delay > 0:
             await asyncio.sleep(delay)
@@ -230,7 +230,7 @@ class Operations:
                 response = await self._actions[op["action"]](op) or response
         except ApiError as error:
             self._fail(op, error)
-        except Exception as error:  # a bug here must not leave a client polling for ever
+        except Exception as error:  # a bug must not leave a client polling forever
             _log.exception("operation %s (%s)", ident, op["action"])
             op["error"] = {"code": 13, "message": f"Internal error of gcp-sandbox: {error!r}"}
             op["http"] = 500
@@ -244,7 +244,7 @@ class Operations:
         op["reason"] = error.reason
 
     def _undo(self, op: Operation, journal: list[Any] | None) -> None:
-        """Leave all as it was before the request; journal: has also what the request wrote after it had started this."""
+        """Restore the state before the request; journal: includes what the request wrote after it had started this."""
         self._store.undo(op.pop("undo") if journal is None else [w for w in journal if w[0] not in _NOT_UNDONE])
         op.pop("undo", None)
 

@@ -1,4 +1,4 @@
-"""Lists in pages."""
+"""Paging of lists."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gcp_sandbox.core.service import Call
 def page(
     call: Call, field: str, found: list[dict[str, Any]], *, default: int = 100, most: int = 1000, total: bool = False
 ) -> dict[str, Any]:
-    """{field: items, nextPageToken?} by the call's pageSize and pageToken; {} where nothing was found.
+    """{field: items, nextPageToken?} for the call's pageSize and pageToken; {} if there are no items.
 
-    default: items of a page when none are asked for.  most: the largest page.  total: add totalSize.
-    Raises ApiError 400 for a token of another's making.
+    default: page size if none is requested.  most: maximum page size.  total: add totalSize.
+    Raises ApiError 400 for an invalid token.
     """
     size = call.params.get("pageSize", call.body.get("pageSize", 0))
     if size < 0:

@@ -1,4 +1,4 @@
-"""Names of the permissions of the APIs that are played here.
+"""Names of the permissions of the emulated APIs.
 
 https://cloud.google.com/iam/docs/permissions-reference
 """
@@ -188,13 +188,13 @@ CATALOGUE: dict[str, dict[str, str]] = {
 
 @functools.lru_cache
 def known() -> frozenset[str]:
-    """Every permission of the catalogue."""
+    """All permissions of the catalog."""
     return frozenset(
         f"{s}.{r}.{v}" for s, kinds in CATALOGUE.items() for r, verbs in kinds.items() for v in verbs.split()
     )
 
 
 def exists(permission: str) -> bool:
-    """Whether IAM has a permission; of services that are not in the catalogue any well-formed one counts."""
+    """Whether a permission exists; for services outside the catalog, any well-formed one does."""
     service, _, rest = permission.partition(".")
     return permission in known() if service in CATALOGUE else rest.count(".") == 1 and all(rest.split("."))

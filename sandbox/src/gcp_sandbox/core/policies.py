@@ -1,4 +1,4 @@
-"""The three methods that every resource with a policy has: getIamPolicy, setIamPolicy, testIamPermissions."""
+"""The three methods of every resource with a policy: getIamPolicy, setIamPolicy, testIamPermissions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def requested_version(call: Call) -> int:
 
 
 def shown(call: Call, policy: Policy, version: int) -> Policy:
-    """A policy for a client that asked for a version: below 3 it cannot be told of conditions."""
+    """A policy for a client that requested a version: below 3, conditions are not shown."""
     if version < 3 and policy.get("version") == 3:
         bindings = [
             {**{k: v for k, v in b.items() if k != "condition"}, "role": call.cloud.iam.hidden_role(b)}
@@ -76,7 +76,7 @@ def shown(call: Call, policy: Policy, version: int) -> Policy:
 
 
 def replace(call: Call, full: str) -> Policy:
-    """Set the policy of a call's body (``policy``, with ``updateMask``) on a resource."""
+    """Set the policy from a call's body (``policy``, with ``updateMask``) on a resource."""
     given = dict(call.body.get("policy", {}))
     mask = {f.strip() for f in call.body.get("updateMask", "bindings,etag,auditConfigs").split(",") if f.strip()}
     if mask - _FIELDS:
@@ -92,7 +92,7 @@ def replace(call: Call, full: str) -> Policy:
 
 
 def granted(call: Call, full: str, *above: str) -> dict[str, Any]:
-    """Those of the permissions asked about that the caller has on a resource; above: what it is in, but for its project."""
+    """The requested permissions that the caller has on a resource; above: its ancestors, except its project."""
     asked = call.body.get("permissions", [])
     if any("*" in p for p in asked):
         raise ApiError(400, "Permissions with wildcards (such as '*' or 'storage.*') are not allowed.")

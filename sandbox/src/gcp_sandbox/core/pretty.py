@@ -1,4 +1,4 @@
-"""JSON as Google answers it: indented by two blanks."""
+"""JSON in Google's format: indented by two spaces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _text = json.encoder.encode_basestring_ascii
 
 
 def pretty(value: Any, newline: str = "\n") -> str:
-    """What json.dumps(value, indent=2) returns, several times as fast (that one is not written in C); 1.0 is written 1."""
+    """Like json.dumps(value, indent=2), but several times as fast (that one is not written in C); 1.0 is written as 1."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict) and value:

@@ -1,4 +1,4 @@
-"""Projects, and what a project is born with."""
+"""Projects, and the initial resources of a project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gcp_sandbox.core.iam import ORGANIZATION, project_resource
 from gcp_sandbox.core.operations import now
 
 KIND = "projects"
-# What every project has enabled from its first day.
+# The APIs that are enabled in every new project.
 # https://cloud.google.com/service-usage/docs/enabled-service#default
 BORN_WITH = (
     "bigquery.googleapis.com",
@@ -31,7 +31,7 @@ BORN_WITH = (
 
 
 def find(cloud: Cloud, name: str) -> dict[str, Any] | None:
-    """A project by id or number."""
+    """A project by ID or number."""
     doc = cloud.store.peek(KIND, name)
     if doc is not None:
         return doc
@@ -49,13 +49,13 @@ _ACCOUNT = re.compile(
 
 
 def of_account(cloud: Cloud, email: str) -> dict[str, Any] | None:
-    """The project that the e-mail of a service account names, or None where it is not one of ours."""
+    """The project in the e-mail address of a service account, or None if it is not in this sandbox."""
     found = _ACCOUNT.fullmatch(email)
     return find(cloud, next(g for g in found.groups() if g)) if found else None
 
 
 def organization(cloud: Cloud) -> str:
-    """Id of the organization that owns everything here; its administrator is the deployer."""
+    """ID of the organization of all projects; its administrator is the deployer."""
     doc = cloud.store.peek("sandbox", "organization")
     if doc is None:
         doc = cloud.store.put("sandbox", "organization", {"id": str(secrets.randbelow(9 * 10**11) + 10**11)})
@@ -79,7 +79,7 @@ def create(
     parent: dict[str, str] | None = None,
     labels: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A new project, in Resource Manager v1's shape; owner is a member string, parent {type, id} (the organization)."""
+    """A new project, in the format of Resource Manager v1; owner is a member string, parent {type, id} (the organization)."""
     doc: dict[str, Any] = {
         "projectNumber": number or str(secrets.randbelow(9 * 10**11) + 10**11),
         "projectId": project_id,
@@ -98,7 +98,7 @@ def create(
 
 
 def enabled(cloud: Cloud, project_id: str, service: str, seconds: float = 0) -> bool:
-    """Whether the project has the API enabled, for some seconds already."""
+    """Whether the project has had the API enabled for at least `seconds`."""
     doc = cloud.store.peek("serviceusage.enabled", f"{project_id}/{service}")
     if doc is None or not seconds:
         return doc is not None
@@ -106,7 +106,7 @@ def enabled(cloud: Cloud, project_id: str, service: str, seconds: float = 0) -> 
 
 
 def enable(cloud: Cloud, project_id: str, service: str) -> None:
-    """Enable an API, with what Google then makes in the project (see Cloud.when_enabled)."""
+    """Enable an API, and create the resources that Google then creates in the project (see Cloud.when_enabled)."""
     if enabled(cloud, project_id, service):
         return
     with cloud.store.atomic():

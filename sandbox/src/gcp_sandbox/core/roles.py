@@ -1,4 +1,4 @@
-"""The predefined roles that count here, as patterns of permissions.
+"""The supported predefined roles, as patterns of permissions.
 
 https://cloud.google.com/iam/docs/roles-permissions
 """
@@ -13,7 +13,7 @@ from gcp_sandbox.core import permissions
 BASIC = ("roles/owner", "roles/editor", "roles/viewer")
 _PROJECT = ["resourcemanager.projects.get", "resourcemanager.projects.list"]
 _QUOTA = ["serviceusage.quotas.get", "serviceusage.services.get", "serviceusage.services.list"]
-# What no basic role has: acting as an account, coming through IAP, reading data whose access is granted apart.
+# Permissions that no basic role has: acting as an account, IAP access, reading data whose access is granted separately.
 _NEVER = [
     "!iam.serviceAccounts.getAccessToken",
     "!iam.serviceAccounts.signBlob",
@@ -25,7 +25,7 @@ _NEVER = [
     "!storage.multipartUploads.*",
 ]
 
-# role -> (title, permissions); "*" stands for any part, a leading "!" takes away again.
+# role -> (title, permissions); "*" matches any part, a leading "!" excludes.
 ROLES: dict[str, tuple[str, list[str]]] = {
     "roles/owner": ("Owner", ["*", *_NEVER]),
     "roles/editor": (

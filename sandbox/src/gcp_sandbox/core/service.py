@@ -1,4 +1,4 @@
-"""What a service is made of: methods, raw routes, actions and hooks; and the call that a method gets."""
+"""The parts of a service: methods, raw routes, actions and hooks; and the call that a method receives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Hook = Callable[[Cloud], Awaitable[None]]
 Action = Callable[[Cloud, dict[str, Any]], Awaitable[dict[str, Any] | None]]
 H = TypeVar("H", bound=Handler)
 Denied = Callable[["Call", str, str], ApiError]
-# ("METHOD permission", resource to check it on besides the project) of a call
+# ("METHOD permission", resource to check it on in addition to the project) of a call
 Resource = Callable[["Call"], str]
 
 
@@ -30,8 +30,8 @@ Resource = Callable[["Call"], str]
 class Call:
     """One authenticated request to a method.
 
-    params: path and query parameters, decoded and converted, by their discovery names.  body: the checked JSON body.
-    project: the project's record {projectId, projectNumber, name, …} that the request is about, or None.
+    params: path and query parameters, decoded and converted, by their discovery names.  body: the validated JSON body.
+    project: the record {projectId, projectNumber, name, …} of the request's project, or None.
     media: "", "upload" or "download" (the path's prefix, or ?alt=media).
     """
 
@@ -47,7 +47,7 @@ class Call:
 
     @property
     def project_id(self) -> str:
-        """Id of the request's project."""
+        """ID of the request's project."""
         return self.project["projectId"] if self.project else ""
 
     @property
@@ -57,7 +57,7 @@ class Call:
 
     @property
     def host(self) -> str:
-        """Host name the client asked."""
+        """Host name of the request."""
         return (self.request.host or "").split(":")[0]
 
     def require(self, permission: str, resource: str = "", *, shown: str = "") -> None:
@@ -69,7 +69,7 @@ class Call:
             raise self.denied(permission, shown or resource.removeprefix("//").partition("/")[2])
 
     def denied(self, permission: str, shown: str = "") -> ApiError:
-        """The 403 as the API of this call words it.  shown: the resource, unless it is the project."""
+        """The 403 in the wording of this call's API.  shown: the resource, unless it is the project."""
         return self.service.denied(self, permission, shown or f"projects/{self.project_id}")
 
     def operation(self, verb: str, target: str, *, over: bool = False, **kwargs: Any) -> Operation:
@@ -88,7 +88,7 @@ class Call:
 
 
 def denied(call: Call, permission: str, shown: str) -> ApiError:
-    """The 403 as most APIs word it."""
+    """The 403 in the wording of most APIs."""
     host = call.service.host
     text = f"Permission '{permission}' denied on resource '//{host}/{shown}' (or it may not exist)."
     details = [error_info("IAM_PERMISSION_DENIED", host, permission=permission, resource=shown)]
@@ -99,13 +99,13 @@ class Service:
     """One Google API.
 
     name: of the discovery document ("run").  versions: those served ("v2").  host: "run.googleapis.com", which is also
-    what a project enables.  short_name: in the paths of www.googleapis.com, where that differs.  family: "esf", "legacy"
-    or "mixed" errors.  dialect: of its operations.  lenient: unknown fields are ignored (Cloud Storage).  lenient_query: unknown
-    query parameters are (Cloud SQL).  always_enabled: needs no enabling.  client_based: it
-    is enough when the caller's own project has it enabled (https://cloud.google.com/docs/quotas/quota-project).
-    anonymous: callers without a credential come through, as ANONYMOUS, and the handlers decide.
-    resource_type: what conditions know its resources as.  denied: words its 403.  no_project(name): words the error for a
-    project that does not exist.  keeps_projects: its handlers take any project, also one that is deleted or not there.
+    the name under which projects enable it.  short_name: in the paths of www.googleapis.com, if different.  family: "esf",
+    "legacy" or "mixed" errors.  dialect: of its operations.  lenient: unknown fields are ignored (Cloud Storage).
+    lenient_query: unknown query parameters are ignored (Cloud SQL).  always_enabled: needs no enabling.  client_based: it
+    is sufficient if the caller's own project has it enabled (https://cloud.google.com/docs/quotas/quota-project).
+    anonymous: callers without credentials are accepted as ANONYMOUS, and the handlers decide.
+    resource_type: the type of its resources in conditions.  denied: returns its 403.  no_project(name): returns the error for
+    a nonexistent project.  keeps_projects: its handlers accept any project, also deleted and nonexistent ones.
     """
 
     def __init__(
@@ -152,11 +152,11 @@ class Service:
     def method(
         self, *ids: str, permission: str = "", resource: Resource | None = None, version: str = ""
     ) -> Callable[[H], H]:
-        """Register a handler (sync or async) for methods by their discovery ids.
+        """Register a handler (sync or async) for methods by their discovery IDs.
 
-        It returns the answer's JSON, an Operation, None (204, or {} for the esf family) or a web response.
-        permission is required on the project, or on what resource(call) names, before the handler runs.
-        version: the only one of the API it is for, where two versions mean different things by one id.
+        It returns the response's JSON, an Operation, None (204, or {} for the esf family) or a web response.
+        permission is required on the project, or on the resource returned by resource(call), before the handler runs.
+        version: the only API version it is for, if the meaning of an ID differs between versions.
         """
 
         def register(handler: H) -> H:
@@ -170,15 +170,15 @@ class Service:
         return register
 
     def key(self, method: Method) -> str:
-        """What the handler of a method is registered as: for its version of the API, else for all."""
+        """The key of a method's handler: for its version of the API, else for all versions."""
         own = f"{method.api.version}:{method.id}"
         return own if own in self.handlers else method.id
 
     def raw(self, host: str, path_prefix: str = "/") -> Callable[[RawHandler], RawHandler]:
-        """Register a handler for what no discovery document describes (token endpoints, sign-in pages, XML API).
+        """Register a handler for endpoints that no discovery document describes (token endpoints, sign-in pages, XML API).
 
-        host may begin with "*." for any name below it.  It gets every request of the host below the prefix that the
-        documents do not match, without authentication.
+        host may start with "*." for all its subdomains.  The handler gets all requests to the host below the prefix that
+        match no document, without authentication.
         """
 
         def register(handler: RawHandler) -> RawHandler:
@@ -188,7 +188,7 @@ class Service:
         return register
 
     def action(self, name: str) -> Callable[[Action], Action]:
-        """Register what an operation does: named "<service>.<name>" in Operations.start(action=…)."""
+        """Register the action of an operation: named "<service>.<name>" in Operations.start(action=…)."""
 
         def register(action: Action) -> Action:
             self.actions[f"{self.name}.{name}"] = action
@@ -197,11 +197,11 @@ class Service:
         return register
 
     def starts(self, hook: Hook) -> Hook:
-        """Run when the sandbox starts (data planes come back up)."""
+        """Register a function that runs when the sandbox starts (to restart data planes)."""
         self.on_start.append(hook)
         return hook
 
     def stops(self, hook: Hook) -> Hook:
-        """Run when the sandbox stops."""
+        """Register a function that runs when the sandbox stops."""
         self.on_stop.append(hook)
         return hook

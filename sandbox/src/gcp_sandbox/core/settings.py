@@ -1,4 +1,4 @@
-"""What a sandbox was started with, and where its state is."""
+"""The options of a sandbox, and the location of its state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def default_state() -> Path:
-    """The state folder where none is named: $GCP_SANDBOX_STATE, else the user's state folder."""
+    """The default state folder: $GCP_SANDBOX_STATE, else one in the user's state folder."""
     named = os.environ.get("GCP_SANDBOX_STATE")
     if named:
         return Path(named)
@@ -20,12 +20,12 @@ def default_state() -> Path:
 
 @dataclasses.dataclass
 class Settings:
-    """Options of `gcp-sandbox up`; what must stay the same over restarts is remembered in the state folder.
+    """Options of `gcp-sandbox up`; those that must survive restarts are stored in the state folder.
 
-    port: of the proxy (0: any free one).  project: id of the first project.  network: N of the 127.N.0.0/16 that private
-    addresses are taken from.  latency: "none" or "realistic[:SCALE]".  organization: domain of the projects' organisation.
-    recorded_links: v1 of Compute Engine answers references as its beta does (for recordings whose URLs alone were rewritten).
-    iap_oauth_admin_api: IAP's brands and OAuth clients are there (Google announced their shutdown for 2026-03-19).
+    port: of the proxy (0: any free one).  project: ID of the first project.  network: N of the 127.N.0.0/16 that private
+    addresses are taken from.  latency: "none" or "realistic[:SCALE]".  organization: domain of the projects' organization.
+    recorded_links: v1 of Compute Engine returns beta links (for recordings of which only the request URLs were rewritten).
+    iap_oauth_admin_api: enables IAP's brands and OAuth clients (Google announced their shutdown for 2026-03-19).
     """
 
     state: Path
@@ -39,7 +39,7 @@ class Settings:
 
     @property
     def deployer(self) -> str:
-        """E-mail of the service account that owns the first project."""
+        """E-mail address of the service account that owns the first project."""
         return f"deployer@{self.project}.iam.gserviceaccount.com"
 
     @property
@@ -48,7 +48,7 @@ class Settings:
 
     @classmethod
     def load(cls, state: Path, **given: str | int | None) -> Settings:
-        """The remembered settings, overridden by those given (None: not given)."""
+        """The stored settings, overridden by the given ones (None: not given)."""
         out = cls(state)
         if out._file.exists():
             for key, value in json.loads(out._file.read_text(encoding="utf-8")).items():

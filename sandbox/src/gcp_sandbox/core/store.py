@@ -1,6 +1,6 @@
-"""State on disk: JSON documents in SQLite (WAL), all of them also in memory.
+"""State on disk: JSON documents in SQLite (WAL), with a copy of all of them in memory.
 
-A write is on disk when the call returns, so that killing the process at any moment loses nothing that was answered.
+A write is on disk when the call returns, so that killing the process at any time loses nothing that a response confirmed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Doc = dict[str, Any]
 
 
 class Journal(list[tuple[str, str, Doc | None]]):
-    """(kind, key, document before) of each write that a request makes, by which it can be undone.
+    """(kind, key, previous document) of each write of a request, for undoing it.
 
-    method: discovery id of the request.  open: whether it is still being handled; later writes are not its own.
+    method: discovery ID of the request.  open: whether it is still being handled; later writes do not belong to it.
     """
 
     def __init__(self, method: str) -> None:
@@ -28,7 +28,7 @@ class Journal(list[tuple[str, str, Doc | None]]):
         self.open = True
 
 
-# The journal of the request that is being handled, where one is kept.
+# The journal of the request that is being handled, if one is kept.
 JOURNAL: contextvars.ContextVar[Journal | None] = contextvars.ContextVar("journal", default=None)
 
 
@@ -58,7 +58,7 @@ class Store:
         return _copy(doc) if doc is not None else None
 
     def peek(self, kind: str, key: str) -> Doc | None:
-        """The document itself, for reading only."""
+        """The document itself, read-only."""
         return self._docs.get(kind, {}).get(key)
 
     def put(self, kind: str, key: str, doc: Doc) -> Doc:
@@ -70,7 +70,7 @@ class Store:
         return _copy(kept)
 
     def delete(self, kind: str, key: str) -> Doc | None:
-        """Remove a document; returns it, or None where there was none."""
+        """Remove a document; returns it, or None if there was none."""
         self._note(kind, key)
         doc = self._docs.get(kind, {}).pop(key, None)
         if doc is not None:
@@ -83,7 +83,7 @@ class Store:
             journal.append((kind, key, self._docs.get(kind, {}).get(key)))
 
     def undo(self, writes: list[tuple[str, str, Doc | None]]) -> None:
-        """Put back what was before the writes of a journal."""
+        """Undo the writes of a journal."""
         with self.atomic():
             for kind, key, before in reversed(writes):
                 if before is None:
@@ -92,7 +92,7 @@ class Store:
                     self.put(kind, key, before)
 
     def list(self, kind: str, prefix: str = "") -> list[tuple[str, Doc]]:
-        """(key, document) pairs whose key starts with prefix, by key; documents are for reading only."""
+        """(key, document) pairs whose key starts with prefix, by key; the documents are read-only."""
         docs = self._docs.get(kind, {})
         return [(key, docs[key]) for key in sorted(key for key in docs if key.startswith(prefix))]
 
@@ -102,7 +102,7 @@ class Store:
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
-        """All writes of the block, or none of them (do not await inside); an inner block is part of the outer one."""
+        """Commit all writes of the block, or none (do not await inside); an inner block is part of the outer one."""
         if self._db.in_transaction:
             yield
             return

@@ -1,4 +1,4 @@
-"""Certificates: an authority of the sandbox's own, and a leaf for every host it plays."""
+"""Certificates: the sandbox's own CA, and a leaf certificate for every emulated host."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Authority:
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     def context(self, host: str) -> ssl.SSLContext:
-        """A server context for a host; one wildcard leaf serves all names of one level."""
+        """A server context for a host; one wildcard certificate serves all names of one level."""
         name = "*." + host.partition(".")[2] if host.endswith((".googleapis.com", ".google.com", ".run.app")) else host
         if name not in self._contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.set_alpn_protocols(["http/1.1"])
             names = (name, name.removeprefix("*.")) if name.startswith("*.") else (name,)
             leaf = self._ca.issue_cert(*names).private_key_and_cert_chain_pem.bytes()
-            # A browser told to trust the authority by its key looks for that in the chain it is sent.
+            # A browser that trusts the CA by its key looks for that key in the certificate chain it receives.
             with trustme.Blob(leaf + self._ca.cert_pem.bytes()).tempfile() as path:
                 context.load_cert_chain(path)
             self._contexts[name] = context
@@ -43,7 +43,7 @@ class Authority:
 
     @property
     def spki(self) -> str:
-        """base64(sha256(public key)), which browsers take to trust this authority for one run."""
+        """base64(sha256(public key)), a browser option for trusting this CA for one run."""
         cert = x509.load_pem_x509_certificate(self.ca_file.read_bytes())
         der = cert.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

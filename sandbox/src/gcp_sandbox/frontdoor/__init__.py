@@ -7,7 +7,7 @@ from gcp_sandbox.frontdoor import balancer, gate, signin
 
 
 def setup(cloud: Cloud) -> None:
-    """Put the front door in front of every host that no API has."""
+    """Install the front door for all hosts that belong to no API."""
     cloud.hosts.append(balancer.certificate)
     cloud.front_door = balancer.serve
     cloud.fault_pages[""] = balancer.fault_page

@@ -1,7 +1,7 @@
 """The load balancer: forwarding rule -> target proxy -> URL map -> backend service -> serverless NEG -> Cloud Run.
 
-Every step is read from the compute documents for every request, so that what is miswired does not open.
-Names resolve as if their owner had pointed DNS at the rule whose certificate (by a target HTTPS proxy) carries them.
+Every step is read from the compute documents for every request, so that a misconfigured path does not work.
+Names resolve as if their owner had pointed DNS at the rule whose certificate (through a target HTTPS proxy) contains them.
 https://cloud.google.com/load-balancing/docs/https/setting-up-https-serverless
 """
 
@@ -39,12 +39,12 @@ _ERROR_PAGE = (
 
 
 def key_of(link: str) -> str:
-    """The store key of a resource's URL or partial URL: what begins at ``projects/``."""
+    """The store key of a resource's URL or partial URL: the part from ``projects/``."""
     return link[link.index("projects/") :] if "projects/" in link else link
 
 
 def _read(cloud: Cloud, link: str) -> Doc | None:
-    """The document behind a link of the compute API."""
+    """The document that a link of the compute API refers to."""
     key = key_of(link)
     collection = key.split("/")[-2] if "/" in key else ""
     return cloud.store.peek(f"compute.{collection}", key)
@@ -52,7 +52,7 @@ def _read(cloud: Cloud, link: str) -> Doc | None:
 
 @dataclasses.dataclass
 class Listener:
-    """What answers on one address and port."""
+    """The forwarding rule and proxy of one address and port."""
 
     rule: Doc
     proxy: Doc
@@ -86,7 +86,7 @@ def _covers(name: str, host: str) -> bool:
 
 
 def _at(cloud: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
-    """The listener a host's address has on a port, and whether the host is any load balancer's at all."""
+    """The listener on a port of a host's address, and whether the host belongs to any load balancer."""
     listeners = _listeners(cloud)
     addresses = {one.rule.get("IPAddress") for one in listeners if one.rule.get("IPAddress") == host}
     addresses |= {one.rule.get("IPAddress") for one in listeners for name, _ in one.names() if _covers(name, host)}
@@ -98,7 +98,7 @@ def _at(cloud: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
 
 
 def certificate(cloud: Cloud, host: str) -> ssl.SSLContext | None | bool:
-    """What a TLS client of this host is shown: a context, None (no certificate yet: no handshake), False (not ours)."""
+    """The certificate for TLS clients of this host: a context, None (no certificate yet: no handshake), False (other host)."""
     listener, known = _at(cloud, host, 443)
     if not known:
         return False
@@ -138,7 +138,7 @@ async def serve(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     host = (request.host or "").split(":")[0].lower()
     secure = is_secure(request)
     listener, _ = _at(cloud, host, 443 if secure else 80)
-    if listener is None:  # a host that the certificate does not name; the URL map has an answer for every host
+    if listener is None:  # a host that is not on the certificate; the URL map covers all hosts
         reached = cloud.reached.get(request.transport, "") if request.transport else ""
         listener, _ = _at(cloud, reached, 443 if secure else 80)
     if listener is None:
@@ -172,13 +172,13 @@ async def serve(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
 
 
 def error_page(code: int, title: str, text: str) -> web.Response:
-    """An error page in the load balancer's own words."""
+    """An error page in the load balancer's wording."""
     body = _ERROR_PAGE.format(code=code, title=title, text=text)
     return web.Response(status=code, text=body, content_type="text/html", charset="UTF-8")
 
 
 def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
-    """A failure of the load balancer's own."""
+    """An error of the load balancer itself."""
     request[ANSWER] = CIMultiDict(Via="1.1 google")
     if error.code == 502:
         return _try_again()
@@ -195,7 +195,7 @@ def _try_again() -> web.Response:
 
 
 def _route(cloud: Cloud, listener: Listener, host: str, path: str) -> Doc | None:
-    """{"redirect": …} or {"backend": …} by the URL map; None where a link leads nowhere."""
+    """{"redirect": …} or {"backend": …} from the URL map; None if a link is broken."""
     url_map = _read(cloud, listener.proxy.get("urlMap", ""))
     if url_map is None:
         return None
@@ -250,7 +250,7 @@ def _redirect(request: web.BaseRequest, redirect: Doc, secure: bool, matched: st
 async def _to_backend(
     cloud: Cloud, request: web.BaseRequest, listener: Listener, backend: Doc
 ) -> tuple[web.StreamResponse, str]:
-    """The answer, and who gave it, in the words of the log's statusDetails."""
+    """The response, and its origin in the wording of the log's statusDetails."""
     key = _run_service(cloud, backend)
     address = listener.rule.get("IPAddress", "")
     before = request.headers.get("X-Forwarded-For")
@@ -296,7 +296,7 @@ def _run_service(cloud: Cloud, backend: Doc) -> str | None:
 
 
 def _project(rule: Doc) -> str:
-    """Id of the project that a forwarding rule is in."""
+    """ID of a forwarding rule's project."""
     return key_of(rule.get("selfLink", "")).partition("/")[2].partition("/")[0]
 
 

@@ -1,4 +1,4 @@
-"""Identity-Aware Proxy: who asks, whether they may pass, and what the service behind is told about them.
+"""Identity-Aware Proxy: authenticates and authorizes requests, and passes the identity to the service behind it.
 
 https://cloud.google.com/iap/docs/authentication-howto, https://cloud.google.com/iap/docs/signed-headers-howto
 """
@@ -29,7 +29,7 @@ from gcp_sandbox.frontdoor import signin
 from gcp_sandbox.services.iam import accounts, service_account
 
 Doc = dict[str, Any]
-# Times and audience are compared here, with the tolerance that Google has.
+# Times and audience are checked here, with Google's tolerance.
 _OPTIONS: Any = {"verify_aud": False, "verify_iat": False, "require": ["iat", "exp", "aud"]}
 ACCESS = "iap.webServiceVersions.accessViaIAP"
 _SPECIAL = "/_gcp_iap/"
@@ -38,18 +38,18 @@ _GENERATED = {"X-Goog-IAP-Generated-Response": "true"}
 
 @dataclasses.dataclass
 class Passed:
-    """A request that may pass: headers for the service behind, and the service agent that calls it."""
+    """An authorized request: headers for the backend, and the service agent that calls it."""
 
     headers: dict[str, str]
     agent: Principal
 
 
 class Refused(Exception):
-    """The credential is not valid: the text of IAP's 401."""
+    """The credentials are invalid; the text is that of IAP's 401."""
 
 
 def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Response:
-    """Let a request through to the backend service, or answer it (302 to the sign-in page, 401, 403)."""
+    """Authorize a request to the backend service, or respond to it (302 to the sign-in page, 401, 403)."""
     found = re.search(r"projects/([^/]+)/", backend["selfLink"])
     project = projects.find(cloud, found.group(1)) if found else None
     if project is None:
@@ -102,7 +102,7 @@ def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.
 
 
 def _mode(request: web.BaseRequest) -> str:
-    """What a special URL asks of IAP itself: https://cloud.google.com/iap/docs/query-parameters-and-headers-howto."""
+    """The special function that a URL requests from IAP itself: https://cloud.google.com/iap/docs/query-parameters-and-headers-howto."""
     if request.path.startswith(_SPECIAL):
         return request.path.removeprefix(_SPECIAL).partition("/")[0].upper()
     return request.rel_url.query.get("gcp-iap-mode", "")
@@ -114,7 +114,7 @@ def _test(request: web.BaseRequest) -> str:
 
 
 def _follows_redirects(request: web.BaseRequest) -> bool:
-    """Whether the client is one to be sent to the sign-in page: https://cloud.google.com/iap/docs/faq."""
+    """Whether the client is to be redirected to the sign-in page: https://cloud.google.com/iap/docs/faq."""
     if request.method not in ("GET", "HEAD") or request.headers.get("X-Requested-With") == "XMLHttpRequest":
         return False
     accepts = request.headers.get("Accept", "*/*")
@@ -136,7 +136,7 @@ def _denied(principal: Principal) -> web.Response:
 
 
 def _caller(cloud: Cloud, request: web.BaseRequest, backend: Doc, project: Doc) -> Principal | None:
-    """Who sent the request, or None where it carries no credential.  Raises Refused."""
+    """The caller of the request, or None if it has no credentials.  Raises Refused."""
     for header in ("Proxy-Authorization", "Authorization"):
         scheme, _, token = request.headers.get(header, "").partition(" ")
         if scheme.lower() == "bearer":
@@ -158,7 +158,7 @@ def _bearer(cloud: Cloud, request: web.BaseRequest, backend: Doc, project: Doc, 
 
 
 def _openid(cloud: Cloud, backend: Doc, project: Doc, token: str) -> Principal:
-    """An OpenID Connect token, whose audience is the backend's OAuth client or one that is allow-listed."""
+    """An OpenID Connect token whose audience is the backend's OAuth client or an allowlisted one."""
     claims = cloud.tokens.check_id_token(token)
     if claims is None:
         raise Refused("JWT signature is invalid or the token has expired")
@@ -178,7 +178,7 @@ def _openid(cloud: Cloud, backend: Doc, project: Doc, token: str) -> Principal:
 
 
 def programmatic_clients(cloud: Cloud, backend: Doc, project: Doc) -> list[str]:
-    """OAuth clients that the IAP settings of the service, or of what it is in, allow."""
+    """OAuth clients that the IAP settings of the service or of its ancestors allow."""
     out: list[str] = []
     for settings in _settings(cloud, backend, project):
         out += settings.get("oauthSettings", {}).get("programmaticClients", [])
@@ -186,13 +186,13 @@ def programmatic_clients(cloud: Cloud, backend: Doc, project: Doc) -> list[str]:
 
 
 def _lets_options_pass(cloud: Cloud, backend: Doc, project: Doc) -> bool:
-    """Whether CORS preflight requests need no credential; the nearest settings that say so count."""
+    """Whether CORS preflight requests need no credentials; the nearest settings that define it apply."""
     said = (settings.get("corsSettings", {}).get("allowHttpOptions") for settings in _settings(cloud, backend, project))
     return bool(next((answer for answer in said if answer is not None), False))
 
 
 def _settings(cloud: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
-    """Access settings of a backend service and of what it is in, the nearest first."""
+    """Access settings of a backend service and of its ancestors, nearest first."""
     number, parent = project["projectNumber"], project.get("parent", {})
     for name in (
         f"projects/{number}/iap_web/compute/services/{backend['name']}",
@@ -206,7 +206,7 @@ def _settings(cloud: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
 
 
 def _service_account(cloud: Cloud, request: web.BaseRequest, header: Doc, claims: Doc, token: str) -> Principal:
-    """A JWT that a service account signed, itself or by signJwt."""
+    """A JWT signed by a service account, with its own key or with signJwt."""
     email = claims.get("iss", "")
     if not isinstance(email, str) or not email or claims.get("sub") != email:
         raise Refused("JWT 'iss' and 'sub' claims must be the service account's e-mail")
@@ -243,13 +243,13 @@ def _service_account(cloud: Cloud, request: web.BaseRequest, header: Doc, claims
 
 
 def _audience_covers(audience: str, url: str) -> bool:
-    """A URL as it is, or one that ends in /* for all below it."""
+    """Whether the audience is this URL, or one that ends in /* and covers it."""
     if audience.endswith("/*"):
         return url.startswith(audience[:-1]) or url == audience[:-2]
     return audience == url
 
 
-# -- what the service behind is told -----------------------------------------
+# -- identity headers for the backend ----------------------------------------
 
 
 def _assertion_key(cloud: Cloud) -> Doc:
@@ -271,7 +271,7 @@ def _subject(principal: Principal) -> str:
 
 
 def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:
-    """test: what is wrong with the assertion, for a service that tries its own checks (SIGNATURE, …)."""
+    """test: the intended error of the assertion, for a service that tests its own checks (SIGNATURE, …)."""
     key = _assertion_key(cloud)
     when = int(time.time()) + {"FUTURE_ISSUE": 3600, "PAST_EXPIRATION": -3600}.get(test, 0)
     subject = _subject(principal)

@@ -1,4 +1,4 @@
-"""Signing in with a browser: Google's account chooser, and IAP's redirects and cookie around it.
+"""Browser sign-in: Google's account chooser, with IAP's redirects and cookie.
 
 https://cloud.google.com/iap/docs/external-identity-sessions (sessions), https://developers.google.com/identity/openid-connect
 """
@@ -24,7 +24,7 @@ from gcp_sandbox.core.cloud import Cloud
 Doc = dict[str, Any]
 FINISH = "/_gcp_gatekeeper/authenticate"
 _HOUR = 3600
-# The OAuth client that IAP uses where none is configured.
+# The OAuth client that IAP uses if none is configured.
 _MANAGED_CLIENT = "google-managed.apps.googleusercontent.com"
 
 
@@ -57,13 +57,13 @@ def _nonce_cookie(backend: Doc) -> str:
 
 
 def from_cookie(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Principal | None:
-    """Who a browser has signed in as, or None."""
+    """The account that a browser has signed in as, or None."""
     content = _open(cloud, "session", request.cookies.get(_cookie(backend), ""))
     return Principal(content["email"]) if content and content["backend"] == backend["id"] else None
 
 
 def begin(cloud: Cloud, request: web.BaseRequest, backend: Doc, after: str) -> web.Response:
-    """302 to the account chooser; after: path and query where the browser goes in the end."""
+    """302 to the account chooser; after: path and query of the final redirect."""
     nonce = secrets.token_urlsafe(16)
     client = backend["iap"].get("oauth2ClientId", "").strip() or _MANAGED_CLIENT
     host = (request.host or "").split(":")[0]
@@ -93,7 +93,7 @@ def begin(cloud: Cloud, request: web.BaseRequest, backend: Doc, after: str) -> w
 
 
 async def chooser(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    """accounts.google.com: the page with the sandbox's people; choosing one sends the browser back with a code."""
+    """accounts.google.com: the page with the sandbox's users; choosing one sends the browser back with a code."""
     query = request.rel_url.query
     if not request.path.startswith("/o/oauth2/") or "redirect_uri" not in query or "client_id" not in query:
         return web.Response(status=404, text="Not Found")
@@ -121,7 +121,7 @@ async def chooser(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
 
 
 def page(title: str, content: str, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A page in the look of all that a browser meets on its way in; content is HTML."""
+    """A page in the common design of the sign-in pages; content is HTML."""
     frame = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     text = frame.replace("{title}", html.escape(title, quote=False)).replace("{content}", content)
     return web.Response(status=status, text=text, content_type="text/html", headers=headers)
@@ -132,7 +132,7 @@ def _colour(person: str) -> str:
 
 
 def people(cloud: Cloud) -> list[str]:
-    """Accounts the chooser offers: everyone that any policy names, and two that none does."""
+    """Accounts in the chooser: all users in any policy, and two that are in none."""
     found = {"alice@example.com", "mallory@example.net"}
     for _, policy in cloud.store.list("iam.policies"):
         for binding in policy["bindings"]:
@@ -156,7 +156,7 @@ def _chosen(cloud: Cloud, client: str, redirect: str, state: str, email: str) ->
 
 
 async def handle_redirect(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    """iap.googleapis.com/v1/oauth/clientIds/ID:handleRedirect: back to the host the browser came for."""
+    """iap.googleapis.com/v1/oauth/clientIds/ID:handleRedirect: back to the host that the browser requested."""
     state = _open(cloud, "state", request.rel_url.query.get("state", ""))
     code = _open(cloud, "code", request.rel_url.query.get("code", ""))
     if state is None or code is None:
@@ -168,7 +168,7 @@ async def handle_redirect(cloud: Cloud, request: web.BaseRequest) -> web.StreamR
 
 
 def finish(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> web.Response:
-    """On the application's host: set the session's cookie and go where the browser wanted to go."""
+    """On the application's host: set the session cookie and redirect to the requested page."""
     content = _open(cloud, "finish", request.rel_url.query.get("token", ""))
     nonce = request.cookies.get(_nonce_cookie(backend), "")
     if content is None or content["backend"] != backend["id"] or not hmac.compare_digest(content["nonce"], nonce):
@@ -181,13 +181,13 @@ def finish(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> web.Response
 
 
 def refresher(again: str) -> web.Response:
-    """A page that signs in again before the session of an hour ends, for an application to keep in a frame."""
+    """A page that renews the sign-in before the one-hour session ends, for an application to keep in a frame."""
     text = f'<!DOCTYPE html><title>Session refresher</title><meta http-equiv="refresh" content="2700; url={again}">'
     return web.Response(text=text, content_type="text/html", headers={"X-Goog-IAP-Generated-Response": "true"})
 
 
 def forget(backend: Doc, after: str) -> web.Response:
-    """Sign out here, and go to a path."""
+    """Sign out of this host, and redirect to a path."""
     response = web.Response(status=302, headers={"Location": after, "X-Goog-IAP-Generated-Response": "true"})
     response.del_cookie(_cookie(backend), path="/", secure=True)
     return response

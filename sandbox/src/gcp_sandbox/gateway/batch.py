@@ -1,4 +1,4 @@
-"""Several calls in one request: POST /batch/… with a part of type application/http for each.
+"""Multiple calls in one request: POST /batch/… with a part of type application/http for each.
 
 https://cloud.google.com/storage/docs/batch
 """
@@ -21,7 +21,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def is_batch(request: web.BaseRequest) -> bool:
-    """Whether a request is made of several."""
+    """Whether a request is a batch."""
     return (
         request.method == "POST"
         and (request.path == "/batch" or request.path.startswith("/batch/"))
@@ -30,7 +30,7 @@ def is_batch(request: web.BaseRequest) -> bool:
 
 
 async def serve(request: web.BaseRequest, handle: Handler) -> web.Response:
-    """Have each part handled, one after the other, and answer with a part for each."""
+    """Handle the parts one after the other, and respond with a part for each."""
     head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
     whole = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + await request.read())
     parts = [part for part in whole.iter_parts() if part.get_content_type() == "application/http"]
@@ -49,7 +49,7 @@ async def serve(request: web.BaseRequest, handle: Handler) -> web.Response:
 
 
 def _inner(outer: web.BaseRequest, text: bytes) -> web.BaseRequest:
-    """The request a part holds; what it does not say (the credential, above all) the whole one says."""
+    """The request in a part; headers that it lacks (especially credentials) are inherited from the outer request."""
     head, body = (re.split(rb"\r?\n\r?\n", text.lstrip(), maxsplit=1) + [b""])[:2]
     first, *lines = head.decode("latin-1").splitlines()
     method, _, target = first.partition(" ")

@@ -1,4 +1,4 @@
-"""The forward proxy: CONNECT to the hosts this sandbox plays, all of them ending here; every other host is refused."""
+"""The forward proxy: terminates CONNECT requests to emulated hosts, and rejects all other hosts."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ _MAX_HEAD = 64 * 1024
 
 
 class Gateway(Protocol):
-    """What a connection is handed to."""
+    """The receiver of connections."""
 
     connections: weakref.WeakSet[asyncio.Transport]
-    # Host that each connection was opened to.
+    # The host that each connection was opened to.
     reached: weakref.WeakKeyDictionary[asyncio.BaseTransport, str]
 
     def keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a background task until it ends."""
+        """Keep a reference to a background task until it ends."""
 
-    def plays(self, host: str) -> bool:
-        """Whether a client is let through to this host."""
+    def emulates(self, host: str) -> bool:
+        """Whether this host is emulated."""
 
     def tls_context(self, host: str) -> ssl.SSLContext | None:
-        """The certificate that a client of this host is shown; None: the handshake fails."""
+        """The certificate for clients of this host; None: the handshake fails."""
 
     def tls_server(self) -> asyncio.Protocol:
-        """A protocol that serves HTTP on a connection whose TLS has ended here."""
+        """A protocol that serves HTTP on a connection after the TLS handshake."""
 
     def plain_server(self) -> asyncio.Protocol:
         """A protocol that serves plain HTTP (port 80)."""
 
 
 class _Waiting(asyncio.Protocol):
-    """Keeps what arrives between the TLS handshake and the HTTP protocol taking over."""
+    """Buffers data that arrives between the TLS handshake and the takeover by the HTTP protocol."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -47,7 +47,7 @@ class _Waiting(asyncio.Protocol):
 
 
 class ProxyProtocol(asyncio.Protocol):
-    """One client connection: reads the first request's head, then hands the connection to an HTTP server protocol."""
+    """One client connection: reads the head of the first request, then passes the connection to an HTTP server protocol."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -84,7 +84,7 @@ class ProxyProtocol(asyncio.Protocol):
     def _connect(self, target: str) -> None:
         host, _, port = target.rpartition(":")
         host = host.strip("[]").lower()
-        if port not in ("443", "80") or not self._gateway.plays(host):
+        if port not in ("443", "80") or not self._gateway.emulates(host):
             self._refuse(target)
             return
         assert self._transport
@@ -101,7 +101,7 @@ class ProxyProtocol(asyncio.Protocol):
     async def _secure(self, host: str) -> None:
         assert self._transport
         chosen = self._gateway.tls_context(host)
-        if chosen is None:  # a load balancer without a certificate for the name ends the handshake
+        if chosen is None:  # a load balancer without a certificate for the name aborts the handshake
             self._transport.abort()
             return
         waiting = _Waiting()
@@ -117,7 +117,7 @@ class ProxyProtocol(asyncio.Protocol):
 
     def _plain(self, target: str) -> None:
         match = re.match(r"http://([^/:]+)(?::80)?(?:/|$|\?)", target, re.I)
-        if not match or not self._gateway.plays(match.group(1).lower()):
+        if not match or not self._gateway.emulates(match.group(1).lower()):
             self._refuse(target)
             return
         assert self._transport

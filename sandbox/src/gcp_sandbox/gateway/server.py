@@ -33,16 +33,16 @@ _PREFIXES = (("/resumable/upload/", "upload"), ("/upload/", "upload"), ("/downlo
 
 
 class Server:
-    """Serves a cloud: the proxy, TLS, and the way from a request to its handler."""
+    """Serves a cloud: the proxy, TLS, and the routing of requests to handlers."""
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
-        # Weak: a connection that was handed on ends without telling the proxy.
+        # Weak: the proxy is not notified when a connection that was passed on is closed.
         self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self.reached, self.keep = cloud.reached, cloud.keep
         self.services: dict[str, Service] = {}
         self._server: asyncio.Server | None = None
-        # Bodies come as they were sent: objects keep their encoding, and so does what is passed on to Cloud Run.
+        # Bodies are not decoded: objects keep their encoding, as do requests that are passed on to Cloud Run.
         self._tls = web.Server(self._handle_tls, request_factory=self._request, auto_decompress=False, access_log=None)
         self._plain = web.Server(self._elsewhere, request_factory=self._request, auto_decompress=False, access_log=None)
         self._load_services()
@@ -67,7 +67,7 @@ class Server:
     # -- life --------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen, bring the data planes up, and go on with unfinished operations.  Raises OSError (port in use)."""
+        """Listen, start the data planes, and resume unfinished operations.  Raises OSError (port in use)."""
         loop = asyncio.get_running_loop()
         settings = self.cloud.settings
         self._server = await loop.create_server(lambda: ProxyProtocol(self), "127.0.0.1", settings.port)
@@ -81,7 +81,7 @@ class Server:
         self.cloud.operations.resume()
 
     async def stop(self) -> None:
-        """Close every connection, stop the data planes, and leave the state as it is."""
+        """Close all connections and stop the data planes, keeping the state."""
         if self._server:
             self._server.close()
         await self.cloud.operations.drain()
@@ -95,10 +95,10 @@ class Server:
             transport.abort()
         self.cloud.store.close()
 
-    # -- the proxy's questions ---------------------------------------------
+    # -- called by the proxy -----------------------------------------------
 
-    def plays(self, host: str) -> bool:
-        """Whether the proxy lets a client through to this host."""
+    def emulates(self, host: str) -> bool:
+        """Whether this host is emulated."""
         if host.endswith(".googleapis.com") or any(
             self._host_matches(pattern, host) for pattern, _, _ in self.cloud.raw_routes
         ):
@@ -106,7 +106,7 @@ class Server:
         return any(hook(self.cloud, host) is not False for hook in self.cloud.hosts)
 
     def tls_context(self, host: str) -> ssl.SSLContext | None:
-        """The certificate a client of this host is shown; None: none, the handshake fails."""
+        """The certificate for clients of this host; None: the handshake fails."""
         if host.endswith(".googleapis.com") or any(
             self._host_matches(pattern, host) for pattern, _, _ in self.cloud.raw_routes
         ):
@@ -118,7 +118,7 @@ class Server:
         return None
 
     def tls_server(self) -> asyncio.Protocol:
-        """A protocol that serves HTTP on a connection whose TLS has ended here."""
+        """A protocol that serves HTTP on a connection after the TLS handshake."""
         return self._tls()
 
     def plain_server(self) -> asyncio.Protocol:
@@ -130,14 +130,14 @@ class Server:
         return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        if "://" in message.path:  # as clients ask a proxy for what is not TLS
+        if "://" in message.path:  # the form in which clients send plain HTTP requests to a proxy
             message = message._replace(path=message.url.raw_path_qs)
         return Exchange(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=1 << 40)
 
     # -- requests ----------------------------------------------------------
 
     async def _handle_tls(self, request: web.BaseRequest) -> web.StreamResponse:
-        # Clients that have a certificate of their device use hosts of their own for the same APIs.
+        # Clients with a device certificate use separate (mTLS) hosts for the same APIs.
         host = (request.host or "").split(":")[0].lower().replace(".mtls.googleapis.com", ".googleapis.com")
         if not host.endswith(".googleapis.com"):
             return await self._elsewhere(request)
@@ -157,7 +157,7 @@ class Server:
                 continue
             found = api.find(request.method, path)
             if found is None and media == "upload" and "upload_id" in request.rel_url.query:
-                found = api.find("POST", path)  # a resumable upload goes on by PUT at the URL it was started at
+                found = api.find("POST", path)  # a resumable upload continues with PUT at the URL where it was started
             if found is not None:
                 return await self._api_request(request, service, api, *found, media)
             if path.startswith(api.base + version if api.base == "/" else api.base) and api.other_verb(
@@ -190,7 +190,7 @@ class Server:
         return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
 
     async def _struck(self, request: web.BaseRequest, handler: RawHandler) -> web.StreamResponse:
-        """What a handler outside the documents answers, if no fault comes before."""
+        """The response of a handler outside the documents, unless a fault occurs first."""
         host = (request.host or "").split(":")[0].lower()
         try:
             lost = await self.cloud.faults.strike(request, host)
@@ -279,7 +279,7 @@ class Server:
         return _json(answer)
 
     def _settle_project(self, service: Service, call: Call) -> None:
-        """Find the project a call is about, and refuse where it has not enabled the API."""
+        """Find the project of a call, and reject the call if the project has not enabled the API."""
         name = service.project_of(call) if service.project_of else _project_name(call.params)
         if name is None or name == "-":
             return
@@ -336,7 +336,7 @@ def _parse(data: bytes) -> Any:
     try:
         value = json.loads(data)
         if b"\\u" in data:
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is not valid text
         return value
     except ValueError as error:
         text = f"Invalid JSON payload received. {error}"

@@ -1,4 +1,4 @@
-"""Resource Manager: projects and their policies, and the one organization that all are in.
+"""Resource Manager: projects and their policies, and their only organization.
 
 https://cloud.google.com/resource-manager/reference/rest
 """
@@ -24,7 +24,7 @@ Doc = dict[str, Any]
 
 
 def _name(call: Call) -> str:
-    """Id or number of the project a call names, in v1 bare, in v3 behind projects/."""
+    """ID or number of a call's project, without a prefix in v1, after projects/ in v3."""
     params = call.params
     return (params.get("projectId") or params.get("resource") or params.get("name") or "").removeprefix("projects/")
 
@@ -42,14 +42,14 @@ SERVICE.project_of = lambda call: _name(call) if call.method.id.startswith("clou
 
 
 def _project(call: Call, permission: str) -> Doc:
-    """The project a call names; where the caller may not know of it, there is none either."""
+    """The project of a call; nonexistent for a caller without access."""
     if call.project is None or not call.cloud.iam.allows(call.principal, permission, project_resource(call.project_id)):
         raise ApiError(403, "The caller does not have permission")
     return call.project
 
 
 def _v3(doc: Doc) -> Doc:
-    """A project in v3's shape."""
+    """A project in v3's format."""
     out: Doc = {
         "name": f"projects/{doc['projectNumber']}",
         "projectId": doc["projectId"],
@@ -98,9 +98,9 @@ def _check(ident: str, name: str, labels: dict[str, str]) -> None:
 
 
 def _check_parent(call: Call, parent: Doc | None, permission: str) -> None:
-    """Refuse a caller who may not put a project below {type, id} (None: the organization).
+    """Reject a caller who may not create a project under {type, id} (None: the organization).
 
-    A folder is taken to be somewhere in the organization.
+    A folder is assumed to be in the organization.
     """
     if parent and parent.get("type") == "folder" and not re.fullmatch(r"\d+", str(parent.get("id"))):
         raise _invalid("parent", "parent must be a folder or an organization")
@@ -129,7 +129,7 @@ def create(call: Call) -> Operation:
         "owner": call.principal.member,
         "version": call.method.api.version,
     }
-    # The id is taken from now on, even while the operation lasts.
+    # The ID is reserved from now on, even while the operation is running.
     return call.operation("create", ident, action="cloudresourcemanager.create", args=args, extra={"prefix": "cp."})
 
 
@@ -183,7 +183,7 @@ def _visible(call: Call) -> list[Doc]:
 
 
 def _matches(doc: Doc, text: str) -> bool:
-    """Whether a project meets a filter: space or AND between field:value and field=value, * as a wildcard."""
+    """Whether a project matches a filter: terms field:value and field=value, joined by space or AND, * as a wildcard."""
     values = {
         "id": doc["projectId"],
         "projectid": doc["projectId"],

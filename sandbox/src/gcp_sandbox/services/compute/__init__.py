@@ -24,7 +24,7 @@ _FIREWALLS: dict[str, tuple[str, list[str], list[tuple[str, list[str]]]]] = {
 
 
 def setup(cloud: Cloud) -> None:
-    """What a project gets when it enables the API."""
+    """Create the resources that a project gets when it enables the API."""
     cloud.when_enabled(SERVICE.host, _enabled)
 
 

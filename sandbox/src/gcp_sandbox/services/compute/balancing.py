@@ -1,4 +1,4 @@
-"""Load balancing: what is particular to backend services, URL maps, proxies, forwarding rules and certificates.
+"""Load balancing: specifics of backend services, URL maps, proxies, forwarding rules and certificates.
 
 https://cloud.google.com/load-balancing/docs/https
 """
@@ -92,7 +92,7 @@ def prepare_backend(draft: Draft) -> None:
 
 
 def _numbered(draft: Draft, name: str) -> str:
-    """The full name of another service's resource as Google stores it: by the project's number."""
+    """The full name of another service's resource as Google stores it: with the project's number."""
     before, part, after = name.partition("/projects/")
     project = projects.find(draft.cloud, after.partition("/")[0])
     return f"{before}{part}{project['projectNumber']}/{after.partition('/')[2]}" if project else name
@@ -121,7 +121,7 @@ def prepare_bucket(draft: Draft) -> None:
 
 
 def _iap(draft: Draft) -> None:
-    """oauth2ClientSecret is never answered, only its SHA-256."""
+    """oauth2ClientSecret is never returned, only its SHA-256."""
     doc = draft.doc
     iap = doc.get("iap")
     if iap is None:
@@ -219,7 +219,7 @@ def _backends(draft: Draft) -> None:
 
 
 def used_by(cloud: Cloud, key: str, doc: Doc) -> Doc:
-    """Who refers to a backend: URL maps, proxies, forwarding rules."""
+    """The resources that refer to a backend: URL maps, proxies, forwarding rules."""
     found = [{"reference": link(user)} for user in shown_users(cloud, key)]
     return {"usedBy": found} if found else {}
 
@@ -274,14 +274,14 @@ def _redirects(value: Any) -> list[Doc]:
 
 
 def backends_of(cloud: Cloud, url_map: Doc) -> list[Doc]:
-    """Backend services and buckets that a URL map sends to."""
+    """Backend services and buckets that a URL map routes to."""
     return [d for key in references(KINDS["compute.urlMaps"], url_map) if (d := find(cloud, key)) is not None]
 
 
 def url_map_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
-    """Quota usage, which Google shows where a map sends to an EXTERNAL_MANAGED backend service.
+    """Quota usage, which Google shows if a map routes to an EXTERNAL_MANAGED backend service.
 
-    Google does not publish how it counts units; this is fitted to what was seen.
+    Google does not publish how it counts units; this matches the observed values.
     """
     if not any(b.get("loadBalancingScheme") == "EXTERNAL_MANAGED" for b in backends_of(cloud, doc)):
         return {}
@@ -292,7 +292,7 @@ def url_map_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
 
 
 def url_map_of(cloud: Cloud, rule: Doc) -> str:
-    """Key of the URL map that a forwarding rule leads to, or ""."""
+    """Key of the URL map that a forwarding rule uses, or ""."""
     proxy = find(cloud, key_of(rule["target"])) if rule.get("target") else None
     return key_of(proxy["urlMap"]) if proxy and proxy.get("urlMap") else ""
 
@@ -346,7 +346,7 @@ def prepare_rule(draft: Draft) -> None:
 
 
 def _internal(draft: Draft) -> None:
-    """A regional rule listens in a subnet of the network, by default the default ones."""
+    """A regional rule listens in a subnet of its network (default: the default network and its subnet)."""
     doc = draft.doc
     subnet = draft.target("subnetwork")
     default = link(f"projects/{draft.project}/global/networks/default")
@@ -400,14 +400,14 @@ def _address(draft: Draft) -> None:
 
 
 def _address_key(draft: Draft, given: str) -> str:
-    """The address resource that a rule names by a link, a part of one or its bare name, or "" for an IP address."""
+    """The address resource that a rule references by link, partial link or name, or "" for an IP address."""
     if "/addresses/" in given:
         return parse(draft.cloud, given, draft.project) or ""
     return f"{draft.key.rsplit('/', 2)[0]}/addresses/{given}" if NAME.fullmatch(given) else ""
 
 
 def _schemes(draft: Draft) -> None:
-    """The rule's scheme must be that of the backends it leads to."""
+    """The rule's scheme must match that of its backends."""
     url_map = find(draft.cloud, url_map_of(draft.cloud, draft.doc) or "projects/-/global/urlMaps/-")
     for backend in backends_of(draft.cloud, url_map) if url_map else ():
         theirs, ours = backend.get("loadBalancingScheme"), draft.doc["loadBalancingScheme"]

@@ -1,4 +1,4 @@
-"""What all of Compute Engine's resources share: the service, links, and the errors in Google's words.
+"""Shared by all Compute Engine resources: the service, links, and the errors in Google's wording.
 
 https://cloud.google.com/compute/docs/reference/rest/v1
 """
@@ -31,19 +31,19 @@ SERVICE = Service(
     no_project=lambda name: ApiError(404, f"The resource 'projects/{name}' was not found", reason="notFound"),
 )
 BASE = "https://www.googleapis.com/compute/v1/"
-PENDING = "compute.pending"  # resources whose insert operation is under way, by key
+PENDING = "compute.pending"  # resources whose insert operation is in progress, by key
 NAME = re.compile(r"(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)")
 _URL = re.compile(r"(?:https?://(?:www|compute|content)\.googleapis\.com/compute/[^/]+/)?(?:projects/([^/]+)/)?(.+)")
 _PATH = re.compile(r"(?:global|(?:regions|zones)/[^/]+)/[A-Za-z]+/[^/]+")
 
 
 def link(key: str) -> str:
-    """The URL that Google gives a resource, by its key ("projects/p/global/networks/n")."""
+    """The URL of a resource at Google, from its key ("projects/p/global/networks/n")."""
     return BASE + key
 
 
 def key_of(url: str) -> str:
-    """The key of a link of ours."""
+    """The key of a link of this sandbox."""
     return url.removeprefix(BASE)
 
 
@@ -53,7 +53,7 @@ def kind_of(key: str) -> str:
 
 
 def parse(cloud: Cloud, text: str, project: str) -> str | None:
-    """The key that a full or partial URL means (a project's number becomes its id), or None where it is malformed."""
+    """The key for a full or partial URL (a project's number becomes its ID), or None if it is malformed."""
     found = _URL.fullmatch(text)
     if found is None or _PATH.fullmatch(found.group(2)) is None:
         return None
@@ -63,7 +63,7 @@ def parse(cloud: Cloud, text: str, project: str) -> str | None:
 
 
 def find(cloud: Cloud, key: str) -> Doc | None:
-    """The resource of a key, for reading only."""
+    """The resource of a key, read-only."""
     return cloud.store.peek(kind_of(key), key)
 
 
@@ -75,7 +75,7 @@ def invalid(field: str, value: Any, why: str, *, reason: str = "invalid") -> Api
 
 
 def missing(field: str) -> ApiError:
-    """400 for a required field that is not there."""
+    """400 for a missing required field."""
     return ApiError(400, f"Required field '{field}' not specified", reason="required")
 
 
@@ -85,16 +85,16 @@ def not_found(key: str) -> ApiError:
 
 
 def not_ready(key: str) -> ApiError:
-    """400 for a resource that an operation is still making, or taking away."""
+    """400 for a resource that an operation is still creating or deleting."""
     return ApiError(400, f"The resource '{key}' is not ready", reason="resourceNotReady")
 
 
 def in_use(singular: str, key: str, user: str, number: str) -> ApiError:
-    """400 for the deletion of what another resource refers to."""
+    """400 for deleting a resource that another one refers to."""
     shown, by = key, user
     what = re.sub(r"(?<=[a-z])([A-Z])", r"_\1", singular).lower()
     if singular == "healthCheck" and "/global/" in key:
-        # Health checks are named in another way than everything else (recorded).
+        # Health checks are named differently from all other resources (recorded).
         shown = f"GLOBAL:global/PROJECT:{number}/HEALTH_CHECK:{key.rsplit('/', 1)[1]}"
         by = f"GLOBAL:global/PROJECT:{number}/BACKEND_SERVICE:{user.rsplit('/', 1)[1]}"
     text = f"The {what} resource '{shown}' is already being used by '{by}'"

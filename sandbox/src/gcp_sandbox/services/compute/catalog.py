@@ -1,4 +1,4 @@
-"""The table of resources: every kind that the sandbox has, with what is particular to it."""
+"""The table of all resource kinds of the sandbox, with their specifics."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""SSL certificates: self-managed ones are taken as they come, Google-managed ones get provisioned in the background.
+"""SSL certificates: self-managed ones are stored as given, Google-managed ones are provisioned in the background.
 
-A managed certificate becomes ACTIVE some time after a forwarding rule first leads to a proxy that has it; the domains'
-DNS records are taken to point there.  https://cloud.google.com/load-balancing/docs/ssl-certificates/google-managed-certs
+A managed certificate becomes ACTIVE some time after a forwarding rule first leads to a proxy that uses it; the domains'
+DNS records are assumed to point there.  https://cloud.google.com/load-balancing/docs/ssl-certificates/google-managed-certs
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _stamp(when: datetime) -> str:
 
 
 def reached(cloud: Cloud) -> set[str]:
-    """Keys of the certificates that some forwarding rule leads to."""
+    """Keys of the certificates that are used by a forwarding rule."""
     out: set[str] = set()
     for _, rule in cloud.store.list("compute.forwardingRules"):
         proxy = cloud.store.peek("compute.targetHttpsProxies", key_of(rule.get("target", "")))
@@ -108,7 +108,7 @@ def reached(cloud: Cloud) -> set[str]:
 
 
 def review(cloud: Cloud, key: str = "", event: str = "") -> None:
-    """Begin, go on with or break off the provisioning of managed certificates, after any change of the wiring."""
+    """Start, continue or cancel the provisioning of managed certificates after a change of the resources that use them."""
     wired = reached(cloud)
     for cert, doc in cloud.store.list(KIND):
         if doc.get("managed", {}).get("status") != "PROVISIONING":

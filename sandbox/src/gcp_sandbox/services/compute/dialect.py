@@ -1,4 +1,4 @@
-"""Operations as Compute Engine shows them.
+"""Operations in the format of Compute Engine.
 
 https://cloud.google.com/compute/docs/reference/rest/v1/globalOperations
 """
@@ -17,7 +17,7 @@ from gcp_sandbox.core.operations import Dialect, Operation
 
 
 def compute_time() -> str:
-    """The time as Compute Engine writes it: Pacific time with milliseconds."""
+    """A time in the format of Compute Engine: Pacific time with milliseconds."""
     return datetime.now(ZoneInfo("America/Los_Angeles")).isoformat(timespec="milliseconds")
 
 

@@ -1,7 +1,7 @@
-"""One engine for every resource of Compute Engine: a `Kind` declares what is particular to one of them.
+"""One engine for all Compute Engine resources: a `Kind` declares the specifics of one of them.
 
-It inserts, gets, lists, patches, updates, deletes, labels and sets single fields; keeps ids, links, fingerprints;
-checks names, references between resources, what is immutable and what is in use.
+It inserts, gets, lists, patches, updates, deletes, labels and sets single fields; maintains IDs, links, fingerprints;
+checks names, references between resources, immutable fields and whether a resource is in use.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gcp_sandbox.services.compute.dialect import compute_time
 from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
 from gcp_sandbox.services.compute.references import part, resolve, users
 
-# What the server alone writes, in every resource.
+# Output-only fields of all resources.
 _OUTPUT = frozenset(
     {
         "kind",
@@ -60,8 +60,8 @@ _OUTPUT = frozenset(
 _KEPT = ("kind", "id", "name", "selfLink", "selfLinkWithId", "creationTimestamp", "region", "zone", "labels")
 _PERMISSION = {"insert": "create", "patch": "update", "aggregatedList": "list"}
 _ON_PROJECT = ("list", "aggregatedList")
-# Fields whose links a recorder of the beta API rewrote to v1 with the URLs of its requests (see --recorded-links);
-# its clients of v1 itself, for whom nothing was rewritten, are those that do not ask for alt=json.
+# Fields whose links a recorder of the beta API rewrote to v1 together with its request URLs (see --recorded-links);
+# clients that used v1 itself, for which nothing was rewritten, are those that do not send alt=json.
 _REWRITTEN = (
     "items",
     "network",
@@ -81,7 +81,7 @@ _REWRITTEN = (
 
 
 def declare(kind: Kind) -> None:
-    """Make a kind known and register its methods."""
+    """Register a kind and its methods."""
     KINDS[kind.store] = kind
     generic: dict[str, Callable[[Kind, Call], Answer | Awaitable[Answer]]] = {
         "insert": insert,
@@ -99,7 +99,7 @@ def declare(kind: Kind) -> None:
     for resource in kind.resources:
         for verb in ("insert get list delete " + kind.verbs).split():
             if verb == "aggregatedList" and resource != kind.collection:
-                continue  # only the resource that is named as the collection has it
+                continue  # only the resource with the same name as the collection has it
             permission = "" if verb == "testIamPermissions" else f"compute.{resource}.{_PERMISSION.get(verb, verb)}"
             where = None if verb in _ON_PROJECT else partial(_full_name, kind)
             SERVICE.method(f"compute.{resource}.{verb}", permission=permission, resource=where)(
@@ -114,7 +114,7 @@ def declare(kind: Kind) -> None:
 
 
 def _full_name(kind: Kind, call: Call) -> str:
-    """What a permission is required on: the resource that a call names or would create."""
+    """The resource on which a permission is required: the one that a call names or would create."""
     inserts = call.method.id.endswith(".insert")
     return f"//compute.googleapis.com/{key_for(kind, call, str(call.body.get('name', '')) if inserts else None)}"
 
@@ -135,7 +135,7 @@ def existing(kind: Kind, call: Call) -> tuple[str, Doc]:
 
 
 def changing(kind: Kind, call: Call) -> tuple[str, Doc]:
-    """As existing, of a resource that is about to change.  Raises ApiError 400 where it is being deleted."""
+    """Like existing, for a resource that is about to change.  Raises ApiError 400 if it is being deleted."""
     key, doc = existing(kind, call)
     if "_deleting" in doc:
         raise not_ready(key)
@@ -146,7 +146,7 @@ def changing(kind: Kind, call: Call) -> tuple[str, Doc]:
 
 
 def show(call: Call, kind: Kind, key: str, doc: Doc) -> Doc:
-    """The resource as it is answered."""
+    """The resource as returned to the client."""
     out = {k: v for k, v in doc.items() if not k.startswith("_")}
     if kind.computed:
         out |= kind.computed(call.cloud, key, doc)
@@ -156,7 +156,7 @@ def show(call: Call, kind: Kind, key: str, doc: Doc) -> Doc:
 
 
 def render(call: Call, out: Doc) -> Doc:
-    """Links in the API version that was asked."""
+    """Links of the requested API version."""
     version = call.method.api.version
     if version != "v1":
         return _relinked(out, version)
@@ -175,7 +175,7 @@ def get(kind: Kind, call: Call) -> Doc:
 
 
 def collection(call: Call, name: str, path: str, items: list[Doc]) -> Doc:
-    """The answer of a list method.  name: as in compute#<name>List; path: below the project."""
+    """The response of a list method.  name: as in compute#<name>List; path: below the project."""
     found, following = filters.page(items, call.params)
     out: Doc = {"kind": f"compute#{name}List", "id": path}
     if found:
@@ -192,7 +192,7 @@ def list_(kind: Kind, call: Call) -> Doc:
 
 
 def aggregated(kind: Kind, call: Call) -> Doc:
-    """Resources of all scopes, by scope; a scope without any carries a warning."""
+    """Resources of all scopes, by scope; an empty scope has a warning."""
     prefix = f"projects/{call.project_id}/"
     by_scope: dict[str, list[Doc]] = {scope: [] for scope in ("global", *(f"regions/{r}" for r in places.REGIONS))}
     if "zones" in kind.resources.values() or call.params.get("includeAllScopes"):
@@ -228,7 +228,7 @@ def fingerprint(value: Any) -> str:
 
 
 def _tidy(value: Any) -> Any:
-    """Without what Google leaves out of its answers: nulls and empty lists."""
+    """Without nulls and empty lists, which Google omits from its responses."""
     if isinstance(value, dict):
         return {k: _tidy(v) for k, v in value.items() if v is not None and v != []}
     return [_tidy(v) for v in value] if isinstance(value, list) else value
@@ -296,13 +296,13 @@ def insert(kind: Kind, call: Call) -> Operation:
 
 
 def check_labels(given: Doc, field: str) -> None:
-    """Raise ApiError 400 for labels of other letters than Google takes."""
+    """Raise ApiError 400 for labels with characters that Google does not accept."""
     if wrong := labels.violation(given):
         raise ApiError(400, f"Invalid value for field '{field}': ''. {wrong}", reason="invalid")
 
 
 def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
-    """A checked and completed new resource."""
+    """A validated and completed new resource."""
     scope = key.split("/", 2)[2].rsplit("/", 2)[0]
     number = str(secrets.randbelow(8 * 10**18) + 10**18)
     for field in kind.required:
@@ -334,7 +334,7 @@ async def _insert(cloud: Cloud, op: Doc) -> None:
 
 
 def create(cloud: Cloud, key: str, doc: Doc) -> None:
-    """Put a finished resource into the store, with its consequences."""
+    """Store a finished resource, with its side effects."""
     kind = KINDS[kind_of(key)]
     with cloud.store.atomic():
         cloud.store.put(kind.store, key, doc)
@@ -344,19 +344,19 @@ def create(cloud: Cloud, key: str, doc: Doc) -> None:
 
 
 def check_fingerprint(given: Doc, old: Doc, field: str = "fingerprint") -> None:
-    """Raise ApiError 412 where a request names a stale fingerprint."""
+    """Raise ApiError 412 if a request contains an outdated fingerprint."""
     if given.get(field) and given[field] != old.get(field):
         text = "Labels fingerprint either invalid or resource labels have changed"
         raise stale(text) if field == "labelFingerprint" else stale()
 
 
 def stale(text: str = "Invalid fingerprint.") -> ApiError:
-    """412 for a change that is not based on the resource's last state."""
+    """412 for a change that is not based on the resource's latest state."""
     return ApiError(412, text, reason="conditionNotMet", location="If-Match", location_type="header")
 
 
 def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> Doc:
-    """Replace a resource by a changed one; returns it as stored."""
+    """Replace a resource with a changed one; returns it as stored."""
     if given.get("name", old["name"]) != old["name"]:
         raise invalid("name", given["name"], f"The name of the resource must be '{old['name']}'.")
     check_fingerprint(given, old)
@@ -371,7 +371,7 @@ def change(call: Call, kind: Kind, key: str, old: Doc, doc: Doc, given: Doc) -> 
 
 
 async def patch(kind: Kind, call: Call) -> Operation:
-    """JSON merge patch: null takes a field away."""
+    """JSON merge patch: null removes a field."""
     key, old = changing(kind, call)
     given = _accepted(kind, call.body) | {
         k: v for k, v in call.body.items() if k in ("fingerprint", "labelFingerprint")
@@ -382,7 +382,7 @@ async def patch(kind: Kind, call: Call) -> Operation:
 
 
 def update(kind: Kind, call: Call) -> Operation:
-    """Replace all that the client may write."""
+    """Replace all fields that a client may write."""
     key, old = changing(kind, call)
     if kind.fingerprint and not call.body.get("fingerprint"):
         raise stale()
@@ -397,7 +397,7 @@ def update(kind: Kind, call: Call) -> Operation:
 
 
 def setter(kind: Kind, call: Call) -> Operation:
-    """A method that sets one field; an absent value takes it away."""
+    """A method that sets one field; a missing value removes it."""
     verb = call.method.id.rsplit(".", 1)[1]
     field, source = kind.setters[verb]
     key, old = changing(kind, call)
@@ -446,7 +446,7 @@ async def _delete(cloud: Cloud, op: Doc) -> None:
 
 
 def remove(cloud: Cloud, key: str) -> None:
-    """Take a resource out of the store, with its consequences."""
+    """Remove a resource from the store, with its side effects."""
     kind = KINDS[kind_of(key)]
     with cloud.store.atomic():
         part(cloud, key)

@@ -1,4 +1,4 @@
-"""Methods that are not of the engine's kind: operations, peerings, subnet growth, validation, and the like."""
+"""Methods that do not fit the engine: operations, peerings, subnet expansion, validation, and so on."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ for _scope in ("global", "region", "zone"):
 
     @SERVICE.method(f"compute.{_scope}Operations.wait", permission=f"compute.{_scope}Operations.get")
     async def _wait(call: Call) -> Doc:
-        """Answer when the operation is done, or after two minutes."""
+        """Respond when the operation is done, or after two minutes."""
         until = time.monotonic() + 120
         while (op := _operation(call))["status"] != "DONE" and time.monotonic() < until:
             await asyncio.sleep(0.02)

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
 
 
 def page(items: list[Doc], params: dict[str, Any]) -> tuple[list[Doc], str]:
-    """The items of one page, and the token of the next ("" where there is none).  Raises ApiError 400."""
+    """The items of one page, and the token of the next page ("" if there is none).  Raises ApiError 400."""
     items = [item for item in items if matches(params.get("filter", ""))(item)] if params.get("filter") else items
     if str(params.get("orderBy", "")).startswith("creationTimestamp"):
         items = sorted(items, key=lambda d: d.get("creationTimestamp", ""), reverse="desc" in params["orderBy"])

@@ -1,4 +1,4 @@
-"""What a resource's declaration says, and a resource on its way into the store."""
+"""The declaration of a resource kind, and the draft of a resource that is about to be stored."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.compute.base import Doc, find, key_of
 
-KINDS: dict[str, Kind] = {}  # by the store's kind
+KINDS: dict[str, Kind] = {}  # by kind in the store
 
 
 @dataclasses.dataclass
 class Draft:
-    """A resource on its way into the store: doc is the new state, old the one it replaces (None: insert).
+    """A resource that is about to be stored: doc is the new state, old the one it replaces (None: insert).
 
     given: the body of the request.  scope: "global", "regions/r" or "zones/z".
     """
@@ -38,30 +38,30 @@ class Draft:
         return self.scope.partition("/")[2] if self.scope.startswith("regions/") else ""
 
     def changed(self, field: str) -> bool:
-        """Whether this request sets the field anew."""
+        """Whether this request changes the field."""
         return self.old is None or self.doc.get(field) != self.old.get(field)
 
     def target(self, field: str) -> Doc | None:
-        """The resource that a top-level field refers to, for reading only."""
+        """The resource that a top-level field refers to, read-only."""
         return find(self.cloud, key_of(self.doc[field])) if self.doc.get(field) else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What is particular to one resource.
+    """The specifics of one resource kind.
 
     resources: discovery resource -> scope type, {"globalAddresses": "global", "addresses": "regions"}.
-    singular: as in "compute#address".  verbs: methods besides insert, get, list and delete.
-    refs: field -> collections it may refer to, at any depth.  output: further fields of the server alone.
-    required, immutable: fields.  defaults: filled in where absent.
+    singular: as in "compute#address".  verbs: methods in addition to insert, get, list and delete.
+    refs: field -> collections it may refer to, at any depth.  output: further output-only fields.
+    required, immutable: fields.  defaults: filled in if absent.
     setters: method -> (field of the resource, field of the request).
-    labels: "insert" (taken at creation), "later" (by setLabels only) or "".
-    prepare(draft): checks and derived fields.  computed(cloud, key, doc): fields made when answering.
-    after(cloud, key, event): consequences, when the operation is done; event is insert, change or delete.
-    guard(cloud, key, doc): raises where a deletion is refused for more than references.
-    types: method -> operationType where it is not the method's name, or function of the resource that gives it;
+    labels: "insert" (accepted on creation), "later" (by setLabels only) or "".
+    prepare(draft): checks and derived fields.  computed(cloud, key, doc): fields added to responses.
+    after(cloud, key, event): side effects, when the operation is done; event is insert, change or delete.
+    guard(cloud, key, doc): raises if a deletion is rejected for reasons other than references.
+    types: method -> operationType if it is not the method's name, or function that returns it for a resource;
     long_types: "compute.<resource>.<method>".
-    beta: fields that the beta API alone shows.  quota: metric that each one counts for.
+    beta: fields that only the beta API shows.  quota: metric that each resource counts toward.
     """
 
     collection: str

@@ -55,7 +55,7 @@ REGIONS: dict[str, int | None] = {
     "us-west4": 182,
 }
 _ZONES = {"us-central1": "abcf", "us-east1": "bcd", "europe-west1": "bcd"}
-# Limits of a project that has grown a little: https://cloud.google.com/compute/resource-usage
+# Limits of a project that is no longer new: https://cloud.google.com/compute/resource-usage
 GLOBAL_QUOTAS = {
     "NETWORKS": 50,
     "SUBNETWORKS": 1000,
@@ -94,7 +94,7 @@ def zones(region: str = "") -> list[str]:
 
 
 def scope(call: Call) -> str:
-    """The scope of a call's path: "global", "regions/r" or "zones/z".  Raises ApiError 400 for an unknown place."""
+    """The scope of a call's path: "global", "regions/r" or "zones/z".  Raises ApiError 400 for an unknown region or zone."""
     region, zone = call.params.get("region"), call.params.get("zone")
     if region is not None:
         if region not in REGIONS:
@@ -108,7 +108,7 @@ def scope(call: Call) -> str:
 
 
 def used(call: Call, metric: str, scope_: str) -> int:
-    """How much of a quota is used, in one scope or (empty) all."""
+    """The usage of a quota, in one scope or (empty) in all."""
     prefix = f"projects/{call.project_id}/"
     count = 0
     for kind in KINDS.values():
@@ -120,14 +120,14 @@ def used(call: Call, metric: str, scope_: str) -> int:
 
 
 def limit(call: Call, metric: str, region: str = "") -> int | None:
-    """A quota of the project; a document of kind compute.quotas may set it: {metric: limit}."""
+    """A quota of the project; a document of kind compute.quotas can override it: {metric: limit}."""
     table = REGION_QUOTAS if region and metric in REGION_QUOTAS else GLOBAL_QUOTAS
     own = call.cloud.store.peek("compute.quotas", call.project_id) or {}
     return own.get(metric, table.get(metric))
 
 
 def check_quota(call: Call, metric: str, scope_: str, store_kind: str) -> None:
-    """Raise ApiError 403 where one more would be too many."""
+    """Raise ApiError 403 if one more would exceed the quota."""
     if not metric:
         return
     region = scope_.partition("/")[2] if scope_.startswith("regions/") and metric in REGION_QUOTAS else ""

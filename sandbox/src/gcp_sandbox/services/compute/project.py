@@ -1,4 +1,4 @@
-"""The project as Compute Engine sees it, its regions and zones."""
+"""Compute Engine's view of the project, its regions and zones."""
 
 from __future__ import annotations
 

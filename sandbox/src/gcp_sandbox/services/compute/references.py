@@ -1,4 +1,4 @@
-"""References between resources: who refers to what, and links in the one form that Google stores."""
+"""References between resources, and the canonical form of links that Google stores."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from gcp_sandbox.services.compute.base import (
 )
 from gcp_sandbox.services.compute.kinds import KINDS, Draft, Kind
 
-# What resources that were deleted lately referred to, and when that was; for _LAG seconds they are still shown as users.
+# References of recently deleted resources, with the time of deletion; for _LAG seconds they are still shown as users.
 _parted: weakref.WeakKeyDictionary[Cloud, dict[str, tuple[list[str], float]]] = weakref.WeakKeyDictionary()
 _LAG = 1.0
-# Targets that are words, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
+# Targets that are keywords, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
 _BUNDLES = ("all-apis", "vpc-sc")
-# What belongs to another service and is kept as it comes: a certificate of Certificate Manager, …
+# References to other services, which are stored as given: certificates of Certificate Manager, …
 _FOREIGN = re.compile(r"(https:)?//(?!www\.|compute\.|content\.)[a-z]+\.googleapis\.com/.+")
 
 
 def references(kind: Kind, doc: Any) -> Iterator[str]:
-    """Keys that a resource refers to."""
+    """Keys of the resources that a resource refers to."""
     if isinstance(doc, list):
         for item in doc:
             yield from references(kind, item)
@@ -47,7 +47,7 @@ def references(kind: Kind, doc: Any) -> Iterator[str]:
 
 
 def users(cloud: Cloud, key: str) -> list[str]:
-    """Keys of the resources that refer to one, those on their way included."""
+    """Keys of the resources that refer to a resource, including those that are being created."""
     wanted = key.rsplit("/", 2)[1]
     out = []
     for kind in KINDS.values():
@@ -60,7 +60,7 @@ def users(cloud: Cloud, key: str) -> list[str]:
 
 
 def part(cloud: Cloud, key: str) -> None:
-    """Note what a resource refers to that is being removed, and forget older notes."""
+    """Record the references of a resource that is being removed, and discard older records."""
     now = time.monotonic()
     notes = {k: note for k, note in _parted.get(cloud, {}).items() if now - note[1] <= _LAG}
     doc = find(cloud, key)
@@ -68,7 +68,7 @@ def part(cloud: Cloud, key: str) -> None:
 
 
 def shown_users(cloud: Cloud, key: str) -> list[str]:
-    """As users, for display: Google shows a user for a moment longer than it is there (recorded)."""
+    """Like users, for display: Google shows a user for a moment after its deletion (recorded)."""
     out = users(cloud, key)
     now = time.monotonic()
     return out + [
@@ -77,7 +77,7 @@ def shown_users(cloud: Cloud, key: str) -> list[str]:
 
 
 def resolve(draft: Draft, value: Any, path: str = "") -> Any:
-    """A value with its references as full links.  Raises ApiError for one that is malformed or leads nowhere."""
+    """A value with its references as full links.  Raises ApiError for a malformed or broken one."""
     if isinstance(value, list):
         return [resolve(draft, item, f"{path}[{i}]") for i, item in enumerate(value)]
     if not isinstance(value, dict):

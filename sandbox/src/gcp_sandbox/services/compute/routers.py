@@ -1,4 +1,4 @@
-"""Cloud Router, and Cloud NAT that is part of it.
+"""Cloud Router, including Cloud NAT.
 
 https://cloud.google.com/compute/docs/reference/rest/v1/routers, https://cloud.google.com/nat/docs
 """
@@ -11,7 +11,7 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, link, missing, not_found, parse
 from gcp_sandbox.services.compute.kinds import Draft
 
-# Google applies 30 or 120 seconds where tcpTimeWaitTimeoutSec is not set.
+# Google applies 30 or 120 seconds if tcpTimeWaitTimeoutSec is not set.
 _TIME_WAIT = 120
 _SUBNETS = ("subnetworks", "nat64Subnetworks")
 
@@ -76,7 +76,7 @@ def _nat(draft: Draft, where: str, nat: Doc) -> None:
 
 
 def _subnet(draft: Draft, where: str, text: str) -> str:
-    """The link of a subnet that a NAT names.  Raises ApiError."""
+    """The link of a subnet of a NAT.  Raises ApiError."""
     key = parse(draft.cloud, text, draft.project)
     if key is None or key.rsplit("/", 2)[1] != "subnetworks":
         raise invalid(where, text, "The URL is malformed.")
@@ -89,7 +89,7 @@ def _subnet(draft: Draft, where: str, text: str) -> str:
 
 
 def users_of_subnet(cloud: Cloud, key: str) -> Iterator[str]:
-    """Keys of the routers whose NAT names a subnet."""
+    """Keys of the routers with a NAT for a subnet."""
     for user, router in cloud.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
         named = [part["name"] for nat in router.get("nats", ()) for field in _SUBNETS for part in nat.get(field, ())]
         if key in map(key_of, named):
@@ -97,7 +97,7 @@ def users_of_subnet(cloud: Cloud, key: str) -> Iterator[str]:
 
 
 def users_of_address(cloud: Cloud, key: str) -> Iterator[str]:
-    """Keys of the routers whose NAT translates to an address."""
+    """Keys of the routers with a NAT that uses an address."""
     for user, router in cloud.store.list("compute.routers", f"{key.rsplit('/', 2)[0]}/"):
         if any(
             key in map(key_of, [*nat.get("natIps", ()), *nat.get("drainNatIps", ())]) for nat in router.get("nats", ())

@@ -1,4 +1,4 @@
-"""VPC: what is particular to networks, subnetworks, routes, firewalls and addresses.
+"""VPC: specifics of networks, subnetworks, routes, firewalls and addresses.
 
 https://cloud.google.com/vpc/docs/vpc
 """
@@ -21,7 +21,7 @@ from gcp_sandbox.services.compute.places import REGIONS
 
 Net = ipaddress.IPv4Network
 AUTO_RANGE = Net("10.128.0.0/9")
-# Addresses that belong to nobody (RFC 5737): what the sandbox gives out can never reach a real host.
+# Documentation addresses (RFC 5737): the sandbox's addresses can never reach a real host.
 _EXTERNAL = [ipaddress.ip_network(n) for n in ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24")]
 _FORBIDDEN = [
     ipaddress.ip_network(n)
@@ -38,7 +38,7 @@ _FORBIDDEN = [
 
 
 def new_resource(cloud: Cloud, key: str, singular: str, doc: Doc) -> None:
-    """Put a resource that the server itself makes."""
+    """Store a resource that the server itself creates."""
     number = str(secrets.randbelow(8 * 10**18) + 10**18)
     base = {
         "kind": f"compute#{singular}",
@@ -73,7 +73,7 @@ def prepare_network(draft: Draft) -> None:
 
 
 def default_network(cloud: Cloud, project: str) -> None:
-    """The network that a project starts with."""
+    """Create the default network of a project."""
     key = f"projects/{project}/global/networks/default"
     new_resource(
         cloud,
@@ -93,7 +93,7 @@ def default_network(cloud: Cloud, project: str) -> None:
 
 
 def after_network(cloud: Cloud, key: str, event: str) -> None:
-    """The default route and, in auto mode, a subnet in each region come and go with the network."""
+    """Create or delete the network's default route and, in auto mode, a subnet in each region."""
     project = key.split("/")[1]
     if event == "insert":
         new_resource(
@@ -123,7 +123,7 @@ def after_network(cloud: Cloud, key: str, event: str) -> None:
 
 
 def auto_subnet(cloud: Cloud, network: str, region: str, cidr: str) -> None:
-    """The subnet that an auto mode network has in a region."""
+    """The subnet of an auto mode network in a region."""
     project, name = network.split("/")[1], network.rsplit("/", 1)[1]
     key = f"projects/{project}/regions/{region}/subnetworks/{name}"
     from gcp_sandbox.services.compute.engine import fingerprint
@@ -193,7 +193,7 @@ def ipv4_ranges(subnet: Doc) -> list[str]:
 
 
 def ranges(cloud: Cloud, network: str, *, besides: str = "") -> Iterator[tuple[Net, str]]:
-    """Ranges taken in a network (a link), each with the words that Google names its owner by; not those of besides."""
+    """Used ranges of a network (a link), each with its owner in Google's wording; except those of besides."""
     pending = cloud.store.list(PENDING)
     mine = f"{key_of(network).rsplit('/global/', 1)[0]}/"
     for key, doc in [*cloud.store.list("compute.subnetworks", mine), *[p for p in pending if "/subnetworks/" in p[0]]]:
@@ -230,7 +230,7 @@ def prepare_subnet(draft: Draft) -> None:
 
 
 def _ipv4(draft: Draft) -> None:
-    """Check the ranges of a subnet; one of IPv6 alone has none."""
+    """Check the ranges of a subnet; an IPv6-only one has none."""
     doc = draft.doc
     if doc["stackType"] == "IPV6_ONLY":
         if doc.get("ipCidrRange"):
@@ -277,7 +277,7 @@ def _ipv4(draft: Draft) -> None:
 
 
 def _ipv6(draft: Draft) -> None:
-    """Give a subnet its IPv6 prefix; an internal one is of the network's own range."""
+    """Assign a subnet's IPv6 prefix; an internal one is taken from the network's own range."""
     doc, number = draft.doc, f"{secrets.randbelow(0x10000):x}"
     access = doc.setdefault("ipv6AccessType", "INTERNAL")
     if (draft.old or {}).get("ipv6AccessType", access) != access:
@@ -298,7 +298,7 @@ def subnet_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
 
 
 def after_subnet(cloud: Cloud, key: str, event: str) -> None:
-    """A route for each range of a subnet comes and goes with it."""
+    """Create or delete a route for each range of a subnet."""
     project = key.split("/")[1]
     doc = find(cloud, key) or {}
     wanted = (
@@ -328,7 +328,7 @@ def after_subnet(cloud: Cloud, key: str, event: str) -> None:
 
 
 def guard_subnet(cloud: Cloud, key: str, doc: Doc) -> None:
-    """Direct VPC egress of Cloud Run keeps addresses in the subnet for as long as the service is there."""
+    """Cloud Run's direct VPC egress reserves addresses of the subnet as long as the service exists."""
     project, region, name = key.split("/")[1], key.split("/")[3], doc["name"]
     if doc.get("_implied"):
         network = find(cloud, key_of(doc["network"])) or {}
@@ -431,7 +431,7 @@ def _taken(cloud: Cloud) -> set[str]:
 
 
 def external_address(cloud: Cloud, version: str = "IPV4") -> str:
-    """An external address that nothing has yet."""
+    """An unused external address."""
     taken = _taken(cloud)
     if version == "IPV6":
         return next(a for i in range(1, 1 << 16) if (a := f"2001:db8:{i:x}::") not in taken)
@@ -443,7 +443,7 @@ def external_address(cloud: Cloud, version: str = "IPV4") -> str:
 
 
 def internal_address(cloud: Cloud, subnet: Doc) -> str:
-    """A free address of a subnet; the first two and the last two are not given out."""
+    """A free address of a subnet; the first two and the last two are not assigned."""
     taken = _taken(cloud)
     for address in itertools.islice(_ipv4_of(subnet).hosts(), 1, 1 << 16):
         if str(address) not in taken:
@@ -458,7 +458,7 @@ def _ipv4_of(subnet: Doc) -> Net:
 
 
 def _free_range(draft: Draft, length: int) -> Net:
-    """A free range of 10.0.0.0/8 for an allocation; Google's choice looks as arbitrary."""
+    """A free range of 10.0.0.0/8 for an allocation; chosen arbitrarily, as at Google."""
     used = [net for net, _ in ranges(draft.cloud, draft.doc["network"], besides=draft.key)]
     network = draft.target("network") or {}
     if network.get("autoCreateSubnetworks"):
@@ -504,7 +504,7 @@ def prepare_address(draft: Draft) -> None:
 
 
 def _external(draft: Draft, is_global: bool) -> None:
-    """An address of the Internet; a regional one of IPv6 is a range of a subnet."""
+    """An external address; a regional IPv6 one is a range of a subnet."""
     doc = draft.doc
     of_subnet = doc.get("ipVersion") == "IPV6" and not is_global
     for field in ("purpose", "network", "prefixLength", *(() if of_subnet else ("subnetwork",))):
@@ -561,7 +561,7 @@ def _regional_internal(draft: Draft) -> None:
 
 
 def address_fields(cloud: Cloud, key: str, doc: Doc) -> Doc:
-    """Status and users of an address: the forwarding rules that listen on it, the routers whose NAT it is."""
+    """Status and users of an address: the forwarding rules that listen on it, the routers whose NAT uses it."""
     scope = key.rsplit("/", 2)[0]
     users = [
         d["selfLink"]

@@ -52,13 +52,13 @@ federation.register(SERVICE)
 
 
 def service_account(cloud: Cloud, email: str) -> Doc | None:
-    """The document (for reading) of a service account that exists and is enabled."""
+    """The document (read-only) of a service account that exists and is enabled."""
     doc = accounts.by_email(cloud, email)
     return None if doc is None or doc.get("disabled") else doc
 
 
 def key_file(cloud: Cloud, email: str) -> Doc:
-    """Create a key of a service account; the content of its key file."""
+    """Create a key of a service account; returns the content of its key file."""
     doc = accounts.by_email(cloud, email)
     if doc is None:
         raise LookupError(f"no service account {email}")
@@ -66,7 +66,7 @@ def key_file(cloud: Cloud, email: str) -> Doc:
 
 
 def sign_jwt(cloud: Cloud, email: str, claims: dict[str, Any]) -> str:
-    """A JWT signed by the key that Google holds for a service account.  Raises LookupError."""
+    """A JWT signed with the Google-managed key of a service account.  Raises LookupError."""
     doc = service_account(cloud, email)
     if doc is None:
         raise LookupError(f"no service account {email}")
@@ -74,7 +74,7 @@ def sign_jwt(cloud: Cloud, email: str, claims: dict[str, Any]) -> str:
 
 
 def setup(cloud: Cloud) -> None:
-    """Accounts that projects are born with."""
+    """Create the initial service accounts of a project."""
 
     def compute_account(cloud: Cloud, project_id: str) -> None:
         project = projects.find(cloud, project_id)
@@ -112,7 +112,7 @@ async def _deployer(cloud: Cloud) -> None:
 
 
 def full_name(call: Call) -> str:
-    """Full resource name, for policies, of the account a call names."""
+    """Full resource name, for policies, of a call's service account."""
     name = call.params.get("name") or call.params["resource"]
     doc = accounts.find(call.cloud, name)
     return "//iam.googleapis.com/" + (doc["name"] if doc else "/".join(name.split("/")[:4]))
@@ -126,7 +126,7 @@ def _account(call: Call) -> Doc:
     return doc
 
 
-_MOST = 100  # service accounts of a project, unless Google was asked for more
+_MOST = 100  # default quota of service accounts per project
 
 
 def _checked(fields: Doc) -> Doc:
@@ -192,7 +192,7 @@ def patch(call: Call) -> Doc:
         raise ApiError(400, "The update mask is required.", reason="badRequest")
     doc = _change(call, call.body.get("serviceAccount", {}), mask)
     wanted = {"display_name": "displayName"}
-    # Google answers the name and what the mask names, not the whole account.
+    # Google returns the name and the fields in the mask, not the whole account.
     return {"name": doc["name"]} | {wanted.get(f, f): doc[wanted.get(f, f)] for f in mask if wanted.get(f, f) in doc}
 
 
@@ -297,7 +297,7 @@ _KEYS = "iam.projects.serviceAccounts.keys."
 
 
 def _may_have_more(call: Call) -> Doc:
-    """The account that a key is to be made for.  Raises ApiError 404, and 400 where it has as many as it may."""
+    """The account for which a key is to be created.  Raises ApiError 404, and 400 if it has the maximum number of keys."""
     account = _owner(call)
     if sum(k["keyType"] == "USER_MANAGED" for k in accounts.keys(call.cloud, account)) >= KEYS_MAX:
         raise ApiError(400, "Precondition check failed.", reason="failedPrecondition", status="FAILED_PRECONDITION")

@@ -1,4 +1,4 @@
-"""Service accounts as documents: where they are kept, how one is found by e-mail or unique id, and their keys."""
+"""Documents of service accounts: their storage, lookup by e-mail address or unique ID, and keys."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def create(cloud: Cloud, project: Doc, email: str, **fields: Any) -> Doc:
 
 
 def agent(cloud: Cloud, email: str) -> str:
-    """Record a service agent (an account of Google's own, in no project); returns its unique id."""
+    """Record a service agent (a Google account that belongs to no project); returns its unique ID."""
     known = cloud.store.peek(EMAILS, email)
     if known is None:
         known = cloud.store.put(EMAILS, email, {"key": "", "uniqueId": f"1{secrets.randbelow(10**20):020d}"})
@@ -55,13 +55,13 @@ def agent(cloud: Cloud, email: str) -> str:
 
 
 def by_email(cloud: Cloud, email: str) -> Doc | None:
-    """The document (for reading) of a service account, enabled or not."""
+    """The document (read-only) of a service account, enabled or not."""
     known = cloud.store.peek(EMAILS, email)
     return cloud.store.peek(ACCOUNTS, known["key"]) if known else None
 
 
 def find(cloud: Cloud, name: str) -> Doc | None:
-    """The document (for reading) of ``projects/P/serviceAccounts/E`` where P may be - and E an e-mail or unique id."""
+    """The document (read-only) of ``projects/P/serviceAccounts/E``; P may be -, and E an e-mail address or unique ID."""
     _, project, _, account = name.split("/")[:4]
     if account.isdigit():
         doc = next((d for _, d in cloud.store.list(ACCOUNTS) if d["uniqueId"] == account), None)
@@ -77,7 +77,7 @@ def find(cloud: Cloud, name: str) -> Doc | None:
 
 
 def create_key(cloud: Cloud, account: Doc, *, system: bool = False, bits: int = 2048) -> Doc:
-    """A new key of an account; the document has the private key (PEM) under ``_pem``."""
+    """Create a key of an account; the document has the private key (PEM) in ``_pem``."""
     days = 16 if system else 0
     when = datetime.now(UTC)
     doc = {
@@ -94,7 +94,7 @@ def create_key(cloud: Cloud, account: Doc, *, system: bool = False, bits: int = 
 
 
 def upload_key(cloud: Cloud, account: Doc, certificate: bytes) -> Doc:
-    """A key whose private part its owner keeps, by its certificate (PEM).  Raises ValueError where it is not one of RSA."""
+    """A key with a user-held private key, from its certificate (PEM).  Raises ValueError if it is not an RSA key."""
     found = x509.load_pem_x509_certificate(certificate)
     public = found.public_key()
     if not isinstance(public, rsa.RSAPublicKey):
@@ -120,7 +120,7 @@ def _small_key(bits: int) -> str:
 
 
 def _certificate(pem: str, email: str) -> str:
-    """The self-signed certificate under which a public key is published."""
+    """The self-signed certificate with which a public key is published."""
     key = serialization.load_pem_private_key(pem.encode(), None)
     assert isinstance(key, rsa.RSAPrivateKey)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, email.replace("@", ".")[:64])])
@@ -138,19 +138,19 @@ def _certificate(pem: str, email: str) -> str:
 
 
 def keys(cloud: Cloud, account: Doc) -> list[Doc]:
-    """The keys of an account (for reading), oldest first."""
+    """The keys of an account (read-only), oldest first."""
     return sorted((d for _, d in cloud.store.list(KEYS, account["name"] + "/keys/")), key=lambda d: d["validAfterTime"])
 
 
 def system_key(cloud: Cloud, account: Doc) -> Doc:
-    """The key that Google holds for an account, made when first needed, and again when that has ended."""
+    """The Google-managed key of an account, created when first needed, and again after it has expired."""
     mine = (k for k in keys(cloud, account) if k["keyType"] == "SYSTEM_MANAGED")
     found = next((k for k in mine if k["validBeforeTime"] > now()), None)
     return found or create_key(cloud, account, system=True)
 
 
 def key_id(key: Doc) -> str:
-    """The id of a key, which is the last part of its name and the ``kid`` of what it signs."""
+    """The ID of a key, which is the last part of its name and the ``kid`` of its signatures."""
     return key["name"].rpartition("/")[2]
 
 
@@ -173,7 +173,7 @@ def credentials_file(account: Doc, key: Doc) -> Doc:
 
 
 def certificates(cloud: Cloud, account: Doc) -> dict[str, str]:
-    """key id -> certificate (PEM) of an account's usable keys."""
+    """key ID -> certificate (PEM) of an account's usable keys."""
     return {
         key_id(k): k["_cert"] for k in keys(cloud, account) if not k.get("disabled") and k["validBeforeTime"] > now()
     }
@@ -188,21 +188,21 @@ def jwks(cloud: Cloud, account: Doc) -> Doc:
 
 
 def denied(call: Call, permission: str, shown: str) -> ApiError:
-    """The 403 as IAM words it, whatever the resource."""
+    """The 403 in IAM's wording, for all resources."""
     text = f"Permission '{permission}' denied on resource (or it may not exist)."
     details = [error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission)]
     return ApiError(403, text, details=details)
 
 
 def sign_jwt(cloud: Cloud, account: Doc, payload: str) -> tuple[str, str]:
-    """(key id, JWT) with the given claims (JSON text) signed by the account's system-managed key."""
+    """(key ID, JWT) with the given claims (JSON text), signed with the account's Google-managed key."""
     key = system_key(cloud, account)
     signed = jwt.encode(json.loads(payload), own_key(key["_pem"]), algorithm="RS256", headers={"kid": key_id(key)})
     return key_id(key), signed
 
 
 def sign_blob(cloud: Cloud, account: Doc, data: bytes) -> tuple[str, str]:
-    """(key id, base64 of the RSA-SHA256 signature) by the account's system-managed key."""
+    """(key ID, base64 of the RSA-SHA256 signature) with the account's Google-managed key."""
     key = system_key(cloud, account)
     return key_id(key), base64.b64encode(own_key(key["_pem"]).sign(data, padding.PKCS1v15(), hashes.SHA256())).decode()
 
@@ -216,7 +216,7 @@ def public_key(key: Doc) -> str:
 
 
 def self_signed(cloud: Cloud, token: str, host: str) -> str | None:
-    """E-mail of the account that signed a JWT for an API's host, as clients send instead of an access token, or None.
+    """E-mail address of the signer of a JWT for an API's host, sent instead of an access token, or None.
 
     https://developers.google.com/identity/protocols/oauth2/service-account#jwt-auth
     """

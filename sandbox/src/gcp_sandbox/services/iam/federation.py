@@ -1,4 +1,4 @@
-"""Workload identity pools and their OpenID Connect providers, and the identities that come of them.
+"""Workload identity pools and their OpenID Connect providers, and the resulting identities.
 
 https://cloud.google.com/iam/docs/reference/rest/v1/projects.locations.workloadIdentityPools
 """
@@ -26,7 +26,7 @@ _CLAIM = re.compile(r"assertion\.([A-Za-z_]\w*)|assertion\['([^']+)'\]")
 
 
 def identity(claims: Doc, provider: Doc) -> tuple[str, list[str]]:
-    """The principal of a token's claims, and the sets that it is in.  Raises KeyError for a claim that is missing."""
+    """The principal for a token's claims, and its principal sets.  Raises KeyError for a missing claim."""
     pool = "iam.googleapis.com/" + provider["name"].partition("/providers/")[0]
     mapped = {name: str(claims[_claim(text)]) for name, text in provider["attributeMapping"].items()}
     sets = [f"principalSet://{pool}/*"]
@@ -42,7 +42,7 @@ def _claim(expression: str) -> str:
 
 
 def _checked(body: Doc) -> Doc:
-    """A provider as it is kept.  Raises ApiError."""
+    """A provider's stored record.  Raises ApiError."""
     if body.get("attributeCondition") or not body.get("oidc"):
         raise ApiError(501, "Only OpenID Connect providers without a condition are played here.")
     if not body["oidc"].get("issuerUri", "").startswith("https://"):
@@ -63,14 +63,14 @@ def _checked(body: Doc) -> Doc:
 
 
 def enabled(cloud: Cloud, name: str) -> Doc | None:
-    """The provider of a name, when it and its pool are there and enabled."""
+    """The provider of a name, if it and its pool exist and are enabled."""
     provider = cloud.store.peek(PROVIDERS, name)
     pool = cloud.store.peek(POOLS, name.partition("/providers/")[0])
     return provider if provider and pool and not (provider.get("disabled") or pool.get("disabled")) else None
 
 
 def claims_of(provider: Doc, token: str) -> Doc:
-    """The claims of a subject token that a provider vouches for.  Raises jwt.InvalidTokenError."""
+    """The claims of a provider's subject token, after validation.  Raises jwt.InvalidTokenError."""
     oidc = provider["oidc"]
     if not oidc.get("jwksJson"):
         raise jwt.InvalidTokenError("Error connecting to the given credential's issuer.")

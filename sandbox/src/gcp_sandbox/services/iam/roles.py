@@ -1,4 +1,4 @@
-"""Roles: the predefined ones that this program knows, and those that projects and the organization define.
+"""Roles: the supported predefined ones, and the custom ones of projects and the organization.
 
 https://cloud.google.com/iam/docs/reference/rest/v1/projects.roles
 """

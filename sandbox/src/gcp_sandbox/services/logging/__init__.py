@@ -1,4 +1,4 @@
-"""Cloud Logging, for reading: what containers on Cloud Run wrote, and the requests that load balancers log.
+"""Cloud Logging, read-only: the output of Cloud Run containers, and the requests that load balancers log.
 
 https://cloud.google.com/logging/docs/reference/v2/rest
 """
@@ -21,7 +21,7 @@ from gcp_sandbox.services.logging.reading import Key, Reader
 
 Doc = dict[str, Any]
 _PAGE, _MOST = 50, 1000
-# Lines that one answer looks at at most, as Google answers with what it found in its time, and a token to go on with.
+# Maximum number of lines read for one response. Google also returns what it found within its time, and a token to continue.
 _LINES = 20000
 _TURN = 50
 _NAME = re.compile(
@@ -31,7 +31,7 @@ _NAME = re.compile(
 
 
 def _project(call: Call) -> str | None:
-    """The project whose API must be enabled: the first that is asked for."""
+    """The project whose API must be enabled: the first one in the request."""
     names = (
         _asked(call) if "resourceNames" in call.body or "projectIds" in call.body else [call.params.get("parent", "")]
     )
@@ -49,7 +49,7 @@ def _asked(call: Call) -> list[str]:
 
 
 def _allowed(call: Call, kind: str, ident: str, permission: str) -> str | None:
-    """The id of a project (or "" for another parent) if the caller may read its logs, else None."""
+    """The ID of a project (or "" for another parent) if the caller may read its logs, else None."""
     if kind == "projects":
         project = projects.find(call.cloud, ident)
         if project is None or not call.cloud.iam.allows(
@@ -61,7 +61,7 @@ def _allowed(call: Call, kind: str, ident: str, permission: str) -> str | None:
 
 
 def _projects(call: Call, names: list[str]) -> list[str]:
-    """The projects whose entries are meant; a folder's or an organization's own logs are empty.  Raises ApiError."""
+    """The projects of the request; a folder's or an organization's own logs are empty.  Raises ApiError."""
     if not names:
         raise ApiError(400, "At least one resource name must be specified in resource_names.")
     if len(names) > 100:
@@ -139,7 +139,7 @@ def _token(request: str, bound: str, past: Key | None) -> str:
 
 
 def _position(token: str, request: str) -> tuple[str, Key | None]:
-    """Where a page begins.  Raises ApiError 400 for a token of another's making, or of another request."""
+    """The start of a page.  Raises ApiError 400 for an invalid token, or one of a different request."""
     if not token:
         return "", None
     try:

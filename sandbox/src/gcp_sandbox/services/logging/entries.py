@@ -1,4 +1,4 @@
-"""What the sandbox kept of an event, as the LogEntry that Google would show.
+"""Converts the sandbox's records of events to Google's LogEntry.
 
 https://cloud.google.com/run/docs/logging, https://cloud.google.com/logging/docs/structured-logging,
 https://cloud.google.com/load-balancing/docs/https/https-logging-monitoring
@@ -31,7 +31,7 @@ _WORDS = {
     "TRACE": "DEBUG",
     "FINE": "DEBUG",
 }
-# Fields of a structured line that are the entry's own -> their names there.
+# Special fields of a structured line -> their names in the entry.
 _OWN = {
     "httpRequest": "httpRequest",
     f"{_SPECIAL}operation": "operation",
@@ -45,7 +45,7 @@ _TYPES = {"httpRequest": dict, "operation": dict, "sourceLocation": dict, "trace
 
 
 def of_run(project: str, location: str, ident: str, line: Doc) -> Doc:
-    """The entry of a line of Cloud Run's output (services/run/output.py)."""
+    """The entry for a line of Cloud Run's output (services/run/output.py)."""
     if "job" in line:
         kind, labels = "cloud_run_job", {"project_id": project, "job_name": line["job"], "location": location}
     else:
@@ -88,7 +88,7 @@ def of_run(project: str, location: str, ident: str, line: Doc) -> Doc:
 
 
 def of_balancer(project: str, ident: str, line: Doc) -> Doc:
-    """The entry of a request to a load balancer (frontdoor/balancer.py)."""
+    """The entry for a request to a load balancer (frontdoor/balancer.py)."""
     return {
         "insertId": _insert_id(ident, line["timestamp"]),
         "jsonPayload": {
@@ -117,7 +117,7 @@ def _structured(text: str) -> Doc | None:
 
 
 def _lift(entry: Doc, payload: Doc) -> None:
-    """Move the fields of a structured line that Cloud Logging knows from the payload to the entry."""
+    """Move the special fields of a structured line from the payload to the entry."""
     if isinstance(level := payload.get("severity"), str):
         name = _WORDS.get(level.upper(), level.upper())
         if name in SEVERITIES:
@@ -136,7 +136,7 @@ def _lift(entry: Doc, payload: Doc) -> None:
 
 
 def _time(payload: Doc) -> str | None:
-    """The time that a structured line has of its own, taken out of it."""
+    """Remove and return a structured line's own timestamp."""
     if isinstance(payload.get("timestampSeconds"), int) and isinstance(payload.get("timestampNanos"), int):
         found = (payload.pop("timestampSeconds"), payload.pop("timestampNanos"))
         return _written_seconds(*found)
@@ -162,5 +162,5 @@ def _written_seconds(seconds: int, nanos: int) -> str | None:
 
 
 def written(when: datetime) -> str:
-    """A time as the files here have it, so that texts compare as the times do."""
+    """A time in the format of the files, whose string order is the order of the times."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

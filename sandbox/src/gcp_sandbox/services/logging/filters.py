@@ -1,6 +1,6 @@
-"""The Logging query language: a filter's text becomes a tree, which says whether an entry matches.
+"""The Logging query language: parses a filter into a tree that matches entries.
 
-NOT binds strongest, then OR, then AND, which is also what stands between two comparisons without a word.
+NOT binds strongest, then OR, then AND, which also joins comparisons without an operator between them.
 https://cloud.google.com/logging/docs/view/logging-query-language
 """
 
@@ -30,7 +30,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "a": "\a", "v
 
 @dataclasses.dataclass
 class Token:
-    """A piece of a filter: kind word, string, op, mark or end; text is without quotes, parts a word's path."""
+    """A token of a filter: kind word, string, op, mark or end; text is without quotes, parts a word's path."""
 
     kind: str
     text: str
@@ -41,34 +41,34 @@ class Token:
 
 @dataclasses.dataclass
 class And:
-    """All of these."""
+    """A conjunction."""
 
     of: list[Any]
 
     def match(self, entry: Doc) -> bool:
-        """Whether an entry is meant."""
+        """Whether an entry matches."""
         return all(one.match(entry) for one in self.of)
 
 
 @dataclasses.dataclass
 class Or:
-    """Any of these."""
+    """A disjunction."""
 
     of: list[Any]
 
     def match(self, entry: Doc) -> bool:
-        """Whether an entry is meant."""
+        """Whether an entry matches."""
         return any(one.match(entry) for one in self.of)
 
 
 @dataclasses.dataclass
 class Not:
-    """The opposite; of a comparison with a field that an entry has not, too."""
+    """A negation; also true for a comparison with a field that the entry does not have."""
 
     of: Any
 
     def match(self, entry: Doc) -> bool:
-        """Whether an entry is meant."""
+        """Whether an entry matches."""
         return not self.of.match(entry)
 
 
@@ -82,18 +82,18 @@ class Compare:
     test: Test
 
     def match(self, entry: Doc) -> bool:
-        """Whether any value of the field passes."""
+        """Whether any value of the field matches."""
         return any(self.test(value) for value in values.of(entry, self.path))
 
 
 @dataclasses.dataclass
 class Anywhere:
-    """A text that any field contains."""
+    """A string that any field may contain."""
 
     words: list[str]
 
     def match(self, entry: Doc) -> bool:
-        """Whether an entry is meant."""
+        """Whether an entry matches."""
         texts = [values.text(v).casefold() for v in values.scalars(entry)]
         return all(any(word in text for text in texts) for word in self.words)
 
@@ -102,12 +102,12 @@ Node = And | Or | Not | Compare | Anywhere
 
 
 def unparseable(text: str) -> ApiError:
-    """The 400 for a filter that cannot be read."""
+    """The 400 for a filter that cannot be parsed."""
     return ApiError(400, f"Unparseable filter: {text}")
 
 
 def unescaped(text: str) -> str:
-    """A quoted string's text; a backslash before what needs none stays, for regular expressions."""
+    """The value of a quoted string; unnecessary backslashes are kept, for regular expressions."""
 
     def one(found: re.Match[str]) -> str:
         code = found[1]
@@ -124,7 +124,7 @@ def path_of(text: str) -> tuple[str, ...]:
 
 
 class Parser:
-    """Reads one filter.  Raises ApiError 400."""
+    """Parses one filter.  Raises ApiError 400."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -298,5 +298,5 @@ def parse(text: str) -> Node:
 
 
 def conjuncts(node: Node) -> list[Node]:
-    """What all must hold of a filter."""
+    """The conjuncts of a filter."""
     return [part for one in node.of for part in conjuncts(one)] if isinstance(node, And) else [node]

@@ -1,7 +1,7 @@
-"""Entries from the files that hold them, in the order of their times, and no more of a file than is asked for.
+"""Reads entries from their files in the order of their times, and reads only the necessary parts of a file.
 
-A file's lines are in the order in which they were received.  An entry's own time may be earlier (structured lines bring
-theirs): it is put in its place among those received at most _LATE before it.
+A file's lines are in the order in which they were received.  An entry's own time may be earlier (structured lines may have
+one): it is sorted among those received at most _LATE before it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from gcp_sandbox.services.logging.entries import written
 
 Doc = dict[str, Any]
-# Time, file and place in it of an entry: all entries have an order.
+# Time, file and position of an entry: a total order of all entries.
 Key = tuple[str, str, int]
 _BLOCK = 65536
 _LATE = timedelta(seconds=2)
@@ -28,7 +28,7 @@ _TIME = re.compile(rb'\{"time(?:stamp)?":"([^"]{27})"')
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A file, and what makes an entry (or None: not of this project) of the object in a line and the line's name."""
+    """A file, and the function that converts a line's object and name to an entry (or None: not of this project)."""
 
     file: Path
     entry: Callable[[str, Doc], Doc | None]
@@ -36,7 +36,7 @@ class Source:
 
 @dataclasses.dataclass
 class Line:
-    """A line of a file: when it was received, and where it stands."""
+    """A line of a file: the time when it was received, and its position."""
 
     time: str
     source: Source
@@ -46,7 +46,7 @@ class Line:
 
 @dataclasses.dataclass
 class Found:
-    """An entry, where it stands among all, and when it was received."""
+    """An entry, its sort key, and the time when it was received."""
 
     key: Key
     received: str
@@ -59,8 +59,8 @@ def _time(data: bytes) -> str | None:
 
 
 def _seek(stream: BinaryIO, size: int, wanted: str, *, after: bool) -> int:
-    """Offset of the first line whose time is not before wanted (after: is later), or the size."""
-    low, high = 0, size  # the line sought begins in [low, high]
+    """Offset of the first line whose time is at or after wanted (after: strictly after), or the file's size."""
+    low, high = 0, size  # the line starts in [low, high]
     while low < high:
         middle = (low + high) // 2
         stream.seek(middle)
@@ -81,14 +81,14 @@ def _seek(stream: BinaryIO, size: int, wanted: str, *, after: bool) -> int:
 
 
 def _backwards(stream: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
-    """The lines before an offset, the last one first."""
+    """The lines before an offset, in reverse order."""
     rest = b""
     while end > 0:
         start = max(0, end - _BLOCK)
         stream.seek(start)
         block = stream.read(end - start) + rest
         lines = block.splitlines(keepends=True)
-        if start:  # the first may begin before the block
+        if start:  # the first one may start before the block
             rest = lines.pop(0)
         at = start + len(block)
         for line in reversed(lines):
@@ -132,9 +132,9 @@ def _moved(time: str, by: timedelta) -> str:
 
 
 class Reader:
-    """Goes through the entries of some files that match; read: how many lines it has looked at, done: there is no more.
+    """Iterates over the matching entries of files; read: number of lines read so far, done: whether all were read.
 
-    since, until: bounds of when lines were received.  past: the key of the last entry that was shown already.
+    since, until: bounds of the times when lines were received.  past: the key of the last entry already returned.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Reader:
     ) -> None:
         self.read, self.done = 0, False
         self._newest, self._past, self._matches = newest_first, past, matches
-        self._next = -1 if newest_first else 0  # of those held, which are sorted
+        self._next = -1 if newest_first else 0  # of the buffered entries, which are sorted
         streams = [_lines(source, newest_first, since, until) for source in sources]
         self._merged = heapq.merge(*streams, key=lambda line: line.time, reverse=newest_first)
         self._held: list[Found] = []
@@ -157,12 +157,12 @@ class Reader:
 
     @property
     def resume(self) -> str:
-        """When the first line was received that has to be read again to go on after what was given out."""
+        """The time of the first line that must be read again to continue after the returned entries."""
         times = [found.received for found in self._held] + ([self._last] if self._last else [])
         return (max(times) if self._newest else min(times)) if times else ""
 
     def __iter__(self) -> Iterator[Found | None]:
-        """Entries in order; None after each line, so that the caller may stop or let others run."""
+        """Entries in order; None after each line, so that the caller can stop or yield to other tasks."""
         for line in self._merged:
             self._last = line.time
             self.read += 1
@@ -174,7 +174,7 @@ class Reader:
         self.done = True
 
     def _ripe(self, time: str) -> Iterator[Found]:
-        """Entries held that none of those can come before that are received from a time on."""
+        """Buffered entries that no entry received from a given time on can precede."""
         if not self._held:
             return
         bound = time if self._newest else _moved(time, -_LATE)

@@ -1,4 +1,4 @@
-"""Which files hold the entries of a project, and which of them a filter can mean."""
+"""The files with a project's entries, and those that a filter can match."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gcp_sandbox.services.logging.reading import Source
 from gcp_sandbox.services.logging.values import moment
 
 Doc = dict[str, Any]
-# How much of either end of a file is looked through for the logs that are in it.
+# Bytes at the start and the end of a file that are searched for log names.
 _ENDS = 1 << 18
 _KNOWN = {
     ("resource", "type"),
@@ -24,7 +24,7 @@ _KNOWN = {
 
 
 def _runs(folder: Path, project: str) -> list[tuple[Path, str, str]]:
-    """(file, location, name) of the project's Cloud Run services and jobs that have written something."""
+    """(file, location, name) of the project's Cloud Run services and jobs that have output."""
     out = []
     for file in sorted((folder / "run").glob(f"{project}.*.jsonl")):
         owner, location, name = file.stem.rsplit(".", 2)
@@ -38,7 +38,7 @@ def _balancer(folder: Path) -> Path:
 
 
 def chosen(folder: Path, projects: list[str], tree: filters.Node) -> list[Source]:
-    """The files to read for a filter, by what it asks of the resource."""
+    """The files to read for a filter, according to its conditions on the resource."""
     parts = [p for p in filters.conjuncts(tree) if isinstance(p, filters.Compare) and p.path in _KNOWN]
 
     def meant(kind: str, **labels: str) -> bool:
@@ -68,7 +68,7 @@ def _balancer_entry(project: str, ident: str, line: Doc) -> Doc | None:
 
 
 def earliest(tree: filters.Node) -> str:
-    """The time before which a filter means nothing, or ""."""
+    """The time before which a filter matches nothing, or ""."""
     found = [
         entries.written(moment(part.text))
         for part in filters.conjuncts(tree)
@@ -78,7 +78,7 @@ def earliest(tree: filters.Node) -> str:
 
 
 def logs(folder: Path, project: str) -> set[str]:
-    """Ids of the logs that a project has entries in, by the beginning and the end of each file."""
+    """IDs of the logs with entries of a project, found at the start and the end of each file."""
     out = set()
     for file, _, _ in _runs(folder, project):
         data = _ends(file)

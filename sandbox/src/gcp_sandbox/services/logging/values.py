@@ -1,4 +1,4 @@
-"""Fields of log entries, and how a filter's operators compare them."""
+"""Fields of log entries, and their comparison by the operators of filters."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _camel(name: str) -> str:
 
 
 def checked(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A path that begins with a field of entries (resource.labels.x, log_name), as JSON names it.  Raises ApiError."""
+    """A path that starts with a field of entries (resource.labels.x, log_name), with the JSON names.  Raises ApiError."""
     first = _camel(path[0]) if path else ""
     if first not in _FIELDS:
         raise ApiError(400, f"Field not found: '{'.'.join(path)}'.")
@@ -73,7 +73,7 @@ def checked(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def of(entry: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """The values at a path: of every item where there is a list; those of all fields of an object."""
+    """The values at a path: for a list, those of all items; for an object, those of all fields."""
     if path == ("severity",):
         yield entry.get("severity", "DEFAULT")
         return
@@ -105,19 +105,19 @@ def scalars(value: Any) -> Iterator[Any]:
 
 
 def text(value: Any) -> str:
-    """A value as filters write it."""
+    """A value in the format of filters."""
     if value is None:
         return "NULL_VALUE"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def log_id(name: str) -> str:
-    """A log's id as it stands in a log's name."""
+    """A log's ID as in the log's name."""
     return name if "%" in name else quote(name, safe="")
 
 
 def moment(value: str) -> datetime:
-    """A time or a day, UTC unless it says otherwise.  Raises ValueError."""
+    """A time or a date, in UTC unless it has a time zone.  Raises ValueError."""
     try:
         found = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", value))
     except ValueError:
@@ -134,7 +134,7 @@ def _pattern(expression: str) -> re.Pattern[str]:
 
 
 def _number(value: Any) -> float | None:
-    """A number, or a length of time in seconds ("1.5s", "20ms")."""
+    """A number, or a duration in seconds ("1.5s", "20ms")."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
@@ -146,7 +146,7 @@ def _number(value: Any) -> float | None:
 
 
 def test(path: tuple[str, ...], op: str, wanted: str) -> Callable[[Any], bool]:
-    """What a value of the field at a path must be.  Raises ValueError for a value that the field never has."""
+    """A value converted to the type of the field at a path.  Raises ValueError for a value that the field never has."""
     if op in ("=~", "!~"):
         pattern = _pattern(wanted)
         return lambda value: (pattern.search(text(value)) is not None) == (op == "=~")

@@ -1,4 +1,4 @@
-"""Google's token endpoints: access and ID tokens for assertions and refresh tokens, and what tokens say and are checked with.
+"""Google's token endpoints: access and ID tokens for assertions and refresh tokens, token information and public keys.
 
 https://developers.google.com/identity/protocols/oauth2/service-account#httprest
 """
@@ -191,7 +191,7 @@ def _refresh(cloud: Cloud, form: dict[str, str]) -> dict[str, Any]:
 @SERVICE.raw("oauth2.googleapis.com", "/revoke")
 @SERVICE.raw("accounts.google.com", "/o/oauth2/revoke")
 async def revoke(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    """Forget a refresh token, or an access token."""
+    """Revoke a refresh token or an access token."""
     form = await _form(request)
     given = form.get("token", "")
     if cloud.tokens.check(given) is None and cloud.tokens.check_refresh(given) is None:
@@ -200,14 +200,14 @@ async def revoke(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     return _json({})
 
 
-# -- what a token says -------------------------------------------------------
+# -- token information -------------------------------------------------------
 
 
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/tokeninfo")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v1/tokeninfo")
 @SERVICE.raw("oauth2.googleapis.com", "/tokeninfo")
 async def tokeninfo(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    """Whose an access token is, or the claims of an ID token."""
+    """The account of an access token, or the claims of an ID token."""
     form = await _form(request)
     if "id_token" in form:
         claims = cloud.tokens.check_id_token(form["id_token"])
@@ -253,7 +253,7 @@ def _about(cloud: Cloud, email: str, scopes: str) -> dict[str, Any]:
 @SERVICE.raw("openidconnect.googleapis.com", "/v1/userinfo")
 @SERVICE.raw("www.googleapis.com", "/oauth2/v3/userinfo")
 async def userinfo(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    """Who the bearer of an access token is."""
+    """The account of the request's access token."""
     header = request.headers.get("Authorization", "").partition(" ")[2] or request.rel_url.query.get("access_token", "")
     content = cloud.tokens.check(header)
     if content is None or not cloud.account_active(content["e"]):
@@ -278,7 +278,7 @@ async def jwks(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
 
 @SERVICE.raw("www.googleapis.com", "/oauth2/v1/certs")
 async def certs(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    """Google's keys as certificates by key id."""
+    """Google's keys as certificates by key ID."""
     return _public({cloud.tokens.kid: _certificate(cloud)})
 
 

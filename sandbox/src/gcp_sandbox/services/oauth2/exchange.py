@@ -1,4 +1,4 @@
-"""Security Token Service: an access token of a federated identity for a token of its provider.
+"""Security Token Service: exchanges a provider's token for an access token of the federated identity.
 
 https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token
 """
@@ -34,7 +34,7 @@ class _Refused(Exception):
 
 
 async def token(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
-    """Exchange a token, as RFC 8693 has it; the request is a form or JSON."""
+    """Exchange a token according to RFC 8693; the request is a form or JSON."""
     if request.method != "POST":
         return web.Response(status=404)
     text = (await request.read()).decode(errors="replace")

@@ -15,11 +15,11 @@ __all__ = ["SERVICE", "backups", "contents", "copies", "instances", "others"]
 
 @SERVICE.starts
 async def start(cloud: Cloud) -> None:
-    """Servers come back with their data."""
+    """Restart the servers with their data."""
     await plane(cloud).start()
 
 
 @SERVICE.stops
 async def stop(cloud: Cloud) -> None:
-    """Servers end; what is written stays."""
+    """Stop the servers; their data is kept."""
     await plane(cloud).stop()

@@ -71,7 +71,7 @@ def insert(call: Call) -> Doc:
 
 @SERVICE.action("backup")
 async def back_up(cloud: Cloud, op: Doc) -> None:
-    """The backup is taken, with the records of what is inside."""
+    """Create the backup, with the records of its users and databases."""
     doc, instance = cloud.store.get(RUNS, op["args"]["key"]), cloud.store.peek(KIND, op["args"]["instance"])
     if doc is None or instance is None:
         return
@@ -92,7 +92,7 @@ def inside(cloud: Cloud, key: str) -> dict[str, dict[str, Doc]]:
 
 
 def put_inside(cloud: Cloud, records: dict[str, dict[str, Doc]], source: str, key: str) -> None:
-    """Give an instance the records of users and databases of another (source)."""
+    """Copy the records of users and databases of another instance (source) to an instance."""
     with cloud.store.atomic():
         for kind in _INSIDE:
             for other, _ in cloud.store.list(kind, f"{key}/"):
@@ -148,7 +148,7 @@ def restore(call: Call) -> Doc:
 
 @SERVICE.action("restore")
 async def put_back(cloud: Cloud, op: Doc) -> None:
-    """The instance holds what the backup holds."""
+    """Restore the backup into the instance."""
     key = op["args"]["instance"]
     run, instance = cloud.store.peek(RUNS, op["args"]["run"]), cloud.store.peek(KIND, key)
     if run is None or instance is None:

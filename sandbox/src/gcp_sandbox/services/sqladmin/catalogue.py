@@ -1,4 +1,4 @@
-"""What can be chosen: database flags of PostgreSQL, and machine tiers.
+"""The catalog of PostgreSQL database flags and machine tiers.
 
 https://cloud.google.com/sql/docs/postgres/flags, https://cloud.google.com/sql/docs/postgres/machine-series-overview
 """
@@ -14,7 +14,7 @@ from gcp_sandbox.services.sqladmin import defaults
 # By name: type (Boolean, Integer, Float, String), min and max, values, and whether a change restarts the server.
 FLAGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("flags.json").read_text(encoding="utf-8"))
 _TYPES = {"B": "BOOLEAN", "I": "INTEGER", "F": "FLOAT", "S": "STRING"}
-# Extensions whose flags are many and not listed one by one.
+# Extensions whose flags are too many to list.
 _EXTENSIONS = frozenset(
     [
         "anon",
@@ -41,13 +41,13 @@ _STANDARD = (1, 2, 4, 8, 16, 32, 64, 96)
 
 
 def find(name: str) -> dict[str, Any] | None:
-    """What is known of a flag, or None where there is none of that name."""
+    """The definition of a flag, or None if there is none of that name."""
     known = FLAGS.get(name)
     return {"type": "S"} if known is None and name.partition(".")[0] in _EXTENSIONS and "." in name else known
 
 
 def accepts(flag: dict[str, Any], value: str) -> bool:
-    """Whether a flag can have a value."""
+    """Whether a value is valid for a flag."""
     if flag["type"] == "B":
         return value in ("on", "off")
     if flag["type"] == "S":
@@ -60,7 +60,7 @@ def accepts(flag: dict[str, Any], value: str) -> bool:
 
 
 def flags(version: str) -> list[dict[str, Any]]:
-    """The API's list of flags for a database version (all versions of PostgreSQL where it is "")."""
+    """The API's list of flags for a database version (for all versions of PostgreSQL if it is "")."""
     if version and not version.startswith("POSTGRES_"):
         return []
     applies = [version] if version else [f"POSTGRES_{n}" for n in (13, 14, 15, 16, 17, 18)]

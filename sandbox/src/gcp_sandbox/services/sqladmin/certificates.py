@@ -1,4 +1,4 @@
-"""Certificates of an instance: the authority that clients trust (serverCaCert), and the server's own.
+"""Certificates of an instance: the CA that clients trust (serverCaCert), and the server certificate.
 
 https://cloud.google.com/sql/docs/postgres/configure-ssl-instance
 """
@@ -19,7 +19,7 @@ Pem = str
 
 
 def authority() -> tuple[Pem, Pem]:
-    """A new self-signed authority: certificate and key."""
+    """A new self-signed CA: certificate and key."""
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.DN_QUALIFIER, str(uuid.uuid4())),
@@ -34,7 +34,7 @@ def authority() -> tuple[Pem, Pem]:
 
 
 def issue(ca: Pem, ca_key: Pem, common_name: str, addresses: list[str]) -> tuple[Pem, Pem]:
-    """A certificate and key under an authority, with addresses as alternative names."""
+    """A certificate and key issued by a CA, with addresses as alternative names."""
     issuer = x509.load_pem_x509_certificate(ca.encode())
     signer = serialization.load_pem_private_key(ca_key.encode(), None)
     assert isinstance(signer, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)

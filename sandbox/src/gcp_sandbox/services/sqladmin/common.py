@@ -1,4 +1,4 @@
-"""What all handlers of Cloud SQL share."""
+"""Shared by all handlers of Cloud SQL."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Doc = dict[str, Any]
 
 
 def instance_key(call: Call) -> str:
-    """Store key of the instance that a call is about."""
+    """Store key of a call's instance."""
     return f"projects/{call.project_id}/instances/{call.params['instance']}"
 
 
@@ -44,21 +44,21 @@ def instance(call: Call) -> Doc:
 
 
 def idle(call: Call) -> Doc:
-    """The same, for a change.  Raises ApiError 404, and 409 while an operation is under way."""
+    """A copy of the record, for a change.  Raises ApiError 404, and 409 while an operation is in progress."""
     doc = instance(call)
     check_idle(call, doc)
     return doc
 
 
 def check_idle(call: Call, doc: Doc) -> None:
-    """Check that no operation of an instance is under way.  Raises ApiError 409."""
+    """Check that no operation of an instance is in progress.  Raises ApiError 409."""
     working = call.cloud.operations.unfinished(service=SERVICE.name, project=call.project_id, target=doc["name"])
     if working or doc["state"] == "PENDING_CREATE":
         raise refusals.busy()
 
 
 def runnable(call: Call) -> Doc:
-    """The same, for a change inside the database.  Raises ApiError 400 where the server is stopped."""
+    """A copy of the record, for a change in the database.  Raises ApiError 400 if the server is stopped."""
     doc = idle(call)
     if doc["settings"]["activationPolicy"] == "NEVER" or doc["state"] != "RUNNABLE":
         raise refusals.invalid("Invalid request since instance is not running.")
@@ -66,7 +66,7 @@ def runnable(call: Call) -> Doc:
 
 
 def shown(call: Call, doc: Any) -> Any:
-    """A record as the API answers it: without what is private, with the links of the version asked."""
+    """A record as returned by the API: without private fields, with links of the requested version."""
     if isinstance(doc, dict):
         return {k: shown(call, v) for k, v in doc.items() if not k.startswith("_")}
     if isinstance(doc, list):
@@ -77,7 +77,7 @@ def shown(call: Call, doc: Any) -> Any:
 
 
 def answer(call: Call, operation: Operation) -> Doc:
-    """An operation as the API answers it."""
+    """An operation as returned by the API."""
     return shown(call, call.cloud.operations.render(operation, SERVICE.host))
 
 
@@ -92,7 +92,7 @@ def finished(call: Call, verb: str, name: str, **kwargs: Any) -> Doc:
 
 
 def items(call: Call, kind: str, found: list[Doc], *, default: int = 500) -> Doc:
-    """A list as the API pages it: by maxResults, with the next item's number as the token."""
+    """A page of a list: by maxResults, with the next item's index as the token."""
     size = call.params.get("maxResults") or default
     token = call.params.get("pageToken", "")
     if token and not token.isdigit():

@@ -1,4 +1,4 @@
-"""Methods of sql.databases and sql.users: what is inside an instance."""
+"""Methods of sql.databases and sql.users: the contents of an instance."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PASSWORDLESS = ("CLOUD_IAM_USER", "CLOUD_IAM_SERVICE_ACCOUNT", "CLOUD_IAM_GROUP
 
 
 def _inside(call: Call) -> str:
-    """Store key of the instance whose databases and users an instance shows: a replica has its primary's."""
+    """Store key of the instance whose databases and users an instance shows: for a replica, its primary."""
     doc = common.instance(call)
     name = str(doc.get("masterInstanceName", doc["name"])).rpartition(":")[2]
     return f"projects/{call.project_id}/instances/{name}"
 
 
 def _writable(call: Call) -> Doc:
-    """The instance, for a change inside the database.  Raises ApiError 400 for a replica."""
+    """The instance, for a change in the database.  Raises ApiError 400 for a replica."""
     doc = common.runnable(call)
     if "masterInstanceName" in doc:
         raise refusals.invalid("This operation is not valid for a read replica.")
@@ -34,7 +34,7 @@ def _writable(call: Call) -> Doc:
 
 
 async def _sql(call: Call, doc: Doc, statement: str) -> list[list[str]]:
-    """Rows that a statement gives on the instance's server.  Raises SqlError."""
+    """Rows that a statement returns on the instance's server.  Raises SqlError."""
     return await plane(call.cloud).server(doc).sql(statement)
 
 
@@ -127,7 +127,7 @@ async def delete_database(call: Call) -> Doc:
 
 
 async def _unused(call: Call, instance: Doc, name: str) -> None:
-    """Refuse to drop a database that clients are connected to."""
+    """Reject dropping a database with connected clients."""
     counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = "
     rows = await _sql(call, instance, counted + postgres.literal(name))
     if rows[0][0] != "0":
@@ -143,7 +143,7 @@ def _drop_failed(name: str, detail: str) -> ApiError:
 
 @SERVICE.action("database")
 async def drop_database(cloud: Cloud, op: Doc) -> None:
-    """A database is dropped."""
+    """Drop a database."""
     args = op["args"]
     instance = cloud.store.peek(KIND, args["instance"])
     if instance is None:
@@ -172,7 +172,7 @@ def _shown_user(call: Call, doc: Doc) -> Doc:
 
 
 def _policy(given: Doc) -> Doc:
-    """A user's password rules, with the time when the password that is set now expires."""
+    """A user's password rules, with the time when the current password expires."""
     status = {k: v for k, v in given.get("status", {}).items() if k == "locked"}
     if given.get("passwordExpirationDuration"):
         ends = time.time() + float(given["passwordExpirationDuration"].removesuffix("s"))

@@ -1,4 +1,4 @@
-"""Clones of instances, and replicas: a clone has the data, a replica is a record until it is promoted.
+"""Clones and replicas of instances: a clone has the data, a replica is only a record until it is promoted.
 
 https://cloud.google.com/sql/docs/postgres/clone-instance, https://cloud.google.com/sql/docs/postgres/replication
 """
@@ -55,7 +55,7 @@ def clone(call: Call) -> Doc:
 
 @SERVICE.action("clone")
 async def cloned(cloud: Cloud, op: Doc) -> None:
-    """The clone is made, with all that the source holds."""
+    """Create the clone, with all data of the source."""
     key, source = op["args"]["key"], op["args"]["source"]
     doc = cloud.store.get(KIND, key)
     if doc is None or cloud.store.peek(KIND, source) is None:
@@ -105,7 +105,7 @@ def promote(call: Call) -> Doc:
 
 @SERVICE.action("promote")
 async def promoted(cloud: Cloud, op: Doc) -> None:
-    """The replica becomes an instance of its own, with the primary's data of now."""
+    """Make the replica a standalone instance, with the primary's current data."""
     key, source = op["args"]["key"], op["args"]["source"]
     doc = cloud.store.get(KIND, key)
     if doc is None:

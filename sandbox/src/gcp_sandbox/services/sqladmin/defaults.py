@@ -1,4 +1,4 @@
-"""What Cloud SQL fills into an instance: versions, zones, settings."""
+"""Defaults of Cloud SQL for an instance: versions, zones, settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gcp_sandbox.services.compute import places
 
 Doc = dict[str, Any]
 _RELEASE = "R20260108.01_01"
-# What runs for each version: minor version, and maintenance release where it is another.
+# Minor version of each version, and maintenance release if it differs.
 _POSTGRES_MINOR = {"9_6": 24, "10": 23, "11": 22, "12": 22, "13": 23, "14": 20, "15": 15, "16": 11, "17": 7, "18": 1}
 _POSTGRES_RELEASE = {"9_6": "R20250302.00_31", "16": "R20251004.01_26"}
 # https://cloud.google.com/sql/docs/postgres/locations
@@ -16,13 +16,13 @@ REGIONS = frozenset({*places.REGIONS, "asia-southeast3"})
 
 
 def zones(region: str) -> list[str]:
-    """Zones of a region: a, b and c, but for the two regions that begin at b."""
+    """Zones of a region: a, b and c, except for the two regions that start with b."""
     letters = "bcd" if region in ("europe-west1", "us-east1") else "abc"
     return [f"{region}-{letter}" for letter in letters]
 
 
 def edition(version: str) -> str:
-    """The edition that an instance gets when none is asked for."""
+    """The default edition of an instance."""
     return "ENTERPRISE_PLUS" if _number(version) >= 16 else "ENTERPRISE"
 
 
@@ -54,7 +54,7 @@ def of_version(version: str) -> Doc:
 
 
 def instance(project: Doc, body: Doc) -> Doc:
-    """A new instance's record, settings filled in, without addresses and certificate."""
+    """A new instance's record with complete settings, without addresses and certificate."""
     name, region, version = body["name"], body.get("region", "us-central1"), body["databaseVersion"]
     project_id = project["projectId"]
     replica = bool(body.get("masterInstanceName"))
@@ -87,7 +87,7 @@ def instance(project: Doc, body: Doc) -> Doc:
 
 
 def _new(given: Doc, version: str) -> Doc:
-    """A new instance's settings: one of Enterprise Plus has backups and point-in-time recovery unless told otherwise."""
+    """A new instance's settings: with Enterprise Plus, backups and point-in-time recovery are on by default."""
     config = given.get("backupConfiguration", {})
     if given.get("edition", edition(version)) != "ENTERPRISE_PLUS" or "enabled" in config:
         return given
@@ -95,9 +95,9 @@ def _new(given: Doc, version: str) -> Doc:
 
 
 def settings(given: Doc, version: str, region: str, *, replica: bool = False) -> Doc:
-    """Settings with everything that Cloud SQL fills in."""
+    """Settings with Cloud SQL's defaults."""
     plus = given.get("edition", edition(version)) == "ENTERPRISE_PLUS"
-    # Arm machines have Hyperdisk alone, which begins at 20 GB.
+    # Arm machines support only Hyperdisk, whose minimum is 20 GB.
     arm = given.get("tier", "").startswith("db-c4a-")
     out: Doc = {
         "kind": "sql#settings",
@@ -159,7 +159,7 @@ def _backup(given: Doc, *, plus: bool) -> Doc:
 
 
 def ip(given: Doc) -> Doc:
-    """ipConfiguration with what Cloud SQL fills in."""
+    """ipConfiguration with Cloud SQL's defaults."""
     out: Doc = {
         "authorizedNetworks": [],
         "ipv4Enabled": True,

@@ -1,4 +1,4 @@
-"""Operations as Cloud SQL shows them: https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/operations"""
+"""Operations in the format of Cloud SQL: https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/operations"""
 
 from __future__ import annotations
 

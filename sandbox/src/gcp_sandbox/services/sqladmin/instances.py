@@ -64,7 +64,7 @@ def list_(call: Call) -> Doc:
 
 
 def _matches(doc: Doc, text: str) -> bool:
-    """Terms such as ``state:RUNNABLE`` and ``settings.userLabels.env:prod``, joined by blanks or AND."""
+    """Terms such as ``state:RUNNABLE`` and ``settings.userLabels.env:prod``, joined by spaces or AND."""
     for term in text.split():
         if term.upper() == "AND":
             continue
@@ -111,7 +111,7 @@ def insert(call: Call) -> Doc:
     call.cloud.store.put(KIND, key, doc)
     root = body.get("rootPassword", "")
     verifier = postgres.verifier(root) if root and served(doc) else ""
-    # A replica is made by an operation of its primary.
+    # A replica is created by an operation of its primary.
     verb, target = ("CREATE_REPLICA", primary["name"]) if primary else ("CREATE", name)
     return common.start(
         call,
@@ -133,7 +133,7 @@ def free(cloud: Cloud, key: str) -> None:
 
 
 def _primary(call: Call, body: Doc) -> Doc | None:
-    """The primary of a replica to be made, whose version and network it takes."""
+    """The primary of a new replica, whose version and network it uses."""
     name = body.get("masterInstanceName", "").rpartition(":")[2]
     if not name:
         return None
@@ -150,7 +150,7 @@ def _primary(call: Call, body: Doc) -> Doc | None:
 
 
 def _placed(doc: Doc) -> None:
-    """Zones, by the settings."""
+    """Zones according to the settings."""
     location = doc["settings"]["locationPreference"]
     doc["gceZone"] = location["zone"]
     for gone in ("secondaryGceZone", "failoverReplica"):
@@ -169,7 +169,7 @@ def stamped(doc: Doc, version: int) -> None:
 
 @SERVICE.action("create")
 async def create(cloud: Cloud, op: Doc) -> None:
-    """The instance is made: server, addresses, first user and database."""
+    """Create the instance: server, addresses, first user and database."""
     key = op["args"]["key"]
     doc = cloud.store.get(KIND, key)
     if doc is None:
@@ -209,13 +209,13 @@ async def patch(call: Call) -> Doc:
     _current(old, body)
     given = body.get("settings", {}).get("ipConfiguration", {})
     config = old["settings"]["ipConfiguration"]
-    # Two fields say one thing: the one that is given decides.
+    # Two equivalent fields: the given one applies.
     if "requireSsl" in given and "sslMode" not in given:
         del config["sslMode"]
     elif "sslMode" in given and "requireSsl" not in given:
         config["requireSsl"] = given["sslMode"] == "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"
     if body.get("settings", {}).get("edition", old["settings"]["edition"]) != old["settings"]["edition"]:
-        # Another edition has other defaults.
+        # A different edition has different defaults.
         old["settings"].pop("dataCacheConfig", None)
         for key in ("backupRetentionSettings", "transactionLogRetentionDays"):
             del old["settings"]["backupConfiguration"][key]
@@ -228,7 +228,7 @@ def update(call: Call) -> Doc:
     body = {k: v for k, v in call.body.items() if k not in _OUTPUT_ONLY}
     _current(old, body)
     if "settings" in body:
-        # What a full update may leave out without losing it.
+        # Fields that a full update may omit without resetting them.
         body["settings"] = {k: old["settings"][k] for k in _KEPT} | body["settings"]
     return _update(call, old, old | body)
 
@@ -262,12 +262,12 @@ def _update(call: Call, old: Doc, new: Doc) -> Doc:
 
 @SERVICE.action("update")
 async def apply(cloud: Cloud, op: Doc) -> None:
-    """The changed settings take effect."""
+    """Apply the changed settings."""
     key, new = op["args"]["key"], op["args"]["new"]
     old = cloud.store.get(KIND, key)
     if old is None:
         return
-    # What has changed meanwhile on its own stays (a replica that was added).
+    # Other changes in the meantime are kept (such as an added replica).
     new |= {k: old[k] for k in ("state", "replicaNames") if k in old}
     new["ipAddresses"] = plane(cloud).addresses(new)
     _placed(new)
@@ -318,7 +318,7 @@ def failover(call: Call) -> Doc:
 
 @SERVICE.action("restart")
 async def again(cloud: Cloud, op: Doc) -> None:
-    """The server ends and starts."""
+    """Restart the server."""
     if cloud.store.peek(KIND, op["args"]["key"]):
         await plane(cloud).up(op["args"]["key"])
 
@@ -345,7 +345,7 @@ def delete(call: Call) -> Doc:
 
 @SERVICE.action("delete")
 async def gone(cloud: Cloud, op: Doc) -> None:
-    """The instance is gone; its name stays reserved."""
+    """Delete the instance; its name stays reserved."""
     key = op["args"]["key"]
     doc = cloud.store.get(KIND, key)
     if doc is None:

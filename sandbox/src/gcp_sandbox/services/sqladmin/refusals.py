@@ -1,4 +1,4 @@
-"""What Cloud SQL does not take, in its words.
+"""Errors of Cloud SQL for invalid requests, in its wording.
 
 https://cloud.google.com/sql/docs/error-messages
 """
@@ -31,7 +31,7 @@ def missing() -> ApiError:
 
 
 def exists(*, reserved: bool) -> ApiError:
-    """409 for a name in use, or one of an instance deleted less than a week ago."""
+    """409 for a name in use, or of an instance deleted less than a week ago."""
     text = "The Cloud SQL instance already exists."
     if reserved:
         text += (
@@ -42,7 +42,7 @@ def exists(*, reserved: bool) -> ApiError:
 
 
 def busy() -> ApiError:
-    """409 while an operation of the instance is under way."""
+    """409 while an operation of the instance is in progress."""
     text = (
         "Operation failed because another operation was already in progress. Try your request after the current "
         "operation is complete."
@@ -71,7 +71,7 @@ def name(project_id: str, text: str) -> None:
 
 
 def instance(cloud: Cloud, doc: Doc, old: Doc | None = None) -> None:
-    """Check a record with its settings filled in; old: what it replaces.  Raises ApiError 400."""
+    """Check a record with complete settings; old: the record it replaces.  Raises ApiError 400."""
     if doc["region"] not in defaults.REGIONS:
         raise invalid(f"Invalid value for region: {doc['region']}.")
     settings = doc["settings"]
@@ -181,7 +181,7 @@ def _addresses(cloud: Cloud, doc: Doc, old: Doc | None) -> None:
         raise invalid("The values of requireSsl and sslMode conflict.")
     link = config.get("privateNetwork")
     if link and old and link == old["settings"]["ipConfiguration"].get("privateNetwork"):
-        return  # an instance outlives the peering it was made with, and can be changed
+        return  # an instance remains and can be changed after its peering is deleted
     if link:
         private_network(cloud, doc, link)
     elif not config["ipv4Enabled"] and not config.get("pscConfig", {}).get("pscEnabled"):
@@ -199,7 +199,7 @@ def password(instance: Doc, user: str, text: str) -> None:
 
 
 def root_password(instance: Doc, text: str) -> None:
-    """As password, for the user that an instance comes with: where there is a policy it needs a password of that kind."""
+    """Like password, for an instance's initial user: if there is a policy, a matching password is required."""
     wrong = _too_weak(instance, "postgres", text)
     if wrong:
         raise invalid(f"Root user's password is not policy compliant: {wrong[:1].upper()}{wrong[1:]}. .")
@@ -221,7 +221,7 @@ def _too_weak(instance: Doc, user: str, text: str) -> str:
 
 
 def private_network(cloud: Cloud, doc: Doc, link: str) -> None:
-    """Check that a network is there and peered with Google's services."""
+    """Check that a network exists and is peered with Google's services."""
     from gcp_sandbox.services import servicenetworking
 
     found = re.fullmatch(r"projects/([^/]+)/global/networks/([^/]+)", link)
@@ -229,7 +229,7 @@ def private_network(cloud: Cloud, doc: Doc, link: str) -> None:
         raise invalid(f"Invalid network resource link: {link}.")
     project = projects.find(cloud, found[1])
     key = f"projects/{project['projectId']}/global/networks/{found[2]}" if project else link
-    # The network is kept by the project's id, whichever way it was given.
+    # The network is stored with the project's ID, regardless of the given form.
     doc["settings"]["ipConfiguration"]["privateNetwork"] = key
     config = f"Incorrect Service Networking config for instance: {doc['project']}:{doc['name']}:"
     if project and not projects.enabled(cloud, project["projectId"], "servicenetworking.googleapis.com"):
@@ -239,7 +239,7 @@ def private_network(cloud: Cloud, doc: Doc, link: str) -> None:
 
 
 def change(old: Doc, new: Doc) -> None:
-    """Check an update against what the instance is."""
+    """Check an update against the current instance."""
     if new["region"] != old["region"]:
         raise invalid("The region of an instance cannot be changed.")
     if new.get("masterInstanceName") != old.get("masterInstanceName"):

@@ -33,6 +33,6 @@ __all__ = [
 
 
 def setup(cloud: Cloud) -> None:
-    """Let the XML API fail in XML."""
+    """Return faults of the XML API as XML."""
     for host in ("storage.googleapis.com", "*.storage.googleapis.com"):
         cloud.fault_pages[host] = xmlapi.fault_page

@@ -27,7 +27,7 @@ _BUCKET_ROLES = {
     "READER": "roles/storage.legacyBucketReader",
 }
 _EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
-# Predefined lists, as (entity, role); OWNER and TEAM stand for who creates and for the project's people.
+# Predefined lists, as (entity, role); OWNER stands for the creator and TEAM for the project team.
 _PREDEFINED: dict[str, list[tuple[str, str]]] = {
     "authenticatedRead": [("allAuthenticatedUsers", "READER")],
     "private": [],
@@ -43,7 +43,7 @@ _PREDEFINED: dict[str, list[tuple[str, str]]] = {
 
 
 def first_bindings(bucket: Doc) -> list[Doc]:
-    """The policy that a bucket is born with: the convenience groups of its project.
+    """The initial policy of a bucket: the convenience groups of its project.
 
     https://cloud.google.com/storage/docs/access-control/iam-roles#basic-roles-modifiable
     """
@@ -62,7 +62,7 @@ def first_bindings(bucket: Doc) -> list[Doc]:
 
 
 def switched(cloud: Cloud, bucket: Doc) -> None:
-    """Uniform access was switched: the default list of objects turns into bindings, or back."""
+    """Convert the default list of objects to bindings, or back, when uniform access is switched."""
     policy = cloud.iam.policy(full_name(bucket["name"]))
     bindings = policy.get("bindings", [])
     roles = set(permissions.OBJECT_ROLES.values())
@@ -107,7 +107,7 @@ def set_policy(call: Call) -> Doc:
         call.cloud.iam.check(full_name(bucket["name"]), policy)
     except ApiError as error:
         raise common.invalid(error.message) from None
-    # Some clients write base64 with the letters for URLs.
+    # Some clients use URL-safe base64.
     given = call.body.get("etag", "").replace("-", "+").replace("_", "/")
     if given and given != _current_policy(call, bucket, 3)["etag"]:
         raise common.unmet()
@@ -120,7 +120,7 @@ def _accepted(role: str) -> bool:
 
 
 def public_refused() -> ApiError:
-    """412 for letting everybody in where that is permissions.prevented."""
+    """412 for granting public access while it is prevented."""
     text = (
         "The member bindings allUsers and allAuthenticatedUsers are not allowed since public access prevention is "
         "enforced."
@@ -187,7 +187,7 @@ def predefined(bucket: Doc, name: str, of: str, owner: Principal | None, where: 
 
 
 def first_lists(bucket: Doc, params: Doc, owner: Principal | None) -> None:
-    """Give a bucket the lists it is born with, unless it has its own."""
+    """Set a bucket's initial lists, unless it has its own."""
     if permissions.uniform(bucket):
         return
     bucket.setdefault("acl", predefined(bucket, params.get("predefinedAcl", "projectPrivate"), "bucket", owner))
@@ -202,12 +202,12 @@ def set_bucket_list(bucket: Doc, entries: list[Doc]) -> None:
 
 
 def set_default_list(bucket: Doc, entries: list[Doc]) -> None:
-    """Replace the list that new objects get."""
+    """Replace the default list for new objects."""
     bucket["defaultObjectAcl"] = [_entry(bucket, e["entity"], e["role"], of="default") for e in entries]
 
 
 def object_list(bucket: Doc, name: str, given: list[Doc] | None, preset: str, owner: Principal) -> Doc:
-    """The acl and owner of a new object, or nothing in a bucket with permissions.uniform access.  Raises ApiError 400."""
+    """The acl and owner of a new object, or nothing in a bucket with uniform access.  Raises ApiError 400."""
     if permissions.uniform(bucket):
         if given or preset:
             raise common.invalid(
@@ -228,16 +228,16 @@ def object_list(bucket: Doc, name: str, given: list[Doc] | None, preset: str, ow
 
 
 def relisted(bucket: Doc, doc: Doc, entries: list[Doc] | None, preset: str = "") -> Doc:
-    """An object with another list, given or predefined; its owner stays, and so does what the owner may.  Raises ApiError."""
+    """An object with a new list, given or predefined; its owner and the owner's access are kept.  Raises ApiError."""
     owner = doc.get("owner", {}).get("entity", "").removeprefix("user-")
     out = doc | object_list(bucket, doc["name"], entries, preset, Principal(owner))
     return out if owner else {k: v for k, v in out.items() if k != "owner"}
 
 
 def list_of(bucket: Doc, doc: Doc | None) -> list[Doc] | None:
-    """The list that counts for an object, or None where policies alone decide.
+    """The list that applies to an object, or None if only policies apply.
 
-    Objects that were made while access was permissions.uniform have the bucket's default list.
+    Objects that were created while access was uniform have the bucket's default list.
     """
     if permissions.uniform(bucket):
         return None
@@ -314,7 +314,7 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
 
 
 def _synchronise(cloud: Cloud, bucket: Doc) -> None:
-    """A bucket's list and the legacy roles of its policy are one thing seen two ways."""
+    """A bucket's list and the legacy roles of its policy are two representations of the same access."""
     members: dict[str, list[str]] = {}
     for entry in bucket["acl"]:
         members.setdefault(_BUCKET_ROLES[entry["role"]], []).append(member(bucket, entry["entity"]))

@@ -50,11 +50,11 @@ _ACTIONS = ("Delete", "SetStorageClass", "AbortIncompleteMultipartUpload")
 _LEAST, _MOST, _DEFAULT_SOFT_DELETE = 7 * 86400, 90 * 86400, 7 * 86400
 
 
-# -- answers ---------------------------------------------------------------
+# -- responses -------------------------------------------------------------
 
 
 def shown(doc: Doc, *, full: bool) -> Doc:
-    """A bucket as the API answers it; full: with access control lists, where it has any."""
+    """A bucket as returned by the API; full: with access control lists, if it has any."""
     out = {k: v for k, v in doc.items() if not k.startswith("_")}
     if not full or permissions.uniform(doc):
         for key in ("acl", "defaultObjectAcl", "owner"):
@@ -196,7 +196,7 @@ def update(call: Call) -> Doc:
     doc = _changing(call)
     _refuse_immutable(doc, call.body)
     laid: Doc = {k: call.body.get(k) for k in _SETTABLE}
-    # A full update keeps what every bucket has when it leaves it out.
+    # A full update keeps the fields that every bucket has if it omits them.
     for key in (
         "storageClass",
         "iamConfiguration",
@@ -297,7 +297,7 @@ def layout(call: Call) -> Doc:
     }
 
 
-# -- what is set -----------------------------------------------------------
+# -- settings --------------------------------------------------------------
 
 
 def _check_name(name: str) -> None:
@@ -320,7 +320,7 @@ def _check_name(name: str) -> None:
 
 
 def _lay(call: Call, doc: Doc, given: Doc) -> None:
-    """Set what is given (None: unset) on a bucket's record, checked and completed.  Raises ApiError."""
+    """Set the given fields (None: unset) on a bucket's record, after validating and completing them.  Raises ApiError."""
     for key, flag in _UNPLAYED.items():
         if (given.get(key) or {}).get(flag):
             raise common.unplayed(f"{key}.{flag} of a bucket")
@@ -358,7 +358,7 @@ def _complete(call: Call, doc: Doc) -> None:
     if "logging" in doc:
         doc["logging"].setdefault("logObjectPrefix", doc["name"])
     if doc.get("autoclass", {}).get("enabled"):
-        doc["storageClass"] = "STANDARD"  # that of new objects; Autoclass moves them on
+        doc["storageClass"] = "STANDARD"  # the class of new objects; Autoclass changes it later
 
 
 def _storage_class(doc: Doc, value: str) -> None:

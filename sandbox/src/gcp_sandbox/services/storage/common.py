@@ -1,4 +1,4 @@
-"""What all of Cloud Storage shares: errors, permissions, preconditions.
+"""Shared by all of Cloud Storage: errors, permissions, preconditions.
 
 https://cloud.google.com/storage/docs/json_api/v1/status-codes
 """
@@ -21,7 +21,7 @@ BUCKETS = "storage.buckets"
 
 
 def _project_of(call: Call) -> str | None:
-    """The project of a call: that of its bucket, or the one named.  Raises ApiError 501."""
+    """The project of a call: that of its bucket, or the one in its parameters.  Raises ApiError 501."""
     refuse_keys(call.request)
     bucket = call.params.get("bucket") or call.params.get("destinationBucket") or call.params.get("sourceBucket")
     if bucket:
@@ -48,7 +48,7 @@ SERVICE.project_of = _project_of
 
 
 def full_name(bucket: str) -> str:
-    """Full resource name of a bucket, by which its policy is kept."""
+    """Full resource name of a bucket, under which its policy is stored."""
     return f"//storage.googleapis.com/buckets/{bucket}"
 
 
@@ -61,7 +61,7 @@ def invalid(text: str) -> ApiError:
 
 
 def required(text: str) -> ApiError:
-    """400 for something left out."""
+    """400 for a missing value."""
     return ApiError(400, text, reason="required")
 
 
@@ -77,17 +77,17 @@ def no_object(bucket: str, name: str, generation: str = "") -> ApiError:
 
 
 def no_key() -> ApiError:
-    """404 for what belongs to a bucket or object: an entry of its list."""
+    """404 for a child of a bucket or object: an entry of its list."""
     return ApiError(404, "The specified key does not exist.", reason="notFound")
 
 
 def unplayed(what: str) -> ApiError:
-    """501 for what Cloud Storage has and this program has not."""
-    return ApiError(501, f"gcp-sandbox does not play {what}.", reason="notImplemented")
+    """501 for a feature of Cloud Storage that is not implemented here."""
+    return ApiError(501, f"gcp-sandbox does not implement {what}.", reason="notImplemented")
 
 
 def refuse_keys(request: web.BaseRequest) -> None:
-    """Refuse an encryption key that the client supplies: bytes would lie open.  Raises ApiError 501."""
+    """Reject a customer-supplied encryption key, because the sandbox does not encrypt.  Raises ApiError 501."""
     if any(f"X-Goog-{prefix}Encryption-Algorithm" in request.headers for prefix in ("", "Copy-Source-")):
         raise unplayed("customer-supplied encryption keys")
 
@@ -104,10 +104,10 @@ def unmet() -> ApiError:
 
 
 class NotModified(Exception):
-    """304: the client has what it asks for."""
+    """304: the client already has the requested version."""
 
 
-# -- refusals -------------------------------------------------------------
+# -- denials --------------------------------------------------------------
 
 
 def denied(principal: Principal, permission: str) -> ApiError:
@@ -133,7 +133,7 @@ def denied(principal: Principal, permission: str) -> ApiError:
 
 
 def bucket_of(cloud: Cloud, name: str) -> Doc:
-    """A bucket's record, for reading only.  Raises ApiError 404."""
+    """A bucket's record, read-only.  Raises ApiError 404."""
     doc = cloud.store.peek(BUCKETS, name)
     if doc is None:
         raise no_bucket()
@@ -152,9 +152,9 @@ def guard(params: Doc, generation: str | None, metageneration: str | None, prefi
 
 
 def check_generation(params: Doc, generation: str | None, metageneration: str | None, prefix: str = "if") -> None:
-    """Apply if*GenerationMatch and if*MetagenerationMatch to an object or bucket as it is (None: there is none).
+    """Apply if*GenerationMatch and if*MetagenerationMatch to the current object or bucket (None: there is none).
 
-    prefix: "if", "ifSource".  Raises ApiError 412, and NotModified where a NotMatch precondition does not hold.
+    prefix: "if", "ifSource".  Raises ApiError 412, and NotModified if a NotMatch precondition fails.
     """
     for word, value in (("Generation", generation or "0"), ("Metageneration", metageneration)):
         for kind in ("Match", "NotMatch"):

@@ -1,4 +1,4 @@
-"""The bytes of objects: files under the state folder, written whole or not at all.
+"""The bytes of objects: files in the state folder, written atomically.
 
 https://cloud.google.com/storage/docs/data-validation
 """
@@ -28,19 +28,19 @@ Chunks = AsyncIterator[bytes]
 
 
 def folder(cloud: Cloud) -> Path:
-    """Where the bytes are."""
+    """The folder with the bytes of objects."""
     path = cloud.folder / "objects"
     path.mkdir(exist_ok=True)
     return path
 
 
 def path_of(cloud: Cloud, blob: str) -> Path:
-    """File of a blob id."""
+    """File of a blob ID."""
     return folder(cloud) / blob[:2] / blob
 
 
 def _files(blob: Path) -> list[Path]:
-    """The files whose bytes, one after the other, are a blob's."""
+    """The files whose concatenated bytes are a blob's."""
     return sorted(blob.iterdir()) if blob.is_dir() else [blob]
 
 
@@ -52,7 +52,7 @@ def _delete(blob: Path) -> None:
 
 
 class Blob:
-    """Bytes being written: a file, its size, and its checksums as they grow."""
+    """A blob being written: a file, its size, and its running checksums."""
 
     def __init__(self, cloud: Cloud, ident: str = "") -> None:
         self.id = ident or secrets.token_hex(16)
@@ -61,7 +61,7 @@ class Blob:
         self._md5: Any = hashlib.md5(usedforsecurity=False)
         self._crc = 0
         self.size = 0
-        if ident and self.path.exists():  # an upload that goes on after a restart
+        if ident and self.path.exists():  # an upload that continues after a restart
             with self.path.open("rb") as file:
                 while data := file.read(CHUNK):
                     self._count(data)
@@ -82,7 +82,7 @@ class Blob:
         self._count(data)
 
     async def fill(self, chunks: Chunks) -> None:
-        """Append all of a stream; where it breaks off, what came stays."""
+        """Append a stream; if it is interrupted, the received bytes are kept."""
         try:
             async for data in chunks:
                 self.write(data)
@@ -90,9 +90,9 @@ class Blob:
             self.close()
 
     def join(self, parts: list[tuple[str, int, str]]) -> None:
-        """Make a new blob of others, a folder with links to their files; it has no MD5.
+        """Create a blob by concatenating others, as a folder with links to their files; it has no MD5.
 
-        parts: the id, the size and the crc32c (as the API writes it) of each.
+        parts: the ID, size and crc32c (in the API's format) of each.
         """
         self._md5 = None
         self.path.unlink()
@@ -105,31 +105,31 @@ class Blob:
             self.size += size
 
     def close(self) -> None:
-        """Write out; more may be written later."""
+        """Flush to disk; more may be written later."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def discard(self) -> None:
-        """Delete what was written."""
+        """Delete the written bytes."""
         self.close()
         _delete(self.path)
 
     @property
     def md5(self) -> str:
-        """md5Hash as the API writes it; an empty string for what was joined."""
+        """md5Hash in the API's format; an empty string for a concatenated blob."""
         return base64.b64encode(self._md5.digest()).decode() if self._md5 is not None else ""
 
     @property
     def crc32c(self) -> str:
-        """crc32c as the API writes it."""
+        """crc32c in the API's format."""
         return base64.b64encode(self._crc.to_bytes(4, "big")).decode()
 
 
 def _joined(first: int, second: int, size: int) -> int:
-    """The CRC32C of some bytes and others after them; size: how many the others are.
+    """The CRC32C of two concatenated byte sequences; size: the length of the second.
 
-    CRCs are polynomials over GF(2), here with the coefficient of x^0 in the highest bit: the first one moves up by x^(8 size).
+    CRCs are polynomials over GF(2), here with the coefficient of x^0 in the highest bit: the first is multiplied by x^(8 size).
     """
     power, step = 1 << 31, 1 << 23  # x^0 and x^8
     while size:
@@ -156,7 +156,7 @@ def remove(cloud: Cloud, blob: str) -> None:
 
 
 def link(cloud: Cloud, blob: str) -> str:
-    """Another blob with the same bytes, at no cost; returns its id."""
+    """Create a blob with the same bytes, without copying them; returns its ID."""
     ident = secrets.token_hex(16)
     target = path_of(cloud, ident)
     target.parent.mkdir(exist_ok=True)
@@ -169,7 +169,7 @@ def link(cloud: Cloud, blob: str) -> str:
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """First and last byte that a Range header asks for, or None for all.  Raises ApiError 416."""
+    """First and last byte of a Range header, or None for all.  Raises ApiError 416."""
     found = re.fullmatch(r"bytes=(\d*)-(\d*)", header.strip())
     if not found or not (found[1] or found[2]):
         return None
@@ -194,7 +194,7 @@ def byte_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def _read(blob: Path, start: int, stop: int) -> Generator[bytes]:
-    """The bytes of a blob from start to before stop, in pieces, also where it is deleted meanwhile."""
+    """The bytes of a blob from start to before stop, in chunks, even if it is deleted in the meantime."""
     with contextlib.ExitStack() as stack:
         sources = []
         for file in _files(blob):
@@ -211,9 +211,9 @@ def _read(blob: Path, start: int, stop: int) -> Generator[bytes]:
 async def send(
     request: web.BaseRequest, blob: Path, headers: dict[str, str], *, encoding: str = "", head: bool = False
 ) -> web.StreamResponse:
-    """Answer with a blob or the range of it that is asked for.
+    """Respond with a blob or the requested range of it.
 
-    encoding: the object's contentEncoding; gzip is undone for a client that does not accept it.
+    encoding: the object's contentEncoding; gzip is decompressed for a client that does not accept it.
     https://cloud.google.com/storage/docs/transcoding
     """
     size = sum(file.stat().st_size for file in _files(blob))

@@ -1,4 +1,4 @@
-"""Buckets that were softly deleted: kept, with their objects, until their time is up.
+"""Soft-deleted buckets: kept, with their objects, until their retention ends.
 
 https://cloud.google.com/storage/docs/use-soft-deleted-buckets
 """
@@ -16,12 +16,12 @@ KIND = "storage.softDeletedBuckets"
 
 
 def kept_for(bucket: Doc) -> int:
-    """For how many seconds a bucket is kept that is deleted now."""
+    """For how many seconds a bucket is kept if it is deleted now."""
     return int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0))
 
 
 def bury(cloud: Cloud, bucket: Doc) -> None:
-    """Keep a bucket that is being deleted, where it has a soft delete policy."""
+    """Keep a bucket that is being deleted, if it has a soft delete policy."""
     seconds = kept_for(bucket)
     if seconds:
         until = max(moment(seconds), Objects(cloud, bucket).last_hard_delete())
@@ -31,12 +31,12 @@ def bury(cloud: Cloud, bucket: Doc) -> None:
 
 
 def of_project(cloud: Cloud, project: str) -> list[Doc]:
-    """The softly deleted buckets of a project, by name; for reading only."""
+    """The soft-deleted buckets of a project, by name; read-only."""
     return [doc for _, doc in cloud.store.list(KIND) if doc["_project"] == project and doc["hardDeleteTime"] > moment()]
 
 
 def found(call: Call, permission: str) -> Doc:
-    """The softly deleted bucket that a call names by its generation (a copy).  Raises ApiError 400, 403, 404."""
+    """The soft-deleted bucket that a call names by its generation (a copy).  Raises ApiError 400, 403, 404."""
     if "generation" not in call.params:
         raise common.required("Soft-deleted buckets are found by generation.")
     doc = call.cloud.store.get(KIND, f"{call.params['bucket']}#{call.params['generation']}")
@@ -48,7 +48,7 @@ def found(call: Call, permission: str) -> Doc:
 
 
 def restored(call: Call) -> Doc:
-    """Bring the bucket that a call names back, with its policy and without its objects.  Raises ApiError."""
+    """Restore the bucket of a call, with its policy and without its objects.  Raises ApiError."""
     doc = found(call, "storage.buckets.restore")
     store, name = call.cloud.store, doc["name"]
     if store.peek(BUCKETS, name) is not None:
@@ -64,7 +64,7 @@ def restored(call: Call) -> Doc:
 
 
 def purge(cloud: Cloud) -> None:
-    """Delete for good what was softly deleted long enough ago."""
+    """Permanently delete buckets that were soft-deleted long enough ago."""
     for key, doc in cloud.store.list(KIND):
         if doc["hardDeleteTime"] <= moment():
             Objects(cloud, doc).purge(everything=True)

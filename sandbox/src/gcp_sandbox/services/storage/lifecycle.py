@@ -1,4 +1,4 @@
-"""What happens to objects by themselves: lifecycle rules, the end of soft delete, uploads that nobody finishes.
+"""Automatic changes of objects: lifecycle rules, the end of soft delete, the expiry of unfinished uploads.
 
 https://cloud.google.com/storage/docs/lifecycle
 """
@@ -22,7 +22,7 @@ _SESSION_DAYS = 7
 
 @SERVICE.starts
 async def start(cloud: Cloud) -> None:
-    """Look after all buckets, now and then every hour."""
+    """Process all buckets, now and then every hour."""
     cloud.keep(asyncio.get_running_loop().create_task(_run(cloud)))
 
 
@@ -36,7 +36,7 @@ async def _run(cloud: Cloud) -> None:
 
 
 def tend(cloud: Cloud, now: datetime) -> None:
-    """Apply all rules as of a time."""
+    """Apply all rules for a given time."""
     for _, bucket in cloud.store.list(BUCKETS):
         found = Objects(cloud, bucket)
         found.purge()
@@ -72,7 +72,7 @@ def _apply(cloud: Cloud, found: Objects, rule: Doc, now: datetime) -> None:
 
 
 def matches(condition: Doc, doc: Doc, newer: int, now: datetime) -> bool:
-    """Whether an object meets every part of a rule's condition; newer: how many newer versions there are."""
+    """Whether an object meets all parts of a rule's condition; newer: the number of newer versions."""
     live = "timeDeleted" not in doc
     tests: dict[str, Any] = {
         "age": lambda v: _time(doc["timeCreated"]) <= now - timedelta(days=v),

@@ -1,4 +1,4 @@
-"""Where buckets can be.
+"""Locations of buckets.
 
 https://cloud.google.com/storage/docs/locations
 """

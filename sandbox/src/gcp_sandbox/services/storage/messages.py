@@ -1,4 +1,4 @@
-"""Requests and answers of the XML API, and what both are written in."""
+"""Requests and responses of the XML API, and their XML."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PRESETS = {
 
 
 class XmlError(Exception):
-    """An error in the XML API's own words; details become further elements."""
+    """An error in the XML API's wording; details become further elements."""
 
     def __init__(self, status: int, code: str, message: str, **details: str) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class Request:
 
     @property
     def params(self) -> Doc:
-        """Preconditions and preset in the JSON API's names."""
+        """Preconditions and presets, with the JSON API's names."""
         out: Doc = {}
         for word in ("generation-match", "metageneration-match"):
             value = self.http.headers.get(f"x-goog-if-{word}")
@@ -89,7 +89,7 @@ class Request:
 
     @property
     def given(self) -> Doc:
-        """What the headers set on an object."""
+        """The object metadata that the headers set."""
         headers = self.http.headers
         out: Doc = {field: headers[name] for name, field in _FIELDS.items() if name in headers}
         out.setdefault("contentType", "application/octet-stream")
@@ -100,7 +100,7 @@ class Request:
         return out | ({"metadata": custom} if custom else {})
 
     def target(self) -> upload.Target:
-        """Where an upload goes, checked."""
+        """The validated target of an upload."""
         _ = self.bucket
         return upload.Target(self.cloud, self.principal, self.bucket_name, self.name, self.given, self.params)
 
@@ -108,7 +108,7 @@ class Request:
         """The object's record.  Raises ApiError, XmlError."""
         bucket, name = self.bucket, name or self.name
         doc = objects.Objects(self.cloud, bucket).get(name, self.query.get("generation"))
-        if doc or permissions.uniform(bucket):  # else there is no list that could allow it
+        if doc or permissions.uniform(bucket):  # otherwise no list could allow it
             require(self.cloud, self.principal, permission, bucket, access.list_of(bucket, doc), name)
         if doc is None:
             require(self.cloud, self.principal, "storage.objects.list", bucket)
@@ -118,7 +118,7 @@ class Request:
 
 
 def xml(root: str, content_: str, status: int = 200, namespace: str = NAMESPACE) -> web.Response:
-    """An XML answer; content_: its inner elements."""
+    """An XML response; content_: its inner elements."""
     attribute = f" xmlns='{namespace}'" if namespace else ""
     text = f"<?xml version='1.0' encoding='UTF-8'?><{root}{attribute}>{content_}</{root}>"
     return web.Response(

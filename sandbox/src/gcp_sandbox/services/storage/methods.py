@@ -20,14 +20,14 @@ from gcp_sandbox.services.storage.upload import Target, held
 
 
 def find(call: Call, permission: str, *, bucket: str = "", name: str = "", generation: Any = None) -> tuple[Doc, Doc]:
-    """Bucket and object of a call that needs a permission.  Raises ApiError 401, 403, 404."""
+    """Bucket and object of a call that requires a permission.  Raises ApiError 401, 403, 404."""
     found = bucket_of(call.cloud, bucket or call.params["bucket"])
     name = name or call.params["object"]
     doc = Objects(call.cloud, found).get(name, generation)
-    if doc or permissions.uniform(found):  # else there is no list that could allow it
+    if doc or permissions.uniform(found):  # otherwise no list could allow it
         require(call.cloud, call.principal, permission, found, access.list_of(found, doc), name)
     if doc is None:
-        # Who may not list the bucket is not told what is not in it.
+        # A caller who may not list the bucket is not told which objects do not exist.
         require(call.cloud, call.principal, "storage.objects.list", found)
         raise common.no_object(found["name"], name, str(generation) if generation else "")
     return found, doc
@@ -64,7 +64,7 @@ def _get_deleted(call: Call) -> Doc:
         raise common.required("Soft-deleted objects are found by generation.")
     name = call.params["object"]
     doc = Objects(call.cloud, bucket).deleted(name, call.params["generation"])
-    if doc or permissions.uniform(bucket):  # else there is no list that could allow it
+    if doc or permissions.uniform(bucket):  # otherwise no list could allow it
         require(call.cloud, call.principal, "storage.objects.get", bucket, access.list_of(bucket, doc), name)
     if doc is None:
         require(call.cloud, call.principal, "storage.objects.list", bucket)
@@ -233,7 +233,7 @@ def bulk_restore(call: Call) -> Doc:
 
 
 def copied(call: Call, source: Doc, given: Doc, *, whole: bool) -> Doc:
-    """A copy of an object under the call's destination; given: metadata set anew, all of it or beside the old."""
+    """Copy an object to the call's destination; given: new metadata, replacing or extending the old."""
     kept = {} if whole else {k: v for k, v in source.items() if k in (*EDITABLE, "storageClass") and k != "acl"}
     kept.setdefault("contentType", source.get("contentType", "application/octet-stream"))
     name = given.get("name") or call.params["destinationObject"]

@@ -1,4 +1,4 @@
-"""Who may use single objects of a bucket without uniform access: their lists, and the same seen as policies.
+"""Access to single objects of a bucket without uniform access: their lists, also in the form of policies.
 
 https://cloud.google.com/storage/docs/json_api/v1/objectAccessControls, https://cloud.google.com/storage/docs/access-control/iam
 """

@@ -1,4 +1,4 @@
-"""Records of objects: the live one of a name, its older versions, and those softly deleted.
+"""Records of objects: the live object of a name, its older versions, and the soft-deleted ones.
 
 https://cloud.google.com/storage/docs/object-versioning, https://cloud.google.com/storage/docs/soft-delete
 """
@@ -19,7 +19,7 @@ from gcp_sandbox.services.storage import content
 from gcp_sandbox.services.storage.common import Doc
 
 _last_generation = 0
-# What a client may set on an object.
+# The object metadata that clients may set.
 EDITABLE = (
     "cacheControl",
     "contentDisposition",
@@ -37,14 +37,14 @@ EDITABLE = (
 
 
 def generation() -> str:
-    """A new generation: the time in microseconds, always growing."""
+    """A new generation: the time in microseconds, strictly increasing."""
     global _last_generation
     _last_generation = max(_last_generation + 1, time.time_ns() // 1000)
     return str(_last_generation)
 
 
 def moment(later: float = 0) -> str:
-    """The time as Cloud Storage writes it, or one so many seconds later."""
+    """The time in Cloud Storage's format, or one the given number of seconds later."""
     if not later:
         return now(digits=3)
     when = datetime.now(UTC) + timedelta(seconds=later)
@@ -62,19 +62,19 @@ class Objects:
     # -- reading -----------------------------------------------------------
 
     def get(self, name: str, wanted: str | int | None = None) -> Doc | None:
-        """A copy of the live object of a name, or of a version by its generation; None where there is none."""
+        """A copy of the live object of a name, or of a version by its generation; None if there is none."""
         doc = self._cloud.store.get(self._live, name)
         if wanted is None or doc and doc["generation"] == str(wanted):
             return doc
         return self._cloud.store.get(self._old, f"{name}#{wanted}")
 
     def deleted(self, name: str, wanted: str | int) -> Doc | None:
-        """A copy of a softly deleted object."""
+        """A copy of a soft-deleted object."""
         doc = self._cloud.store.get(self._gone, f"{name}#{wanted}")
         return doc if doc and doc["hardDeleteTime"] > moment() else None
 
     def all(self, *, versions: bool = False, deleted: bool = False) -> list[Doc]:
-        """Objects by name, then generation; for reading only."""
+        """Objects by name, then generation; read-only."""
         if deleted:
             self.purge()
             kinds = [self._gone]
@@ -84,7 +84,7 @@ class Objects:
         return found if kinds == [self._live] else sorted(found, key=lambda d: (d["name"], int(d["generation"])))
 
     def last_hard_delete(self) -> str:
-        """When the last of the softly deleted objects goes for good; "" where there are none."""
+        """The time when the last of the soft-deleted objects is permanently deleted; "" if there are none."""
         return max((doc["hardDeleteTime"] for _, doc in self._cloud.store.list(self._gone)), default="")
 
     def empty(self) -> bool:
@@ -94,7 +94,7 @@ class Objects:
     # -- writing -----------------------------------------------------------
 
     def add(self, doc: Doc) -> Doc:
-        """Make a record the live object of its name; what it replaces becomes a version, or is softly deleted."""
+        """Make a record the live object of its name; the replaced object becomes a version, or is soft-deleted."""
         with self._cloud.store.atomic():
             before = self._cloud.store.get(self._live, doc["name"])
             unused = self._retire(before) if before else None
@@ -103,7 +103,7 @@ class Objects:
         return out
 
     def change(self, doc: Doc) -> Doc:
-        """Write changed metadata: metageneration grows."""
+        """Write changed metadata, and increment the metageneration."""
         doc["metageneration"] = str(int(doc["metageneration"]) + 1)
         doc["updated"] = moment()
         doc["etag"] = etag(doc)
@@ -117,7 +117,7 @@ class Objects:
         self.change(doc | {"storageClass": storage_class, "timeStorageClassUpdated": moment()})
 
     def delete(self, doc: Doc, *, by_generation: bool) -> None:
-        """Delete an object: without a generation, the live one becomes a version where the bucket keeps them."""
+        """Delete an object: without a generation, the live one becomes a version if the bucket has versioning."""
         live = self._cloud.store.peek(self._live, doc["name"])
         is_live = bool(live and live["generation"] == doc["generation"])
         with self._cloud.store.atomic():
@@ -130,7 +130,7 @@ class Objects:
         self._free(unused)
 
     def purge(self, *, everything: bool = False) -> None:
-        """Delete for good what was softly deleted long enough ago; everything: all objects of the bucket."""
+        """Permanently delete objects that were soft-deleted long enough ago; everything: all objects of the bucket."""
         kinds = (self._live, self._old, self._gone) if everything else (self._gone,)
         for kind in kinds:
             for key, doc in self._cloud.store.list(kind):
@@ -139,7 +139,7 @@ class Objects:
                     self._free(doc["_blob"])
 
     def _retire(self, doc: Doc) -> str | None:
-        """What a live object becomes that is replaced or deleted; returns a blob that nothing holds any more."""
+        """Convert a live object that is replaced or deleted; returns a blob that is no longer used."""
         if self.bucket.get("versioning", {}).get("enabled"):
             self._cloud.store.put(self._old, f"{doc['name']}#{doc['generation']}", doc | {"timeDeleted": moment()})
             return None
@@ -166,7 +166,7 @@ def record(bucket: Doc, name: str, given: Doc, *, blob: str, size: int, md5: str
     stamp, number = moment(), generation()
     storage_class = given.get("storageClass") or bucket["storageClass"]
     if bucket.get("autoclass", {}).get("enabled"):
-        storage_class = "STANDARD"  # whatever the client asks for
+        storage_class = "STANDARD"  # regardless of the request
     doc: Doc = {
         "kind": "storage#object",
         "name": name,
@@ -215,7 +215,7 @@ def counted(*numbers: int) -> str:
 
 
 def kept_until(bucket: Doc, doc: Doc) -> datetime | None:
-    """Until when an object cannot be deleted, by its bucket's policy or its own retention."""
+    """The time until which an object cannot be deleted, due to its bucket's policy or its own retention."""
     times = []
     if "retentionPolicy" in bucket:
         period = timedelta(seconds=int(bucket["retentionPolicy"]["retentionPeriod"]))
@@ -226,7 +226,7 @@ def kept_until(bucket: Doc, doc: Doc) -> datetime | None:
 
 
 def dated(bucket: Doc, doc: Doc) -> Doc:
-    """A record with when its retention ends, where that is known: not while an event is awaited."""
+    """A record with the end of its retention, if that is known: it is unknown during an event-based hold."""
     until = None if doc.get("eventBasedHold") else kept_until(bucket, doc)
     if until is None:
         return doc
@@ -234,7 +234,7 @@ def dated(bucket: Doc, doc: Doc) -> Doc:
 
 
 def shown(doc: Doc, *, full: bool = False) -> Doc:
-    """An object as the JSON API answers it; full: with its access control list."""
+    """An object as returned by the JSON API; full: with its access control list."""
     place = f"b/{doc['bucket']}/o/{quote(doc['name'], safe='')}"
     out = {k: v for k, v in doc.items() if not k.startswith("_")}
     if not full:
@@ -249,7 +249,7 @@ def shown(doc: Doc, *, full: bool = False) -> Doc:
 
 
 def headers(doc: Doc) -> dict[str, str]:
-    """Headers of a download of an object."""
+    """Response headers of a download of an object."""
     hashes = [f"crc32c={doc['crc32c']}"] + ([f"md5={doc['md5Hash']}"] if "md5Hash" in doc else [])
     when = datetime.fromisoformat(doc["updated"]).strftime("%a, %d %b %Y %H:%M:%S GMT")
     out = {
@@ -276,7 +276,7 @@ def headers(doc: Doc) -> dict[str, str]:
 
 
 def pages(found: Iterator[Doc] | list[Doc], params: Doc) -> tuple[list[Doc], list[str], str]:
-    """Objects, common prefixes and the next page's token of a listing, by its parameters."""
+    """Objects, common prefixes and the next page's token of a listing with these parameters."""
     prefix, delimiter = params.get("prefix", ""), params.get("delimiter", "")
     begin, end = params.get("startOffset", ""), params.get("endOffset", "")
     most = min(params.get("maxResults") or 1000, 1000)
@@ -287,7 +287,7 @@ def pages(found: Iterator[Doc] | list[Doc], params: Doc) -> tuple[list[Doc], lis
     last = ""
     for doc in found:
         name = doc["name"]
-        # The token names the last entry given: an object's generation tells its versions apart.
+        # The token contains the last returned entry, with the generation to distinguish an object's versions.
         entry = f"{name}\0{int(doc['generation']):020d}"
         if not name.startswith(prefix) or begin and name < begin or end and name >= end:
             continue
@@ -319,7 +319,7 @@ def pages(found: Iterator[Doc] | list[Doc], params: Doc) -> tuple[list[Doc], lis
 
 
 def glob(pattern: str) -> Any:
-    """A regular expression of matchGlob: * within a folder, ** over folders, ?, [a-z], {a,b}."""
+    """A regular expression for matchGlob: * within a folder, ** across folders, ?, [a-z], {a,b}."""
     out, depth = "", 0
     for part in re.findall(r"\*\*/?|\*|\?|\[[^]]*\]|\{|\}|,|.", pattern, re.S):
         if part.startswith("**"):

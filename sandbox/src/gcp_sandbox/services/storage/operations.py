@@ -1,4 +1,4 @@
-"""Long-running operations of a bucket, whose work is done when they are answered.
+"""Long-running operations of a bucket, which have already finished in the response.
 
 https://cloud.google.com/storage/docs/json_api/v1/operations
 """
@@ -15,7 +15,7 @@ _O = "storage.buckets.operations"
 
 
 def started(call: Call, bucket: Doc, what: str) -> Doc:
-    """Answer with an operation whose work is done."""
+    """Respond with a finished operation."""
     name = f"projects/_/buckets/{bucket['name']}"
     op = call.operation(
         what,

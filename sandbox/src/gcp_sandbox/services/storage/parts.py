@@ -1,4 +1,4 @@
-"""Multipart uploads of the XML API: parts in any order, joined when all are there.
+"""Multipart uploads of the XML API: parts in any order, concatenated on completion.
 
 https://cloud.google.com/storage/docs/multipart-uploads
 """
@@ -63,7 +63,7 @@ async def put(call: Request) -> web.StreamResponse:
         await blob.fill(upload.received(call.http))
         blob.close()
         upload.check_hashes(blob, upload.header_hashes(call.http))
-        _upload(call)  # it may have been completed or aborted meanwhile
+        _upload(call)  # it may have been completed or aborted in the meantime
     except BaseException:
         blob.discard()
         raise
@@ -134,7 +134,7 @@ def abort(call: Request) -> web.StreamResponse:
 
 
 def drop(cloud: Cloud, ident: str) -> None:
-    """Forget an upload and its parts."""
+    """Delete an upload and its parts."""
     cloud.store.delete(UPLOADS, ident)
     for key, part in cloud.store.list(PARTS, f"{ident}/"):
         cloud.store.delete(PARTS, key)

@@ -1,4 +1,4 @@
-"""Who may do what with buckets and objects: by policy, and by access control list where a bucket still has them.
+"""Access control of buckets and objects: by policy, and by access control list if the bucket uses them.
 
 https://cloud.google.com/storage/docs/access-control
 """
@@ -15,7 +15,7 @@ OBJECT_ROLES = {"OWNER": "roles/storage.legacyObjectOwner", "READER": "roles/sto
 
 
 def uniform(bucket: Doc) -> bool:
-    """Whether policies alone decide, not access control lists."""
+    """Whether only policies apply, not access control lists."""
     return bool(bucket["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"])
 
 
@@ -34,7 +34,7 @@ def allows(
 ) -> bool:
     """Whether a caller has a permission on a bucket, or on an object of this name (for conditions).
 
-    acl: the object's, in a bucket without uniform
+    acl: the object's, in a bucket without uniform access
     """
     context = {}
     if name:
@@ -62,7 +62,7 @@ def require(
 
 
 def acl_allows(cloud: Cloud, principal: Principal, permission: str, bucket: Doc, acl: list[Doc]) -> bool:
-    """Whether an object's list gives a caller a permission."""
+    """Whether an object's list grants a caller a permission."""
     return any(
         role_has(OBJECT_ROLES.get(entry["role"], ""), permission) and _is(cloud, principal, bucket, entry["entity"])
         for entry in acl
@@ -74,7 +74,7 @@ def _is(cloud: Cloud, principal: Principal, bucket: Doc, entity: str) -> bool:
         return not prevented(bucket)
     kind, _, rest = entity.partition("-")
     if kind == "project":
-        # The policy of the project says who owns, edits and views it.
+        # The policy of the project defines its owners, editors and viewers.
         team = rest.partition("-")[0]
         role = {"owners": "roles/owner", "editors": "roles/editor", "viewers": "roles/viewer"}.get(team, "")
         policy = cloud.iam.policy(f"//cloudresourcemanager.googleapis.com/projects/{bucket['_project']}")

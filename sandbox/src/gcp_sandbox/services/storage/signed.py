@@ -1,4 +1,4 @@
-"""Signed URLs: who signed one, when the signature is right and it has not expired.
+"""Signed URLs: validate the signature and expiry, and find the signer.
 
 https://cloud.google.com/storage/docs/authentication/signatures, https://cloud.google.com/storage/docs/access-control/signed-urls-v2
 """
@@ -29,7 +29,7 @@ _FIELDS = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders")
 
 
 class BadSignature(Exception):
-    """Status, code, message and details of the answer to a URL whose signature does not hold."""
+    """Status, code, message and details of the response to a URL with an invalid signature."""
 
     def __init__(self, status: int, code: str, message: str, **details: str) -> None:
         super().__init__(message)
@@ -37,9 +37,9 @@ class BadSignature(Exception):
 
 
 def signer(cloud: Cloud, request: web.BaseRequest, resource: str) -> Principal | None:
-    """The service account that signed a request's URL, or None where it is not signed.  Raises BadSignature.
+    """The service account that signed a request's URL, or None if it is not signed.  Raises BadSignature.
 
-    resource: "/bucket/object", percent-encoded, which version 2 signs whatever the host.
+    resource: "/bucket/object", percent-encoded, which version 2 signs regardless of the host.
     """
     query = {name.lower(): value for name, value in request.rel_url.query.items()}
     algorithms = (

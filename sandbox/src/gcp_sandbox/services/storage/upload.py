@@ -27,9 +27,9 @@ from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of
 from gcp_sandbox.services.storage.permissions import require
 
 SESSIONS = "storage.uploads"
-# Chunks of a resumable upload, but for the last one, are multiples of this.
+# Chunks of a resumable upload, except the last one, are multiples of this.
 _UNIT = 256 * 1024
-# Uploads whose bytes are being received, by upload id.
+# Uploads whose bytes are being received, by upload ID.
 _open: weakref.WeakKeyDictionary[Cloud, dict[str, content.Blob]] = weakref.WeakKeyDictionary()
 _locks: weakref.WeakKeyDictionary[Cloud, dict[str, asyncio.Lock]] = weakref.WeakKeyDictionary()
 
@@ -38,7 +38,7 @@ _locks: weakref.WeakKeyDictionary[Cloud, dict[str, asyncio.Lock]] = weakref.Weak
 
 
 class Target:
-    """Where an upload goes: bucket, name, what the client sets, and its preconditions; checked when made."""
+    """The target of an upload: bucket, name, the client's metadata, and preconditions; validated on creation."""
 
     def __init__(self, cloud: Cloud, principal: Principal, bucket: str, name: str, given: Doc, params: Doc) -> None:
         self.cloud, self.principal, self.given, self.params = cloud, principal, given, params
@@ -49,7 +49,7 @@ class Target:
         self.check()
 
     def check(self) -> None:
-        """Permissions and preconditions, as they are now.  Raises ApiError."""
+        """Check the current permissions and preconditions.  Raises ApiError."""
         before = self.objects.get(self.name)
         require(self.cloud, self.principal, "storage.objects.create", self.bucket, name=self.name)
         if before:
@@ -60,11 +60,11 @@ class Target:
         common.guard(self.params, now["generation"], now["metageneration"])
 
     def finish(self, blob: content.Blob, expected: Doc, *, parts: int = 0) -> Doc:
-        """Make the object of a complete blob.  expected: crc32c and md5Hash as the client knows them."""
+        """Create the object of a complete blob.  expected: crc32c and md5Hash from the client."""
         blob.close()
         try:
             check_hashes(blob, expected)
-            self.check()  # what was there when the upload began may have changed
+            self.check()  # the state may have changed since the upload started
             doc = objects.record(
                 self.bucket,
                 self.name,
@@ -95,7 +95,7 @@ def check_name(name: str) -> None:
 
 
 def held(bucket: Doc, doc: Doc) -> None:
-    """Refuse to replace or delete an object under a hold or retention.  Raises ApiError 403."""
+    """Reject replacing or deleting an object under a hold or retention.  Raises ApiError 403."""
     for key, word in (("temporaryHold", "Temporary hold"), ("eventBasedHold", "Event-Based hold")):
         if doc.get(key):
             text = (
@@ -113,7 +113,7 @@ def held(bucket: Doc, doc: Doc) -> None:
 
 
 def check_hashes(blob: content.Blob, expected: Doc) -> None:
-    """Refuse content that is not what the client meant to send.  Raises ApiError 400."""
+    """Reject content that does not match the client's checksums.  Raises ApiError 400."""
     for key, word, mine in (("crc32c", "CRC32C", blob.crc32c), ("md5Hash", "MD5 hash", blob.md5)):
         if expected.get(key) and expected[key] != mine:
             raise common.invalid(f'Provided {word} "{expected[key]}" doesn\'t match calculated {word} "{mine}".')
@@ -133,7 +133,7 @@ def header_hashes(request: web.BaseRequest) -> Doc:
 
 
 async def received(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    """The request's body, as it comes."""
+    """The request's body, as a stream."""
     async for data in request.content.iter_chunked(content.CHUNK):
         yield data
 
@@ -171,7 +171,7 @@ def _shown(call: Call, doc: Doc, given: Doc) -> Doc:
 
 
 def guessed(name: str) -> str:
-    """A content type by a name's extension, which multipart and resumable uploads without one get."""
+    """A content type from a name's extension, for multipart and resumable uploads without one."""
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
@@ -194,9 +194,9 @@ async def _filled(blob: content.Blob, chunks: content.Chunks) -> None:
 
 
 class _Related:
-    """A multipart body as it comes in.  gcloud and gsutil end its lines by LF alone, and quote its boundary by '.
+    """A streamed multipart body.  gcloud and gsutil end its lines with only LF, and quote its boundary with '.
 
-    Methods raise ValueError where it is malformed.
+    Methods raise ValueError if it is malformed.
     """
 
     def __init__(self, stream: StreamReader, kind: str) -> None:
@@ -218,7 +218,7 @@ class _Related:
         return line
 
     async def head(self) -> dict[str, str]:
-        """Go on to the next part; its headers, with names in lower case."""
+        """Advance to the next part; returns its headers, with names in lower case."""
         line = await self._line()
         if not self._mark:
             if not self._first or line.rstrip(b"\r") != self._first:
@@ -231,7 +231,7 @@ class _Related:
         return headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """What the part holds."""
+        """The content of the part."""
         keep = len(self._mark) - 1
         while (at := self._rest.find(self._mark)) < 0:
             if len(self._rest) > keep:
@@ -285,7 +285,7 @@ async def _begin(call: Call) -> web.StreamResponse:
 
 
 def begin(cloud: Cloud, target: Target, params: Doc) -> str:
-    """Record an upload that will come in pieces; returns its id, which is all that is needed to go on."""
+    """Record a resumable upload; returns its ID, which is sufficient to continue."""
     ident = secrets.token_urlsafe(48)
     cloud.store.put(
         SESSIONS,
@@ -304,7 +304,7 @@ def begin(cloud: Cloud, target: Target, params: Doc) -> str:
 
 
 async def resume(call: Call) -> web.StreamResponse | Doc:
-    """Go on with an upload, ask how far it is, or cancel it."""
+    """Continue an upload, query its progress, or cancel it."""
     ident = call.request.rel_url.query["upload_id"]
     answer = await proceed(call.cloud, call.request, ident)
     if isinstance(answer, dict):
@@ -315,7 +315,7 @@ async def resume(call: Call) -> web.StreamResponse | Doc:
 
 
 async def proceed(cloud: Cloud, request: web.BaseRequest, ident: str) -> web.StreamResponse | Doc:
-    """One request of a resumable upload: the object's record when it is complete, else the answer."""
+    """Handle one request of a resumable upload; returns the object's record when it is complete, else the response."""
     locks = _locks.setdefault(cloud, {})
     async with locks.setdefault(ident, asyncio.Lock()):
         try:
@@ -341,7 +341,7 @@ async def _proceed(cloud: Cloud, request: web.BaseRequest, ident: str) -> web.St
     if header and not found:
         raise common.invalid(f"Invalid Content-Range: {header}.")
     whole = int(found[3]) if found and found[3] != "*" else None
-    if found and found[1] is None:  # a question, or the end of an upload whose size was not known
+    if found and found[1] is None:  # a status query, or the end of an upload of unknown size
         if whole is not None and whole == blob.size and (whole or request.headers.get("Content-Length") == "0"):
             return _finish(cloud, ident, session, blob, request)
         return _incomplete(request, ident, blob)
@@ -352,10 +352,10 @@ async def _proceed(cloud: Cloud, request: web.BaseRequest, ident: str) -> web.St
             f"already uploaded size of {blob.size} byte(s)."
         )
         return _incomplete(request, ident, blob, status=503, text=text)
-    skip = blob.size - begin_at  # what is here already is not taken again
+    skip = blob.size - begin_at  # bytes that are already stored are skipped
     chunks = _without(received(request), skip) if skip else received(request)
     await blob.fill(chunks)
-    # A piece of whole units is followed by another; an end that is not told (bytes 0-*/*) is that of the request.
+    # A chunk of whole units is followed by another one; an unspecified end (bytes 0-*/*) is that of the request.
     more = (
         found and found[2] != "*" and (int(found[2]) + 1 - begin_at) % _UNIT == 0
         if whole is None
@@ -385,7 +385,7 @@ def _blob(cloud: Cloud, ident: str, session: Doc) -> content.Blob:
 
 
 def forget(cloud: Cloud, ident: str) -> None:
-    """Drop the record of an upload."""
+    """Delete the record of an upload."""
     _open.setdefault(cloud, {}).pop(ident, None)
     cloud.store.delete(SESSIONS, ident)
 
@@ -397,7 +397,7 @@ def _incomplete(
     if blob.size:
         headers["Range"] = f"bytes=0-{blob.size - 1}"
         headers["X-Range-MD5"] = base64.b64decode(blob.md5).hex()
-    # Google's library for Go asks for this, because its HTTP client would follow a 308.
+    # Google's library for Go requests this, because its HTTP client would follow a 308.
     if status == 308 and request.headers.get("X-GUploader-No-308") == "yes":
         headers["X-Http-Status-Code-Override"], status = "308", 200
     return web.Response(status=status, headers=headers, text=text)
@@ -412,6 +412,6 @@ def _finish(cloud: Cloud, ident: str, session: Doc, blob: content.Blob, request:
         forget(cloud, ident)
         raise
     _open.setdefault(cloud, {}).pop(ident, None)
-    # The client may not have got the answer and ask again.
+    # The client may not have received the response, and retry.
     cloud.store.put(SESSIONS, ident, dict(session) | {"done": doc})
     return doc | {"_session": session}

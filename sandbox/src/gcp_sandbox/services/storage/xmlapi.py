@@ -1,4 +1,4 @@
-"""The XML API: objects and buckets by plain HTTP, for signed URLs and multipart uploads.
+"""The XML API: objects and buckets over plain HTTP requests, for signed URLs and multipart uploads.
 
 https://cloud.google.com/storage/docs/xml-api/reference-methods
 """
@@ -22,7 +22,7 @@ from gcp_sandbox.services.storage.permissions import require
 
 _HOST = "storage.googleapis.com"
 _LISTS = "http://doc.s3.amazonaws.com/2006-03-01"
-# What else can be asked of a bucket.
+# Other subresources of a bucket.
 _SUBRESOURCES = {
     "acl",
     "billing",
@@ -47,7 +47,7 @@ _CODES = {
     429: ("SlowDown", "Please reduce your request rate."),
     503: ("ServiceUnavailable", "Service unavailable."),
 }
-# -- answers ---------------------------------------------------------------
+# -- responses -------------------------------------------------------------
 
 
 def _error(error: XmlError) -> web.Response:
@@ -59,7 +59,7 @@ def _error(error: XmlError) -> web.Response:
 def _from_api(error: ApiError) -> XmlError:
     status = error.code
     if status == 401 and "does not have" in error.message:
-        status = 403  # this API has no 401 for callers without a credential
+        status = 403  # this API has no 401 for callers without credentials
     code, message = _CODES.get(status, ("InternalError", "We encountered an internal error."))
     special = {
         "The bucket you tried to delete is not empty.": "BucketNotEmpty",
@@ -143,7 +143,7 @@ async def _serve(cloud: Cloud, request: web.BaseRequest, bucket: str, name: str)
 
 
 def fault_page(request: web.BaseRequest, error: ApiError) -> web.Response:
-    """A failure of Cloud Storage's own."""
+    """An internal error of Cloud Storage."""
     return _error(_from_api(error))
 
 
@@ -242,7 +242,7 @@ async def _delete(call: Request) -> web.StreamResponse:
 
 
 async def _buckets(call: Request) -> web.StreamResponse:
-    """GET / : the buckets of the project that is named, or of the account's own."""
+    """GET / : the buckets of the given project, or of the account's own."""
     named = call.http.headers.get("x-goog-project-id", "")
     project = projects.find(call.cloud, named) if named else projects.of_account(call.cloud, call.principal.email)
     if project is None:
@@ -261,7 +261,7 @@ async def _buckets(call: Request) -> web.StreamResponse:
 
 
 async def _post_bucket(call: Request) -> web.StreamResponse:
-    """POST ?delete : the objects that the body names."""
+    """POST ?delete : delete the objects named in the body."""
     if call.http.headers.get("Content-Type", "").startswith("multipart/form-data"):
         raise _unknown("A form's upload")
     if "delete" not in call.query:
@@ -281,7 +281,7 @@ async def _post_bucket(call: Request) -> web.StreamResponse:
                 access.list_of(call.bucket, doc),
                 name,
             )
-            if doc is not None:  # one that is not there counts as deleted
+            if doc is not None:  # a nonexistent object counts as deleted
                 upload.held(call.bucket, doc)
                 found.delete(doc, by_generation=version is not None)
         except ApiError as error:

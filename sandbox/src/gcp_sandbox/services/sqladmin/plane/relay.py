@@ -1,4 +1,4 @@
-"""An instance's address: lets a client through to the server if it is on the right network, with TLS as set.
+"""An instance's address: forwards clients to the server if they are on the right network, with TLS as configured.
 
 https://cloud.google.com/sql/docs/postgres/private-ip, https://www.postgresql.org/docs/current/protocol-flow.html
 """
@@ -27,8 +27,8 @@ Peer = tuple[str, int]
 class Relay:
     """Listens on one address, port 5432.
 
-    admits(peer): whether the client may reach the address.  tls: the server's certificate.  ssl_mode(): sslMode of now.
-    patient: whether clients that come before the server has ever answered wait for it (it is about to).
+    admits(peer): whether the client may reach the address.  tls: the server's certificate.  ssl_mode(): current sslMode.
+    patient: whether clients that connect before the server's first answer wait for it (it is starting).
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Relay:
 
     async def start(self) -> None:
         """Listen.  Raises OSError."""
-        # Whoever calls next already finds it listening, though clients are taken in a little later.
+        # It is listening when this returns, although connections are accepted slightly later.
         listener = socket.create_server((self.address, 5432), backlog=128)
         self._listener = await asyncio.start_server(self._accept, sock=listener, limit=1 << 18)
 
     async def stop(self) -> None:
-        """Stop listening and cut all connections."""
+        """Stop listening and abort all connections."""
         if self._listener:
             self._listener.close()
             self._listener = None
@@ -63,7 +63,7 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A transport owns its descriptor from here to the end: nothing else may close it, or another connection that
+        # A transport owns its descriptor from here on: nothing else may close it, or another connection that
         # gets the same number is dropped from the event loop.
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
@@ -81,11 +81,11 @@ class Relay:
         except (OSError, EOFError, TimeoutError, ssl.SSLError) as error:
             _log.debug("%s: %r", self.address, error)
         finally:
-            # Cut, not closed: a client that reads nothing more must not hold up whoever stops the server.
+            # Aborted, not closed: a client that no longer reads must not delay stopping the server.
             writer.transport.abort()
 
     async def _open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[bytes, bool]:
-        """Read the first packet, after TLS where the client asks for it; empty where it is none."""
+        """Read the first packet, after a TLS handshake if the client requests it; empty if it is invalid."""
         secured = False
         start = await reader.readexactly(8)
         while (code := struct.unpack("!i", start[4:])[0]) in (_GSS, _SSL) and not secured:
@@ -121,7 +121,7 @@ class Relay:
         to_server.write(first)
         ways = [asyncio.ensure_future(_pump(reader, to_server)), asyncio.ensure_future(_pump(from_server, writer))]
         try:
-            # Either end closes both, as one connection does; what the server said last still goes out.
+            # If either end closes, both are closed, as for one connection; the server's last data is still sent.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             if ways[1].done():
                 writer.close()
@@ -144,7 +144,7 @@ class Relay:
         how = "SSL encryption" if secured else "no encryption"
         if user == ADMIN or mode in ("ENCRYPTED_ONLY", "TRUSTED_CLIENT_CERTIFICATE_REQUIRED") and not secured:
             return f'pg_hba.conf rejects connection for host "{host}", user "{user}", database "{database}", {how}'
-        # The sandbox issues no client certificates, so that no client has one.
+        # The sandbox issues no client certificates, so no client has one.
         return "connection requires a valid client certificate" if mode == "TRUSTED_CLIENT_CERTIFICATE_REQUIRED" else ""
 
 
@@ -156,7 +156,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 async def _end(writer: asyncio.StreamWriter, code: str, message: str) -> None:
-    """Tell the client why it is not served, and close."""
+    """Send the reason for the rejection to the client, and close."""
     writer.write(_error(code, message))
     writer.close()
     await asyncio.wait_for(writer.wait_closed(), 10)
@@ -170,7 +170,7 @@ def _error(code: str, message: str) -> bytes:
 
 
 def process_of(peer: Peer, address: str, port: int = 5432) -> int | None:
-    """Pid of the process that holds the client's end of a connection to address, or None where it is not to be seen."""
+    """Pid of the process with the client's end of a connection to address, or None if it is not visible."""
     inode = _inode(peer, (address, port))
     if inode is None:
         return None

@@ -60,13 +60,13 @@ def network_key(doc: dict[str, Any]) -> str:
 
 
 class Plane:
-    """Starts and stops what instances' records ask for."""
+    """Starts and stops servers according to the instances' records."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._servers: dict[str, Server] = {}
         self._relays: dict[str, list[Relay]] = {}
-        # An operation that goes on after a restart, and the restart itself, must not both start a server.
+        # A resumed operation and the restart of the sandbox must not both start a server.
         self._locks: dict[str, asyncio.Lock] = {}
 
     # -- addresses ---------------------------------------------------------
@@ -81,7 +81,7 @@ class Plane:
                 return address
 
     def addresses(self, doc: dict[str, Any]) -> list[dict[str, str]]:
-        """ipAddresses as the instance's settings ask for, keeping those it has."""
+        """ipAddresses according to the instance's settings, keeping existing ones."""
         have = {a["type"]: a["ipAddress"] for a in doc.get("ipAddresses", [])}
         ip = doc["settings"]["ipConfiguration"]
         wanted = (["PRIMARY"] if ip["ipv4Enabled"] else []) + (["PRIVATE"] if ip.get("privateNetwork") else [])
@@ -99,9 +99,9 @@ class Plane:
         return self._servers[uid]
 
     async def up(self, key: str, verifier: str = "", *, patient: bool = False) -> None:
-        """Have the server of an instance run with its settings of now, and its addresses listen.
+        """Run the server of an instance with its current settings, and listen on its addresses.
 
-        verifier: of the password of postgres, for a new instance.  patient: clients that come early wait for the server.
+        verifier: of the password of postgres, for a new instance.  patient: clients that connect early wait for the server.
         """
         doc = self._cloud.store.peek(KIND, key)
         if doc is None or not served(doc):
@@ -122,7 +122,7 @@ class Plane:
             await self._listen(key, doc, patient=True)
             await server.up(flags, users.setup(verifier))
             return
-        # Nobody listens while the server starts: clients are refused, as they are at Google.
+        # Nothing is listening while the server starts: connections are refused, as at Google.
         await server.up(flags, users.setup(verifier))
         await self._listen(key, doc)
 
@@ -176,7 +176,7 @@ class Plane:
             await old.stop()
 
     async def copy(self, source: str, key: str) -> None:
-        """Make the server of an instance with the data of another's.  Raises SqlError."""
+        """Create the server of an instance with the data of another one.  Raises SqlError."""
         old, new = self._cloud.store.peek(KIND, source), self._cloud.store.peek(KIND, key)
         assert old is not None and new is not None
         if served(old) and served(new):
@@ -189,7 +189,7 @@ class Plane:
             await self.up(key)
 
     async def restore(self, key: str, dump: Path) -> None:
-        """Have an instance hold what a dump holds.  Raises SqlError."""
+        """Restore a dump into an instance.  Raises SqlError."""
         doc = self._cloud.store.peek(KIND, key)
         assert doc is not None
         async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
@@ -202,7 +202,7 @@ class Plane:
             await relay.stop()
 
     async def remove(self, doc: dict[str, Any]) -> None:
-        """End an instance's server for good."""
+        """Permanently delete an instance's server."""
         uid = doc["_uid"]
         async with self._locks.setdefault(uid, asyncio.Lock()):
             await self._close(uid)
@@ -212,7 +212,7 @@ class Plane:
         self._locks.pop(uid, None)
 
     async def start(self) -> None:
-        """Bring all instances up again, in the background: a client that comes early waits."""
+        """Restart all instances in the background: clients that connect early wait."""
         for key, doc in self._cloud.store.list(KIND):
             if served(doc) and doc["state"] == "RUNNABLE":
                 self._cloud.keep(asyncio.get_running_loop().create_task(self._again(key)))
@@ -229,7 +229,7 @@ class Plane:
                 self._cloud.store.put(KIND, key, doc | {"state": "FAILED"})
 
     async def stop(self) -> None:
-        """End everything; data stay."""
+        """Stop everything; the data is kept."""
         for uid in list(self._relays):
             await self._close(uid)
         await asyncio.gather(*(server.stop() for server in self._servers.values()))
@@ -258,5 +258,5 @@ class Plane:
 
 
 def owned(database: str) -> str:
-    """The statement that makes a database as the API does."""
+    """The statement that creates a database as the API does."""
     return f"CREATE DATABASE {identifier(database)} OWNER cloudsqlsuperuser"

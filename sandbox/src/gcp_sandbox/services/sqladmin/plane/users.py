@@ -1,4 +1,4 @@
-"""Roles of a PostgreSQL instance as Cloud SQL makes them.
+"""Roles of a PostgreSQL instance as created by Cloud SQL.
 
 https://cloud.google.com/sql/docs/postgres/users
 """
@@ -11,7 +11,7 @@ _LIKE_SUPERUSER = "LOGIN CREATEDB CREATEROLE IN ROLE cloudsqlsuperuser"
 
 
 def setup(verifier: str) -> list[str]:
-    """Statements that turn a new server into Cloud SQL's; verifier: of the password of postgres, or ""."""
+    """Statements that set up a new server like Cloud SQL's; verifier: of the password of postgres, or ""."""
     return [
         "CREATE ROLE cloudsqlsuperuser LOGIN CREATEDB CREATEROLE",
         "GRANT pg_monitor, pg_signal_backend, pg_checkpoint TO cloudsqlsuperuser",
@@ -24,10 +24,10 @@ def setup(verifier: str) -> list[str]:
 
 
 def create(name: str, verifier: str, *, superuser: bool = True) -> str:
-    """The statement that makes a user, or sets the password of one that is there."""
+    """The statement that creates a user, or sets the password of an existing one."""
     role, text = identifier(name), literal(name)
     like = _LIKE_SUPERUSER if superuser else "LOGIN"
-    # Dollar quotes keep the statement whole for psql; names are quoted inside.
+    # Dollar quotes make it a single statement for psql; names are quoted inside.
     tag = "$do$" if "$do$" not in name else "$do_not_end_here$"
     return (
         f"DO {tag} BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = {text}) THEN "
