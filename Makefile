@@ -39,7 +39,7 @@ demo-down: ## Stop what `make demo` started (`make demo` resumes from its saved 
 	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down; else echo "Nothing is running."; fi
 
 # Minimum coverage of the modules and plugins by the unit tests.
-COVERAGE := --cov=ansible_collections.mlops.mlflow_gcp.plugins --cov-report=term:skip-covered --cov-fail-under=95
+COVERAGE := --cov=plugins --cov-report=term:skip-covered --cov-fail-under=95
 
 .PHONY: test
 test: lint clients ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
