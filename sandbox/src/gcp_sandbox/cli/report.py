@@ -196,7 +196,7 @@ _WITHIN = {
 
 
 def _several(number: int, many: str) -> str:
-    """ "2 addresses", "1 address": a kind that goes by its plural."""
+    """ "2 addresses", "1 address": a kind with a plural name."""
     if number != 1:
         return f"{number} {many}"
     return "1 " + (
