@@ -129,7 +129,7 @@ def advice(status: int, text: str, principal: str) -> str:
     if symbols & {"BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_OPEN"} or "billing" in message.lower():
         return "Link the project to an open billing account"
     if "constraints/" in message or "conditionNotMet" in symbols:
-        return "An organisation policy forbids this: ask its administrator, or change the option that the policy names"
+        return "An organization policy forbids this: ask its administrator, or change the option that the policy names"
     if "TOS_VIOLATION" in symbols or "suspended" in message.lower():
         return ""
     if status == 401:

@@ -47,7 +47,7 @@ options:
   iap:
     description:
       - Settings of Identity-Aware Proxy. Without an OAuth client IAP uses the Google-managed one, with which only users of
-        the project's organisation can sign in. An empty string is the same as omitting a suboption.
+        the project's organization can sign in. An empty string is the same as omitting a suboption.
       - A custom OAuth client that is no longer given is removed; the module fails if Google keeps it.
     type: dict
     suboptions:

@@ -15,7 +15,7 @@ description:
   - Fails if there is any problem, and lists all problems, each with the resource and what to do.
   - Only reads, with about twenty requests; a resource that it may not read is a problem as well.
   - A role is recognised if it is granted on the resource itself or on the project, without a condition. Roles granted on
-    a folder or the organisation, or to a group, are not recognised.
+    a folder or the organization, or to a group, are not recognised.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)

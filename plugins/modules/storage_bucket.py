@@ -43,7 +43,7 @@ options:
     type: bool
     default: true
   public_access_prevention:
-    description: Whether public access is prevented; with V(inherited) the organisation's policy applies.
+    description: Whether public access is prevented; with V(inherited) the organization's policy applies.
     type: str
     choices: [enforced, inherited]
     default: enforced

@@ -141,7 +141,7 @@ def test_disabled_api_is_absence_in_check_mode(google, run_module):
     [
         (429, "RESOURCE_EXHAUSTED", "Quota exceeded for quota metric 'Requests'.", "Quotas page"),
         (403, "BILLING_DISABLED", "This API method requires billing to be enabled.", "billing account"),
-        (412, "conditionNotMet", "Constraint constraints/run.allowedIngress violated.", "organisation policy"),
+        (412, "conditionNotMet", "Constraint constraints/run.allowedIngress violated.", "organization policy"),
         (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", "expired, revoked"),
     ],
 )

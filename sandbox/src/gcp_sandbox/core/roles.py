@@ -11,699 +11,383 @@ import re
 from gcp_sandbox.core import permissions
 
 BASIC = ("roles/owner", "roles/editor", "roles/viewer")
-_PROJECT = ["resourcemanager.projects.get", "resourcemanager.projects.list"]
-_QUOTA = ["serviceusage.quotas.get", "serviceusage.services.get", "serviceusage.services.list"]
+_PROJECT = "resourcemanager.projects.get resourcemanager.projects.list"
+_QUOTA = "serviceusage.quotas.get serviceusage.services.get serviceusage.services.list"
 # Permissions that no basic role has: acting as an account, IAP access, reading data whose access is granted separately.
-_NEVER = [
-    "!iam.serviceAccounts.getAccessToken",
-    "!iam.serviceAccounts.signBlob",
-    "!iam.serviceAccounts.signJwt",
-    "!iam.serviceAccounts.getOpenIdToken",
-    "!iam.serviceAccounts.implicitDelegation",
-    "!*.accessViaIAP",
-    "!storage.objects.*",
-    "!storage.multipartUploads.*",
-]
+_NEVER = (
+    "!iam.serviceAccounts.getAccessToken !iam.serviceAccounts.signBlob !iam.serviceAccounts.signJwt "
+    "!iam.serviceAccounts.getOpenIdToken !iam.serviceAccounts.implicitDelegation !*.accessViaIAP "
+    "!storage.objects.* !storage.multipartUploads.*"
+)
 
 # role -> (title, permissions); "*" matches any part, a leading "!" excludes.
-ROLES: dict[str, tuple[str, list[str]]] = {
-    "roles/owner": ("Owner", ["*", *_NEVER]),
+ROLES: dict[str, tuple[str, str]] = {
+    "roles/owner": ("Owner", f"* {_NEVER}"),
     "roles/editor": (
         "Editor",
-        [
-            "*",
-            *_NEVER,
-            "!*.setIamPolicy",
-            "!iap.*",
-            "!secretmanager.versions.access",
-            "!servicenetworking.services.addPeering",
-            "!iam.roles.*",
-            "!resourcemanager.projects.delete",
-            "!resourcemanager.projects.undelete",
-            "!resourcemanager.projects.createBillingAssignment",
-            "!resourcemanager.projects.deleteBillingAssignment",
-            "!clientauthconfig.clients.getWithSecret",
-            "!clientauthconfig.clients.listWithSecrets",
-        ],
+        f"* {_NEVER} !*.setIamPolicy !iap.* !secretmanager.versions.access !servicenetworking.services.addPeering "
+        "!iam.roles.* !resourcemanager.projects.delete !resourcemanager.projects.undelete "
+        "!resourcemanager.projects.createBillingAssignment !resourcemanager.projects.deleteBillingAssignment "
+        "!clientauthconfig.clients.getWithSecret !clientauthconfig.clients.listWithSecrets",
     ),
     "roles/viewer": (
         "Viewer",
-        [
-            "*.get",
-            "*.list",
-            "*.getIamPolicy",
-            *_NEVER,
-            "!clientauthconfig.*",
-            "!cloudsql.instances.connect",
-            "!iap.*.getIamPolicy",
-            "!logging.privateLogEntries.list",
-            "!storage.buckets.get",
-            "!storage.buckets.getIamPolicy",
-        ],
+        f"*.get *.list *.getIamPolicy {_NEVER} !clientauthconfig.* !cloudsql.instances.connect !iap.*.getIamPolicy "
+        "!logging.privateLogEntries.list !storage.buckets.get !storage.buckets.getIamPolicy",
     ),
-    "roles/browser": (
-        "Browser",
-        [
-            "resourcemanager.organizations.get",
-            *_PROJECT,
-            "resourcemanager.projects.getIamPolicy",
-        ],
-    ),
+    "roles/browser": ("Browser", f"resourcemanager.organizations.get {_PROJECT} resourcemanager.projects.getIamPolicy"),
     # Cloud Run
-    "roles/run.admin": ("Cloud Run Admin", ["run.*", *_PROJECT]),
-    "roles/run.developer": ("Cloud Run Developer", ["run.*", "!*.setIamPolicy", *_PROJECT]),
-    "roles/run.invoker": ("Cloud Run Invoker", ["run.routes.invoke", "run.jobs.run"]),
-    "roles/run.servicesInvoker": ("Cloud Run Service Invoker", ["run.routes.invoke"]),
-    "roles/run.jobsExecutor": ("Cloud Run Jobs Executor", ["run.jobs.run", "run.executions.cancel"]),
+    "roles/run.admin": ("Cloud Run Admin", f"run.* {_PROJECT}"),
+    "roles/run.developer": ("Cloud Run Developer", f"run.* !*.setIamPolicy {_PROJECT}"),
+    "roles/run.invoker": ("Cloud Run Invoker", "run.routes.invoke run.jobs.run"),
+    "roles/run.servicesInvoker": ("Cloud Run Service Invoker", "run.routes.invoke"),
+    "roles/run.jobsExecutor": ("Cloud Run Jobs Executor", "run.jobs.run run.executions.cancel"),
     "roles/run.jobsExecutorWithOverrides": (
         "Cloud Run Jobs Executor With Overrides",
-        ["run.jobs.run", "run.jobs.runWithOverrides", "run.executions.cancel"],
+        "run.jobs.run run.jobs.runWithOverrides run.executions.cancel",
     ),
-    "roles/run.viewer": ("Cloud Run Viewer", ["run.*.get", "run.*.list", "run.*.getIamPolicy", *_PROJECT]),
+    "roles/run.viewer": ("Cloud Run Viewer", f"run.*.get run.*.list run.*.getIamPolicy {_PROJECT}"),
     "roles/run.sourceDeveloper": (
         "Cloud Run Source Developer",
-        ["run.*", "!*.setIamPolicy", "!run.routes.invoke", "artifactregistry.*", "!*.setIamPolicy", *_PROJECT],
+        f"run.* !*.setIamPolicy !run.routes.invoke artifactregistry.* !*.setIamPolicy {_PROJECT}",
     ),
     "roles/run.sourceViewer": (
         "Cloud Run Source Viewer",
-        ["run.*.get", "run.*.list", "artifactregistry.*.get", "artifactregistry.*.list", *_PROJECT],
+        f"run.*.get run.*.list artifactregistry.*.get artifactregistry.*.list {_PROJECT}",
     ),
     "roles/run.builder": (
         "Cloud Run Builder",
-        [
-            "artifactregistry.*",
-            "!*.setIamPolicy",
-            "logging.logEntries.create",
-            "storage.objects.get",
-            "storage.objects.list",
-        ],
+        "artifactregistry.* !*.setIamPolicy logging.logEntries.create storage.objects.get storage.objects.list",
     ),
     "roles/run.serviceAgent": (
         "Cloud Run Service Agent",
-        [
-            "run.routes.invoke",
-            "iam.serviceAccounts.getAccessToken",
-            "iam.serviceAccounts.getOpenIdToken",
-            "iam.serviceAccounts.actAs",
-            "artifactregistry.repositories.downloadArtifacts",
-            "compute.addresses.*",
-            "compute.networks.access",
-            "compute.subnetworks.use",
-            "compute.subnetworks.get",
-            "storage.objects.get",
-            "vpcaccess.connectors.use",
-            "cloudsql.instances.connect",
-            "cloudsql.instances.get",
-            *_PROJECT,
-        ],
+        "run.routes.invoke iam.serviceAccounts.getAccessToken iam.serviceAccounts.getOpenIdToken "
+        "iam.serviceAccounts.actAs artifactregistry.repositories.downloadArtifacts compute.addresses.* "
+        "compute.networks.access compute.subnetworks.use compute.subnetworks.get storage.objects.get "
+        f"vpcaccess.connectors.use cloudsql.instances.connect cloudsql.instances.get {_PROJECT}",
     ),
     # Secret Manager
-    "roles/secretmanager.admin": ("Secret Manager Admin", ["secretmanager.*", *_PROJECT]),
+    "roles/secretmanager.admin": ("Secret Manager Admin", f"secretmanager.* {_PROJECT}"),
     "roles/secretmanager.secretAccessor": (
         "Secret Manager Secret Accessor",
-        ["secretmanager.versions.access", *_PROJECT],
+        f"secretmanager.versions.access {_PROJECT}",
     ),
     "roles/secretmanager.secretVersionAdder": (
         "Secret Manager Secret Version Adder",
-        ["secretmanager.versions.add", *_PROJECT],
+        f"secretmanager.versions.add {_PROJECT}",
     ),
     "roles/secretmanager.secretVersionManager": (
         "Secret Manager Secret Version Manager",
-        ["secretmanager.versions.*", "!secretmanager.versions.access", *_PROJECT],
+        f"secretmanager.versions.* !secretmanager.versions.access {_PROJECT}",
     ),
     "roles/secretmanager.viewer": (
         "Secret Manager Viewer",
-        ["secretmanager.*.get", "secretmanager.*.list", "secretmanager.*.getIamPolicy", *_PROJECT],
+        f"secretmanager.*.get secretmanager.*.list secretmanager.*.getIamPolicy {_PROJECT}",
     ),
     # Cloud Storage
-    "roles/storage.admin": ("Storage Admin", ["storage.*", *_PROJECT]),
-    "roles/storage.objectAdmin": (
-        "Storage Object Admin",
-        ["storage.objects.*", "storage.multipartUploads.*", *_PROJECT],
-    ),
+    "roles/storage.admin": ("Storage Admin", f"storage.* {_PROJECT}"),
+    "roles/storage.objectAdmin": ("Storage Object Admin", f"storage.objects.* storage.multipartUploads.* {_PROJECT}"),
     "roles/storage.objectUser": (
         "Storage Object User",
-        [
-            "storage.objects.create",
-            "storage.objects.delete",
-            "storage.objects.get",
-            "storage.objects.list",
-            "storage.objects.update",
-            "storage.objects.restore",
-            "storage.objects.move",
-            "storage.multipartUploads.*",
-            *_PROJECT,
-        ],
+        "storage.objects.create storage.objects.delete storage.objects.get storage.objects.list "
+        "storage.objects.update storage.objects.restore storage.objects.move storage.multipartUploads.* "
+        f"{_PROJECT}",
     ),
     "roles/storage.objectCreator": (
         "Storage Object Creator",
-        [
-            "storage.objects.create",
-            "storage.multipartUploads.create",
-            "storage.multipartUploads.abort",
-            "storage.multipartUploads.listParts",
-            *_PROJECT,
-        ],
+        "storage.objects.create storage.multipartUploads.create storage.multipartUploads.abort "
+        f"storage.multipartUploads.listParts {_PROJECT}",
     ),
-    "roles/storage.objectViewer": (
-        "Storage Object Viewer",
-        [
-            "storage.objects.get",
-            "storage.objects.list",
-            *_PROJECT,
-        ],
-    ),
-    "roles/storage.bucketViewer": ("Storage Bucket Viewer", ["storage.buckets.get", "storage.buckets.list", *_PROJECT]),
+    "roles/storage.objectViewer": ("Storage Object Viewer", f"storage.objects.get storage.objects.list {_PROJECT}"),
+    "roles/storage.bucketViewer": ("Storage Bucket Viewer", f"storage.buckets.get storage.buckets.list {_PROJECT}"),
     "roles/storage.legacyBucketOwner": (
         "Storage Legacy Bucket Owner",
-        [
-            "storage.buckets.get",
-            "storage.buckets.getIamPolicy",
-            "storage.buckets.setIamPolicy",
-            "storage.buckets.update",
-            "storage.buckets.enableObjectRetention",
-            "storage.objects.create",
-            "storage.objects.delete",
-            "storage.objects.list",
-            "storage.objects.restore",
-            "storage.objects.setRetention",
-            "storage.multipartUploads.*",
-        ],
+        "storage.buckets.get storage.buckets.getIamPolicy storage.buckets.setIamPolicy storage.buckets.update "
+        "storage.buckets.enableObjectRetention storage.objects.create storage.objects.delete storage.objects.list "
+        "storage.objects.restore storage.objects.setRetention storage.multipartUploads.*",
     ),
     "roles/storage.legacyBucketReader": (
         "Storage Legacy Bucket Reader",
-        [
-            "storage.buckets.get",
-            "storage.objects.list",
-            "storage.multipartUploads.list",
-        ],
+        "storage.buckets.get storage.objects.list storage.multipartUploads.list",
     ),
     "roles/storage.legacyBucketWriter": (
         "Storage Legacy Bucket Writer",
-        [
-            "storage.buckets.get",
-            "storage.objects.create",
-            "storage.objects.delete",
-            "storage.objects.list",
-            "storage.objects.restore",
-            "storage.objects.setRetention",
-            "storage.multipartUploads.*",
-        ],
+        "storage.buckets.get storage.objects.create storage.objects.delete storage.objects.list "
+        "storage.objects.restore storage.objects.setRetention storage.multipartUploads.*",
     ),
     "roles/storage.legacyObjectOwner": (
         "Storage Legacy Object Owner",
-        [
-            "storage.objects.get",
-            "storage.objects.getIamPolicy",
-            "storage.objects.setIamPolicy",
-            "storage.objects.update",
-            "storage.objects.overrideUnlockedRetention",
-            "storage.objects.setRetention",
-        ],
+        "storage.objects.get storage.objects.getIamPolicy storage.objects.setIamPolicy storage.objects.update "
+        "storage.objects.overrideUnlockedRetention storage.objects.setRetention",
     ),
-    "roles/storage.legacyObjectReader": ("Storage Legacy Object Reader", ["storage.objects.get"]),
+    "roles/storage.legacyObjectReader": ("Storage Legacy Object Reader", "storage.objects.get"),
     # Cloud SQL
-    "roles/cloudsql.admin": ("Cloud SQL Admin", ["cloudsql.*", *_PROJECT, *_QUOTA]),
+    "roles/cloudsql.admin": ("Cloud SQL Admin", f"cloudsql.* {_PROJECT} {_QUOTA}"),
     "roles/cloudsql.editor": (
         "Cloud SQL Editor",
-        [
-            "cloudsql.*",
-            "!cloudsql.instances.create",
-            "!cloudsql.instances.delete",
-            "!cloudsql.users.*",
-            "!cloudsql.instances.login",
-            "!cloudsql.instances.import",
-            *_PROJECT,
-            *_QUOTA,
-        ],
+        "cloudsql.* !cloudsql.instances.create !cloudsql.instances.delete !cloudsql.users.* "
+        f"!cloudsql.instances.login !cloudsql.instances.import {_PROJECT} {_QUOTA}",
     ),
-    "roles/cloudsql.client": ("Cloud SQL Client", ["cloudsql.instances.connect", "cloudsql.instances.get"]),
-    "roles/cloudsql.instanceUser": ("Cloud SQL Instance User", ["cloudsql.instances.get", "cloudsql.instances.login"]),
+    "roles/cloudsql.client": ("Cloud SQL Client", "cloudsql.instances.connect cloudsql.instances.get"),
+    "roles/cloudsql.instanceUser": ("Cloud SQL Instance User", "cloudsql.instances.get cloudsql.instances.login"),
     "roles/cloudsql.studioUser": (
         "Cloud SQL Studio User",
-        [
-            "cloudsql.databases.list",
-            "cloudsql.instances.executeSql",
-            "cloudsql.instances.get",
-            "cloudsql.instances.login",
-            "cloudsql.users.list",
-        ],
+        "cloudsql.databases.list cloudsql.instances.executeSql cloudsql.instances.get cloudsql.instances.login "
+        "cloudsql.users.list",
     ),
     "roles/cloudsql.viewer": (
         "Cloud SQL Viewer",
-        [
-            "cloudsql.*.get",
-            "cloudsql.*.list",
-            "cloudsql.instances.export",
-            "cloudsql.instances.listServerCas",
-            *_PROJECT,
-            *_QUOTA,
-        ],
+        f"cloudsql.*.get cloudsql.*.list cloudsql.instances.export cloudsql.instances.listServerCas {_PROJECT} "
+        f"{_QUOTA}",
     ),
-    "roles/cloudsql.serviceAgent": ("Cloud SQL Service Agent", ["cloudsql.instances.get", "storage.objects.get"]),
+    "roles/cloudsql.serviceAgent": ("Cloud SQL Service Agent", "cloudsql.instances.get storage.objects.get"),
     # Networking
-    "roles/compute.admin": ("Compute Admin", ["compute.*", *_PROJECT, *_QUOTA]),
+    "roles/compute.admin": ("Compute Admin", f"compute.* {_PROJECT} {_QUOTA}"),
     "roles/compute.viewer": (
         "Compute Viewer",
-        ["compute.*.get", "compute.*.list", "compute.*.getIamPolicy", *_PROJECT, *_QUOTA],
+        f"compute.*.get compute.*.list compute.*.getIamPolicy {_PROJECT} {_QUOTA}",
     ),
     "roles/compute.networkAdmin": (
         "Compute Network Admin",
-        [
-            "compute.*",
-            "!compute.instances.*",
-            "!compute.disks.*",
-            "!compute.images.*",
-            "!compute.snapshots.*",
-            "!compute.firewalls.create",
-            "!compute.firewalls.delete",
-            "!compute.firewalls.update",
-            "!compute.sslCertificates.create",
-            "!compute.sslCertificates.delete",
-            "!compute.securityPolicies.create",
-            "!compute.securityPolicies.delete",
-            "!compute.securityPolicies.update",
-            "!compute.projects.set*",
-            "compute.instances.get",
-            "compute.instances.list",
-            "servicenetworking.operations.get",
-            "servicenetworking.services.*",
-            *_PROJECT,
-            *_QUOTA,
-        ],
+        "compute.* !compute.instances.* !compute.disks.* !compute.images.* !compute.snapshots.* "
+        "!compute.firewalls.create !compute.firewalls.delete !compute.firewalls.update "
+        "!compute.sslCertificates.create !compute.sslCertificates.delete !compute.securityPolicies.create "
+        "!compute.securityPolicies.delete !compute.securityPolicies.update !compute.projects.set* "
+        "compute.instances.get compute.instances.list servicenetworking.operations.get "
+        f"servicenetworking.services.* {_PROJECT} {_QUOTA}",
     ),
     "roles/compute.networkUser": (
         "Compute Network User",
-        [
-            "compute.addresses.createInternal",
-            "compute.addresses.useInternal",
-            "compute.addresses.get",
-            "compute.addresses.list",
-            "compute.networks.get",
-            "compute.networks.list",
-            "compute.networks.use",
-            "compute.networks.access",
-            "compute.subnetworks.get",
-            "compute.subnetworks.list",
-            "compute.subnetworks.use",
-            "compute.regions.*",
-            "compute.zones.*",
-            *_PROJECT,
-        ],
+        "compute.addresses.createInternal compute.addresses.useInternal compute.addresses.get "
+        "compute.addresses.list compute.networks.get compute.networks.list compute.networks.use "
+        "compute.networks.access compute.subnetworks.get compute.subnetworks.list compute.subnetworks.use "
+        f"compute.regions.* compute.zones.* {_PROJECT}",
     ),
     "roles/compute.networkViewer": (
         "Compute Network Viewer",
-        ["compute.*.get", "compute.*.list", "!compute.disks.*", "!compute.images.*", "!compute.snapshots.*", *_PROJECT],
+        f"compute.*.get compute.*.list !compute.disks.* !compute.images.* !compute.snapshots.* {_PROJECT}",
     ),
     "roles/compute.securityAdmin": (
         "Compute Security Admin",
-        [
-            "compute.firewalls.*",
-            "compute.firewallPolicies.*",
-            "compute.securityPolicies.*",
-            "compute.sslCertificates.*",
-            "compute.regionSslCertificates.*",
-            "compute.sslPolicies.*",
-            "compute.regionSecurityPolicies.*",
-            "compute.globalOperations.get",
-            "compute.globalOperations.list",
-            "compute.regionOperations.get",
-            "compute.networks.get",
-            "compute.networks.list",
-            "compute.networks.updatePolicy",
-            "compute.backendServices.get",
-            "compute.backendServices.list",
-            "compute.backendServices.setSecurityPolicy",
-            "compute.projects.get",
-            "compute.regions.*",
-            "compute.zones.*",
-            *_PROJECT,
-        ],
+        "compute.firewalls.* compute.firewallPolicies.* compute.securityPolicies.* compute.sslCertificates.* "
+        "compute.regionSslCertificates.* compute.sslPolicies.* compute.regionSecurityPolicies.* "
+        "compute.globalOperations.get compute.globalOperations.list compute.regionOperations.get "
+        "compute.networks.get compute.networks.list compute.networks.updatePolicy compute.backendServices.get "
+        "compute.backendServices.list compute.backendServices.setSecurityPolicy compute.projects.get "
+        f"compute.regions.* compute.zones.* {_PROJECT}",
     ),
     "roles/compute.loadBalancerAdmin": (
         "Compute Load Balancer Admin",
-        [
-            *(
-                f"compute.{r}.*"
-                for r in (
-                    "addresses",
-                    "backendBuckets",
-                    "backendServices",
-                    "forwardingRules",
-                    "globalAddresses",
-                    "globalForwardingRules",
-                    "globalNetworkEndpointGroups",
-                    "healthChecks",
-                    "networkEndpointGroups",
-                    "regionBackendServices",
-                    "regionHealthChecks",
-                    "regionNetworkEndpointGroups",
-                    "regionSslCertificates",
-                    "regionSslPolicies",
-                    "regionTargetHttpProxies",
-                    "regionTargetHttpsProxies",
-                    "regionUrlMaps",
-                    "sslCertificates",
-                    "sslPolicies",
-                    "targetHttpProxies",
-                    "targetHttpsProxies",
-                    "urlMaps",
-                    "regions",
-                    "zones",
-                )
-            ),
-            "compute.globalOperations.get",
-            "compute.globalOperations.list",
-            "compute.regionOperations.get",
-            "compute.regionOperations.list",
-            "compute.instances.get",
-            "compute.instances.list",
-            "compute.networks.get",
-            "compute.networks.list",
-            "compute.networks.use",
-            "compute.subnetworks.get",
-            "compute.subnetworks.list",
-            "compute.subnetworks.use",
-            "compute.projects.get",
-            "compute.securityPolicies.get",
-            "compute.securityPolicies.list",
-            "compute.securityPolicies.use",
-            *_PROJECT,
-            *_QUOTA,
-        ],
+        "compute.addresses.* compute.backendBuckets.* compute.backendServices.* compute.forwardingRules.* "
+        "compute.globalAddresses.* compute.globalForwardingRules.* compute.globalNetworkEndpointGroups.* "
+        "compute.healthChecks.* compute.networkEndpointGroups.* compute.regionBackendServices.* "
+        "compute.regionHealthChecks.* compute.regionNetworkEndpointGroups.* compute.regionSslCertificates.* "
+        "compute.regionSslPolicies.* compute.regionTargetHttpProxies.* compute.regionTargetHttpsProxies.* "
+        "compute.regionUrlMaps.* compute.sslCertificates.* compute.sslPolicies.* compute.targetHttpProxies.* "
+        "compute.targetHttpsProxies.* compute.urlMaps.* compute.regions.* compute.zones.* "
+        "compute.globalOperations.get compute.globalOperations.list compute.regionOperations.get "
+        "compute.regionOperations.list compute.instances.get compute.instances.list compute.networks.get "
+        "compute.networks.list compute.networks.use compute.subnetworks.get compute.subnetworks.list "
+        "compute.subnetworks.use compute.projects.get compute.securityPolicies.get compute.securityPolicies.list "
+        f"compute.securityPolicies.use {_PROJECT} {_QUOTA}",
     ),
     "roles/compute.serviceAgent": (
         "Compute Engine Service Agent",
-        ["compute.*", "iam.serviceAccounts.actAs", "iam.serviceAccounts.getAccessToken"],
+        "compute.* iam.serviceAccounts.actAs iam.serviceAccounts.getAccessToken",
     ),
     "roles/servicenetworking.networksAdmin": (
         "Service Networking Admin",
-        ["servicenetworking.operations.get", "servicenetworking.services.*"],
+        "servicenetworking.operations.get servicenetworking.services.*",
     ),
     "roles/servicenetworking.serviceAgent": (
         "Service Networking Service Agent",
-        [
-            "compute.addresses.*",
-            "compute.globalAddresses.*",
-            "compute.networks.*",
-            "compute.routes.*",
-            "dns.*",
-            *_PROJECT,
-        ],
+        f"compute.addresses.* compute.globalAddresses.* compute.networks.* compute.routes.* dns.* {_PROJECT}",
     ),
-    "roles/vpcaccess.admin": ("Serverless VPC Access Admin", ["vpcaccess.*", *_PROJECT]),
+    "roles/vpcaccess.admin": ("Serverless VPC Access Admin", f"vpcaccess.* {_PROJECT}"),
     "roles/vpcaccess.user": (
         "Serverless VPC Access User",
-        [
-            "vpcaccess.connectors.get",
-            "vpcaccess.connectors.list",
-            "vpcaccess.connectors.use",
-            "vpcaccess.locations.list",
-            *_PROJECT,
-        ],
+        "vpcaccess.connectors.get vpcaccess.connectors.list vpcaccess.connectors.use vpcaccess.locations.list "
+        f"{_PROJECT}",
     ),
-    "roles/vpcaccess.viewer": ("Serverless VPC Access Viewer", ["vpcaccess.*.get", "vpcaccess.*.list", *_PROJECT]),
-    "roles/vpcaccess.serviceAgent": ("Serverless VPC Access Service Agent", ["compute.*", "!compute.*.setIamPolicy"]),
-    "roles/dns.admin": ("DNS Administrator", ["dns.*", "compute.networks.get", "compute.networks.list", *_PROJECT]),
-    "roles/dns.reader": (
-        "DNS Reader",
-        ["dns.*.get", "dns.*.list", "dns.*.getIamPolicy", "compute.networks.get", *_PROJECT],
-    ),
-    "roles/dns.peer": ("DNS Peer", ["dns.networks.targetWithPeeringZone"]),
+    "roles/vpcaccess.viewer": ("Serverless VPC Access Viewer", f"vpcaccess.*.get vpcaccess.*.list {_PROJECT}"),
+    "roles/vpcaccess.serviceAgent": ("Serverless VPC Access Service Agent", "compute.* !compute.*.setIamPolicy"),
+    "roles/dns.admin": ("DNS Administrator", f"dns.* compute.networks.get compute.networks.list {_PROJECT}"),
+    "roles/dns.reader": ("DNS Reader", f"dns.*.get dns.*.list dns.*.getIamPolicy compute.networks.get {_PROJECT}"),
+    "roles/dns.peer": ("DNS Peer", "dns.networks.targetWithPeeringZone"),
     # Projects, services and accounts
     "roles/serviceusage.serviceUsageAdmin": (
         "Service Usage Admin",
-        ["serviceusage.operations.*", "serviceusage.quotas.*", "serviceusage.services.*"],
+        "serviceusage.operations.* serviceusage.quotas.* serviceusage.services.*",
     ),
     "roles/serviceusage.serviceUsageConsumer": (
         "Service Usage Consumer",
-        [
-            "serviceusage.quotas.get",
-            "serviceusage.services.get",
-            "serviceusage.services.list",
-            "serviceusage.services.use",
-        ],
+        "serviceusage.quotas.get serviceusage.services.get serviceusage.services.list serviceusage.services.use",
     ),
     "roles/serviceusage.serviceUsageViewer": (
         "Service Usage Viewer",
-        ["serviceusage.operations.get", "serviceusage.operations.list", *_QUOTA],
+        f"serviceusage.operations.get serviceusage.operations.list {_QUOTA}",
     ),
-    "roles/serviceusage.apiKeysAdmin": ("API Keys Admin", ["serviceusage.apiKeys.*", "serviceusage.operations.get"]),
-    "roles/serviceusage.apiKeysViewer": ("API Keys Viewer", ["serviceusage.apiKeys.get", "serviceusage.apiKeys.list"]),
+    "roles/serviceusage.apiKeysAdmin": ("API Keys Admin", "serviceusage.apiKeys.* serviceusage.operations.get"),
+    "roles/serviceusage.apiKeysViewer": ("API Keys Viewer", "serviceusage.apiKeys.get serviceusage.apiKeys.list"),
     "roles/resourcemanager.projectIamAdmin": (
         "Project IAM Admin",
-        [
-            "resourcemanager.projects.get",
-            "resourcemanager.projects.getIamPolicy",
-            "resourcemanager.projects.setIamPolicy",
-        ],
+        "resourcemanager.projects.get resourcemanager.projects.getIamPolicy resourcemanager.projects.setIamPolicy",
     ),
     "roles/resourcemanager.projectCreator": (
         "Project Creator",
-        ["resourcemanager.organizations.get", "resourcemanager.projects.create"],
+        "resourcemanager.organizations.get resourcemanager.projects.create",
     ),
-    "roles/resourcemanager.projectDeleter": ("Project Deleter", ["resourcemanager.projects.delete"]),
+    "roles/resourcemanager.projectDeleter": ("Project Deleter", "resourcemanager.projects.delete"),
     "roles/resourcemanager.projectMover": (
         "Project Mover",
-        [*_PROJECT, "resourcemanager.projects.move", "resourcemanager.projects.update"],
+        f"{_PROJECT} resourcemanager.projects.move resourcemanager.projects.update",
     ),
     "roles/resourcemanager.organizationAdmin": (
         "Organization Administrator",
-        [
-            "resourcemanager.organizations.*",
-            *_PROJECT,
-            "resourcemanager.projects.getIamPolicy",
-            "resourcemanager.projects.setIamPolicy",
-            "orgpolicy.policy.get",
-        ],
+        f"resourcemanager.organizations.* {_PROJECT} resourcemanager.projects.getIamPolicy "
+        "resourcemanager.projects.setIamPolicy orgpolicy.policy.get",
     ),
-    "roles/resourcemanager.organizationViewer": ("Organization Viewer", ["resourcemanager.organizations.get"]),
+    "roles/resourcemanager.organizationViewer": ("Organization Viewer", "resourcemanager.organizations.get"),
     "roles/billing.admin": (
         "Billing Account Administrator",
-        [
-            "billing.*",
-            "!billing.accounts.create",
-            "resourcemanager.projects.createBillingAssignment",
-            "resourcemanager.projects.deleteBillingAssignment",
-        ],
+        "billing.* !billing.accounts.create resourcemanager.projects.createBillingAssignment "
+        "resourcemanager.projects.deleteBillingAssignment",
     ),
-    "roles/billing.creator": (
-        "Billing Account Creator",
-        ["billing.accounts.create", "resourcemanager.organizations.get"],
-    ),
+    "roles/billing.creator": ("Billing Account Creator", "billing.accounts.create resourcemanager.organizations.get"),
     "roles/billing.projectManager": (
         "Project Billing Manager",
-        ["resourcemanager.projects.createBillingAssignment", "resourcemanager.projects.deleteBillingAssignment"],
+        "resourcemanager.projects.createBillingAssignment resourcemanager.projects.deleteBillingAssignment",
     ),
     "roles/billing.user": (
         "Billing Account User",
-        [
-            "billing.accounts.get",
-            "billing.accounts.getIamPolicy",
-            "billing.accounts.list",
-            "billing.resourceAssociations.*",
-        ],
+        "billing.accounts.get billing.accounts.getIamPolicy billing.accounts.list billing.resourceAssociations.*",
     ),
-    "roles/billing.viewer": ("Billing Account Viewer", ["billing.*.get", "billing.*.getIamPolicy", "billing.*.list"]),
-    "roles/iam.securityAdmin": (
-        "Security Admin",
-        ["*.list", "*.getIamPolicy", "*.setIamPolicy", "iam.roles.get", *_PROJECT],
-    ),
-    "roles/iam.securityReviewer": ("Security Reviewer", ["*.list", "*.getIamPolicy", "iam.roles.get", *_PROJECT]),
-    "roles/iam.roleAdmin": ("Role Administrator", ["iam.roles.*", *_PROJECT, "resourcemanager.projects.getIamPolicy"]),
+    "roles/billing.viewer": ("Billing Account Viewer", "billing.*.get billing.*.getIamPolicy billing.*.list"),
+    "roles/iam.securityAdmin": ("Security Admin", f"*.list *.getIamPolicy *.setIamPolicy iam.roles.get {_PROJECT}"),
+    "roles/iam.securityReviewer": ("Security Reviewer", f"*.list *.getIamPolicy iam.roles.get {_PROJECT}"),
+    "roles/iam.roleAdmin": ("Role Administrator", f"iam.roles.* {_PROJECT} resourcemanager.projects.getIamPolicy"),
     "roles/iam.roleViewer": (
         "Role Viewer",
-        ["iam.roles.get", "iam.roles.list", *_PROJECT, "resourcemanager.projects.getIamPolicy"],
+        f"iam.roles.get iam.roles.list {_PROJECT} resourcemanager.projects.getIamPolicy",
     ),
     "roles/iam.serviceAccountAdmin": (
         "Service Account Admin",
-        [
-            *(
-                f"iam.serviceAccounts.{v}"
-                for v in (
-                    "create",
-                    "delete",
-                    "disable",
-                    "enable",
-                    "get",
-                    "getIamPolicy",
-                    "list",
-                    "setIamPolicy",
-                    "undelete",
-                    "update",
-                )
-            ),
-            *_PROJECT,
-        ],
+        "iam.serviceAccounts.create iam.serviceAccounts.delete iam.serviceAccounts.disable "
+        "iam.serviceAccounts.enable iam.serviceAccounts.get iam.serviceAccounts.getIamPolicy "
+        "iam.serviceAccounts.list iam.serviceAccounts.setIamPolicy iam.serviceAccounts.undelete "
+        f"iam.serviceAccounts.update {_PROJECT}",
     ),
     "roles/iam.serviceAccountCreator": (
         "Create Service Accounts",
-        ["iam.serviceAccounts.create", "iam.serviceAccounts.get", "iam.serviceAccounts.list", *_PROJECT],
+        f"iam.serviceAccounts.create iam.serviceAccounts.get iam.serviceAccounts.list {_PROJECT}",
     ),
     "roles/iam.serviceAccountDeleter": (
         "Delete Service Accounts",
-        ["iam.serviceAccounts.delete", "iam.serviceAccounts.get", "iam.serviceAccounts.list", *_PROJECT],
+        f"iam.serviceAccounts.delete iam.serviceAccounts.get iam.serviceAccounts.list {_PROJECT}",
     ),
     "roles/iam.serviceAccountViewer": (
         "View Service Accounts",
-        [
-            "iam.serviceAccountKeys.get",
-            "iam.serviceAccountKeys.list",
-            "iam.serviceAccounts.get",
-            "iam.serviceAccounts.getIamPolicy",
-            "iam.serviceAccounts.list",
-            *_PROJECT,
-        ],
+        "iam.serviceAccountKeys.get iam.serviceAccountKeys.list iam.serviceAccounts.get "
+        f"iam.serviceAccounts.getIamPolicy iam.serviceAccounts.list {_PROJECT}",
     ),
     "roles/iam.serviceAccountUser": (
         "Service Account User",
-        ["iam.serviceAccounts.actAs", "iam.serviceAccounts.get", "iam.serviceAccounts.list", *_PROJECT],
+        f"iam.serviceAccounts.actAs iam.serviceAccounts.get iam.serviceAccounts.list {_PROJECT}",
     ),
     "roles/iam.serviceAccountKeyAdmin": (
         "Service Account Key Admin",
-        ["iam.serviceAccountKeys.*", "iam.serviceAccounts.get", "iam.serviceAccounts.list", *_PROJECT],
+        f"iam.serviceAccountKeys.* iam.serviceAccounts.get iam.serviceAccounts.list {_PROJECT}",
     ),
     "roles/iam.serviceAccountTokenCreator": (
         "Service Account Token Creator",
-        [
-            "iam.serviceAccounts.get",
-            "iam.serviceAccounts.list",
-            "iam.serviceAccounts.getAccessToken",
-            "iam.serviceAccounts.getOpenIdToken",
-            "iam.serviceAccounts.implicitDelegation",
-            "iam.serviceAccounts.signBlob",
-            "iam.serviceAccounts.signJwt",
-            *_PROJECT,
-        ],
+        "iam.serviceAccounts.get iam.serviceAccounts.list iam.serviceAccounts.getAccessToken "
+        "iam.serviceAccounts.getOpenIdToken iam.serviceAccounts.implicitDelegation iam.serviceAccounts.signBlob "
+        f"iam.serviceAccounts.signJwt {_PROJECT}",
     ),
     "roles/iam.serviceAccountOpenIdTokenCreator": (
         "Service Account OpenID Connect Identity Token Creator",
-        ["iam.serviceAccounts.getOpenIdToken"],
+        "iam.serviceAccounts.getOpenIdToken",
     ),
     "roles/iam.workloadIdentityUser": (
         "Workload Identity User",
-        [
-            "iam.serviceAccounts.get",
-            "iam.serviceAccounts.getAccessToken",
-            "iam.serviceAccounts.getOpenIdToken",
-            "iam.serviceAccounts.list",
-        ],
+        "iam.serviceAccounts.get iam.serviceAccounts.getAccessToken iam.serviceAccounts.getOpenIdToken "
+        "iam.serviceAccounts.list",
     ),
     # Identity-Aware Proxy and OAuth clients
     "roles/iap.admin": (
         "IAP Policy Admin",
-        [
-            "iap.*.getIamPolicy",
-            "iap.*.setIamPolicy",
-            "iap.*.getSettings",
-            "iap.*.updateSettings",
-            "iap.tunnelDestGroups.*",
-            "!*.accessViaIAP",
-            "!iap.projects.*",
-            *_PROJECT,
-        ],
+        "iap.*.getIamPolicy iap.*.setIamPolicy iap.*.getSettings iap.*.updateSettings iap.tunnelDestGroups.* "
+        f"!*.accessViaIAP !iap.projects.* {_PROJECT}",
     ),
-    "roles/iap.settingsAdmin": ("IAP Settings Admin", ["iap.*.getSettings", "iap.*.updateSettings"]),
-    "roles/iap.httpsResourceAccessor": ("IAP-secured Web App User", ["iap.webServiceVersions.accessViaIAP"]),
+    "roles/iap.settingsAdmin": ("IAP Settings Admin", "iap.*.getSettings iap.*.updateSettings"),
+    "roles/iap.httpsResourceAccessor": ("IAP-secured Web App User", "iap.webServiceVersions.accessViaIAP"),
     "roles/iap.tunnelResourceAccessor": (
         "IAP-secured Tunnel User",
-        ["iap.tunnelDestGroups.accessViaIAP", "iap.tunnelInstances.accessViaIAP"],
+        "iap.tunnelDestGroups.accessViaIAP iap.tunnelInstances.accessViaIAP",
     ),
     "roles/iap.tunnelDestGroupEditor": (
         "IAP-secured Tunnel Destination Group Editor",
-        ["iap.tunnelDestGroups.*", "!*.accessViaIAP", "!*.setIamPolicy"],
+        "iap.tunnelDestGroups.* !*.accessViaIAP !*.setIamPolicy",
     ),
     "roles/iap.tunnelDestGroupViewer": (
         "IAP-secured Tunnel Destination Group Viewer",
-        ["iap.tunnelDestGroups.get", "iap.tunnelDestGroups.list"],
+        "iap.tunnelDestGroups.get iap.tunnelDestGroups.list",
     ),
-    "roles/oauthconfig.editor": ("OAuth Config Editor", ["clientauthconfig.*", "oauthconfig.*", *_PROJECT]),
+    "roles/oauthconfig.editor": ("OAuth Config Editor", f"clientauthconfig.* oauthconfig.* {_PROJECT}"),
     "roles/oauthconfig.viewer": (
         "OAuth Config Viewer",
-        [
-            "clientauthconfig.brands.get",
-            "clientauthconfig.brands.list",
-            "clientauthconfig.clients.get",
-            "clientauthconfig.clients.list",
-            "oauthconfig.*.get",
-            *_PROJECT,
-        ],
+        "clientauthconfig.brands.get clientauthconfig.brands.list clientauthconfig.clients.get "
+        f"clientauthconfig.clients.list oauthconfig.*.get {_PROJECT}",
     ),
     # Artifact Registry
-    "roles/artifactregistry.admin": ("Artifact Registry Administrator", ["artifactregistry.*"]),
+    "roles/artifactregistry.admin": ("Artifact Registry Administrator", "artifactregistry.*"),
     "roles/artifactregistry.repoAdmin": (
         "Artifact Registry Repository Administrator",
-        [
-            "artifactregistry.*",
-            "!artifactregistry.repositories.create",
-            "!artifactregistry.repositories.delete",
-            "!artifactregistry.repositories.update",
-            "!*.setIamPolicy",
-            "!*.getIamPolicy",
-        ],
+        "artifactregistry.* !artifactregistry.repositories.create !artifactregistry.repositories.delete "
+        "!artifactregistry.repositories.update !*.setIamPolicy !*.getIamPolicy",
     ),
     "roles/artifactregistry.writer": (
         "Artifact Registry Writer",
-        [
-            "artifactregistry.*.get",
-            "artifactregistry.*.list",
-            "artifactregistry.repositories.downloadArtifacts",
-            "artifactregistry.repositories.uploadArtifacts",
-            "artifactregistry.tags.create",
-            "artifactregistry.tags.update",
-        ],
+        "artifactregistry.*.get artifactregistry.*.list artifactregistry.repositories.downloadArtifacts "
+        "artifactregistry.repositories.uploadArtifacts artifactregistry.tags.create artifactregistry.tags.update",
     ),
     "roles/artifactregistry.reader": (
         "Artifact Registry Reader",
-        ["artifactregistry.*.get", "artifactregistry.*.list", "artifactregistry.repositories.downloadArtifacts"],
+        "artifactregistry.*.get artifactregistry.*.list artifactregistry.repositories.downloadArtifacts",
     ),
     "roles/artifactregistry.serviceAgent": (
         "Artifact Registry Service Agent",
-        ["artifactregistry.*.get", "storage.objects.*"],
+        "artifactregistry.*.get storage.objects.*",
     ),
     # Logging and monitoring
-    "roles/logging.logWriter": ("Logs Writer", ["logging.logEntries.create", "logging.logEntries.route"]),
-    "roles/logging.viewer": (
-        "Logs Viewer",
-        ["logging.*.get", "logging.*.list", "!logging.privateLogEntries.list", *_PROJECT],
-    ),
+    "roles/logging.logWriter": ("Logs Writer", "logging.logEntries.create logging.logEntries.route"),
+    "roles/logging.viewer": ("Logs Viewer", f"logging.*.get logging.*.list !logging.privateLogEntries.list {_PROJECT}"),
     "roles/logging.privateLogViewer": (
         "Private Logs Viewer",
-        ["logging.*.get", "logging.*.list", "logging.views.access", *_PROJECT],
+        f"logging.*.get logging.*.list logging.views.access {_PROJECT}",
     ),
     "roles/logging.viewAccessor": (
         "Logs View Accessor",
-        [
-            "logging.logEntries.download",
-            "logging.views.access",
-            "logging.views.listLogs",
-            "logging.views.listResourceKeys",
-            "logging.views.listResourceValues",
-        ],
+        "logging.logEntries.download logging.views.access logging.views.listLogs logging.views.listResourceKeys "
+        "logging.views.listResourceValues",
     ),
-    "roles/logging.admin": ("Logging Admin", ["logging.*", *_PROJECT]),
+    "roles/logging.admin": ("Logging Admin", f"logging.* {_PROJECT}"),
     "roles/monitoring.metricWriter": (
         "Monitoring Metric Writer",
-        [
-            "monitoring.metricDescriptors.create",
-            "monitoring.metricDescriptors.get",
-            "monitoring.metricDescriptors.list",
-            "monitoring.monitoredResourceDescriptors.*",
-            "monitoring.timeSeries.create",
-        ],
+        "monitoring.metricDescriptors.create monitoring.metricDescriptors.get monitoring.metricDescriptors.list "
+        "monitoring.monitoredResourceDescriptors.* monitoring.timeSeries.create",
     ),
-    "roles/monitoring.viewer": ("Monitoring Viewer", ["monitoring.*.get", "monitoring.*.list", *_PROJECT]),
-    "roles/monitoring.admin": ("Monitoring Admin", ["monitoring.*", *_PROJECT]),
+    "roles/monitoring.viewer": ("Monitoring Viewer", f"monitoring.*.get monitoring.*.list {_PROJECT}"),
+    "roles/monitoring.admin": ("Monitoring Admin", f"monitoring.* {_PROJECT}"),
 }
 # Services all of whose roles are above, so that any other name is a mistake.
 _COMPLETE = {"run", "secretmanager", "cloudsql", "iap", "storage", "serviceusage"}
 
 
 @functools.lru_cache(maxsize=20_000)
-@functools.lru_cache(maxsize=8192)
 def role_has(role: str, permission: str) -> bool:
     """Whether a predefined role contains a permission."""
-    return matches(tuple(ROLES[role][1]), permission) if role in ROLES else False
+    return matches(tuple(ROLES[role][1].split()), permission) if role in ROLES else False
 
 
 def matches(patterns: tuple[str, ...], permission: str) -> bool:
