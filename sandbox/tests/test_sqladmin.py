@@ -478,6 +478,13 @@ def test_maintenance_versions(api, instance, project):
     )
 
 
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_data_survives_a_kill(own):
     own.command("up", "--detach", "--project", "killed")
     session = own.session()
@@ -497,7 +504,7 @@ def test_data_survives_a_kill(own):
     children = psutil.Process(pid).children(recursive=True)
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]:
+    while any(map(_lives, children)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     own.command("up", "--detach")
