@@ -47,6 +47,10 @@ def check(collections: Path, google_cloud: Path) -> int:
     cache.mkdir(parents=True, exist_ok=True)
     for version in ("23_1_2", "24_2", "25_2"):
         (cache / f"get_pip_{version}.py").write_text(GET_PIP)
+    for settings in (".config/pip/pip.conf", ".pip/pip.conf"):  # for example the address of a package index
+        if (Path.home() / settings).is_file():
+            (HOME / settings).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path.home() / settings, HOME / settings)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     command = ["ansible-test", "sanity", "--venv", "--python", python, "--color", "no", *sys.argv[1:]]
     return subprocess.run(command, cwd=copy, env=os.environ | {"HOME": str(HOME)}, check=False).returncode

@@ -38,7 +38,7 @@ class Option:
         self.spec = {key: value for key, value in spec.items() if key not in ("default", "required", "description")}
 
     def coerced(self, value: Any, said: str) -> Any:
-        """VALUE in the option's type; raises ValueError, naming the variable SAID, if that is impossible or it is not one of the choices."""
+        """VALUE in the option's type; raises ValueError, naming the variable SAID, if it cannot be converted or is not one of the choices."""
         result = ArgumentSpecValidator({said: self.spec}).validate({said: value})
         if result.error_messages:
             what = f"{said} is not of type {self.spec['type']}" if self.secret else " ".join(result.error_messages)
@@ -88,7 +88,7 @@ class Variables:
         return name
 
     def mentioned(self, name: str) -> set[str]:
-        """All words in the template of a variable and in those of the variables that it is made of; none without a template."""
+        """All words in a variable's template and in the templates that it refers to; empty if it has no template."""
         found: set[str] = set()
         ahead = [name]
         while ahead:
@@ -100,18 +100,18 @@ class Variables:
         return found
 
     def comes_later(self, name: str) -> bool:
-        """Whether a variable is made of the result of one of the roles, which has not run yet."""
+        """Whether a variable depends on the result of a role that has not run yet."""
         results = {f"{role}_result" for role in self.roles}
         return bool(self.mentioned(name) & results - self.raw.keys())
 
 
 class Check:
-    """One check of VARIABLES, without those that are in CHECKED with the same value."""
+    """One check of VARIABLES, except those that are in CHECKED with the same value."""
 
     def __init__(self, variables: Variables, checked: Mapping[str, Any]) -> None:
         self.variables, self.checked = variables, checked
         self.problems: dict[tuple[str, ...], str] = {}
-        """A sentence for each variable, or for several that do not fit together, by their names."""
+        """A sentence for each invalid variable, or for several that are inconsistent, by their names."""
         self.warnings: list[str] = []
         self.values: dict[str, Any] = {}
         undefined: dict[str, str] = {}
@@ -134,7 +134,7 @@ class Check:
         self.leave_out_consequences()
 
     def leave_out_consequences(self) -> None:
-        """Forget what is wrong only because it is made of a variable that is wrong."""
+        """Drop the problems of variables that depend on another invalid variable."""
         causes = {name for said in self.problems for name in said}
 
         def follows(said: tuple[str, ...]) -> bool:
@@ -143,21 +143,21 @@ class Check:
         self.problems = {said: sentence for said, sentence in self.problems.items() if not follows(said)}
 
     def problem(self, *said: str, sentence: str) -> None:
-        """Note what is wrong with a variable, or with several together; the first that is found."""
+        """Record the first problem found with a variable, or with several together."""
         self.problems.setdefault(said, sentence)
 
     def not_evaluated(self, option: Option, error: object) -> None:
-        """Note that the template of a variable is wrong."""
+        """Record that the template of a variable cannot be evaluated."""
         said = self.variables.said(option.name)
         reason = "" if option.secret else f": {one_line(error).rstrip('.')}"
         self.problem(said, sentence=f"{said} cannot be evaluated{reason}.")
 
     def is_checked(self, name: str) -> bool:
-        """Whether a variable has been checked with its present value."""
+        """Whether a variable was already checked with its current value."""
         return name in self.checked and self.checked[name] == self.values[name]
 
     def check_one(self, option: Option, value: Any) -> None:
-        """Check the type of a variable and the rule of its kind."""
+        """Check the type of a variable and apply the rule for its kind."""
         said, kind = self.variables.said(option.name), option.kind
         if value is None or (value == "" and option.required and option.spec["type"] == "str"):
             if option.required or (kind and not kind.optional):
@@ -184,7 +184,7 @@ class Check:
             self.warnings.append(warning)
 
     def not_set(self, option: Option) -> None:
-        """Note that a variable has no value."""
+        """Record that a variable is not set."""
         name, said = option.name, self.variables.said(option.name)
         # Who includes one role has the choice.
         told = said if said == name or DEPLOYMENT in self.variables.roles else f"{said} (or {name})"
@@ -193,7 +193,7 @@ class Check:
         self.problem(said, sentence=f"{told} is not set{allowed}{nobody}.")
 
     def check_undefined(self, undefined: Mapping[str, str]) -> None:
-        """Note the variables that are not set, or that are made of something that is not there."""
+        """Record the variables that are not set, or that refer to something undefined."""
         variables = self.variables
         for name, error in undefined.items():
             option = variables.options[name]
@@ -203,7 +203,7 @@ class Check:
                 self.not_set(option)
 
     def check_together(self, rule: Callable[..., str | None], names: tuple[str, ...]) -> None:
-        """Check variables that have to fit together, unless one of them is wrong by itself or not known yet."""
+        """Check variables that must be consistent, unless one of them is already invalid or not known yet."""
         variables = self.variables
         said = {name: variables.said(name) for name in names}
         known = all(self.values.get(name) is not None for name in names)
@@ -221,7 +221,7 @@ class Check:
 
 
 class ActionModule(ActionBase):
-    """Check variables on the controller: no connection, no call, no change."""
+    """Check variables on the controller, without a connection, an API call or a change."""
 
     TRANSFERS_FILES = False
     _requires_connection = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import requests
-from gcp_sandbox.testing import Sandbox
+from gcp_sandbox.testing import Sandbox, wait
 
 Api = Callable[..., requests.Response]
 
@@ -77,35 +76,23 @@ def project(api: Api, done: Callable[[requests.Response], dict[str, Any]]) -> st
 
 
 @pytest.fixture(scope="session")
-def enable(api: Api) -> Callable[..., None]:
-    """``enable(project, "run.googleapis.com", …)``: enable APIs and wait."""
+def done(sessions: Callable[[str | None], requests.Session]) -> Callable[[requests.Response], dict[str, Any]]:
+    """``done(response)``: wait for the operation in a response; returns it, whether it succeeded or failed."""
 
-    def call(project: str, *services: str) -> None:
-        url = f"https://serviceusage.googleapis.com/v1/projects/{project}/services:batchEnable"
-        answer = api("POST", url, json={"serviceIds": list(services)})
+    def call(answer: requests.Response) -> dict[str, Any]:
         assert answer.status_code == 200, answer.text
-        operation = answer.json()
-        while not operation.get("done"):
-            operation = api("GET", f"https://serviceusage.googleapis.com/v1/{operation['name']}").json()
-        assert "error" not in operation, json.dumps(operation)
+        return wait(sessions(None), answer)
 
     return call
 
 
 @pytest.fixture(scope="session")
-def done(api: Api) -> Callable[[requests.Response], dict[str, Any]]:
-    """``done(response)``: wait for the operation in a response; returns it, whether it succeeded or failed."""
+def enable(api: Api, done: Callable[[requests.Response], dict[str, Any]]) -> Callable[..., None]:
+    """``enable(project, "run.googleapis.com", …)``: enable APIs and wait."""
 
-    def call(answer: requests.Response) -> dict[str, Any]:
-        assert answer.status_code == 200, answer.text
-        operation = answer.json()
-        host = answer.url.split("/")[2]
-        version = answer.url.split("/")[3]
-        link = operation.get("selfLink") or f"https://{host}/{version}/{operation['name']}"
-        for _ in range(3000):
-            if operation.get("done") or operation.get("status") == "DONE":
-                return operation
-            operation = api("GET", link).json()
-        raise AssertionError(f"operation does not end: {operation}")
+    def call(project: str, *services: str) -> None:
+        url = f"https://serviceusage.googleapis.com/v1/projects/{project}/services:batchEnable"
+        operation = done(api("POST", url, json={"serviceIds": list(services)}))
+        assert "error" not in operation, operation
 
     return call

@@ -20,11 +20,6 @@ def only(cloud: Cloud, url: str, kind: str) -> dict:
     return resource
 
 
-def settle(cloud: Cloud, operation: dict) -> None:
-    """Wait until a compute operation is done."""
-    assert "error" not in cloud.call("POST", operation["selfLink"].removeprefix("https://") + "/wait")
-
-
 def drop_role(cloud: Cloud, get: tuple[str, str], set_: tuple[str, str], role: str, bare: bool = False) -> Undo:
     """Remove a role from a resource's policy; the undo restores the old bindings."""
     policy = cloud.call(*get)
@@ -46,7 +41,7 @@ def backend(cloud: Cloud) -> dict:
 def patch_backend(cloud: Cloud, change: dict) -> None:
     service = backend(cloud)
     body = change | {"fingerprint": service["fingerprint"]}
-    settle(cloud, cloud.call("PATCH", f"{COMPUTE}/global/backendServices/{service['name']}", body))
+    cloud.call("PATCH", f"{COMPUTE}/global/backendServices/{service['name']}", body)
 
 
 def service(cloud: Cloud) -> dict:
@@ -56,7 +51,7 @@ def service(cloud: Cloud) -> dict:
 def neg_names_another_service(cloud: Cloud) -> Undo:
     groups = f"{COMPUTE}/regions/europe-west2/networkEndpointGroups"
     body = {"name": "wrong", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "no-such-service"}}
-    settle(cloud, cloud.call("POST", groups, body))
+    cloud.call("POST", groups, body)
     old = backend(cloud)["backends"]
     patch_backend(
         cloud, {"backends": [{"group": f"https://www.googleapis.com/compute/v1/{groups.split('/v1/')[1]}/wrong"}]}
@@ -64,7 +59,7 @@ def neg_names_another_service(cloud: Cloud) -> Undo:
 
     def undo() -> None:
         patch_backend(cloud, {"backends": [{"group": entry["group"]} for entry in old]})
-        settle(cloud, cloud.call("DELETE", f"{groups}/wrong"))
+        cloud.call("DELETE", f"{groups}/wrong")
 
     return undo
 
@@ -103,7 +98,7 @@ def private_services_peering_is_gone(cloud: Cloud) -> Undo:
     (network,) = [network for network in networks if network.get("peerings")]
     ranges = cloud.call("GET", f"{COMPUTE}/global/addresses")["items"]
     reserved = [address["name"] for address in ranges if address.get("purpose") == "VPC_PEERING"]
-    settle(cloud, cloud.call("POST", f"{COMPUTE}/global/networks/{network['name']}/removePeering", {"name": peering}))
+    cloud.call("POST", f"{COMPUTE}/global/networks/{network['name']}/removePeering", {"name": peering})
     number = cloud.call("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
     body = {"network": f"projects/{number}/global/networks/{network['name']}", "reservedPeeringRanges": reserved}
     url = "servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"

@@ -33,14 +33,6 @@ def service(cloud: Cloud) -> dict:
     return cloud.call("GET", f"{RUN}/services/mlflow")
 
 
-def finished(cloud: Cloud, operation: dict) -> dict:
-    """Wait for an operation of Cloud Run, which must succeed."""
-    while not operation.get("done"):
-        operation = cloud.call("GET", f"run.googleapis.com/v2/{operation['name']}")
-    assert "error" not in operation, operation
-    return operation["response"]
-
-
 @pytest.fixture(scope="module")
 def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sql]:
     """
@@ -75,11 +67,11 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
         **{key: template[key] for key in ("serviceAccount", "vpcAccess")},
     }
     body = {"template": {"template": task}}
-    finished(cloud, cloud.call("POST", f"{RUN}/jobs?jobId=sql", body))
+    cloud.call("POST", f"{RUN}/jobs?jobId=sql", body)
 
     def run(statement: str) -> str:
         body = {"overrides": {"containerOverrides": [{"args": [statement]}]}}
-        execution = finished(cloud, cloud.call("POST", f"{RUN}/jobs/sql:run", body))["name"].rpartition("/")[2]
+        execution = cloud.call("POST", f"{RUN}/jobs/sql:run", body)["response"]["name"].rpartition("/")[2]
         chosen = f'resource.type="cloud_run_job" AND labels."run.googleapis.com/execution_name"="{execution}"'
         query = {"resourceNames": [f"projects/{PROJECT}"], "filter": chosen}
         entries = cloud.call("POST", "logging.googleapis.com/v2/entries:list", query)["entries"]
@@ -87,7 +79,7 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
         return rows.removeprefix("rows ")
 
     yield run
-    finished(cloud, cloud.call("DELETE", f"{RUN}/jobs/sql"))
+    cloud.call("DELETE", f"{RUN}/jobs/sql")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +163,7 @@ def test_a_deployment_without_keys_gets_them(cloud, deployed, client):
     (container,) = body["template"]["containers"]
     container["env"] = [entry for entry in container["env"] if entry["name"] not in KEYS]
     body["template"].pop("revision", None)
-    finished(cloud, cloud.call("PATCH", f"{RUN}/services/mlflow", {key: body[key] for key in ("template", "ingress")}))
+    cloud.call("PATCH", f"{RUN}/services/mlflow", {key: body[key] for key in ("template", "ingress")})
     for name in KEYS.values():
         cloud.call("DELETE", f"{SECRETS}/{name}")
     run_id = client("print(client.create_run('0').info.run_id)")

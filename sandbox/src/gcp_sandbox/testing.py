@@ -112,29 +112,40 @@ class Sandbox:
         url: without its scheme.  options: further arguments of requests.request.
         """
         answer = self._deployer.request(method, f"https://{url}", json=body, timeout=SECONDS, **options)
+        if answer.status_code == 401:  # the token has expired, or the sandbox was started again
+            del self._deployer
+            answer = self._deployer.request(method, f"https://{url}", json=body, timeout=SECONDS, **options)
         if not answer.ok:
             raise CallError(f"{method} {url}: {answer.status_code} {answer.text}")
-        return wait(self._deployer, answer) if answer.content else None
+        doc = wait(self._deployer, answer) if answer.content else None
+        if doc and is_operation(doc) and "error" in doc:
+            raise CallError(f"{method} {url}: {json.dumps(doc)}")
+        return doc
+
+
+def is_operation(doc: Any) -> bool:
+    """Whether the JSON of a response is a long-running operation."""
+    if not isinstance(doc, dict):
+        return False
+    return "/operations/" in f"/{doc.get('name', '')}" or str(doc.get("kind", "")).endswith("#operation")
 
 
 def wait(session: requests.Session, answer: requests.Response, seconds: float = SECONDS) -> Any:
-    """The JSON of a response; for an operation, when it is done.  Raises CallError if it failed."""
+    """The JSON of a response; an operation is returned when it is done, whether it failed or not.
+
+    Raises CallError if it is not done within the given number of seconds.
+    """
     doc = answer.json()
-    name = doc.get("name", "") if isinstance(doc, dict) else ""
-    if "/operations/" in f"/{name}":  # google.longrunning
-        link = "/".join(answer.url.split("/")[:4]) + f"/{name}"
-    elif isinstance(doc, dict) and doc.get("kind", "").endswith("#operation"):  # Compute Engine and Cloud SQL
-        link = doc["selfLink"]
-    else:
+    if not is_operation(doc):
         return doc
+    # Operations of Compute Engine and Cloud SQL have a link, the others only a name.
+    link = doc.get("selfLink") or "/".join([*answer.url.split("/")[:4], doc["name"]])
     end = time.monotonic() + seconds
     while not doc.get("done") and doc.get("status") != "DONE":
         if time.monotonic() > end:
             raise CallError(f"the operation did not finish within {seconds:g} s: {doc}")
         time.sleep(0.01)
         doc = session.get(link, timeout=seconds).json()
-    if "error" in doc:
-        raise CallError(f"{answer.request.method} {answer.url}: {json.dumps(doc)}")
     return doc
 
 
