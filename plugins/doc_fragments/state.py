@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Present or absent."""
+    """Present or absent; EXISTING also allows to only look up a resource."""
 
     DOCUMENTATION = r"""
 options:
@@ -15,5 +15,17 @@ options:
     description: Whether the resource exists.
     type: str
     choices: [present, absent]
+    default: present
+"""
+
+    EXISTING = r"""
+options:
+  state:
+    description:
+      - Whether the resource exists.
+      - V(existing) is for a resource that others manage. It is looked up and returned, and never changed. The module fails if it
+        does not exist, or differs from the options that are given.
+    type: str
+    choices: [present, existing, absent]
     default: present
 """

@@ -38,6 +38,10 @@ AUTH_OPTIONS: dict[str, dict[str, Any]] = {
 STATE_OPTION: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+# The same for resources that may belong to others.
+STATE_OR_EXISTING_OPTION: dict[str, dict[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "existing", "absent"], "default": "present"},
+}
 
 
 def text(value: Any) -> str:

@@ -141,7 +141,7 @@ class Resource:
 
     @classmethod
     def converge(cls, task: Task) -> dict[str, Any]:
-        """Bring the resource to option state (present without that option); the module's result."""
+        """Bring the resource to option state (present without that option), or only look it up; the module's result."""
         resource = cls(task)
         resource.validate()
         live = task.read(resource.label, resource.read)
@@ -151,6 +151,8 @@ class Resource:
         if task.params.get("state") == "absent":
             return resource._absent(live)
         resource.wanted = task.read(resource.label, lambda: resource.complete(live)) or resource.wanted
+        if task.params.get("state") == "existing":
+            return resource._existing(live)
         return resource._present(live)
 
     def _reread(self) -> dict[str, Any]:
@@ -172,6 +174,17 @@ class Resource:
         before, after = live, overlay(live, self.wanted, self.rules)
         live = after if self.task.check_mode else self._update(live, changes)
         return self._result(True, before, after, live, frozenset(changes))
+
+    def _existing(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        if live is None:
+            raise GcpError(f"Cannot use {self.label}: it does not exist, and state=existing does not create it")
+        for path in self.differences(live):
+            found, expected = lookup(mask(live, self.rules), path), lookup(mask(self.wanted, self.rules), path)
+            raise GcpError(
+                f"Cannot use {self.label}: its {path} is {found!r} instead of {expected!r}, "
+                "and state=existing changes nothing"
+            )
+        return self._result(False, live, live, live, frozenset())
 
     def _absent(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if live is None:
@@ -196,6 +209,7 @@ class Resource:
                     raise
                 live = self._reread()
                 changes = self.differences(live)
+                self.check_change(live, changes)
                 return self._update(live, changes) if changes else live
 
     def _update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
