@@ -198,10 +198,19 @@ _MEMBER = (
 )
 _MEMBER_WORDS = "user:, group:, serviceAccount: or domain: and the address, such as user:jane@example.com"
 
-DOMAIN = Kind(
-    matching(rf"(?=[^A-Z]+\Z){_DOMAIN}"),
-    "a domain name in lower case, without https:// or path, such as mlflow.example.com",
-)
+
+def domain_words(value: Any) -> str:
+    """Describe what is allowed instead of a string that is no domain of a managed certificate."""
+    if "*" in str(value):
+        return (
+            "every domain name in full, such as mlflow.example.com: a Google-managed certificate has no wildcards (one of "
+            "your own, attached to the HTTPS proxy, may have them and stays attached)"
+        )
+    return "a domain name of at most 64 characters in lower case, without https:// or path, such as mlflow.example.com"
+
+
+# https://cloud.google.com/load-balancing/docs/quotas#ssl_certificates
+DOMAIN = Kind(matching(rf"(?=[^A-Z]{{1,64}}\Z){_DOMAIN}"), domain_words)
 DOMAINS = Kind(DOMAIN.valid, DOMAIN.allowed, listed)
 EMAIL = Kind(matching(_EMAIL), "an e-mail address such as ml@example.com")
 # For roles: no allUsers and the like, because only people who are named get in.
@@ -430,6 +439,12 @@ def subnetwork_of_network(subnetwork_name: str, network_name: str) -> str | None
     return "an existing subnetwork needs its network's name too" if subnetwork_name and not network_name else None
 
 
+def domains_of_certificate(domain: str, extra_domains: Any) -> str | None:
+    """The domains that one managed certificate covers."""
+    count = len({domain, *(listed(extra_domains) or ())})
+    return None if count <= 100 else f"these are {count} domains, and a certificate covers 100"
+
+
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
@@ -455,6 +470,7 @@ KINDS: dict[str, Kind] = {
     "services_names": API_NAMES,
     # by the name without the prefix, mlflow_ or the role's
     "account_id": ACCOUNT_ID,
+    "address_name": NAME,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
     "brand_name": Kind(BRAND.valid, BRAND.allowed, optional=True),
@@ -519,6 +535,7 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
         ("cloudrun_max_instances", "cloudrun_pool_size", "cloudrun_pool_overflow", "cloudrun_database_connections"),
     ),
     (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
+    (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )
 
