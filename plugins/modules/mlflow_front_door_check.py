@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: mlflow_front_door_check
 short_description: Refuse a load balancer that is not possible, before anything is written
 description:
-  - Reads what the load balancer of an MLflow deployment depends on, and fails with all problems that it finds.
+  - Reads the project and what the load balancer of an MLflow deployment depends on, and fails with all problems that it finds.
   - The Cloud Run service must exist. In check mode its absence is only a warning, since an earlier step may create it.
   - A reserved address that others manage must exist, be external, and be the one that the load balancer already has, because
     Google cannot change the address of a forwarding rule.
@@ -149,6 +149,8 @@ def domain_problems(task: Task) -> Iterator[str]:
 
 def check(task: Task) -> dict[str, Any]:
     """The work of the module."""
+    # A later step needs the number; this fails already now where the API is not enabled.
+    _number = task.project_number
     problems = [*service_problems(task), *address_problems(task), *domain_problems(task)]
     if problems:
         listed = problems[0] if len(problems) == 1 else "; ".join(f"{n}) {text}" for n, text in enumerate(problems, 1))

@@ -38,6 +38,7 @@ class World:
         self.google.expect("GET", f"{COMPUTE}/aggregated/{collection}", {"items": items})
 
     def script(self):
+        self.find("https://cloudresourcemanager.googleapis.com/v1/projects/demo", {"projectNumber": "123"})
         self.find(SERVICE, self.service)
         self.find(f"{COMPUTE}/global/addresses/mlflow-lb-ip", self.address)
         for port in ("https", "http"):
@@ -104,7 +105,7 @@ def test_check_mode_only_warns_about_the_service(world, run_module):
 
 def test_the_service_is_optional(world, run_module):
     world.script()
-    del world.google.script[0]
+    del world.google.script[1]
     options = {key: value for key, value in OPTIONS.items() if key not in ("cloud_run_service", "region")}
     assert not run_module("mlflow_front_door_check", **options)["problems"]
 
@@ -129,8 +130,8 @@ def test_an_address_that_the_load_balancer_cannot_have(world, run_module, addres
     world.address, world.rules = address, {"https": {"IPAddress": rule}} if rule else {}
     world.script()
     # The rest is not read any more.
-    read = 2 + (1 if rule else 0)
-    world.google.script[read:4] = []
+    read = 3 + (1 if rule else 0)
+    world.google.script[read:5] = []
     with pytest.raises(Exception, match=words):
         run_module("mlflow_front_door_check", address_exists=True, **OPTIONS)
 
