@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "command": {"type": "list", "elements": "str", "default": []},
     "args": {"type": "list", "elements": "str", "default": []},
     "env": {"type": "dict", "default": {}, "kind": values.ENVIRONMENT},
-    "secret_env": {"type": "dict", "default": {}, "no_log": False, "kind": values.ENVIRONMENT},
+    "secret_env": {"type": "dict", "default": {}, "no_log": False, "kind": values.SECRET_ENVIRONMENT},
     "service_account": {"type": "str"},
     "cpu": {"type": "str", "default": "1", "kind": values.CPU},
     "memory": {"type": "str", "default": "1Gi", "kind": values.MEMORY},

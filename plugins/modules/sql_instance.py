@@ -353,8 +353,8 @@ class Instance(Resource):
 
 
 def flag_text(value: Any) -> str:
-    """The value of a flag as PostgreSQL expects it: YAML's true is on."""
-    return ("on" if value else "off") if isinstance(value, bool) else values.text(value)
+    """The value of a flag as PostgreSQL expects it: YAML's true, which may have become text, is on."""
+    return {"true": "on", "false": "off"}.get(values.text(value).lower(), values.text(value))
 
 
 def main() -> None:
@@ -383,7 +383,7 @@ def main() -> None:
             "backup_retained": {"type": "int", "kind": values.BACKUP_RETAINED},
             "transaction_log_retention_days": {"type": "int"},
             "deletion_protection": {"type": "bool", "default": True},
-            "database_flags": {"type": "dict"},
+            "database_flags": {"type": "dict", "kind": values.FLAGS},
             "maintenance_window": {
                 "type": "dict",
                 "options": {

@@ -373,7 +373,7 @@ def main() -> None:
         Bucket.converge,
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.BUCKET_NAME},
-            "location": {"type": "str"},
+            "location": {"type": "str", "kind": values.BUCKET_LOCATION},
             "storage_class": {"type": "str", "choices": CLASSES},
             **LABELS_OPTION,
             "uniform_access": {"type": "bool", "default": True},
