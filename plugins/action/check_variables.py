@@ -114,6 +114,7 @@ class Check:
         """A sentence for each invalid variable, or for several that are inconsistent, by their names."""
         self.warnings: list[str] = []
         self.values: dict[str, Any] = {}
+        self.names = {name: said for name in variables.options if (said := variables.said(name)) != name}
         undefined: dict[str, str] = {}
         for name, option in variables.options.items():
             try:
@@ -245,5 +246,5 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(" ".join(check.problems.values()))
         if check.warnings:
             result["warnings"] = check.warnings
-        result.update(changed=False, variables=check.values)
+        result.update(changed=False, variables=check.values, names=check.names)
         return result

@@ -12,6 +12,12 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Cli
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 
 T = TypeVar("T")
+# States of an instance that do not end by themselves, each with what to do.
+UNUSABLE_STATES = {
+    "FAILED": "its creation failed; delete it and give another name (Google reserves this one for a week)",
+    "SUSPENDED": "check the project's billing account and the instance's encryption key",
+    "PENDING_DELETE": "it is being deleted; give another name",
+}
 
 
 def instances_url(project: str) -> str:

@@ -142,6 +142,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, declared, lookup, same_link
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, OAUTH_CLIENT, explain_shutdown
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BACKEND_SERVICE
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -155,7 +156,7 @@ HASH = "iap.oauth2ClientSecretSha256"
 class BackendService(Resource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/backendServices"""
 
-    kind = "backend service"
+    kind = BACKEND_SERVICE.name
     rules = Rules(
         unordered=frozenset({"backends", "customRequestHeaders"}),
         same={
@@ -165,7 +166,7 @@ class BackendService(Resource):
         },
         secret=frozenset({SECRET, HASH}),
     )
-    immutable = {"loadBalancingScheme": "create a backend service with another name"}
+    immutable = BACKEND_SERVICE.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)

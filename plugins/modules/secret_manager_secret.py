@@ -118,9 +118,11 @@ resource:
 import base64
 import secrets
 import string
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
@@ -128,6 +130,11 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 
 ALPHABET = string.ascii_letters + string.digits
 ACCESSOR = "roles/secretmanager.secretAccessor"
+
+
+def is_recent(created: str) -> bool:
+    """The timestamp, in Google's format, is not older than half a minute."""
+    return bool(created) and datetime.now(UTC) - datetime.fromisoformat(created) < timedelta(seconds=30)
 
 
 def locations(replication: dict[str, Any] | None) -> list[str]:
@@ -190,6 +197,19 @@ class Secret(Resource):
         newest = secretmanager.newest_enabled(self.client, self.path)
         version = str(secretmanager.version_number(newest)) if newest else ""
         return {**live, "version": version, **self.accessors()}
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        # Another run has just created the secret and is about to add its value.
+        if not self.has_value or live["version"] or not is_recent(live.get("createTime", "")):
+            return live
+        with suppress(operations.OperationTimeout):
+            return operations.poll(
+                lambda: self.read() or {},
+                lambda body: bool(body.get("version")),
+                timeout=10,
+                action=f"wait for the first version of {self.label}",
+            )
+        return live
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if not live:

@@ -197,42 +197,32 @@ import re
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import NETWORK_OF_INSTANCE, SQL_INSTANCE
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run, text
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 # Temporary states in which an instance cannot be changed.
 BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
-# States that do not end by themselves, each with what to do.
-UNUSABLE_STATES = {
-    "FAILED": "its creation failed; delete it and give another name (Google reserves this one for a week)",
-    "SUSPENDED": "check the project's billing account and the instance's encryption key",
-    "PENDING_DELETE": "it is being deleted; give another name",
-}
 
 
 class Instance(Resource):
     """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/instances"""
 
-    kind = "Cloud SQL instance"
+    kind = SQL_INSTANCE.name
     rules = Rules(
         exact=frozenset({"settings.userLabels"}),
         keyed={"settings.databaseFlags": "name"},
         same={
-            "settings.ipConfiguration.privateNetwork": same_resource,
+            **SQL_INSTANCE.same,
             # Instances that were created before editions existed have none.
             "settings.edition": lambda wanted, live: wanted == (live or "ENTERPRISE"),
             # A disk may have grown automatically, and cannot shrink.
             "settings.dataDiskSizeGb": lambda wanted, live: int(live or 0) >= int(wanted),
         },
     )
-    immutable = {
-        "region": "give another name to create a new instance there",
-        "databaseVersion": "back it up and upgrade it manually (gcloud sql instances patch --database-version), "
-        "then give the new version here",
-        "settings.dataDiskType": "give its current type",
-    }
+    immutable = SQL_INSTANCE.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -301,29 +291,25 @@ class Instance(Resource):
         if live.get("state") in BUSY_STATES:
             live = self.poll(lambda body: body.get("state") not in BUSY_STATES, "wait for the running operation")
         state = str(live.get("state"))
-        if state in UNUSABLE_STATES and self.params["state"] == "present":
-            raise GcpError(f"Cannot use {self.label}: it is {state}; {UNUSABLE_STATES[state]}")
+        if state in cloudsql.UNUSABLE_STATES and self.params["state"] == "present":
+            raise GcpError(f"Cannot use {self.label}: it is {state}; {cloudsql.UNUSABLE_STATES[state]}")
         return live
 
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
-        super().check_change(live, changes)
-        network = lookup(live, "settings.ipConfiguration.privateNetwork")
-        if network and "settings.ipConfiguration.privateNetwork" in changes:
-            raise GcpError(
-                f"Cannot update {self.label}: its network is {network} and cannot be changed to "
-                f"{lookup(self.wanted, 'settings.ipConfiguration.privateNetwork')}; give its current network"
-            )
+        # An instance that has no network yet can get one.
+        added = NETWORK_OF_INSTANCE if not lookup(live, NETWORK_OF_INSTANCE) else None
+        super().check_change(live, [path for path in changes if path != added])
 
     def create(self) -> dict[str, Any]:
-        try:
-            return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
-        except ApiError as error:
-            if error.status != 409 or error.retried or cloudsql.is_busy(error):
-                raise
-            raise GcpError(
-                f"Cannot create {self.label}: Google still reserves the name for an instance that was deleted within the "
-                f"last week; give option name another value, or wait ({error.message})"
-            ) from None
+        return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
+
+    def name_taken(self, error: ApiError) -> GcpError:
+        if cloudsql.is_busy(error):
+            return error
+        return GcpError(
+            f"Cannot create {self.label}: Google still reserves the name for an instance that was deleted within the "
+            f"last week; give option name another value, or wait ({error.message})"
+        )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         body = self.patch(live)

@@ -199,6 +199,7 @@ def test_a_name_that_is_still_reserved(google, run_module):
     google.expect("GET", URL, absent(google)).expect(
         "POST", INSTANCES, google.old_error(409, "instanceAlreadyExists", "The Cloud SQL instance already exists.")
     )
+    google.expect("GET", URL, absent(google))
     with pytest.raises(
         Exception,
         match="^Cannot create Cloud SQL instance mlflow: Google still reserves the name for an instance that was deleted "
@@ -248,8 +249,8 @@ def test_an_instance_that_cannot_be_used(google, run_module, state):
         ),
         (
             {"private_network": "other"},
-            "its network is https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
-            "mlflow-network and cannot be changed to projects/demo/global/networks/other",
+            "settings.ipConfiguration.privateNetwork is 'https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
+            "mlflow-network' and cannot be changed to 'projects/demo/global/networks/other'",
         ),
     ],
 )
