@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Api
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETMANAGER
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import project_of
 
 RESOURCE_TYPES = (
     "bucket",
@@ -74,8 +74,7 @@ def policy_of(task: Task, resource_type: str, name: str, region: str | None = No
     if resource_type == "secret":
         return PolicyTarget(label, SECRETMANAGER + secret_path(task.project, name, "resource"), "get")
     if resource_type == "service_account":
-        account = re.search(r"@([^.]+)\.iam\.gserviceaccount\.com$", name)
-        path = f"projects/{account[1] if account else task.project}/serviceAccounts/{name}"
+        path = f"projects/{project_of(name) or task.project}/serviceAccounts/{name}"
         return PolicyTarget(label, f"https://iam.googleapis.com/v1/{path}", "query")
     if resource_type == "run_service":
         path = full_path(task.project, f"locations/{region}/services", name)

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state
 options:
   name:
@@ -137,10 +138,6 @@ options:
     description:
       - Collect query statistics.
     type: bool
-  labels:
-    description:
-      - All labels of the instance; others are removed. Without this option the labels are left unchanged.
-    type: dict
   timeout:
     description:
       - Seconds to wait for an operation.
@@ -200,7 +197,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import NETWORK_OF_INSTANCE, SQL_INSTANCE
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run, text
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 # Temporary states in which an instance cannot be changed.
@@ -212,7 +209,7 @@ class Instance(Resource):
 
     kind = SQL_INSTANCE.name
     rules = Rules(
-        exact=frozenset({"settings.userLabels"}),
+        labels=frozenset({"settings.userLabels"}),
         keyed={"settings.databaseFlags": "name"},
         same={
             **SQL_INSTANCE.same,
@@ -342,8 +339,8 @@ class Instance(Resource):
 
 
 def flag_text(value: Any) -> str:
-    """The value of a flag as PostgreSQL expects it: YAML's true is on."""
-    return ("on" if value else "off") if isinstance(value, bool) else text(value)
+    """The value of a flag as PostgreSQL expects it: YAML's true, which may have become text, is on."""
+    return {"true": "on", "false": "off"}.get(values.text(value).lower(), values.text(value))
 
 
 def main() -> None:
@@ -372,7 +369,7 @@ def main() -> None:
             "backup_retained": {"type": "int", "kind": values.BACKUP_RETAINED},
             "transaction_log_retention_days": {"type": "int"},
             "deletion_protection": {"type": "bool", "default": True},
-            "database_flags": {"type": "dict"},
+            "database_flags": {"type": "dict", "kind": values.FLAGS},
             "maintenance_window": {
                 "type": "dict",
                 "options": {
@@ -381,7 +378,7 @@ def main() -> None:
                 },
             },
             "query_insights": {"type": "bool"},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,
         },
