@@ -40,6 +40,14 @@ class ComputeResource(Resource):
                 error.retried = True
             raise
 
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        # Only what differs: some fields are refused even with the value that they have.
+        changed = {path.partition(".")[0] for path in changes}
+        body = {key: value for key, value in self.patch(live).items() if key in changed}
+        if "fingerprint" in live:
+            body["fingerprint"] = live["fingerprint"]
+        return self.client.request("PATCH", self.url, body)
+
     def set_labels(self, live: dict[str, Any]) -> dict[str, Any]:
         """The labels as declared; Google sets those of most resources only by this method."""
         labels = lookup(overlay(live, self.wanted, self.rules), "labels") or {}
@@ -47,4 +55,4 @@ class ComputeResource(Resource):
         return self.client.post(f"{self.url}/setLabels", body, idempotent=True)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {"self_link": live.get("selfLink") or f"{LINKS}/{self.path}"}
+        return {"path": self.path, "self_link": live.get("selfLink") or f"{LINKS}/{self.path}"}

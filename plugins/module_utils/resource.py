@@ -41,6 +41,9 @@ class Resource:
     immutable: ClassVar[Mapping[str, str]] = {}
     """Paths that Google cannot change, each with what to do instead."""
 
+    may_be_hidden: bool = False
+    """With state=existing, whether a resource that the caller may not read is assumed to exist as declared."""
+
     internal: ClassVar[frozenset[str]] = frozenset()
     """Keys that read() adds to the API's body; not returned."""
 
@@ -144,7 +147,13 @@ class Resource:
         """Bring the resource to option state (present without that option), or only look it up; the module's result."""
         resource = cls(task)
         resource.validate()
-        live = task.read(resource.label, resource.read)
+        try:
+            live = task.read(resource.label, resource.read)
+        except ApiError as error:
+            if error.status != 403 or error.disabled or not resource.is_hidden():
+                raise
+            task.warn(f"{resource.label} is assumed to exist as given, because it cannot be read: {error.message}")
+            return resource._result(False, {}, {}, {}, frozenset())
         if live is not None and not task.check_mode:
             with task.client.action(f"wait for {resource.label}"):
                 live = resource.settle(live)
@@ -174,6 +183,10 @@ class Resource:
         before, after = live, overlay(live, self.wanted, self.rules)
         live = after if self.task.check_mode else self._update(live, changes)
         return self._result(True, before, after, live, frozenset(changes))
+
+    def is_hidden(self) -> bool:
+        """Whether this run does not depend on seeing a resource that the caller may not read."""
+        return self.may_be_hidden and self.params.get("state") == "existing"
 
     def _existing(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if live is None:

@@ -174,6 +174,14 @@ def is_subnetwork_range(value: Any) -> bool:
         return False
 
 
+def is_ipv4_range(value: Any) -> bool:
+    """Whether it is an IPv4 range, written with its first address."""
+    try:
+        return isinstance(value, str) and "/" in value and bool(ipaddress.IPv4Network(value))
+    except ValueError:
+        return False
+
+
 def is_ipv4(value: Any) -> bool:
     """Whether it is an IPv4 address."""
     try:
@@ -182,6 +190,7 @@ def is_ipv4(value: Any) -> bool:
         return False
 
 
+IPV4_RANGE = Kind(is_ipv4_range, "an IPv4 range, its first address before the slash, such as 10.10.0.0/24")
 SUBNETWORK_RANGE = Kind(is_subnetwork_range, CIDR_WORDS)
 IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
 

@@ -89,6 +89,11 @@ address:
   returned: success
   type: str
   sample: 203.0.113.7
+path:
+  description: The address's resource path.
+  returned: success
+  type: str
+  sample: projects/my-project/global/addresses/mlflow-lb-ip
 self_link:
   description: Link of the address.
   returned: success
@@ -127,6 +132,8 @@ class Address(ComputeResource):
     def __init__(self, task: Task) -> None:
         super().__init__(task, "global", "addresses")
         params, network = self.params, self.params["network"]
+        # Who may use a range of a Shared VPC's host project need not be allowed to read it; Cloud SQL checks it.
+        self.may_be_hidden = params["purpose"] == "VPC_PEERING"
         self.wanted = {
             "name": self.name,
             "addressType": params["address_type"] or ("INTERNAL" if params["purpose"] else "EXTERNAL"),
