@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, overlay
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
+    Rules,
+    lookup,
+    overlay,
+    relative,
+    same_resource,
+)
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -56,3 +62,36 @@ class ComputeResource(Resource):
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         return {"path": self.path, "self_link": live.get("selfLink") or f"{LINKS}/{self.path}"}
+
+
+class AddressResource(ComputeResource):
+    """A reserved address, of which Google can only change the labels."""
+
+    rules = Rules(exact=frozenset({"labels"}), same={"network": same_resource, "subnetwork": same_resource})
+    immutable = dict.fromkeys(
+        ("addressType", "purpose", "address", "prefixLength", "network", "subnetwork"),
+        "Google cannot change a reserved address: set the option back, or reserve another address under another name",
+    )
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        if live.get("status") != "RESERVING":
+            return live
+        return self.poll(lambda body: body.get("status") != "RESERVING", "wait for the reservation")
+
+    def create(self) -> dict[str, Any]:
+        self.wait(super().create(), self.collection, "create")
+        live = self.read() or {}
+        # Google documents that only setLabels sets labels, although a creation usually accepts them too.
+        unlabelled = any(path.startswith("labels") for path in self.differences(live))
+        return self.set_labels(live) if unlabelled else live
+
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        return self.set_labels(live)
+
+    def check_delete(self, live: dict[str, Any]) -> None:
+        users = [relative(user).rpartition("/")[2] for user in live.get("users") or ()]
+        if users:
+            raise GcpError(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
+
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        return {**super().returns(live), "address": live.get("address") or ""}

@@ -113,21 +113,18 @@ resource:
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, relative, same_resource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import ComputeResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, relative
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import AddressResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
 
-INSTEAD = "Google cannot change a reserved address: set the option back, or reserve another address under another name"
 CONNECTIONS = "https://servicenetworking.googleapis.com/v1/services/-/connections"
 
 
-class Address(ComputeResource):
+class Address(AddressResource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/globalAddresses"""
 
     kind = "global address"
-    rules = Rules(exact=frozenset({"labels"}), same={"network": same_resource})
-    immutable = dict.fromkeys(("addressType", "purpose", "address", "prefixLength", "network"), INSTEAD)
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, "global", "addresses")
@@ -154,25 +151,8 @@ class Address(ComputeResource):
         elif self.wanted["addressType"] == "INTERNAL":
             raise InvalidInput("purpose", None, "an internal address requires it")
 
-    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
-        if live.get("status") != "RESERVING":
-            return live
-        return self.poll(lambda body: body.get("status") != "RESERVING", "wait for the reservation")
-
-    def create(self) -> dict[str, Any]:
-        self.wait(super().create(), self.collection, "create")
-        live = self.read() or {}
-        # Google documents that only setLabels sets labels, although a creation usually accepts them too.
-        unlabelled = any(path.startswith("labels") for path in self.differences(live))
-        return self.set_labels(live) if unlabelled else live
-
-    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        return self.set_labels(live)
-
     def check_delete(self, live: dict[str, Any]) -> None:
-        users = [relative(user).rpartition("/")[2] for user in live.get("users") or ()]
-        if users:
-            raise GcpError(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
+        super().check_delete(live)
         if live.get("purpose") == "VPC_PEERING" and self._is_connected(live["network"]):
             raise GcpError(
                 f"Cannot delete {self.label}: the service networking connection of network "
@@ -192,9 +172,6 @@ class Address(ComputeResource):
                 return False
             raise
         return any(self.name in entry.get("reservedPeeringRanges", ()) for entry in found.get("connections", ()))
-
-    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {**super().returns(live), "address": live.get("address") or ""}
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def reserved(google):
 
 @pytest.fixture
 def changes(google, live, reserved):
-    """Scripts a change to RANGES, after which the connection has NOW (RANGES) and the network has the ranges NOW, FRESH ones included."""
+    """Scripts a change to RANGES, after which the connection has NOW (by default RANGES); FRESH ranges are not part of it."""
 
     def script(*ranges, now=None, fresh=()):
         now = now or ranges
