@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
-from gcp_sandbox.core.cloud import Attachments, Cloud
 from gcp_sandbox.core import projects
+from gcp_sandbox.core.cloud import Attachments, Cloud
 from gcp_sandbox.services.sqladmin import backups, contents, copies, instances, others
 from gcp_sandbox.services.sqladmin.common import SERVICE
 from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane
