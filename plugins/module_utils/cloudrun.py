@@ -16,12 +16,13 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     declared,
     full_path,
     lookup,
+    overlay,
     relative,
     same_resource,
     without_optional,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, text, text_map
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, text_map
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 BASE = "https://run.googleapis.com/v2/"
@@ -42,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "vpc_connector": {"type": "str"},
     "vpc_egress": {"type": "str", "choices": ["PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"], "default": "PRIVATE_RANGES_ONLY"},
     "execution_environment": {"type": "str", "choices": ["EXECUTION_ENVIRONMENT_GEN1", "EXECUTION_ENVIRONMENT_GEN2"]},
-    "labels": {"type": "dict"},
+    **LABELS_OPTION,
     "annotations": {"type": "dict"},
     "timeout": {"type": "int", "default": 600},
     **STATE_OPTION,
@@ -104,7 +105,8 @@ def rules(template: str, *, optional: Collection[str] = (), same: Mapping[str, C
     """The rules for a body with its containers in TEMPLATE, a dotted path; OPTIONAL and SAME are additional rules."""
     container = f"{template}.containers"
     return Rules(
-        exact=frozenset({"labels", "annotations"}),
+        exact=frozenset({"annotations"}),
+        labels=frozenset({"labels", "template.labels"}),
         keyed={f"{container}.env": "name"},
         optional=frozenset({f"{template}.vpcAccess", *optional}),
         same={
@@ -160,7 +162,7 @@ class CloudRun(Resource):
 
     def environment(self) -> list[dict[str, Any]]:
         """Plain variables, then variables from secrets, each sorted by name."""
-        plain = [{"name": name, "value": text(value)} for name, value in sorted(self.params["env"].items())]
+        plain = [{"name": name, "value": values.text(value)} for name, value in sorted(self.params["env"].items())]
         secret = [
             {
                 "name": name,
@@ -216,7 +218,12 @@ class CloudRun(Resource):
     def body(self, live: dict[str, Any]) -> dict[str, Any]:
         """The whole body: the declaration, and the preserved fields of LIVE."""
         preserved = {key: live[key] for key in self.preserved if key in live}
-        return preserved | without_optional(declared(self.wanted), self.rules)
+        body = preserved | without_optional(declared(self.wanted), self.rules)
+        for part, now in ((body, live), (body["template"], live.get("template") or {})):
+            labels = overlay(now.get("labels") or {}, part.get("labels"), self.rules, "labels")
+            if labels or "labels" in part:
+                part["labels"] = labels
+        return body
 
     def wait(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
         if verb == "delete":
