@@ -41,6 +41,9 @@ class Resource:
     immutable: ClassVar[Mapping[str, str]] = {}
     """Paths that Google cannot change, each with what to do instead."""
 
+    may_be_hidden: bool = False
+    """With state=existing, whether a resource that the caller may not read is assumed to exist as declared."""
+
     internal: ClassVar[frozenset[str]] = frozenset()
     """Keys that read() adds to the API's body; not returned."""
 
@@ -145,16 +148,24 @@ class Resource:
 
     @classmethod
     def converge(cls, task: Task) -> dict[str, Any]:
-        """Bring the resource to option state (present without that option); the module's result."""
+        """Bring the resource to option state (present without that option), or only look it up; the module's result."""
         resource = cls(task)
         resource.validate()
-        live = task.read(resource.label, resource.read)
+        try:
+            live = task.read(resource.label, resource.read)
+        except ApiError as error:
+            if error.status != 403 or error.disabled or not resource.is_hidden():
+                raise
+            task.warn(f"{resource.label} is assumed to exist as given, because it cannot be read: {error.message}")
+            return resource._result(False, {}, {}, {}, frozenset())
         if live is not None and not task.check_mode:
             with task.client.action(f"wait for {resource.label}"):
                 live = resource.settle(live)
         if task.params.get("state") == "absent":
             return resource._absent(live)
         resource.wanted = task.read(resource.label, lambda: resource.complete(live)) or resource.wanted
+        if task.params.get("state") == "existing":
+            return resource._existing(live)
         return resource._present(live)
 
     def _reread(self) -> dict[str, Any]:
@@ -179,6 +190,21 @@ class Resource:
         before, after = live, overlay(live, self.wanted, self.rules)
         live = after if self.task.check_mode else self._update(live, changes)
         return self._result(True, before, after, live, frozenset(changes))
+
+    def is_hidden(self) -> bool:
+        """Whether this run does not depend on seeing a resource that the caller may not read."""
+        return self.may_be_hidden and self.params.get("state") == "existing"
+
+    def _existing(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        if live is None:
+            raise GcpError(f"Cannot use {self.label}: it does not exist, and state=existing does not create it")
+        for path in self.differences(live):
+            found, expected = lookup(mask(live, self.rules), path), lookup(mask(self.wanted, self.rules), path)
+            raise GcpError(
+                f"Cannot use {self.label}: its {path} is {found!r} instead of {expected!r}, "
+                "and state=existing changes nothing"
+            )
+        return self._result(False, live, live, live, frozenset())
 
     def _absent(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if live is None:

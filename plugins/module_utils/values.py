@@ -291,6 +291,14 @@ def is_subnetwork_range(value: Any) -> bool:
         return False
 
 
+def is_ipv4_range(value: Any) -> bool:
+    """Whether it is an IPv4 range, written with its first address."""
+    try:
+        return isinstance(value, str) and "/" in value and bool(ipaddress.IPv4Network(value))
+    except ValueError:
+        return False
+
+
 def is_ipv4(value: Any) -> bool:
     """Whether it is an IPv4 address."""
     try:
@@ -299,6 +307,7 @@ def is_ipv4(value: Any) -> bool:
         return False
 
 
+IPV4_RANGE = Kind(is_ipv4_range, "an IPv4 range, its first address before the slash, such as 10.10.0.0/24")
 SUBNETWORK_RANGE = Kind(is_subnetwork_range, CIDR_WORDS)
 IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
 
@@ -614,6 +623,18 @@ def subnetwork_of_network(subnetwork_name: str, network_name: str) -> str | None
     return "an existing subnetwork needs its network's name too" if subnetwork_name and not network_name else None
 
 
+def range_of_network(reserved_range: str, prefix: str, name: str, private_access: str) -> str | None:
+    """A range that is not made here, or any range of a peering, is one of an existing network."""
+    if private_access != "peering" or name or reserved_range == f"{prefix}-services":
+        return None
+    return f"a new network has no peering: use {prefix}-services, or an existing network"
+
+
+def subnetwork_of_endpoint(private_access: str, subnetwork: str) -> str | None:
+    """An endpoint of Private Service Connect has an address of a subnetwork."""
+    return "psc needs the subnetwork of the endpoint" if private_access == "psc" and not subnetwork else None
+
+
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
@@ -671,6 +692,8 @@ KINDS: dict[str, Kind] = {
     "min_instances": MIN_INSTANCES,
     "name": NAME,
     "network_name": name(63, optional=True),
+    "network_project_id": PROJECT_ID,
+    "reserved_range": name(63, optional=True),
     "noncurrent_days": at_least(0),
     "oauth_client_id": OAUTH_CLIENT_ID,
     "password_length": SECRET_LENGTH,
@@ -737,6 +760,8 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
         ("cloudrun_max_instances", "cloudrun_pool_size", "cloudrun_pool_overflow", "cloudrun_database_connections"),
     ),
     (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
+    (range_of_network, ("network_reserved_range", "network_prefix", "network_name", "network_private_access")),
+    (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )
 

@@ -76,8 +76,16 @@ options:
   private_network:
     description:
       - Network of the private IP address, as a name, V(projects/PROJECT/global/networks/NAME) or selfLink. It must already
-        be peered, see M(mlops.mlflow_gcp.service_networking_connection). Required for O(state=present).
+        be peered, see M(mlops.mlflow_gcp.service_networking_connection).
+      - This or O(psc_allowed_projects) is required for O(state=present).
     type: str
+  psc_allowed_projects:
+    description:
+      - IDs of projects whose Private Service Connect endpoints the instance accepts, see M(mlops.mlflow_gcp.compute_forwarding_rule).
+        Projects that it accepts already are kept.
+      - Private Service Connect can be added to an instance that has a private IP address, which it keeps.
+    type: list
+    elements: str
   allocated_ip_range:
     description:
       - Name of the reserved range that contains the private IP address.
@@ -176,6 +184,11 @@ private_ip_address:
   returned: success
   type: str
   sample: 10.20.0.3
+psc_service_attachment:
+  description: Path of the service attachment for Private Service Connect endpoints; empty without one.
+  returned: success
+  type: str
+  sample: projects/a1b2c3d4p-tp/regions/europe-west2/serviceAttachments/a-0123456789ab-psc-service-attachment-a1b2c3d4
 connection_name:
   description: Name of the instance for the Cloud SQL Auth Proxy.
   returned: success
@@ -213,6 +226,9 @@ class Instance(Resource):
         keyed={"settings.databaseFlags": "name"},
         same={
             **SQL_INSTANCE.same,
+            "settings.ipConfiguration.pscConfig.allowedConsumerProjects": lambda wanted, live: (
+                set(wanted) <= set(live or ())
+            ),
             # Instances that were created before editions existed have none.
             "settings.edition": lambda wanted, live: wanted == (live or "ENTERPRISE"),
             # A disk may have grown automatically, and cannot shrink.
@@ -255,6 +271,10 @@ class Instance(Resource):
                 "privateNetwork": full_path(self.task.project, "global/networks", network) if network else None,
                 "allocatedIpRange": params["allocated_ip_range"],
                 "sslMode": params["ssl_mode"],
+                "pscConfig": {
+                    "pscEnabled": True if params["psc_allowed_projects"] else None,
+                    "allowedConsumerProjects": params["psc_allowed_projects"] or None,
+                },
             },
             "backupConfiguration": backups,
             "locationPreference": {"zone": params["zone"]},
@@ -276,6 +296,8 @@ class Instance(Resource):
         params = self.params
         if params["state"] == "absent":
             return
+        if not params["private_network"] and not params["psc_allowed_projects"]:
+            raise InvalidInput("private_network", params["private_network"], "give it or psc_allowed_projects")
         if not re.fullmatch(r"POSTGRES_\d+(_\d+)?", params["database_version"]):
             raise InvalidInput("database_version", params["database_version"], "give POSTGRES_17 or another PostgreSQL")
         values.check_together(params, values.tier_of_edition, "tier", "edition")
@@ -283,6 +305,13 @@ class Instance(Resource):
         values.check_together(params, values.logs_need_backups, "point_in_time_recovery", "backup_enabled")
         values.check_together(params, values.standby_needs_logs, "availability_type", "point_in_time_recovery")
         values.check_together(params, values.zone_of_region, "zone", "region")
+
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        psc = self.wanted["settings"]["ipConfiguration"]["pscConfig"]
+        if psc["pscEnabled"]:
+            accepted = lookup(live, "settings.ipConfiguration.pscConfig.allowedConsumerProjects") or ()
+            psc["allowedConsumerProjects"] = list(dict.fromkeys([*accepted, *psc["allowedConsumerProjects"]]))
+        return self.wanted
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if live.get("state") in BUSY_STATES:
@@ -334,6 +363,7 @@ class Instance(Resource):
         addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}
         return {
             "private_ip_address": addresses.get("PRIVATE", ""),
+            "psc_service_attachment": live.get("pscServiceAttachmentLink", ""),
             "connection_name": live.get("connectionName", ""),
         }
 
@@ -358,6 +388,7 @@ def main() -> None:
             "disk_type": {"type": "str", "choices": ["PD_SSD", "PD_HDD", "HYPERDISK_BALANCED"]},
             "disk_autoresize": {"type": "bool", "default": True},
             "private_network": {"type": "str"},
+            "psc_allowed_projects": {"type": "list", "elements": "str"},
             "allocated_ip_range": {"type": "str"},
             "ssl_mode": {
                 "type": "str",
@@ -382,7 +413,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,
         },
-        required_if=[("state", "present", ["region", "private_network"])],
+        required_if=[("state", "present", ["region"])],
     )
 
 
