@@ -324,10 +324,19 @@ _MEMBER = (
 )
 _MEMBER_WORDS = "user:, group:, serviceAccount: or domain: and the address, such as user:jane@example.com"
 
-DOMAIN = Kind(
-    matching(rf"(?=[^A-Z]+\Z){_DOMAIN}"),
-    "a domain name in lower case, without https:// or path, such as mlflow.example.com",
-)
+
+def domain_words(value: Any) -> str:
+    """Describe what is allowed instead of a string that is no domain of a managed certificate."""
+    if "*" in str(value):
+        return (
+            "every domain name in full, such as mlflow.example.com: a Google-managed certificate has no wildcards (one of "
+            "your own, attached to the HTTPS proxy, may have them and stays attached)"
+        )
+    return "a domain name of at most 64 characters in lower case, without https:// or path, such as mlflow.example.com"
+
+
+# https://cloud.google.com/load-balancing/docs/quotas#ssl_certificates
+DOMAIN = Kind(matching(rf"(?=[^A-Z]{{1,64}}\Z){_DOMAIN}"), domain_words)
 DOMAINS = Kind(DOMAIN.valid, DOMAIN.allowed, listed)
 EMAIL = Kind(matching(_EMAIL), "an e-mail address such as ml@example.com")
 # For roles: no allUsers and the like, because only people who are named get in.
@@ -633,6 +642,10 @@ def range_of_network(reserved_range: str, prefix: str, name: str, private_access
 def subnetwork_of_endpoint(private_access: str, subnetwork: str) -> str | None:
     """An endpoint of Private Service Connect has an address of a subnetwork."""
     return "psc needs the subnetwork of the endpoint" if private_access == "psc" and not subnetwork else None
+def domains_of_certificate(domain: str, extra_domains: Any) -> str | None:
+    """The domains that one managed certificate covers."""
+    count = len({domain, *(listed(extra_domains) or ())})
+    return None if count <= 100 else f"these are {count} domains, and a certificate covers 100"
 
 
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
@@ -661,6 +674,7 @@ KINDS: dict[str, Kind] = {
     "services_names": API_NAMES,
     # by the name without the prefix, mlflow_ or the role's
     "account_id": ACCOUNT_ID,
+    "address_name": NAME,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
     "brand_name": Kind(BRAND.valid, BRAND.allowed, optional=True),
@@ -762,6 +776,7 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
     (range_of_network, ("network_reserved_range", "network_prefix", "network_name", "network_private_access")),
     (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
+    (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )
 

@@ -50,7 +50,7 @@ def others_patch(cloud: Sandbox, url: str, body: Doc) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """A kind of resource: who owns which of its fields, and how the module is called. Paths are dotted, without list positions."""
+    """A kind of resource: who owns which of its fields, and how its module is called. Paths are dotted, without positions."""
 
     api: str
     """The discovery document, such as "compute.v1"."""
