@@ -22,7 +22,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     without_optional,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, text, text_map
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, text_map
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 BASE = "https://run.googleapis.com/v2/"
@@ -43,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "vpc_connector": {"type": "str"},
     "vpc_egress": {"type": "str", "choices": ["PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"], "default": "PRIVATE_RANGES_ONLY"},
     "execution_environment": {"type": "str", "choices": ["EXECUTION_ENVIRONMENT_GEN1", "EXECUTION_ENVIRONMENT_GEN2"]},
-    "labels": {"type": "dict"},
+    **LABELS_OPTION,
     "annotations": {"type": "dict"},
     "timeout": {"type": "int", "default": 600},
     **STATE_OPTION,
@@ -143,7 +143,8 @@ def rules(
     container = f"{template}.containers"
     return Rules(
         # An entry of env with another source than the declared one is another variable.
-        exact=frozenset({"labels", "annotations", f"{container}.env"}),
+        exact=frozenset({"annotations", f"{container}.env"}),
+        labels=frozenset({"labels", "template.labels"}),
         keyed={f"{container}.env": "name"},
         optional=frozenset({f"{template}.vpcAccess", *optional}),
         whole=frozenset({f"{template}.vpcAccess", f"{container}.env", *whole}),
@@ -205,7 +206,7 @@ class CloudRun(Resource):
 
     def environment(self) -> list[dict[str, Any]]:
         """Plain variables, then variables from secrets, each sorted by name."""
-        plain = [{"name": name, "value": text(value)} for name, value in sorted(self.params["env"].items())]
+        plain = [{"name": name, "value": values.text(value)} for name, value in sorted(self.params["env"].items())]
         secret = [
             {
                 "name": name,

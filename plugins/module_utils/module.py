@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client as http
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import with_record
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 
 T = TypeVar("T")
@@ -35,21 +36,16 @@ AUTH_OPTIONS: dict[str, dict[str, Any]] = {
     "scopes": {"type": "list", "elements": "str", "fallback": (env_fallback, ["GCP_SCOPES"])},
     "env_type": {"type": "str", "fallback": (env_fallback, ["GCP_ENV_TYPE"])},
 }
+# Documented in the fragment labels.
+LABELS_OPTION: dict[str, dict[str, Any]] = {"labels": {"type": "dict", "kind": values.LABELS}}
 STATE_OPTION: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 
-def text(value: Any) -> str:
-    """VALUE as the API's text: YAML's true is "true", its null is ""."""
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def text_map(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:
     """MAPPING, such as labels, with text for values; None when not given."""
-    return None if mapping is None else {str(key): text(value) for key, value in mapping.items()}
+    return None if mapping is None else {str(key): values.text(value) for key, value in mapping.items()}
 
 
 class Task:
@@ -70,8 +66,9 @@ class Task:
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
-        """Option labels with text for values, as the API requires; None when not given."""
-        return text_map(self.params.get("labels"))
+        """Option labels with text for values, and their record (see Rules.labels); None when not given."""
+        labels = text_map(self.params.get("labels"))
+        return None if labels is None else with_record(labels)
 
     @cached_property
     def client(self) -> http.Client:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import LABEL_RECORD, RECORD_KEY
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 
 
@@ -81,6 +82,13 @@ def matching(pattern: str) -> Callable[[Any], bool]:
     """Return a function that tells whether a value is a string that PATTERN matches as a whole."""
     compiled = re.compile(pattern)
     return lambda value: isinstance(value, str) and bool(compiled.fullmatch(value))
+
+
+def text(value: Any) -> str:
+    """Return VALUE as the text that Google's APIs take for it: YAML's true is "true", its null is ""."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def listed(value: Any) -> list[Any] | None:
@@ -259,12 +267,13 @@ def is_bucket_name(value: Any) -> bool:
     )
 
 
-def are_labels(value: Any) -> bool:
-    """Whether it is a dictionary of labels (https://cloud.google.com/compute/docs/labeling-resources#requirements)."""
-    return isinstance(value, Mapping) and all(
-        re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", str(key)) and re.fullmatch(r"[a-z0-9_-]{0,63}", str(text))
-        for key, text in value.items()
-    )
+# Letters of every language are allowed.
+_is_label = matching(rf"(?!{RECORD_KEY.pattern}:)[^\W\d_][\w-]{{0,62}}: [\w-]{{0,63}}")
+
+
+def label_parts(value: Any) -> list[str] | None:
+    """Return each label of a dictionary as "key: value"; None for any other type."""
+    return [f"{key}: {text(part)}" for key, part in value.items()] if isinstance(value, Mapping) else None
 
 
 BUCKET_NAME = Kind(
@@ -272,9 +281,12 @@ BUCKET_NAME = Kind(
     "3 to 63 lower-case letters, digits, hyphens, underscores and dots, beginning and ending with a letter or digit, "
     "not beginning with goog nor containing google",
 )
+# https://cloud.google.com/compute/docs/labeling-resources#requirements; the record of compare.with_record() is not for users.
 LABELS = Kind(
-    are_labels,
-    "keys and values of at most 63 lower-case letters, digits, hyphens and underscores, keys beginning with a letter",
+    lambda part: _is_label(part) and part == part.lower(),
+    "keys and values of at most 63 lower-case letters, digits, hyphens and underscores, keys beginning with a letter "
+    f"and other than {LABEL_RECORD}",
+    label_parts,
 )
 IMAGE = Kind(
     matching(r"(?!https?:)[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[A-Za-z0-9._-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?"),

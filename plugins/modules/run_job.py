@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
   - mlops.mlflow_gcp.state
   - mlops.mlflow_gcp.cloud_run
+  - mlops.mlflow_gcp.labels
 options:
   timeout_seconds:
     description:
@@ -88,7 +89,10 @@ class Job(cloudrun.CloudRun):
     rules = cloudrun.rules("template.template", same={})
 
     def declaration(self) -> dict[str, Any]:
-        return {**super().declaration(), "template": {"taskCount": 1, "template": self.template()}}
+        return {
+            **super().declaration(),
+            "template": {"labels": self.task.labels, "taskCount": 1, "template": self.template()},
+        }
 
     def template(self) -> dict[str, Any]:
         return {

@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
   - mlops.mlflow_gcp.state
   - mlops.mlflow_gcp.cloud_run
+  - mlops.mlflow_gcp.labels
 options:
   port:
     description:
@@ -233,6 +234,7 @@ class Service(cloudrun.CloudRun):
         params, seconds = self.params, self.params["timeout_seconds"]
         return {
             **super().template(),
+            "labels": self.task.labels,
             "timeout": f"{seconds}s" if seconds else None,
             "maxInstanceRequestConcurrency": params["concurrency"],
             "scaling": {"minInstanceCount": params["min_instances"], "maxInstanceCount": params["max_instances"]},

@@ -19,16 +19,13 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
 options:
   name:
     description:
       - Name of the secret, or V(projects/PROJECT/secrets/NAME).
     type: str
     required: true
-  labels:
-    description:
-      - All labels of the secret; others are removed. Without this option the labels are left unchanged.
-    type: dict
   replication_locations:
     description:
       - Regions that store the secret, for an organization policy on locations, for example. Cannot be changed.
@@ -125,9 +122,9 @@ import string
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, secretmanager, values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 ALPHABET = string.ascii_letters + string.digits
@@ -152,7 +149,7 @@ class Secret(Resource):
     kind = "secret"
     internal = frozenset({"version", "disabled", "accessors"})
     rules = Rules(
-        exact=frozenset({"labels"}),
+        labels=frozenset({"labels"}),
         same={
             "replication": lambda wanted, live: locations(wanted) == locations(live),
             "accessors": lambda wanted, live: sorted(iam.exactly(wanted)(live or [])) == sorted(live or []),
@@ -234,7 +231,8 @@ class Secret(Resource):
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         after = dict(live)
         if any(path.startswith("labels") for path in changes):
-            body = {"labels": self.wanted["labels"], "etag": live.get("etag")}
+            labels = overlay(live.get("labels"), self.wanted["labels"], self.rules, "labels")
+            body = {"labels": labels, "etag": live.get("etag")}
             after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
         if "version" in changes:
             after["version"] = self.enable(live["disabled"]) if live.get("disabled") else self.add_version()
@@ -277,7 +275,7 @@ def main() -> None:
         Secret.converge,
         argument_spec={
             "name": {"type": "str", "required": True},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             "replication_locations": {"type": "list", "elements": "str", "default": []},
             "value": {"type": "str", "no_log": True},
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},

@@ -23,6 +23,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state
 options:
   name:
@@ -140,10 +141,6 @@ options:
     description:
       - Collect query statistics.
     type: bool
-  labels:
-    description:
-      - All labels of the instance; others are removed. Without this option the labels are left unchanged.
-    type: dict
   timeout:
     description:
       - Seconds to wait for an operation.
@@ -202,7 +199,7 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run, text
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 ALWAYS = "ALWAYS"
@@ -221,7 +218,7 @@ class Instance(Resource):
 
     kind = "Cloud SQL instance"
     rules = Rules(
-        exact=frozenset({"settings.userLabels"}),
+        labels=frozenset({"settings.userLabels"}),
         keyed={"settings.databaseFlags": "name"},
         same={
             "settings.ipConfiguration.privateNetwork": same_resource,
@@ -379,7 +376,7 @@ def merged_flags(flags: dict[str, Any], live: list[dict[str, Any]]) -> list[dict
 
 def flag_text(value: Any) -> str:
     """The value of a flag as PostgreSQL expects it: YAML's true is on."""
-    return ("on" if value else "off") if isinstance(value, bool) else text(value)
+    return ("on" if value else "off") if isinstance(value, bool) else values.text(value)
 
 
 def main() -> None:
@@ -417,7 +414,7 @@ def main() -> None:
                 },
             },
             "query_insights": {"type": "bool"},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,
         },

@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state
 options:
   name:
@@ -35,9 +36,6 @@ options:
     description: Default storage class of new objects.
     type: str
     choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE]
-  labels:
-    description: All labels of the bucket; others are removed. Without this option the labels are left unchanged.
-    type: dict
   uniform_access:
     description: Control access with IAM only, without object ACLs.
     type: bool
@@ -198,7 +196,7 @@ from urllib.parse import quote
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 API = "https://storage.googleapis.com/storage/v1/b"
@@ -240,7 +238,7 @@ class Bucket(Resource):
 
     kind = "bucket"
     rules = Rules(
-        exact=frozenset({"labels"}),
+        labels=frozenset({"labels"}),
         same={
             "location": lambda wanted, live: str(wanted).upper() == str(live).upper(),
             "lifecycle.rule": same_entries,
@@ -377,7 +375,7 @@ def main() -> None:
             "name": {"type": "str", "required": True, "kind": values.BUCKET_NAME},
             "location": {"type": "str"},
             "storage_class": {"type": "str", "choices": CLASSES},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             "uniform_access": {"type": "bool", "default": True},
             "public_access_prevention": {"type": "str", "choices": ["enforced", "inherited"], "default": "enforced"},
             "versioning": {"type": "bool"},

@@ -27,9 +27,11 @@ OPTIONS = {
     "timeout_seconds": 3600,
     "labels": {"team": "ml"},
 }
+LABELS = {"team": "ml", "mlflow-gcp-labels": "team"}
 SENT = {
-    "labels": {"team": "ml"},
+    "labels": LABELS,
     "template": {
+        "labels": LABELS,
         "taskCount": 1,
         "template": {
             "serviceAccount": SERVER,

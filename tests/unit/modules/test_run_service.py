@@ -35,10 +35,12 @@ OPTIONS = {
     "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
     "startup_probe": {"path": "/health", "period_seconds": 5, "failure_threshold": 24},
 }
+LABELS = {"team": "ml", "mlflow-gcp-labels": "team"}
 SENT = {
-    "labels": {"team": "ml"},
+    "labels": LABELS,
     "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
     "template": {
+        "labels": LABELS,
         "serviceAccount": SERVER,
         "timeout": "300s",
         "scaling": {"minInstanceCount": 0, "maxInstanceCount": 2},
@@ -177,6 +179,22 @@ def test_an_update_sends_the_whole_service_with_undeclared_fields(google, run_mo
     result = run_module("run_service", **OPTIONS)
     images = [result["diff"][side]["template"]["containers"][0]["image"] for side in ("before", "after")]
     assert images == ["registry.example.com/mlflow:0", "registry.example.com/mlflow:1"]
+
+
+def test_labels_of_others_stay_on_the_service_and_its_revisions(google, run_module):
+    others = {"cost-center": "4711"}
+    before = changed("0.image", "registry.example.com/mlflow:0") | {"labels": others}
+    before["template"]["labels"] = others | {"old": "1", "mlflow-gcp-labels": "old"}
+    google.expect("GET", URL, before)
+    body = sent(live(), labels=LABELS | others)
+    body["template"]["labels"] = LABELS | others
+    google.expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
+    assert run_module("run_service", **OPTIONS)["changed"]
+    # Without the option, nothing changes.
+    google.expect("GET", URL, before)
+    body["labels"], body["template"]["labels"] = others, before["template"]["labels"]
+    google.expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
+    assert run_module("run_service", **{**OPTIONS, "labels": None})["changed"]
 
 
 def test_what_others_have_set_beside_the_declaration_stays(google, run_module):
@@ -448,10 +466,11 @@ def test_invalid_options_make_no_request(google, run_module, options, message):
 def test_values_of_annotations_labels_and_variables_are_converted_to_text(google, run_module):
     google.expect("GET", URL, google.error(404, "NOT_FOUND", "Resource 'mlflow' was not found"))
     google.expect("POST", SERVICES, google.error(400, "INVALID_ARGUMENT", "stop here"))
-    mixed = {"yes": True, "number": 1.5, "empty": None}
+    mixed = {"yes": True, "number": 15, "empty": None}
     with pytest.raises(Exception, match="stop here"):
         run_module("run_service", **{**OPTIONS, "labels": mixed, "annotations": mixed, "env": mixed})
-    body, expected = google.writes[0].body, {"yes": "true", "number": "1.5", "empty": ""}
-    assert body["labels"] == body["annotations"] == expected
+    body, expected = google.writes[0].body, {"yes": "true", "number": "15", "empty": ""}
+    assert body["annotations"] == expected
+    assert body["labels"] == body["template"]["labels"] == {**expected, "mlflow-gcp-labels": "empty--number--yes"}
     env = body["template"]["containers"][0]["env"]
     assert {entry["name"]: entry["value"] for entry in env if "value" in entry} == expected

@@ -18,7 +18,7 @@ LIVE = {
     "name": NAME,
     "createTime": "2026-01-01T00:00:00Z",
     "etag": '"16211a"',
-    "labels": {"team": "ml"},
+    "labels": {"team": "ml", "mlflow-gcp-labels": "team"},
     "replication": {"automatic": {}},
 }
 
@@ -88,22 +88,24 @@ def test_a_value_is_compared_and_never_shown(google, run_module):
         assert (result["changed"], result["version"]) == (bool(answers), "2" if answers else "1")
 
 
-def test_labels_are_replaced_with_the_etag(google, run_module):
-    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
-    after = {**LIVE, "labels": {"team": "data", "cost": "7"}, "etag": '"16211b"'}
+def test_labels_are_merged_with_the_etag(google, run_module):
+    before = {**LIVE["labels"], "cost-center": "4711"}
+    google.expect("GET", URL, {**LIVE, "labels": before}).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    labels = {"cost-center": "4711", "unit": "data", "cost": "7", "mlflow-gcp-labels": "cost--unit"}
+    after = {**LIVE, "labels": labels, "etag": '"16211b"'}
     google.expect(
         "PATCH",
         URL,
         after,
         params={"updateMask": "labels"},
-        body={"labels": {"team": "data", "cost": "7"}, "etag": '"16211a"'},
+        body={"labels": labels, "etag": '"16211a"'},
     )
     result = run_module(
-        "secret_manager_secret", name="db-password", labels={"team": "data", "cost": 7}, generate_length=32
+        "secret_manager_secret", name="db-password", labels={"unit": "data", "cost": 7}, generate_length=32
     )
     assert result["resource"] == after
-    assert result["diff"]["before"]["labels"] == {"team": "ml"}
-    assert result["diff"]["after"]["labels"] == {"team": "data", "cost": "7"}
+    assert result["diff"]["before"]["labels"] == before
+    assert result["diff"]["after"]["labels"] == labels
 
 
 def test_check_mode_writes_nothing(google, run_module):

@@ -45,7 +45,7 @@ SENT = {
         "databaseFlags": [{"name": "log_connections", "value": "on"}, {"name": "max_connections", "value": "100"}],
         "maintenanceWindow": {"day": 7, "hour": 3},
         "insightsConfig": {"queryInsightsEnabled": True},
-        "userLabels": {"team": "ml"},
+        "userLabels": {"team": "ml", "mlflow-gcp-labels": "team"},
     },
 }
 
@@ -136,7 +136,7 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
     [
         {"dataDiskSizeGb": "25"},
         {"edition": None},
-        {"userLabels": {"team": "ml", "goog-dms": "x"}},
+        {"userLabels": {"team": "ml", "mlflow-gcp-labels": "team", "goog-dms": "x"}},
     ],
 )
 def test_equal_bodies(google, run_module, settings):
@@ -150,20 +150,24 @@ def test_updates_with_the_declaration_and_the_settings_version(google, run_modul
         URL,
         live(
             tier="db-g1-small",
-            userLabels={"team": "ml", "old": "x"},
+            userLabels={"team": "ml", "old": "x", "cost-center": "4711", "mlflow-gcp-labels": "old--team"},
             dataDiskSizeGb="25",
             databaseFlags=[{"name": "max_connections", "value": "50"}, {"name": "work_mem", "value": "4096"}],
         ),
     )
     wanted = copy.deepcopy(SENT)
-    wanted["settings"] |= {"settingsVersion": "4", "userLabels": {"team": "ml", "old": None}}
+    wanted["settings"] |= {
+        "settingsVersion": "4",
+        "userLabels": {"team": "ml", "old": None, "mlflow-gcp-labels": "team"},
+    }
     del wanted["settings"]["dataDiskSizeGb"]
     wanted["settings"]["databaseFlags"].insert(0, {"name": "work_mem", "value": "4096"})
     google.expect("PATCH", URL, operation(), body=wanted).expect("GET", URL, live())
     result = run_module("sql_instance", **OPTIONS)
     before, after = result["diff"]["before"]["settings"], result["diff"]["after"]["settings"]
     assert (before["tier"], after["tier"]) == ("db-g1-small", "db-custom-1-3840")
-    assert (after["userLabels"], after["dataDiskSizeGb"]) == ({"team": "ml"}, "25")
+    assert after["userLabels"] == {"team": "ml", "cost-center": "4711", "mlflow-gcp-labels": "team"}
+    assert after["dataDiskSizeGb"] == "25"
     assert [flag["name"] for flag in after["databaseFlags"]] == ["work_mem", "log_connections", "max_connections"]
 
 
