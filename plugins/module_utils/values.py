@@ -171,6 +171,7 @@ REGION = Kind(
     region_words,
     doubt=unknown_region,
 )
+LOCATIONS = Kind(REGION.valid, region_words, listed)
 CIDR_WORDS = "an IPv4 range of /26 or larger, its first address before the slash, such as 10.10.0.0/24"
 
 
@@ -481,6 +482,7 @@ KINDS: dict[str, Kind] = {
     "image": IMAGE,
     "job_name": RUN_NAME,
     "job_timeout_seconds": JOB_TIMEOUT,
+    "keys_locations": LOCATIONS,
     "keys_prefix": NAME,
     "labels": LABELS,
     "lb_name": BALANCER_NAME,
@@ -498,6 +500,7 @@ KINDS: dict[str, Kind] = {
     "noncurrent_days": at_least(0),
     "oauth_client_id": OAUTH_CLIENT_ID,
     "password_length": SECRET_LENGTH,
+    "password_secret_locations": LOCATIONS,
     "peering_address": IPV4,
     "pool_overflow": at_least(1),
     "pool_size": at_least(1),
@@ -505,6 +508,7 @@ KINDS: dict[str, Kind] = {
     "project_id": PROJECT_ID,
     "region": REGION,
     "rollout_timeout": at_least(1),
+    "secret_locations": LOCATIONS,
     "service": RUN_NAME,
     "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
     "startup_failure_threshold": at_least(1),

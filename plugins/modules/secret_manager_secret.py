@@ -276,7 +276,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             **LABELS_OPTION,
-            "replication_locations": {"type": "list", "elements": "str", "default": []},
+            "replication_locations": {"type": "list", "elements": "str", "default": [], "kind": values.LOCATIONS},
             "value": {"type": "str", "no_log": True},
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
             "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},

@@ -229,6 +229,7 @@ def test_absent(google, run_module):
             {"name": "projects/demo/topics/t"},
             "option name: 'projects/demo/topics/t' is not allowed; give the name of a secret",
         ),
+        ({"replication_locations": ["europe"]}, "option replication_locations: 'europe' is not allowed; give a region"),
         ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
         (
             {"accessors": ["jane@example.com"]},
