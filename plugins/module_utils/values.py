@@ -280,6 +280,7 @@ BUCKET_LOCATION = Kind(
     lambda value: f"{region_words(str(value).lower())}, or {', '.join((*MULTI_REGIONS, *DUAL_REGIONS))}",
     doubt=lambda value: None if value.upper() in (*MULTI_REGIONS, *DUAL_REGIONS) else unknown_region(value.lower()),
 )
+LOCATIONS = Kind(REGION.valid, region_words, listed)
 CIDR_WORDS = "an IPv4 range of /26 or larger, its first address before the slash, such as 10.10.0.0/24"
 
 
@@ -693,6 +694,7 @@ KINDS: dict[str, Kind] = {
     "image": IMAGE,
     "job_name": RUN_NAME,
     "job_timeout_seconds": JOB_TIMEOUT,
+    "keys_locations": LOCATIONS,
     "keys_prefix": NAME,
     "labels": LABELS,
     "lb_name": BALANCER_NAME,
@@ -712,6 +714,7 @@ KINDS: dict[str, Kind] = {
     "oauth_client_id": OAUTH_CLIENT_ID,
     "password_length": SECRET_LENGTH,
     "password_secret": SECRET_NAME,
+    "password_secret_locations": LOCATIONS,
     "peering_address": IPV4,
     "pool_overflow": at_least(1),
     "pool_size": at_least(1),
@@ -719,6 +722,7 @@ KINDS: dict[str, Kind] = {
     "project_id": PROJECT_ID,
     "region": REGION,
     "rollout_timeout": at_least(1),
+    "secret_locations": LOCATIONS,
     "service": RUN_NAME,
     "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
     "startup_failure_threshold": at_least(1),

@@ -13,6 +13,9 @@ description:
   - C(google.cloud.gcp_sql_instance) has no options for edition (without one, PostgreSQL 16 and later use ENTERPRISE_PLUS,
     which rejects small tiers), deletion protection, point-in-time recovery, disk, TLS mode, maintenance window and
     query insights, and fails when an existing instance differs.
+  - A stopped instance is started, and a public IP address and authorized networks are removed.
+  - Fields not covered by an option are left unchanged, such as deny maintenance periods, the password policy and further
+    settings of backups and query insights.
   - Changing O(tier), O(availability_type), O(zone), O(edition) or some of the O(database_flags) restarts the instance.
 version_added: 0.1.0
 author:
@@ -124,8 +127,8 @@ options:
     default: true
   database_flags:
     description:
-      - All database flags; others are removed. See U(https://cloud.google.com/sql/docs/postgres/flags). Without this
-        option the flags are left unchanged.
+      - Database flags by name, see U(https://cloud.google.com/sql/docs/postgres/flags). Other flags are left unchanged.
+      - A flag with the value V(null) is removed, so that Google's default applies.
     type: dict
   maintenance_window:
     description:
@@ -213,6 +216,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
+ALWAYS = "ALWAYS"
 # Temporary states in which an instance cannot be changed.
 BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
 
@@ -259,6 +263,7 @@ class Instance(Resource):
             },
         }
         settings = {
+            "activationPolicy": ALWAYS,
             "edition": params["edition"],
             "tier": params["tier"],
             "availabilityType": params["availability_type"],
@@ -268,6 +273,8 @@ class Instance(Resource):
             "deletionProtectionEnabled": params["deletion_protection"],
             "ipConfiguration": {
                 "ipv4Enabled": False,
+                # Without a public IP address they have no effect, until somebody adds one.
+                "authorizedNetworks": [],
                 "privateNetwork": full_path(self.task.project, "global/networks", network) if network else None,
                 "allocatedIpRange": params["allocated_ip_range"],
                 "sslMode": params["ssl_mode"],
@@ -278,9 +285,7 @@ class Instance(Resource):
             },
             "backupConfiguration": backups,
             "locationPreference": {"zone": params["zone"]},
-            "databaseFlags": None
-            if flags is None
-            else [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
+            "databaseFlags": None if flags is None else merged_flags(flags, []),
             "maintenanceWindow": params["maintenance_window"],
             "insightsConfig": {"queryInsightsEnabled": params["query_insights"]},
             "userLabels": self.task.labels,
@@ -321,6 +326,13 @@ class Instance(Resource):
             raise GcpError(f"Cannot use {self.label}: it is {state}; {cloudsql.UNUSABLE_STATES[state]}")
         return live
 
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        wanted, flags = self.declaration(), self.params["database_flags"]
+        if live and flags is not None:
+            # A list is replaced as a whole.
+            wanted["settings"]["databaseFlags"] = merged_flags(flags, lookup(live, "settings.databaseFlags") or [])
+        return wanted
+
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
         # An instance that has no network yet can get one.
         added = NETWORK_OF_INSTANCE if not lookup(live, NETWORK_OF_INSTANCE) else None
@@ -338,6 +350,10 @@ class Instance(Resource):
         )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        if "settings.activationPolicy" in changes and changes != ["settings.activationPolicy"]:
+            # Google rejects many other changes of an instance that does not run.
+            self.wait(self.send("PATCH", {"settings": {"activationPolicy": ALWAYS}}), self.url, "start")
+            live = self.settle(self.read() or {})
         body = self.patch(live)
         # Google rejects the change after a concurrent one.
         body["settings"]["settingsVersion"] = lookup(live, "settings.settingsVersion")
@@ -366,6 +382,12 @@ class Instance(Resource):
             "psc_service_attachment": live.get("pscServiceAttachmentLink", ""),
             "connection_name": live.get("connectionName", ""),
         }
+
+
+def merged_flags(flags: dict[str, Any], live: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The LIVE flags with FLAGS, without those whose value is None."""
+    own = [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items()) if value is not None]
+    return [flag for flag in live if flag.get("name") not in flags] + own
 
 
 def flag_text(value: Any) -> str:
