@@ -12,9 +12,9 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     lookup,
     overlay,
     relative,
-    same_resource,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import ADDRESS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -67,11 +67,8 @@ class ComputeResource(Resource):
 class AddressResource(ComputeResource):
     """A reserved address, of which Google can only change the labels."""
 
-    rules = Rules(exact=frozenset({"labels"}), same={"network": same_resource, "subnetwork": same_resource})
-    immutable = dict.fromkeys(
-        ("addressType", "purpose", "address", "prefixLength", "network", "subnetwork"),
-        "Google cannot change a reserved address: set the option back, or reserve another address under another name",
-    )
+    rules = Rules(exact=frozenset({"labels"}), same=ADDRESS.same)
+    immutable = ADDRESS.fields
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if live.get("status") != "RESERVING":

@@ -60,13 +60,12 @@ BUCKET = Kind(
     {"location": "Google cannot move a bucket: give another name, or copy the objects and delete this bucket"},
     {"location": same_location},
 )
-RESERVED_RANGE = Kind(
-    "reserved range",
-    {
-        "network": "give its current network",
-        "prefixLength": "give its current prefix length",
-        "address": "give its current address, or none",
-    },
-    {"network": same_resource},
+ADDRESS = Kind(
+    "address",
+    dict.fromkeys(
+        ("addressType", "purpose", "address", "prefixLength", "network", "subnetwork"),
+        "Google cannot change a reserved address: set the option back, or reserve another address under another name",
+    ),
+    {"network": same_resource, "subnetwork": same_resource},
 )
 BACKEND_SERVICE = Kind("backend service", {"loadBalancingScheme": "create a backend service with another name"})

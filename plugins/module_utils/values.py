@@ -643,6 +643,8 @@ def range_of_network(reserved_range: str, prefix: str, name: str, private_access
 def subnetwork_of_endpoint(private_access: str, subnetwork: str) -> str | None:
     """An endpoint of Private Service Connect has an address of a subnetwork."""
     return "psc needs the subnetwork of the endpoint" if private_access == "psc" and not subnetwork else None
+
+
 def domains_of_certificate(domain: str, extra_domains: Any) -> str | None:
     """The domains that one managed certificate covers."""
     count = len({domain, *(listed(extra_domains) or ())})

@@ -100,7 +100,9 @@ network:
     network: mlflow
     network_path: projects/my-project/global/networks/mlflow
     subnetwork: mlflow-europe-west2
+    subnetwork_path: projects/my-project/regions/europe-west2/subnetworks/mlflow-europe-west2
     reserved_range: mlflow-services
+    private_access: peering
 cloudsql:
   description: What role cloudsql would return, with "" for what does not exist.
   returned: success
@@ -131,10 +133,11 @@ from typing import Any, NamedTuple
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, immutable, secretmanager
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
-COMPUTE = "https://compute.googleapis.com/compute/v1/"
+COMPUTE = f"{API}/"
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
 RUN = "https://run.googleapis.com/v2/"
 FIRST = "run site without --tags first"
@@ -146,7 +149,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "network": (),
     "database": ("network", "range"),
     "bucket": (),
-    "image": ("network", "subnetwork", "instance", "database", "secret", "bucket"),
+    "image": ("network", "subnetwork", "instance", "endpoint", "database", "secret", "bucket"),
     "front_door": ("service",),
     "users": ("backend",),
 }
@@ -156,6 +159,7 @@ MADE_BY = {
     "subnetwork": "network",
     "range": "network",
     "instance": "database",
+    "endpoint": "database",
     "database": "database",
     "secret": "database",
     "bucket": "bucket",
@@ -209,7 +213,10 @@ class Preflight:
             f"projects/{self.network_project}/regions/{self.text('network_region')}/subnetworks",
             f"{self.text('network_prefix')}-{self.text('network_region')}",
         )
-        self.range = f"{self.text('network_prefix')}-services"
+        self.peered = self.text("network_private_access") != "psc"
+        # As in role network: only the range with the default name is made, any other belongs to somebody else.
+        self.range = self.text("network_reserved_range") if self.peered else ""
+        self.makes_range = self.range == f"{self.text('network_prefix')}-services"
         self.secret = secretmanager.secret_path(self.text("cloudsql_project_id"), self.text("cloudsql_password_secret"))
         self.found: dict[str, Found] = {}
 
@@ -262,12 +269,19 @@ class Preflight:
         urls = {
             "network": ("network", COMPUTE + self.network),
             "subnetwork": ("subnetwork", COMPUTE + self.subnetwork),
-            "range": ("reserved range", f"{COMPUTE}projects/{self.network_project}/global/addresses/{self.range}"),
             "instance": (immutable.SQL_INSTANCE.name, sql),
             "service": ("Cloud Run service", f"{RUN}{region}/services/{self.text('cloudrun_name')}"),
-            "address": ("address", f"{balancer}/addresses/{lb_name}-ip"),
+            "address": (immutable.ADDRESS.name, f"{balancer}/addresses/{self.text('iap_lb_address_name')}"),
             "backend": (immutable.BACKEND_SERVICE.name, f"{balancer}/backendServices/{lb_name}-backend"),
         }
+        if self.range:
+            urls["range"] = (
+                "reserved range",
+                f"{COMPUTE}projects/{self.network_project}/global/addresses/{self.range}",
+            )
+        if not self.peered:
+            places = f"projects/{self.text('cloudsql_project_id')}/regions/{self.text('cloudsql_region')}"
+            urls["endpoint"] = ("endpoint", f"{COMPUTE}{places}/addresses/{self.text('cloudsql_name')}-psc")
         calls: dict[str, tuple[str, str, Callable[[], dict[str, Any] | None]]] = {
             key: (f"{kind} {url.rpartition('/')[2]}", url.split("/")[2], lambda url=url: self.client.find(url))  # type: ignore[misc]
             for key, (kind, url) in urls.items()
@@ -312,10 +326,15 @@ class Preflight:
         return {"taken": True} if taken else live
 
     def read_secret(self) -> dict[str, Any] | None:
-        """The secret of the database password; with the key "version", its newest enabled version or ""."""
+        """The secret of the database password; with the key "version", the one that the database user has."""
         live = self.client.find(secretmanager.BASE + self.secret)
         if live is None:
             return None
+        key = cloudsql.PasswordRecord.key(
+            self.text("cloudsql_project_id"), self.text("cloudsql_name"), self.text("cloudsql_user")
+        )
+        if version := cloudsql.PasswordRecord.of(live, key).version:
+            return {**live, "version": version}
         newest = secretmanager.newest_enabled(self.client, self.secret)
         return {**live, "version": str(secretmanager.version_number(newest)) if newest else ""}
 
@@ -376,10 +395,16 @@ class Preflight:
                 where = f" in {self.text('network_region')}" if found is subnetwork else ""
                 self.refuse(
                     name,
-                    f"project {self.network.split('/')[1]} has no {found.label.split()[0]} of that name{where}; set the "
-                    f"name of an existing one, or leave {self.said(name)} empty to create one",
+                    f"project {self.network_project} has no {found.label.split()[0]} of that name{where}; set the name of an "
+                    f"existing one, or leave {self.said(name)} empty to create one",
                 )
                 return
+        if self.range and not self.makes_range and self.found["range"].body is None:
+            self.refuse(
+                "network_reserved_range",
+                f"project {self.network_project} has no reserved range of that name; set the name of an existing one, leave "
+                "it empty for any range of an existing peering, or do not set it to create one",
+            )
         self.check_subnetwork()
         names = {
             "prefixLength": "network_peering_prefix_length",
@@ -387,11 +412,11 @@ class Preflight:
             "network": "network_name",
         }
         wanted = {
-            "prefixLength": self.number("network_peering_prefix_length"),
-            "address": self.text("network_peering_address") or None,
+            "prefixLength": self.number("network_peering_prefix_length") if self.makes_range else None,
+            "address": self.text("network_peering_address") or None if self.makes_range else None,
             "network": self.network,
         }
-        self.unchangeable("range", immutable.RESERVED_RANGE, names, wanted)
+        self.unchangeable("range", immutable.ADDRESS, names, wanted)
 
     def check_subnetwork(self) -> None:
         """Check the range of the subnetwork, unless an existing one is used."""
@@ -449,7 +474,9 @@ class Preflight:
             "databaseVersion": self.text("cloudsql_database_version"),
             "settings": {
                 "dataDiskType": self.text("cloudsql_disk_type"),
-                "ipConfiguration": {"privateNetwork": self.text("cloudsql_private_network") or self.network},
+                "ipConfiguration": {
+                    "privateNetwork": (self.text("cloudsql_private_network") or self.network) if self.peered else None
+                },
             },
         }
         self.unchangeable("instance", immutable.SQL_INSTANCE, names, wanted)
@@ -482,6 +509,16 @@ class Preflight:
 
     def check_front_door(self) -> None:
         """Check the address and the backend service of the load balancer."""
+        name, address = self.text("iap_lb_address_name"), self.found["address"]
+        own = name == f"{self.text('iap_lb_name')}-ip"
+        if address.body is None and not own and "compute.googleapis.com" not in self.disabled:
+            self.refuse(
+                "iap_lb_address_name", "there is no global address of that name; set the name of an existing one"
+            )
+        if self.live("address"):
+            self.unchangeable(
+                "address", immutable.ADDRESS, {"addressType": "iap_lb_address_name"}, {"addressType": "EXTERNAL"}
+            )
         wanted = {"loadBalancingScheme": "EXTERNAL_MANAGED"}
         self.unchangeable("backend", immutable.BACKEND_SERVICE, dict.fromkeys(wanted, "iap_lb_name"), wanted)
 
@@ -496,6 +533,8 @@ class Preflight:
             return
         for key, part in MADE_BY.items():
             wanted = [chosen for chosen in PARTS if chosen in self.parts and key in PARTS[chosen]]
+            if key not in self.found:
+                continue
             connector = key == "subnetwork" and self.text("cloudrun_vpc_connector")
             if wanted and part not in self.parts and self.found[key].body is None and not connector:
                 self.missing.append(
@@ -506,16 +545,21 @@ class Preflight:
 
     def existing(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The results of the roles as far as the resources exist."""
-        network, subnetwork, instance = self.live("network"), self.live("subnetwork"), self.live("instance")
+        # A network or subnetwork that may not be read is one of others, which exists.
+        network = "" if self.found["network"].body is None else self.network
+        subnetwork = "" if self.found["subnetwork"].body is None else self.subnetwork
+        instance = self.live("instance")
         yield (
             "network",
             {
-                "network": network.get("name", ""),
-                "network_self_link": network.get("selfLink", ""),
-                "network_path": relative(network.get("selfLink")),
-                "subnetwork": subnetwork.get("name", ""),
-                "subnetwork_self_link": subnetwork.get("selfLink", ""),
-                "reserved_range": self.live("range").get("name", ""),
+                "network": network.rpartition("/")[2],
+                "network_path": network,
+                "network_self_link": f"{LINKS}/{network}" if network else "",
+                "subnetwork": subnetwork.rpartition("/")[2],
+                "subnetwork_path": subnetwork,
+                "subnetwork_self_link": f"{LINKS}/{subnetwork}" if subnetwork else "",
+                "reserved_range": self.range,
+                "private_access": self.text("network_private_access"),
             },
         )
         addresses = {address.get("type"): address.get("ipAddress") for address in instance.get("ipAddresses") or ()}
@@ -523,7 +567,9 @@ class Preflight:
             "cloudsql",
             {
                 "instance": instance.get("name", ""),
-                "private_ip_address": addresses.get("PRIVATE", ""),
+                "private_ip_address": addresses.get("PRIVATE", "")
+                if self.peered
+                else self.live("endpoint").get("address", ""),
                 "connection_name": instance.get("connectionName", ""),
                 "database": self.live("database").get("name", ""),
                 "user": self.text("cloudsql_user"),

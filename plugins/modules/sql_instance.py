@@ -311,13 +311,6 @@ class Instance(Resource):
         values.check_together(params, values.standby_needs_logs, "availability_type", "point_in_time_recovery")
         values.check_together(params, values.zone_of_region, "zone", "region")
 
-    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
-        psc = self.wanted["settings"]["ipConfiguration"]["pscConfig"]
-        if psc["pscEnabled"]:
-            accepted = lookup(live, "settings.ipConfiguration.pscConfig.allowedConsumerProjects") or ()
-            psc["allowedConsumerProjects"] = list(dict.fromkeys([*accepted, *psc["allowedConsumerProjects"]]))
-        return self.wanted
-
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if live.get("state") in BUSY_STATES:
             live = self.poll(lambda body: body.get("state") not in BUSY_STATES, "wait for the running operation")
@@ -331,6 +324,10 @@ class Instance(Resource):
         if live and flags is not None:
             # A list is replaced as a whole.
             wanted["settings"]["databaseFlags"] = merged_flags(flags, lookup(live, "settings.databaseFlags") or [])
+        psc = wanted["settings"]["ipConfiguration"]["pscConfig"]
+        if psc["pscEnabled"]:
+            accepted = lookup(live, "settings.ipConfiguration.pscConfig.allowedConsumerProjects") or ()
+            psc["allowedConsumerProjects"] = list(dict.fromkeys([*accepted, *psc["allowedConsumerProjects"]]))
         return wanted
 
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:

@@ -31,6 +31,8 @@ VARIABLES: dict[str, Any] = {
     "network_name": "",
     "network_subnetwork_name": "",
     "network_prefix": "mlflow",
+    "network_private_access": "peering",
+    "network_reserved_range": "mlflow-services",
     "network_subnetwork_range": "10.10.0.0/24",
     "network_peering_address": "",
     "network_peering_prefix_length": "16",
@@ -48,6 +50,7 @@ VARIABLES: dict[str, Any] = {
     "cloudrun_name": "mlflow",
     "cloudrun_vpc_connector": "",
     "iap_lb_name": "mlflow-lb",
+    "iap_lb_address_name": "mlflow-lb-ip",
 }
 NAMES = {
     "network_region": "mlflow_region",
