@@ -61,13 +61,13 @@ class ComputeResource(Resource):
         return self.client.post(f"{self.url}/setLabels", body, idempotent=True)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {"path": self.path, "self_link": live.get("selfLink") or f"{LINKS}/{self.path}"}
+        return {"self_link": live.get("selfLink") or f"{LINKS}/{self.path}"}
 
 
 class AddressResource(ComputeResource):
     """A reserved address, of which Google can only change the labels."""
 
-    rules = Rules(exact=frozenset({"labels"}), same=ADDRESS.same)
+    rules = Rules(labels=frozenset({"labels"}), same=ADDRESS.same)
     immutable = ADDRESS.fields
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
@@ -91,4 +91,4 @@ class AddressResource(ComputeResource):
             raise GcpError(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {**super().returns(live), "address": live.get("address") or ""}
+        return {**super().returns(live), "path": self.path, "address": live.get("address") or ""}

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state.existing
 options:
   name:
@@ -35,9 +36,6 @@ options:
       - Subnetwork that the address is taken from, as a name, V(projects/PROJECT/regions/REGION/subnetworks/NAME) or selfLink.
       - Required for O(state=present).
     type: str
-  labels:
-    description: All labels of the address; others are removed. Without this option the labels are left unchanged.
-    type: dict
 seealso:
   - name: Addresses
     description: The API.
@@ -86,7 +84,12 @@ resource:
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import AddressResource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
+    LABELS_OPTION,
+    STATE_OR_EXISTING_OPTION,
+    Task,
+    run,
+)
 
 
 class Address(AddressResource):
@@ -117,7 +120,7 @@ def main() -> None:
             "name": {"type": "str", "required": True, "kind": values.NAME},
             "region": {"type": "str", "required": True, "kind": values.REGION},
             "subnetwork": {"type": "str"},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             **STATE_OR_EXISTING_OPTION,
         },
         required_if=[("state", "present", ["subnetwork"])],

@@ -66,11 +66,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
-  description: The rule's resource path.
-  returned: success
-  type: str
-  sample: projects/my-project/global/firewalls/mlflow-allow-internal
 self_link:
   description: Link of the rule.
   returned: success

@@ -140,7 +140,7 @@ class Endpoint(ComputeResource):
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         # A declaration has the address resource there.
         address = str(live.get("IPAddress") or "")
-        return {**super().returns(live), "address": "" if "/" in address else address}
+        return {**super().returns(live), "path": self.path, "address": "" if "/" in address else address}
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state.existing
 options:
   name:
@@ -46,9 +47,6 @@ options:
   network:
     description: Network of a range, as a name, V(projects/PROJECT/global/networks/NAME) or selfLink.
     type: str
-  labels:
-    description: All labels of the address; others are removed. Without this option the labels are left unchanged.
-    type: dict
 seealso:
   - name: Global addresses
     description: The API.
@@ -116,7 +114,12 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, relative
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import AddressResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
+    LABELS_OPTION,
+    STATE_OR_EXISTING_OPTION,
+    Task,
+    run,
+)
 
 CONNECTIONS = "https://servicenetworking.googleapis.com/v1/services/-/connections"
 
@@ -184,7 +187,7 @@ def main() -> None:
             "address": {"type": "str", "kind": values.IPV4},
             "prefix_length": {"type": "int", "kind": values.between(8, 29)},
             "network": {"type": "str"},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             **STATE_OR_EXISTING_OPTION,
         },
     )

@@ -107,6 +107,9 @@ class Network(ComputeResource):
         created = live is None and self.wanted["autoCreateSubnetworks"] is None
         return self.wanted | ({"autoCreateSubnetworks": False} if created else {})
 
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        return {**super().returns(live), "path": self.path}
+
 
 def main() -> None:
     run(

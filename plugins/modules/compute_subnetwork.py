@@ -143,7 +143,7 @@ class Subnetwork(ComputeResource):
         return {}
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {**super().returns(live), "ip_cidr_range": live.get("ipCidrRange") or ""}
+        return {**super().returns(live), "path": self.path, "ip_cidr_range": live.get("ipCidrRange") or ""}
 
 
 def main() -> None:
