@@ -753,7 +753,7 @@ NAMES: tuple[tuple[str, str, int], ...] = (
     ("the database user", "{cloudsql_user}", 63),
     ("the secret of the database password", "{cloudsql_password_secret}", 255),
     ("the service account for programs", "{iap_lb_logger_account_id}", 30),
-    ("the address of the load balancer", "{iap_lb_name}-ip", 63),
+    ("the address of the load balancer", "{iap_lb_address_name}", 63),
     ("the backend service", "{iap_lb_name}-backend", 63),
     # Certificates and NEGs are replaced by others, whose names end with a part that is computed.
     ("the certificate", "{iap_lb_name}-00000000", 63),
