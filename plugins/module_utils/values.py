@@ -481,9 +481,10 @@ ENVIRONMENT = Kind(
 def is_flag(entry: str) -> bool:
     """Whether a flag has a value, and the one that is used here has a number."""
     key, _, value = entry.partition(": ")
-    if key == "max_connections":
+    # Without a value, the flag is removed.
+    if key == "max_connections" and value:
         return value.isdecimal() and 14 <= int(value) <= 262_143
-    return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("", "[", "{")
+    return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("[", "{")
 
 
 # https://cloud.google.com/sql/docs/postgres/flags
