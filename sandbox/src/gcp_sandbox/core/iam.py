@@ -40,10 +40,10 @@ _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 _MEMBER = re.compile(
     r"(?:user|group|serviceAccount):[^@\s:]+@[^@\s:]+\.[^@\s:]+|domain:[^@\s:]+\.[^@\s:]+"
     r"|serviceAccount:[^@\s:]+\.svc\.id\.goog\[[^]]+\]|deleted:(?:user|group|serviceAccount):[^?\s]+\?uid=\d+"
-    r"|project(?:Owner|Editor|Viewer):[^\s:]+|principal(?:Set)?://\S+"
+    r"|project(?:Owner|Editor|Viewer):(?:[a-z0-9.-]+:)?[^\s:]+|principal(?:Set)?://\S+"
 )
 _OWN_ACCOUNT = re.compile(
-    r"[^@]+@(?P<id>[a-z0-9-]+)\.iam\.gserviceaccount\.com|(?P<number>\d+)(?:-compute@developer|@cloudservices)"
+    r"[^@]+@(?P<id>[a-z0-9-]+)(?:\.(?P<domain>[a-z0-9.-]+))?\.iam\.gserviceaccount\.com|(?P<number>\d+)(?:-compute@developer|@cloudservices)"
     r"\.gserviceaccount\.com"
 )
 
@@ -195,7 +195,8 @@ class Iam:
         if found["id"]:
             if found["id"].startswith("gcp-sa-") or email.startswith("service-"):
                 return not any(d["projectNumber"] in email for _, d in self._store.list("projects"))
-            return self._store.peek("projects", found["id"]) is None
+            project = f"{found['domain']}:{found['id']}" if found["domain"] else found["id"]
+            return self._store.peek("projects", project) is None
         return not any(d["projectNumber"] == found["number"] for _, d in self._store.list("projects"))
 
     def rename_member(self, old: str, new: str) -> None:
