@@ -164,6 +164,7 @@ class Check:
         self.values: dict[str, Any] = {}
         """What the variables are, each in its type, secrets masked; and as they are."""
         self.typed: dict[str, Any] = {}
+        self.names = {name: said for name in variables.options if (said := variables.said(name)) != name}
         undefined: dict[str, str] = {}
         for name, option in variables.options.items():
             try:
@@ -341,7 +342,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(" ".join(check.problems.values()))
         if check.warnings:
             result["warnings"] = check.warnings
-        result.update(changed=False, variables=check.values)
+        result.update(changed=False, variables=check.values, names=check.names)
         return result
 
     def others(self, task_vars: Mapping[str, Any], roles: list[str]) -> dict[str, Variables]:

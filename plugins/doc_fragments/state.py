@@ -25,6 +25,7 @@ options:
       - Whether the resource exists.
       - V(existing) is for a resource that others manage. It is looked up and returned, and never changed. The module fails if it
         does not exist, or differs from the options that are given.
+      - A network, range or connection of a Shared VPC that the caller may use but not read is assumed to exist, with a warning.
     type: str
     choices: [present, existing, absent]
     default: present

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, overlay
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
+    Rules,
+    lookup,
+    overlay,
+    relative,
+)
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import ADDRESS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -40,6 +46,14 @@ class ComputeResource(Resource):
                 error.retried = True
             raise
 
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        # Only what differs: some fields are refused even with the value that they have.
+        changed = {path.partition(".")[0] for path in changes}
+        body = {key: value for key, value in self.patch(live).items() if key in changed}
+        if "fingerprint" in live:
+            body["fingerprint"] = live["fingerprint"]
+        return self.client.request("PATCH", self.url, body)
+
     def set_labels(self, live: dict[str, Any]) -> dict[str, Any]:
         """The labels as declared; Google sets those of most resources only by this method."""
         labels = lookup(overlay(live, self.wanted, self.rules), "labels") or {}
@@ -48,3 +62,33 @@ class ComputeResource(Resource):
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         return {"self_link": live.get("selfLink") or f"{LINKS}/{self.path}"}
+
+
+class AddressResource(ComputeResource):
+    """A reserved address, of which Google can only change the labels."""
+
+    rules = Rules(labels=frozenset({"labels"}), same=ADDRESS.same)
+    immutable = ADDRESS.fields
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        if live.get("status") != "RESERVING":
+            return live
+        return self.poll(lambda body: body.get("status") != "RESERVING", "wait for the reservation")
+
+    def create(self) -> dict[str, Any]:
+        self.wait(super().create(), self.collection, "create")
+        live = self.read() or {}
+        # Google documents that only setLabels sets labels, although a creation usually accepts them too.
+        unlabelled = any(path.startswith("labels") for path in self.differences(live))
+        return self.set_labels(live) if unlabelled else live
+
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        return self.set_labels(live)
+
+    def check_delete(self, live: dict[str, Any]) -> None:
+        users = [relative(user).rpartition("/")[2] for user in live.get("users") or ()]
+        if users:
+            raise GcpError(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
+
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        return {**super().returns(live), "path": self.path, "address": live.get("address") or ""}

@@ -74,4 +74,10 @@ variables:
   sample:
     network_project_id: my-project
     network_region: europe-west2
+names:
+  description: For each variable that only passes on the value of another one, the name of that one.
+  returned: success
+  type: dict
+  sample:
+    network_region: mlflow_region
 """

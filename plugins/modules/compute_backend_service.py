@@ -154,6 +154,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, OAUTH_CLIENT, explain_shutdown
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BACKEND_SERVICE
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 
 # Google may return this for the Google-managed OAuth client.
@@ -168,7 +169,7 @@ BACKEND_DEFAULTS = {"balancingMode": "UTILIZATION", "capacityScaler": 1.0}
 class BackendService(BalancerResource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/backendServices"""
 
-    kind = "backend service"
+    kind = BACKEND_SERVICE.name
     rules = Rules(
         unordered=frozenset({"backends", "customRequestHeaders"}),
         same={
@@ -178,7 +179,7 @@ class BackendService(BalancerResource):
         },
         secret=frozenset({SECRET, HASH}),
     )
-    immutable = {"loadBalancingScheme": "create a backend service with another name"}
+    immutable = BACKEND_SERVICE.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, "backendServices")

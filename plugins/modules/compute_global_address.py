@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state.existing
 options:
   name:
@@ -46,9 +47,6 @@ options:
   network:
     description: Network of a range, as a name, V(projects/PROJECT/global/networks/NAME) or selfLink.
     type: str
-  labels:
-    description: All labels of the address; others are removed. Without this option the labels are left unchanged.
-    type: dict
 seealso:
   - name: Global addresses
     description: The API.
@@ -89,6 +87,11 @@ address:
   returned: success
   type: str
   sample: 203.0.113.7
+path:
+  description: The address's resource path.
+  returned: success
+  type: str
+  sample: projects/my-project/global/addresses/mlflow-lb-ip
 self_link:
   description: Link of the address.
   returned: success
@@ -108,25 +111,29 @@ resource:
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, relative, same_resource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import ComputeResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, relative
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import AddressResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
+    LABELS_OPTION,
+    STATE_OR_EXISTING_OPTION,
+    Task,
+    run,
+)
 
-INSTEAD = "Google cannot change a reserved address: set the option back, or reserve another address under another name"
 CONNECTIONS = "https://servicenetworking.googleapis.com/v1/services/-/connections"
 
 
-class Address(ComputeResource):
+class Address(AddressResource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/globalAddresses"""
 
     kind = "global address"
-    rules = Rules(exact=frozenset({"labels"}), same={"network": same_resource})
-    immutable = dict.fromkeys(("addressType", "purpose", "address", "prefixLength", "network"), INSTEAD)
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, "global", "addresses")
         params, network = self.params, self.params["network"]
+        # Who may use a range of a Shared VPC's host project need not be allowed to read it; Cloud SQL checks it.
+        self.may_be_hidden = params["purpose"] == "VPC_PEERING"
         self.wanted = {
             "name": self.name,
             "addressType": params["address_type"] or ("INTERNAL" if params["purpose"] else "EXTERNAL"),
@@ -147,25 +154,8 @@ class Address(ComputeResource):
         elif self.wanted["addressType"] == "INTERNAL":
             raise InvalidInput("purpose", None, "an internal address requires it")
 
-    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
-        if live.get("status") != "RESERVING":
-            return live
-        return self.poll(lambda body: body.get("status") != "RESERVING", "wait for the reservation")
-
-    def create(self) -> dict[str, Any]:
-        self.wait(super().create(), self.collection, "create")
-        live = self.read() or {}
-        # Google documents that only setLabels sets labels, although a creation usually accepts them too.
-        unlabelled = any(path.startswith("labels") for path in self.differences(live))
-        return self.set_labels(live) if unlabelled else live
-
-    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        return self.set_labels(live)
-
     def check_delete(self, live: dict[str, Any]) -> None:
-        users = [relative(user).rpartition("/")[2] for user in live.get("users") or ()]
-        if users:
-            raise GcpError(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
+        super().check_delete(live)
         if live.get("purpose") == "VPC_PEERING" and self._is_connected(live["network"]):
             raise GcpError(
                 f"Cannot delete {self.label}: the service networking connection of network "
@@ -186,9 +176,6 @@ class Address(ComputeResource):
             raise
         return any(self.name in entry.get("reservedPeeringRanges", ()) for entry in found.get("connections", ()))
 
-    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {**super().returns(live), "address": live.get("address") or ""}
-
 
 def main() -> None:
     run(
@@ -200,7 +187,7 @@ def main() -> None:
             "address": {"type": "str", "kind": values.IPV4},
             "prefix_length": {"type": "int", "kind": values.between(8, 29)},
             "network": {"type": "str"},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             **STATE_OR_EXISTING_OPTION,
         },
     )

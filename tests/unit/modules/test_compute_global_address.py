@@ -39,6 +39,7 @@ EXTERNAL = {
     "status": "RESERVED",
     "labelFingerprint": "f1",
 }
+LABELS = {"team": "ml", "mlflow-gcp-labels": "team"}
 DONE = {"kind": "compute#operation", "name": "op", "status": "DONE", "selfLink": f"{LINKS}/global/operations/op"}
 
 
@@ -53,10 +54,10 @@ def test_reserves_a_range(google, run_module):
 
 
 def test_reserves_an_external_address_with_labels(google, run_module):
-    sent = {"name": "mlflow-lb-ip", "addressType": "EXTERNAL", "labels": {"team": "ml"}}
+    sent = {"name": "mlflow-lb-ip", "addressType": "EXTERNAL", "labels": LABELS}
     google.expect("GET", IP, absent(google)).expect("POST", ADDRESSES, DONE, body=sent).expect("GET", IP, EXTERNAL)
-    google.expect("POST", f"{IP}/setLabels", DONE, body={"labels": {"team": "ml"}, "labelFingerprint": "f1"})
-    google.expect("GET", IP, {**EXTERNAL, "labels": {"team": "ml"}})
+    google.expect("POST", f"{IP}/setLabels", DONE, body={"labels": LABELS, "labelFingerprint": "f1"})
+    google.expect("GET", IP, {**EXTERNAL, "labels": LABELS})
     result = run_module("compute_global_address", name="mlflow-lb-ip", labels={"team": "ml"})
     assert (result["changed"], result["address"]) == (True, "203.0.113.7")
 
@@ -100,11 +101,12 @@ def test_refuses_what_google_cannot_change(google, run_module, check, changed, w
 
 
 def test_sets_only_labels(google, run_module):
-    google.expect("GET", RANGE, LIVE)
-    google.expect("POST", f"{RANGE}/setLabels", DONE, body={"labels": {"team": "ml"}, "labelFingerprint": "f1"})
-    google.expect("GET", RANGE, {**LIVE, "labels": {"team": "ml"}})
+    live, after = {**LIVE, "labels": {"of": "others", "old": "1", "mlflow-gcp-labels": "old"}}, {"of": "others", **LABELS}
+    google.expect("GET", RANGE, live)
+    google.expect("POST", f"{RANGE}/setLabels", DONE, body={"labels": after, "labelFingerprint": "f1"})
+    google.expect("GET", RANGE, {**LIVE, "labels": after})
     result = run_module("compute_global_address", **OPTIONS, labels={"team": "ml"})
-    assert result["changed"] and result["diff"]["after"] == {**LIVE, "labels": {"team": "ml"}}
+    assert result["changed"] and result["diff"]["after"] == {**LIVE, "labels": after}
 
 
 def test_uses_an_existing_address(google, run_module):
