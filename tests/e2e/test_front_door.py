@@ -103,21 +103,68 @@ def test_another_domain_and_service_and_back_keep_what_others_set(cloud, others,
     assert (others(), names(cloud), experiments(cloud, URL)) == (before, first, 200)
 
 
+REFUSED = {
+    "no service": (
+        {"iap_lb_service": "nothing", "iap_lb_name": "new-lb", "iap_lb_domain": "new.example.com"},
+        "Nothing was changed: Cloud Run service nothing does not exist",
+    ),
+    "domain of another load balancer": (
+        {"iap_lb_name": "new-lb"},
+        r"Nothing was changed: forwarding rule mlflow-lb-https \(.*\) already serves mlflow\.example",
+    ),
+    "no address": (
+        {"iap_lb_address_name": "nothing"},
+        "Nothing was changed: global address nothing does not exist",
+    ),
+}
+
+
 @pytest.mark.parametrize(
     ("variables", "told"),
     [
-        (
-            {"iap_lb_service": "nothing", "iap_lb_name": "new-lb"},
-            "Nothing was changed: .*Cloud Run service nothing does not exist",
-        ),
-        (
-            {"iap_lb_name": "new-lb"},
-            r"Nothing was changed: forwarding rule mlflow-lb-https \(.*\) already serves mlflow\.example",
-        ),
-        ({"iap_lb_address_name": "nothing"}, "Nothing was changed: global address nothing does not exist"),
+        pytest.param(*case, id=name, marks=[pytest.mark.long] if name != "no service" else [])
+        for name, case in REFUSED.items()
     ],
-    ids=["no service", "domain of another load balancer", "no address"],
 )
 def test_what_is_not_possible_is_refused_before_any_change(cloud, deployed, variables, told):
     play = change(cloud, **variables)
     assert play.status != 0 and play.recap("changed") == 0 and re.search(told, play.error), play.output
+
+
+LOOP = """
+- hosts: mlflow
+  gather_facts: false
+  tasks:
+    - include_role: {name: mlops.mlflow_gcp.iap_lb}
+      vars:
+        iap_lb_name: "{{ item.name }}"
+        iap_lb_domain: "{{ item.domain }}"
+        iap_lb_oauth: "{{ item.oauth }}"
+        iap_lb_support_email: "{{ item.email }}"
+      loop:
+        - {name: alpha-lb, domain: alpha.example.com, oauth: brand, email: ml@example.com}
+        - {name: beta-lb, domain: beta.example.com, oauth: google_managed, email: ""}
+"""
+
+
+@pytest.mark.long
+def test_two_load_balancers_in_a_loop_share_nothing(tmp_path):
+    (tmp_path / "loop.yml").write_text(LOOP)
+    apis = ["cloudresourcemanager", "compute", "iam", "iap", "run"]
+    service = {
+        "template": {"containers": [{"image": "us-docker.pkg.dev/cloudrun/container/hello"}]},
+        "ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+    }
+    with Cloud.running("--project", PROJECT, "--iap-oauth-admin-api") as cloud:
+        body = {"serviceIds": [f"{api}.googleapis.com" for api in apis]}
+        cloud.call("POST", f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable", body)
+        cloud.call("POST", f"{RUN}?serviceId=mlflow", service)
+        play = cloud.playbook(str(tmp_path / "loop.yml"))
+        assert play.status == 0, play.output
+        clients = [
+            cloud.call("GET", f"{COMPUTE}/global/backendServices/{name}-lb-backend")["iap"]["oauth2ClientId"].strip()
+            for name in ("alpha", "beta")
+        ]
+        assert clients[0].endswith(".apps.googleusercontent.com") and clients[1] == ""
+        play = cloud.playbook(str(tmp_path / "loop.yml"))
+        assert (play.status, play.recap("changed")) == (0, 0), play.output
