@@ -144,8 +144,8 @@ def covers(pattern: str, domain: str) -> bool:
 
 def rivals(client: Client, project: str, name: str, domains: Iterable[str]) -> Iterator[tuple[str, str]]:
     """
-    Forwarding rules of PROJECT that serve one of DOMAINS for another load balancer than the one with the prefix NAME, each
-    with a sentence about it. A load balancer serves the domains of its certificates; under a certificate with a wildcard, or
+    External forwarding rules of PROJECT that serve one of DOMAINS for another load balancer than the one with the prefix
+    NAME, each with a sentence about it. A load balancer serves the domains of its certificates; under a certificate with a wildcard, or
     a certificate map, those that its URL map names. Other projects, and names in a certificate map alone, are not seen.
     """
     wanted = {domain.lower().removesuffix(".") for domain in domains}
@@ -154,6 +154,8 @@ def rivals(client: Client, project: str, name: str, domains: Iterable[str]) -> I
         rule
         for rule in aggregated(client, project, "forwardingRules")
         if "/targetHttpsProxies/" in rule.get("target", "")
+        # The domain may lead to another address within a network.
+        and not str(rule.get("loadBalancingScheme")).startswith("INTERNAL")
         and rule["name"] not in own
         and short(rule["target"]) not in own
     ]

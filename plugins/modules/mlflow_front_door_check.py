@@ -14,8 +14,8 @@ description:
   - A reserved address that others manage must exist, be external, and be the one that the load balancer already has, because
     Google cannot change the address of a forwarding rule.
   - No other load balancer of the project may serve one of the domains, since a domain leads to one load balancer only. This sees
-    the certificates and host rules of the project's global and regional HTTPS load balancers. It does not see other projects,
-    nor names that are only in a certificate map.
+    the certificates and host rules of the project's global and regional external HTTPS load balancers. It does not see other
+    projects, nor names that are only in a certificate map.
   - Only reads.
 version_added: 0.1.0
 author:

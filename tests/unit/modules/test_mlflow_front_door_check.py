@@ -69,7 +69,9 @@ def world(google):
 
 def test_everything_is_possible(world, run_module):
     world.balancer("grafana", domains=["grafana.example.com"])
-    world.rivals.append({"name": "internal", "target": f"{LINKS}/targetHttpProxies/internal"})
+    world.rivals.append({"name": "plain", "target": f"{LINKS}/targetHttpProxies/plain"})
+    world.balancer("inside", scope=EAST, domains=["mlflow.example.com"])
+    world.rivals[-1]["loadBalancingScheme"] = "INTERNAL_MANAGED"
     world.script()
     result = run_module("mlflow_front_door_check", **OPTIONS)
     assert (result["changed"], result["problems"], world.google.writes) == (False, [], [])
