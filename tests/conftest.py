@@ -38,9 +38,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             folder = file.rpartition("/")[0]
-            alone = (
-                file == "tests/e2e/test_keep.py"
-            )  # a separate deployment, because it takes as long as all others together
+            # Separate deployments, because these take as long as all others together.
+            alone = file in ("tests/e2e/test_keep.py", "tests/e2e/test_readme.py")
             return folder if folder in ("tests/e2e", "tests/clients") and not alone else file
 
     return ByDeployment(config, log)
