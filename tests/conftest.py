@@ -39,7 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.partition("::")[0]
             folder = file.rpartition("/")[0]
             # Separate deployments, because these take as long as all others together.
-            alone = file in ("tests/e2e/test_keep.py", "tests/e2e/test_readme.py")
+            alone = file in ("tests/e2e/test_keep.py", "tests/e2e/test_readme.py", "tests/e2e/test_two_runs.py")
             return folder if folder in ("tests/e2e", "tests/clients") and not alone else file
 
     return ByDeployment(config, log)

@@ -80,7 +80,9 @@ class Stranger:
         """Nothing of the checkout: google.cloud is part of the package ansible."""
         env = {name: value for name, value in self.cloud.exports.items() if name != "GCP_PROJECT"}
         proxies = {"HTTPS_PROXY": self.recorder.url, "https_proxy": self.recorder.url}
-        return env | proxies | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/bin:/bin", "ANSIBLE_LOG_PATH": str(self.log)}
+        return (
+            env | proxies | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/bin:/bin", "ANSIBLE_LOG_PATH": str(self.log)}
+        )
 
     def type(self, command: str, folder: Path, **env: str) -> Play:
         """Run one command line."""
@@ -108,7 +110,13 @@ README = (ROOT / "README.md").read_text()
 def commands(heading: str) -> list[str]:
     """The first block of commands under a heading of the README."""
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return re.search(r"(?:^    .*\n)+", section, re.M)[0].replace("    ", "", 1).replace("\n    ", "\n").strip().split("\n")
+    return (
+        re.search(r"(?:^    .*\n)+", section, re.M)[0]
+        .replace("    ", "", 1)
+        .replace("\n    ", "\n")
+        .strip()
+        .split("\n")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +157,11 @@ def site(installed) -> Play:
     (example,) = re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S)
     (installed.home / "inventory.yml").write_text(own(example))
     # A sudo that does not work: nothing may ask for it.
-    become = {"ANSIBLE_BECOME": "true", "ANSIBLE_BECOME_ALLOW_SAME_USER": "true", "ANSIBLE_BECOME_EXE": "/nonexistent/sudo"}
+    become = {
+        "ANSIBLE_BECOME": "true",
+        "ANSIBLE_BECOME_ALLOW_SAME_USER": "true",
+        "ANSIBLE_BECOME_EXE": "/nonexistent/sudo",
+    }
     play = installed.site(**become)
     assert play.status == 0, play.output
     return play

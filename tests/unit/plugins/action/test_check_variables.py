@@ -76,6 +76,12 @@ def test_what_has_to_be_set_is_enough():
     assert result["variables"]["mlflow_gc_older_than"] == "30d"
 
 
+def test_the_variable_to_name_for_one_that_passes_on_a_value():
+    names = site(bucket_location="EU")["names"]
+    assert (names["cloudsql_region"], names["network_name"]) == ("mlflow_region", "mlflow_network_name")
+    assert "bucket_location" not in names and "mlflow_region" not in names
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_what_has_to_be_set_is_named_once(name):
     variables = {key: value for key, value in (REQUIRED | WIRING).items() if key != name}
