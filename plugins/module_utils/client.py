@@ -101,7 +101,10 @@ def _credentials(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any
             contents = params["service_account_contents"]
             info = jsonlib.loads(contents) if isinstance(contents, str) else contents
             return service_account.Credentials.from_service_account_info(info, scopes=scopes)
-        raise GcpError("auth_kind serviceaccount requires option service_account_file or service_account_contents")
+        raise GcpError(
+            "auth_kind serviceaccount requires option service_account_file (or GCP_SERVICE_ACCOUNT_FILE in the environment) or "
+            "service_account_contents (GCP_SERVICE_ACCOUNT_CONTENTS)"
+        )
     if kind == "machineaccount":
         from google.auth import compute_engine
 
@@ -109,7 +112,7 @@ def _credentials(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any
     from google.oauth2.credentials import Credentials
 
     if not params.get("access_token"):
-        raise GcpError("auth_kind accesstoken requires option access_token")
+        raise GcpError("auth_kind accesstoken requires option access_token, or GCP_ACCESS_TOKEN in the environment")
     return Credentials(params["access_token"], scopes=scopes)
 
 

@@ -13,7 +13,11 @@ description:
     Identity-Aware Proxy (IAP), serverless network endpoint group, Cloud Run service - and of its data - VPC, private
     services access, Cloud SQL instance, secret, bucket - including the roles that each step requires.
   - Fails if there is any problem, and lists all problems, each with the resource and what to do.
-  - Only reads, with about twenty requests; a resource that it may not read is a problem as well.
+  - Also finds everybody who gets in without being named, through roles on these resources, on Identity-Aware Proxy's own
+    hierarchy, on the project, its folders and its organization, also under an IAM condition. A role that lets its members
+    in is a problem; the members of a role that could let themselves in or read the data, such as owners, are a note.
+  - Only reads, with about thirty requests; a resource that it may not read is a problem as well, but a policy above the
+    project, or of a custom role, that it may not read is a note.
   - A role is recognised if it is granted on the resource itself or on the project, without a condition. Roles granted on
     a folder or the organization, or to a group, are not recognised.
 version_added: 0.1.0
@@ -66,6 +70,22 @@ options:
         checked without this option.
     type: list
     elements: str
+  logger_service_account:
+    description:
+      - E-mail address of the service account for programs. Who may sign in as it is not checked without this option.
+    type: str
+  logger_token_creators:
+    description: All members who may sign in as O(logger_service_account).
+    type: list
+    elements: str
+  accepted_members:
+    description:
+      - Members who are not reported, although they get in without being named, such as V(group:platform@example.com).
+      - A member is accepted for all resources and roles, not for a single grant. V(domain:example.com) also accepts the
+        users and groups of that domain.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: mlops.mlflow_gcp.mlflow_probe
 """
@@ -106,6 +126,20 @@ findings:
       description: What to do.
       type: str
       sample: run mlops.mlflow_gcp.site again (role iap_lb)
+notes:
+  description: Who could let themselves in or read the data, and what could not be found out; also returned on failure.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    where:
+      description: The resource on which a role is granted, or the role or policy that could not be read.
+      type: str
+      sample: project my-project
+    note:
+      description: Who could do what.
+      type: str
+      sample: user:jane@example.com could read the secrets (roles/secretmanager.admin)
 checked:
   description: The resources that were read.
   returned: always
@@ -118,10 +152,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import access, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, lookup, relative
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import members_of, policy_of
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import canonical, members_of, policy_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
@@ -168,6 +202,8 @@ class Doctor:
             name.lower().removesuffix(".") for name in (self.params["domain"], *self.params["extra_domains"])
         )
         self.findings: list[dict[str, str]] = []
+        self.notes: list[dict[str, str]] = []
+        self.policies: dict[tuple[str, ...], dict[str, Any]] = {}
         self.checked: list[str] = []
         self._project_policy: dict[str, Any] | None = None
         self.network = self.network_path(self.params["network"]) if self.params["network"] else None
@@ -217,6 +253,18 @@ class Doctor:
         self.database(service)
         if self.network:
             self.peering()
+        self.access((backend or {}).get("name"), service)
+
+    def access(self, backend: str | None, service: dict[str, Any] | None) -> None:
+        """Find everybody who gets in without being named."""
+        try:
+            number = self.task.project_number
+        except ApiError:
+            return  # invoker() has reported it
+        found = access.Access(self.task, self.params["accepted_members"], self.policies)
+        found.examine(access.guards(self.task.project, number, backend, service, self.params), self.findings)
+        self.findings += found.findings
+        self.notes += found.notes
 
     def front_door(self) -> dict[str, Any] | None:
         """Check the path from the forwarding rule to the backend service, which is returned."""
@@ -303,9 +351,10 @@ class Doctor:
         )
         if policy is None:
             return
+        self.policies["iap_backend_service", backend["name"]] = policy
         role = "roles/iap.httpsResourceAccessor"
         # Google returns addresses in lower case.
-        wanted, current = ({member.lower(): member for member in group} for group in (wanted, members_of(policy, role)))
+        wanted, current = ({canonical(member): member for member in group} for group in (wanted, members_of(policy, role)))
         for member in [wanted[key] for key in wanted if key not in current]:
             self.note(place, f"{member} does not have {role}", fix)
         for member in [current[key] for key in current if key not in wanted]:
@@ -416,6 +465,7 @@ class Doctor:
         )
         if policy is None:
             return
+        self.policies[resource] = policy
         if has_role(policy, role, member) or has_role(self.project_policy(), role, member):
             return
         self.note(where, f"{member.partition(':')[2]} ({what}) does not have {role}", rerun(fixer))
@@ -427,7 +477,7 @@ class Doctor:
             found = self.look(
                 f"IAM policy of project {project}", lambda: policy_of(self.task, "project", project).read(self.task), ""
             )
-            self._project_policy = found or {}
+            self._project_policy = self.policies["project", project] = found or {}
         return self._project_policy
 
     def environment(self, service: dict[str, Any]) -> list[dict[str, Any]]:
@@ -555,8 +605,8 @@ def diagnose(task: Task) -> dict[str, Any]:
             for number, entry in enumerate(doctor.findings, 1)
         )
         count = f"{len(doctor.findings)} findings" if len(doctor.findings) > 1 else "1 finding"
-        task.module.fail_json(msg=f"{count}: {summary}", findings=doctor.findings, checked=doctor.checked)
-    return {"changed": False, "findings": [], "checked": doctor.checked}
+        task.module.fail_json(msg=f"{count}: {summary}", findings=doctor.findings, notes=doctor.notes, checked=doctor.checked)
+    return {"changed": False, "findings": [], "notes": doctor.notes, "checked": doctor.checked}
 
 
 def main() -> None:
@@ -573,6 +623,9 @@ def main() -> None:
             "bucket": {"type": "str"},
             "network": {"type": "str"},
             "members": {"type": "list", "elements": "str"},
+            "logger_service_account": {"type": "str"},
+            "logger_token_creators": {"type": "list", "elements": "str", "no_log": False},
+            "accepted_members": {"type": "list", "elements": "str", "default": [], "kind": values.ANY_MEMBERS},
         },
     )
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import PROJECT, Cloud
+from .conftest import LOGGER, PROJECT, Cloud
+from .test_access import EVE, SERVER, account, guarded, let_eve_in, read, sign_in
 
 COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}"
@@ -105,6 +106,12 @@ def private_services_peering_is_gone(cloud: Cloud) -> Undo:
     return lambda: cloud.call("POST", url, body)
 
 
+def somebody_has_access_under_a_condition(cloud: Cloud) -> Undo:
+    undo = let_eve_in(cloud)
+    assert sign_in(cloud, EVE) == 200
+    return undo
+
+
 BREAKAGES = {
     neg_names_another_service: "no-such-service",
     iap_is_off: "Identity-Aware Proxy|IAP",
@@ -113,6 +120,7 @@ BREAKAGES = {
     bucket_is_not_writable: "roles/storage.objectUser",
     server_may_not_sign: "roles/iam.serviceAccountTokenCreator",
     private_services_peering_is_gone: "peering",
+    somebody_has_access_under_a_condition: rf"{EVE} has roles/iap.httpsResourceAccessor\s+under\s+the\s+condition",
 }
 
 
@@ -131,7 +139,12 @@ def test_verify_reports_what_is_broken(cloud, deployed, break_it):
 def test_site_repairs_them_all(cloud, deployed):
     for break_it in BREAKAGES:
         break_it(cloud)
-    play = cloud.playbook("site.yml")
+    for email in (SERVER, LOGGER):
+        cloud.call("POST", f"{account(email)}:disable", {})
+    play = cloud.playbook("site.yml", "--diff")
     assert play.status == 0 and play.recap("changed") > 0, play.output
+    assert "until 2030" in play.output, "the diff shows whose conditional access was removed"
+    assert [url for url in guarded(cloud) if EVE in str(read(cloud, url))] == []
+    assert [sign_in(cloud, member) for member in (EVE, "user:jane@example.com")] == [403, 200]
     play = cloud.playbook("verify.yml")
     assert play.status == 0, play.output

@@ -164,8 +164,8 @@ def findings(run_module, **options):
 def test_no_problems(google, estate, run_module):
     result = run_module("mlflow_doctor", check=True, **OPTIONS)
     assert (result["changed"], result["findings"]) == (False, [])
-    assert len(google.sent) <= 19 and all(
-        request.method == "GET" or request.url.endswith(":getIamPolicy") for request in google.sent
+    assert len(google.sent) <= 20 and all(
+        request.method == "GET" or request.url.endswith((":getIamPolicy", ":getAncestry")) for request in google.sent
     )
 
 
