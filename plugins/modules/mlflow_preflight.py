@@ -131,7 +131,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, immutable, secretmanager
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, immutable, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import rivals
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
@@ -273,6 +274,7 @@ class Preflight:
             "service": ("Cloud Run service", f"{RUN}{region}/services/{self.text('cloudrun_name')}"),
             "address": (immutable.ADDRESS.name, f"{balancer}/addresses/{self.text('iap_lb_address_name')}"),
             "backend": (immutable.BACKEND_SERVICE.name, f"{balancer}/backendServices/{lb_name}-backend"),
+            "rule": ("forwarding rule", f"{balancer}/forwardingRules/{lb_name}-https"),
         }
         if self.range:
             urls["range"] = (
@@ -289,6 +291,7 @@ class Preflight:
         bucket, secret = self.text("bucket_name"), self.secret.rpartition("/")[2]
         calls["bucket"] = (f"{immutable.BUCKET.name} {bucket}", "storage.googleapis.com", self.read_bucket)
         calls["secret"] = (f"secret {secret}", "secretmanager.googleapis.com", self.read_secret)
+        calls["rivals"] = ("other load balancers", "compute.googleapis.com", self.read_rivals)
         if not self.text("network_subnetwork_name"):
             calls["subnetworks"] = ("subnetworks", "compute.googleapis.com", self.read_subnetworks)
         # First on its own, so that the credentials are exchanged for a token only once, and fail only once.
@@ -337,6 +340,13 @@ class Preflight:
             return {**live, "version": version}
         newest = secretmanager.newest_enabled(self.client, self.secret)
         return {**live, "version": str(secretmanager.version_number(newest)) if newest else ""}
+
+    def read_rivals(self) -> dict[str, Any]:
+        """The other load balancers of the project that serve a domain of this one, by the name of the forwarding rule."""
+        domains = [self.text("iap_lb_domain"), *(values.listed(self.variables.get("iap_lb_extra_domains")) or ())]
+        return dict(
+            rivals(self.client, self.text("iap_lb_project_id"), self.text("iap_lb_name"), filter(None, domains))
+        )
 
     def read_subnetworks(self) -> dict[str, Any]:
         """The subnetworks of the network in all regions, by name."""
@@ -519,6 +529,20 @@ class Preflight:
             self.unchangeable(
                 "address", immutable.ADDRESS, {"addressType": "iap_lb_address_name"}, {"addressType": "EXTERNAL"}
             )
+        current, reserved = self.live("rule").get("IPAddress"), self.live("address").get("address", "a new one")
+        if current and current != reserved and address.body != {}:
+            self.refuse(
+                "iap_lb_address_name",
+                f"{self.found['rule'].label} has the address {current}, and Google cannot change it to that of {name}, "
+                f"{reserved}; set the name of the address {current}",
+            )
+        for rule, sentence in self.live("rivals").items():
+            if rule not in (values.listed(self.variables.get("iap_lb_replaces")) or ()):
+                self.refuse(
+                    "iap_lb_domain",
+                    f"{sentence}, and a domain leads to one load balancer only; set another domain, remove it from that load "
+                    f"balancer, or list {rule} in iap_lb_replaces to take the domain over",
+                )
         wanted = {"loadBalancingScheme": "EXTERNAL_MANAGED"}
         self.unchangeable("backend", immutable.BACKEND_SERVICE, dict.fromkeys(wanted, "iap_lb_name"), wanted)
 
@@ -592,7 +616,9 @@ def examine(task: Task) -> dict[str, Any]:
         listed = "; ".join(f"{number}) {finding}" for number, finding in enumerate(findings, 1))
         changes = f". {HELP}" if preflight.findings else ""
         task.module.fail_json(msg=f"Nothing was changed. {listed}{changes}", findings=findings)
-    labels = [found.label for key, found in preflight.found.items() if found.body and key != "subnetworks"]
+    labels = [
+        found.label for key, found in preflight.found.items() if found.body and key not in ("subnetworks", "rivals")
+    ]
     unread = sorted(preflight.unread)
     return {"changed": False, "findings": [], "existing": labels, "unread": unread, **dict(preflight.existing())}
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -358,6 +358,13 @@ FIXED = {
 
 
 @pytest.fixture(scope="module")
+def gcp_sandbox() -> Iterator[Sandbox]:
+    """A sandbox with the API for brands and OAuth clients, which Google is shutting down."""
+    with Sandbox.running("--iap-oauth-admin-api") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
 def project(gcp_sandbox: Sandbox) -> str:
     """A project with everything that the cases refer to."""
     call = gcp_sandbox.call
@@ -365,7 +372,7 @@ def project(gcp_sandbox: Sandbox) -> str:
     call(
         "POST",
         f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable",
-        {"serviceIds": ["compute.googleapis.com"]},
+        {"serviceIds": ["cloudresourcemanager.googleapis.com", "compute.googleapis.com", "iap.googleapis.com"]},
     )
 
     def make(collection: str, *names: str, **body: Any) -> None:
@@ -421,3 +428,32 @@ def test_what_takes_the_place_of_another_takes_over_what_others_set(
         after = gcp_sandbox.call("GET", result["self_link"].replace("https://www.", "compute."))
         assert case.foreign.items() <= after.items()
     assert gcp_sandbox.call("GET", url) == before
+
+
+def test_the_oauth_client_can_change_back_and_forth(
+    project: str, sandbox_module: Callable[..., Doc], gcp_sandbox: Sandbox
+) -> None:
+    def run(module: str, **options: Any) -> Doc:
+        return sandbox_module(module, project=project, **options)
+
+    brand = run("iap_brand", application_title="MLflow", support_email="ml@example.com")["name"]
+    client = run("iap_client", brand=brand, display_name="keep")
+    modes: dict[str, tuple[Doc, str]] = {
+        "google_managed": ({}, ""),
+        "custom": (
+            {"oauth2_client_id": "1-a.apps.googleusercontent.com", "oauth2_client_secret": "not-to-be-seen"},
+            "1-a",
+        ),
+        "brand": ({"oauth2_client": client["name"]}, client["client_id"]),
+    }
+    options = {"name": "modes", "groups": [neg("first")], "custom_request_headers": ["X-A:1"]}
+    order = ("google_managed", "custom", "brand", "google_managed", "brand", "custom", "google_managed")
+    for mode in order:
+        given, client_id = modes[mode]
+        wanted = {**options, "iap": {"enabled": True, **given}}
+        assert run("compute_backend_service", **wanted)["changed"], mode
+        live = gcp_sandbox.call("GET", f"{COMPUTE}/global/backendServices/modes")
+        assert live["iap"]["enabled"] and live["iap"]["oauth2ClientId"].strip().startswith(client_id), mode
+        assert bool(live["iap"]["oauth2ClientId"].strip()) == bool(client_id), mode
+        assert live["customRequestHeaders"] == ["X-A:1"]
+        assert not run("compute_backend_service", **wanted)["changed"], mode

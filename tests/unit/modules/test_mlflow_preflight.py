@@ -22,6 +22,7 @@ NETWORK, SUBNETWORK = (
     f"{COMPUTE}/regions/europe-west2/subnetworks/mlflow-europe-west2",
 )
 RANGE, BACKEND = f"{COMPUTE}/global/addresses/mlflow-services", f"{COMPUTE}/global/backendServices/mlflow-lb-backend"
+RULE = f"{COMPUTE}/global/forwardingRules/mlflow-lb-https"
 ADDRESS, SUBNETWORKS = f"{COMPUTE}/global/addresses/mlflow-lb-ip", f"{COMPUTE}/aggregated/subnetworks"
 
 # As check_variables returns them; some are text, as AWX gives them.
@@ -51,6 +52,9 @@ VARIABLES: dict[str, Any] = {
     "cloudrun_vpc_connector": "",
     "iap_lb_name": "mlflow-lb",
     "iap_lb_address_name": "mlflow-lb-ip",
+    "iap_lb_domain": "mlflow.example.com",
+    "iap_lb_extra_domains": "",
+    "iap_lb_replaces": [],
 }
 NAMES = {
     "network_region": "mlflow_region",
@@ -58,6 +62,7 @@ NAMES = {
     "bucket_location": "mlflow_region",
     "network_name": "mlflow_network_name",
     "network_prefix": "mlflow_name",
+    "iap_lb_domain": "mlflow_domain",
 }
 SUBNET = {
     "name": "mlflow-europe-west2",
@@ -98,6 +103,27 @@ DEPLOYED: dict[str, Any] = {
     SERVICE: {"name": "projects/demo/locations/europe-west2/services/mlflow"},
     ADDRESS: {"name": "mlflow-lb-ip", "address": "203.0.113.7"},
     BACKEND: {"name": "mlflow-lb-backend", "loadBalancingScheme": "EXTERNAL_MANAGED"},
+    RULE: {"name": "mlflow-lb-https", "IPAddress": "203.0.113.7"},
+    f"{COMPUTE}/aggregated/forwardingRules": {},
+}
+# Another load balancer of the project.
+RIVAL = {
+    f"{COMPUTE}/aggregated/{collection}": {"items": {"global": {collection: [entry]}}}
+    for collection, entry in {
+        "forwardingRules": {
+            "name": "corporate",
+            "target": f"{LINK}/global/targetHttpsProxies/corporate",
+            "IPAddress": "34.9.9.9",
+        },
+        "targetHttpsProxies": {
+            "selfLink": f"{LINK}/global/targetHttpsProxies/corporate",
+            "sslCertificates": [f"{LINK}/global/sslCertificates/corporate"],
+        },
+        "sslCertificates": {
+            "selfLink": f"{LINK}/global/sslCertificates/corporate",
+            "managed": {"domains": ["mlflow.example.com"]},
+        },
+    }.items()
 }
 
 
@@ -106,6 +132,8 @@ def preflight(google, run_module, monkeypatch):
     """preflight(live, {"bucket_location": "EU"}, run_tags=[…]) -> what the module returns; LIVE are answers by their URLs."""
 
     def preflight(live: dict[str, Any], variables: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        live = {f"{COMPUTE}/aggregated/forwardingRules": {}} | live
+
         def send(_adapter, prepared, **_kwargs):
             url = prepared.url.partition("?")[0]
             assert prepared.method == "GET"
@@ -291,6 +319,21 @@ BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
             without(SUBNETWORK) | {SUBNETWORKS: {"items": {"regions/us-east1": {"subnetworks": [OTHER]}}}},
             {},
             "network_subnetwork_range is .*, but subnetwork other in us-east1 has 10.10.0.0/24",
+        ),
+        (
+            changed(RULE, IPAddress="203.0.113.8"),
+            {},
+            "iap_lb_address_name is .*, but forwarding rule mlflow-lb-https has the address 203.0.113.8, and Google cannot",
+        ),
+        (
+            without(ADDRESS),
+            {},
+            "iap_lb_address_name is .*, but forwarding rule .* has the address 203.0.113.7, and Google .*, a new one;",
+        ),
+        (
+            DEPLOYED | RIVAL,
+            {},
+            r"mlflow_domain is .*, but forwarding rule corporate \(34.9.9.9\) already serves mlflow.example.com, .* list corpor",
         ),
         (
             changed(BACKEND, loadBalancingScheme="EXTERNAL"),
