@@ -248,7 +248,7 @@ KNOWN_REGIONS = frozenset(
 
 def near(region: Any) -> str:
     """The known regions with the most similar names, such as "europe-west9 or europe-west8"; "" when there is none."""
-    return " or ".join(get_close_matches(str(region), sorted(KNOWN_REGIONS), n=3, cutoff=0.5))
+    return " or ".join(get_close_matches(str(region).lower(), sorted(KNOWN_REGIONS), n=3, cutoff=0.5))
 
 
 def region_words(value: Any) -> str:
@@ -425,9 +425,17 @@ LABELS = Kind(
     entries,
     mapping=True,
 )
+_OF_DOMAIN = re.compile(r"/[\w-]+(?:\.[\w-]+)+:[^/]+/")
 IMAGE = Kind(
     matching(r"(?!https?:)[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[A-Za-z0-9._-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?"),
-    "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2",
+    lambda value: (
+        "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2"
+        + (
+            "; the project of a domain, example.com:my-project, is example.com/my-project in it"
+            if _OF_DOMAIN.search(str(value))
+            else ""
+        )
+    ),
 )
 # https://cloud.google.com/run/docs/container-contract#env-vars
 RESERVED_VARIABLES = (
