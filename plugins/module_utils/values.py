@@ -478,8 +478,9 @@ def is_flag(entry: str) -> bool:
 # https://cloud.google.com/sql/docs/postgres/flags
 FLAGS = Kind(
     is_flag,
-    "the names of flags in lower case, each with its value; max_connections is 14 to 262143",
-    entries,
+    "the names of flags in lower case, each with its value or null; max_connections is 14 to 262143",
+    # A flag with null is left out or removed.
+    lambda value: entries({key: part for key, part in value.items() if part is not None}),
     mapping=True,
 )
 
