@@ -248,7 +248,7 @@ KNOWN_REGIONS = frozenset(
 
 def near(region: Any) -> str:
     """The known regions with the most similar names, such as "europe-west9 or europe-west8"; "" when there is none."""
-    return " or ".join(get_close_matches(str(region), sorted(KNOWN_REGIONS), n=3, cutoff=0.5))
+    return " or ".join(get_close_matches(str(region).lower(), sorted(KNOWN_REGIONS), n=3, cutoff=0.5))
 
 
 def region_words(value: Any) -> str:
@@ -487,9 +487,17 @@ LABELS = Kind(
     entries,
     mapping=True,
 )
+_OF_DOMAIN = re.compile(r"/[\w-]+(?:\.[\w-]+)+:[^/]+/")
 IMAGE = Kind(
     matching(r"(?!https?:)[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[A-Za-z0-9._-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?"),
-    "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2",
+    lambda value: (
+        "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2"
+        + (
+            "; the project of a domain, example.com:my-project, is example.com/my-project in it"
+            if _OF_DOMAIN.search(str(value))
+            else ""
+        )
+    ),
 )
 # https://cloud.google.com/run/docs/container-contract#env-vars
 RESERVED_VARIABLES = (
@@ -533,8 +541,9 @@ def is_flag(entry: str) -> bool:
 # https://cloud.google.com/sql/docs/postgres/flags
 FLAGS = Kind(
     is_flag,
-    "the names of flags in lower case, each with its value; max_connections is 14 to 262143",
-    entries,
+    "the names of flags in lower case, each with its value or null; max_connections is 14 to 262143",
+    # A flag with null is left out or removed.
+    lambda value: entries({key: part for key, part in value.items() if part is not None}),
     mapping=True,
 )
 

@@ -112,6 +112,22 @@ def test_a_variable_that_is_passed_on_has_one_type_and_one_rule(role):
                 assert passed.get(key) == own.get(key), f"{key} of {reference[1]} and {name}"
 
 
+def test_what_can_be_text_is_read_where_it_is_used():
+    """A template that looks into a list or dictionary, or gives it to a module, uses a filter that also reads text."""
+    reading = r"\s*\|\s*mlops\.mlflow_gcp\.(?:dictionary|domains|entries|members)\b"
+    variables = [name for name, option in known().items() if option["type"] in ("raw", "dict", "list")]
+    assert len(variables) > 10
+    files = [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/vars/*.yml"), *ROOT.glob("playbooks/**/*.yml")]
+    found = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in files
+        for line in file.read_text().splitlines()
+        for name in variables
+        if re.search(rf"(?<!connections\()\b{name}\b(?!{reading})", line) and "{{" in line
+    ]
+    assert found == []
+
+
 def test_only_the_role_mlflow_has_defaults_for_a_whole_deployment():
     others = [name for role in ROLES if role != "mlflow" for name in options(role) if name.startswith("mlflow_")]
     assert others == []

@@ -28,6 +28,7 @@ CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
         (values.ENVIRONMENT, {"MLFLOW_LOGGING_LEVEL": "DEBUG"}),
         (values.IMAGE, "europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2"),
         (values.IMAGE, "europe-docker.pkg.dev/mlflow-gcp/mlflow:latest"),
+        (values.IMAGE, "europe-docker.pkg.dev/example.com/proj/mlflow/server:1"),
         (values.IPV4, ""),
         (values.IPV4, "10.20.0.0"),
         (
@@ -76,6 +77,7 @@ def test_a_right_value_is_taken(kind, value):
         (values.DOMAINS, 7, "mlflow.example.com"),
         (values.EMAIL, "jane", "ml@example.com"),
         (values.IMAGE, "https://europe-docker.pkg.dev/p/mlflow", "server:3.17.2"),
+        (values.IMAGE, "europe-docker.pkg.dev/example.com:proj/mlflow/server:1", "is example.com/my-project in it"),
         (values.IPV4, "10.20.0", "10.20.0.0"),
         (values.LABELS, ["team"], "lower-case"),
         (values.MAINTENANCE_WINDOW, {"day": 0}, "day 1 (Monday) to 7"),
@@ -88,6 +90,7 @@ def test_a_right_value_is_taken(kind, value):
         (values.PROJECT_ID, "My Project", "project id"),
         (values.REGION, "europe", "perhaps europe-"),
         (values.REGION, "europe-west99", "europe-west9"),
+        (values.REGION, "EUROPE-WEST2", "perhaps europe-west2"),
         (values.REGION, "mars", "a region of Google Cloud such as europe-west2"),
         (values.REGION, "europe-west2-a", "europe-west2"),
         (values.SAMPLE_RATE, 1.5, "0 to 1"),

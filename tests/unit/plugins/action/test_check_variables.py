@@ -231,7 +231,7 @@ def test_questions_that_were_not_answered():
         ),
         (
             "cloudsql_database_flags",
-            {"max_connections": None},
+            {"max_connections": ""},
             "cloudsql_database_flags has 'max_connections: '; allowed",
         ),
         ("cloudsql_maintenance_window", "day=7", "cloudsql_maintenance_window is {'day': '7'}; allowed: day 1"),
@@ -260,7 +260,9 @@ def test_the_connections_of_the_database_are_counted_however_the_flags_are_given
     wired = "{{ cloudsql_tier | mlops.mlflow_gcp.max_connections(cloudsql_database_flags) }}"
     told = refusal(cloudsql_database_flags=flags, cloudrun_database_connections=wired)
     assert "cloudrun_database_connections is 30: a rollout takes" in told
-    site(cloudsql_database_flags="", cloudrun_database_connections=wired)
+    for none in ("", None, {"max_connections": None}, "max_connections: null"):
+        found = site(cloudsql_database_flags=none, cloudrun_database_connections=wired)["variables"]
+        assert found["cloudrun_database_connections"] == 50
 
 
 @pytest.mark.parametrize("location", ["EU", "eu", "US", "asia1", "EUR4", "nam4", "europe-west2", "EUROPE-WEST2"])
