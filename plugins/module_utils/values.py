@@ -532,10 +532,9 @@ ENVIRONMENT = Kind(
 def is_flag(entry: str) -> bool:
     """Whether a flag has a value, and the one that is used here has a number."""
     key, _, value = entry.partition(": ")
-    # Without a value, the flag is removed.
-    if key == "max_connections" and value:
+    if key == "max_connections":
         return value.isdecimal() and 14 <= int(value) <= 262_143
-    return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("[", "{")
+    return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("", "[", "{")
 
 
 # https://cloud.google.com/sql/docs/postgres/flags
@@ -818,7 +817,7 @@ NAMES: tuple[tuple[str, str, int], ...] = (
     ("the HTTP proxy", "{iap_lb_name}-http", 63),
     ("the network", "{network_prefix}", 63),
     ("the subnetwork", "{network_prefix}-{network_region}", 63),
-    ("the range for private services access", "{network_prefix}-services", 63),
+    ("the range for private services access", "{network_reserved_range}", 63),
     ("the firewall rule", "{network_prefix}-allow-internal", 63),
 )
 # A rule, and the variables that are its arguments.
