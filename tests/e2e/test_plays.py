@@ -35,7 +35,7 @@ def test_a_limit_without_a_deployment_fails(cloud: Cloud, tmp_path):
         (
             "mlflow_region",
             "europe-west1",
-            ["region of Cloud SQL instance", "location of bucket", "subnetwork mlflow-europe-west2"],
+            ["region of Cloud SQL instance", "location of bucket", "subnetwork mlflow"],
         ),
         (
             "mlflow_network_name",
