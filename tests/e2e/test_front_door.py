@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from .conftest import LOGGER, PROJECT, URL, Cloud, Play
+from .conftest import LOGGER, PROJECT, ROOT, URL, Cloud, Play
 from .test_mlflow_client import token
 
 COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
@@ -150,6 +151,7 @@ LOOP = """
 @pytest.mark.long
 def test_two_load_balancers_in_a_loop_share_nothing(tmp_path):
     (tmp_path / "loop.yml").write_text(LOOP)
+    book = os.path.relpath(tmp_path / "loop.yml", ROOT / "playbooks")
     apis = ["cloudresourcemanager", "compute", "iam", "iap", "run"]
     service = {
         "template": {"containers": [{"image": "us-docker.pkg.dev/cloudrun/container/hello"}]},
@@ -159,12 +161,12 @@ def test_two_load_balancers_in_a_loop_share_nothing(tmp_path):
         body = {"serviceIds": [f"{api}.googleapis.com" for api in apis]}
         cloud.call("POST", f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable", body)
         cloud.call("POST", f"{RUN}?serviceId=mlflow", service)
-        play = cloud.playbook(str(tmp_path / "loop.yml"))
+        play = cloud.playbook(book)
         assert play.status == 0, play.output
         clients = [
             cloud.call("GET", f"{COMPUTE}/global/backendServices/{name}-lb-backend")["iap"]["oauth2ClientId"].strip()
             for name in ("alpha", "beta")
         ]
         assert clients[0].endswith(".apps.googleusercontent.com") and clients[1] == ""
-        play = cloud.playbook(str(tmp_path / "loop.yml"))
+        play = cloud.playbook(book)
         assert (play.status, play.recap("changed")) == (0, 0), play.output
