@@ -52,8 +52,8 @@ def state(cloud: Cloud, base: str) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def base(cloud) -> str:
     """
-    A project with three deployments, made in one loop: the first on its default network, the second on its own one, the third on the
-    default network with the range of the first.
+    A project with three deployments, made in one loop: the first on its default network, the second on its own one, the third
+    on the default network with the range of the first.
     """
     base = new_project(cloud, "net-demo")
     play = networks(
