@@ -403,6 +403,58 @@ def test_the_private_address_is_closed_to_other_processes(api, project):
     finish(api, api("DELETE", f"{url}/inner"))
 
 
+def test_private_service_connect(api, project, instance):
+    """An endpoint is an address of the instance's server, for processes on the endpoint's network."""
+    compute = f"https://compute.googleapis.com/compute/v1/projects/{project}"
+    region = f"{compute}/regions/europe-west2"
+    network, target = (
+        f"projects/{project}/global/networks/endpoints",
+        "projects/x-tp/regions/europe-west2/serviceAttachments/a",
+    )
+
+    def make(url: str, body: dict[str, Any]) -> dict[str, Any]:
+        operation = api("POST", url, json=body).json()
+        while operation["status"] != "DONE":
+            operation = api("GET", operation["selfLink"]).json()
+        return api("GET", f"{url}/{body['name']}").json()
+
+    make(f"{compute}/global/networks", {"name": "endpoints", "autoCreateSubnetworks": False})
+    make(f"{region}/subnetworks", {"name": "endpoints", "network": network, "ipCidrRange": "10.66.0.0/24"})
+    subnetwork = f"projects/{project}/regions/europe-west2/subnetworks/endpoints"
+    address = make(f"{region}/addresses", {"name": "db", "addressType": "INTERNAL", "subnetwork": subnetwork})
+    rule = {"name": "db", "network": network, "IPAddress": address["selfLink"], "target": target}
+    assert "serviceAttachments/a' was not found" in refused(
+        api("POST", f"{region}/forwardingRules", json=rule), 404, "notFound"
+    )
+    config = {"pscConfig": {"pscEnabled": True, "allowedConsumerProjects": ["another-project"]}}
+    finish(api, api("PATCH", instance, json={"settings": {"ipConfiguration": config}}))
+    rule["target"] = api("GET", instance).json()["pscServiceAttachmentLink"]
+    text = refused(
+        api("POST", f"{region}/forwardingRules", json=rule | {"loadBalancingScheme": "INTERNAL"}), 400, "invalid"
+    )
+    assert "must be empty for a rule whose target is a service attachment" in text
+    assert make(f"{region}/forwardingRules", rule)["pscConnectionStatus"] == "PENDING"
+    api("DELETE", f"{region}/forwardingRules/db")
+    while api("GET", f"{region}/forwardingRules/db").status_code == 200:
+        time.sleep(0.05)
+    config["pscConfig"]["allowedConsumerProjects"].append(project)
+    finish(api, api("PATCH", instance, json={"settings": {"ipConfiguration": config}}))
+    made = make(f"{region}/forwardingRules", rule)
+    host = made["IPAddress"]
+    assert made["pscConnectionStatus"] == "ACCEPTED" and host.startswith("127.")
+    shown = api("GET", f"{region}/addresses/db").json()
+    assert (shown["address"], shown["status"]) == (host, "IN_USE")
+    # It listens, and this process is on no network.
+    end = time.monotonic() + 10
+    while "Connection refused" in (said := psql(host, "postgres", "x", "SELECT 1")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "server closed the connection" in said
+    api("DELETE", f"{region}/forwardingRules/db")
+    while "Connection refused" not in psql(host, "postgres", "x", "SELECT 1") and time.monotonic() < end + 10:
+        time.sleep(0.05)
+    assert "Connection refused" in psql(host, "postgres", "x", "SELECT 1")
+
+
 def test_other_engines_are_refused(api, project):
     url = BASE.format(project) + "/instances"
     for version in ("MYSQL_8_0", "SQLSERVER_2022_WEB"):
