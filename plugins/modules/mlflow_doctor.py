@@ -354,7 +354,9 @@ class Doctor:
         self.policies["iap_backend_service", backend["name"]] = policy
         role = "roles/iap.httpsResourceAccessor"
         # Google returns addresses in lower case.
-        wanted, current = ({canonical(member): member for member in group} for group in (wanted, members_of(policy, role)))
+        wanted, current = (
+            {canonical(member): member for member in group} for group in (wanted, members_of(policy, role))
+        )
         for member in [wanted[key] for key in wanted if key not in current]:
             self.note(place, f"{member} does not have {role}", fix)
         for member in [current[key] for key in current if key not in wanted]:
@@ -605,7 +607,9 @@ def diagnose(task: Task) -> dict[str, Any]:
             for number, entry in enumerate(doctor.findings, 1)
         )
         count = f"{len(doctor.findings)} findings" if len(doctor.findings) > 1 else "1 finding"
-        task.module.fail_json(msg=f"{count}: {summary}", findings=doctor.findings, notes=doctor.notes, checked=doctor.checked)
+        task.module.fail_json(
+            msg=f"{count}: {summary}", findings=doctor.findings, notes=doctor.notes, checked=doctor.checked
+        )
     return {"changed": False, "findings": [], "notes": doctor.notes, "checked": doctor.checked}
 
 

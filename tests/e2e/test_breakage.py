@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from .conftest import LOGGER, PROJECT, Cloud
-from .test_access import EVE, SERVER, account, guarded, let_eve_in, read, sign_in
+from .test_access import EVE, SERVER, account, guarded, let_eve_in_under_a_condition, read, sign_in
 
 COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}"
@@ -106,12 +106,6 @@ def private_services_peering_is_gone(cloud: Cloud) -> Undo:
     return lambda: cloud.call("POST", url, body)
 
 
-def somebody_has_access_under_a_condition(cloud: Cloud) -> Undo:
-    undo = let_eve_in(cloud)
-    assert sign_in(cloud, EVE) == 200
-    return undo
-
-
 BREAKAGES = {
     neg_names_another_service: "no-such-service",
     iap_is_off: "Identity-Aware Proxy|IAP",
@@ -120,7 +114,7 @@ BREAKAGES = {
     bucket_is_not_writable: "roles/storage.objectUser",
     server_may_not_sign: "roles/iam.serviceAccountTokenCreator",
     private_services_peering_is_gone: "peering",
-    somebody_has_access_under_a_condition: rf"{EVE} has roles/iap.httpsResourceAccessor\s+under\s+the\s+condition",
+    let_eve_in_under_a_condition: rf"{EVE} has roles/iap.httpsResourceAccessor\s+under\s+the\s+condition",
 }
 
 
