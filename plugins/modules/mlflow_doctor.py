@@ -70,12 +70,12 @@ options:
         checked without this option.
     type: list
     elements: str
-  logger_service_account:
+  logger:
     description:
       - E-mail address of the service account for programs. Who may sign in as it is not checked without this option.
     type: str
   logger_token_creators:
-    description: All members who may sign in as O(logger_service_account).
+    description: All members who may sign in as O(logger).
     type: list
     elements: str
   accepted_members:
@@ -130,16 +130,9 @@ notes:
   description: Who could let themselves in or read the data, and what could not be found out; also returned on failure.
   returned: always
   type: list
-  elements: dict
-  contains:
-    where:
-      description: The resource on which a role is granted, or the role or policy that could not be read.
-      type: str
-      sample: project my-project
-    note:
-      description: Who could do what.
-      type: str
-      sample: user:jane@example.com could read the secrets (roles/secretmanager.admin)
+  elements: str
+  sample:
+    - "project my-project: user:jane@example.com could read the secrets (roles/secretmanager.admin)"
 checked:
   description: The resources that were read.
   returned: always
@@ -202,7 +195,7 @@ class Doctor:
             name.lower().removesuffix(".") for name in (self.params["domain"], *self.params["extra_domains"])
         )
         self.findings: list[dict[str, str]] = []
-        self.notes: list[dict[str, str]] = []
+        self.notes: list[str] = []
         self.policies: dict[tuple[str, ...], dict[str, Any]] = {}
         self.checked: list[str] = []
         self._project_policy: dict[str, Any] | None = None
@@ -258,11 +251,9 @@ class Doctor:
     def access(self, backend: str | None, service: dict[str, Any] | None) -> None:
         """Find everybody who gets in without being named."""
         try:
-            number = self.task.project_number
+            found = access.examine(self.task, backend, service, self.findings, self.policies)
         except ApiError:
-            return  # invoker() has reported it
-        found = access.Access(self.task, self.params["accepted_members"], self.policies)
-        found.examine(access.guards(self.task.project, number, backend, service, self.params), self.findings)
+            return  # the number of the project cannot be read, which invoker() has reported
         self.findings += found.findings
         self.notes += found.notes
 
@@ -627,7 +618,7 @@ def main() -> None:
             "bucket": {"type": "str"},
             "network": {"type": "str"},
             "members": {"type": "list", "elements": "str"},
-            "logger_service_account": {"type": "str"},
+            "logger": {"type": "str", "kind": values.SERVICE_ACCOUNT_EMAIL},
             "logger_token_creators": {"type": "list", "elements": "str", "no_log": False},
             "accepted_members": {"type": "list", "elements": "str", "default": [], "kind": values.ANY_MEMBERS},
         },
