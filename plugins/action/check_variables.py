@@ -23,7 +23,23 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 # The role that has the variables of a whole deployment.
 DEPLOYMENT = "mlflow"
 REFERENCE = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
+# Variables that say where a resource is, not what it is called.
+PLACES = ("_project_id", "_region")
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+
+@cache
+def files(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables of a role, as its argument specification has them, and their defaults, as templates."""
+    if not (ROLES / role / "meta/argument_specs.yml").is_file():
+        raise AnsibleActionFail(f"mlops.mlflow_gcp has no role {role!r}")
+    loader = DataLoader()
+    specs = loader.load_from_file(str(ROLES / role / "meta/argument_specs.yml"))
+    (entry_point,) = specs["argument_specs"].values()
+    return entry_point["options"], loader.load_from_file(
+        str(ROLES / role / "defaults/main.yml"), trusted_as_template=True
+    )
 
 
 class Option:
@@ -37,13 +53,34 @@ class Option:
         # The role's own defaults are used, never the copies in the specification.
         self.spec = {key: value for key, value in spec.items() if key not in ("default", "required", "description")}
 
-    def coerced(self, value: Any, said: str) -> Any:
-        """VALUE in the option's type; raises ValueError, naming the variable SAID, if it cannot be converted or is not one of the choices."""
-        result = ArgumentSpecValidator({said: self.spec}).validate({said: value})
-        if result.error_messages:
-            what = f"{said} is not of type {self.spec['type']}" if self.secret else " ".join(result.error_messages)
-            raise ValueError(one_line(what).rstrip(".") + ".")
-        return result.validated_parameters[said]
+    def coerced(self, value: Any) -> Any:
+        """VALUE in the option's type; raises Refused if it cannot be converted or is not one of the choices."""
+        type_, kind = self.spec["type"], self.kind
+        if kind and kind.container:
+            return kind.convert(value)
+        result = ArgumentSpecValidator({self.name: self.spec}).validate({self.name: value})
+        # Ansible takes true for 1, and makes text of everything.
+        wrong = (
+            isinstance(value, bool) if type_ in ("int", "float") else type_ == "str" and isinstance(value, (list, dict))
+        )
+        if result.error_messages or wrong:
+            raise values.Refused(self.shown(value), self.words(value))
+        return result.validated_parameters[self.name]
+
+    def words(self, value: Any) -> str:
+        """What is allowed instead of VALUE."""
+        type_ = self.spec["type"]
+        if choices := self.spec.get("choices"):
+            return ", ".join(map(str, choices))
+        kind = self.kind.words(value) if self.kind else ""
+        return ", ".join(filter(None, ["" if kind and type_ == "str" else TYPES.get(type_, ""), kind]))
+
+    def is_missing(self, value: Any) -> bool:
+        """Whether VALUE is none: null, or the "" of a survey's unanswered question where that is no value."""
+        if value is None:
+            return not (self.kind and self.kind.mapping)
+        is_text = self.spec["type"] in ("str", "raw") and "choices" not in self.spec
+        return value == "" and (self.required or not is_text)
 
     def shown(self, value: Any) -> Any:
         """VALUE, or a mask in place of a secret."""
@@ -53,20 +90,17 @@ class Option:
 class Variables:
     """The variables of some roles on one host: their specifications and values."""
 
-    def __init__(self, loader: DataLoader, templar: Templar, task_vars: Mapping[str, Any], roles: list[str]) -> None:
+    def __init__(self, templar: Templar, task_vars: Mapping[str, Any], roles: list[str]) -> None:
         self.roles = roles
         self.options: dict[str, Option] = {}
         defaults: dict[str, Any] = {}
         self.known: set[str] = set()
         for role in dict.fromkeys([DEPLOYMENT, *roles]):
-            if not (ROLES / role / "meta/argument_specs.yml").is_file():
-                raise AnsibleActionFail(f"mlops.mlflow_gcp has no role {role!r}")
-            specs = loader.load_from_file(str(ROLES / role / "meta/argument_specs.yml"))
-            (entry_point,) = specs["argument_specs"].values()
-            defaults |= loader.load_from_file(str(ROLES / role / "defaults/main.yml"), trusted_as_template=True)
-            self.known |= entry_point["options"].keys()
+            specs, own = files(role)
+            defaults |= own
+            self.known |= specs.keys()
             if role in roles:
-                self.options |= {name: Option(name, role, spec) for name, spec in entry_point["options"].items()}
+                self.options |= {name: Option(name, role, spec) for name, spec in specs.items()}
         self.raw = {**defaults, **task_vars}
         self.templar = templar.copy_with_new_env(available_variables=self.raw)
         self.value = cache(self._value)
@@ -84,6 +118,20 @@ class Variables:
             if reference[1] not in self.known or reference[1] in passed:
                 break
             name = reference[1]
+            passed.add(name)
+        return name
+
+    def origin(self, name: str) -> str:
+        """The variable that the user has set, or would set, to change NAME: the one from which it derives its name."""
+        passed = {name}
+        while isinstance(raw := self.raw.get(name), str):
+            found = {
+                word for part in re.findall(r"\{\{(.*?)\}\}", raw) for word in re.findall(r"\w+", part)
+            } & self.known
+            names = [word for word in found if not word.endswith(PLACES)]
+            if len(names) != 1 or names[0] in passed:
+                break
+            name = names[0]
             passed.add(name)
         return name
 
@@ -106,14 +154,17 @@ class Variables:
 
 
 class Check:
-    """One check of VARIABLES, except those that are in CHECKED with the same value."""
+    """One check of VARIABLES, except those that are in CHECKED with the same value. OTHERS are the play's other hosts."""
 
-    def __init__(self, variables: Variables, checked: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Variables, checked: Mapping[str, Any], others: Mapping[str, Variables]) -> None:
         self.variables, self.checked = variables, checked
         self.problems: dict[tuple[str, ...], str] = {}
         """A sentence for each invalid variable, or for several that are inconsistent, by their names."""
         self.warnings: list[str] = []
         self.values: dict[str, Any] = {}
+        """What the variables are, each in its type, secrets masked; and as they are."""
+        self.typed: dict[str, Any] = {}
+        self.names = {name: said for name in variables.options if (said := variables.said(name)) != name}
         undefined: dict[str, str] = {}
         for name, option in variables.options.items():
             try:
@@ -125,12 +176,13 @@ class Check:
             except AnsibleError as error:
                 self.not_evaluated(option, error)
                 continue
-            self.values[name] = option.shown(value)
-            if not self.is_checked(name):
-                self.check_one(option, value)
+            self.check_one(option, value)
         self.check_undefined(undefined)
+        self.check_names()
         for rule, names in values.TOGETHER:
             self.check_together(rule, names)
+        for host, other in others.items():
+            self.check_other_host(host, other)
         self.leave_out_consequences()
 
     def leave_out_consequences(self) -> None:
@@ -159,27 +211,22 @@ class Check:
     def check_one(self, option: Option, value: Any) -> None:
         """Check the type of a variable and apply the rule for its kind."""
         said, kind = self.variables.said(option.name), option.kind
-        if value is None or (value == "" and option.required and option.spec["type"] == "str"):
-            if option.required or (kind and not kind.optional):
-                self.not_set(option)
+        if option.is_missing(value):
+            self.not_set(option)
             return
         try:
-            typed = option.coerced(value, said)
-        except ValueError as error:
-            self.problem(said, sentence=str(error))
-            return
-        if kind is None:
-            return
-        try:
-            kind.check(typed)
+            typed = self.typed[option.name] = option.coerced(value)
+            self.values[option.name] = option.shown(typed)
+            if kind and not self.is_checked(option.name):
+                kind.check(typed)
         except values.Refused as refused:
             if refused.value in (None, ""):
                 self.not_set(option)
             else:
-                verb = "is" if refused.value == typed else "has"
+                verb = "is" if refused.value in (value, self.typed.get(option.name), MASK) else "has"
                 self.problem(said, sentence=f"{said} {verb} {refused.value!r}; allowed: {refused.allowed}.")
             return
-        doubt = kind.doubt and kind.doubt(typed)
+        doubt = kind and kind.doubt and kind.doubt(typed)
         if doubt and (warning := f"{said} is {typed!r}, which {doubt}") not in self.warnings:
             self.warnings.append(warning)
 
@@ -187,10 +234,10 @@ class Check:
         """Record that a variable is not set."""
         name, said = option.name, self.variables.said(option.name)
         # Who includes one role has the choice.
-        told = said if said == name or DEPLOYMENT in self.variables.roles else f"{said} (or {name})"
-        allowed = f"; allowed: {option.kind.words('')}" if option.kind else ""
-        nobody = ", or [] for none" if option.kind and option.kind.parts else ""
-        self.problem(said, sentence=f"{told} is not set{allowed}{nobody}.")
+        told = said if said == name or DEPLOYMENT in self.variables.roles else f"{name} (or {said})"
+        none = "[]" if option.kind and option.kind.container is list else '""' if not option.is_missing("") else ""
+        allowed = ", or ".join(filter(None, [option.words(""), none and f"{none} for none"]))
+        self.problem(said, sentence=f"{told} is not set; allowed: {allowed}.")
 
     def check_undefined(self, undefined: Mapping[str, str]) -> None:
         """Record the variables that are not set, or that refer to something undefined."""
@@ -202,15 +249,38 @@ class Check:
             elif option.required:
                 self.not_set(option)
 
+    def check_names(self) -> None:
+        """Check the length of all names that the roles derive from variables; name the variable to shorten."""
+        variables = self.variables
+        tightest: dict[str, int] = {}
+        for what, pattern, longest in values.NAMES:
+            parts = re.findall(r"{(\w+)}", pattern)
+            if not all(isinstance(self.typed.get(part), str) for part in parts):
+                continue
+            called = pattern.format(**self.typed)
+            # Each part of a bucket's name between dots.
+            too_long = max(map(len, called.split("."))) - longest
+            (part,) = [part for part in parts if not part.endswith(PLACES)]
+            cause = variables.origin(part)
+            value = variables.value(cause)
+            room = len(str(value)) - too_long
+            if too_long <= 0 or room >= tightest.get(cause, room + 1):
+                continue
+            tightest[cause] = room
+            self.problems[(cause,)] = (
+                f"{cause} is {value!r}, {len(str(value))} characters, and has at most {room} here: the name of {what}"
+                f"{'' if cause == part else f' ({part})'} is {called!r}, and has at most {longest}."
+            )
+
     def check_together(self, rule: Callable[..., str | None], names: tuple[str, ...]) -> None:
         """Check variables that must be consistent, unless one of them is already invalid or not known yet."""
         variables = self.variables
         said = {name: variables.said(name) for name in names}
-        known = all(self.values.get(name) is not None for name in names)
+        known = all(name in self.typed for name in names)
         wrong = any((variable,) in self.problems for variable in said.values())
         if not known or wrong or all(map(self.is_checked, names)):
             return
-        typed = {name: variables.options[name].coerced(variables.value(name), said[name]) for name in names}
+        typed = {name: self.typed[name] for name in names}
         if told := rule(*typed.values()):
             shown = [
                 f"{said[name]} is {value!r}"
@@ -218,6 +288,33 @@ class Check:
                 if value and not variables.options[name].secret
             ]
             self.problem(*said.values(), sentence=f"{', '.join(shown)}: {told}.")
+
+    def check_other_host(self, host: str, other: Variables) -> None:
+        """Check that another host of the play has neither the same load balancer nor one of the same domains."""
+        variables = self.variables
+        names = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
+        if not all(name in self.typed for name in names) or all(map(self.is_checked, names)):
+            return
+        try:
+            project, balancer, domain, extra = (other.value(name) for name in names)
+        except AnsibleError:
+            return  # reported for that host
+        if (project, balancer) == (self.typed["iap_lb_project_id"], self.typed["iap_lb_name"]):
+            cause = variables.origin("iap_lb_name")
+            self.problem(
+                cause,
+                sentence=f"{cause} is {variables.value(cause)!r} on {host} too, in the same project {project}: give each "
+                f"host its own name.",
+            )
+        theirs = {domain, *(values.listed(extra) or ())}
+        for name in ("iap_lb_domain", "iap_lb_extra_domains"):
+            for shared in [part for part in values.listed(self.typed[name]) or () if part in theirs]:
+                said = variables.said(name)
+                self.problem(
+                    said,
+                    sentence=f"{said} {'is' if shared == self.typed[name] else 'has'} {shared!r}, which {host} has too: a "
+                    f"domain leads to one load balancer only, so give each host its own.",
+                )
 
 
 class ActionModule(ActionBase):
@@ -239,11 +336,20 @@ class ActionModule(ActionBase):
             required_one_of=[("role", "roles")],
         )[1]
         roles = [options["role"]] if options["role"] else [DEPLOYMENT, *options["roles"]]
-        variables = Variables(self._loader, self._templar, task_vars or {}, roles)
-        check = Check(variables, options["checked"])
+        variables = Variables(self._templar, task_vars or {}, roles)
+        check = Check(variables, options["checked"], self.others(task_vars or {}, roles))
         if check.problems:
             raise AnsibleActionFail(" ".join(check.problems.values()))
         if check.warnings:
             result["warnings"] = check.warnings
-        result.update(changed=False, variables=check.values)
+        result.update(changed=False, variables=check.values, names=check.names)
         return result
+
+    def others(self, task_vars: Mapping[str, Any], roles: list[str]) -> dict[str, Variables]:
+        """The variables of the play's other hosts that have a load balancer."""
+        if "iap_lb" not in roles or "hostvars" not in task_vars:
+            return {}
+        hosts = [
+            host for host in task_vars.get("ansible_play_hosts_all", ()) if host != task_vars.get("inventory_hostname")
+        ]
+        return {host: Variables(self._templar, task_vars["hostvars"].raw_get(host), ["iap_lb"]) for host in hosts}

@@ -86,10 +86,6 @@ options:
       - Execution environment of the container.
     type: str
     choices: [EXECUTION_ENVIRONMENT_GEN1, EXECUTION_ENVIRONMENT_GEN2]
-  labels:
-    description:
-      - All labels; others are removed. Without this option the labels are left unchanged.
-    type: dict
   annotations:
     description:
       - All annotations; others are removed. Without this option the annotations are left unchanged.

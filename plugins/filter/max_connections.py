@@ -6,18 +6,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: max_connections
-short_description: How many connections a Cloud SQL for PostgreSQL tier accepts by default
+short_description: How many connections a Cloud SQL for PostgreSQL instance accepts
 version_added: 0.1.0
 author: mlops.mlflow_gcp contributors (@mlops)
 description:
-  - Gives the default of PostgreSQL's C(max_connections) on Cloud SQL, which depends on the tier's memory
+  - Gives PostgreSQL's C(max_connections) on Cloud SQL. Its default depends on the tier's memory
     (U(https://cloud.google.com/sql/docs/postgres/flags#postgres-m)).
-positional: _input
+positional: _input, database_flags
 options:
   _input:
     description: A tier such as V(db-g1-small), V(db-custom-2-7680) or V(db-perf-optimized-N-4).
     type: str
     required: true
+  database_flags:
+    description: The instance's database flags, a dictionary or a text for one. With C(max_connections), the tier does not matter.
+    type: raw
 """
 
 EXAMPLES = r"""

@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 MASK = "********"
-GOOGLE_LABEL_PREFIXES = ("goog-", "run.googleapis.com/", "cloud.googleapis.com/")
+# Keys of annotations that only Google sets.
+GOOGLE_PREFIXES = ("goog-", "run.googleapis.com/", "cloud.googleapis.com/")
+# The label that tells which labels of a resource this collection has set, and that label or a continuation of it.
+LABEL_RECORD = "mlflow-gcp-labels"
+RECORD_KEY = re.compile(rf"{LABEL_RECORD}(?:-\d+)?")
+LABEL_LENGTH = 63
 
 
 @dataclass(frozen=True)
@@ -19,18 +25,23 @@ class Rules:
     """
     How one kind of resource is compared. Paths are dotted, without list positions ("template.containers.env").
 
-    exact: maps that are declared completely, such as labels: undeclared keys are removed (except Google's own labels).
+    exact: maps that are declared completely, such as annotations: undeclared keys are removed (except Google's own).
+    labels: maps of labels, declared with_record(): labels of others stay, those of the live record go when they are not
+        declared. Where a request replaces the whole map, overlay() of the map is what to send.
     unordered: lists whose order does not matter.
     keyed: lists of objects that are matched by this key instead of by position; declared completely.
     optional: objects that are removed when declared as {}, such as a probe.
+    whole: objects and lists that are replaced when they differ, because their alternatives exclude each other.
     same: custom equality, called with (wanted, live).
     secret: values that are never shown.
     """
 
     exact: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
     unordered: frozenset[str] = frozenset()
     keyed: Mapping[str, str] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
     same: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
 
@@ -50,6 +61,10 @@ def differences(wanted: Any, live: Any, rules: Rules, path: str = "") -> list[st
         if not wanted and live and path in rules.optional:
             return [path]
         live = live if isinstance(live, Mapping) else {}
+        if path in rules.labels:
+            # Here, an empty value differs from none.
+            changed = [_join(path, key) for key, value in wanted.items() if live.get(key) != value]
+            return changed + [_join(path, key) for key in _surplus(wanted, live, rules, path)]
         found = [
             name for key, value in wanted.items() for name in differences(value, live.get(key), rules, _join(path, key))
         ]
@@ -87,13 +102,35 @@ def same_resource(wanted: Any, live: Any) -> bool:
     return left == right if len(left) > 1 and len(right) > 1 else left[-1] == right[-1]
 
 
+def with_record(labels: Mapping[str, str]) -> dict[str, str]:
+    """
+    LABELS and their record, the labels mlflow-gcp-labels, mlflow-gcp-labels-2 and so on: the keys, joined by "--".
+
+    A key that contains "--" or ends with "-" could not be told apart there: it is not recorded, and so never removed.
+    """
+    values: list[str] = []
+    for key in sorted(key for key in labels if "--" not in key and not key.endswith("-")):
+        if values and len(f"{values[-1]}--{key}".encode()) <= LABEL_LENGTH:
+            values[-1] += f"--{key}"
+        else:
+            values.append(key)
+    record = {LABEL_RECORD if index == 1 else f"{LABEL_RECORD}-{index}": value for index, value in enumerate(values, 1)}
+    return {**labels, **record}
+
+
+def recorded(labels: Mapping[str, Any]) -> set[str]:
+    """The keys of LABELS, live ones, that this collection has set: those in the record, and the record itself."""
+    record = [key for key in labels if RECORD_KEY.fullmatch(key)]
+    return {*record, *(own for key in record for own in str(labels[key]).split("--"))}
+
+
 def full_path(project: str, collection: str, name: str) -> str:
     """NAME, a short name or any link, as projects/…; COLLECTION is for example "global/networks"."""
     return relative(name) if "/" in name else f"projects/{project}/{collection}/{name}"
 
 
 def patch(wanted: Any, live: Any, rules: Rules, path: str = "") -> Any:
-    """WANTED as a JSON merge patch: without undeclared values, with null for keys to remove from exact maps."""
+    """WANTED as a JSON merge patch: without undeclared values, with null for keys to remove."""
     if not isinstance(wanted, Mapping):
         return declared(wanted)
     live = live if isinstance(live, Mapping) else {}
@@ -126,12 +163,14 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
     """LIVE after WANTED has been applied; equal values keep Google's spelling."""
     if not differences(wanted, live, rules, path):
         return copy.deepcopy(live)
-    if path in rules.same:
+    if path in rules.same or path in rules.whole:
         return declared(wanted)
     if isinstance(wanted, Mapping):
         live = live if isinstance(live, Mapping) and not (not wanted and path in rules.optional) else {}
         gone = set(_surplus(wanted, live, rules, path))
         merged = {key: copy.deepcopy(value) for key, value in live.items() if key not in gone}
+        if path in rules.labels:
+            return {**merged, **wanted}
         for key, value in wanted.items():
             # Values that equal a missing field, such as false and [], stay missing.
             if value is not None and (key in live or differences(value, None, rules, _join(path, key))):
@@ -142,6 +181,26 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
             overlay(match, value, rules, path) for value, match in _matches(list(wanted), list(live or ()), rules, path)
         ]
     return copy.deepcopy(wanted)
+
+
+def replacement(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
+    """
+    LIVE with everything that WANTED declares, for an update that replaces the whole body.
+
+    Unlike overlay(), it contains values that equal a missing field, because Google's default may be another one.
+    """
+    if isinstance(wanted, Mapping) and (wanted or path not in rules.optional) and path not in rules.whole:
+        live = live if isinstance(live, Mapping) else {}
+        gone = set(_surplus(wanted, live, rules, path))
+        return {key: copy.deepcopy(value) for key, value in live.items() if key not in gone} | {
+            key: replacement(live.get(key), value, rules, _join(path, key))
+            for key, value in wanted.items()
+            if not _undeclared(value)
+        }
+    if isinstance(wanted, (list, tuple)) and path not in rules.whole and path not in rules.same:
+        pairs = _matches(list(wanted), list(live or ()), rules, path)
+        return [replacement(match, value, rules, path) for value, match in pairs]
+    return copy.deepcopy(live) if live is not None and not differences(wanted, live, rules, path) else declared(wanted)
 
 
 def mask(body: Any, rules: Rules, changed: frozenset[str] = frozenset(), path: str = "") -> Any:
@@ -171,9 +230,12 @@ def _join(path: str, key: str) -> str:
 
 
 def _surplus(wanted: Mapping[str, Any], live: Mapping[str, Any], rules: Rules, path: str) -> list[str]:
+    if path in rules.labels:
+        own = recorded(live)
+        return [key for key in live if key not in wanted and key in own]
     if path not in rules.exact:
         return []
-    return [key for key in live if key not in wanted and not key.startswith(GOOGLE_LABEL_PREFIXES)]
+    return [key for key in live if key not in wanted and not key.startswith(GOOGLE_PREFIXES)]
 
 
 def _list_differences(wanted: list[Any], live: list[Any], rules: Rules, path: str) -> list[str]:

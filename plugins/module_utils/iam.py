@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Api
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETMANAGER
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import project_of
 
 RESOURCE_TYPES = (
     "bucket",
@@ -89,23 +89,9 @@ def policy_of(task: Task, resource_type: str, name: str, region: str | None = No
     return PolicyTarget(label, f"https://iap.googleapis.com/v1/{path}" if number else None, "body")
 
 
-def account_email(account_id: str, project: str) -> str:
-    """The e-mail address of the service account ACCOUNT_ID of PROJECT, which may be domain-scoped (example.com:proj)."""
-    domain, _, name = project.rpartition(":")
-    return f"{account_id}@{name}{'.' if domain else ''}{domain}.iam.gserviceaccount.com"
-
-
-def account_project(email: str) -> str | None:
-    """The ID of the project in the e-mail address of a service account; None for those of Google."""
-    found = re.fullmatch(r"[^@]+@([^.@]+)(?:\.([^@]+))?\.iam\.gserviceaccount\.com", email)
-    if not found:
-        return None
-    return f"{found[2]}:{found[1]}" if found[2] else found[1]
-
-
 def account_url(email: str, project: str) -> str:
     """The service account in the IAM API; PROJECT is used if the e-mail address does not contain one."""
-    path = f"projects/{account_project(email) or project}/serviceAccounts/{email}"
+    path = f"projects/{project_of(email) or project}/serviceAccounts/{email}"
     return f"https://iam.googleapis.com/v1/{path}"
 
 

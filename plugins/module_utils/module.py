@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client as http
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import with_record
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 
 T = TypeVar("T")
@@ -35,21 +36,39 @@ AUTH_OPTIONS: dict[str, dict[str, Any]] = {
     "scopes": {"type": "list", "elements": "str", "fallback": (env_fallback, ["GCP_SCOPES"])},
     "env_type": {"type": "str", "fallback": (env_fallback, ["GCP_ENV_TYPE"])},
 }
+SIGN_IN = (
+    "There are no credentials for Google Cloud: set GCP_AUTH_KIND in the environment (or option auth_kind) to application (after "
+    "gcloud auth application-default login, or on a machine with a service account), to serviceaccount (with GCP_SERVICE_ACCOUNT_FILE or "
+    "GCP_SERVICE_ACCOUNT_CONTENTS), to accesstoken (with GCP_ACCESS_TOKEN) or to machineaccount"
+)
+# Documented in the fragment labels.
+LABELS_OPTION: dict[str, dict[str, Any]] = {"labels": {"type": "dict", "kind": values.LABELS}}
 STATE_OPTION: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
-
-
-def text(value: Any) -> str:
-    """VALUE as the API's text: YAML's true is "true", its null is ""."""
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+# The same for resources that may belong to others.
+STATE_OR_EXISTING_OPTION: dict[str, dict[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "existing", "absent"], "default": "present"},
+}
 
 
 def text_map(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:
     """MAPPING, such as labels, with text for values; None when not given."""
-    return None if mapping is None else {str(key): text(value) for key, value in mapping.items()}
+    return None if mapping is None else {str(key): values.text(value) for key, value in mapping.items()}
+
+
+class Module(AnsibleModule):
+    """AnsibleModule that says how to sign in where it would only say that an option is missing."""
+
+    def fail_json(self, msg: str, **kwargs: Any) -> NoReturn:
+        missing, names = msg.partition("missing required arguments: ")[::2]
+        options = names.split(", ") if names and not missing else []
+        if "auth_kind" in options:
+            others = ", ".join(option for option in options if option != "auth_kind")
+            msg = SIGN_IN + (f". Also missing: {others}" if others else "")
+        elif msg.startswith("value of auth_kind must be one of"):
+            msg = f"{SIGN_IN} ({msg})"
+        super().fail_json(msg, **kwargs)
 
 
 class Task:
@@ -70,8 +89,9 @@ class Task:
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
-        """Option labels with text for values, as the API requires; None when not given."""
-        return text_map(self.params.get("labels"))
+        """Option labels with text for values, and their record (see Rules.labels); None when not given."""
+        labels = text_map(self.params.get("labels"))
+        return None if labels is None else with_record(labels)
 
     @cached_property
     def client(self) -> http.Client:
@@ -133,7 +153,7 @@ def run(work: Callable[[Task], dict[str, Any]], argument_spec: Mapping[str, Any]
     values.Kind of its value. CONDITIONS are Ansible's, such as required_if. A required option must not be empty.
     """
     spec = {**AUTH_OPTIONS, **_without_kinds(argument_spec)}
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **conditions)
+    module = Module(argument_spec=spec, supports_check_mode=True, **conditions)
     try:
         for option, value, required in conditions.get("required_if", ()):
             for name in required if module.params[option] == value else ():

@@ -11,13 +11,18 @@ that must be consistent. The filters domains and members use the same rules.
 
 from __future__ import annotations
 
+import ast
 import ipaddress
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import LABEL_RECORD, RECORD_KEY
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 
 
@@ -37,21 +42,35 @@ class Kind:
     """Tells whether a value, or one part of it, is valid; must not raise."""
     allowed: str | Callable[[Any], str]
     """Describes what is allowed, as a phrase after "give" or "allowed:"; it can be a function of the invalid value."""
-    parts: Callable[[Any], Iterable[Any] | None] | None = None
-    """Splits a value into the parts to validate; returns None for a value of the wrong type."""
+    parts: Callable[[Any], Any] | None = None
+    """Splits a value into the parts to validate; listed() for lists."""
     optional: bool = False
     """Whether an empty value is valid, meaning "none" or "Google chooses"."""
     doubt: Callable[[Any], str | None] | None = None
     """Describes what is unusual about a valid value, as a phrase after the value; returns None if nothing is."""
+    mapping: bool = False
+    """Whether the value is a dictionary, or text for one; PARTS then takes the dictionary."""
+
+    @property
+    def container(self) -> type | None:
+        """What the value is besides text: list, dict, or None if it is neither."""
+        return dict if self.mapping else list if self.parts is listed else None
+
+    def convert(self, value: Any) -> Any:
+        """Return VALUE, the list or dictionary if it is text for one; raise Refused if it can be read as neither."""
+        if self.container is None:
+            return value
+        found = mapped(value) if self.mapping else listed(value)
+        if found is None:
+            raise Refused(value, f"{MAPPING_WORDS if self.mapping else LIST_WORDS}: {self.words(value)}")
+        return found
 
     def check(self, value: Any) -> list[Any]:
         """Return the parts of a valid value; raise Refused for an invalid one."""
         if self.optional and value in (None, ""):
             return []
-        parts = self.parts(value) if self.parts else [value]
-        if parts is None:
-            raise Refused(value, self.words(value))
-        parts = list(parts)
+        value = self.convert(value)
+        parts = list(self.parts(value)) if self.parts else [value]
         for part in parts:
             if not self.valid(part):
                 raise Refused(part, self.words(part))
@@ -83,11 +102,98 @@ def matching(pattern: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and bool(compiled.fullmatch(value))
 
 
+def text(value: Any) -> str:
+    """Return VALUE as the text that Google's APIs take for it: YAML's true is "true", its null is ""."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+LIST_WORDS = "a list, or text with commas or line ends between the entries"
+MAPPING_WORDS = 'a dictionary, or text such as {"team": "ml"}, team=ml, or team: ml with an entry a line'
+
+
 def listed(value: Any) -> list[Any] | None:
-    """Return the entries of a list, or of a string separated by commas or newlines; None for any other type."""
-    if isinstance(value, str):
-        return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
-    return list(value) if isinstance(value, (list, tuple)) else None
+    """
+    Return the entries of a list, or of a text: JSON, YAML, or separated by commas or line ends; None for anything else.
+
+    Inventories give lists; AWX surveys and the command line give text.
+    """
+    if not isinstance(value, str):
+        return list(value) if isinstance(value, (list, tuple)) else None
+    value = value.strip()
+    if value.startswith("["):
+        found = _literal(value)
+        if found is not None or not value.endswith("]"):
+            return found if isinstance(found, list) else None
+        value = value[1:-1]
+    lines = [line.strip().removeprefix("- ") for line in value.split("\n")]
+    parts = [part.strip() for line in lines for part in line.split(",")]
+    return [_unquoted(part) for part in parts if part not in ("", "---")]
+
+
+def mapped(value: Any) -> dict[Any, Any] | None:
+    """
+    Return a dictionary, also one in a text: JSON, YAML of one level, or key=value with commas, spaces or line ends between them.
+
+    None is no entries, and the result is None for anything else.
+    """
+    if value is None or isinstance(value, Mapping):
+        return dict(value or {})
+    if not isinstance(value, str):
+        return None
+    value = textwrap.dedent(value).strip()
+    if value.startswith("{"):
+        found = _literal(value)
+        if found is not None or not value.endswith("}"):
+            return found if isinstance(found, dict) else None
+        value = "\n".join(part.strip() for part in value[1:-1].split(","))
+    entries: dict[Any, Any] = {}
+    for line in value.split("\n"):
+        if not line.strip() or line.startswith("#") or line.strip() == "---":
+            continue
+        if pair := re.fullmatch(r"(\"[^\"]+\"|'[^']+'|[^\s:=\"']+):(?:\s+(.*))?", line.rstrip()):
+            entries[_unquoted(pair[1])] = _scalar(pair[2] or "")
+        elif (pairs := _pairs(line)) is not None:
+            entries |= pairs
+        else:
+            return None
+    return entries
+
+
+def _literal(text: str) -> Any:
+    """The value of a text in JSON, or in the notation in which templates of Ansible print values; None without one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _pairs(line: str) -> dict[str, str] | None:
+    """The entries of a line such as "a=1, b=2"; None if it has anything else."""
+    words = shlex.shlex(line, posix=True)
+    words.whitespace, words.whitespace_split, words.commenters, words.escape = ", \t\r", True, "", ""
+    try:
+        pairs = [word.partition("=") for word in words]
+    except ValueError:
+        return None
+    return {key: part for key, _, part in pairs} if all(key and sign for key, sign, _ in pairs) else None
+
+
+def _scalar(text: str) -> str | None:
+    """A value in a line of YAML, as text: what it stands for is up to the receiver."""
+    if text[:1] not in "\"'":
+        text = re.split(r"\s+#|^#", text)[0]
+        return None if text in ("null", "~") else text
+    return _unquoted(re.sub(r"(?<=[\"'])\s+#.*", "", text))
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def between(low: float, high: float) -> Kind:
@@ -163,6 +269,18 @@ REGION = Kind(
     region_words,
     doubt=unknown_region,
 )
+# https://cloud.google.com/storage/docs/locations
+MULTI_REGIONS = ("ASIA", "EU", "US")
+DUAL_REGIONS = ("ASIA1", "EUR4", "EUR5", "EUR7", "EUR8", "NAM4")
+# The API of Cloud Storage takes either case.
+BUCKET_LOCATION = Kind(
+    lambda value: (
+        isinstance(value, str) and (value.upper() in (*MULTI_REGIONS, *DUAL_REGIONS) or REGION.valid(value.lower()))
+    ),
+    lambda value: f"{region_words(str(value).lower())}, or {', '.join((*MULTI_REGIONS, *DUAL_REGIONS))}",
+    doubt=lambda value: None if value.upper() in (*MULTI_REGIONS, *DUAL_REGIONS) else unknown_region(value.lower()),
+)
+LOCATIONS = Kind(REGION.valid, region_words, listed)
 CIDR_WORDS = "an IPv4 range of /26 or larger, its first address before the slash, such as 10.10.0.0/24"
 
 
@@ -170,6 +288,14 @@ def is_subnetwork_range(value: Any) -> bool:
     """Whether there is room for direct VPC egress (https://cloud.google.com/run/docs/configuring/vpc-direct-vpc)."""
     try:
         return isinstance(value, str) and ipaddress.IPv4Network(value).prefixlen <= 26
+    except ValueError:
+        return False
+
+
+def is_ipv4_range(value: Any) -> bool:
+    """Whether it is an IPv4 range, written with its first address."""
+    try:
+        return isinstance(value, str) and "/" in value and bool(ipaddress.IPv4Network(value))
     except ValueError:
         return False
 
@@ -182,6 +308,7 @@ def is_ipv4(value: Any) -> bool:
         return False
 
 
+IPV4_RANGE = Kind(is_ipv4_range, "an IPv4 range, its first address before the slash, such as 10.10.0.0/24")
 SUBNETWORK_RANGE = Kind(is_subnetwork_range, CIDR_WORDS)
 IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
 
@@ -239,10 +366,19 @@ def cannot_sign_in(value: Any) -> str | None:
     )
 
 
-DOMAIN = Kind(
-    matching(rf"(?=[^A-Z]+\Z){_DOMAIN}"),
-    "a domain name in lower case, without https:// or path, such as mlflow.example.com",
-)
+
+def domain_words(value: Any) -> str:
+    """Describe what is allowed instead of a string that is no domain of a managed certificate."""
+    if "*" in str(value):
+        return (
+            "every domain name in full, such as mlflow.example.com: a Google-managed certificate has no wildcards (one of "
+            "your own, attached to the HTTPS proxy, may have them and stays attached)"
+        )
+    return "a domain name of at most 64 characters in lower case, without https:// or path, such as mlflow.example.com"
+
+
+# https://cloud.google.com/load-balancing/docs/quotas#ssl_certificates
+DOMAIN = Kind(matching(rf"(?=[^A-Z]{{1,64}}\Z){_DOMAIN}"), domain_words)
 DOMAINS = Kind(DOMAIN.valid, DOMAIN.allowed, listed)
 EMAIL = Kind(matching(_EMAIL), "an e-mail address such as ml@example.com")
 # For roles: no allUsers and the like, because only people who are named get in.
@@ -263,10 +399,28 @@ ACCOUNT_ID = Kind(
     matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]"),
     "6 to 30 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
 )
+# Some old projects belong to a domain: example.com:my-project. https://cloud.google.com/iam/docs/service-accounts-create
 PROJECT_ID = Kind(
-    matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]"),
-    "a project id (not its name or number): 6 to 30 lower-case letters, digits and hyphens",
+    matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]|(?:[a-z0-9-]+\.)+[a-z]+:[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?"),
+    lambda value: (
+        "a project id (not its name or number): 6 to 30 lower-case letters, digits and hyphens"
+        + ("" if value else "; the default is GCP_PROJECT in the environment")
+    ),
 )
+
+
+def service_account_email(account_id: str, project: str) -> str:
+    """Return the e-mail address of a project's service account; one of example.com:my-project is at my-project.example.com."""
+    domain, _, name = project.rpartition(":")
+    return f"{account_id}@{f'{name}.{domain}' if domain else name}.iam.gserviceaccount.com"
+
+
+def project_of(email: str) -> str | None:
+    """Return the project of a service account, the opposite of service_account_email(); None for any other address."""
+    found = re.fullmatch(r"[^@]+@([^.@]+)(?:\.([^@]+))?\.iam\.gserviceaccount\.com", email)
+    return (f"{found[2]}:{found[1]}" if found[2] else found[1]) if found else None
+
+
 BRAND = Kind(matching(r"projects/[^/]+/brands/[^/]+"), "a name such as projects/123456789012/brands/123456789012")
 OAUTH_CLIENT_ID = Kind(
     matching(r"[0-9]+-[a-z0-9]+\.apps\.googleusercontent\.com"),
@@ -281,12 +435,21 @@ NAME = name(63)
 RUN_NAME = name(49)
 # https://cloud.google.com/sql/docs/postgres/instance-settings: 98 with the project's id and a colon
 SQL_NAME = name(97)
+SQL_IDENTIFIER = Kind(
+    matching(r"[A-Za-z_][A-Za-z0-9_.@-]{0,62}"),
+    "1 to 63 letters, digits, underscores, hyphens, dots and @, beginning with a letter or underscore",
+)
+# https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/create
+SECRET_NAME = Kind(
+    matching(r"(?:projects/[^/\s]+/secrets/)?[A-Za-z0-9_-]{1,255}"),
+    "1 to 255 letters, digits, hyphens and underscores, or projects/PROJECT/secrets/NAME",
+)
 # The names of the load balancer's parts end with up to 9 more characters.
 BALANCER_NAME = name(54)
 API_NAMES = Kind(
     matching(r"[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+"),
     "the full name of an API such as run.googleapis.com",
-    lambda value: value if isinstance(value, list) else None,
+    listed,
 )
 
 
@@ -302,12 +465,13 @@ def is_bucket_name(value: Any) -> bool:
     )
 
 
-def are_labels(value: Any) -> bool:
-    """Whether it is a dictionary of labels (https://cloud.google.com/compute/docs/labeling-resources#requirements)."""
-    return isinstance(value, Mapping) and all(
-        re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", str(key)) and re.fullmatch(r"[a-z0-9_-]{0,63}", str(text))
-        for key, text in value.items()
-    )
+# Letters of every language are allowed.
+_is_label = matching(rf"(?!{RECORD_KEY.pattern}:)[^\W\d_][\w-]{{0,62}}: [\w-]{{0,63}}")
+
+
+def entries(value: Mapping[Any, Any]) -> list[str]:
+    """Return each entry of a dictionary as "key: value"."""
+    return [f"{key}: {text(part)}" for key, part in value.items()]
 
 
 BUCKET_NAME = Kind(
@@ -315,9 +479,13 @@ BUCKET_NAME = Kind(
     "3 to 63 lower-case letters, digits, hyphens, underscores and dots, beginning and ending with a letter or digit, "
     "not beginning with goog nor containing google",
 )
+# https://cloud.google.com/compute/docs/labeling-resources#requirements; the record of compare.with_record() is not for users.
 LABELS = Kind(
-    are_labels,
-    "keys and values of at most 63 lower-case letters, digits, hyphens and underscores, keys beginning with a letter",
+    lambda part: _is_label(part) and part == part.lower(),
+    "keys and values of at most 63 lower-case letters, digits, hyphens and underscores, keys beginning with a letter "
+    f"and other than {LABEL_RECORD}",
+    entries,
+    mapping=True,
 )
 IMAGE = Kind(
     matching(r"(?!https?:)[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[A-Za-z0-9._-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?"),
@@ -335,10 +503,39 @@ RESERVED_VARIABLES = (
     "CLOUD_RUN_TASK_ATTEMPT",
     "CLOUD_RUN_TASK_COUNT",
 )
-ENVIRONMENT = Kind(
+SCALAR = (str, int, float)
+SECRET_ENVIRONMENT = Kind(
     lambda key: key not in RESERVED_VARIABLES and matching(r"[A-Za-z_][\w.-]*")(key),
     f"a variable's name other than {', '.join(RESERVED_VARIABLES)}",
-    lambda value: value if isinstance(value, Mapping) else None,
+    list,
+    mapping=True,
+)
+ENVIRONMENT = Kind(
+    SECRET_ENVIRONMENT.valid,
+    f"{SECRET_ENVIRONMENT.allowed}, with text, a number or a boolean as its value",
+    # The values are not shown, unless they are what is wrong.
+    lambda value: [
+        key if isinstance(part, SCALAR) or part is None else f"{key}: {part}" for key, part in value.items()
+    ],
+    mapping=True,
+)
+
+
+def is_flag(entry: str) -> bool:
+    """Whether a flag has a value, and the one that is used here has a number."""
+    key, _, value = entry.partition(": ")
+    # Without a value, the flag is removed.
+    if key == "max_connections" and value:
+        return value.isdecimal() and 14 <= int(value) <= 262_143
+    return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("[", "{")
+
+
+# https://cloud.google.com/sql/docs/postgres/flags
+FLAGS = Kind(
+    is_flag,
+    "the names of flags in lower case, each with its value; max_connections is 14 to 262143",
+    entries,
+    mapping=True,
 )
 
 # ---- times and sizes
@@ -364,13 +561,18 @@ SECRET_BYTES = between(16, 1024)
 SAMPLE_RATE = between(0, 1)
 DAY = between(1, 7)
 HOUR = between(0, 23)
-# None where one of them is left out.
-MAINTENANCE_WINDOW = Kind(
-    lambda window: all(
-        window.get(key) is None or kind.valid(window[key]) for key, kind in (("day", DAY), ("hour", HOUR))
-    ),
-    "day 1 (Monday) to 7 and hour 0 to 23",
-)
+WINDOW = {"day": DAY, "hour": HOUR}
+
+
+def is_window(window: Mapping[str, Any]) -> bool:
+    """Whether it is a maintenance window, or empty."""
+    return not window or (
+        window.keys() == WINDOW.keys()
+        and all(str(window[key]).isdecimal() and kind.valid(int(str(window[key]))) for key, kind in WINDOW.items())
+    )
+
+
+MAINTENANCE_WINDOW = Kind(is_window, "day 1 (Monday) to 7 and hour 0 to 23, both or none", mapping=True)
 SOFT_DELETE_SECONDS = Kind(
     lambda value: isinstance(value, int) and (value == 0 or 604_800 <= value <= 7_776_000),
     "0, or 604800 (7 days) to 7776000 (90 days)",
@@ -406,8 +608,10 @@ def memory_gb(tier: str) -> float:
     return 1.7 if tier == "db-g1-small" else 0
 
 
-def max_connections(tier: str) -> int:
-    """Return the connections that PostgreSQL on this tier accepts when no database flag says otherwise."""
+def max_connections(tier: str, database_flags: Any = None) -> int:
+    """Return the connections that PostgreSQL accepts: those of the flag max_connections, by default those of the tier."""
+    if flag := (mapped(database_flags) or {}).get("max_connections"):
+        return int(flag)
     memory = memory_gb(tier)
     return next(connections for least, connections in CONNECTIONS if memory >= least)
 
@@ -473,6 +677,24 @@ def subnetwork_of_network(subnetwork_name: str, network_name: str) -> str | None
     return "an existing subnetwork needs its network's name too" if subnetwork_name and not network_name else None
 
 
+def range_of_network(reserved_range: str, prefix: str, name: str, private_access: str) -> str | None:
+    """A range that is not made here, or any range of a peering, is one of an existing network."""
+    if private_access != "peering" or name or reserved_range == f"{prefix}-services":
+        return None
+    return f"a new network has no peering: use {prefix}-services, or an existing network"
+
+
+def subnetwork_of_endpoint(private_access: str, subnetwork: str) -> str | None:
+    """An endpoint of Private Service Connect has an address of a subnetwork."""
+    return "psc needs the subnetwork of the endpoint" if private_access == "psc" and not subnetwork else None
+
+
+def domains_of_certificate(domain: str, extra_domains: Any) -> str | None:
+    """The domains that one managed certificate covers."""
+    count = len({domain, *(listed(extra_domains) or ())})
+    return None if count <= 100 else f"these are {count} domains, and a certificate covers 100"
+
+
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
@@ -491,6 +713,7 @@ def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_em
 
 KINDS: dict[str, Kind] = {
     # by full name, where the rest of the name means something else in another role
+    "bucket_location": BUCKET_LOCATION,
     "bucket_name": BUCKET_NAME,
     "cloudrun_name": RUN_NAME,
     "cloudsql_name": SQL_NAME,
@@ -499,12 +722,17 @@ KINDS: dict[str, Kind] = {
     # by the name without the prefix, mlflow_ or the role's
     "accepted_members": MEMBERS,
     "account_id": ACCOUNT_ID,
+    "address_name": NAME,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
     "brand_name": Kind(BRAND.valid, BRAND.allowed, optional=True),
     "bucket": BUCKET_NAME,
     "concurrency": CONCURRENCY,
     "cpu": CPU,
+    "database": SQL_IDENTIFIER,
+    "database_flags": FLAGS,
+    "database_name": SQL_IDENTIFIER,
+    "database_user": SQL_IDENTIFIER,
     "disk_size_gb": DISK_SIZE_GB,
     "domain": DOMAIN,
     "env": ENVIRONMENT,
@@ -513,10 +741,10 @@ KINDS: dict[str, Kind] = {
     "image": IMAGE,
     "job_name": RUN_NAME,
     "job_timeout_seconds": JOB_TIMEOUT,
+    "keys_locations": LOCATIONS,
     "keys_prefix": NAME,
     "labels": LABELS,
     "lb_name": BALANCER_NAME,
-    "location": REGION,
     "log_sample_rate": SAMPLE_RATE,
     "logger_account_id": ACCOUNT_ID,
     "logger_service_account": ACCOUNT_ID,
@@ -527,9 +755,13 @@ KINDS: dict[str, Kind] = {
     "min_instances": MIN_INSTANCES,
     "name": NAME,
     "network_name": name(63, optional=True),
+    "network_project_id": PROJECT_ID,
+    "reserved_range": name(63, optional=True),
     "noncurrent_days": at_least(0),
     "oauth_client_id": OAUTH_CLIENT_ID,
     "password_length": SECRET_LENGTH,
+    "password_secret": SECRET_NAME,
+    "password_secret_locations": LOCATIONS,
     "peering_address": IPV4,
     "pool_overflow": at_least(1),
     "pool_size": at_least(1),
@@ -537,6 +769,7 @@ KINDS: dict[str, Kind] = {
     "project_id": PROJECT_ID,
     "region": REGION,
     "rollout_timeout": at_least(1),
+    "secret_locations": LOCATIONS,
     "service": RUN_NAME,
     "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
     "startup_failure_threshold": at_least(1),
@@ -547,9 +780,38 @@ KINDS: dict[str, Kind] = {
     "timeout": at_least(1),
     "timeout_seconds": REQUEST_TIMEOUT,
     "unfinished_upload_days": at_least(0),
+    "user": SQL_IDENTIFIER,
     "users": USERS,
     "webapp_users": USERS,
 }
+# All names that the roles derive from variables, each with the most characters that Google allows: what is called, its name, the most.
+NAMES: tuple[tuple[str, str, int], ...] = (
+    ("the bucket", "{bucket_name}", 63),
+    ("the server's service account", "{cloudrun_account_id}", 30),
+    ("the Cloud Run job", "{cloudrun_job_name}", 49),
+    ("the secret of a key", "{cloudrun_keys_prefix}-kek-passphrase", 255),
+    ("the secret of a key", "{cloudrun_keys_prefix}-session-key", 255),
+    ("the secret of a key", "{cloudrun_keys_prefix}-webhook-key", 255),
+    ("the Cloud Run service", "{cloudrun_name}", 49),
+    ("the Cloud SQL instance with its project", "{cloudsql_project_id}:{cloudsql_name}", 98),
+    ("the database", "{cloudsql_database}", 63),
+    ("the database user", "{cloudsql_user}", 63),
+    ("the secret of the database password", "{cloudsql_password_secret}", 255),
+    ("the service account for programs", "{iap_lb_logger_account_id}", 30),
+    ("the address of the load balancer", "{iap_lb_address_name}", 63),
+    ("the backend service", "{iap_lb_name}-backend", 63),
+    # Certificates and NEGs are replaced by others, whose names end with a part that is computed.
+    ("the certificate", "{iap_lb_name}-00000000", 63),
+    ("the serverless NEG", "{iap_lb_name}-neg-0000", 63),
+    ("the URL map", "{iap_lb_name}", 63),
+    ("the URL map that redirects HTTP", "{iap_lb_name}-redirect", 63),
+    ("the HTTPS proxy", "{iap_lb_name}-https", 63),
+    ("the HTTP proxy", "{iap_lb_name}-http", 63),
+    ("the network", "{network_prefix}", 63),
+    ("the subnetwork", "{network_prefix}-{network_region}", 63),
+    ("the range for private services access", "{network_prefix}-services", 63),
+    ("the firewall rule", "{network_prefix}-allow-internal", 63),
+)
 # A rule, and the variables that are its arguments.
 TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (tier_of_edition, ("cloudsql_tier", "cloudsql_edition")),
@@ -563,6 +825,9 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
         ("cloudrun_max_instances", "cloudrun_pool_size", "cloudrun_pool_overflow", "cloudrun_database_connections"),
     ),
     (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
+    (range_of_network, ("network_reserved_range", "network_prefix", "network_name", "network_private_access")),
+    (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
+    (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )
 

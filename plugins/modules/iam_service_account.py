@@ -101,7 +101,7 @@ class ServiceAccount(Resource):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.name = self.email = iam.account_email(self.params["name"], task.project)
+        self.name = self.email = values.service_account_email(self.params["name"], task.project)
         self.url = iam.account_url(self.email, task.project)
         self.collection = self.url.rpartition("/")[0]
         self.texts = {field: self.params[option] for option, field, _most in TEXTS if self.params[option] is not None}

@@ -19,19 +19,17 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
 options:
   name:
     description:
       - Name of the secret, or V(projects/PROJECT/secrets/NAME).
     type: str
     required: true
-  labels:
-    description:
-      - All labels of the secret; others are removed. Without this option the labels are left unchanged.
-    type: dict
   replication_locations:
     description:
-      - Regions that store the secret. If empty, Google chooses them (automatic replication). Cannot be changed.
+      - Regions that store the secret, for an organization policy on locations, for example. Cannot be changed.
+      - If empty, Google chooses them for a new secret (automatic replication), and an existing secret keeps its own.
     type: list
     elements: str
     default: []
@@ -41,12 +39,15 @@ options:
     type: str
   generate_length:
     description:
-      - Generate a random value of this many letters and digits (8 to 1024) when the secret has no enabled version.
+      - Generate a random value of this many letters and digits (8 to 1024) when the secret has no version.
+      - If all its versions are disabled, the newest one is enabled again instead.
     type: int
   generate_bytes:
     description:
-      - Generate a key of this many random bytes (16 to 1024), encoded as URL-safe Base64, when the secret has no enabled
-        version. V(32) generates a Fernet key.
+      - Generate a key of this many random bytes (16 to 1024), encoded as URL-safe Base64, when the secret has no version.
+        V(32) generates a Fernet key.
+      - If all its versions are disabled, the newest one is enabled again instead, because a new key could not decrypt what
+        the old one has encrypted.
     type: int
   accessors:
     description:
@@ -126,16 +127,23 @@ resource:
 import base64
 import secrets
 import string
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, secretmanager, values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 ALPHABET = string.ascii_letters + string.digits
 ACCESSOR = "roles/secretmanager.secretAccessor"
+
+
+def is_recent(created: str) -> bool:
+    """The timestamp, in Google's format, is not older than half a minute."""
+    return bool(created) and datetime.now(UTC) - datetime.fromisoformat(created) < timedelta(seconds=30)
 
 
 def locations(replication: dict[str, Any] | None) -> list[str]:
@@ -153,20 +161,21 @@ class Secret(Resource):
     """
     https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets
 
-    The body has two additional keys: "version", the number of the newest enabled version, which is only declared when a
-    new one has to be added, and "accessors", who may read the value, as iam.access().
+    The body has additional keys: "version", the number of the newest enabled version, which is only declared when
+    another one has to be added or enabled, "disabled", the number of the newest disabled version if there is no enabled
+    one, and "accessors", who may read the value, as iam.access().
     """
 
     kind = "secret"
-    internal = frozenset({"version", "accessors"})
+    internal = frozenset({"version", "disabled", "accessors"})
     rules = Rules(
-        exact=frozenset({"labels"}),
+        labels=frozenset({"labels"}),
         same={
             "replication": lambda wanted, live: locations(wanted) == locations(live),
             "accessors": lambda wanted, live: live is not None and wanted | {"members": spelled(wanted, live)} == live,
         },
     )
-    immutable = {"replication": "delete the secret first, or give its current replication_locations"}
+    immutable = {"replication": "leave replication_locations empty to keep it, or give another name"}
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -210,13 +219,35 @@ class Secret(Resource):
             return None
         newest = secretmanager.newest_enabled(self.client, self.path)
         version = str(secretmanager.version_number(newest)) if newest else ""
-        return {**live, "version": version, **self.accessors()}
+        return {**live, "version": version, **self.disabled(version), **self.accessors()}
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        # Another run has just created the secret and is about to add its value.
+        if not self.has_value or live["version"] or not is_recent(live.get("createTime", "")):
+            return live
+        with suppress(operations.OperationTimeout):
+            return operations.poll(
+                lambda: self.read() or {},
+                lambda body: bool(body.get("version")),
+                timeout=10,
+                action=f"wait for the first version of {self.label}",
+            )
+        return live
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if not live:
             return self.wanted
-        version = str(int(live["version"] or 0) + 1) if self.needs_version(live["version"]) else None
-        return {**self.wanted, "version": version}
+        following = live.get("disabled") or str(int(live["version"] or 0) + 1)
+        version = following if self.needs_version(live["version"]) else None
+        replication = self.wanted["replication"] if self.params["replication_locations"] else None
+        return {**self.wanted, "replication": replication, "version": version}
+
+    def disabled(self, version: str) -> dict[str, str]:
+        """The newest disabled version of a secret whose value is generated; {} if it has an enabled VERSION."""
+        if version or not self.has_value or self.params["value"] is not None or self.params["state"] == "absent":
+            return {}
+        newest = secretmanager.newest(self.client, self.path, "DISABLED")
+        return {"disabled": str(secretmanager.version_number(newest))} if newest else {}
 
     def accessors(self) -> dict[str, Any]:
         """Who may read the value according to the policy of the secret; {} without option accessors."""
@@ -243,10 +274,11 @@ class Secret(Resource):
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         after = dict(live)
         if any(path.startswith("labels") for path in changes):
-            body = {"labels": self.wanted["labels"], "etag": live.get("etag")}
+            labels = overlay(live.get("labels"), self.wanted["labels"], self.rules, "labels")
+            body = {"labels": labels, "etag": live.get("etag")}
             after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
         if "version" in changes:
-            after["version"] = self.add_version()
+            after["version"] = self.enable(live["disabled"]) if live.get("disabled") else self.add_version()
         return after | self.set_accessors() if "accessors" in changes else after
 
     def set_accessors(self) -> dict[str, Any]:
@@ -261,6 +293,11 @@ class Secret(Resource):
         data = base64.b64encode(value.encode()).decode()
         version = self.client.post(f"{self.url}:addVersion", {"payload": {"data": data}})
         return str(secretmanager.version_number(version))
+
+    def enable(self, version: str) -> str:
+        """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/enable"""
+        self.client.post(f"{self.url}/versions/{version}:enable", {}, idempotent=True)
+        return version
 
     def generate(self) -> str:
         """A random value."""
@@ -282,8 +319,8 @@ def main() -> None:
         Secret.converge,
         argument_spec={
             "name": {"type": "str", "required": True},
-            "labels": {"type": "dict"},
-            "replication_locations": {"type": "list", "elements": "str", "default": []},
+            **LABELS_OPTION,
+            "replication_locations": {"type": "list", "elements": "str", "default": [], "kind": values.LOCATIONS},
             "value": {"type": "str", "no_log": True},
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
             "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},

@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state
 options:
   name:
@@ -35,9 +36,6 @@ options:
     description: Default storage class of new objects.
     type: str
     choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE]
-  labels:
-    description: All labels of the bucket; others are removed. Without this option the labels are left unchanged.
-    type: dict
   uniform_access:
     description: Control access with IAM only, without object ACLs.
     type: bool
@@ -198,7 +196,8 @@ from urllib.parse import quote
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BUCKET
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 API = "https://storage.googleapis.com/storage/v1/b"
@@ -238,19 +237,17 @@ def same_entries(wanted: Any, live: Any) -> bool:
 class Bucket(Resource):
     """https://cloud.google.com/storage/docs/json_api/v1/buckets"""
 
-    kind = "bucket"
+    kind = BUCKET.name
     rules = Rules(
-        exact=frozenset({"labels"}),
+        labels=frozenset({"labels"}),
         same={
-            "location": lambda wanted, live: str(wanted).upper() == str(live).upper(),
+            **BUCKET.same,
             "lifecycle.rule": same_entries,
             "cors": same_entries,
             "softDeletePolicy.retentionDurationSeconds": lambda wanted, live: int(wanted) == int(live or 0),
         },
     )
-    immutable = {
-        "location": "Google cannot move a bucket: give another name, or copy the objects and delete this bucket"
-    }
+    immutable = BUCKET.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -295,13 +292,8 @@ class Bucket(Resource):
             raise self._name_taken()
         return live
 
-    def create(self) -> dict[str, Any]:
-        try:
-            return super().create()
-        except ApiError as error:
-            if error.status == 409 and not error.retried:
-                raise self._name_taken() from None
-            raise
+    def name_taken(self, error: ApiError) -> GcpError:
+        return self._name_taken()
 
     def patch(self, live: dict[str, Any]) -> dict[str, Any]:
         body = super().patch(live)
@@ -375,9 +367,9 @@ def main() -> None:
         Bucket.converge,
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.BUCKET_NAME},
-            "location": {"type": "str"},
+            "location": {"type": "str", "kind": values.BUCKET_LOCATION},
             "storage_class": {"type": "str", "choices": CLASSES},
-            "labels": {"type": "dict"},
+            **LABELS_OPTION,
             "uniform_access": {"type": "bool", "default": True},
             "public_access_prevention": {"type": "str", "choices": ["enforced", "inherited"], "default": "enforced"},
             "versioning": {"type": "bool"},

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gcp_sandbox.cli.supported import written
+from gcp_sandbox.testing import CallError
 
 
 def _pid(running: Any) -> int:
@@ -189,3 +191,25 @@ def test_invalid_options_are_rejected_in_one_line(own):
     assert "project sandbox-project" in out and "stop it first" in out
     assert own.command("up", "--detach").count("\n") == 1
     assert "  1 project  sandbox-project" in own.command("status")
+
+
+def test_a_project_of_a_domain(own):
+    own.command("up", "--detach", "--project", "example.com:proj")
+    deployer = "deployer@proj.example.com.iam.gserviceaccount.com"
+    for api in ("cloudresourcemanager", "iam", "storage"):
+        path = f"projects/example.com:proj/services/{api}.googleapis.com:enable"
+        own.call("POST", f"serviceusage.googleapis.com/v1/{path}", {})
+    project = own.call("GET", "cloudresourcemanager.googleapis.com/v1/projects/example.com:proj")
+    assert project["projectId"] == "example.com:proj"
+    accounts = "iam.googleapis.com/v1/projects/example.com:proj/serviceAccounts"
+    account = own.call("POST", accounts, {"accountId": "server"})["email"]
+    assert account == "server@proj.example.com.iam.gserviceaccount.com"
+    assert own.call("GET", f"{accounts}/{account}")["projectId"] == "example.com:proj"
+    bucket = own.call("POST", "storage.googleapis.com/storage/v1/b?project=example.com:proj", {"name": "of-a-domain"})
+    policy = own.call("GET", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/iam")
+    policy["bindings"].append({"role": "roles/storage.objectUser", "members": [f"serviceAccount:{account}"]})
+    own.call("PUT", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/iam", policy)
+    policy["bindings"][-1]["members"] = [f"serviceAccount:other-{account}"]
+    with pytest.raises(CallError, match="does not exist"):
+        own.call("PUT", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/iam", policy)
+    assert own.session().get(f"https://{accounts}/{deployer}").status_code == 200

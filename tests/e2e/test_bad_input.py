@@ -48,6 +48,20 @@ def assert_one_clear_line(play: Play, *parts: str) -> None:
         ({"mlflow_oauth": "custom", "mlflow_oauth_client_secret": "hush"}, ["mlflow_oauth", "id is missing"]),
         ({"mlflow_oauth": "okta"}, ["mlflow_oauth", "google_managed", "custom", "brand"]),
         ({"cloudsql_tier": "db-perf-optimized-N-2"}, ["cloudsql_tier", "db-perf-optimized-N-2", "db-g1-small"]),
+        (
+            {"mlflow_lb_name": "data-platform-machine-learning-experiment-tracking-lb-prod"}
+            | {
+                "mlflow_labels": '{"Team": "ml"}',
+                "cloudrun_env": "DEBUG",
+                "cloudsql_database_flags": "max_connections=15",
+            },
+            [
+                "mlflow_lb_name is 'data-platform-machine-learning-experiment-tracking-lb-prod', 58 characters, and has",
+                "mlflow_labels has 'Team: ml'",
+                "cloudrun_env is 'DEBUG'; allowed: a dictionary",
+                "cloudrun_database_connections is 15: a rollout takes",
+            ],
+        ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
+    LABEL_RECORD,
     Rules,
     differences,
     mask,
@@ -14,8 +15,10 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     patch,
     same_link,
     same_resource,
+    with_record,
 )
 
+RECORD = LABEL_RECORD
 LINK = "https://www.googleapis.com/compute/v1/projects/demo/global/networks/n"
 
 
@@ -53,13 +56,70 @@ def test_different(wanted, live, paths):
     assert differences(wanted, live, Rules()) == paths
 
 
-def test_labels_are_declared_completely_except_those_of_google():
-    rules = Rules(exact=frozenset({"labels"}))
-    live = {"labels": {"team": "ml", "old": "x", "goog-managed-by": "y"}}
-    assert differences({"labels": {"team": "ml"}}, live, rules) == ["labels.old"]
-    assert differences({"labels": None}, live, rules) == []
-    assert patch({"labels": {"team": "ml"}}, live, rules) == {"labels": {"team": "ml", "old": None}}
-    assert overlay(live, {"labels": {"team": "ml"}}, rules) == {"labels": {"team": "ml", "goog-managed-by": "y"}}
+def test_an_exact_map_is_declared_completely_except_what_google_sets():
+    rules = Rules(exact=frozenset({"notes"}))
+    live = {"notes": {"team": "ml", "old": "x", "run.googleapis.com/y": "y"}}
+    assert differences({"notes": {"team": "ml"}}, live, rules) == ["notes.old"]
+    assert differences({"notes": None}, live, rules) == []
+    assert patch({"notes": {"team": "ml"}}, live, rules) == {"notes": {"team": "ml", "old": None}}
+    assert overlay(live, {"notes": {"team": "ml"}}, rules) == {"notes": {"team": "ml", "run.googleapis.com/y": "y"}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "live", "sent", "after"),
+    [
+        # Nothing is wanted, nothing is ours.
+        ({}, {"cost": "1"}, None, {"cost": "1"}),
+        # A label of somebody else stays; the value of ours replaces theirs.
+        (
+            {"team": "ml"},
+            {"cost": "1", "team": "it"},
+            {"team": "ml", RECORD: "team"},
+            {"cost": "1", "team": "ml", RECORD: "team"},
+        ),
+        # Set by somebody else, it is ours from now on.
+        ({"team": "ml"}, {"team": "ml"}, {"team": "ml", RECORD: "team"}, {"team": "ml", RECORD: "team"}),
+        # Ours goes when it is not wanted any more, and the record with the last one.
+        (
+            {"team": "ml"},
+            {"team": "ml", "old": "1", "cost": "1", RECORD: "old--team"},
+            {"team": "ml", RECORD: "team", "old": None},
+            {"team": "ml", "cost": "1", RECORD: "team"},
+        ),
+        ({}, {"team": "ml", "cost": "1", RECORD: "team"}, {"team": None, RECORD: None}, {"cost": "1"}),
+        # An empty value is a value.
+        ({"note": ""}, {}, {"note": "", RECORD: "note"}, {"note": "", RECORD: "note"}),
+        # Recorded, but already removed by somebody.
+        ({}, {RECORD: "team"}, {RECORD: None}, {}),
+        # Keys that the record cannot contain are never removed.
+        ({"a--b": "1", "c-": "1"}, {}, {"a--b": "1", "c-": "1"}, {"a--b": "1", "c-": "1"}),
+        ({}, {"a--b": "1", "c-": "1"}, None, {"a--b": "1", "c-": "1"}),
+    ],
+)
+def test_labels_of_ours_are_merged_with_those_of_others(wanted, live, sent, after):
+    rules = Rules(labels=frozenset({"labels"}))
+    body = {"labels": with_record(wanted)}
+    changes = differences(body, {"labels": live}, rules)
+    assert {path.removeprefix("labels.") for path in changes} == {
+        key for key, value in (sent or {}).items() if live.get(key) != value
+    }
+    assert patch(body, {"labels": live}, rules) == {"labels": sent or {}}
+    assert overlay({"labels": live}, body, rules) == {"labels": after}
+    # It settles.
+    assert differences(body, {"labels": after}, rules) == []
+
+
+def test_the_record_is_continued_where_it_is_too_long():
+    labels = {"k" * 63: "", "a" * 31: "", "b" * 30: "", "ü" * 31: "", "z": ""}
+    record = {key: value for key, value in with_record(labels).items() if key not in labels}
+    assert record == {
+        RECORD: f"{'a' * 31}--{'b' * 30}",
+        f"{RECORD}-2": "k" * 63,
+        f"{RECORD}-3": "z",
+        f"{RECORD}-4": "ü" * 31,
+    }
+    rules = Rules(labels=frozenset({""}))
+    assert set(patch({}, {**labels, **record, "other": ""}, rules)) == labels.keys() | record.keys()
 
 
 def test_unordered_and_keyed_lists():

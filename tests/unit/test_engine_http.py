@@ -216,9 +216,13 @@ def test_a_deleted_key(google, failure, key_auth):
         ),
         (
             {"auth_kind": "serviceaccount"},
-            "auth_kind serviceaccount requires option service_account_file or service_account_contents",
+            "auth_kind serviceaccount requires option service_account_file (or GCP_SERVICE_ACCOUNT_FILE in the environment) or "
+            "service_account_contents (GCP_SERVICE_ACCOUNT_CONTENTS)",
         ),
-        ({"auth_kind": "accesstoken"}, "auth_kind accesstoken requires option access_token"),
+        (
+            {"auth_kind": "accesstoken"},
+            "auth_kind accesstoken requires option access_token, or GCP_ACCESS_TOKEN in the environment",
+        ),
         (
             {"auth_kind": "application", "service_account_email": "a@b.c"},
             "option service_account_email only works with auth_kind machineaccount, not application",
@@ -231,6 +235,18 @@ def test_a_deleted_key(google, failure, key_auth):
 )
 def test_wrong_sign_in_options(google, failure, options, message):
     assert failure(auth={"project": "demo", **options}) == message
+
+
+def test_without_credentials(google, run_module):
+    ways = "There are no credentials for Google Cloud: set GCP_AUTH_KIND in the environment (or option auth_kind) to application"
+    for options, more in (({"name": "b", "location": "EU"}, "machineaccount"), ({}, "Also missing: name")):
+        with pytest.raises(Exception) as caught:
+            run_module("storage_bucket", auth={"project": "demo"}, **options)
+        assert str(caught.value).startswith(ways) and str(caught.value).endswith(more)
+    with pytest.raises(Exception, match=r"^There are no credentials .* \(value of auth_kind must be one of"):
+        run_module("storage_bucket", auth={"auth_kind": ""}, name="b")
+    with pytest.raises(Exception, match="^missing required arguments: name$"):
+        run_module("storage_bucket")
 
 
 def test_without_a_project(google, failure):

@@ -113,11 +113,11 @@ def test_addresses_are_compared_and_sent_in_lower_case_other_identifiers_as_they
     ],
 )
 def test_the_project_of_an_account(project, email):
-    assert iam.account_email("ci", project) == email
-    assert iam.account_project(email) == project
+    assert values.service_account_email("ci", project) == email
+    assert values.project_of(email) == project
 
 
 @pytest.mark.parametrize("email", ["123456789012-compute@developer.gserviceaccount.com", "jane@example.com"])
 def test_accounts_without_a_project_in_their_address(email):
-    assert iam.account_project(email) is None
+    assert values.project_of(email) is None
     assert iam.account_url(email, "demo").endswith(f"/projects/demo/serviceAccounts/{email}")

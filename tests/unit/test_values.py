@@ -30,7 +30,10 @@ CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
         (values.IMAGE, "europe-docker.pkg.dev/mlflow-gcp/mlflow:latest"),
         (values.IPV4, ""),
         (values.IPV4, "10.20.0.0"),
-        (values.LABELS, {"team": "ml", "cost-centre": ""}),
+        (
+            values.LABELS,
+            {"team": "ml", "cost-centre": "", "prod": True, "number": 1234, "none": None, "équipe": "données"},
+        ),
         (values.MAINTENANCE_WINDOW, {}),
         (values.MAINTENANCE_WINDOW, {"day": 7, "hour": 23}),
         (values.MEMBERS, "user:jane@example.com, group:ml@example.com"),
@@ -74,7 +77,7 @@ def test_a_right_value_is_taken(kind, value):
         (values.EMAIL, "jane", "ml@example.com"),
         (values.IMAGE, "https://europe-docker.pkg.dev/p/mlflow", "server:3.17.2"),
         (values.IPV4, "10.20.0", "10.20.0.0"),
-        (values.LABELS, {"Team": "ml"}, "lower-case"),
+        (values.LABELS, ["team"], "lower-case"),
         (values.MAINTENANCE_WINDOW, {"day": 0}, "day 1 (Monday) to 7"),
         (values.MEMORY, "2GB", "2Gi"),
         (values.MEMORY, "0Gi", "2Gi"),
@@ -111,6 +114,9 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(kind, value, allowed):
         (values.MEMBERS, "user:jane@example.com, bob@example.com", "bob@example.com"),
         (values.MEMBERS, ["allUsers"], "allUsers"),
         (values.API_NAMES, ["run"], "run"),
+        (values.LABELS, {"team": "ml", "Team": "ml"}, "Team: ml"),
+        (values.LABELS, {"prod": True, "cost": 1.5}, "cost: 1.5"),
+        (values.LABELS, {"mlflow-gcp-labels-2": "team"}, "mlflow-gcp-labels-2: team"),
     ],
 )
 def test_the_wrong_part_of_a_value_is_named(kind, value, part):

@@ -18,7 +18,7 @@ LIVE = {
     "name": NAME,
     "createTime": "2026-01-01T00:00:00Z",
     "etag": '"16211a"',
-    "labels": {"team": "ml"},
+    "labels": {"team": "ml", "mlflow-gcp-labels": "team"},
     "replication": {"automatic": {}},
 }
 
@@ -33,6 +33,13 @@ def payload(value):
 
 def absent(google):
     return google.error(404, "NOT_FOUND", f"Secret [{NAME}] not found.")
+
+
+def no_version(google, disabled=()):
+    """Scripts that there is no enabled version."""
+    for state, found in (("ENABLED", ()), ("DISABLED", disabled)):
+        versions = [version(number, state) for number in found]
+        google.expect("GET", f"{URL}/versions", {"versions": versions}, params={"filter": f"state:{state}"})
 
 
 def test_generates_a_password_once_and_never_shows_it(google, run_module):
@@ -81,29 +88,32 @@ def test_a_value_is_compared_and_never_shown(google, run_module):
         assert (result["changed"], result["version"]) == (bool(answers), "2" if answers else "1")
 
 
-def test_labels_are_replaced_with_the_etag(google, run_module):
-    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
-    after = {**LIVE, "labels": {"team": "data", "cost": "7"}, "etag": '"16211b"'}
+def test_labels_are_merged_with_the_etag(google, run_module):
+    before = {**LIVE["labels"], "cost-center": "4711"}
+    google.expect("GET", URL, {**LIVE, "labels": before}).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    labels = {"cost-center": "4711", "unit": "data", "cost": "7", "mlflow-gcp-labels": "cost--unit"}
+    after = {**LIVE, "labels": labels, "etag": '"16211b"'}
     google.expect(
         "PATCH",
         URL,
         after,
         params={"updateMask": "labels"},
-        body={"labels": {"team": "data", "cost": "7"}, "etag": '"16211a"'},
+        body={"labels": labels, "etag": '"16211a"'},
     )
     result = run_module(
-        "secret_manager_secret", name="db-password", labels={"team": "data", "cost": 7}, generate_length=32
+        "secret_manager_secret", name="db-password", labels={"unit": "data", "cost": 7}, generate_length=32
     )
     assert result["resource"] == after
-    assert result["diff"]["before"]["labels"] == {"team": "ml"}
-    assert result["diff"]["after"]["labels"] == {"team": "data", "cost": "7"}
+    assert result["diff"]["before"]["labels"] == before
+    assert result["diff"]["after"]["labels"] == labels
 
 
 def test_check_mode_writes_nothing(google, run_module):
     google.expect("GET", URL, absent(google))
     result = run_module("secret_manager_secret", name="db-password", generate_length=32, check=True)
     assert (result["changed"], result["version"]) == (True, "1")
-    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    google.expect("GET", URL, LIVE)
+    no_version(google)
     result = run_module("secret_manager_secret", name="db-password", generate_length=32, labels={}, check=True)
     assert (result["changed"], result["version"], result["resource"]["labels"]) == (True, "1", {})
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
@@ -201,18 +211,40 @@ def test_user_managed_replication(google, run_module):
     assert (result["version"], result["version_name"]) == ("", "")
 
 
+# A new key could not decrypt what the old one has encrypted.
+@pytest.mark.parametrize("option", [{"generate_length": 32}, {"generate_bytes": 32}])
+def test_a_disabled_version_is_enabled_again(google, run_module, option):
+    google.expect("GET", URL, LIVE)
+    no_version(google, disabled=[1, 2])
+    google.expect("POST", f"{URL}/versions/2:enable", version(2), body={})
+    result = run_module("secret_manager_secret", name="db-password", **option)
+    assert (result["changed"], result["version"], result["resource"]) == (True, "2", LIVE)
+
+
+def test_a_given_value_does_not_become_a_disabled_one(google, run_module):
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    google.expect("POST", f"{URL}:addVersion", version(3))
+    assert run_module("secret_manager_secret", name="db-password", value="s3cret")["version"] == "3"
+
+
+def test_an_existing_secret_keeps_its_replication(google, run_module):
+    replication = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
+    google.expect("GET", URL, {**LIVE, "replication": replication})
+    google.expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    assert run_module("secret_manager_secret", name="db-password", generate_length=32)["changed"] is False
+
+
 def test_replication_cannot_be_changed(google, run_module):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
-    with pytest.raises(
-        Exception, match="^Cannot update secret db-password: replication is .*; delete the secret first"
-    ):
+    with pytest.raises(Exception, match="^Cannot update secret db-password: replication is .*; leave replication_loca"):
         run_module("secret_manager_secret", name="db-password", replication_locations=["europe-west2"])
 
 
 def test_a_lost_response_to_the_creation(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", SECRETS, google.error(503, "UNAVAILABLE", "Try again."))
     google.expect("POST", SECRETS, google.error(409, "ALREADY_EXISTS", f"Secret [{NAME}] already exists."))
-    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    google.expect("GET", URL, LIVE)
+    no_version(google)
     google.expect("POST", f"{URL}:addVersion", version(1))
     assert run_module("secret_manager_secret", name="db-password", generate_length=32)["version"] == "1"
 
@@ -235,6 +267,7 @@ def test_absent(google, run_module):
             {"name": "projects/demo/topics/t"},
             "option name: 'projects/demo/topics/t' is not allowed; give the name of a secret",
         ),
+        ({"replication_locations": ["europe"]}, "option replication_locations: 'europe' is not allowed; give a region"),
         ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
         (
             {"accessors": ["jane@example.com"]},

@@ -29,13 +29,14 @@ SENT = {
     "region": "europe-west2",
     "databaseVersion": "POSTGRES_17",
     "settings": {
+        "activationPolicy": "ALWAYS",
         "edition": "ENTERPRISE",
         "tier": "db-custom-1-3840",
         "availabilityType": "ZONAL",
         "dataDiskSizeGb": "10",
         "storageAutoResize": True,
         "deletionProtectionEnabled": True,
-        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": NETWORK},
+        "ipConfiguration": {"ipv4Enabled": False, "authorizedNetworks": [], "privateNetwork": NETWORK},
         "backupConfiguration": {
             "enabled": True,
             "pointInTimeRecoveryEnabled": True,
@@ -44,7 +45,7 @@ SENT = {
         "databaseFlags": [{"name": "log_connections", "value": "on"}, {"name": "max_connections", "value": "100"}],
         "maintenanceWindow": {"day": 7, "hour": 3},
         "insightsConfig": {"queryInsightsEnabled": True},
-        "userLabels": {"team": "ml"},
+        "userLabels": {"team": "ml", "mlflow-gcp-labels": "team"},
     },
 }
 
@@ -69,7 +70,6 @@ def live(**settings):
         "kind": "sql#settings",
         "settingsVersion": "4",
         "pricingPlan": "PER_USE",
-        "activationPolicy": "ALWAYS",
         "dataDiskType": "PD_SSD",
         "replicationType": "SYNCHRONOUS",
         "storageAutoResizeLimit": "0",
@@ -136,7 +136,7 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
     [
         {"dataDiskSizeGb": "25"},
         {"edition": None},
-        {"userLabels": {"team": "ml", "goog-dms": "x"}},
+        {"userLabels": {"team": "ml", "mlflow-gcp-labels": "team", "goog-dms": "x"}},
     ],
 )
 def test_equal_bodies(google, run_module, settings):
@@ -150,20 +150,86 @@ def test_updates_with_the_declaration_and_the_settings_version(google, run_modul
         URL,
         live(
             tier="db-g1-small",
-            userLabels={"team": "ml", "old": "x"},
+            userLabels={"team": "ml", "old": "x", "cost-center": "4711", "mlflow-gcp-labels": "old--team"},
             dataDiskSizeGb="25",
             databaseFlags=[{"name": "max_connections", "value": "50"}, {"name": "work_mem", "value": "4096"}],
         ),
     )
     wanted = copy.deepcopy(SENT)
-    wanted["settings"] |= {"settingsVersion": "4", "userLabels": {"team": "ml", "old": None}}
+    wanted["settings"] |= {
+        "settingsVersion": "4",
+        "userLabels": {"team": "ml", "old": None, "mlflow-gcp-labels": "team"},
+    }
     del wanted["settings"]["dataDiskSizeGb"]
+    wanted["settings"]["databaseFlags"].insert(0, {"name": "work_mem", "value": "4096"})
     google.expect("PATCH", URL, operation(), body=wanted).expect("GET", URL, live())
     result = run_module("sql_instance", **OPTIONS)
     before, after = result["diff"]["before"]["settings"], result["diff"]["after"]["settings"]
     assert (before["tier"], after["tier"]) == ("db-g1-small", "db-custom-1-3840")
-    assert (after["userLabels"], after["dataDiskSizeGb"]) == ({"team": "ml"}, "25")
-    assert [flag["name"] for flag in after["databaseFlags"]] == ["log_connections", "max_connections"]
+    assert after["userLabels"] == {"team": "ml", "cost-center": "4711", "mlflow-gcp-labels": "team"}
+    assert after["dataDiskSizeGb"] == "25"
+    assert [flag["name"] for flag in after["databaseFlags"]] == ["work_mem", "log_connections", "max_connections"]
+
+
+WORK_MEM, MAX_CONNECTIONS = {"name": "work_mem", "value": "4096"}, {"name": "max_connections", "value": "100"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "before", "after"),
+    [
+        (None, [WORK_MEM], None),
+        ({}, [WORK_MEM], None),
+        ({"max_connections": 100}, [WORK_MEM, MAX_CONNECTIONS], None),
+        ({"max_connections": 100}, [WORK_MEM], [WORK_MEM, MAX_CONNECTIONS]),
+        ({"max_connections": 100}, None, [MAX_CONNECTIONS]),
+        ({"max_connections": 100}, [MAX_CONNECTIONS | {"value": "10"}, WORK_MEM], [WORK_MEM, MAX_CONNECTIONS]),
+        ({"max_connections": None}, [WORK_MEM, MAX_CONNECTIONS], [WORK_MEM]),
+        ({"max_connections": None}, [MAX_CONNECTIONS], []),
+        ({"max_connections": None}, [WORK_MEM], None),
+    ],
+)
+def test_flags_of_others_stay(google, run_module, flags, before, after):
+    now = live()
+    now["settings"]["databaseFlags"] = before
+    google.expect("GET", URL, now)
+    if after is not None:
+        google.expect("PATCH", URL, operation()).expect("GET", URL, live())
+    result = run_module("sql_instance", **{**OPTIONS, "database_flags": flags})
+    assert result["changed"] is (after is not None)
+    if after is not None:
+        assert google.writes[0].body["settings"]["databaseFlags"] == after
+
+
+def test_a_new_instance_gets_no_flag_without_a_value(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation()).expect("GET", URL, live())
+    run_module("sql_instance", **{**OPTIONS, "database_flags": {"max_connections": None, "work_mem": 4096}})
+    assert google.writes[0].body["settings"]["databaseFlags"] == [WORK_MEM]
+
+
+def test_a_stopped_instance_is_started_before_anything_else(google, run_module):
+    google.expect("GET", URL, live(activationPolicy="NEVER")).expect("PATCH", URL, operation()).expect(
+        "GET", URL, live()
+    )
+    assert run_module("sql_instance", **OPTIONS)["changed"] is True
+    assert google.writes[0].body["settings"]["activationPolicy"] == "ALWAYS"
+
+    google.expect("GET", URL, live(activationPolicy="NEVER", tier="db-g1-small"))
+    google.expect("PATCH", URL, operation("PENDING"), body={"settings": {"activationPolicy": "ALWAYS"}})
+    google.expect("GET", f"{SQL}/operations/op1", operation())
+    google.expect("GET", URL, live(tier="db-g1-small", settingsVersion="5")).expect("PATCH", URL, operation())
+    google.expect("GET", URL, live())
+    assert run_module("sql_instance", **OPTIONS)["changed"] is True
+    assert google.writes[2].body["settings"]["settingsVersion"] == "5"
+
+
+def test_nobody_gets_in_over_the_internet(google, run_module):
+    open_to_all = live()
+    everyone = [{"kind": "sql#aclEntry", "value": "0.0.0.0/0"}]
+    open_to_all["settings"]["ipConfiguration"] |= {"ipv4Enabled": True, "authorizedNetworks": everyone}
+    google.expect("GET", URL, open_to_all).expect("PATCH", URL, operation()).expect("GET", URL, live())
+    assert run_module("sql_instance", **OPTIONS)["changed"] is True
+    sent = google.writes[0].body["settings"]["ipConfiguration"]
+    assert (sent["ipv4Enabled"], sent["authorizedNetworks"]) == (False, [])
 
 
 def test_check_mode_writes_nothing(google, run_module):
@@ -199,6 +265,7 @@ def test_a_name_that_is_still_reserved(google, run_module):
     google.expect("GET", URL, absent(google)).expect(
         "POST", INSTANCES, google.old_error(409, "instanceAlreadyExists", "The Cloud SQL instance already exists.")
     )
+    google.expect("GET", URL, absent(google))
     with pytest.raises(
         Exception,
         match="^Cannot create Cloud SQL instance mlflow: Google still reserves the name for an instance that was deleted "
@@ -248,8 +315,8 @@ def test_an_instance_that_cannot_be_used(google, run_module, state):
         ),
         (
             {"private_network": "other"},
-            "its network is https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
-            "mlflow-network and cannot be changed to projects/demo/global/networks/other",
+            "settings.ipConfiguration.privateNetwork is 'https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
+            "mlflow-network' and cannot be changed to 'projects/demo/global/networks/other'",
         ),
     ],
 )

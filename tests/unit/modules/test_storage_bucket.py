@@ -21,10 +21,11 @@ OPTIONS = {
     ],
     "soft_delete_retention_seconds": 604800,
 }
+LABELS = {"team": "ml", "mlflow-gcp-labels": "team"}
 SENT = {
     "name": "artifacts",
     "location": "EUROPE-WEST2",
-    "labels": {"team": "ml"},
+    "labels": LABELS,
     "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
     "versioning": {"enabled": True},
     "lifecycle": {
@@ -73,6 +74,48 @@ def test_second_run_changes_nothing(google, run_module):
     assert not run_module("storage_bucket", **OPTIONS)["changed"]
 
 
+def test_without_labels_nothing_is_said_about_those_of_others(google, run_module):
+    others = {"cost-center": "4711", "team": "platform"}
+    live_bucket(google, labels=others)
+    assert not run_module("storage_bucket", **{**OPTIONS, "labels": {}})["changed"]
+    # Those of an earlier run go, and their record.
+    body = {key: value for key, value in SENT.items() if key not in ("name", "location")}
+    live_bucket(google, labels=LABELS | {"cost-center": "4711"}).expect(
+        "PATCH", URL, LIVE, body={**body, "labels": dict.fromkeys(LABELS)}
+    )
+    result = run_module("storage_bucket", **{**OPTIONS, "labels": {}})
+    before, after = result["diff"]["before"], result["diff"]["after"]
+    assert after == before | {"labels": {"cost-center": "4711"}}
+
+
+def test_the_record_of_many_labels_is_continued_in_further_labels(google, run_module):
+    keys = [letter * 30 for letter in "abcde"]
+    record = {
+        "mlflow-gcp-labels": f"{keys[0]}--{keys[1]}",
+        "mlflow-gcp-labels-2": f"{keys[2]}--{keys[3]}",
+        "mlflow-gcp-labels-3": keys[4],
+    }
+    body = {key: value for key, value in SENT.items() if key not in ("name", "location")}
+    live = {**dict.fromkeys(keys, "1"), **record, "other": "1"}
+    live_bucket(google, labels=live)
+    assert not run_module("storage_bucket", **{**OPTIONS, "labels": dict.fromkeys(keys, 1)})["changed"]
+    sent = {"bbb": "1", "mlflow-gcp-labels": "bbb"} | dict.fromkeys(keys) | dict.fromkeys(list(record)[1:])
+    live_bucket(google, labels=live).expect("PATCH", URL, LIVE, body={**body, "labels": sent})
+    after = run_module("storage_bucket", **{**OPTIONS, "labels": {"bbb": 1}})["diff"]["after"]["labels"]
+    assert after == {"bbb": "1", "mlflow-gcp-labels": "bbb", "other": "1"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "wrong"),
+    [({"Team": "ml", "prod": True}, "Team: ml"), ({"a": "b", "mlflow-gcp-labels": "a"}, "mlflow-gcp-labels: a")],
+)
+def test_the_label_that_is_wrong_is_named(google, run_module, labels, wrong):
+    with pytest.raises(
+        Exception, match=f"^option labels: '{wrong}' is not allowed; give keys and values of at most 63"
+    ):
+        run_module("storage_bucket", **{**OPTIONS, "labels": labels})
+
+
 def test_undeclared_fields_are_left_unchanged(google, run_module):
     live_bucket(google, labels={"of": "somebody"})
     assert not run_module("storage_bucket", name="artifacts", location="EUROPE-WEST2")["changed"]
@@ -81,7 +124,11 @@ def test_undeclared_fields_are_left_unchanged(google, run_module):
 @pytest.mark.parametrize(
     ("live", "sent"),
     [
-        ({"labels": {"team": "ml", "old": "x"}}, {"labels": {"team": "ml", "old": None}}),
+        (
+            {"labels": {"team": "it", "old": "x", "cost-center": "4711", "mlflow-gcp-labels": "old--team"}},
+            {"labels": {**LABELS, "old": None}},
+        ),
+        ({"labels": {"cost-center": "4711"}}, {"labels": LABELS}),
         ({"softDeletePolicy": {"retentionDurationSeconds": "0"}}, {}),
         ({"lifecycle": {"rule": SENT["lifecycle"]["rule"][:1]}}, {}),
         # Without isLive the rule deletes live objects: never the same.
@@ -97,7 +144,7 @@ def test_undeclared_fields_are_left_unchanged(google, run_module):
             {},
         ),
     ],
-    ids=["label removed", "soft delete", "rule missing", "rule wider"],
+    ids=["label removed", "labels of others", "soft delete", "rule missing", "rule wider"],
 )
 def test_patches_a_difference(google, run_module, live, sent):
     body = {key: value for key, value in SENT.items() if key not in ("name", "location")}
@@ -169,6 +216,7 @@ def test_check_mode_before_the_projects_number_can_be_read(google, run_module):
 def test_name_taken_when_creating(google, run_module):
     google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
     google.expect("POST", API, google.old_error(409, "conflict", "The requested bucket name is not available."))
+    google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
     with pytest.raises(Exception, match=TAKEN):
         run_module("storage_bucket", **OPTIONS)
 
@@ -224,6 +272,6 @@ def test_invalid_options_make_no_request(google, run_module, options, message):
 
 def test_label_values_are_converted_to_text(google, run_module):
     google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
-    labels = {"temporary": "true", "cost": "7", "note": ""}
+    labels = {"temporary": "true", "cost": "7", "note": "", "mlflow-gcp-labels": "cost--note--temporary"}
     google.expect("POST", API, {**LIVE, "labels": labels}, body={**SENT, "labels": labels})
     run_module("storage_bucket", **{**OPTIONS, "labels": {"temporary": True, "cost": 7, "note": None}})

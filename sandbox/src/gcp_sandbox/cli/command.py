@@ -24,7 +24,10 @@ import psutil
 from gcp_sandbox import __version__
 from gcp_sandbox.core.faults import Book, FaultError, read
 from gcp_sandbox.core.latency import profile
-from gcp_sandbox.core.settings import Settings, default_state
+from gcp_sandbox.core.settings import Settings, account_email, default_state
+
+# A project of a domain, example.com:my-project, too: old ones exist, although new ones cannot be created.
+PROJECT_ID = r"(([a-z0-9-]+\.)+[a-z]+:)?[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 
 READY_SECONDS = 60
 
@@ -132,9 +135,10 @@ def up(args: argparse.Namespace) -> None:
         fail(f"already running with this state: pid {other['pid']}")
     if args.port is not None and not 0 <= args.port <= 65535:
         fail(f"port {args.port}: must be 0 (any free one) to 65535")
-    if args.project is not None and not re.fullmatch(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", args.project):
+    if args.project is not None and not re.fullmatch(PROJECT_ID, args.project):
         fail(
-            f"project {args.project!r}: an ID has at most 30 lowercase letters, digits and hyphens, and starts with a letter"
+            f"project {args.project!r}: an ID has at most 30 lowercase letters, digits and hyphens, and starts with a letter "
+            "(after the domain and a colon, if the project belongs to one)"
         )
     try:
         profile(args.latency or "none")
@@ -291,7 +295,7 @@ def token(args: argparse.Namespace) -> None:
     from gcp_sandbox.core.store import Store
 
     doc = _running(args.state)
-    email = args.email or f"deployer@{doc['project']}.iam.gserviceaccount.com"
+    email = args.email or account_email("deployer", doc["project"])
     if args.credentials and Principal(email).is_service_account:
         fail(f"{email} is a service account, which has key files: name a user with --as")
     store = Store(args.state / "state.sqlite")

@@ -25,6 +25,21 @@ from gcp_sandbox.core.tls import Authority
 RawHandler = Callable[["Cloud", web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+class Attachments:
+    """What Private Service Connect endpoints lead to; none by default, see Cloud SQL's."""
+
+    def accepts(self, attachment: str, project: str) -> bool | None:
+        """Whether a service attachment (projects/…) accepts endpoints of a project; None if there is none of that name."""
+        return None
+
+    def address(self) -> str:
+        """An address of this machine for a new endpoint."""
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        """Called when an endpoint has been made or deleted."""
+
+
 class Cloud:
     """State, identities and operations, and the hooks for services and the front door.
 
@@ -50,6 +65,8 @@ class Cloud:
         self.self_signed: Callable[[str, str], str | None] = lambda token, host: None
         # Networks (store keys) that the process of a Cloud Run instance is attached to; set by Cloud Run.
         self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
+        # The service attachments of managed services; set by Cloud SQL.
+        self.attachments = Attachments()
         # Handlers for endpoints that no discovery document describes: (host, path prefix, handler).
         self.raw_routes: list[tuple[str, str, RawHandler]] = []
         # The handler for all other hosts, and the certificate for their clients (False: not one of its hosts).

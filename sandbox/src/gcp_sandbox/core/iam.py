@@ -44,12 +44,12 @@ _MEMBER = re.compile(
     r"|serviceAccount:(?:[^@\s:]+:)?[^@\s:]+\.svc\.id\.goog\[[^]]+\]"
     r"|deleted:(?:user|group|serviceAccount):[^?\s]+\?uid=\d+|deleted:principal(?:Set)?://\S+"
     # principal://goog/… is a member of deny policies only.
-    r"|project(?:Owner|Editor|Viewer):\S+|principal(?:Set)?://(?!goog/)\S+"
+    r"|project(?:Owner|Editor|Viewer):(?:[a-z0-9.-]+:)?[^\s:]+|principal(?:Set)?://(?!goog/)\S+"
 )
 # Members that Google compares and stores in lower case.
 _ADDRESS = re.compile(r"(?:user|group|serviceAccount|domain):")
 _OWN_ACCOUNT = re.compile(
-    r"[^@]+@(?P<id>[a-z0-9-]+)\.iam\.gserviceaccount\.com|(?P<number>\d+)(?:-compute@developer|@cloudservices)"
+    r"[^@]+@(?P<id>[a-z0-9-]+)(?:\.(?P<domain>[a-z0-9.-]+))?\.iam\.gserviceaccount\.com|(?P<number>\d+)(?:-compute@developer|@cloudservices)"
     r"\.gserviceaccount\.com"
 )
 
@@ -212,7 +212,8 @@ class Iam:
         if found["id"]:
             if found["id"].startswith("gcp-sa-") or email.startswith("service-"):
                 return not any(d["projectNumber"] in email for _, d in self._store.list("projects"))
-            return self._store.peek("projects", found["id"]) is None
+            project = f"{found['domain']}:{found['id']}" if found["domain"] else found["id"]
+            return self._store.peek("projects", project) is None
         return not any(d["projectNumber"] == found["number"] for _, d in self._store.list("projects"))
 
     def rename_member(self, old: str, new: str) -> None:

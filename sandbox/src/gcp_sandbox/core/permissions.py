@@ -62,6 +62,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "networks": _CRUD
         + " access addPeering getEffectiveFirewalls getRegionEffectiveFirewalls listPeeringRoutes mirror "
         "removePeering setFirewallPolicy switchToCustomMode updatePeering updatePolicy use useExternalIp",
+        "organizations": "disableXpnHost disableXpnResource enableXpnHost enableXpnResource",
         "projects": "get setCommonInstanceMetadata setUsageExportBucket",
         "regionBackendServices": _CRUD + _IAM + " use",
         "regionHealthChecks": _CRUD + " use useReadOnly",

@@ -43,7 +43,7 @@ def find(cloud: Cloud, name: str) -> dict[str, Any] | None:
 
 
 _ACCOUNT = re.compile(
-    r"[^@]+@([^.]+)\.iam\.gserviceaccount\.com|(\d+)-compute@developer\.gserviceaccount\.com"
+    r"[^@]+@([^.]+)(?:\.([^@]+))?\.iam\.gserviceaccount\.com|(\d+)-compute@developer\.gserviceaccount\.com"
     r"|(\d+)@cloudservices\.gserviceaccount\.com|([^@]+)@appspot\.gserviceaccount\.com"
 )
 
@@ -51,7 +51,10 @@ _ACCOUNT = re.compile(
 def of_account(cloud: Cloud, email: str) -> dict[str, Any] | None:
     """The project in the e-mail address of a service account, or None if it is not in this sandbox."""
     found = _ACCOUNT.fullmatch(email)
-    return find(cloud, next(g for g in found.groups() if g)) if found else None
+    if found is None:
+        return None
+    name, domain, *others = found.groups()
+    return find(cloud, (f"{domain}:{name}" if domain else name) if name else next(filter(None, others)))
 
 
 def organization(cloud: Cloud) -> str:

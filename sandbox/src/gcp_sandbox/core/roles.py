@@ -154,7 +154,7 @@ ROLES: dict[str, tuple[str, str]] = {
     "roles/compute.networkAdmin": (
         "Compute Network Admin",
         "compute.* !compute.instances.* !compute.disks.* !compute.images.* !compute.snapshots.* "
-        "!compute.firewalls.create !compute.firewalls.delete !compute.firewalls.update "
+        "!compute.organizations.* !compute.firewalls.create !compute.firewalls.delete !compute.firewalls.update "
         "!compute.sslCertificates.create !compute.sslCertificates.delete !compute.securityPolicies.create "
         "!compute.securityPolicies.delete !compute.securityPolicies.update !compute.projects.set* "
         "compute.instances.get compute.instances.list servicenetworking.operations.get "
@@ -170,6 +170,13 @@ ROLES: dict[str, tuple[str, str]] = {
     "roles/compute.networkViewer": (
         "Compute Network Viewer",
         f"compute.*.get compute.*.list !compute.disks.* !compute.images.* !compute.snapshots.* {_PROJECT}",
+    ),
+    "roles/compute.xpnAdmin": (
+        "Compute Shared VPC Admin",
+        "compute.globalOperations.get compute.globalOperations.list compute.organizations.disableXpnHost "
+        "compute.organizations.disableXpnResource compute.organizations.enableXpnHost "
+        "compute.organizations.enableXpnResource compute.projects.get compute.subnetworks.getIamPolicy "
+        f"compute.subnetworks.setIamPolicy {_PROJECT}",
     ),
     "roles/compute.securityAdmin": (
         "Compute Security Admin",

@@ -18,6 +18,12 @@ def default_state() -> Path:
     return Path(base) / "gcp-sandbox"
 
 
+def account_email(account_id: str, project_id: str) -> str:
+    """E-mail address of a service account; in a project of a domain, example.com:name, it is at name.example.com."""
+    domain, _, name = project_id.rpartition(":")
+    return f"{account_id}@{f'{name}.{domain}' if domain else name}.iam.gserviceaccount.com"
+
+
 @dataclasses.dataclass
 class Settings:
     """Options of `gcp-sandbox up`; those that must survive restarts are stored in the state folder.
@@ -40,7 +46,7 @@ class Settings:
     @property
     def deployer(self) -> str:
         """E-mail address of the service account that owns the first project."""
-        return f"deployer@{self.project}.iam.gserviceaccount.com"
+        return account_email("deployer", self.project)
 
     @property
     def _file(self) -> Path:

@@ -323,9 +323,11 @@ def _project_name(params: dict[str, Any]) -> str | None:
         return params["project"]
     for key in ("name", "parent", "resource", "projectId", "resourceName"):
         value = params.get(key)
-        if isinstance(value, str) and (found := re.match(r"(?:.*/)?projects/([^/:]+)", value)):
+        if isinstance(value, str) and (
+            found := re.match(r"(?:.*/)?projects/((?:[a-z0-9-]+\.[a-z0-9.-]+:)?[^/:]+)", value)
+        ):
             return found.group(1)
-        if isinstance(value, str) and (found := re.match(r"namespaces/([^/:]+)", value)):
+        if isinstance(value, str) and (found := re.match(r"namespaces/((?:[a-z0-9-]+\.[a-z0-9.-]+:)?[^/:]+)", value)):
             return found.group(1)
     return None
 

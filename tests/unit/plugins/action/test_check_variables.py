@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
@@ -99,11 +101,11 @@ def test_users_that_are_not_set_are_no_empty_list():
     [
         ("mlflow_domain", "mlflow", "mlflow_domain is 'mlflow'; allowed: a domain name"),
         ("mlflow_webapp_users", ["jane@example.com"], "mlflow_webapp_users has 'jane@example.com'; allowed: user:"),
-        ("mlflow_oauth", "okta", "value of mlflow_oauth must be one of: google_managed, custom, brand, got: okta."),
+        ("mlflow_oauth", "okta", "mlflow_oauth is 'okta'; allowed: google_managed, custom, brand."),
         ("mlflow_lb_name", "LB", "mlflow_lb_name is 'LB'; allowed: 1 to 54 lower-case letters"),
         ("mlflow_gc_older_than", "a month", "mlflow_gc_older_than is 'a month'; allowed: days"),
         ("iap_lb_domain", "mlflow", "iap_lb_domain is 'mlflow'; allowed: a domain name"),
-        ("cloudsql_disk_size_gb", "ten", "argument 'cloudsql_disk_size_gb' is of type str"),
+        ("cloudsql_disk_size_gb", "ten", "cloudsql_disk_size_gb is 'ten'; allowed: a whole number, 10 to 65536."),
         ("cloudsql_maintenance_window", {"hour": 24}, "cloudsql_maintenance_window is "),
         ("cloudrun_memory", "2GB", "cloudrun_memory is '2GB'; allowed: a size such as"),
         ("cloudrun_bucket", "{{ bukcet_name }}", "cloudrun_bucket cannot be evaluated: 'bukcet_name' is undefined."),
@@ -141,9 +143,16 @@ def test_one_wrong_tier_is_one_problem():
 
 
 def test_a_name_that_is_too_long_for_one_of_its_uses():
-    assert refusal(mlflow_name="m" * 30).startswith("mlflow_logger_service_account is ")
+    told = refusal(mlflow_name="m" * 24)
+    assert told == (
+        f"mlflow_name is '{'m' * 24}', 24 characters, and has at most 23 here: the name of the server's service account "
+        f"(cloudrun_account_id) is '{'m' * 24}-server', and has at most 30."
+    )
     variables = {"mlflow_logger_service_account": "mlflow-logger", "cloudrun_account_id": "mlflow-server"}
-    assert refusal(mlflow_name="m" * 51, **variables).startswith("mlflow_name is 'mmm")
+    told = refusal(mlflow_name="m" * 51, **variables)
+    assert (
+        told.startswith("mlflow_name is 'mmm") and "has at most 42 here: the name of the bucket (bucket_name)" in told
+    )
 
 
 def test_a_variable_of_the_user_that_passes_on_another_one():
@@ -151,8 +160,176 @@ def test_a_variable_of_the_user_that_passes_on_another_one():
 
 
 def test_text_as_surveys_of_awx_give_it():
-    text = {"bucket_versioning": "yes", "cloudrun_max_instances": "4", "iap_lb_log_sample_rate": "1.0"}
-    site(**text, mlflow_webapp_users="user:jane@example.com\n\n group:ml@example.com\n")
+    text = {
+        "bucket_versioning": "yes",
+        "cloudrun_cpu": 2,
+        "cloudrun_env": "MLFLOW_LOGGING_LEVEL: DEBUG\r\nNOTE: 'a, b=c'\r\n",
+        "cloudrun_max_instances": "4",
+        "cloudsql_labels": "team=ml,prod=true",
+        "cloudsql_maintenance_window": '{"day": "7", "hour": 3}',
+        "iap_lb_log_sample_rate": "1.0",
+        "mlflow_extra_domains": '["models.example.com", "ml.example.com"]',
+        "mlflow_gc_dry_run": "False",
+        "mlflow_labels": '{"team": "ml", "prod": true, "number": 1234}',
+        "mlflow_webapp_users": "user:jane@example.com\r\n\r\n- 'group:ml@example.com'\n",
+        "services_names": "run.googleapis.com, iap.googleapis.com",
+    }
+    found = site(**text)["variables"]
+    assert {name: found[name] for name in text} == {
+        "bucket_versioning": True,
+        "cloudrun_cpu": "2",
+        "cloudrun_env": {"MLFLOW_LOGGING_LEVEL": "DEBUG", "NOTE": "a, b=c"},
+        "cloudrun_max_instances": 4,
+        "cloudsql_labels": {"team": "ml", "prod": "true"},
+        "cloudsql_maintenance_window": {"day": "7", "hour": 3},
+        "iap_lb_log_sample_rate": 1.0,
+        "mlflow_extra_domains": ["models.example.com", "ml.example.com"],
+        "mlflow_gc_dry_run": False,
+        "mlflow_labels": {"team": "ml", "prod": True, "number": 1234},
+        "mlflow_webapp_users": ["user:jane@example.com", "group:ml@example.com"],
+        "services_names": ["run.googleapis.com", "iap.googleapis.com"],
+    }
+
+
+def test_questions_that_were_not_answered():
+    text = {"mlflow_zone": "", "mlflow_brand_name": "", "mlflow_network_name": ""}
+    containers = {"mlflow_labels": "", "cloudrun_env": "", "cloudsql_database_flags": None, "mlflow_extra_domains": ""}
+    found = site(**text, **containers, cloudsql_maintenance_window="")["variables"]
+    assert [found[name] for name in containers] == [{}, {}, {}, []]
+    told = refusal(mlflow_webapp_users="", mlflow_oauth="", cloudrun_max_instances="", bucket_versioning=None)
+    assert "mlflow_webapp_users is not set; allowed: user:" in told and "or [] for none" in told
+    assert "mlflow_oauth is not set; allowed: google_managed, custom, brand." in told
+    assert "cloudrun_max_instances is not set; allowed: a whole number, 1 to 10000." in told
+    assert "bucket_versioning is not set; allowed: true or false." in told
+    assert "mlflow_network_name is not set; allowed: 1 to 63" in refusal(mlflow_network_name=None)
+
+
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("mlflow_labels", "team", "mlflow_labels is 'team'; allowed: a dictionary, or text such as"),
+        ("mlflow_labels", ["team"], "mlflow_labels is ['team']; allowed: a dictionary, or text such as"),
+        ("mlflow_labels", {"team": "ml", "Prod": True}, "mlflow_labels has 'Prod: true'; allowed: keys and values"),
+        (
+            "mlflow_labels",
+            {"team": {"name": "ml"}},
+            "mlflow_labels has \"team: {'name': 'ml'}\"; allowed: keys and values",
+        ),
+        ("mlflow_labels", '{"mlflow-gcp-labels": "team"}', "mlflow_labels has 'mlflow-gcp-labels: team'; allowed: "),
+        ("cloudrun_env", "PORT=80", "cloudrun_env has 'PORT'; allowed: a variable's name other than PORT"),
+        ("cloudrun_env", {"A": ["x"]}, "cloudrun_env has \"A: ['x']\"; allowed: a variable's name"),
+        (
+            "cloudsql_database_flags",
+            "max_connections=lots",
+            "cloudsql_database_flags has 'max_connections: lots'; allowed",
+        ),
+        (
+            "cloudsql_database_flags",
+            {"max_connections": None},
+            "cloudsql_database_flags has 'max_connections: '; allowed",
+        ),
+        ("cloudsql_maintenance_window", "day=7", "cloudsql_maintenance_window is {'day': '7'}; allowed: day 1"),
+        ("cloudrun_max_instances", True, "cloudrun_max_instances is True; allowed: a whole number, 1 to 10000."),
+        ("cloudsql_user", ["mlflow"], "cloudsql_user is ['mlflow']; allowed: 1 to 63"),
+        ("services_names", "run", "services_names is 'run'; allowed: the full name of an API"),
+        ("bucket_location", "EUR", "bucket_location is 'EUR'; allowed: a region of Google Cloud"),
+    ],
+)
+def test_text_that_is_no_value_is_refused_by_name(name, value, sentence):
+    told = refusal(**{name: value})
+    assert told.startswith(sentence) and told.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"max_connections": 30},
+        '{"max_connections": 30}',
+        "max_connections: 30",
+        "max_connections=30",
+        {"max_connections": "30"},
+    ],
+)
+def test_the_connections_of_the_database_are_counted_however_the_flags_are_given(flags):
+    wired = "{{ cloudsql_tier | mlops.mlflow_gcp.max_connections(cloudsql_database_flags) }}"
+    told = refusal(cloudsql_database_flags=flags, cloudrun_database_connections=wired)
+    assert "cloudrun_database_connections is 30: a rollout takes" in told
+    site(cloudsql_database_flags="", cloudrun_database_connections=wired)
+
+
+@pytest.mark.parametrize("location", ["EU", "eu", "US", "asia1", "EUR4", "nam4", "europe-west2", "EUROPE-WEST2"])
+def test_places_of_a_bucket(location):
+    assert "warnings" not in site(bucket_location=location)
+
+
+def test_a_project_of_a_domain():
+    found = site(mlflow_project_id="example.com:proj")["variables"]
+    assert found["cloudsql_project_id"] == "example.com:proj"
+    assert found["bucket_name"] == "example-com-proj-mlflow-artifacts"
+    assert "is 'example.com'; allowed: a project id" in refusal(mlflow_project_id="example.com")
+
+
+def test_the_project_of_the_environment(monkeypatch):
+    variables = {key: value for key, value in (REQUIRED | WIRING).items() if key != "mlflow_project_id"}
+    monkeypatch.setenv("GCP_PROJECT", "of-the-environment")
+    assert check({"roles": ROLES}, variables)["variables"]["bucket_project_id"] == "of-the-environment"
+    assert (
+        check({"role": "bucket"}, {"bucket_location": "EU"})["variables"]["bucket_project_id"] == "of-the-environment"
+    )
+
+
+@pytest.mark.parametrize(
+    "variables, sentence",
+    [
+        (
+            {"mlflow_lb_name": "data-platform-machine-learning-experiment-tracking-lb-prod"},
+            "mlflow_lb_name is 'data-platform-machine-learning-experiment-tracking-lb-prod', 58 characters, and has at most 54",
+        ),
+        ({"cloudrun_name": "m" * 50}, f"cloudrun_name is '{'m' * 50}', 50 characters, and has at most 23 here: "),
+        ({"cloudrun_name": "m" * 50, "cloudrun_account_id": "server"}, "cloudrun_name is 'mmm"),
+        ({"network_prefix": "n" * 51}, f"network_prefix is '{'n' * 51}', 51 characters, and has at most 48 here: "),
+        ({"bucket_name": "b" * 64}, "bucket_name is 'bbb"),
+        (
+            {"mlflow_name": "{{ stem }}-production-of-the-team", "stem": "mlflow"},
+            "mlflow_name is 'mlflow-production-of-",
+        ),
+        (
+            {"cloudsql_name": "s" * 90},
+            f"cloudsql_name is '{'s' * 90}', 90 characters, and has at most 87 here: the name ",
+        ),
+    ],
+)
+def test_a_name_that_is_too_long_is_refused_by_the_variable_to_shorten(variables, sentence):
+    told = refusal(**variables)
+    assert told.startswith(sentence) and told.count("allowed:") + told.count("at most") <= 2
+
+
+def test_every_name_that_a_role_gives_is_in_the_table():
+    patterns = {pattern for _, pattern, _ in values.NAMES}
+    # Of what exists, or e-mail addresses.
+    others = {"network_name", "network_subnetwork_name", "iap_lb_logger_account_id", "cloudrun_account_id"}
+    for role in ROLES:
+        folder = check_variables.ROLES / role
+        own = yaml.safe_load((folder / "vars/main.yml").read_text()) if (folder / "vars/main.yml").is_file() else {}
+        tasks = [task for file in (folder / "tasks").glob("*.yml") for task in yaml.safe_load(file.read_text())]
+        names = [
+            options["name"]
+            for task in tasks
+            for action, options in task.items()
+            if action.startswith(("mlops.mlflow_gcp.", "google.cloud.")) and "name" in options
+        ]
+        assert names or role == "services"
+        for name in names:
+            while internal := re.fullmatch(r"\{\{ (\w+__\w+) \}\}", name):
+                name = own[internal[1]]
+            pattern = re.sub(r"\{\{ (\w+) \}\}", r"{\1}", name)
+            if "|" in pattern:
+                assert re.search(r"\w+", pattern)[0] in others, name
+            elif "{item}" in pattern:
+                assert {pattern.replace("{item}", key) for key in own["cloudrun__key_names"]} <= patterns
+            else:
+                # Or with the project, or with the part that is computed.
+                assert any(re.fullmatch(rf"(?:.*:)?{re.escape(pattern)}(?:-0+)?", known) for known in patterns), name
 
 
 def test_a_secret_is_never_shown():
@@ -197,7 +374,7 @@ def test_nothing_is_checked_twice(monkeypatch):
             | {"bucket_result": {"name": "b-1"}, "network_result": {"network_path": "n"}}
         )
         check({"role": role, "checked": play["variables"]}, variables)
-    assert checked == ["b-1"]
+    assert checked == ["d", "u", "s", "b-1"]
 
 
 def test_another_value_is_checked_again():
@@ -211,7 +388,9 @@ def test_a_role_that_is_included_alone():
     check({"role": "network"}, {"network_project_id": "my-project", "network_region": "europe-west2"})
     with pytest.raises(AnsibleActionFail) as failure:
         check({"role": "network"}, {"network_region": "europe-west2"})
-    assert str(failure.value).startswith("mlflow_project_id (or network_project_id) is not set; allowed: a project id")
+    told = str(failure.value)
+    assert told.startswith("network_project_id (or mlflow_project_id) is not set; allowed: a project id")
+    assert "GCP_PROJECT" in told
 
 
 def test_a_role_that_is_not_there():
@@ -220,8 +399,52 @@ def test_a_role_that_is_not_there():
 
 
 def test_every_rule_is_about_a_variable_that_exists():
-    options = check_variables.Variables(DataLoader(), Templar(DataLoader()), {}, ["mlflow", *ROLES]).options
+    options = check_variables.Variables(Templar(DataLoader()), {}, ["mlflow", *ROLES]).options
     names = {name for _, together in values.TOGETHER for name in together}
     assert names <= options.keys()
     endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *ROLES] for name in options}
     assert values.KINDS.keys() <= options.keys() | endings
+
+
+def with_other(other: dict[str, Any], **variables: Any) -> dict[str, Any]:
+    """The variables of host a, in a play with host b."""
+    hosts = {"a": {}, "b": trusted(REQUIRED | {"mlflow_name": "b", "mlflow_domain": "b.example.com"} | other)}
+    play = {"inventory_hostname": "a", "ansible_play_hosts_all": ["a", "b"]}
+    return {**variables, **play, "hostvars": SimpleNamespace(raw_get=hosts.__getitem__)}
+
+
+def test_hosts_with_load_balancers_of_their_own():
+    site(**with_other({}))
+    site(**with_other({"mlflow_name": "mlflow", "mlflow_project_id": "other-project"}))
+    # What is wrong there is reported there.
+    site(**with_other({"mlflow_domain": "{{ undefined }}", "mlflow_name": "mlflow"}))
+    assert not check({"roles": ["network"]}, with_other({}, **REQUIRED))["changed"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            {"mlflow_domain": "mlflow.example.com"},
+            "mlflow_domain is 'mlflow.example.com', which b has too: a domain leads to",
+        ),
+        (
+            {"mlflow_extra_domains": "x.example.com, mlflow.example.com"},
+            "mlflow_domain is 'mlflow.example.com', which b has",
+        ),
+        ({"iap_lb_domain": "models.example.com"}, "mlflow_extra_domains has 'models.example.com', which b has too"),
+        (
+            {"mlflow_name": "mlflow"},
+            "mlflow_name is 'mlflow' on b too, in the same project my-project: give each host its",
+        ),
+        ({"iap_lb_name": "mlflow-lb"}, "mlflow_name is 'mlflow' on b too, in the same project my-project"),
+    ],
+)
+def test_two_hosts_with_one_load_balancer_or_domain(other, told):
+    assert refusal(**with_other(other, mlflow_extra_domains=["models.example.com"])).startswith(told)
+
+
+def test_other_hosts_are_checked_once():
+    variables = with_other({"mlflow_domain": "mlflow.example.com"})
+    checked = site()["variables"]
+    assert check({"roles": ROLES, "checked": checked}, REQUIRED | WIRING | variables)

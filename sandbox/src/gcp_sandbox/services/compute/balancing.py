@@ -324,6 +324,9 @@ def prepare_rule(draft: Draft) -> None:
     if "/" not in doc.get("target", "/"):
         private_service_connect.prepare_endpoint(draft)
         return
+    if f"/{private_service_connect.ATTACHMENTS}/" in doc.get("target", ""):
+        private_service_connect.prepare_attached(draft)
+        return
     scheme = doc.setdefault("loadBalancingScheme", "EXTERNAL")
     if scheme == "INTERNAL" and draft.region:
         _internal(draft)
@@ -395,7 +398,7 @@ def _address(draft: Draft) -> None:
             doc.get("portRange"),
             doc.get("IPProtocol"),
         )
-        if same and key != draft.key and other["loadBalancingScheme"] != "INTERNAL_SELF_MANAGED":
+        if same and key != draft.key and other.get("loadBalancingScheme") != "INTERNAL_SELF_MANAGED":
             raise invalid("IPAddress", given, "Specified IP address is in-use and would result in a conflict.")
 
 

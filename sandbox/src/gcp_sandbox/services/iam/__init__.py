@@ -18,6 +18,7 @@ from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.paging import page
 from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.core.settings import account_email
 from gcp_sandbox.services.iam import accounts, federation, roles
 from gcp_sandbox.services.iam.accounts import ACCOUNTS, DELETED, KEYS, Doc
 
@@ -145,7 +146,7 @@ def create(call: Call) -> Doc:
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])", ident):
         raise ApiError(400, f'The account ID "{ident}" does not match [a-z]([-a-z0-9]*[a-z0-9]).', reason="badRequest")
     fields = _checked(call.body.get("serviceAccount", {}))
-    email = f"{ident}@{call.project_id}.iam.gserviceaccount.com"
+    email = account_email(ident, call.project_id)
     name = f"projects/{call.project_id}/serviceAccounts/{email}"
     if len(call.cloud.store.list(accounts.ACCOUNTS, f"projects/{call.project_id}/")) >= _MOST:
         details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "86401s"}]

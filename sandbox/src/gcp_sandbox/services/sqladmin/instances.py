@@ -40,6 +40,7 @@ _OUTPUT_ONLY = (
     "satisfiesPzi",
     "geminiConfig",
     "currentDiskSize",
+    "pscServiceAttachmentLink",
     "failoverReplica",
     "replicaNames",
     "name",
@@ -161,6 +162,16 @@ def _placed(doc: Doc) -> None:
         doc["failoverReplica"] = {"available": True}
 
 
+def _attachment(doc: Doc) -> None:
+    """The service attachment of an instance with Private Service Connect, in a project of Google's."""
+    if doc["settings"]["ipConfiguration"].get("pscConfig", {}).get("pscEnabled"):
+        uid = doc["_uid"]
+        doc.setdefault(
+            "pscServiceAttachmentLink",
+            f"projects/{uid[:8]}p-tp/regions/{doc['region']}/serviceAttachments/a-{uid[:12]}-psc-service-attachment-{uid}",
+        )
+
+
 def stamped(doc: Doc, version: int) -> None:
     """Set a record's settingsVersion, and with it a new etag."""
     doc["settings"]["settingsVersion"] = str(version)
@@ -175,6 +186,7 @@ async def create(cloud: Cloud, op: Doc) -> None:
     if doc is None:
         return
     doc["ipAddresses"] = plane(cloud).addresses(doc)
+    _attachment(doc)
     cloud.store.put(KIND, key, doc)
     try:
         await plane(cloud).up(key, op["args"]["verifier"])
@@ -270,6 +282,7 @@ async def apply(cloud: Cloud, op: Doc) -> None:
     # Other changes in the meantime are kept (such as an added replica).
     new |= {k: old[k] for k in ("state", "replicaNames") if k in old}
     new["ipAddresses"] = plane(cloud).addresses(new)
+    _attachment(new)
     _placed(new)
     if old["settings"]["settingsVersion"] == new["settings"]["settingsVersion"]:
         stamped(new, int(old["settings"]["settingsVersion"]) + 1)
@@ -281,6 +294,7 @@ async def apply(cloud: Cloud, op: Doc) -> None:
     cloud.store.put(KIND, key, new)
     if restart or moved:
         await plane(cloud).up(key)
+    cloud.attachments.changed()
 
 
 @SERVICE.method("sql.instances.restart", permission="cloudsql.instances.restart")

@@ -68,12 +68,15 @@ class Plane:
         self._relays: dict[str, list[Relay]] = {}
         # A resumed operation and the restart of the sandbox must not both start a server.
         self._locks: dict[str, asyncio.Lock] = {}
+        # By instance, its Private Service Connect endpoints by address.
+        self._endpoints: dict[str, dict[str, Relay]] = {}
 
     # -- addresses ---------------------------------------------------------
 
     def address(self) -> str:
         """A new address of 127.N.192.0/19 or 127.N.224.0/20, N of this sandbox; the rest is Cloud Run's."""
         used = {a["ipAddress"] for _, doc in self._cloud.store.list(KIND) for a in doc.get("ipAddresses", [])}
+        used |= {doc["address"] for _, doc in self._cloud.store.list("compute.addresses")}
         first = ipaddress.ip_address(f"127.{self._cloud.settings.network}.192.0")
         while True:
             address = str(first + self._cloud.store.counter("sqladmin.addresses", 2) % (48 * 256))
@@ -141,6 +144,36 @@ class Plane:
             relay = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key), patient=patient)
             await relay.start()
             relays.append(relay)
+        await self._listen_on_endpoints(key, doc)
+
+    async def _listen_on_endpoints(self, key: str, doc: dict[str, Any]) -> None:
+        """Listen on the addresses of the instance's Private Service Connect endpoints, and on no others."""
+        from gcp_sandbox.services.compute.private_service_connect import endpoints
+
+        attachment = doc.get("pscServiceAttachmentLink")
+        wanted = dict(endpoints(self._cloud, attachment)) if attachment else {}
+        running = self._endpoints.setdefault(doc["_uid"], {})
+        for address in running.keys() - wanted.keys():
+            await running.pop(address).stop()
+        for address, network in wanted.items():
+            if address in running:
+                continue
+
+            async def ask(peer: Peer, address: str = address, network: str = network) -> bool:
+                pid = await asyncio.to_thread(process_of, peer, address)
+                return pid is not None and network in self._cloud.networks_of_process(pid)
+
+            context = self._context(doc, [address])
+            running[address] = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key))
+            await running[address].start()
+
+    async def review_endpoints(self) -> None:
+        """Listen on new endpoints, and no longer on deleted ones."""
+        for key, doc in self._cloud.store.list(KIND):
+            if doc.get("pscServiceAttachmentLink") and served(doc):
+                async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
+                    if doc["_uid"] in self._endpoints:
+                        await self._listen_on_endpoints(key, doc)
 
     def _context(self, doc: dict[str, Any], addresses: list[str]) -> ssl.SSLContext:
         folder = self._cloud.folder / "sql" / doc["_uid"]
@@ -198,7 +231,7 @@ class Plane:
         await self.up(key)
 
     async def _close(self, uid: str) -> None:
-        for relay in self._relays.pop(uid, []):
+        for relay in [*self._relays.pop(uid, []), *self._endpoints.pop(uid, {}).values()]:
             await relay.stop()
 
     async def remove(self, doc: dict[str, Any]) -> None:
