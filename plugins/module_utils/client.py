@@ -9,6 +9,7 @@ import json as jsonlib
 import os
 import random
 import re
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -112,6 +113,13 @@ def _credentials(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any
     return Credentials(params["access_token"], scopes=scopes)
 
 
+class Actions(threading.local):
+    """What each thread is doing, for the messages of its errors."""
+
+    def __init__(self) -> None:
+        self.stack = ["call Google"]
+
+
 class Client:
     """
     Sends requests, retries those that may be retried, and raises ApiError for failures.
@@ -122,7 +130,7 @@ class Client:
     def __init__(self, session: requests.Session, user_agent: str = "mlops.mlflow_gcp") -> None:
         self.session = session
         self.session.headers["User-Agent"] = user_agent
-        self._actions = ["call Google"]
+        self._actions = Actions()
 
     @property
     def credentials(self) -> Any:
@@ -137,11 +145,11 @@ class Client:
     @contextmanager
     def action(self, action: str) -> Iterator[None]:
         """Errors raised inside begin with "Cannot ACTION", such as "create bucket x"."""
-        self._actions.append(action)
+        self._actions.stack.append(action)
         try:
             yield
         finally:
-            self._actions.pop()
+            self._actions.stack.pop()
 
     def get(self, url: str, *, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON at URL."""
@@ -194,13 +202,18 @@ class Client:
             refusal = parse(response.text)
             hint = advice(response.status_code, response.text, self.principal)
             raise ApiError(
-                self._actions[-1], response.status_code, refusal.reason, refusal.message, hint=hint, retried=retried
+                self._actions.stack[-1],
+                response.status_code,
+                refusal.reason,
+                refusal.message,
+                hint=hint,
+                retried=retried,
             )
         try:
             return response.json() if response.content else {}
         except ValueError:
             raise ApiError(
-                self._actions[-1],
+                self._actions.stack[-1],
                 response.status_code,
                 "",
                 f"{urlsplit(url).hostname} returned "
@@ -252,14 +265,16 @@ class Client:
         if "do not contain the necessary fields" in text:
             text = "Google rejected the access token, and it cannot be refreshed"
         hint = advice(401, "", self.principal)
-        return ApiError(self._actions[-1], 401, "UNAUTHENTICATED", text, hint=hint)
+        return ApiError(self._actions.stack[-1], 401, "UNAUTHENTICATED", text, hint=hint)
 
     def _unreachable(self, url: str, error: Exception) -> ApiError:
         hint = "Check the network and HTTPS_PROXY"
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             hint = "Set REQUESTS_CA_BUNDLE to trust the proxy's certificate authority"
         cause = re.sub(r"^\w+\(.*?\): ", "", str(_innermost(error)))
-        return ApiError(self._actions[-1], 0, "", f"no response from {urlsplit(url).hostname}: {cause}", hint=hint)
+        return ApiError(
+            self._actions.stack[-1], 0, "", f"no response from {urlsplit(url).hostname}: {cause}", hint=hint
+        )
 
 
 def _innermost(error: Exception) -> Exception:

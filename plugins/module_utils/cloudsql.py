@@ -93,7 +93,9 @@ def password_change(client: Client, project: str, instance: str, record: Passwor
         if _instant(operation.get("insertTime")) < _instant(record.time):
             break
         if operation.get("operationType") in USER_OPERATIONS and not operation.get("error"):
-            return f"{operation['operationType']} by {operation.get('user') or 'Google'} at {operation.get('insertTime')}"
+            return (
+                f"{operation['operationType']} by {operation.get('user') or 'Google'} at {operation.get('insertTime')}"
+            )
     return ""
 
 

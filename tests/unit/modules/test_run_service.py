@@ -201,7 +201,12 @@ def test_what_others_have_set_beside_the_declaration_stays(google, run_module):
     old = live(customAudiences=["https://other"], client="console", scaling={"minInstanceCount": 1})
     template = old["template"]
     own = template["containers"][0]
-    own |= {"image": "old", "name": "server", "dependsOn": ["proxy"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    own |= {
+        "image": "old",
+        "name": "server",
+        "dependsOn": ["proxy"],
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+    }
     own["resources"]["limits"]["nvidia.com/gpu"] = "1"
     proxy = {"image": "registry.example.com/proxy:1", "name": "proxy", "env": [{"name": "A", "value": "1"}]}
     beside = {
@@ -298,7 +303,9 @@ def test_what_is_not_sent_is_output_only():
     with (Path(googleapiclient.__file__).parent / "discovery_cache/documents/run.v2.json").open() as file:
         schemas = json.load(file)["schemas"]
     fields = {
-        key: value for kind in ("Service", "Job") for key, value in schemas[f"GoogleCloudRunV2{kind}"]["properties"].items()
+        key: value
+        for kind in ("Service", "Job")
+        for key, value in schemas[f"GoogleCloudRunV2{kind}"]["properties"].items()
     }
     output_only = {key for key, value in fields.items() if value.get("readOnly")}
     assert service.NOT_SENT == output_only | {"name", "startExecutionToken", "runExecutionToken"}

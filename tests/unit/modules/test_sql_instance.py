@@ -207,7 +207,9 @@ def test_a_new_instance_gets_no_flag_without_a_value(google, run_module):
 
 
 def test_a_stopped_instance_is_started_before_anything_else(google, run_module):
-    google.expect("GET", URL, live(activationPolicy="NEVER")).expect("PATCH", URL, operation()).expect("GET", URL, live())
+    google.expect("GET", URL, live(activationPolicy="NEVER")).expect("PATCH", URL, operation()).expect(
+        "GET", URL, live()
+    )
     assert run_module("sql_instance", **OPTIONS)["changed"] is True
     assert google.writes[0].body["settings"]["activationPolicy"] == "ALWAYS"
 

@@ -126,7 +126,10 @@ UNKNOWN = "unknown, the operation that set the password is no longer listed"
 @pytest.mark.parametrize(
     ("operations", "shown"),
     [
-        *[([later(kind), DONE], f"{kind} {CHANGED}") for kind in ("UPDATE_USER", "DELETE_USER", "CREATE_USER", "IMPORT")],
+        *[
+            ([later(kind), DONE], f"{kind} {CHANGED}")
+            for kind in ("UPDATE_USER", "DELETE_USER", "CREATE_USER", "IMPORT")
+        ],
         ([later("RESTORE_VOLUME"), BACKUP], f"RESTORE_VOLUME {CHANGED}"),
         # An instance of the same name.
         ([later("CREATE")], f"CREATE {CHANGED}"),
