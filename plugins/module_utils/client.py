@@ -200,7 +200,7 @@ class Client:
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
         if response.status_code >= 400:
             refusal = parse(response.text)
-            hint = advice(response.status_code, response.text, self.principal)
+            hint = advice(response.status_code, response.text, self.principal, method, url)
             raise ApiError(
                 self._actions.stack[-1],
                 response.status_code,
