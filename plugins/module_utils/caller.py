@@ -63,8 +63,8 @@ def may_sign_as(task: Task, email: str) -> bool:
 
 
 def missing_grant(who: str, email: str) -> str:
-    """The problem, for WHO as from member()."""
-    return f"{who or 'the caller'} may not sign in as it ({SIGN} is denied): verify logs a run with this account"
+    """The problem that WHO, from member(), may not sign as service account EMAIL."""
+    return f"{who or 'the caller'} may not sign in as {email} ({SIGN} is denied)"
 
 
 def how_to_grant(who: str, email: str) -> str:

@@ -27,7 +27,7 @@ ROLES: dict[str, Roles] = {
     r"serviceusage\.(services|operations)\.(get|list)": Roles(
         "roles/serviceusage.serviceUsageViewer", "roles/serviceusage.serviceUsageAdmin"
     ),
-    r"serviceusage\.": Roles("", "roles/serviceusage.serviceUsageAdmin"),
+    r"serviceusage\.services\.(enable|disable)": Roles("", "roles/serviceusage.serviceUsageAdmin"),
     r"compute\.firewalls\.(create|update|delete)": Roles("", "roles/compute.securityAdmin"),
     r"compute\.regionNetworkEndpointGroups\.(get|list)": Roles(
         "roles/compute.viewer", "roles/compute.loadBalancerAdmin"
@@ -49,7 +49,7 @@ ROLES: dict[str, Roles] = {
     r"compute\..*\.(get|list)": Roles("roles/compute.viewer", ""),
     r"servicenetworking\.services\.get": Roles("roles/compute.networkViewer", "roles/compute.networkAdmin"),
     r"servicenetworking\.services\.(addPeering|deleteConnection)": Roles("", "roles/compute.networkAdmin"),
-    r"vpcaccess\..*\.(get|list)": Roles("roles/vpcaccess.viewer", "roles/vpcaccess.user"),
+    r"vpcaccess\.(connectors|locations)\.(get|list)": Roles("roles/vpcaccess.viewer", "roles/vpcaccess.user"),
     r"vpcaccess\.connectors\.use": Roles("", "roles/vpcaccess.user"),
     r"cloudsql\..*\.(get|list)": Roles("roles/cloudsql.viewer", "roles/cloudsql.admin"),
     r"cloudsql\.instances\.connect": Roles("", "roles/cloudsql.client"),

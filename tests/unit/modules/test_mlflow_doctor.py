@@ -638,7 +638,7 @@ def test_names_the_grant_that_the_caller_misses(estate, run_module, userinfo, wh
         run_module("mlflow_doctor", **OPTIONS)
     (found,) = failed.value.result["findings"]
     assert found["where"] == f"service account {LOGGER}"
-    assert re.match(rf"{who}.* may not sign in as it \(iam.serviceAccounts.signJwt is denied\)", found["problem"])
+    assert re.match(rf"{who}.* may not sign in as {LOGGER} \(iam.serviceAccounts.signJwt is denied\)", found["problem"])
     assert advice in found["fix"] and f"roles/iam.serviceAccountTokenCreator on {LOGGER}" in found["fix"]
 
 

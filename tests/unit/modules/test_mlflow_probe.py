@@ -308,7 +308,8 @@ BREAKAGES = {
     "sign": (
         ":signJwt",
         (403, {"error": {"code": 403, "message": "Permission 'iam.serviceAccounts.signJwt' denied"}}),
-        rf"^Cannot sign in as {LOGGER} \(requires",
+        rf"^serviceAccount:{CALLER} may not sign in as {LOGGER} \(iam.serviceAccounts.signJwt is denied\): Permission "
+        rf"'.*' denied. Add serviceAccount:{CALLER} to mlflow_logger_token_creators",
     ),
 }
 
