@@ -197,14 +197,55 @@ IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
 
 _DOMAIN = r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
 _EMAIL = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_DOMAIN}"
-# https://cloud.google.com/iam/docs/principal-identifiers
+# https://cloud.google.com/iam/docs/principal-identifiers#allow
+
+_KUBERNETES_NAME = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+_KUBERNETES_ACCOUNT = (
+    rf"serviceAccount:(?:{_DOMAIN}:)?[a-z][a-z0-9-]*\.svc\.id\.goog\[{_KUBERNETES_NAME}/{_KUBERNETES_NAME}\]"
+)
+_WORKLOAD = r"iam\.googleapis\.com/projects/\d+/locations/global/workloadIdentityPools/\S+"
 _MEMBER = (
     rf"(?:user|group|serviceAccount):{_EMAIL}"
-    r"|serviceAccount:[^\s]+\.svc\.id\.goog\[[^\s]+\]"
+    rf"|{_KUBERNETES_ACCOUNT}"
     rf"|domain:{_DOMAIN}"
-    r"|principal(?:Set)?://\S+"
+    # principal://goog/… and …/projects/-/serviceAccounts/… are the names of deny policies, which allow policies do not have.
+    r"|principal(?:Set)?://(?!goog/|iam\.googleapis\.com/projects/-/)[a-z0-9-]+(?:\.[a-z0-9-]+)+/\S*[^\s/]"
 )
-_MEMBER_WORDS = "user:, group:, serviceAccount: or domain: and the address, such as user:jane@example.com"
+_MEMBER_WORDS = (
+    "user:, group:, serviceAccount: or domain: and the address, such as user:jane@example.com, or principal:// or "
+    "principalSet:// and the path that IAM has for it"
+)
+
+
+def member_words(value: Any) -> str:
+    """Describe what is allowed instead of a member that may not be named."""
+    text = str(value)
+    if text in ("allUsers", "allAuthenticatedUsers"):
+        return f"members by name, because {text} stands for everybody: {_MEMBER_WORDS}"
+    if text.startswith("deleted:"):
+        return f"members that exist, because a deleted one cannot sign in: {_MEMBER_WORDS}"
+    if re.match("project(?:Owner|Editor|Viewer):", text):
+        return f"members by name, because this stands for all who have a basic role on a project: {_MEMBER_WORDS}"
+    if re.match(r"principal(?:Set)?://(?:goog/|iam\.googleapis\.com/projects/-/)", text):
+        return f"a member of an allow policy, because this is one of deny policies: {_MEMBER_WORDS}"
+    return _MEMBER_WORDS
+
+
+def cannot_sign_in(value: Any) -> str | None:
+    """Describe which members of a list cannot pass Identity-Aware Proxy, although IAM accepts them."""
+    # https://cloud.google.com/iap/docs/authentication-howto: only accounts of Google and workforce identities sign in.
+    pods = [
+        member
+        for member in listed(value) or ()
+        if re.fullmatch(rf"{_KUBERNETES_ACCOUNT}|principal(?:Set)?://{_WORKLOAD}", str(member))
+    ]
+    if not pods:
+        return None
+    return (
+        f"contains {', '.join(pods)}: identities of workloads cannot sign in through Identity-Aware Proxy themselves; name "
+        "them in mlflow_logger_token_creators, so that they sign in as the service account for programs"
+    )
+
 
 DOMAIN = Kind(
     matching(rf"(?=[^A-Z]+\Z){_DOMAIN}"),
@@ -213,14 +254,16 @@ DOMAIN = Kind(
 DOMAINS = Kind(DOMAIN.valid, DOMAIN.allowed, listed)
 EMAIL = Kind(matching(_EMAIL), "an e-mail address such as ml@example.com")
 # For roles: no allUsers and the like, because only people who are named get in.
-MEMBERS = Kind(matching(_MEMBER), _MEMBER_WORDS, listed)
+MEMBERS = Kind(matching(_MEMBER), member_words, listed)
+# For those who sign in through Identity-Aware Proxy.
+USERS = Kind(MEMBERS.valid, member_words, listed, doubt=cannot_sign_in)
 # For modules: everything that an IAM policy can contain.
 ANY_MEMBERS = Kind(
     matching(
-        rf"{_MEMBER}|project(?:Owner|Editor|Viewer):\S+|deleted:(?:user|group|serviceAccount|principal):\S+"
+        rf"{_MEMBER}|project(?:Owner|Editor|Viewer):\S+|deleted:(?:user|group|serviceAccount|principal(?:Set)?):\S+"
         r"|allUsers|allAuthenticatedUsers"
     ),
-    _MEMBER_WORDS,
+    member_words,
     listed,
 )
 SERVICE_ACCOUNT_EMAIL = Kind(EMAIL.valid, "the e-mail address of a service account, without a prefix", optional=True)
@@ -466,6 +509,7 @@ KINDS: dict[str, Kind] = {
     "iap_lb_name": BALANCER_NAME,
     "services_names": API_NAMES,
     # by the name without the prefix, mlflow_ or the role's
+    "accepted_members": MEMBERS,
     "account_id": ACCOUNT_ID,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
@@ -515,8 +559,8 @@ KINDS: dict[str, Kind] = {
     "timeout": at_least(1),
     "timeout_seconds": REQUEST_TIMEOUT,
     "unfinished_upload_days": at_least(0),
-    "users": MEMBERS,
-    "webapp_users": MEMBERS,
+    "users": USERS,
+    "webapp_users": USERS,
 }
 # A rule, and the variables that are its arguments.
 TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (

@@ -16,8 +16,12 @@ description:
     database with a public address - as well as what is broken - a disabled service account, a changed password, an egress
     that is denied, another image, a pinned revision, more connections than the database accepts.
   - Fails if there is any problem, and lists all problems, each with the resource and what to do.
-  - Only reads, with about forty concurrent requests. Resources that it may not read are a problem as well, which names the
-    missing permission and the smallest role that includes it.
+  - Also finds everybody who gets in without being named, through roles on these resources, on Identity-Aware Proxy's own
+    hierarchy, on the project, its folders and its organization, also under an IAM condition. A role that lets its members
+    in is a problem; the members of a role that could let themselves in or read the data, such as owners, are a note.
+  - Only reads, with about forty requests, most of them side by side. Resources that it may not read are a problem as well,
+    which names the missing permission and the smallest role that includes it; but a policy above the project, or of a custom
+    role, that it may not read is a note.
   - A role is recognised if it is granted on the resource itself or on the project, without a condition. Roles granted on
     a folder or the organization, or to a group, are not recognised.
 version_added: 0.1.0
@@ -57,11 +61,6 @@ options:
     default: mlflow
   image:
     description: Image that the Cloud Run service must run. Not checked without this option.
-    type: str
-  logger:
-    description:
-      - E-mail address of the service account that programs sign in as, which must be enabled, and which the caller must be
-        allowed to sign in as, because M(mlops.mlflow_gcp.mlflow_probe) does so. Not checked without this option.
     type: str
   sql_instance:
     description: Name of the Cloud SQL instance. Not checked without this option.
@@ -106,6 +105,23 @@ options:
         checked without this option.
     type: list
     elements: str
+  logger_service_account:
+    description:
+      - E-mail address of the service account for programs. It must be enabled, and the caller must be allowed to sign in as it,
+        because M(mlops.mlflow_gcp.mlflow_probe) does so. Not checked without this option.
+    type: str
+  logger_token_creators:
+    description: All members who may sign in as O(logger_service_account). Not checked without this option.
+    type: list
+    elements: str
+  accepted_members:
+    description:
+      - Members who are not reported, although they get in without being named, such as V(group:platform@example.com).
+      - A member is accepted for all resources and roles, not for a single grant. V(domain:example.com) also accepts the
+        users and groups of that domain.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: mlops.mlflow_gcp.mlflow_probe
 """
@@ -119,7 +135,9 @@ EXAMPLES = r"""
     domain: mlflow.example.com
     run_service: mlflow
     image: europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2
-    logger: mlflow-logger@my-project.iam.gserviceaccount.com
+    logger_service_account: mlflow-logger@my-project.iam.gserviceaccount.com
+    logger_token_creators:
+      - user:jane@example.com
     sql_instance: mlflow
     sql_user: mlflow
     ssl_mode: ENCRYPTED_ONLY
@@ -151,11 +169,19 @@ findings:
       type: str
       sample: run mlops.mlflow_gcp.site again (role iap_lb)
 notes:
-  description: What is not a problem, but good to know.
+  description: Who could let themselves in or read the data, and what could not be found out; also returned on failure.
   returned: always
   type: list
-  elements: str
-  sample: []
+  elements: dict
+  contains:
+    where:
+      description: The resource on which a role is granted, or the role or policy that could not be read.
+      type: str
+      sample: project my-project
+    note:
+      description: Who could do what.
+      type: str
+      sample: user:jane@example.com could read the secrets (roles/secretmanager.admin)
 checked:
   description: The resources that were read.
   returned: always
@@ -168,7 +194,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import access, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.data import (
     SSL_MODES,
     Bucket,
@@ -181,9 +207,11 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report imp
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.server import (
     Accounts,
     Secrets,
+    Server,
     ServerChecks,
     read_service,
 )
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import policy_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
@@ -194,7 +222,9 @@ def read_project_policy(task: Task, report: Report) -> dict[str, Any] | None:
     """The IAM policy of the project."""
     target = policy_of(task, "project", task.project)
     fix = "check the project ID"
-    return Reader(task, report).look(f"IAM policy of project {task.project}", lambda: target.read(task), fix)
+    policy = Reader(task, report).look(f"IAM policy of project {task.project}", lambda: target.read(task), fix)
+    report.policies["project", task.project] = policy or {}
+    return policy
 
 
 def examine(task: Task) -> Report:
@@ -209,7 +239,7 @@ def examine(task: Task) -> Report:
             started.append((report, future))
             return future
 
-        start(lambda report: FrontDoor(task, report).check())
+        backend = start(lambda report: FrontDoor(task, report).check())
         start(lambda report: Accounts(task, report).logger())
         reads = (
             start(lambda report: read_service(task, report)),
@@ -230,21 +260,35 @@ def examine(task: Task) -> Report:
         future.result()
         everything.join(report)
     everything.add_denied()
+    who_gets_in(task, everything, backend.result(), server)
     return everything
+
+
+def who_gets_in(task: Task, report: Report, backend: str | None, server: Server) -> None:
+    """Find everybody who gets in without being named."""
+    try:
+        number = task.project_number
+    except ApiError:
+        return  # the checks have reported it
+    found = access.Access(task, task.params["accepted_members"], report.policies)
+    found.examine(access.guards(task.project, number, backend, server.body or None, task.params), report.findings)
+    report.findings += found.findings
+    report.notes += found.notes
 
 
 def diagnose(task: Task) -> dict[str, Any]:
     """The work of the module."""
     report = examine(task)
-    notes: list[str] = []
     if report.findings:
         summary = "; ".join(
             f"{number}) {entry['where']}: {entry['problem']} - {entry['fix']}"
             for number, entry in enumerate(report.findings, 1)
         )
         count = f"{len(report.findings)} findings" if len(report.findings) > 1 else "1 finding"
-        task.module.fail_json(msg=f"{count}: {summary}", findings=report.findings, notes=notes, checked=report.checked)
-    return {"changed": False, "findings": [], "notes": notes, "checked": report.checked}
+        task.module.fail_json(
+            msg=f"{count}: {summary}", findings=report.findings, notes=report.notes, checked=report.checked
+        )
+    return {"changed": False, "findings": [], "notes": report.notes, "checked": report.checked}
 
 
 def main() -> None:
@@ -258,7 +302,6 @@ def main() -> None:
             "backend_service": {"type": "str"},
             "run_service": {"type": "str", "default": "mlflow"},
             "image": {"type": "str"},
-            "logger": {"type": "str", "kind": values.SERVICE_ACCOUNT_EMAIL},
             "sql_instance": {"type": "str"},
             "sql_user": {"type": "str"},
             "ssl_mode": {"type": "str", "choices": list(SSL_MODES)},
@@ -269,6 +312,9 @@ def main() -> None:
             "versioning": {"type": "bool", "default": True},
             "network": {"type": "str"},
             "members": {"type": "list", "elements": "str"},
+            "logger_service_account": {"type": "str", "kind": values.SERVICE_ACCOUNT_EMAIL},
+            "logger_token_creators": {"type": "list", "elements": "str", "no_log": False},
+            "accepted_members": {"type": "list", "elements": "str", "default": [], "kind": values.ANY_MEMBERS},
         },
     )
 

@@ -51,10 +51,18 @@ options:
     type: int
   accessors:
     description:
-      - Members that may read the value; others lose the role C(roles/secretmanager.secretAccessor) on the secret. Roles on
-        the project are not changed. Without this option the accessors are left unchanged.
+      - Members that may read the value; others lose the role C(roles/secretmanager.secretAccessor) on the secret, also if
+        they have it under a condition. C(allUsers) and C(allAuthenticatedUsers) lose every role on it. Roles on the project
+        are not changed. Without this option the accessors are left unchanged.
     type: list
     elements: str
+  on_conditional:
+    description:
+      - What to do with O(accessors) if somebody has the role under a condition. V(remove) revokes it, V(refuse) fails
+        before anything is written, and names the members and the condition.
+    type: str
+    choices: [remove, refuse]
+    default: remove
   state:
     description:
       - Whether the secret exists. Deleting it permanently deletes all its versions.
@@ -137,13 +145,18 @@ def locations(replication: dict[str, Any] | None) -> list[str]:
     return sorted(replica["location"] for replica in replicas)
 
 
+def spelled(wanted: dict[str, Any], live: dict[str, Any]) -> list[str]:
+    """The WANTED members of the accessors, as LIVE spells them."""
+    return sorted(iam.exactly(wanted["members"])(live["members"]))
+
+
 class Secret(Resource):
     """
     https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets
 
     The body has additional keys: "version", the number of the newest enabled version, which is only declared when
     another one has to be added or enabled, "disabled", the number of the newest disabled version if there is no enabled
-    one, and "accessors", the members that may read the value.
+    one, and "accessors", who may read the value, as iam.access().
     """
 
     kind = "secret"
@@ -152,7 +165,7 @@ class Secret(Resource):
         labels=frozenset({"labels"}),
         same={
             "replication": lambda wanted, live: locations(wanted) == locations(live),
-            "accessors": lambda wanted, live: sorted(iam.exactly(wanted)(live or [])) == sorted(live or []),
+            "accessors": lambda wanted, live: live is not None and wanted | {"members": spelled(wanted, live)} == live,
         },
     )
     immutable = {"replication": "leave replication_locations empty to keep it, or give another name"}
@@ -164,6 +177,14 @@ class Secret(Resource):
         self.url = secretmanager.BASE + self.path
         self.collection = f"{secretmanager.BASE}{project}/secrets"
         self.create_params = {"secretId": self.name}
+        members = self.params["accessors"]
+        self.accessors_change = (
+            None
+            if members is None
+            else iam.Change(
+                ACCESSOR, iam.exactly(members), exclusive=True, on_conditional=self.params["on_conditional"]
+            )
+        )
         regions = self.params["replication_locations"]
         self.wanted = {
             "labels": task.labels,
@@ -171,7 +192,7 @@ class Secret(Resource):
             if regions
             else {"automatic": {}},
             "version": "1" if self.has_value else None,
-            "accessors": self.params["accessors"],
+            "accessors": self.accessors_change and {"role": ACCESSOR, "members": self.accessors_change.desired([])},
         }
         self.policy = iam.policy_of(task, "secret", self.path)
 
@@ -208,11 +229,13 @@ class Secret(Resource):
         newest = secretmanager.newest(self.client, self.path, "DISABLED")
         return {"disabled": str(secretmanager.version_number(newest))} if newest else {}
 
-    def accessors(self) -> dict[str, list[str]]:
-        """The members that may read the value according to the policy of the secret; {} without option accessors."""
-        if self.params["accessors"] is None or self.params["state"] == "absent":
+    def accessors(self) -> dict[str, Any]:
+        """Who may read the value according to the policy of the secret; {} without option accessors."""
+        if self.accessors_change is None or self.params["state"] == "absent":
             return {}
-        return {"accessors": iam.members_of(self.policy.read(self.task), ACCESSOR)}
+        policy = self.policy.read(self.task)
+        self.accessors_change.check(policy, self.policy.label)
+        return {"accessors": iam.access(policy, ACCESSOR, exclusive=True)}
 
     def needs_version(self, version: str) -> bool:
         """The newest enabled VERSION ("" without one) does not have the value that the options set."""
@@ -238,10 +261,11 @@ class Secret(Resource):
             after["version"] = self.enable(live["disabled"]) if live.get("disabled") else self.add_version()
         return after | self.set_accessors() if "accessors" in changes else after
 
-    def set_accessors(self) -> dict[str, list[str]]:
+    def set_accessors(self) -> dict[str, Any]:
         """Grant the role to exactly the members in option accessors."""
-        members = iam.change(self.task, self.policy, ACCESSOR, iam.exactly(self.params["accessors"]))
-        return {"accessors": members[1]}
+        if self.accessors_change is None:
+            raise AssertionError("without option accessors")
+        return {"accessors": iam.apply(self.task, self.policy, self.accessors_change)[1]}
 
     def add_version(self) -> str:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion"""
@@ -281,6 +305,7 @@ def main() -> None:
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
             "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},
             "accessors": {"type": "list", "elements": "str", "kind": values.ANY_MEMBERS},
+            "on_conditional": {"type": "str", "choices": ["remove", "refuse"], "default": "remove"},
             **STATE_OPTION,
         },
         mutually_exclusive=[("value", "generate_length", "generate_bytes")],

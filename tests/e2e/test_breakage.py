@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import PROJECT, Cloud
+from .conftest import LOGGER, PROJECT, Cloud
+from .test_access import EVE, SERVER, account, guarded, let_eve_in_under_a_condition, read, sign_in
 
 COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}"
@@ -201,6 +202,7 @@ BREAKAGES = {
     bucket_is_not_writable: "roles/storage.objectUser",
     server_may_not_sign: "roles/iam.serviceAccountTokenCreator",
     private_services_peering_is_gone: "peering",
+    let_eve_in_under_a_condition: rf"{EVE} has roles/iap.httpsResourceAccessor\s+under\s+the\s+condition",
 }
 
 
@@ -253,7 +255,12 @@ def test_verify_reports_everything_that_is_open_or_broken(cloud, deployed):
 def test_site_repairs_them_all(cloud, deployed):
     for break_it in BREAKAGES:
         break_it(cloud)
-    play = cloud.playbook("site.yml")
+    for email in (SERVER, LOGGER):
+        cloud.call("POST", f"{account(email)}:disable", {})
+    play = cloud.playbook("site.yml", "--diff")
     assert play.status == 0 and play.recap("changed") > 0, play.output
+    assert "until 2030" in play.output, "the diff shows whose conditional access was removed"
+    assert [url for url in guarded(cloud) if EVE in str(read(cloud, url))] == []
+    assert [sign_in(cloud, member) for member in (EVE, "user:jane@example.com")] == [403, 200]
     play = cloud.playbook("verify.yml")
     assert play.status == 0, play.output

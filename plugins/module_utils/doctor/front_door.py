@@ -36,8 +36,8 @@ class FrontDoor(Reader):
         self.domain, *self.extra_domains = (name.lower().removesuffix(".") for name in names)
         self.backend_name = self.params["backend_service"] or f"{self.params['lb_name']}-backend"
 
-    def check(self) -> None:
-        """Check everything."""
+    def check(self) -> str | None:
+        """Check everything. The name of the backend service, if there is one."""
         rule = self.forwarding_rule()
         if rule:
             self.proxy(rule)
@@ -45,7 +45,7 @@ class FrontDoor(Reader):
         path = f"projects/{self.task.project}/global/backendServices/{self.backend_name}"
         backend = self.link(f"backend service {self.backend_name}", path, rerun("iap_lb"))
         if not backend:
-            return
+            return None
         if rule and backend.get("loadBalancingScheme") != rule.get("loadBalancingScheme"):
             self.report.add(
                 f"backend service {self.backend_name}",
@@ -54,6 +54,7 @@ class FrontDoor(Reader):
             )
         self.identity_aware_proxy(backend)
         self.endpoint_groups(backend)
+        return self.backend_name
 
     def forwarding_rule(self) -> dict[str, Any] | None:
         """The forwarding rule that directs port 443 to an HTTPS proxy."""
@@ -141,6 +142,7 @@ class FrontDoor(Reader):
         policy = self.look(
             place, lambda: policy_of(self.task, "iap_backend_service", backend["name"]).read(self.task), fix
         )
+        self.report.policies["iap_backend_service", backend["name"]] = policy or {}
         if policy is None:
             return
         # Google returns addresses in lower case.

@@ -12,11 +12,10 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, relative
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import members_of, policy_of
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import EVERYBODY, members_of, policy_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 
 COMPUTE = "https://compute.googleapis.com/compute/v1/"
-EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 # Roles that include the required role, except roles/owner, which nobody should rely on here.
 ROLES = {
     "roles/run.invoker": ("roles/run.invoker", "roles/run.servicesInvoker", "roles/run.admin"),
@@ -44,11 +43,17 @@ def has_role(policy: dict[str, Any], role: str, member: str) -> bool:
 
 @dataclass
 class Report:
-    """What one part of the checks has found: problems, the resources that were read, and the reads that were denied."""
+    """
+    What one part of the checks has found: problems, the resources that were read, and the reads that were denied.
+
+    policies: those that were read, by the arguments of policy_of(). notes: as those of module_utils/access.py.
+    """
 
     findings: list[dict[str, str]] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
     denied: list[tuple[str, ApiError]] = field(default_factory=list)
+    policies: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+    notes: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, where: str, problem: str, fix: str) -> None:
         """Add a problem of resource WHERE."""
@@ -59,6 +64,8 @@ class Report:
         self.findings += other.findings
         self.checked += other.checked
         self.denied += other.denied
+        self.policies |= other.policies
+        self.notes += other.notes
 
     def add_denied(self) -> None:
         """Add a single problem for all reads that were denied for the same permission."""
@@ -107,6 +114,8 @@ class Reader:
     def policy(self, where: str, resource: tuple[str, ...], fix: str) -> dict[str, Any] | None:
         """The IAM policy of a resource, as look(); a problem if it lets everybody in."""
         policy = self.look(f"IAM policy of {where}", lambda: policy_of(self.task, *resource).read(self.task), fix)
+        # Also if it cannot be read, which is a finding already.
+        self.report.policies[resource] = policy or {}
         for binding in (policy or {}).get("bindings") or ():
             for member in sorted(set(binding.get("members") or ()).intersection(EVERYBODY)):
                 whom = "everybody on the internet" if member == "allUsers" else "everybody with a Google account"

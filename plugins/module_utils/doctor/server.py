@@ -194,7 +194,7 @@ class Accounts(Reader):
 
     def logger(self) -> None:
         """Check the logger's account, and that the caller may sign in as it, as the probe does."""
-        email = self.params["logger"]
+        email = self.params["logger_service_account"]
         if not email or not self.account(email, "the logger's account", "iap_lb"):
             return
         where = f"service account {email}"

@@ -40,7 +40,7 @@ OPTIONS = {
     "region": "europe-west2",
     "domain": "mlflow.example.com",
     "image": IMAGE,
-    "logger": LOGGER,
+    "logger_service_account": LOGGER,
     "sql_instance": "mlflow",
     "sql_user": "mlflow",
     "ssl_mode": "ENCRYPTED_ONLY",
@@ -209,8 +209,8 @@ def findings(run_module, **options):
 def test_no_problems(google, estate, run_module):
     result = run_module("mlflow_doctor", check=True, **OPTIONS)
     assert (result["changed"], result["findings"]) == (False, [])
-    assert len(google.sent) <= 31 and all(
-        request.method == "GET" or request.url.endswith((":getIamPolicy", ":testIamPermissions"))
+    assert len(google.sent) <= 34 and all(
+        request.method == "GET" or request.url.endswith((":getIamPolicy", ":testIamPermissions", ":getAncestry"))
         for request in google.sent
     )
 

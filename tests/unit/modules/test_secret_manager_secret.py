@@ -123,6 +123,9 @@ def test_check_mode_writes_nothing(google, run_module):
 SERVER, OTHER = "serviceAccount:mlflow-server@demo.iam.gserviceaccount.com", "user:jane@example.com"
 
 
+ACCESSOR = "roles/secretmanager.secretAccessor"
+
+
 def policy(*members):
     bindings = [{"role": "roles/secretmanager.viewer", "members": [OTHER]}]
     if members:
@@ -152,7 +155,42 @@ def test_only_the_accessors_may_read(google, run_module, members):
     google.expect("GET", f"{URL}:getIamPolicy", policy(*members)).expect("GET", f"{URL}:getIamPolicy", policy(*members))
     google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": policy(SERVER)})
     result = run_module("secret_manager_secret", name="db-password", generate_bytes=32, accessors=[SERVER])
-    assert result["diff"]["before"]["accessors"] == sorted(members) and result["diff"]["after"]["accessors"] == [SERVER]
+    assert result["diff"]["before"]["accessors"] == {"role": ACCESSOR, "members": sorted(members)}
+    assert result["diff"]["after"]["accessors"] == {"role": ACCESSOR, "members": [SERVER]}
+
+
+CONDITION = {"title": "until 2030", "expression": 'request.time < timestamp("2030-01-01T00:00:00Z")'}
+
+
+def test_accessors_with_a_condition_and_everybody_lose_their_roles(google, run_module):
+    conditional = {"role": ACCESSOR, "members": [OTHER], "condition": CONDITION}
+    public = {"role": "roles/secretmanager.viewer", "members": ["allUsers", OTHER]}
+    live = policy(SERVER)
+    live["bindings"] += [conditional, public]
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("GET", f"{URL}:getIamPolicy", live).expect("GET", f"{URL}:getIamPolicy", live)
+    wanted = policy(SERVER)
+    wanted["bindings"].insert(0, {**public, "members": [OTHER]})
+    google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": wanted})
+    result = run_module("secret_manager_secret", name="db-password", generate_bytes=32, accessors=[SERVER])
+    assert result["diff"]["before"]["accessors"]["conditional"] == [conditional]
+    assert result["diff"]["after"]["accessors"] == {"role": ACCESSOR, "members": [SERVER]}
+
+
+def test_accessors_with_a_condition_are_refused_before_a_write(google, run_module):
+    live = policy(SERVER)
+    live["bindings"].append({"role": ACCESSOR, "members": [OTHER], "condition": CONDITION})
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("GET", f"{URL}:getIamPolicy", live)
+    with pytest.raises(Exception, match=f"it is held by {OTHER} under the condition 'until 2030'"):
+        run_module(
+            "secret_manager_secret",
+            name="db-password",
+            generate_bytes=32,
+            accessors=[SERVER],
+            on_conditional="refuse",
+            labels={"new": "label"},
+        )
 
 
 @pytest.mark.parametrize("options", [{"accessors": [SERVER.replace("mlflow", "MLflow")]}, {}])

@@ -139,6 +139,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "oauthconfig": {"clientpolicy": "get", "testusers": "get update", "verification": "get submit update"},
     "orgpolicy": {"policy": "get set"},
     "resourcemanager": {
+        "folders": "create delete get getIamPolicy list move setIamPolicy undelete update",
         "organizations": "get getIamPolicy setIamPolicy",
         "projects": "create createBillingAssignment delete deleteBillingAssignment get getIamPolicy list move setIamPolicy "
         "undelete update",

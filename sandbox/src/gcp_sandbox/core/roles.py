@@ -36,7 +36,11 @@ ROLES: dict[str, tuple[str, str]] = {
         f"*.get *.list *.getIamPolicy {_NEVER} !clientauthconfig.* !cloudsql.instances.connect !iap.*.getIamPolicy "
         "!logging.privateLogEntries.list !storage.buckets.get !storage.buckets.getIamPolicy",
     ),
-    "roles/browser": ("Browser", f"resourcemanager.organizations.get {_PROJECT} resourcemanager.projects.getIamPolicy"),
+    "roles/browser": (
+        "Browser",
+        "resourcemanager.folders.get resourcemanager.folders.list resourcemanager.organizations.get "
+        f"{_PROJECT} resourcemanager.projects.getIamPolicy",
+    ),
     # Cloud Run
     "roles/run.admin": ("Cloud Run Admin", f"run.* {_PROJECT}"),
     "roles/run.developer": ("Cloud Run Developer", f"run.* !*.setIamPolicy {_PROJECT}"),
@@ -257,10 +261,29 @@ ROLES: dict[str, tuple[str, str]] = {
     ),
     "roles/resourcemanager.organizationAdmin": (
         "Organization Administrator",
-        f"resourcemanager.organizations.* {_PROJECT} resourcemanager.projects.getIamPolicy "
+        "resourcemanager.organizations.* resourcemanager.folders.get resourcemanager.folders.getIamPolicy "
+        "resourcemanager.folders.list resourcemanager.folders.setIamPolicy "
+        f"{_PROJECT} resourcemanager.projects.getIamPolicy "
         "resourcemanager.projects.setIamPolicy orgpolicy.policy.get",
     ),
     "roles/resourcemanager.organizationViewer": ("Organization Viewer", "resourcemanager.organizations.get"),
+    "roles/resourcemanager.folderAdmin": (
+        "Folder Admin",
+        "resourcemanager.folders.* resourcemanager.projects.getIamPolicy resourcemanager.projects.move "
+        f"resourcemanager.projects.setIamPolicy {_PROJECT}",
+    ),
+    "roles/resourcemanager.folderCreator": (
+        "Folder Creator",
+        f"resourcemanager.folders.create resourcemanager.folders.get resourcemanager.folders.list {_PROJECT}",
+    ),
+    "roles/resourcemanager.folderIamAdmin": (
+        "Folder IAM Admin",
+        "resourcemanager.folders.get resourcemanager.folders.getIamPolicy resourcemanager.folders.setIamPolicy",
+    ),
+    "roles/resourcemanager.folderViewer": (
+        "Folder Viewer",
+        f"resourcemanager.folders.get resourcemanager.folders.list {_PROJECT}",
+    ),
     "roles/billing.admin": (
         "Billing Account Administrator",
         "billing.* !billing.accounts.create resourcemanager.projects.createBillingAssignment "
