@@ -22,9 +22,11 @@ description:
     bucket with versioning the deleted object remains as a noncurrent version until a lifecycle rule deletes it.
   - It only uses REST, so that MLflow need not be installed. C(HTTPS_PROXY) and C(REQUESTS_CA_BUNDLE) are honoured.
   - The caller requires C(roles/iam.serviceAccountTokenCreator) on O(service_account), unless it has the key of that
-    account, and C(storage.objects.get) on O(bucket), for example from C(roles/storage.objectViewer).
-  - M(mlops.mlflow_gcp.mlflow_doctor) tells beforehand whether the caller may sign in as O(service_account), and finds the cause of a failed path. Run it first to detect misconfiguration
-    immediately, because this module waits for up to O(timeout) in case a change is still propagating.
+    account. If it has C(storage.objects.get) on O(bucket), the object in the bucket is compared with the artifact as well;
+    otherwise there is a warning, because this permission would let it read all artifacts.
+  - M(mlops.mlflow_gcp.mlflow_doctor) tells beforehand whether the caller may sign in as O(service_account), and finds the
+    cause of a failed path. Run it first to detect misconfiguration immediately, because this module waits for up to
+    O(timeout) in case a change is still propagating.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -140,7 +142,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import caller, va
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.front_door import FrontDoor, iap_claims
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.probe import Probe, ProbeError, object_url
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.probe import Probe, ProbeError, Unreadable, object_url
 
 
 def validate(params: dict[str, Any]) -> None:
@@ -220,6 +222,8 @@ def run_probe(task: Task) -> dict[str, Any]:
         try:
             return client.find(object_url(bucket, name))
         except ApiError as error:
+            if error.status == 403 and not error.disabled:
+                raise Unreadable(f"{error.message.rstrip('.')}. {error.hint}") from None
             raise ProbeError(
                 "2b", f"GET gs://{bucket}/{name}", f"returned {error.status}: {error.message}", error.hint
             ) from None
@@ -233,6 +237,7 @@ def run_probe(task: Task) -> dict[str, Any]:
         find_object,
         params["artifact_size"],
         name,
+        task.warn,
     )
     signal.signal(signal.SIGTERM, stop)
     version, failure, leftovers = "", None, []

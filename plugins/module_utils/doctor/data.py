@@ -42,6 +42,10 @@ class Bucket(Reader):
             return
         name = self.params["bucket"].removeprefix("gs://").partition("/")[0]
         where = f"bucket {name}"
+        used = server.value("MLFLOW_ARTIFACTS_BUCKET")
+        if used and used.removeprefix("gs://").partition("/")[0] != name:
+            service = f"Cloud Run service {self.params['run_service']}"
+            self.report.add(service, f"stores artifacts in bucket {used} instead of {name}", rerun("cloudrun"))
         bucket = self.get(where, f"{STORAGE}{name}", rerun("bucket"))
         if bucket:
             self.settings(where, name, bucket)

@@ -360,6 +360,21 @@ BREAKAGES = {
         {"template": {**healthy()[RUN]["template"], "containers": with_container(image="docker.io/evil:latest")}},
         f"Cloud Run service mlflow: runs image docker.io/evil:latest instead of {IMAGE}",
     ),
+    "other bucket": (
+        RUN,
+        {
+            "template": {
+                **healthy()[RUN]["template"],
+                "containers": with_container(
+                    env=[
+                        *healthy()[RUN]["template"]["containers"][1]["env"],
+                        {"name": "MLFLOW_ARTIFACTS_BUCKET", "value": "elsewhere"},
+                    ]
+                ),
+            }
+        },
+        "Cloud Run service mlflow: stores artifacts in bucket elsewhere instead of artifacts",
+    ),
     "old revision": (
         RUN,
         {"traffic": [{"revision": "mlflow-00001", "percent": 100, "type": "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"}]},
