@@ -234,7 +234,7 @@ def guards(
     The resources of a deployment.
 
     BACKEND is the name of the backend service, SERVICE the Cloud Run service, both None if unknown. PARAMS: region,
-    run_service, members, secret, bucket, logger, logger_token_creators; None is not checked.
+    run_service, members, secret, bucket, logger_service_account, logger_token_creators; None is not checked.
     """
     found: list[Guard] = []
     if backend and params["members"] is not None:
@@ -272,7 +272,7 @@ def guards(
         )
     if account and account.endswith(".iam.gserviceaccount.com"):
         found.append(Guard(f"service account {account}", ACCOUNT, ("service_account", account), server, "cloudrun"))
-    if (logger := params["logger"]) and params["logger_token_creators"] is not None:
+    if (logger := params["logger_service_account"]) and params["logger_token_creators"] is not None:
         creators = _canonical(params["logger_token_creators"])
         found.append(Guard(f"service account {logger}", ACCOUNT, ("service_account", logger), creators, "iap_lb"))
     return found
@@ -292,23 +292,6 @@ def _secrets(project: str, service: Mapping[str, Any] | None, password: str | No
     return list(dict.fromkeys(paths))
 
 
-def examine(
-    task: Task,
-    backend: str | None,
-    service: Mapping[str, Any] | None,
-    known: Iterable[Mapping[str, str]] = (),
-    policies: dict[tuple[str, ...], dict[str, Any]] | None = None,
-) -> Access:
-    """
-    Who gets into the deployment that the task's options describe, see guards().
-
-    Option accepted_members are those who are not reported. KNOWN and POLICIES: see Access and its examine().
-    """
-    found = Access(task, frozenset(task.params["accepted_members"]), policies or {})
-    found.examine(guards(task.project, task.project_number, backend, service, task.params), known)
-    return found
-
-
 @dataclass
 class Access:
     """
@@ -322,7 +305,7 @@ class Access:
     accepted: frozenset[str] = frozenset()
     policies: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
     findings: list[dict[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.accepted = _canonical(self.accepted)
@@ -398,7 +381,10 @@ class Access:
         needs = f"; to see them, grant {self.task.client.principal} {permission}" if permission else ""
         example = ", for example with roles/iam.securityReviewer" if permission.endswith("getIamPolicy") else ""
         self.notes.append(
-            f"{where}: who gets in through this policy is unknown, because it cannot be read: {error.message}{needs}{example}"
+            {
+                "where": where,
+                "note": f"who gets in through this policy is unknown, because it cannot be read: {error.message}{needs}{example}",
+            }
         )
 
     # ---- the bindings
@@ -469,7 +455,10 @@ class Access:
                     else f"; to see it, grant {self.task.client.principal} iam.roles.get"
                 )
                 self.notes.append(
-                    f"{role}: whether this role lets its members in is unknown, because it cannot be read: {error.message}{needs}"
+                    {
+                        "where": role,
+                        "note": f"whether this role lets its members in is unknown, because it cannot be read: {error.message}{needs}",
+                    }
                 )
             self._permissions[role] = frozenset(permissions)
         return self._permissions[role]
@@ -504,8 +493,8 @@ class Access:
             )
             self.findings.append({"where": where, "problem": problem, "fix": fix})
         for (where, role, title), (held, could) in self._could.items():
-            who = ", ".join(sorted(held))
-            self.notes.append(f"{where}: {who} could {', '.join(could)} ({role}{_under(title)})")
+            note = f"{', '.join(sorted(held))} could {', '.join(could)} ({role}{_under(title)})"
+            self.notes.append({"where": where, "note": note})
 
 
 def _under(title: str) -> str:

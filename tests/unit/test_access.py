@@ -36,7 +36,7 @@ PARAMS = {
     "members": [JANE, "group:Team@example.com", LOGGER],
     "secret": "mlflow-db-password",
     "bucket": "gs://artifacts",
-    "logger": LOGGER.partition(":")[2],
+    "logger_service_account": LOGGER.partition(":")[2],
     "logger_token_creators": [TEAM],
 }
 SERVICE = {
@@ -125,6 +125,10 @@ def examine(accepted=(), known=(), **params):
     return found
 
 
+def notes(found):
+    return [f"{entry['where']}: {entry['note']}" for entry in found.notes]
+
+
 def test_a_plain_deployment_has_no_findings_and_names_its_administrators(google, policies):
     found = examine()
     assert found.findings == []
@@ -132,7 +136,7 @@ def test_a_plain_deployment_has_no_findings_and_names_its_administrators(google,
         "could let themselves in through Identity-Aware Proxy or turn it off, call the server without Identity-Aware Proxy "
         "or replace it, read the secrets, read the artifacts, sign in as the service accounts"
     )
-    assert sorted(found.notes) == [
+    assert sorted(notes(found)) == [
         "bucket artifacts: projectEditor:demo, projectOwner:demo could read the artifacts (roles/storage.legacyBucketOwner)",
         "bucket artifacts: projectViewer:demo could read the artifacts (roles/storage.legacyObjectReader)",
         f"organization 8: group:platform@example.com {everywhere} (roles/resourcemanager.organizationAdmin)",
@@ -248,9 +252,9 @@ def test_administrators_are_notes_that_can_be_accepted(policies, role, url):
     policies[url].append(bind(role, EVE))
     found = examine()
     assert found.findings == []
-    (note,) = [note for note in found.notes if EVE in note]
+    (note,) = [entry["note"] for entry in found.notes if EVE in entry["note"]]
     assert ADMINISTRATORS[role] in note and f"roles/{role}" in note
-    assert not any(EVE in note for note in examine(accepted=[EVE]).notes)
+    assert not any(EVE in entry["note"] for entry in examine(accepted=[EVE]).notes)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +302,7 @@ def test_other_roles_are_looked_up(policies, role, permissions, way):
     policies[f"https://iam.googleapis.com/v1/{role}"] = {"name": role, "includedPermissions": permissions}
     found = examine()
     assert [EVE in entry["problem"] for entry in found.findings] == ([True] if way == "direct" else [])
-    assert any(EVE in note for note in found.notes) is (way == "admin")
+    assert any(EVE in entry["note"] for entry in found.notes) is (way == "admin")
     policies[f"https://iam.googleapis.com/v1/{role}"]["deleted"] = True
     assert examine().findings == []
 
@@ -309,7 +313,7 @@ def test_what_cannot_be_read_is_a_note_with_the_permission(google, policies):
     policies[PROJECT].append({"role": "projects/demo/roles/own", "members": [EVE]})
     found = examine()
     assert found.findings == []
-    told = "\n".join(found.notes)
+    told = "\n".join(notes(found))
     assert "folder 7: who gets in through this policy is unknown" in told
     assert "grant the caller resourcemanager.folders.getIamPolicy, for example with roles/iam.securityReviewer" in told
     assert "IAP of all web services: who gets in" in told and "grant the caller iap.web.getIamPolicy" in told
@@ -328,7 +332,7 @@ def test_ancestors_that_cannot_be_read(google, policies, monkeypatch):
         return type(google).send(google, adapter, prepared, **more)
 
     monkeypatch.setattr(google, "send", no_ancestors)
-    assert any("the folders and the organization of project demo" in note for note in examine().notes)
+    assert any("the folders and the organization of project demo" in note for note in notes(examine()))
 
 
 @pytest.mark.parametrize(
@@ -365,7 +369,7 @@ def test_bindings_for_other_resources_are_not_reported(policies):
 
 
 def test_only_what_is_given_is_examined(google, policies):
-    nothing = dict.fromkeys(("members", "secret", "bucket", "logger", "logger_token_creators"))
+    nothing = dict.fromkeys(("members", "secret", "bucket", "logger_service_account", "logger_token_creators"))
     policies[BUCKET].append(bind("storage.objectViewer", "allUsers"))
     policies[f"{SECRET}/mlflow-db-password"].append(bind("secretmanager.secretAccessor", EVE))
     assert examine(**nothing).findings == []
