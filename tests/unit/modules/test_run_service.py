@@ -308,7 +308,7 @@ def test_what_is_not_sent_is_output_only():
         for key, value in schemas[f"GoogleCloudRunV2{kind}"]["properties"].items()
     }
     output_only = {key for key, value in fields.items() if value.get("readOnly")}
-    assert service.NOT_SENT == output_only | {"name", "startExecutionToken", "runExecutionToken"}
+    assert output_only | {"name", "startExecutionToken", "runExecutionToken"} == service.NOT_SENT
 
 
 @pytest.mark.parametrize(
