@@ -170,7 +170,7 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
         gone = set(_surplus(wanted, live, rules, path))
         merged = {key: copy.deepcopy(value) for key, value in live.items() if key not in gone}
         if path in rules.labels:
-            return merged | wanted
+            return {**merged, **wanted}
         for key, value in wanted.items():
             # Values that equal a missing field, such as false and [], stay missing.
             if value is not None and (key in live or differences(value, None, rules, _join(path, key))):
