@@ -128,6 +128,13 @@ def test_what_can_be_text_is_read_where_it_is_used():
     assert found == []
 
 
+@pytest.mark.parametrize("role", ["bucket", "cloudrun", "cloudsql"])
+def test_a_role_registers_nothing_in_a_file_that_may_be_left_out(role):
+    """Otherwise a deployment in a loop gets what was registered for the one before. A task that is skipped registers that."""
+    files = [path for path in (ROOT / "roles" / role / "tasks").glob("*.yml") if path.name != "main.yml"]
+    assert [path.name for path in files if "register:" in path.read_text()] == []
+
+
 def test_only_the_role_mlflow_has_defaults_for_a_whole_deployment():
     others = [name for role in ROLES if role != "mlflow" for name in options(role) if name.startswith("mlflow_")]
     assert others == []
