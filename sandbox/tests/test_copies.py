@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -94,4 +95,9 @@ def test_the_original_keeps_its_port_and_network(own: Sandbox) -> None:
         assert place(copy)["network"] == before["network"]
         own.up()
         assert not place(own).items() & before.items()
-    own.command("down")
+        own.command("down")
+    # Or any other program, on one of its addresses.
+    with socket.create_server((f"127.{place(own)['network']}.192.2", 0)):
+        taken = place(own)
+        own.up()
+        assert place(own)["network"] != taken["network"]

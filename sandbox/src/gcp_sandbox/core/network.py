@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 from gcp_sandbox.core.settings import Settings
 from gcp_sandbox.core.store import Store
@@ -32,8 +33,9 @@ def reserved(settings: Settings) -> Iterator[None]:
     """
     others = list(range(FIRST, LAST + 1))
     secrets.SystemRandom().shuffle(others)
+    busy = _listening()
     for number in (settings.network, *others):
-        if number and (mark := _mark(number)):
+        if number and number not in busy and (mark := _mark(number)):
             with mark:
                 settings.network = number
                 yield
@@ -55,6 +57,18 @@ def _mark(number: int) -> socket.socket | None:
             raise
         return None
     return mark
+
+
+def _listening() -> set[int]:
+    """Networks in which some program listens, whether it is a sandbox or not."""
+    try:
+        table = Path("/proc/net/tcp").read_text(encoding="ascii")
+    except OSError:
+        return set()
+    # 127.N.y.x:port with its bytes in reverse order, not connected, in the state LISTEN.
+    return {
+        int(found, 16) for found in re.findall(r"^ *\d+: [0-9A-F]{4}([0-9A-F]{2})7F:\w+ 0{8}:0{4} 0A ", table, re.M)
+    }
 
 
 def settle(store: Store, number: int) -> None:
