@@ -15,6 +15,12 @@ RUN = f"run.googleapis.com/v2/projects/{PROJECT}"
 Undo = Callable[[], object]
 
 
+@pytest.fixture(scope="module")
+def cloud(own_cloud: Cloud) -> Cloud:
+    """A deployment that only the tests of this file change."""
+    return own_cloud
+
+
 def only(cloud: Cloud, url: str, kind: str) -> dict:
     """The only resource of its kind in the deployment."""
     (resource,) = cloud.call("GET", url)[kind]

@@ -30,6 +30,12 @@ Sql = Callable[[str], str]
 Client = Callable[[str], str]
 
 
+@pytest.fixture(scope="module")
+def cloud(own_cloud: Cloud) -> Cloud:
+    """A deployment that only the tests of this file change."""
+    return own_cloud
+
+
 def service(cloud: Cloud) -> dict:
     return cloud.call("GET", f"{RUN}/services/mlflow")
 
