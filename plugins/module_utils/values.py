@@ -248,7 +248,7 @@ KNOWN_REGIONS = frozenset(
 
 def near(region: Any) -> str:
     """The known regions with the most similar names, such as "europe-west9 or europe-west8"; "" when there is none."""
-    return " or ".join(get_close_matches(str(region), sorted(KNOWN_REGIONS), n=3, cutoff=0.5))
+    return " or ".join(get_close_matches(str(region).lower(), sorted(KNOWN_REGIONS), n=3, cutoff=0.5))
 
 
 def region_words(value: Any) -> str:
@@ -364,7 +364,6 @@ def cannot_sign_in(value: Any) -> str | None:
         f"contains {', '.join(pods)}: identities of workloads cannot sign in through Identity-Aware Proxy themselves; name "
         "them in mlflow_logger_token_creators, so that they sign in as the service account for programs"
     )
-
 
 
 def domain_words(value: Any) -> str:
@@ -487,9 +486,17 @@ LABELS = Kind(
     entries,
     mapping=True,
 )
+_OF_DOMAIN = re.compile(r"/[\w-]+(?:\.[\w-]+)+:[^/]+/")
 IMAGE = Kind(
     matching(r"(?!https?:)[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[A-Za-z0-9._-]+)+(?::[\w.-]+)?(?:@sha256:[0-9a-f]{64})?"),
-    "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2",
+    lambda value: (
+        "an image such as europe-west2-docker.pkg.dev/my-project/mlflow/server:3.17.2"
+        + (
+            "; the project of a domain, example.com:my-project, is example.com/my-project in it"
+            if _OF_DOMAIN.search(str(value))
+            else ""
+        )
+    ),
 )
 # https://cloud.google.com/run/docs/container-contract#env-vars
 RESERVED_VARIABLES = (
@@ -524,17 +531,17 @@ ENVIRONMENT = Kind(
 def is_flag(entry: str) -> bool:
     """Whether a flag has a value, and the one that is used here has a number."""
     key, _, value = entry.partition(": ")
-    # Without a value, the flag is removed.
-    if key == "max_connections" and value:
+    if key == "max_connections":
         return value.isdecimal() and 14 <= int(value) <= 262_143
-    return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("[", "{")
+    return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("", "[", "{")
 
 
 # https://cloud.google.com/sql/docs/postgres/flags
 FLAGS = Kind(
     is_flag,
-    "the names of flags in lower case, each with its value; max_connections is 14 to 262143",
-    entries,
+    "the names of flags in lower case, each with its value or null; max_connections is 14 to 262143",
+    # A flag with null is left out or removed.
+    lambda value: entries({key: part for key, part in value.items() if part is not None}),
     mapping=True,
 )
 
@@ -809,7 +816,7 @@ NAMES: tuple[tuple[str, str, int], ...] = (
     ("the HTTP proxy", "{iap_lb_name}-http", 63),
     ("the network", "{network_prefix}", 63),
     ("the subnetwork", "{network_prefix}-{network_region}", 63),
-    ("the range for private services access", "{network_prefix}-services", 63),
+    ("the range for private services access", "{network_reserved_range}", 63),
     ("the firewall rule", "{network_prefix}-allow-internal", 63),
 )
 # A rule, and the variables that are its arguments.

@@ -14,6 +14,8 @@ description:
   - Checks every variable of the roles against their argument specifications, against the rule for its kind of value (a domain, a
     region, a memory size, and so on), and the variables that have to fit together.
   - Runs on the controller, calls no API and changes nothing, so that a wrong value is refused before the first call to Google.
+  - Reads text for lists and dictionaries, as AWX surveys and the command line give it, and the C("") of an unanswered question.
+  - Checks the length of every name that the roles derive from variables, and names the variable to shorten.
   - Reports all problems at once. A message names the variable that the user sets. If a role's variable only passes on the value
     of another one, as C(iap_lb_domain) does with C(mlflow_domain), it names that one.
   - With role C(iap_lb), no two hosts of the play may have the same load balancer in one project, or the same domain. Variables that
@@ -67,7 +69,7 @@ EXAMPLES = r"""
 RETURN = r"""
 variables:
   description:
-    - The variables with their values. Those whose value is not known yet are left out.
+    - The variables with their values, each in its type. Those whose value is not known yet are left out.
     - A secret is replaced by a placeholder.
   returned: success
   type: dict

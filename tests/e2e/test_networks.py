@@ -27,7 +27,10 @@ def networks(cloud: Cloud, *deployments: dict[str, object], hosts: str = "one,",
     """Run the role for each of the deployments, or in parallel on several hosts for that of the host's name."""
     values: dict[str, object] = {"deployments": deployments}
     if len(hosts.split(",")) > 2:
-        values = {"deployments": ["{{ by_host[inventory_hostname] }}"], "by_host": {d["prefix"]: d for d in deployments}}
+        values = {
+            "deployments": ["{{ by_host[inventory_hostname] }}"],
+            "by_host": {d["prefix"]: d for d in deployments},
+        }
     values["ansible_python_interpreter"] = "{{ ansible_playbook_python }}"
     extra = ["--connection", "local", "--extra-vars", json.dumps(values)]
     return cloud.playbook("../tests/e2e/network.yml", *extra, inventory=Path(hosts), **env)
@@ -49,8 +52,8 @@ def state(cloud: Cloud, base: str) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def base(cloud) -> str:
     """
-    A project with three deployments, made in one loop: the first on its default network, the second on its own one, the third on the
-    default network with the range of the first.
+    A project with three deployments, made in one loop: the first on its default network, the second on its own one, the third
+    on the default network with the range of the first.
     """
     base = new_project(cloud, "net-demo")
     play = networks(
@@ -109,7 +112,13 @@ def test_a_shared_vpc_needs_no_more_than_network_user_on_the_subnetwork(cloud):
     before = state(cloud, base)
     play = networks(
         cloud,
-        {"project": "net-host", "prefix": "mlflow", "network": "shared", "subnetwork": "runs", "reserved_range": "theirs"},
+        {
+            "project": "net-host",
+            "prefix": "mlflow",
+            "network": "shared",
+            "subnetwork": "runs",
+            "reserved_range": "theirs",
+        },
         GCP_AUTH_KIND="accesstoken",
         GCP_ACCESS_TOKEN=cloud.command("token", "--as", USER).strip(),
         GCP_SERVICE_ACCOUNT_FILE=None,

@@ -101,7 +101,10 @@ def test_refuses_what_google_cannot_change(google, run_module, check, changed, w
 
 
 def test_sets_only_labels(google, run_module):
-    live, after = {**LIVE, "labels": {"of": "others", "old": "1", "mlflow-gcp-labels": "old"}}, {"of": "others", **LABELS}
+    live, after = (
+        {**LIVE, "labels": {"of": "others", "old": "1", "mlflow-gcp-labels": "old"}},
+        {"of": "others", **LABELS},
+    )
     google.expect("GET", RANGE, live)
     google.expect("POST", f"{RANGE}/setLabels", DONE, body={"labels": after, "labelFingerprint": "f1"})
     google.expect("GET", RANGE, {**LIVE, "labels": after})

@@ -113,6 +113,37 @@ def busy(google):
     )
 
 
+PSC = {**{key: value for key, value in OPTIONS.items() if key != "private_network"}, "psc_allowed_projects": ["demo"]}
+ATTACHMENT = "projects/a1p-tp/regions/europe-west2/serviceAttachments/a-1"
+
+
+def with_psc(*projects):
+    """The instance with Private Service Connect, which accepts PROJECTS."""
+    config = {"ipv4Enabled": False, "pscConfig": {"pscEnabled": True, "allowedConsumerProjects": list(projects)}}
+    return {**live(ipConfiguration=config), "pscServiceAttachmentLink": ATTACHMENT, "ipAddresses": []}
+
+
+def test_creates_an_instance_with_private_service_connect(google, run_module):
+    config = {"ipv4Enabled": False, "pscConfig": {"pscEnabled": True, "allowedConsumerProjects": ["demo"]}}
+    sent = {**SENT, "settings": {**SENT["settings"], "ipConfiguration": config}}
+    google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation(), body=sent)
+    google.expect("GET", URL, with_psc("demo"))
+    result = run_module("sql_instance", **PSC)
+    assert (result["psc_service_attachment"], result["private_ip_address"]) == (ATTACHMENT, "")
+
+
+def test_projects_that_others_let_in_stay(google, run_module):
+    google.expect("GET", URL, with_psc("theirs", "demo"))
+    assert not run_module("sql_instance", **PSC)["changed"]
+    google.expect("GET", URL, with_psc("theirs")).expect("PATCH", URL, operation())
+    google.expect("GET", URL, with_psc("theirs", "demo"))
+    assert run_module("sql_instance", **PSC)["changed"]
+    (patch,) = google.writes
+    config = patch.body["settings"]["ipConfiguration"]
+    assert config["pscConfig"] == {"pscEnabled": True, "allowedConsumerProjects": ["theirs", "demo"]}
+    assert "privateNetwork" not in config
+
+
 def test_creates_and_waits(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation("PENDING"), body=SENT)
     google.expect("GET", f"{SQL}/operations/op1", operation("RUNNING")).expect(
@@ -364,7 +395,7 @@ def test_absent_already(google, run_module):
         ),
         ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
         ({"region": None}, "option region: None is not allowed; it is required for state=present"),
-        ({"private_network": None}, "option private_network: None is not allowed"),
+        ({"private_network": None}, "option private_network: None is not allowed; give it or psc_allowed_projects"),
         ({"database_version": "MYSQL_8_0"}, "option database_version: 'MYSQL_8_0' is not allowed"),
         ({"disk_size_gb": 5}, "option disk_size_gb: 5 is not allowed; give 10 to 65536"),
         (

@@ -76,6 +76,12 @@ def test_what_has_to_be_set_is_enough():
     assert result["variables"]["mlflow_gc_older_than"] == "30d"
 
 
+def test_the_variable_to_name_for_one_that_passes_on_a_value():
+    names = site(bucket_location="EU")["names"]
+    assert (names["cloudsql_region"], names["network_name"]) == ("mlflow_region", "mlflow_network_name")
+    assert "bucket_location" not in names and "mlflow_region" not in names
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_what_has_to_be_set_is_named_once(name):
     variables = {key: value for key, value in (REQUIRED | WIRING).items() if key != name}
@@ -225,7 +231,7 @@ def test_questions_that_were_not_answered():
         ),
         (
             "cloudsql_database_flags",
-            {"max_connections": None},
+            {"max_connections": ""},
             "cloudsql_database_flags has 'max_connections: '; allowed",
         ),
         ("cloudsql_maintenance_window", "day=7", "cloudsql_maintenance_window is {'day': '7'}; allowed: day 1"),
@@ -254,7 +260,9 @@ def test_the_connections_of_the_database_are_counted_however_the_flags_are_given
     wired = "{{ cloudsql_tier | mlops.mlflow_gcp.max_connections(cloudsql_database_flags) }}"
     told = refusal(cloudsql_database_flags=flags, cloudrun_database_connections=wired)
     assert "cloudrun_database_connections is 30: a rollout takes" in told
-    site(cloudsql_database_flags="", cloudrun_database_connections=wired)
+    for none in ("", None, {"max_connections": None}, "max_connections: null"):
+        found = site(cloudsql_database_flags=none, cloudrun_database_connections=wired)["variables"]
+        assert found["cloudrun_database_connections"] == 50
 
 
 @pytest.mark.parametrize("location", ["EU", "eu", "US", "asia1", "EUR4", "nam4", "europe-west2", "EUROPE-WEST2"])
@@ -344,6 +352,8 @@ def test_a_region_that_this_release_does_not_know_is_a_warning():
     result = site(mlflow_region="europe-west13")
     (warning,) = result["warnings"]
     assert warning.startswith("mlflow_region is 'europe-west13', which is not a region that this release knows of")
+    variables = REQUIRED | {"mlflow_region": "europe-west13"}
+    assert "warnings" not in check({"role": "network", "checked": result["variables"]}, variables)
 
 
 def test_what_comes_later_is_checked_by_the_role(monkeypatch):
