@@ -181,7 +181,7 @@ def _pairs(line: str) -> dict[str, str] | None:
         pairs = [word.partition("=") for word in words]
     except ValueError:
         return None
-    return {key: part for key, _, part in pairs} if all(key and sign for key, sign, _ in pairs) else None
+    return {key: part for key, _sign, part in pairs} if all(key and sign for key, sign, _part in pairs) else None
 
 
 def _scalar(text: str) -> str | None:
@@ -349,7 +349,7 @@ PROJECT_ID = Kind(
 
 def service_account_email(account_id: str, project: str) -> str:
     """Return the e-mail address of a project's service account; one of example.com:my-project is at my-project.example.com."""
-    domain, _, name = project.rpartition(":")
+    domain, _colon, name = project.rpartition(":")
     return f"{account_id}@{f'{name}.{domain}' if domain else name}.iam.gserviceaccount.com"
 
 
@@ -469,7 +469,7 @@ ENVIRONMENT = Kind(
 
 def is_flag(entry: str) -> bool:
     """Whether a flag has a value, and the one that is used here has a number."""
-    key, _, value = entry.partition(": ")
+    key, _colon, value = entry.partition(": ")
     if key == "max_connections":
         return value.isdecimal() and 14 <= int(value) <= 262_143
     return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("", "[", "{")
