@@ -154,9 +154,9 @@ class Variables:
 
 
 class Check:
-    """One check of VARIABLES, except those that are in CHECKED with the same value."""
+    """One check of VARIABLES, except those that are in CHECKED with the same value. OTHERS are the play's other hosts."""
 
-    def __init__(self, variables: Variables, checked: Mapping[str, Any]) -> None:
+    def __init__(self, variables: Variables, checked: Mapping[str, Any], others: Mapping[str, Variables]) -> None:
         self.variables, self.checked = variables, checked
         self.problems: dict[tuple[str, ...], str] = {}
         """A sentence for each invalid variable, or for several that are inconsistent, by their names."""
@@ -164,6 +164,7 @@ class Check:
         self.values: dict[str, Any] = {}
         """What the variables are, each in its type, secrets masked; and as they are."""
         self.typed: dict[str, Any] = {}
+        self.names = {name: said for name in variables.options if (said := variables.said(name)) != name}
         undefined: dict[str, str] = {}
         for name, option in variables.options.items():
             try:
@@ -180,6 +181,8 @@ class Check:
         self.check_names()
         for rule, names in values.TOGETHER:
             self.check_together(rule, names)
+        for host, other in others.items():
+            self.check_other_host(host, other)
         self.leave_out_consequences()
 
     def leave_out_consequences(self) -> None:
@@ -287,6 +290,33 @@ class Check:
             ]
             self.problem(*said.values(), sentence=f"{', '.join(shown)}: {told}.")
 
+    def check_other_host(self, host: str, other: Variables) -> None:
+        """Check that another host of the play has neither the same load balancer nor one of the same domains."""
+        variables = self.variables
+        names = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
+        if not all(name in self.typed for name in names) or all(map(self.is_checked, names)):
+            return
+        try:
+            project, balancer, domain, extra = (other.value(name) for name in names)
+        except AnsibleError:
+            return  # reported for that host
+        if (project, balancer) == (self.typed["iap_lb_project_id"], self.typed["iap_lb_name"]):
+            cause = variables.origin("iap_lb_name")
+            self.problem(
+                cause,
+                sentence=f"{cause} is {variables.value(cause)!r} on {host} too, in the same project {project}: give each "
+                f"host its own name.",
+            )
+        theirs = {domain, *(values.listed(extra) or ())}
+        for name in ("iap_lb_domain", "iap_lb_extra_domains"):
+            for shared in [part for part in values.listed(self.typed[name]) or () if part in theirs]:
+                said = variables.said(name)
+                self.problem(
+                    said,
+                    sentence=f"{said} {'is' if shared == self.typed[name] else 'has'} {shared!r}, which {host} has too: a "
+                    f"domain leads to one load balancer only, so give each host its own.",
+                )
+
 
 class ActionModule(ActionBase):
     """Check variables on the controller, without a connection, an API call or a change."""
@@ -308,10 +338,19 @@ class ActionModule(ActionBase):
         )[1]
         roles = [options["role"]] if options["role"] else [DEPLOYMENT, *options["roles"]]
         variables = Variables(self._templar, task_vars or {}, roles)
-        check = Check(variables, options["checked"])
+        check = Check(variables, options["checked"], self.others(task_vars or {}, roles))
         if check.problems:
             raise AnsibleActionFail(" ".join(check.problems.values()))
         if check.warnings:
             result["warnings"] = check.warnings
-        result.update(changed=False, variables=check.values)
+        result.update(changed=False, variables=check.values, names=check.names)
         return result
+
+    def others(self, task_vars: Mapping[str, Any], roles: list[str]) -> dict[str, Variables]:
+        """The variables of the play's other hosts that have a load balancer."""
+        if "iap_lb" not in roles or "hostvars" not in task_vars:
+            return {}
+        hosts = [
+            host for host in task_vars.get("ansible_play_hosts_all", ()) if host != task_vars.get("inventory_hostname")
+        ]
+        return {host: Variables(self._templar, task_vars["hostvars"].raw_get(host), ["iap_lb"]) for host in hosts}

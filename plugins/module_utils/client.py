@@ -9,6 +9,7 @@ import json as jsonlib
 import os
 import random
 import re
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -115,6 +116,13 @@ def _credentials(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any
     return Credentials(params["access_token"], scopes=scopes)
 
 
+class Doing(threading.local):
+    """The actions of each thread, the innermost last; a thread that a module starts begins with those of the module."""
+
+    def __init__(self, actions: list[str]) -> None:
+        self.actions = actions if threading.current_thread() is threading.main_thread() else [*actions]
+
+
 class Client:
     """
     Sends requests, retries those that may be retried, and raises ApiError for failures.
@@ -125,7 +133,7 @@ class Client:
     def __init__(self, session: requests.Session, user_agent: str = "mlops.mlflow_gcp") -> None:
         self.session = session
         self.session.headers["User-Agent"] = user_agent
-        self._actions = ["call Google"]
+        self._doing = Doing(["call Google"])
 
     @property
     def credentials(self) -> Any:
@@ -140,11 +148,12 @@ class Client:
     @contextmanager
     def action(self, action: str) -> Iterator[None]:
         """Errors raised inside begin with "Cannot ACTION", such as "create bucket x"."""
-        self._actions.append(action)
+        actions = self._doing.actions
+        actions.append(action)
         try:
             yield
         finally:
-            self._actions.pop()
+            actions.pop()
 
     def get(self, url: str, *, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON at URL."""
@@ -195,15 +204,20 @@ class Client:
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
         if response.status_code >= 400:
             refusal = parse(response.text)
-            hint = advice(response.status_code, response.text, self.principal)
+            hint = advice(response.status_code, response.text, self.principal, method, url)
             raise ApiError(
-                self._actions[-1], response.status_code, refusal.reason, refusal.message, hint=hint, retried=retried
+                self._doing.actions[-1],
+                response.status_code,
+                refusal.reason,
+                refusal.message,
+                hint=hint,
+                retried=retried,
             )
         try:
             return response.json() if response.content else {}
         except ValueError:
             raise ApiError(
-                self._actions[-1],
+                self._doing.actions[-1],
                 response.status_code,
                 "",
                 f"{urlsplit(url).hostname} returned "
@@ -255,14 +269,16 @@ class Client:
         if "do not contain the necessary fields" in text:
             text = "Google rejected the access token, and it cannot be refreshed"
         hint = advice(401, "", self.principal)
-        return ApiError(self._actions[-1], 401, "UNAUTHENTICATED", text, hint=hint)
+        return ApiError(self._doing.actions[-1], 401, "UNAUTHENTICATED", text, hint=hint)
 
     def _unreachable(self, url: str, error: Exception) -> ApiError:
         hint = "Check the network and HTTPS_PROXY"
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             hint = "Set REQUESTS_CA_BUNDLE to trust the proxy's certificate authority"
         cause = re.sub(r"^\w+\(.*?\): ", "", str(_innermost(error)))
-        return ApiError(self._actions[-1], 0, "", f"no response from {urlsplit(url).hostname}: {cause}", hint=hint)
+        return ApiError(
+            self._doing.actions[-1], 0, "", f"no response from {urlsplit(url).hostname}: {cause}", hint=hint
+        )
 
 
 def _innermost(error: Exception) -> Exception:

@@ -16,8 +16,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     declared,
     full_path,
     lookup,
-    overlay,
     relative,
+    replacement,
     same_resource,
     without_optional,
 )
@@ -63,6 +63,37 @@ UNITS: dict[str, int | Decimal] = {
     "Gi": 2**30,
 }
 FAILED = "CONDITION_FAILED"
+# The reason of an error after a concurrent change.
+CONFLICT = "ABORTED"
+# Fields that only Google writes, and those that start an execution of a job.
+NOT_SENT = frozenset(
+    {
+        "conditions",
+        "createTime",
+        "creator",
+        "deleteTime",
+        "executionCount",
+        "expireTime",
+        "generation",
+        "lastModifier",
+        "latestCreatedExecution",
+        "latestCreatedRevision",
+        "latestReadyRevision",
+        "name",
+        "observedGeneration",
+        "reconciling",
+        "runExecutionToken",
+        "satisfiesPzs",
+        "startExecutionToken",
+        "terminalCondition",
+        "threatDetectionEnabled",
+        "trafficStatuses",
+        "uid",
+        "updateTime",
+        "uri",
+        "urls",
+    }
+)
 # Seconds that a new service account or role grant takes to propagate.
 PROPAGATION_TIMEOUT = 120
 
@@ -84,7 +115,7 @@ def same_network(wanted: Any, live: Any) -> bool:
     """The only network interface has the same network and subnetwork, by name or by path."""
     live = live or [{}]
     return len(live) == 1 and all(
-        value is None or same_resource(value, live[0].get(key)) for key, value in wanted[0].items()
+        wanted[0][key] is None or same_resource(wanted[0][key], live[0].get(key)) for key in ("network", "subnetwork")
     )
 
 
@@ -101,14 +132,22 @@ def failure(body: Mapping[str, Any]) -> str:
     )
 
 
-def rules(template: str, *, optional: Collection[str] = (), same: Mapping[str, Callable[[Any, Any], bool]]) -> Rules:
-    """The rules for a body with its containers in TEMPLATE, a dotted path; OPTIONAL and SAME are additional rules."""
+def rules(
+    template: str,
+    *,
+    optional: Collection[str] = (),
+    whole: Collection[str] = (),
+    same: Mapping[str, Callable[[Any, Any], bool]],
+) -> Rules:
+    """The rules for a body with its containers in TEMPLATE, a dotted path; the others are additional rules."""
     container = f"{template}.containers"
     return Rules(
-        exact=frozenset({"annotations"}),
+        # An entry of env with another source than the declared one is another variable.
+        exact=frozenset({"annotations", f"{container}.env"}),
         labels=frozenset({"labels", "template.labels"}),
         keyed={f"{container}.env": "name"},
         optional=frozenset({f"{template}.vpcAccess", *optional}),
+        whole=frozenset({f"{template}.vpcAccess", f"{container}.env", *whole}),
         same={
             f"{container}.resources.limits.cpu": same_quantity,
             f"{container}.resources.limits.memory": same_quantity,
@@ -120,13 +159,18 @@ def rules(template: str, *, optional: Collection[str] = (), same: Mapping[str, C
     )
 
 
+def serving(containers: list[dict[str, Any]]) -> int:
+    """The position of the container that these modules manage: the one with a port, otherwise the first."""
+    return next((index for index, container in enumerate(containers) if container.get("ports")), 0)
+
+
 class CloudRun(Resource):
     """A service or a job. A module derives from it, and adds its own fields."""
 
     collection_name: ClassVar[str]
     id_parameter: ClassVar[str]
-    preserved: ClassVar[tuple[str, ...]] = ("annotations", "binaryAuthorization", "labels", "launchStage")
-    """An update replaces the whole body; these fields keep their live value unless an option covers them."""
+    template_path: ClassVar[str]
+    """The dotted path of the object that contains the containers."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -202,28 +246,59 @@ class CloudRun(Resource):
             return live
         return self.poll(lambda body: not body.get("reconciling"), "wait for the reconciliation")
 
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        return self.completed(live or {})
+
+    def completed(self, live: dict[str, Any]) -> dict[str, Any]:
+        """The declaration with what others have put beside it in LIVE: further containers, network tags."""
+        wanted = self.declaration()
+        template, now = lookup(wanted, self.template_path), lookup(live, self.template_path) or {}
+        containers = now.get("containers") or [{}]
+        own = serving(containers)
+        template["containers"] = [*containers[:own], *template["containers"], *containers[own + 1 :]]
+        for interface in template["vpcAccess"].get("networkInterfaces") or ():
+            interface["tags"] = next(iter(lookup(now, "vpcAccess.networkInterfaces") or [{}])).get("tags")
+        return wanted
+
     def create(self) -> dict[str, Any]:
+        body = without_optional(declared(self.wanted), self.rules)
         return self.retry_while_propagating(
-            lambda: self.client.post(self.collection, self.body({}), params=self.create_params, idempotent=True)
+            lambda: self.client.post(self.collection, body, params=self.create_params, idempotent=True)
         )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        return self.retry_while_propagating(lambda: self.client.request("PATCH", self.url, self.body(live)))
+        current = [live]
+
+        def send() -> dict[str, Any]:
+            try:
+                return self.client.request("PATCH", self.url, self.body(current[0]))
+            except ApiError as error:
+                if error.reason == CONFLICT:
+                    current[0] = self.settle(self.read() or {})
+                    self.wanted = self.complete(current[0])
+                raise
+
+        return self.retry_while_propagating(send)
 
     def retry_while_propagating(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The result of CALL, repeated while a new service account or role grant may still be propagating."""
+        """The result of CALL, repeated while a new account or role grant may be propagating, or after a conflict."""
         timeout = min(self.timeout, PROPAGATION_TIMEOUT)
-        return self.client.retry(call, lambda error: error.propagating, timeout=timeout, pause=5)
+        return self.client.retry(
+            call, lambda error: error.propagating or error.reason == CONFLICT, timeout=timeout, pause=5
+        )
 
     def body(self, live: dict[str, Any]) -> dict[str, Any]:
-        """The whole body: the declaration, and the preserved fields of LIVE."""
-        preserved = {key: live[key] for key in self.preserved if key in live}
-        body = preserved | without_optional(declared(self.wanted), self.rules)
-        for part, now in ((body, live), (body["template"], live.get("template") or {})):
-            labels = overlay(now.get("labels") or {}, part.get("labels"), self.rules, "labels")
-            if labels or "labels" in part:
-                part["labels"] = labels
-        return body
+        """
+        The whole body, because an update replaces all of it: LIVE with the declaration.
+
+        With LIVE's etag, so that Google rejects it after a concurrent change.
+        """
+        merged = replacement(live, self.wanted, self.rules)
+        body = {key: value for key, value in merged.items() if key not in NOT_SENT}
+        if not lookup(self.wanted, "template.revision"):
+            # The name belongs to the live revision.
+            body["template"].pop("revision", None)
+        return without_optional(body, self.rules)
 
     def wait(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
         if verb == "delete":
@@ -249,12 +324,12 @@ class CloudRun(Resource):
         """Added to the error when the rollout of BODY has failed."""
         return ""
 
-    def force_rollout(self, live: dict[str, Any]) -> dict[str, Any]:
-        """The declaration, changed so that Google rolls it out again."""
-        return self.wanted
+    def force_rollout(self, live: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+        """The declaration WANTED, changed so that Google rolls it out again."""
+        return wanted
 
     def resend(self) -> dict[str, Any]:
         """Google's response to the same declaration, sent again."""
         live = self.read() or {}
-        self.wanted = self.force_rollout(live)
+        self.wanted = self.force_rollout(live, self.completed(live))
         return self.client.request("PATCH", self.url, self.body(live))

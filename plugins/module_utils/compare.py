@@ -31,6 +31,7 @@ class Rules:
     unordered: lists whose order does not matter.
     keyed: lists of objects that are matched by this key instead of by position; declared completely.
     optional: objects that are removed when declared as {}, such as a probe.
+    whole: objects and lists that are replaced when they differ, because their alternatives exclude each other.
     same: custom equality, called with (wanted, live).
     secret: values that are never shown.
     """
@@ -40,6 +41,7 @@ class Rules:
     unordered: frozenset[str] = frozenset()
     keyed: Mapping[str, str] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
     same: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
 
@@ -161,7 +163,7 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
     """LIVE after WANTED has been applied; equal values keep Google's spelling."""
     if not differences(wanted, live, rules, path):
         return copy.deepcopy(live)
-    if path in rules.same:
+    if path in rules.same or path in rules.whole:
         return declared(wanted)
     if isinstance(wanted, Mapping):
         live = live if isinstance(live, Mapping) and not (not wanted and path in rules.optional) else {}
@@ -179,6 +181,26 @@ def overlay(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
             overlay(match, value, rules, path) for value, match in _matches(list(wanted), list(live or ()), rules, path)
         ]
     return copy.deepcopy(wanted)
+
+
+def replacement(live: Any, wanted: Any, rules: Rules, path: str = "") -> Any:
+    """
+    LIVE with everything that WANTED declares, for an update that replaces the whole body.
+
+    Unlike overlay(), it contains values that equal a missing field, because Google's default may be another one.
+    """
+    if isinstance(wanted, Mapping) and (wanted or path not in rules.optional) and path not in rules.whole:
+        live = live if isinstance(live, Mapping) else {}
+        gone = set(_surplus(wanted, live, rules, path))
+        return {key: copy.deepcopy(value) for key, value in live.items() if key not in gone} | {
+            key: replacement(live.get(key), value, rules, _join(path, key))
+            for key, value in wanted.items()
+            if not _undeclared(value)
+        }
+    if isinstance(wanted, (list, tuple)) and path not in rules.whole and path not in rules.same:
+        pairs = _matches(list(wanted), list(live or ()), rules, path)
+        return [replacement(match, value, rules, path) for value, match in pairs]
+    return copy.deepcopy(live) if live is not None and not differences(wanted, live, rules, path) else declared(wanted)
 
 
 def mask(body: Any, rules: Rules, changed: frozenset[str] = frozenset(), path: str = "") -> Any:

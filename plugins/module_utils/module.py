@@ -46,6 +46,10 @@ LABELS_OPTION: dict[str, dict[str, Any]] = {"labels": {"type": "dict", "kind": v
 STATE_OPTION: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
+# The same for resources that may belong to others.
+STATE_OR_EXISTING_OPTION: dict[str, dict[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "existing", "absent"], "default": "present"},
+}
 
 
 def text_map(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:

@@ -41,6 +41,9 @@ class Resource:
     immutable: ClassVar[Mapping[str, str]] = {}
     """Paths that Google cannot change, each with what to do instead."""
 
+    may_be_hidden: bool = False
+    """With state=existing, whether a resource that the caller may not read is assumed to exist as declared."""
+
     internal: ClassVar[frozenset[str]] = frozenset()
     """Keys that read() adds to the API's body; not returned."""
 
@@ -101,6 +104,10 @@ class Resource:
         # Idempotent because the name is given: Google rejects a second creation.
         return self.client.post(self.collection, declared(self.wanted), params=self.create_params, idempotent=True)
 
+    def name_taken(self, error: ApiError) -> GcpError:
+        """The error to raise when Google rejects the creation because the resource exists, but there is none to read."""
+        return error
+
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         """Google's response, as create(); sends everything that is declared."""
         return self.client.request("PATCH", self.url, self.patch(live))
@@ -141,21 +148,32 @@ class Resource:
 
     @classmethod
     def converge(cls, task: Task) -> dict[str, Any]:
-        """Bring the resource to option state (present without that option); the module's result."""
+        """Bring the resource to option state (present without that option), or only look it up; the module's result."""
         resource = cls(task)
         resource.validate()
-        live = task.read(resource.label, resource.read)
+        try:
+            live = task.read(resource.label, resource.read)
+        except ApiError as error:
+            if error.status != 403 or error.disabled or not resource.is_hidden():
+                raise
+            task.warn(f"{resource.label} is assumed to exist as given, because it cannot be read: {error.message}")
+            return resource._result(False, {}, {}, {}, frozenset())
         if live is not None and not task.check_mode:
             with task.client.action(f"wait for {resource.label}"):
                 live = resource.settle(live)
         if task.params.get("state") == "absent":
             return resource._absent(live)
         resource.wanted = task.read(resource.label, lambda: resource.complete(live)) or resource.wanted
+        if task.params.get("state") == "existing":
+            return resource._existing(live)
         return resource._present(live)
 
     def _reread(self) -> dict[str, Any]:
-        """The live body after a lost response, the declaration completed with it."""
-        live = self.settle(self.read() or {})
+        """The live body after a lost response or a change by another run, the declaration completed with it; {} when absent."""
+        live = self.read()
+        if not live:
+            return {}
+        live = self.settle(live)
         self.wanted = self.complete(live)
         return live
 
@@ -172,6 +190,24 @@ class Resource:
         before, after = live, overlay(live, self.wanted, self.rules)
         live = after if self.task.check_mode else self._update(live, changes)
         return self._result(True, before, after, live, frozenset(changes))
+
+    def is_hidden(self) -> bool:
+        """Whether this run does not depend on seeing a resource that the caller may not read."""
+        return self.may_be_hidden and self.params.get("state") == "existing"
+
+    def _existing(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        if live is None:
+            raise GcpError(
+                f"Cannot use {self.label}: it does not exist, and state=existing does not create it; correct the name, or "
+                "create it first"
+            )
+        for path in self.differences(live):
+            found, expected = lookup(mask(live, self.rules), path), lookup(mask(self.wanted, self.rules), path)
+            raise GcpError(
+                f"Cannot use {self.label}: its {path} is {found!r} instead of {expected!r}, "
+                "and state=existing changes nothing"
+            )
+        return self._result(False, live, live, live, frozenset())
 
     def _absent(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if live is None:
@@ -191,25 +227,31 @@ class Resource:
             try:
                 return self._finish(self.create(), self.collection, "create")
             except ApiError as error:
-                # An earlier attempt succeeded, only its response was lost.
-                if error.status != 409 or not error.retried:
+                if error.status != 409:
                     raise
+                # An earlier attempt succeeded and only its response was lost, or another run has just created it.
                 live = self._reread()
+                if not live:
+                    raise self.name_taken(error) from None
                 changes = self.differences(live)
-                return self._update(live, changes) if changes else live
+                if not changes:
+                    return live
+                self.check_change(live, changes)
+                return self._update(live, changes)
 
-    def _update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+    def _update(self, live: dict[str, Any], changes: list[str], again: bool = False) -> dict[str, Any]:
         with self.client.action(f"update {self.label}"):
             try:
                 return self._finish(self.update(live, changes), self.url, "update")
             except ApiError as error:
-                # As above; a repeated change is rejected because of its etag or the running operation.
-                if not error.retried or error.status not in (409, 412):
+                # As above; a repeated or simultaneous change is rejected because of its etag or the running operation.
+                if error.status not in (409, 412):
                     raise
                 live = self._reread()
-                if self.differences(live):
+                changes = self.differences(live) if live else []
+                if changes and (again or error.retried):
                     raise
-                return live
+                return self._update(live, changes, again=True) if changes else live
 
     def _finish(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
         """The live body after RESPONSE to a creation or update."""

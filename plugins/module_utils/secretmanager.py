@@ -25,12 +25,17 @@ def secret_path(project: str, name: str, option: str = "name") -> str:
 
 
 def newest_enabled(client: Client, path: str) -> dict[str, Any] | None:
+    """The newest enabled version of secret PATH, None without one."""
+    return newest(client, path, "ENABLED")
+
+
+def newest(client: Client, path: str, state: str) -> dict[str, Any] | None:
     """
-    The newest enabled version of secret PATH, None without one.
+    The newest version of secret PATH in STATE, None without one.
     https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/list
     """
-    versions = client.items(f"{BASE}{path}/versions", "versions", params={"filter": "state:ENABLED"})
-    return max((v for v in versions if v.get("state") == "ENABLED"), key=version_number, default=None)
+    versions = client.items(f"{BASE}{path}/versions", "versions", params={"filter": f"state:{state}"})
+    return max((v for v in versions if v.get("state") == state), key=version_number, default=None)
 
 
 def version_number(version: dict[str, Any]) -> int:

@@ -280,6 +280,7 @@ BUCKET_LOCATION = Kind(
     lambda value: f"{region_words(str(value).lower())}, or {', '.join((*MULTI_REGIONS, *DUAL_REGIONS))}",
     doubt=lambda value: None if value.upper() in (*MULTI_REGIONS, *DUAL_REGIONS) else unknown_region(value.lower()),
 )
+LOCATIONS = Kind(REGION.valid, region_words, listed)
 CIDR_WORDS = "an IPv4 range of /26 or larger, its first address before the slash, such as 10.10.0.0/24"
 
 
@@ -287,6 +288,14 @@ def is_subnetwork_range(value: Any) -> bool:
     """Whether there is room for direct VPC egress (https://cloud.google.com/run/docs/configuring/vpc-direct-vpc)."""
     try:
         return isinstance(value, str) and ipaddress.IPv4Network(value).prefixlen <= 26
+    except ValueError:
+        return False
+
+
+def is_ipv4_range(value: Any) -> bool:
+    """Whether it is an IPv4 range, written with its first address."""
+    try:
+        return isinstance(value, str) and "/" in value and bool(ipaddress.IPv4Network(value))
     except ValueError:
         return False
 
@@ -299,6 +308,7 @@ def is_ipv4(value: Any) -> bool:
         return False
 
 
+IPV4_RANGE = Kind(is_ipv4_range, "an IPv4 range, its first address before the slash, such as 10.10.0.0/24")
 SUBNETWORK_RANGE = Kind(is_subnetwork_range, CIDR_WORDS)
 IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
 
@@ -306,30 +316,81 @@ IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
 
 _DOMAIN = r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
 _EMAIL = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_DOMAIN}"
-# https://cloud.google.com/iam/docs/principal-identifiers
+# https://cloud.google.com/iam/docs/principal-identifiers#allow
+
+_KUBERNETES_NAME = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+_KUBERNETES_ACCOUNT = (
+    rf"serviceAccount:(?:{_DOMAIN}:)?[a-z][a-z0-9-]*\.svc\.id\.goog\[{_KUBERNETES_NAME}/{_KUBERNETES_NAME}\]"
+)
+_WORKLOAD = r"iam\.googleapis\.com/projects/\d+/locations/global/workloadIdentityPools/\S+"
 _MEMBER = (
     rf"(?:user|group|serviceAccount):{_EMAIL}"
-    r"|serviceAccount:[^\s]+\.svc\.id\.goog\[[^\s]+\]"
+    rf"|{_KUBERNETES_ACCOUNT}"
     rf"|domain:{_DOMAIN}"
-    r"|principal(?:Set)?://\S+"
+    # principal://goog/… and …/projects/-/serviceAccounts/… are the names of deny policies, which allow policies do not have.
+    r"|principal(?:Set)?://(?!goog/|iam\.googleapis\.com/projects/-/)[a-z0-9-]+(?:\.[a-z0-9-]+)+/\S*[^\s/]"
 )
-_MEMBER_WORDS = "user:, group:, serviceAccount: or domain: and the address, such as user:jane@example.com"
+_MEMBER_WORDS = (
+    "user:, group:, serviceAccount: or domain: and the address, such as user:jane@example.com, or principal:// or "
+    "principalSet:// and the path that IAM has for it"
+)
 
-DOMAIN = Kind(
-    matching(rf"(?=[^A-Z]+\Z){_DOMAIN}"),
-    "a domain name in lower case, without https:// or path, such as mlflow.example.com",
-)
+
+def member_words(value: Any) -> str:
+    """Describe what is allowed instead of a member that may not be named."""
+    text = str(value)
+    if text in ("allUsers", "allAuthenticatedUsers"):
+        return f"members by name, because {text} stands for everybody: {_MEMBER_WORDS}"
+    if text.startswith("deleted:"):
+        return f"members that exist, because a deleted one cannot sign in: {_MEMBER_WORDS}"
+    if re.match("project(?:Owner|Editor|Viewer):", text):
+        return f"members by name, because this stands for all who have a basic role on a project: {_MEMBER_WORDS}"
+    if re.match(r"principal(?:Set)?://(?:goog/|iam\.googleapis\.com/projects/-/)", text):
+        return f"a member of an allow policy, because this is one of deny policies: {_MEMBER_WORDS}"
+    return _MEMBER_WORDS
+
+
+def cannot_sign_in(value: Any) -> str | None:
+    """Describe which members of a list cannot pass Identity-Aware Proxy, although IAM accepts them."""
+    # https://cloud.google.com/iap/docs/authentication-howto: only accounts of Google and workforce identities sign in.
+    pods = [
+        member
+        for member in listed(value) or ()
+        if re.fullmatch(rf"{_KUBERNETES_ACCOUNT}|principal(?:Set)?://{_WORKLOAD}", str(member))
+    ]
+    if not pods:
+        return None
+    return (
+        f"contains {', '.join(pods)}: identities of workloads cannot sign in through Identity-Aware Proxy themselves; name "
+        "them in mlflow_logger_token_creators, so that they sign in as the service account for programs"
+    )
+
+
+def domain_words(value: Any) -> str:
+    """Describe what is allowed instead of a string that is no domain of a managed certificate."""
+    if "*" in str(value):
+        return (
+            "every domain name in full, such as mlflow.example.com: a Google-managed certificate has no wildcards (one of "
+            "your own, attached to the HTTPS proxy, may have them and stays attached)"
+        )
+    return "a domain name of at most 64 characters in lower case, without https:// or path, such as mlflow.example.com"
+
+
+# https://cloud.google.com/load-balancing/docs/quotas#ssl_certificates
+DOMAIN = Kind(matching(rf"(?=[^A-Z]{{1,64}}\Z){_DOMAIN}"), domain_words)
 DOMAINS = Kind(DOMAIN.valid, DOMAIN.allowed, listed)
 EMAIL = Kind(matching(_EMAIL), "an e-mail address such as ml@example.com")
 # For roles: no allUsers and the like, because only people who are named get in.
-MEMBERS = Kind(matching(_MEMBER), _MEMBER_WORDS, listed)
+MEMBERS = Kind(matching(_MEMBER), member_words, listed)
+# For those who sign in through Identity-Aware Proxy.
+USERS = Kind(MEMBERS.valid, member_words, listed, doubt=cannot_sign_in)
 # For modules: everything that an IAM policy can contain.
 ANY_MEMBERS = Kind(
     matching(
-        rf"{_MEMBER}|project(?:Owner|Editor|Viewer):\S+|deleted:(?:user|group|serviceAccount|principal):\S+"
+        rf"{_MEMBER}|project(?:Owner|Editor|Viewer):\S+|deleted:(?:user|group|serviceAccount|principal(?:Set)?):\S+"
         r"|allUsers|allAuthenticatedUsers"
     ),
-    _MEMBER_WORDS,
+    member_words,
     listed,
 )
 SERVICE_ACCOUNT_EMAIL = Kind(EMAIL.valid, "the e-mail address of a service account, without a prefix", optional=True)
@@ -623,6 +684,24 @@ def subnetwork_of_network(subnetwork_name: str, network_name: str) -> str | None
     return "an existing subnetwork needs its network's name too" if subnetwork_name and not network_name else None
 
 
+def range_of_network(reserved_range: str, prefix: str, name: str, private_access: str) -> str | None:
+    """A range that is not made here, or any range of a peering, is one of an existing network."""
+    if private_access != "peering" or name or reserved_range == f"{prefix}-services":
+        return None
+    return f"a new network has no peering: use {prefix}-services, or an existing network"
+
+
+def subnetwork_of_endpoint(private_access: str, subnetwork: str) -> str | None:
+    """An endpoint of Private Service Connect has an address of a subnetwork."""
+    return "psc needs the subnetwork of the endpoint" if private_access == "psc" and not subnetwork else None
+
+
+def domains_of_certificate(domain: str, extra_domains: Any) -> str | None:
+    """The domains that one managed certificate covers."""
+    count = len({domain, *(listed(extra_domains) or ())})
+    return None if count <= 100 else f"these are {count} domains, and a certificate covers 100"
+
+
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
@@ -648,7 +727,9 @@ KINDS: dict[str, Kind] = {
     "iap_lb_name": BALANCER_NAME,
     "services_names": API_NAMES,
     # by the name without the prefix, mlflow_ or the role's
+    "accepted_members": MEMBERS,
     "account_id": ACCOUNT_ID,
+    "address_name": NAME,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
     "brand_name": Kind(BRAND.valid, BRAND.allowed, optional=True),
@@ -667,6 +748,7 @@ KINDS: dict[str, Kind] = {
     "image": IMAGE,
     "job_name": RUN_NAME,
     "job_timeout_seconds": JOB_TIMEOUT,
+    "keys_locations": LOCATIONS,
     "keys_prefix": NAME,
     "labels": LABELS,
     "lb_name": BALANCER_NAME,
@@ -680,10 +762,13 @@ KINDS: dict[str, Kind] = {
     "min_instances": MIN_INSTANCES,
     "name": NAME,
     "network_name": name(63, optional=True),
+    "network_project_id": PROJECT_ID,
+    "reserved_range": name(63, optional=True),
     "noncurrent_days": at_least(0),
     "oauth_client_id": OAUTH_CLIENT_ID,
     "password_length": SECRET_LENGTH,
     "password_secret": SECRET_NAME,
+    "password_secret_locations": LOCATIONS,
     "peering_address": IPV4,
     "pool_overflow": at_least(1),
     "pool_size": at_least(1),
@@ -691,6 +776,7 @@ KINDS: dict[str, Kind] = {
     "project_id": PROJECT_ID,
     "region": REGION,
     "rollout_timeout": at_least(1),
+    "secret_locations": LOCATIONS,
     "service": RUN_NAME,
     "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
     "startup_failure_threshold": at_least(1),
@@ -702,8 +788,8 @@ KINDS: dict[str, Kind] = {
     "timeout_seconds": REQUEST_TIMEOUT,
     "unfinished_upload_days": at_least(0),
     "user": SQL_IDENTIFIER,
-    "users": MEMBERS,
-    "webapp_users": MEMBERS,
+    "users": USERS,
+    "webapp_users": USERS,
 }
 # All names that the roles derive from variables, each with the most characters that Google allows: what is called, its name, the most.
 NAMES: tuple[tuple[str, str, int], ...] = (
@@ -719,7 +805,7 @@ NAMES: tuple[tuple[str, str, int], ...] = (
     ("the database user", "{cloudsql_user}", 63),
     ("the secret of the database password", "{cloudsql_password_secret}", 255),
     ("the service account for programs", "{iap_lb_logger_account_id}", 30),
-    ("the address of the load balancer", "{iap_lb_name}-ip", 63),
+    ("the address of the load balancer", "{iap_lb_address_name}", 63),
     ("the backend service", "{iap_lb_name}-backend", 63),
     # Certificates and NEGs are replaced by others, whose names end with a part that is computed.
     ("the certificate", "{iap_lb_name}-00000000", 63),
@@ -730,7 +816,7 @@ NAMES: tuple[tuple[str, str, int], ...] = (
     ("the HTTP proxy", "{iap_lb_name}-http", 63),
     ("the network", "{network_prefix}", 63),
     ("the subnetwork", "{network_prefix}-{network_region}", 63),
-    ("the range for private services access", "{network_prefix}-services", 63),
+    ("the range for private services access", "{network_reserved_range}", 63),
     ("the firewall rule", "{network_prefix}-allow-internal", 63),
 )
 # A rule, and the variables that are its arguments.
@@ -746,6 +832,9 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
         ("cloudrun_max_instances", "cloudrun_pool_size", "cloudrun_pool_overflow", "cloudrun_database_connections"),
     ),
     (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
+    (range_of_network, ("network_reserved_range", "network_prefix", "network_name", "network_private_access")),
+    (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
+    (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )
 

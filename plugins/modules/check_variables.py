@@ -18,6 +18,8 @@ description:
   - Checks the length of every name that the roles derive from variables, and names the variable to shorten.
   - Reports all problems at once. A message names the variable that the user sets. If a role's variable only passes on the value
     of another one, as C(iap_lb_domain) does with C(mlflow_domain), it names that one.
+  - With role C(iap_lb), no two hosts of the play may have the same load balancer in one project, or the same domain. Variables that
+    are only set for the play, not in the inventory, are not known of other hosts.
   - Values of variables that are marked as C(no_log) are never shown.
   - A region that this release does not know is only warned about, as Google opens new ones.
 version_added: 0.1.0
@@ -74,4 +76,10 @@ variables:
   sample:
     network_project_id: my-project
     network_region: europe-west2
+names:
+  description: For each variable that only passes on the value of another one, the name of that one.
+  returned: success
+  type: dict
+  sample:
+    network_region: mlflow_region
 """

@@ -12,7 +12,10 @@ description:
   - Creates, updates and deletes the part of a load balancer that selects the backends of requests, and enables
     Identity-Aware Proxy (IAP) for them.
   - It supports serverless network endpoint groups, and so sends no health checks, port name or timeout, which Google
-    rejects for them. Fields not covered by an option are left unchanged.
+    rejects for them.
+  - An update only sends the fields that differ. Fields not covered by an option are left unchanged, such as the log's optional
+    fields, Cloud CDN and session affinity, and those of a backend. A group that takes the place of another one takes over the
+    other fields of its backend.
   - M(google.cloud.gcp_compute_backend_service) requires an OAuth client for IAP, resets the IAP settings when it updates
     another field, and does not notice a different load balancing scheme.
 version_added: 0.1.0
@@ -41,7 +44,9 @@ options:
     choices: [HTTP, HTTPS, HTTP2]
     default: HTTPS
   groups:
-    description: Links of all network endpoint groups that receive requests, as returned by M(mlops.mlflow_gcp.compute_serverless_neg).
+    description:
+      - Links of all network endpoint groups that receive requests, as returned by M(mlops.mlflow_gcp.compute_serverless_neg).
+        Requests are no longer sent to other groups.
     type: list
     elements: str
   iap:
@@ -139,23 +144,32 @@ from functools import cached_property
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, declared, lookup, same_link
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import BalancerResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
+    Rules,
+    declared,
+    lookup,
+    relative,
+    same_link,
+)
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, OAUTH_CLIENT, explain_shutdown
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BACKEND_SERVICE
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 # Google may return this for the Google-managed OAuth client.
 NO_CLIENT = " "
 ID = "iap.oauth2ClientId"
 SECRET = "iap.oauth2ClientSecret"
 HASH = "iap.oauth2ClientSecretSha256"
+# What Google fills in for a backend.
+BACKEND_DEFAULTS = {"balancingMode": "UTILIZATION", "capacityScaler": 1.0}
 
 
-class BackendService(Resource):
+class BackendService(BalancerResource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/backendServices"""
 
-    kind = "backend service"
+    kind = BACKEND_SERVICE.name
     rules = Rules(
         unordered=frozenset({"backends", "customRequestHeaders"}),
         same={
@@ -165,20 +179,15 @@ class BackendService(Resource):
         },
         secret=frozenset({SECRET, HASH}),
     )
-    immutable = {"loadBalancingScheme": "create a backend service with another name"}
+    immutable = BACKEND_SERVICE.fields
 
     def __init__(self, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, "backendServices")
         params = self.params
-        self.name = params["name"]
-        self.path = f"projects/{task.project}/global"
-        self.collection = f"https://compute.googleapis.com/compute/v1/{self.path}/backendServices"
-        self.url = f"{self.collection}/{self.name}"
-        policy, rate = params["security_policy"], params["log_sample_rate"]
+        rate = params["log_sample_rate"]
         if params["log_enabled"] and rate is None:
             rate = 1.0
-        if policy and "/" not in policy:
-            policy = f"https://www.googleapis.com/compute/v1/{self.path}/securityPolicies/{policy}"
+        policy = params["security_policy"]
         self.wanted = {
             "name": self.name,
             "description": params["description"],
@@ -188,7 +197,7 @@ class BackendService(Resource):
             "iap": {"enabled": (params["iap"] or {}).get("enabled")},
             "logConfig": {"enable": params["log_enabled"], "sampleRate": rate if params["log_enabled"] else None},
             "customRequestHeaders": params["custom_request_headers"],
-            "securityPolicy": policy,
+            "securityPolicy": self.link("securityPolicies", policy) if policy else policy,
         }
 
     def validate(self) -> None:
@@ -209,12 +218,29 @@ class BackendService(Resource):
             raise GcpError(f"option iap: oauth2_client_{given} requires oauth2_client_{missing}; give both or neither")
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        if live and self.wanted["backends"] is not None:
+            self.wanted["backends"] = self._backends(live.get("backends") or [])
         if not lookup(self.wanted, "iap.enabled"):
             return self.wanted
         client_id, secret = self._oauth_client
         if client_id:
             return self._with_client(client_id, secret)
         return self._with_client(NO_CLIENT, NO_CLIENT) if str(lookup(live, ID) or "").strip() else self.wanted
+
+    def _backends(self, live: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The declared groups with the other fields of their backends; a new group has those of one that goes."""
+        current = {relative(entry.get("group")): entry for entry in live}
+        wanted = set(map(relative, self.params["groups"]))
+        going = [entry for path, entry in current.items() if path not in wanted]
+        result = []
+        for link in self.params["groups"]:
+            entry = current.get(relative(link))
+            if entry is None:
+                entry = dict(going.pop(0)) if going else {}
+                entry = {key: value for key, value in entry.items() if BACKEND_DEFAULTS.get(key) != value}
+                entry["group"] = link
+            result.append(entry)
+        return result
 
     def _with_client(self, client_id: str, secret: str | None) -> dict[str, Any]:
         """The declaration with an OAuth client."""
@@ -255,31 +281,23 @@ class BackendService(Resource):
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         response: dict[str, Any] = {}
-        if changes != ["securityPolicy"]:
-            response = self._remove_client(live) if lookup(self.wanted, ID) == NO_CLIENT else self._patch(live)
+        fields = [path for path in changes if path != "securityPolicy"]
+        if fields and lookup(self.wanted, ID) == NO_CLIENT:
+            response = self._remove_client(live, [*fields, "iap"])
+        elif fields:
+            response = self.patch_fields(self.changed_fields(fields, live), live)
         if "securityPolicy" in changes:
             self.wait(response, self.url, "update")
             response = self._set_policy()
         return response
 
-    def _patch(self, live: dict[str, Any]) -> dict[str, Any]:
-        body = {key: value for key, value in self.patch(live).items() if key != "securityPolicy"}
-        try:
-            return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
-        except ApiError as error:
-            if error.status != 412:
-                raise
-        # It was changed concurrently.
-        live = self.client.get(self.url)
-        return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
-
-    def _remove_client(self, live: dict[str, Any]) -> dict[str, Any]:
+    def _remove_client(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         """Update to the Google-managed client. Which empty ID has this effect is not documented: try both, and check."""
         client, reason = lookup(live, ID), "although it was removed"
         for empty in (NO_CLIENT, ""):
             self.wanted = self._with_client(empty, empty)
             try:
-                self.wait(self._patch(live), self.url, "update")
+                self.wait(self.patch_fields(self.changed_fields(changes, live), live), self.url, "update")
             except ApiError as error:
                 if error.status != 400:
                     raise
@@ -299,8 +317,7 @@ class BackendService(Resource):
         return self.client.post(f"{self.url}/setSecurityPolicy", body, idempotent=True)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        link = f"https://www.googleapis.com/compute/v1/{self.path}/backendServices/{self.name}"
-        return {"self_link": live.get("selfLink") or link, "generated_id": str(live.get("id", ""))}
+        return {**super().returns(live), "generated_id": str(live.get("id", ""))}
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ description:
     module does not wait for it.
   - A certificate cannot be changed, and cannot be deleted while it is attached. O(name) is therefore the prefix of a
     family of certificates, followed by a hyphen and 8 hexadecimal digits that depend on the domains. For other domains
-    the module creates an additional certificate. Attach RV(self_link) to the proxy, then delete the other certificates of
-    the family, RV(obsolete), with O(state=absent) and O(keep); see the examples.
+    the module creates an additional certificate, which takes over the description. Attach RV(self_link) to the proxy, then
+    delete the other certificates of the family, RV(obsolete), with O(state=absent) and O(keep); see the examples.
   - M(google.cloud.gcp_compute_ssl_certificate) only supports self-managed certificates.
 version_added: 0.1.0
 author:
@@ -41,7 +41,8 @@ options:
   state:
     description:
       - V(present) creates the certificate for O(domains).
-      - V(absent) deletes all managed certificates of the family O(name), except those in O(keep).
+      - V(absent) deletes all managed certificates of the family O(name), except those in O(keep). One that a proxy still uses
+        is left, with a warning.
     type: str
     choices: [present, absent]
     default: present
@@ -60,14 +61,14 @@ EXAMPLES = r"""
     domains: [mlflow.example.com]
   register: certificate
 
-- name: Attach the certificate to the HTTPS proxy
-  google.cloud.gcp_compute_target_https_proxy:
+- name: Attach the certificate to the HTTPS proxy instead of those of previous domains
+  mlops.mlflow_gcp.compute_target_https_proxy:
     project: my-project
     auth_kind: application
-    name: mlflow-lb
-    url_map: "{{ url_map }}"
-    ssl_certificates:
-      - selfLink: "{{ certificate.self_link }}"
+    name: mlflow-lb-https
+    url_map: mlflow-lb
+    ssl_certificates: ["{{ certificate.self_link }}"]
+    detach: "{{ certificate.obsolete }}"
 
 - name: Delete the certificates of previous domains
   mlops.mlflow_gcp.compute_managed_ssl_certificate:
@@ -118,15 +119,14 @@ resource:
       status: PROVISIONING
 """
 
-import hashlib
-import re
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, ComputeResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 
 def normalize(domain: str) -> str:
@@ -134,30 +134,19 @@ def normalize(domain: str) -> str:
     return str(domain).strip().lower().removesuffix(".")
 
 
-def family(task: Task) -> list[dict[str, Any]]:
-    """The managed certificates with the prefix in option name, for any domains."""
-    name = re.escape(task.params["name"])
-    with task.client.action(f"list the certificates of project {task.project}"):
-        try:
-            entries = list(task.client.items(collection(task), "items"))
-        except ApiError as error:
-            # In a first --check of a whole deployment, the API is not enabled yet.
-            if not task.check_mode or not error.disabled:
-                raise
-            return []
-    return [
-        entry
-        for entry in entries
-        if entry.get("type") == "MANAGED" and re.fullmatch(rf"{name}(-[0-9a-f]{{8}})?", entry["name"])
-    ]
-
-
 def collection(task: Task) -> str:
     """https://cloud.google.com/compute/docs/reference/rest/v1/sslCertificates"""
-    return f"https://compute.googleapis.com/compute/v1/projects/{task.project}/global/sslCertificates"
+    return f"{API}/projects/{task.project}/global/sslCertificates"
 
 
-class Certificate(Resource):
+def family(task: Task) -> list[dict[str, Any]]:
+    """The managed certificates with the prefix in option name, for any domains, the newest last."""
+    of = Family(task, task.params["name"], 8)
+    found = of.members(task.client.items(collection(task), "items"), "certificates")
+    return [entry for entry in found if entry.get("type") == "MANAGED"]
+
+
+class Certificate(ComputeResource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/sslCertificates"""
 
     kind = "certificate"
@@ -167,11 +156,10 @@ class Certificate(Resource):
     immutable = {"managed.domains": "delete it", "type": "it was not created by this module: give another name"}
 
     def __init__(self, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, "global", "sslCertificates")
         domains = list(dict.fromkeys(map(normalize, self.params["domains"] or ())))
-        digest = hashlib.sha256("\n".join(sorted(domains)).encode()).hexdigest()[:8]
-        self.name = f"{self.params['name']}-{digest}"
-        self.collection = collection(task)
+        self.name = Family(task, self.params["name"], 8).member("\n".join(sorted(domains)))
+        self.path = f"{self.path.rpartition('/')[0]}/{self.name}"
         self.url = f"{self.collection}/{self.name}"
         self.wanted = {"name": self.name, "type": "MANAGED", "managed": {"domains": domains}}
 
@@ -181,32 +169,20 @@ class Certificate(Resource):
             raise InvalidInput("domains", domains, "1 to 100 domain names")
         values.check_option("domains", domains, values.DOMAINS)
 
+    def create(self) -> dict[str, Any]:
+        for certificate in family(self.task)[-1:]:
+            self.wanted["description"] = certificate.get("description") or None
+        return super().create()
+
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         managed = live.get("managed") or {}
-        link = f"https://www.googleapis.com/compute/v1/projects/{self.task.project}/global/sslCertificates/{self.name}"
         return {
+            **super().returns(live),
             "name": self.name,
-            "self_link": live.get("selfLink") or link,
             "status": managed.get("status") or "PROVISIONING",
             "domain_status": managed.get("domainStatus") or {},
             "obsolete": sorted(entry["name"] for entry in family(self.task) if entry["name"] != self.name),
         }
-
-
-def delete(task: Task, name: str) -> None:
-    """Delete one certificate and wait, for up to a minute also until no proxy uses it."""
-    action, url = f"delete certificate {name}", f"{collection(task)}/{name}"
-
-    def request_and_wait() -> None:
-        operations.wait(task.client, task.client.request("DELETE", url), url, timeout=600, action=action)
-
-    with task.client.action(action):
-        task.client.retry(request_and_wait, in_use, timeout=60)
-
-
-def in_use(error: ApiError) -> bool:
-    """A proxy uses the certificate, perhaps temporarily: google.cloud does not wait until it is replaced."""
-    return error.reason in ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
 
 
 def absent(task: Task) -> dict[str, Any]:
@@ -214,17 +190,19 @@ def absent(task: Task) -> dict[str, Any]:
     keep = {link.rsplit("/", 1)[-1] for link in task.params["keep"]}
     names = sorted(entry["name"] for entry in family(task))
     obsolete = [name for name in names if name not in keep]
-    for name in () if task.check_mode else obsolete:
-        delete(task, name)
+    links = [f"{collection(task)}/{name}" for name in obsolete]
+    of = Family(task, task.params["name"], 8)
+    left = [] if task.check_mode else list(map(short, of.delete("certificate", links)))
+    gone = [name for name in obsolete if name not in left]
     return task.result(
-        changed=bool(obsolete),
+        changed=bool(gone),
         before={"certificates": names},
-        after={"certificates": [name for name in names if name in keep]},
+        after={"certificates": [name for name in names if name not in gone]},
         name=task.params["name"],
         self_link="",
         status="",
         domain_status={},
-        obsolete=[],
+        obsolete=left,
         resource={},
     )
 

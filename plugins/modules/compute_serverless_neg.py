@@ -11,9 +11,12 @@ short_description: Manage a serverless network endpoint group for Cloud Run
 description:
   - Creates and deletes a serverless network endpoint group (NEG), which connects the backend service of a load balancer
     with a Cloud Run service.
-  - A NEG cannot be changed. When O(cloud_run_service) differs, an unused NEG is recreated; if a backend service uses it,
-    the module fails with instructions.
-  - Neither Google nor this module checks that the Cloud Run service exists; M(mlops.mlflow_gcp.mlflow_doctor) does.
+  - A NEG cannot be changed, and cannot be deleted while a backend service uses it. O(name) is therefore the prefix of a family
+    of NEGs, followed by a hyphen and 4 hexadecimal digits that depend on the region and the service. For another service or
+    region the module creates an additional NEG, which takes over the description and the annotations. Give RV(self_link) to the
+    backend service, then delete the other NEGs of the family, RV(obsolete), with O(state=absent) and O(keep); see the examples.
+  - A NEG of the family that already leads to the service is used, also one whose name is O(name).
+  - Neither Google nor this module checks that the Cloud Run service exists; M(mlops.mlflow_gcp.mlflow_front_door_check) does.
   - The module for NEGs in C(google.cloud) only supports zonal NEGs.
 version_added: 0.1.0
 author:
@@ -21,19 +24,30 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
-  - mlops.mlflow_gcp.state
 options:
   name:
-    description: Name of the NEG.
+    description: Prefix of the NEG's name, at most 58 lower case letters, digits and hyphens.
     type: str
     required: true
   region:
-    description: Region of the NEG and of the Cloud Run service.
+    description: Region of the NEG and of the Cloud Run service. Required for O(state=present).
     type: str
-    required: true
   cloud_run_service:
     description: Short name of the Cloud Run service. Required for O(state=present).
     type: str
+  keep:
+    description: With O(state=absent), links of NEGs of the family to keep.
+    type: list
+    elements: str
+    default: []
+  state:
+    description:
+      - V(present) creates the NEG for O(cloud_run_service).
+      - V(absent) deletes all serverless NEGs of the family O(name) in all regions, except those in O(keep). One that a backend
+        service still uses is left, with a warning.
+    type: str
+    choices: [present, absent]
+    default: present
 seealso:
   - name: Region network endpoint groups
     description: The API.
@@ -45,24 +59,50 @@ EXAMPLES = r"""
   mlops.mlflow_gcp.compute_serverless_neg:
     project: my-project
     auth_kind: application
-    name: mlflow-neg
+    name: mlflow-lb-neg
     region: europe-west2
     cloud_run_service: mlflow
   register: neg
+
+- name: Direct requests to the Cloud Run service
+  mlops.mlflow_gcp.compute_backend_service:
+    project: my-project
+    auth_kind: application
+    name: mlflow-lb-backend
+    groups: ["{{ neg.self_link }}"]
+
+- name: Delete the NEGs of previous services
+  mlops.mlflow_gcp.compute_serverless_neg:
+    project: my-project
+    auth_kind: application
+    name: mlflow-lb-neg
+    keep: ["{{ neg.self_link }}"]
+    state: absent
 """
 
 RETURN = r"""
-self_link:
-  description: Link of the NEG, for O(mlops.mlflow_gcp.compute_backend_service#module:groups).
+name:
+  description: Name of the NEG; with O(state=absent), of the family.
   returned: success
   type: str
-  sample: https://www.googleapis.com/compute/v1/projects/my-project/regions/europe-west2/networkEndpointGroups/mlflow-neg
+  sample: mlflow-lb-neg-5d41
+self_link:
+  description: Link of the NEG, for O(mlops.mlflow_gcp.compute_backend_service#module:groups); empty with O(state=absent).
+  returned: success
+  type: str
+  sample: https://www.googleapis.com/compute/v1/projects/my-project/regions/europe-west2/networkEndpointGroups/mlflow-lb-neg-5d41
+obsolete:
+  description: Links of the other NEGs of the family, which can be deleted when no backend service uses them any more.
+  returned: success
+  type: list
+  elements: str
+  sample: ["https://www.googleapis.com/compute/v1/projects/my-project/regions/us-east1/networkEndpointGroups/mlflow-lb-neg-7b1f"]
 resource:
-  description: The NEG as Google returns it.
+  description: The NEG as Google returns it; empty with O(state=absent).
   returned: success
   type: dict
   sample:
-    name: mlflow-neg
+    name: mlflow-lb-neg-5d41
     networkEndpointType: SERVERLESS
     cloudRun:
       service: mlflow
@@ -71,66 +111,106 @@ resource:
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, lookup, same_link
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family, aggregated, short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, ComputeResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
+
+# What others may have set on a NEG that another one replaces.
+TAKEN_OVER = ("description", "annotations")
 
 
-class Neg(Resource):
+class Neg(ComputeResource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/regionNetworkEndpointGroups"""
 
     kind = "serverless NEG"
-    # An additional tag or URL mask changes the target as much as another service does.
-    rules = Rules(exact=frozenset({"cloudRun"}))
-    immutable = {"networkEndpointType": "give another name"}
 
     def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.name = self.params["name"]
-        self.path = f"projects/{task.project}/regions/{self.params['region']}/networkEndpointGroups"
-        self.collection = f"https://compute.googleapis.com/compute/v1/{self.path}"
-        self.url = f"{self.collection}/{self.name}"
+        super().__init__(task, f"regions/{task.params['region']}", "networkEndpointGroups")
+        self.family = Family(task, self.params["name"], 4)
+        self._use(self.family.member(self._content(0)))
+
+    def _content(self, attempt: int) -> str:
+        parts = [self.params["region"], self.params["cloud_run_service"], *([str(attempt)] if attempt else [])]
+        return "/".join(parts)
+
+    def _use(self, name: str) -> None:
+        """Manage the NEG with this name."""
+        self.name = name
+        self.path = f"{self.path.rpartition('/')[0]}/{name}"
+        self.url = f"{API}/{self.path}"
         self.wanted = {
-            "name": self.name,
+            "name": name,
             "networkEndpointType": "SERVERLESS",
             "cloudRun": {"service": self.params["cloud_run_service"]},
         }
 
-    def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
-        super().check_change(live, changes)
-        with self.client.action(f"list the backend services that use {self.label}"):
-            url = f"https://compute.googleapis.com/compute/v1/projects/{self.task.project}/global/backendServices"
-            users = [
-                service["name"]
-                for service in self.client.items(url, "items")
-                if any(same_link(backend.get("group"), self.url) for backend in service.get("backends") or ())
-            ]
-        if users:
-            raise GcpError(
-                f"Cannot update {self.label}: its target {lookup(live, 'cloudRun')} cannot be changed to "
-                f"{self.wanted['cloudRun']} while backend service {', '.join(users)} uses it; create a NEG with another "
-                "name and attach that, or detach this NEG and run again"
-            )
+    def _fits(self, neg: dict[str, Any]) -> bool:
+        """Whether a NEG leads to the whole Cloud Run service: a tag or URL mask would change the target."""
+        region = short(neg.get("region")) == self.params["region"]
+        return region and all(neg.get(key) == self.wanted[key] for key in ("networkEndpointType", "cloudRun"))
 
-    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        self.wait(self.delete(live), self.url, "delete")
-        return self.create()
+    def read(self) -> dict[str, Any] | None:
+        """The NEG of the family that leads to the service. Without one, the name is one that no other NEG has."""
+        members = family(self.task, self.family)
+        fitting = [neg for neg in members if self._fits(neg)]
+        if fitting:
+            self._use(fitting[-1]["name"])
+            return fitting[-1]
+        taken = {neg["name"] for neg in members if short(neg.get("region")) == self.params["region"]}
+        names = (self.family.member(self._content(attempt)) for attempt in range(len(taken) + 1))
+        self._use(next(name for name in names if name not in taken))
+        return None
+
+    def create(self) -> dict[str, Any]:
+        for neg in family(self.task, self.family)[-1:]:
+            self.wanted |= {key: neg[key] for key in TAKEN_OVER if neg.get(key)}
+        return super().create()
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {"self_link": live.get("selfLink") or f"https://www.googleapis.com/compute/v1/{self.path}/{self.name}"}
+        links = [neg["selfLink"] for neg in family(self.task, self.family)]
+        return {
+            **super().returns(live),
+            "name": self.name,
+            "obsolete": sorted(link for link in links if relative(link) != self.path),
+        }
+
+
+def family(task: Task, of: Family) -> list[dict[str, Any]]:
+    """The serverless NEGs of a family in all regions, the newest last."""
+    found = of.members(aggregated(task.client, task.project, "networkEndpointGroups"), "network endpoint groups")
+    return [neg for neg in found if neg.get("networkEndpointType") == "SERVERLESS"]
+
+
+def absent(task: Task) -> dict[str, Any]:
+    """Delete the family, except the NEGs in option keep."""
+    of, keep = Family(task, task.params["name"], 4), set(map(relative, task.params["keep"]))
+    paths = sorted(relative(neg["selfLink"]) for neg in family(task, of))
+    obsolete = [path for path in paths if path not in keep]
+    left = [] if task.check_mode else of.delete("serverless NEG", obsolete)
+    gone = [path for path in obsolete if path not in left]
+    return task.result(
+        changed=bool(gone),
+        before={"negs": paths},
+        after={"negs": [path for path in paths if path not in gone]},
+        name=task.params["name"],
+        self_link="",
+        obsolete=[f"{LINKS}/{path}" for path in left],
+        resource={},
+    )
 
 
 def main() -> None:
     run(
-        Neg.converge,
+        lambda task: absent(task) if task.params["state"] == "absent" else Neg.converge(task),
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "region": {"type": "str", "required": True, "kind": values.REGION},
+            "name": {"type": "str", "required": True, "kind": values.name(58)},
+            "region": {"type": "str", "kind": values.REGION},
             "cloud_run_service": {"type": "str"},
+            "keep": {"type": "list", "elements": "str", "default": []},
             **STATE_OPTION,
         },
-        required_if=[("state", "present", ["cloud_run_service"])],
+        required_if=[("state", "present", ["region", "cloud_run_service"])],
     )
 
 

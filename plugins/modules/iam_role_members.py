@@ -10,8 +10,10 @@ module: iam_role_members
 short_description: Manage the members of a role on a Google Cloud resource
 description:
   - Grants a role on one resource to members, or revokes it, by updating the IAM policy of the resource.
-  - Manages only the binding without a condition. All other bindings, including conditional bindings of the same role, are
-    left unchanged.
+  - With O(exclusive), nobody else has the role on this resource, also not under a condition, and C(allUsers) and
+    C(allAuthenticatedUsers) have no role at all on it. Other roles of named members, their conditions and the audit
+    configuration are left unchanged; so is what is granted on the project, its folders or its organization.
+  - Without O(exclusive), only the binding without a condition is managed.
   - The policy is read and written with its etag. After a concurrent change, or when a new service account has not
     propagated to IAM yet, the module starts over for up to two minutes.
   - C(google.cloud) has no module for this.
@@ -53,20 +55,45 @@ options:
   members:
     description:
       - Members with their type, such as V(user:jane@example.com), V(group:team@example.com),
-        V(serviceAccount:app@my-project.iam.gserviceaccount.com), V(domain:example.com) or V(principalSet://…).
+        V(serviceAccount:app@my-project.iam.gserviceaccount.com), V(domain:example.com) or V(principalSet://…). All
+        members of U(https://cloud.google.com/iam/docs/principal-identifiers#allow) are accepted.
+      - E-mail addresses and domains are compared and sent in lower case, as Google stores them.
     type: list
     elements: str
     required: true
   exclusive:
     description:
-      - Revoke the role from all members that are not in O(members). With an empty list nobody has the role.
+      - Revoke the role from all members that are not in O(members), including deleted ones and those with a condition, and
+        every role of the resource from C(allUsers) and C(allAuthenticatedUsers). With an empty list nobody has the role.
     type: bool
     default: false
+  on_conditional:
+    description:
+      - What to do with O(exclusive) if somebody has the role under a condition. V(remove) revokes it, V(refuse) fails
+        before anything is written, and names the members and the condition.
+    type: str
+    choices: [remove, refuse]
+    default: remove
+  allow_nobody:
+    description:
+      - Whether the last members may lose the role. Otherwise, the module fails before anything is written, and names who
+        would lose it.
+    type: bool
+    default: true
+  own_members:
+    description:
+      - Those of O(members) who always have the role, such as an application's own service account, and do not count for
+        O(allow_nobody=false).
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - Whether O(members) have the role.
+      - V(checked) changes nothing and fails where V(present) with O(exclusive) would refuse the change. A resource that
+        does not exist has no members yet. Use it to find this out before other resources are changed.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, checked]
     default: present
 """
 
@@ -82,6 +109,19 @@ EXAMPLES = r"""
     members:
       - user:jane@example.com
       - group:data-science@example.com
+
+- name: Stop if nobody would be left, for example because a question was left unanswered
+  mlops.mlflow_gcp.iam_role_members:
+    project: my-project
+    auth_kind: application
+    resource_type: iap_backend_service
+    resource: mlflow-backend
+    role: roles/iap.httpsResourceAccessor
+    exclusive: true
+    members: "{{ users }}"
+    allow_nobody: false
+    on_conditional: refuse
+    state: checked
 
 - name: Allow the server to read its password
   mlops.mlflow_gcp.iam_role_members:
@@ -103,7 +143,10 @@ members:
   sample:
     - user:jane@example.com
 resource:
-  description: Binding of the role in the policy.
+  description:
+    - Binding of the role in the policy.
+    - With O(state=checked) also C(conditional), the bindings of the role with a condition, and C(public), the bindings
+      of other roles to everybody, if there are any.
   returned: success
   type: dict
   sample:
@@ -117,8 +160,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
 ROLE = re.compile(r"(roles|(projects|organizations)/[^/\s]+/roles)/[\w.]+")
 
@@ -131,6 +174,13 @@ def validate(params: dict[str, Any]) -> None:
         raise InvalidInput("members", [], "give at least one, or exclusive=true to revoke the role from everyone")
     if params["exclusive"] and params["state"] == "absent":
         raise InvalidInput("exclusive", True, "it requires state=present")
+    if not params["exclusive"]:
+        if params["state"] == "checked":
+            raise InvalidInput("state", "checked", "it requires exclusive=true")
+        if params["on_conditional"] == "refuse":
+            raise InvalidInput("on_conditional", "refuse", "it requires exclusive=true")
+        if not params["allow_nobody"] and params["state"] == "present":
+            raise InvalidInput("allow_nobody", False, "it requires exclusive=true or state=absent")
 
 
 def desired(params: dict[str, Any]) -> Callable[[list[str]], list[str]]:
@@ -151,16 +201,28 @@ def converge(task: Task) -> dict[str, Any]:
     """The work of the module."""
     params = task.params
     validate(params)
-    target = iam.policy_of(task, params["resource_type"], params["resource"], params["region"])
-    before, after = iam.change(task, target, params["role"], desired(params))
-    binding = {"role": params["role"], "members": after}
-    return task.result(
-        changed=before != after,
-        before={"role": params["role"], "members": before},
-        after=binding,
-        resource=binding,
-        members=after,
+    change = iam.Change(
+        params["role"],
+        desired(params),
+        exclusive=params["exclusive"],
+        on_conditional=params["on_conditional"],
+        allow_nobody=params["allow_nobody"],
+        own=tuple(params["own_members"]),
     )
+
+    def target() -> iam.PolicyTarget:
+        return iam.policy_of(task, params["resource_type"], params["resource"], params["region"])
+
+    if params["state"] == "checked":
+        try:
+            before = after = iam.check(task, target(), change)
+        except ApiError as error:
+            if not error.disabled:
+                raise
+            before = after = iam.access({}, change.role)
+    else:
+        before, after = iam.apply(task, target(), change)
+    return task.result(changed=before != after, before=before, after=after, resource=after, members=after["members"])
 
 
 def main() -> None:
@@ -173,7 +235,10 @@ def main() -> None:
             "role": {"type": "str", "required": True},
             "members": {"type": "list", "elements": "str", "required": True, "kind": values.ANY_MEMBERS},
             "exclusive": {"type": "bool", "default": False},
-            **STATE_OPTION,
+            "on_conditional": {"type": "str", "choices": ["remove", "refuse"], "default": "remove"},
+            "allow_nobody": {"type": "bool", "default": True},
+            "own_members": {"type": "list", "elements": "str", "default": [], "kind": values.ANY_MEMBERS},
+            "state": {"type": "str", "choices": ["present", "absent", "checked"], "default": "present"},
         },
         required_if=[
             ("resource_type", "run_service", ["region"]),

@@ -12,6 +12,8 @@ description:
   - Creates, updates and deletes a Cloud Run job with one container and one task, and waits until it can be executed.
     It does not execute the job; see M(mlops.mlflow_gcp.run_job_execution).
   - Fields not covered by an option are left unchanged, and defaults that Google fills in are not a change.
+  - The module manages the first container. Its environment variables, command and arguments are declared completely;
+    its volume mounts and further limits, other containers, volumes, network tags, the parallelism and so on stay.
   - When Google reports a missing service account or role grant, the module retries for two minutes, because new ones
     take time to propagate.
   - C(google.cloud) has no module for this.
@@ -83,7 +85,7 @@ class Job(cloudrun.CloudRun):
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs"""
 
     kind = "Cloud Run job"
-    collection_name, id_parameter = "jobs", "jobId"
+    collection_name, id_parameter, template_path = "jobs", "jobId", "template.template"
     rules = cloudrun.rules("template.template", same={})
 
     def declaration(self) -> dict[str, Any]:

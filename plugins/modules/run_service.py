@@ -11,6 +11,10 @@ short_description: Manage a Cloud Run service
 description:
   - Creates, updates and deletes a Cloud Run service with one container, and waits until its newest revision is ready.
   - Fields not covered by an option are left unchanged, and defaults that Google fills in are not a change.
+  - The module manages the container with a port. Its environment variables, command, arguments and probes are declared
+    completely; its volume mounts and further limits, other containers (sidecars), volumes, annotations, network tags,
+    session affinity, custom audiences, the scaling of the service and so on stay.
+  - All requests go to the newest revision. Traffic tags stay, and receive no share of the requests.
   - Fails with Google's reason when a revision fails. Running the module again with the same options creates a new
     revision, because the cause (a missing role or secret) may have been fixed.
   - When Google reports a missing service account or role grant, the module retries for two minutes, because new ones
@@ -73,6 +77,11 @@ options:
       - INGRESS_TRAFFIC_INTERNAL_ONLY
       - INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER
     default: INGRESS_TRAFFIC_ALL
+  invoker_iam_disabled:
+    description:
+      - Whether everyone may call the service, without Cloud Run's invoker role. V(false) makes the role required again.
+        Without this option, the setting is left unchanged.
+    type: bool
   startup_probe:
     description:
       - HTTP request that must succeed before an instance receives requests. Without this option, Google's default is
@@ -189,26 +198,18 @@ LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 
 def to_latest(_wanted: Any, live: Any) -> bool:
     """All traffic goes to the newest revision, which is also the meaning of no traffic targets."""
-    return not live or [target.get("type") for target in live] == [LATEST]
+    return all(target.get("type") == LATEST for target in live or () if target.get("percent"))
 
 
 class Service(cloudrun.CloudRun):
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services"""
 
     kind = "Cloud Run service"
-    collection_name, id_parameter = "services", "serviceId"
-    preserved = (
-        *cloudrun.CloudRun.preserved,
-        "customAudiences",
-        "defaultUriDisabled",
-        "description",
-        "iapEnabled",
-        "invokerIamDisabled",
-        "scaling",
-    )
+    collection_name, id_parameter, template_path = "services", "serviceId", "template"
     rules = cloudrun.rules(
         "template",
         optional=[f"template.containers.{probe}" for probe in OPTIONAL_PROBES],
+        whole=[f"template.containers.{probe}" for probe in ("startupProbe", *OPTIONAL_PROBES)],
         same={
             "traffic": to_latest,
             "template.containers.ports.name": lambda wanted, live: wanted == (live or "http1"),
@@ -219,9 +220,15 @@ class Service(cloudrun.CloudRun):
         return {
             **super().declaration(),
             "ingress": self.params["ingress"],
+            "invokerIamDisabled": self.params["invoker_iam_disabled"],
             "template": self.template(),
             "traffic": [{"type": LATEST, "percent": 100}],
         }
+
+    def completed(self, live: dict[str, Any]) -> dict[str, Any]:
+        wanted = super().completed(live)
+        tags = [{**target, "percent": None} for target in live.get("traffic") or () if target.get("tag")]
+        return {**wanted, "traffic": wanted["traffic"] + tags}
 
     def template(self) -> dict[str, Any]:
         params, seconds = self.params, self.params["timeout_seconds"]
@@ -259,12 +266,13 @@ class Service(cloudrun.CloudRun):
         values.check_together(self.params, values.least_of_most, "min_instances", "max_instances")
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
-        return self.force_rollout(live) if live and cloudrun.has_failed(live) else self.wanted
+        wanted = super().complete(live)
+        return self.force_rollout(live, wanted) if live and cloudrun.has_failed(live) else wanted
 
-    def force_rollout(self, live: dict[str, Any]) -> dict[str, Any]:
+    def force_rollout(self, live: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         # Google creates no new revision for an unchanged template.
         revision = f"{self.name}-{int(live.get('generation') or 0) + 1:05d}-retry"
-        return {**self.wanted, "template": {**self.wanted["template"], "revision": revision}}
+        return {**wanted, "template": {**wanted["template"], "revision": revision}}
 
     def failure_hint(self, body: dict[str, Any]) -> str:
         ready = self.returns(body)["latest_ready_revision"]
@@ -303,6 +311,7 @@ def main() -> None:
                     "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
                 ],
             },
+            "invoker_iam_disabled": {"type": "bool"},
             "startup_probe": {"type": "dict", "options": PROBE},
             "liveness_probe": {"type": "dict", "options": PROBE},
             "readiness_probe": {"type": "dict", "options": PROBE},

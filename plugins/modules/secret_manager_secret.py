@@ -28,7 +28,8 @@ options:
     required: true
   replication_locations:
     description:
-      - Regions that store the secret. If empty, Google chooses them (automatic replication). Cannot be changed.
+      - Regions that store the secret, for an organization policy on locations, for example. Cannot be changed.
+      - If empty, Google chooses them for a new secret (automatic replication), and an existing secret keeps its own.
     type: list
     elements: str
     default: []
@@ -38,19 +39,30 @@ options:
     type: str
   generate_length:
     description:
-      - Generate a random value of this many letters and digits (8 to 1024) when the secret has no enabled version.
+      - Generate a random value of this many letters and digits (8 to 1024) when the secret has no version.
+      - If all its versions are disabled, the newest one is enabled again instead.
     type: int
   generate_bytes:
     description:
-      - Generate a key of this many random bytes (16 to 1024), encoded as URL-safe Base64, when the secret has no enabled
-        version. V(32) generates a Fernet key.
+      - Generate a key of this many random bytes (16 to 1024), encoded as URL-safe Base64, when the secret has no version.
+        V(32) generates a Fernet key.
+      - If all its versions are disabled, the newest one is enabled again instead, because a new key could not decrypt what
+        the old one has encrypted.
     type: int
   accessors:
     description:
-      - Members that may read the value; others lose the role C(roles/secretmanager.secretAccessor) on the secret. Roles on
-        the project are not changed. Without this option the accessors are left unchanged.
+      - Members that may read the value; others lose the role C(roles/secretmanager.secretAccessor) on the secret, also if
+        they have it under a condition. C(allUsers) and C(allAuthenticatedUsers) lose every role on it. Roles on the project
+        are not changed. Without this option the accessors are left unchanged.
     type: list
     elements: str
+  on_conditional:
+    description:
+      - What to do with O(accessors) if somebody has the role under a condition. V(remove) revokes it, V(refuse) fails
+        before anything is written, and names the members and the condition.
+    type: str
+    choices: [remove, refuse]
+    default: remove
   state:
     description:
       - Whether the secret exists. Deleting it permanently deletes all its versions.
@@ -115,9 +127,11 @@ resource:
 import base64
 import secrets
 import string
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
@@ -127,30 +141,41 @@ ALPHABET = string.ascii_letters + string.digits
 ACCESSOR = "roles/secretmanager.secretAccessor"
 
 
+def is_recent(created: str) -> bool:
+    """The timestamp, in Google's format, is not older than half a minute."""
+    return bool(created) and datetime.now(UTC) - datetime.fromisoformat(created) < timedelta(seconds=30)
+
+
 def locations(replication: dict[str, Any] | None) -> list[str]:
     """The regions of user-managed replication, [] for automatic replication."""
     replicas = (replication or {}).get("userManaged", {}).get("replicas", [])
     return sorted(replica["location"] for replica in replicas)
 
 
+def spelled(wanted: dict[str, Any], live: dict[str, Any]) -> list[str]:
+    """The WANTED members of the accessors, as LIVE spells them."""
+    return sorted(iam.exactly(wanted["members"])(live["members"]))
+
+
 class Secret(Resource):
     """
     https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets
 
-    The body has two additional keys: "version", the number of the newest enabled version, which is only declared when a
-    new one has to be added, and "accessors", the members that may read the value.
+    The body has additional keys: "version", the number of the newest enabled version, which is only declared when
+    another one has to be added or enabled, "disabled", the number of the newest disabled version if there is no enabled
+    one, and "accessors", who may read the value, as iam.access().
     """
 
     kind = "secret"
-    internal = frozenset({"version", "accessors"})
+    internal = frozenset({"version", "disabled", "accessors"})
     rules = Rules(
         labels=frozenset({"labels"}),
         same={
             "replication": lambda wanted, live: locations(wanted) == locations(live),
-            "accessors": lambda wanted, live: sorted(iam.exactly(wanted)(live or [])) == sorted(live or []),
+            "accessors": lambda wanted, live: live is not None and wanted | {"members": spelled(wanted, live)} == live,
         },
     )
-    immutable = {"replication": "delete the secret first, or give its current replication_locations"}
+    immutable = {"replication": "leave replication_locations empty to keep it, or give another name"}
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -159,6 +184,14 @@ class Secret(Resource):
         self.url = secretmanager.BASE + self.path
         self.collection = f"{secretmanager.BASE}{project}/secrets"
         self.create_params = {"secretId": self.name}
+        members = self.params["accessors"]
+        self.accessors_change = (
+            None
+            if members is None
+            else iam.Change(
+                ACCESSOR, iam.exactly(members), exclusive=True, on_conditional=self.params["on_conditional"]
+            )
+        )
         regions = self.params["replication_locations"]
         self.wanted = {
             "labels": task.labels,
@@ -166,7 +199,7 @@ class Secret(Resource):
             if regions
             else {"automatic": {}},
             "version": "1" if self.has_value else None,
-            "accessors": self.params["accessors"],
+            "accessors": self.accessors_change and {"role": ACCESSOR, "members": self.accessors_change.desired([])},
         }
         self.policy = iam.policy_of(task, "secret", self.path)
 
@@ -186,19 +219,43 @@ class Secret(Resource):
             return None
         newest = secretmanager.newest_enabled(self.client, self.path)
         version = str(secretmanager.version_number(newest)) if newest else ""
-        return {**live, "version": version, **self.accessors()}
+        return {**live, "version": version, **self.disabled(version), **self.accessors()}
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        # Another run has just created the secret and is about to add its value.
+        if not self.has_value or live["version"] or not is_recent(live.get("createTime", "")):
+            return live
+        with suppress(operations.OperationTimeout):
+            return operations.poll(
+                lambda: self.read() or {},
+                lambda body: bool(body.get("version")),
+                timeout=10,
+                action=f"wait for the first version of {self.label}",
+            )
+        return live
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if not live:
             return self.wanted
-        version = str(int(live["version"] or 0) + 1) if self.needs_version(live["version"]) else None
-        return {**self.wanted, "version": version}
+        following = live.get("disabled") or str(int(live["version"] or 0) + 1)
+        version = following if self.needs_version(live["version"]) else None
+        replication = self.wanted["replication"] if self.params["replication_locations"] else None
+        return {**self.wanted, "replication": replication, "version": version}
 
-    def accessors(self) -> dict[str, list[str]]:
-        """The members that may read the value according to the policy of the secret; {} without option accessors."""
-        if self.params["accessors"] is None or self.params["state"] == "absent":
+    def disabled(self, version: str) -> dict[str, str]:
+        """The newest disabled version of a secret whose value is generated; {} if it has an enabled VERSION."""
+        if version or not self.has_value or self.params["value"] is not None or self.params["state"] == "absent":
             return {}
-        return {"accessors": iam.members_of(self.policy.read(self.task), ACCESSOR)}
+        newest = secretmanager.newest(self.client, self.path, "DISABLED")
+        return {"disabled": str(secretmanager.version_number(newest))} if newest else {}
+
+    def accessors(self) -> dict[str, Any]:
+        """Who may read the value according to the policy of the secret; {} without option accessors."""
+        if self.accessors_change is None or self.params["state"] == "absent":
+            return {}
+        policy = self.policy.read(self.task)
+        self.accessors_change.check(policy, self.policy.label)
+        return {"accessors": iam.access(policy, ACCESSOR, exclusive=True)}
 
     def needs_version(self, version: str) -> bool:
         """The newest enabled VERSION ("" without one) does not have the value that the options set."""
@@ -221,13 +278,14 @@ class Secret(Resource):
             body = {"labels": labels, "etag": live.get("etag")}
             after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
         if "version" in changes:
-            after["version"] = self.add_version()
+            after["version"] = self.enable(live["disabled"]) if live.get("disabled") else self.add_version()
         return after | self.set_accessors() if "accessors" in changes else after
 
-    def set_accessors(self) -> dict[str, list[str]]:
+    def set_accessors(self) -> dict[str, Any]:
         """Grant the role to exactly the members in option accessors."""
-        members = iam.change(self.task, self.policy, ACCESSOR, iam.exactly(self.params["accessors"]))
-        return {"accessors": members[1]}
+        if self.accessors_change is None:
+            raise AssertionError("without option accessors")
+        return {"accessors": iam.apply(self.task, self.policy, self.accessors_change)[1]}
 
     def add_version(self) -> str:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion"""
@@ -235,6 +293,11 @@ class Secret(Resource):
         data = base64.b64encode(value.encode()).decode()
         version = self.client.post(f"{self.url}:addVersion", {"payload": {"data": data}})
         return str(secretmanager.version_number(version))
+
+    def enable(self, version: str) -> str:
+        """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/enable"""
+        self.client.post(f"{self.url}/versions/{version}:enable", {}, idempotent=True)
+        return version
 
     def generate(self) -> str:
         """A random value."""
@@ -257,11 +320,12 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             **LABELS_OPTION,
-            "replication_locations": {"type": "list", "elements": "str", "default": []},
+            "replication_locations": {"type": "list", "elements": "str", "default": [], "kind": values.LOCATIONS},
             "value": {"type": "str", "no_log": True},
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
             "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},
             "accessors": {"type": "list", "elements": "str", "kind": values.ANY_MEMBERS},
+            "on_conditional": {"type": "str", "choices": ["remove", "refuse"], "default": "remove"},
             **STATE_OPTION,
         },
         mutually_exclusive=[("value", "generate_length", "generate_bytes")],

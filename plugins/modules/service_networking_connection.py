@@ -10,7 +10,11 @@ module: service_networking_connection
 short_description: Peer a VPC network with Google's managed services
 description:
   - Manages private services access, the peering that gives Cloud SQL a private IP address in your network.
-  - Ranges that the peering already has are kept, because other users of the network may depend on them; see O(exclusive).
+  - Ranges that the peering already has are kept, because other users of the network may depend on them; see O(exclusive). Names
+    of ranges that no longer exist, which Google refuses in a change, are left out of it.
+  - The API has no protection against two changes at once, the last one wins. The module therefore reads the connection again
+    after a change. If ranges were reserved in the last minutes that are not part of it yet, it waits for the deployments that
+    are adding them, and adds its own again if one of them has dropped it.
   - For a while after the last Cloud SQL instance has been deleted, Google rejects the deletion. The module retries, and
     finally removes the peering from the network, unless a Cloud SQL instance of the project still uses it.
   - C(google.cloud) has no module for this.
@@ -20,7 +24,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
-  - mlops.mlflow_gcp.state
+  - mlops.mlflow_gcp.state.existing
 options:
   network:
     description:
@@ -30,6 +34,7 @@ options:
   reserved_ranges:
     description:
       - Names of global addresses in the network with purpose C(VPC_PEERING); required for O(state=present).
+      - With O(state=existing), ranges that the connection must have.
     type: list
     elements: str
   exclusive:
@@ -57,6 +62,13 @@ EXAMPLES = r"""
     network: mlflow-network
     reserved_ranges:
       - mlflow-services
+
+- name: Use the connection of a Shared VPC
+  mlops.mlflow_gcp.service_networking_connection:
+    project: network-host
+    auth_kind: application
+    network: shared
+    state: existing
 """
 
 RETURN = r"""
@@ -72,21 +84,27 @@ resource:
     service: services/servicenetworking.googleapis.com
 """
 
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import OperationTimeout
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import OperationTimeout, poll
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
+
+# How recently a range was reserved that a deployment may be about to add, and how long to wait for that: Google takes 30 to 60 s.
+RECENTLY, PATIENCE = timedelta(minutes=15), 120
 
 
 class Connection(Resource):
     """https://cloud.google.com/service-infrastructure/docs/service-networking/reference/rest/v1/services.connections"""
 
     kind = "service networking connection of network"
+    # Who may use the network of a Shared VPC need not be allowed to read its connections; Cloud SQL checks them.
+    may_be_hidden = True
     rules = Rules(unordered=frozenset({"reservedPeeringRanges"}), same={"network": same_resource})
 
     def __init__(self, task: Task) -> None:
@@ -124,8 +142,14 @@ class Connection(Resource):
         return next((found for found in connections if found.get("service", service) == service), None)
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
-        kept = () if live is None or self.params["exclusive"] else live.get("reservedPeeringRanges", ())
-        ranges = list(dict.fromkeys([*kept, *self.params["reserved_ranges"]]))
+        own, kept = self.params["reserved_ranges"] or [], list((live or {}).get("reservedPeeringRanges", ()))
+        if self.params["exclusive"]:
+            kept = []
+        elif set(own) <= set(kept):
+            own = []
+        elif kept and (known := self.addresses()) is not None:
+            kept = [name for name in kept if name in known]
+        ranges = list(dict.fromkeys([*kept, *own]))
         return {"network": self.consumer_network or self.network, "reservedPeeringRanges": ranges}
 
     def create(self) -> dict[str, Any]:
@@ -137,12 +161,60 @@ class Connection(Resource):
         except ApiError as error:
             if "cannot modify allocated ranges" not in error.message.lower():
                 raise
-        # The service remembers the ranges of a deleted connection; only a PATCH can replace them.
-        return self.update({}, [])
+        # The service remembers the ranges of a deleted connection, or another run has created it: only a PATCH changes it.
+        live = self.read()
+        self.wanted = self.complete(live)
+        return self.update(live or {}, [])
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        query = {"force": "true", "updateMask": "reservedPeeringRanges"}
-        return self.client.request("PATCH", f"{self.collection}/-", self.wanted, params=query)
+        """Add the ranges until they are there: a change of another run, read before ours and written after it, drops them."""
+        url, query = f"{self.collection}/-", {"force": "true", "updateMask": "reservedPeeringRanges"}
+        for _attempt in range(10):
+            self.wait(self.client.request("PATCH", url, self.wanted, params=query), self.collection, "update")
+            self.poll(bool, "wait for the connection")
+            self.wait_for_others()
+            live = self.read() or {}
+            self.wanted = self.complete(live)
+            if not self.differences(live):
+                return live
+        raise GcpError(
+            f"Cannot update {self.label}: other runs keep dropping its ranges; run again when they have finished"
+        )
+
+    def wait_for_others(self) -> None:
+        """Return when no other run seems to be adding a range, after PATIENCE at the latest."""
+        try:
+            poll(self.is_settled, bool, timeout=PATIENCE, action=f"wait for other changes of {self.label}")
+        except OperationTimeout:
+            # Somebody has reserved a range for later.
+            return
+
+    def is_settled(self) -> bool:
+        """Whether all ranges that were reserved recently are part of the connection."""
+        connected = (self.read() or {}).get("reservedPeeringRanges", ())
+        since = datetime.now(UTC) - RECENTLY
+        return all(
+            name in connected or datetime.fromisoformat(address["creationTimestamp"]) < since
+            for name, address in (self.addresses() or {}).items()
+        )
+
+    def addresses(self) -> dict[str, dict[str, Any]] | None:
+        """
+        The ranges of the network by name; None if the caller may not list them.
+
+        https://cloud.google.com/compute/docs/reference/rest/v1/globalAddresses/list
+        """
+        url = f"https://compute.googleapis.com/compute/v1/{self.network.rpartition('/networks/')[0]}/addresses"
+        try:
+            return {
+                address["name"]: address
+                for address in self.client.items(url, "items")
+                if address.get("purpose") == "VPC_PEERING" and same_resource(self.network, address.get("network"))
+            }
+        except ApiError as error:
+            if error.status == 403:
+                return None
+            raise
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         def is_in_use(error: ApiError) -> bool:
@@ -197,7 +269,7 @@ def main() -> None:
             "exclusive": {"type": "bool", "default": False},
             "service": {"type": "str", "default": "servicenetworking.googleapis.com"},
             "timeout": {"type": "int", "default": 600},
-            **STATE_OPTION,
+            **STATE_OR_EXISTING_OPTION,
         },
         required_if=[("state", "present", ["reserved_ranges"])],
     )

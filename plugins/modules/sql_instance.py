@@ -13,6 +13,9 @@ description:
   - C(google.cloud.gcp_sql_instance) has no options for edition (without one, PostgreSQL 16 and later use ENTERPRISE_PLUS,
     which rejects small tiers), deletion protection, point-in-time recovery, disk, TLS mode, maintenance window and
     query insights, and fails when an existing instance differs.
+  - A stopped instance is started, and a public IP address and authorized networks are removed.
+  - Fields not covered by an option are left unchanged, such as deny maintenance periods, the password policy and further
+    settings of backups and query insights.
   - Changing O(tier), O(availability_type), O(zone), O(edition) or some of the O(database_flags) restarts the instance.
 version_added: 0.1.0
 author:
@@ -76,8 +79,16 @@ options:
   private_network:
     description:
       - Network of the private IP address, as a name, V(projects/PROJECT/global/networks/NAME) or selfLink. It must already
-        be peered, see M(mlops.mlflow_gcp.service_networking_connection). Required for O(state=present).
+        be peered, see M(mlops.mlflow_gcp.service_networking_connection).
+      - This or O(psc_allowed_projects) is required for O(state=present).
     type: str
+  psc_allowed_projects:
+    description:
+      - IDs of projects whose Private Service Connect endpoints the instance accepts, see M(mlops.mlflow_gcp.compute_forwarding_rule).
+        Projects that it accepts already are kept.
+      - Private Service Connect can be added to an instance that has a private IP address, which it keeps.
+    type: list
+    elements: str
   allocated_ip_range:
     description:
       - Name of the reserved range that contains the private IP address.
@@ -116,8 +127,8 @@ options:
     default: true
   database_flags:
     description:
-      - All database flags; others are removed. See U(https://cloud.google.com/sql/docs/postgres/flags). Without this
-        option the flags are left unchanged.
+      - Database flags by name, see U(https://cloud.google.com/sql/docs/postgres/flags). Other flags are left unchanged.
+      - A flag with the value V(null) is removed, so that Google's default applies.
     type: dict
   maintenance_window:
     description:
@@ -176,6 +187,11 @@ private_ip_address:
   returned: success
   type: str
   sample: 10.20.0.3
+psc_service_attachment:
+  description: Path of the service attachment for Private Service Connect endpoints; empty without one.
+  returned: success
+  type: str
+  sample: projects/a1b2c3d4p-tp/regions/europe-west2/serviceAttachments/a-0123456789ab-psc-service-attachment-a1b2c3d4
 connection_name:
   description: Name of the instance for the Cloud SQL Auth Proxy.
   returned: success
@@ -194,42 +210,36 @@ import re
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import NETWORK_OF_INSTANCE, SQL_INSTANCE
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
+ALWAYS = "ALWAYS"
 # Temporary states in which an instance cannot be changed.
 BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
-# States that do not end by themselves, each with what to do.
-UNUSABLE_STATES = {
-    "FAILED": "its creation failed; delete it and give another name (Google reserves this one for a week)",
-    "SUSPENDED": "check the project's billing account and the instance's encryption key",
-    "PENDING_DELETE": "it is being deleted; give another name",
-}
 
 
 class Instance(Resource):
     """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/instances"""
 
-    kind = "Cloud SQL instance"
+    kind = SQL_INSTANCE.name
     rules = Rules(
         labels=frozenset({"settings.userLabels"}),
         keyed={"settings.databaseFlags": "name"},
         same={
-            "settings.ipConfiguration.privateNetwork": same_resource,
+            **SQL_INSTANCE.same,
+            "settings.ipConfiguration.pscConfig.allowedConsumerProjects": lambda wanted, live: (
+                set(wanted) <= set(live or ())
+            ),
             # Instances that were created before editions existed have none.
             "settings.edition": lambda wanted, live: wanted == (live or "ENTERPRISE"),
             # A disk may have grown automatically, and cannot shrink.
             "settings.dataDiskSizeGb": lambda wanted, live: int(live or 0) >= int(wanted),
         },
     )
-    immutable = {
-        "region": "give another name to create a new instance there",
-        "databaseVersion": "back it up and upgrade it manually (gcloud sql instances patch --database-version), "
-        "then give the new version here",
-        "settings.dataDiskType": "give its current type",
-    }
+    immutable = SQL_INSTANCE.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -253,6 +263,7 @@ class Instance(Resource):
             },
         }
         settings = {
+            "activationPolicy": ALWAYS,
             "edition": params["edition"],
             "tier": params["tier"],
             "availabilityType": params["availability_type"],
@@ -262,15 +273,19 @@ class Instance(Resource):
             "deletionProtectionEnabled": params["deletion_protection"],
             "ipConfiguration": {
                 "ipv4Enabled": False,
+                # Without a public IP address they have no effect, until somebody adds one.
+                "authorizedNetworks": [],
                 "privateNetwork": full_path(self.task.project, "global/networks", network) if network else None,
                 "allocatedIpRange": params["allocated_ip_range"],
                 "sslMode": params["ssl_mode"],
+                "pscConfig": {
+                    "pscEnabled": True if params["psc_allowed_projects"] else None,
+                    "allowedConsumerProjects": params["psc_allowed_projects"] or None,
+                },
             },
             "backupConfiguration": backups,
             "locationPreference": {"zone": params["zone"]},
-            "databaseFlags": None
-            if flags is None
-            else [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items())],
+            "databaseFlags": None if flags is None else merged_flags(flags, []),
             "maintenanceWindow": params["maintenance_window"],
             "insightsConfig": {"queryInsightsEnabled": params["query_insights"]},
             "userLabels": self.task.labels,
@@ -286,6 +301,8 @@ class Instance(Resource):
         params = self.params
         if params["state"] == "absent":
             return
+        if not params["private_network"] and not params["psc_allowed_projects"]:
+            raise InvalidInput("private_network", params["private_network"], "give it or psc_allowed_projects")
         if not re.fullmatch(r"POSTGRES_\d+(_\d+)?", params["database_version"]):
             raise InvalidInput("database_version", params["database_version"], "give POSTGRES_17 or another PostgreSQL")
         values.check_together(params, values.tier_of_edition, "tier", "edition")
@@ -298,31 +315,42 @@ class Instance(Resource):
         if live.get("state") in BUSY_STATES:
             live = self.poll(lambda body: body.get("state") not in BUSY_STATES, "wait for the running operation")
         state = str(live.get("state"))
-        if state in UNUSABLE_STATES and self.params["state"] == "present":
-            raise GcpError(f"Cannot use {self.label}: it is {state}; {UNUSABLE_STATES[state]}")
+        if state in cloudsql.UNUSABLE_STATES and self.params["state"] == "present":
+            raise GcpError(f"Cannot use {self.label}: it is {state}; {cloudsql.UNUSABLE_STATES[state]}")
         return live
 
+    def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        wanted, flags = self.declaration(), self.params["database_flags"]
+        if live and flags is not None:
+            # A list is replaced as a whole.
+            wanted["settings"]["databaseFlags"] = merged_flags(flags, lookup(live, "settings.databaseFlags") or [])
+        psc = wanted["settings"]["ipConfiguration"]["pscConfig"]
+        if psc["pscEnabled"]:
+            accepted = lookup(live, "settings.ipConfiguration.pscConfig.allowedConsumerProjects") or ()
+            psc["allowedConsumerProjects"] = list(dict.fromkeys([*accepted, *psc["allowedConsumerProjects"]]))
+        return wanted
+
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
-        super().check_change(live, changes)
-        network = lookup(live, "settings.ipConfiguration.privateNetwork")
-        if network and "settings.ipConfiguration.privateNetwork" in changes:
-            raise GcpError(
-                f"Cannot update {self.label}: its network is {network} and cannot be changed to "
-                f"{lookup(self.wanted, 'settings.ipConfiguration.privateNetwork')}; give its current network"
-            )
+        # An instance that has no network yet can get one.
+        added = NETWORK_OF_INSTANCE if not lookup(live, NETWORK_OF_INSTANCE) else None
+        super().check_change(live, [path for path in changes if path != added])
 
     def create(self) -> dict[str, Any]:
-        try:
-            return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
-        except ApiError as error:
-            if error.status != 409 or error.retried or cloudsql.is_busy(error):
-                raise
-            raise GcpError(
-                f"Cannot create {self.label}: Google still reserves the name for an instance that was deleted within the "
-                f"last week; give option name another value, or wait ({error.message})"
-            ) from None
+        return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
+
+    def name_taken(self, error: ApiError) -> GcpError:
+        if cloudsql.is_busy(error):
+            return error
+        return GcpError(
+            f"Cannot create {self.label}: Google still reserves the name for an instance that was deleted within the "
+            f"last week; give option name another value, or wait ({error.message})"
+        )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        if "settings.activationPolicy" in changes and changes != ["settings.activationPolicy"]:
+            # Google rejects many other changes of an instance that does not run.
+            self.wait(self.send("PATCH", {"settings": {"activationPolicy": ALWAYS}}), self.url, "start")
+            live = self.settle(self.read() or {})
         body = self.patch(live)
         # Google rejects the change after a concurrent one.
         body["settings"]["settingsVersion"] = lookup(live, "settings.settingsVersion")
@@ -348,8 +376,15 @@ class Instance(Resource):
         addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}
         return {
             "private_ip_address": addresses.get("PRIVATE", ""),
+            "psc_service_attachment": live.get("pscServiceAttachmentLink", ""),
             "connection_name": live.get("connectionName", ""),
         }
+
+
+def merged_flags(flags: dict[str, Any], live: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The LIVE flags with FLAGS, without those whose value is None."""
+    own = [{"name": name, "value": flag_text(value)} for name, value in sorted(flags.items()) if value is not None]
+    return [flag for flag in live if flag.get("name") not in flags] + own
 
 
 def flag_text(value: Any) -> str:
@@ -372,6 +407,7 @@ def main() -> None:
             "disk_type": {"type": "str", "choices": ["PD_SSD", "PD_HDD", "HYPERDISK_BALANCED"]},
             "disk_autoresize": {"type": "bool", "default": True},
             "private_network": {"type": "str"},
+            "psc_allowed_projects": {"type": "list", "elements": "str"},
             "allocated_ip_range": {"type": "str"},
             "ssl_mode": {
                 "type": "str",
@@ -396,7 +432,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,
         },
-        required_if=[("state", "present", ["region", "private_network"])],
+        required_if=[("state", "present", ["region"])],
     )
 
 

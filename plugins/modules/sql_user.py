@@ -11,8 +11,14 @@ short_description: Manage a PostgreSQL user of Cloud SQL with a password from Se
 description:
   - Creates or deletes a built-in user of a Cloud SQL instance. The module reads the password from the newest enabled
     version of a secret, so that Ansible variables never contain it.
-  - Google does not return passwords. The module therefore records the version of the secret that a user's password comes
-    from in an annotation of the secret, and sets the password again when the user is new or there is a newer version.
+  - Google does not return passwords. The module therefore records in an annotation of the secret which version it has set,
+    and by which operation. It sets the password again when there is a newer version, when a later operation may have
+    changed the password (a user of the instance was created, changed or deleted, or a backup was restored), and when
+    Google no longer lists the recorded operation.
+  - Google does not say which user an operation has changed, so the module also sets the password again after a change of
+    another user of the instance. Connected clients do not notice.
+  - A password that was changed inside the database, by C(ALTER ROLE), is not noticed.
+  - The databaseRoles, passwordPolicy and type of a user are left unchanged.
   - C(google.cloud.gcp_sql_user) requires the password as an option and never compares it.
 version_added: 0.1.0
 author:
@@ -68,7 +74,6 @@ resource:
     instance: mlflow
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -82,11 +87,12 @@ class User(Resource):
     """
     https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/users
 
-    The body has an additional key "secretVersion", the version of the secret that the password comes from.
+    The body has two additional keys: "secretVersion", the version of the secret that the password comes from, and
+    "passwordChange", the operation that may have changed the password since.
     """
 
     kind = "Cloud SQL user"
-    internal = frozenset({"secretVersion"})
+    internal = frozenset({"secretVersion", "passwordChange"})
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -97,9 +103,7 @@ class User(Resource):
         self.wanted = {"name": self.name, "instance": instance}
         secret = self.params["password_secret"]
         self.secret = secretmanager.secret_path(task.project, secret, "password_secret") if secret else ""
-        # The key of an annotation has at most 63 characters, and few special ones.
-        user = f"{task.project}/{instance}/{self.name}"
-        self.annotation = f"sql-user-{hashlib.sha256(user.encode()).hexdigest()[:40]}"
+        self.annotation = cloudsql.PasswordRecord.key(task.project, instance, self.name)
 
     def read(self) -> dict[str, Any] | None:
         live = self.find()
@@ -109,7 +113,10 @@ class User(Resource):
             # In a first --check of a whole deployment, the secret has not been created yet.
             read = self.client.find if self.task.check_mode else self.client.get
             secret = read(secretmanager.BASE + self.secret) or {}
-        return {**live, "secretVersion": (secret.get("annotations") or {}).get(self.annotation, "")}
+        record = cloudsql.PasswordRecord.of(secret, self.annotation)
+        change = cloudsql.password_change(self.client, self.task.project, self.params["instance"], record)
+        shown = "" if change is None else change or "unknown, the operation that set the password is no longer listed"
+        return {**live, "secretVersion": record.version, "passwordChange": shown}
 
     def find(self) -> dict[str, Any] | None:
         """The user as Google returns it, None if it does not exist."""
@@ -136,7 +143,8 @@ class User(Resource):
                 f"Cannot set the password of {self.label}: secret {self.secret} has no enabled version; add "
                 "one (module mlops.mlflow_gcp.secret_manager_secret)"
             )
-        return {**self.wanted, "secretVersion": str(secretmanager.version_number(newest)) if newest else "1"}
+        version = str(secretmanager.version_number(newest)) if newest else "1"
+        return {**self.wanted, "secretVersion": version, "passwordChange": ""}
 
     def create(self) -> dict[str, Any]:
         return self.set_password(lambda body: self.client.post(self.collection, body, idempotent=True))
@@ -145,23 +153,28 @@ class User(Resource):
         return self.set_password(lambda body: self.client.request("PUT", self.collection, body, params=self.query))
 
     def set_password(self, send: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """Send the user with its password, wait, and record the version of the secret."""
+        """Send the user with its password, wait, and record the version of the secret and the operation."""
         version = f"{self.secret}/versions/{self.wanted['secretVersion']}"
         password = secretmanager.payload(self.client, version).decode()
         body = {"name": self.name, "instance": self.params["instance"], "password": password}
         operation = cloudsql.retry_while_busy(self.client, lambda: send(body), self.timeout)
         self.wait(operation, self.collection, "set the password of")
-        self.client.retry(
-            self.record_version, lambda error: error.reason in ("FAILED_PRECONDITION", "ABORTED"), timeout=60
+        record = cloudsql.PasswordRecord(
+            self.wanted["secretVersion"], str(operation.get("name")), str(operation.get("insertTime"))
         )
-        return {**(self.find() or {}), "secretVersion": self.wanted["secretVersion"]}
+        self.client.retry(
+            lambda: self.record(record),
+            lambda error: error.reason in ("FAILED_PRECONDITION", "ABORTED"),
+            timeout=60,
+        )
+        return {**(self.find() or {}), "secretVersion": record.version, "passwordChange": ""}
 
-    def record_version(self) -> None:
+    def record(self, record: cloudsql.PasswordRecord) -> None:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/patch"""
         with self.client.action(f"record the password version of {self.label} in secret {self.secret}"):
             url = secretmanager.BASE + self.secret
             secret = self.client.get(url)
-            annotations = {**(secret.get("annotations") or {}), self.annotation: self.wanted["secretVersion"]}
+            annotations = {**(secret.get("annotations") or {}), self.annotation: str(record)}
             body = {"annotations": annotations, "etag": secret.get("etag")}
             self.client.request("PATCH", url, body, params={"updateMask": "annotations"})
 

@@ -196,6 +196,7 @@ from urllib.parse import quote
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BUCKET
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -236,19 +237,17 @@ def same_entries(wanted: Any, live: Any) -> bool:
 class Bucket(Resource):
     """https://cloud.google.com/storage/docs/json_api/v1/buckets"""
 
-    kind = "bucket"
+    kind = BUCKET.name
     rules = Rules(
         labels=frozenset({"labels"}),
         same={
-            "location": lambda wanted, live: str(wanted).upper() == str(live).upper(),
+            **BUCKET.same,
             "lifecycle.rule": same_entries,
             "cors": same_entries,
             "softDeletePolicy.retentionDurationSeconds": lambda wanted, live: int(wanted) == int(live or 0),
         },
     )
-    immutable = {
-        "location": "Google cannot move a bucket: give another name, or copy the objects and delete this bucket"
-    }
+    immutable = BUCKET.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -293,13 +292,8 @@ class Bucket(Resource):
             raise self._name_taken()
         return live
 
-    def create(self) -> dict[str, Any]:
-        try:
-            return super().create()
-        except ApiError as error:
-            if error.status == 409 and not error.retried:
-                raise self._name_taken() from None
-            raise
+    def name_taken(self, error: ApiError) -> GcpError:
+        return self._name_taken()
 
     def patch(self, live: dict[str, Any]) -> dict[str, Any]:
         body = super().patch(live)

@@ -153,7 +153,60 @@ def test_parents_of_a_project(api: Api, done: Callable[..., dict[str, Any]], ena
     assert name in [project["projectId"] for project in found]
     ancestors = [a["resourceId"]["type"] for a in api("POST", f"{V1}/projects/{name}:getAncestry").json()["ancestor"]]
     assert ancestors == ["project", "organization"]
-    # Folders are not managed, and assumed to exist.
+    # Folders that are not managed are assumed to exist.
     assert api("POST", f"{V3}/projects", json={"projectId": f"{name}-x", "parent": "folders/x"}).status_code == 400
     body = {"projectId": f"{name}-2", "parent": "folders/123"}
     assert done(api("POST", f"{V3}/projects", json=body))["response"]["parent"] == "folders/123"
+
+
+def granted(api: Api, resource: str, *bindings: dict[str, Any]) -> None:
+    """Add bindings to the policy of a folder or the organization."""
+    policy = api("POST", f"{V3}/{resource}:getIamPolicy", json={}).json()
+    policy["bindings"] = policy.get("bindings", []) + list(bindings)
+    answer = api("POST", f"{V3}/{resource}:setIamPolicy", json={"policy": policy | {"version": 3}})
+    assert answer.status_code == 200, answer.text
+
+
+def test_folders_are_between_projects_and_the_organization(
+    api: Api, done: Callable[..., dict[str, Any]], enable: Callable[..., None]
+) -> None:
+    organization = api("GET", f"{V3}/organizations:search").json()["organizations"][0]["name"]
+    body = {"displayName": f"Teams {secrets.token_hex(4)}", "parent": organization}
+    assert api("POST", f"{V3}/folders", json=body).status_code == 403
+    deployer = f"serviceAccount:{DEPLOYER}"
+    granted(api, organization, {"role": "roles/resourcemanager.folderCreator", "members": [deployer]})
+    outer = done(api("POST", f"{V3}/folders", json=body))["response"]["name"]
+    assert api("POST", f"{V3}/folders", json=body).status_code == 400
+    inner = done(api("POST", f"{V3}/folders", json={"displayName": "Machine learning", "parent": outer}))["response"]
+    assert api("GET", f"{V3}/{inner['name']}").json() == {k: v for k, v in inner.items() if k != "@type"}
+    found = api("GET", f"{V3}/folders", params={"parent": outer}).json()["folders"]
+    assert [folder["name"] for folder in found] == [inner["name"]]
+
+    project = f"in-folder-{secrets.token_hex(4)}"
+    done(api("POST", f"{V3}/projects", json={"projectId": project, "parent": inner["name"]}))
+    enable(project, "cloudresourcemanager.googleapis.com")
+    ancestors = api("POST", f"{V1}/projects/{project}:getAncestry").json()["ancestor"]
+    names = ["{type}s/{id}".format(**ancestor["resourceId"]) for ancestor in ancestors]
+    assert names == [f"projects/{project}", inner["name"], outer, organization]
+
+    url = f"{V1}/projects/{project}"
+    assert api("GET", url, as_="jane@example.com").status_code == 403
+    granted(api, outer, {"role": "roles/viewer", "members": ["user:Jane@Example.com"]})
+    assert api("GET", url, as_="jane@example.com").status_code == 200
+    body = {"policy": {"bindings": []}}
+    assert api("POST", f"{V3}/{outer}:setIamPolicy", json=body, as_="jane@example.com").status_code == 403
+    assert api("POST", f"{V3}/folders/123:getIamPolicy", json={}).status_code == 403
+
+
+def test_addresses_are_stored_in_lower_case(api: Api, project: str) -> None:
+    subject = "principal://iam.googleapis.com/locations/global/workforcePools/staff/subject/Jane"
+    pods = "serviceAccount:example.com:my-project.svc.id.goog[mlflow/trainer]"
+    given = ["user:Jane@Example.com", "group:ML@example.com", "domain:Example.com", subject, pods]
+    assert with_binding(api, project, role="roles/browser", members=given).status_code == 200
+    (members,) = [b["members"] for b in policy_of(api, project)["bindings"] if subject in b["members"]]
+    assert set(given[3:]) | {"user:jane@example.com", "group:ml@example.com", "domain:example.com"} <= set(members)
+
+
+def test_members_of_deny_policies_are_refused(api: Api, project: str) -> None:
+    answer = with_binding(api, project, role="roles/viewer", members=["principalSet://goog/public:all"])
+    assert answer.status_code == 400

@@ -129,7 +129,7 @@ def test_several_calls_in_one_request(api, project):
 @pytest.mark.parametrize(
     ("path", "method"),
     [
-        ("cloudresourcemanager.googleapis.com/v3/folders", "cloudresourcemanager.folders.list"),
+        ("cloudresourcemanager.googleapis.com/v3/liens", "cloudresourcemanager.liens.list"),
         ("compute.googleapis.com/compute/v1/projects/{}/global/httpHealthChecks", "compute.httpHealthChecks.list"),
         ("compute.googleapis.com/compute/v1/projects/{}/global/licenses", "compute.licenses.list"),
         ("compute.googleapis.com/compute/v1/projects/{}/global/targetTcpProxies", "compute.targetTcpProxies.list"),

@@ -403,6 +403,58 @@ def test_the_private_address_is_closed_to_other_processes(api, project):
     finish(api, api("DELETE", f"{url}/inner"))
 
 
+def test_private_service_connect(api, project, instance):
+    """An endpoint is an address of the instance's server, for processes on the endpoint's network."""
+    compute = f"https://compute.googleapis.com/compute/v1/projects/{project}"
+    region = f"{compute}/regions/europe-west2"
+    network, target = (
+        f"projects/{project}/global/networks/endpoints",
+        "projects/x-tp/regions/europe-west2/serviceAttachments/a",
+    )
+
+    def make(url: str, body: dict[str, Any]) -> dict[str, Any]:
+        operation = api("POST", url, json=body).json()
+        while operation["status"] != "DONE":
+            operation = api("GET", operation["selfLink"]).json()
+        return api("GET", f"{url}/{body['name']}").json()
+
+    make(f"{compute}/global/networks", {"name": "endpoints", "autoCreateSubnetworks": False})
+    make(f"{region}/subnetworks", {"name": "endpoints", "network": network, "ipCidrRange": "10.66.0.0/24"})
+    subnetwork = f"projects/{project}/regions/europe-west2/subnetworks/endpoints"
+    address = make(f"{region}/addresses", {"name": "db", "addressType": "INTERNAL", "subnetwork": subnetwork})
+    rule = {"name": "db", "network": network, "IPAddress": address["selfLink"], "target": target}
+    assert "serviceAttachments/a' was not found" in refused(
+        api("POST", f"{region}/forwardingRules", json=rule), 404, "notFound"
+    )
+    config = {"pscConfig": {"pscEnabled": True, "allowedConsumerProjects": ["another-project"]}}
+    finish(api, api("PATCH", instance, json={"settings": {"ipConfiguration": config}}))
+    rule["target"] = api("GET", instance).json()["pscServiceAttachmentLink"]
+    text = refused(
+        api("POST", f"{region}/forwardingRules", json=rule | {"loadBalancingScheme": "INTERNAL"}), 400, "invalid"
+    )
+    assert "must be empty for a rule whose target is a service attachment" in text
+    assert make(f"{region}/forwardingRules", rule)["pscConnectionStatus"] == "PENDING"
+    api("DELETE", f"{region}/forwardingRules/db")
+    while api("GET", f"{region}/forwardingRules/db").status_code == 200:
+        time.sleep(0.05)
+    config["pscConfig"]["allowedConsumerProjects"].append(project)
+    finish(api, api("PATCH", instance, json={"settings": {"ipConfiguration": config}}))
+    made = make(f"{region}/forwardingRules", rule)
+    host = made["IPAddress"]
+    assert made["pscConnectionStatus"] == "ACCEPTED" and host.startswith("127.")
+    shown = api("GET", f"{region}/addresses/db").json()
+    assert (shown["address"], shown["status"]) == (host, "IN_USE")
+    # It listens, and this process is on no network.
+    end = time.monotonic() + 10
+    while "Connection refused" in (said := psql(host, "postgres", "x", "SELECT 1")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "server closed the connection" in said
+    api("DELETE", f"{region}/forwardingRules/db")
+    while "Connection refused" not in psql(host, "postgres", "x", "SELECT 1") and time.monotonic() < end + 10:
+        time.sleep(0.05)
+    assert "Connection refused" in psql(host, "postgres", "x", "SELECT 1")
+
+
 def test_other_engines_are_refused(api, project):
     url = BASE.format(project) + "/instances"
     for version in ("MYSQL_8_0", "SQLSERVER_2022_WEB"):
@@ -535,4 +587,47 @@ def test_clones_and_replicas(api, project):
     assert "error" not in finish(api, api("POST", f"{url}/replica/promoteReplica"))
     assert psql(address(api, f"{url}/replica"), "postgres", "root", "SELECT x FROM t") == "3"
     for name in ("replica", "copy", "source"):
+        finish(api, api("DELETE", f"{url}/{name}"))
+
+
+def test_a_clone_of_a_point_in_time_has_the_data_of_then(api, project):
+    url = BASE.format(project) + "/instances"
+    backups = {"enabled": True, "pointInTimeRecoveryEnabled": True}
+    settings = SETTINGS | {"ipConfiguration": OPEN, "backupConfiguration": backups}
+    body = {"name": "past", "databaseVersion": "POSTGRES_17", "rootPassword": "root", "settings": settings}
+    finish(api, api("POST", url, json=body))
+    for name in ("early", "dropped"):
+        finish(api, api("POST", f"{url}/past/databases", json={"name": name}))
+    finish(api, api("POST", f"{url}/past/users", json={"name": "old", "password": "p"}))
+    host = address(api, f"{url}/past")
+    psql(host, "postgres", "root", "CREATE TABLE t AS SELECT 1 AS x")
+    times = api("GET", f"{url}/past/getLatestRecoveryTime").json()
+    assert times.get("kind") == "sql#getLatestRecoveryTime", times
+    assert times["earliestRecoveryTime"] < times["latestRecoveryTime"]
+    moment = psql(host, "postgres", "root", 'SELECT to_char(clock_timestamp(), \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\')')
+    psql(host, "postgres", "root", "UPDATE t SET x = 2")
+    for name in ("late", "later"):
+        finish(api, api("POST", f"{url}/past/databases", json={"name": name}))
+    finish(api, api("DELETE", f"{url}/past/databases/dropped"))
+    finish(api, api("POST", f"{url}/past/users", json={"name": "new", "password": "p"}))
+
+    def clone(name: str, at: str) -> Any:
+        context = {"destinationInstanceName": name, "pointInTime": at}
+        return api("POST", f"{url}/past/clone", json={"cloneContext": context})
+
+    for wrong in ("2020-01-01T00:00:00Z", "2130-01-01T00:00:00Z"):
+        assert wrong in refused(clone("wrong", wrong), 400, "invalid")
+    assert "error" not in finish(api, clone("then", moment))
+    there = address(api, f"{url}/then")
+    assert psql(there, "postgres", "root", "SELECT x FROM t") == "1"
+    assert psql(there, "old", "p", "SELECT 1", "dropped") == "1"
+    names = {entry["name"] for entry in api("GET", f"{url}/then/databases").json()["items"]}
+    assert names >= {"early", "dropped"} and not names & {"late", "later", "cloudsqladmin"}
+    assert {entry["name"] for entry in api("GET", f"{url}/then/users").json()["items"]} == {"postgres", "old"}
+    assert psql(host, "postgres", "root", "SELECT x FROM t") == "2"
+
+    backups["pointInTimeRecoveryEnabled"] = False
+    finish(api, api("PATCH", f"{url}/past", json={"settings": {"backupConfiguration": backups}}))
+    assert "not enabled" in refused(clone("wrong", moment), 400, "invalid")
+    for name in ("then", "past"):
         finish(api, api("DELETE", f"{url}/{name}"))

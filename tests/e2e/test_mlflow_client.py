@@ -19,19 +19,19 @@ from .conftest import IMAGE_PYTHON, LOGGER, PROJECT, URL
 SIZE = 5 * 1024 * 1024
 
 
-def claims(account: str) -> dict[str, object]:
+def claims(account: str, url: str = URL) -> dict[str, object]:
     """The claims of a JWT for the load balancer; valid for an hour."""
     now = int(time.time())
-    return {"iss": account, "sub": account, "aud": f"{URL}/*", "iat": now, "exp": now + 3600}
+    return {"iss": account, "sub": account, "aud": f"{url}/*", "iat": now, "exp": now + 3600}
 
 
-def token(cloud, account: str) -> str:
+def token(cloud, account: str, audience: str = URL) -> str:
     """A JWT for the load balancer, signed by Google for `account`; retried, because a new grant takes a while to propagate."""
     url = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:signJwt"
     headers = {"Authorization": "Bearer " + cloud.command("token").strip()}
     give_up = time.monotonic() + 20
     while True:
-        answer = cloud.http("POST", url, json={"payload": json.dumps(claims(account))}, headers=headers)
+        answer = cloud.http("POST", url, json={"payload": json.dumps(claims(account, audience))}, headers=headers)
         if answer.status_code == 200:
             return answer.json()["signedJwt"]
         assert answer.status_code == 403 and time.monotonic() < give_up, answer.text

@@ -9,7 +9,9 @@ import importlib
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -18,6 +20,7 @@ import pytest
 import requests
 from ansible.module_utils.testing import patch_module_args
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
+from gcp_sandbox.testing import Sandbox
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LINK = CHECKOUT / ".collections" / "ansible_collections" / "mlops" / "mlflow_gcp"
@@ -196,3 +199,17 @@ def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         return result
 
     return run_module
+
+
+@pytest.fixture
+def sandbox_module(
+    run_module: Callable[..., dict[str, Any]], gcp_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """Like run_module, against a real sandbox instead of the scripted Google: sandbox_module("storage_bucket", project=…, …)."""
+    exports = gcp_sandbox.exports
+    for name in ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, exports[name])
+    for name in ("client", "operations"):
+        monkeypatch.setattr(importlib.import_module(f"{COLLECTION}.module_utils.{name}"), "time", time)
+    auth = {"auth_kind": "serviceaccount", "service_account_file": exports["GCP_SERVICE_ACCOUNT_FILE"]}
+    return partial(run_module, auth={**auth, "project": exports["GCP_PROJECT"]})

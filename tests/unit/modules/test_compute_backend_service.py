@@ -42,6 +42,7 @@ LIVE = {
     "iap": {"enabled": True, "oauth2ClientId": " ", "oauth2ClientSecretSha256": EMPTY},
     "logConfig": {"enable": True, "sampleRate": 1},
 }
+HALF = [{"group": NEG, "balancingMode": "UTILIZATION", "capacityScaler": 0.5}]
 DONE = {"kind": "compute#operation", "name": "op", "status": "DONE", "selfLink": f"{LINKS}/global/operations/op"}
 SECRET = "GOCSPX-not-to-be-seen"
 CUSTOM = {"enabled": True, "oauth2_client_id": "1-a.apps.googleusercontent.com", "oauth2_client_secret": SECRET}
@@ -80,20 +81,30 @@ def test_second_run_with_a_custom_client_changes_nothing(google, run_module):
 @pytest.mark.parametrize(
     ("live", "options", "sent"),
     [
-        ({"iap": {"enabled": False, "oauth2ClientId": ""}}, {}, {}),
+        ({"iap": {"enabled": False, "oauth2ClientId": ""}}, {}, {"iap": SENT["iap"]}),
         ({"iap": {**CUSTOM_LIVE, "oauth2ClientSecretSha256": EMPTY}}, {"iap": CUSTOM}, {"iap": CUSTOM_SENT}),
         ({}, {"iap": CUSTOM}, {"iap": CUSTOM_SENT}),
-        ({"logConfig": {"enable": False}}, {}, {}),
-        ({"backends": [*LIVE["backends"], {"group": f"{NEG}-old"}]}, {}, {}),
-        ({"protocol": "HTTP"}, {}, {}),
+        ({"logConfig": {"enable": False}}, {}, {"logConfig": SENT["logConfig"]}),
+        ({"backends": [*HALF, {"group": f"{NEG}-old"}]}, {}, {"backends": HALF}),
+        ({"backends": [{**HALF[0], "group": f"{NEG}-old"}]}, {}, {"backends": [{"capacityScaler": 0.5, "group": NEG}]}),
+        ({"protocol": "HTTP"}, {}, {"protocol": "HTTPS"}),
         ({}, {"custom_request_headers": ["X-A:1"]}, {"customRequestHeaders": ["X-A:1"]}),
     ],
-    ids=["IAP off", "other secret", "custom client", "logs off", "surplus backend", "protocol", "headers"],
+    ids=[
+        "IAP off",
+        "other secret",
+        "custom client",
+        "logs off",
+        "surplus backend",
+        "other backend",
+        "protocol",
+        "headers",
+    ],
 )
-def test_patches_a_difference_with_the_fingerprint(google, run_module, live, options, sent):
-    google.expect("GET", URL, {**LIVE, **live}).expect(
-        "PATCH", URL, DONE, body={**SENT, **sent, "fingerprint": "abc="}
-    ).expect("GET", URL, LIVE)
+def test_patches_only_what_differs_with_the_fingerprint(google, run_module, live, options, sent):
+    google.expect("GET", URL, {**LIVE, **live}).expect("PATCH", URL, DONE, body={**sent, "fingerprint": "abc="}).expect(
+        "GET", URL, LIVE
+    )
     result = run_module("compute_backend_service", **{**OPTIONS, **options})
     assert result["changed"] and result["diff"]["before"] != result["diff"]["after"]
 
@@ -109,7 +120,7 @@ def test_reads_the_secret_of_the_client(google, run_module):
     google.expect("GET", URL, LIVE).expect(
         "GET", f"https://iap.googleapis.com/v1/{name}", {"name": name, "secret": SECRET, "displayName": "mlflow"}
     )
-    google.expect("PATCH", URL, DONE, body={**SENT, "iap": CUSTOM_SENT, "fingerprint": "abc="}).expect(
+    google.expect("PATCH", URL, DONE, body={"iap": CUSTOM_SENT, "fingerprint": "abc="}).expect(
         "GET", URL, {**LIVE, "iap": CUSTOM_LIVE}
     )
     assert run_module("compute_backend_service", **{**OPTIONS, "iap": {"enabled": True, "oauth2_client": name}})[
@@ -119,7 +130,7 @@ def test_reads_the_secret_of_the_client(google, run_module):
 
 def test_removes_a_custom_client(google, run_module):
     google.expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
-    google.expect("PATCH", URL, DONE, body={**SENT, "iap": NO_CLIENT, "fingerprint": "abc="}).expect("GET", URL, LIVE)
+    google.expect("PATCH", URL, DONE, body={"iap": NO_CLIENT, "fingerprint": "abc="}).expect("GET", URL, LIVE)
     assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
@@ -131,7 +142,7 @@ def test_removes_a_custom_client_with_the_other_empty_value(google, run_module, 
     else:
         google.expect("PATCH", URL, DONE).expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     blank = {"enabled": True, "oauth2ClientId": "", "oauth2ClientSecret": ""}
-    google.expect("PATCH", URL, DONE, body={**SENT, "iap": blank, "fingerprint": "abc="}).expect("GET", URL, LIVE)
+    google.expect("PATCH", URL, DONE, body={"iap": blank, "fingerprint": "abc="}).expect("GET", URL, LIVE)
     assert run_module("compute_backend_service", **OPTIONS)["changed"]
 
 
@@ -141,7 +152,7 @@ def test_fails_when_google_keeps_a_custom_client(google, run_module):
         google.expect("PATCH", URL, DONE).expect("GET", URL, {**LIVE, "iap": CUSTOM_LIVE})
     with pytest.raises(
         Exception,
-        match=r"^Cannot update backend service mlflow-lb: Google keeps its OAuth client 1-a\S+ \(although it was removed\); keep",
+        match=r"^Cannot update backend service mlflow-lb of .*: Google keeps its OAuth client 1-a\S+ \(although it was removed\)",
     ):
         run_module("compute_backend_service", **OPTIONS)
 
@@ -156,7 +167,7 @@ def test_a_concurrent_change(google, run_module):
         "PATCH", URL, google.old_error(412, "conditionNotMet", "Invalid fingerprint.")
     )
     google.expect("GET", URL, {**LIVE, "protocol": "HTTP", "fingerprint": "new="}).expect(
-        "PATCH", URL, DONE, body={**SENT, "fingerprint": "new="}
+        "PATCH", URL, DONE, body={"protocol": "HTTPS", "fingerprint": "new="}
     )
     google.expect("GET", URL, LIVE)
     assert run_module("compute_backend_service", **OPTIONS)["changed"]

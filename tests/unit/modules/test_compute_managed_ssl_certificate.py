@@ -11,7 +11,7 @@ COMPUTE = "https://compute.googleapis.com/compute/v1/projects/demo/global"
 LINKS = "https://www.googleapis.com/compute/v1/projects/demo/global"
 CERTS = f"{COMPUTE}/sslCertificates"
 # The first 8 digits of the SHA-256 of the domain.
-NAME, OLD = "mlflow-lb-b7f56a26", "mlflow-lb-0123abcd"
+NAME, OLD, OLDER = "mlflow-lb-b7f56a26", "mlflow-lb-0123abcd", "mlflow-lb-f0123abc"
 OPTIONS = {"name": "mlflow-lb", "domains": ["mlflow.example.com"]}
 DONE = {"kind": "compute#operation", "name": "op", "status": "DONE", "selfLink": f"{LINKS}/operations/op"}
 
@@ -37,9 +37,13 @@ FOREIGN = [{"name": "mlflow-lb", "type": "SELF_MANAGED"}, {"name": "mlflow-lb-of
 
 def test_creates_an_additional_certificate(google, run_module):
     google.expect("GET", f"{CERTS}/{NAME}", google.old_error(404, "notFound", "not found"))
-    google.expect(
-        "POST", CERTS, DONE, body={"name": NAME, "type": "MANAGED", "managed": {"domains": ["mlflow.example.com"]}}
-    )
+    replaced = [
+        {**live(OLD), "description": "of us", "creationTimestamp": "2026-02-01"},
+        {**live(OLDER), "description": "old"},
+    ]
+    google.expect("GET", CERTS, {"items": [*replaced, *FOREIGN]})
+    sent = {"name": NAME, "type": "MANAGED", "managed": {"domains": ["mlflow.example.com"]}, "description": "of us"}
+    google.expect("POST", CERTS, DONE, body=sent)
     google.expect("GET", f"{CERTS}/{NAME}", live()).expect("GET", CERTS, {"items": [live(), live(OLD), *FOREIGN]})
     result = run_module("compute_managed_ssl_certificate", **OPTIONS)
     assert (result["changed"], result["name"], result["status"], result["obsolete"]) == (
@@ -114,16 +118,24 @@ def test_a_certificate_that_is_still_attached(google, run_module):
         return in_use(google)
 
     google.expect("GET", CERTS, {"items": [live()]}).expect("DELETE", f"{CERTS}/{NAME}", refuse)
-    with pytest.raises(Exception, match=f"^Cannot delete certificate {NAME}: already being used by 'proxy'"):
-        run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")
+    result = run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")
+    warning = f"certificate {NAME} is obsolete, but not deleted because it is in use: already being used by"
+    assert warning in str(result["warnings"])
+    assert (result["changed"], result["obsolete"]) == (False, [NAME])
     google.script.clear()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"domains": ["*.example.com"]}, r"option domains: '\*.example.com' is not allowed; give a domain name"),
-        ({"domains": ["https://mlflow.example.com"]}, "is not allowed; give a domain name in lower case"),
+        (
+            {"domains": ["*.example.com"]},
+            r"option domains: '\*.example.com' is not allowed; give every domain name in full, such as",
+        ),
+        (
+            {"domains": ["https://mlflow.example.com"]},
+            "is not allowed; give a domain name of at most 64 characters in lower case",
+        ),
         ({"domains": []}, r"option domains: \[\] is not allowed; it is required for state=present"),
         ({"name": "m" * 60}, "1 to 54 lower-case letters"),
     ],

@@ -5,97 +5,172 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 COMPUTE = "https://compute.googleapis.com/compute/v1/projects/demo"
 LINKS = "https://www.googleapis.com/compute/v1/projects/demo"
 NEGS = f"{COMPUTE}/regions/europe-west2/networkEndpointGroups"
-URL = f"{NEGS}/mlflow-neg"
-LINK = f"{LINKS}/regions/europe-west2/networkEndpointGroups/mlflow-neg"
+LIST = f"{COMPUTE}/aggregated/networkEndpointGroups"
 OPTIONS = {"name": "mlflow-neg", "region": "europe-west2", "cloud_run_service": "mlflow"}
-SENT = {"name": "mlflow-neg", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "mlflow"}}
-LIVE = {
-    **SENT,
-    "kind": "compute#networkEndpointGroup",
-    "region": f"{LINKS}/regions/europe-west2",
-    "selfLink": LINK,
-    "size": 0,
-}
 DONE = {
     "kind": "compute#operation",
     "name": "op",
     "status": "DONE",
     "progress": 100,
-    "targetLink": LINK,
     "selfLink": f"{LINKS}/regions/europe-west2/operations/op",
 }
 
 
-def absent(google):
-    return google.old_error(404, "notFound", "The resource was not found")
+def named(content):
+    return f"mlflow-neg-{hashlib.sha256(content.encode()).hexdigest()[:4]}"
 
 
-def test_creates(google, run_module):
-    google.expect("GET", URL, absent(google)).expect("POST", NEGS, {**DONE, "status": "RUNNING"}, body=SENT)
-    google.expect("POST", f"{COMPUTE}/regions/europe-west2/operations/op/wait", DONE).expect("GET", URL, LIVE)
-    result = run_module("compute_serverless_neg", **OPTIONS)
-    assert result["changed"] and result["self_link"] == LINK
+NAME = named("europe-west2/mlflow")
+OLD, EAST = "mlflow-neg", "mlflow-neg-0a1b"
+SENT = {"name": NAME, "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "mlflow"}}
 
 
-def test_second_run_changes_nothing(google, run_module):
-    google.expect("GET", URL, LIVE)
-    assert not run_module("compute_serverless_neg", **OPTIONS)["changed"]
-
-
-def test_check_mode_knows_the_link(google, run_module):
-    google.expect("GET", URL, absent(google))
-    result = run_module("compute_serverless_neg", check=True, **OPTIONS)
-    assert result["changed"] and result["self_link"] == LINK
-
-
-@pytest.mark.parametrize("target", [{"service": "other"}, {"service": "mlflow", "tag": "canary"}])
-def test_an_unused_neg_is_recreated(google, run_module, target):
-    google.expect("GET", URL, {**LIVE, "cloudRun": target})
-    google.expect(
-        "GET",
-        f"{COMPUTE}/global/backendServices",
-        {"items": [{"name": "b", "backends": [{"group": f"{LINK}-2"}]}, {"name": "c"}]},
-    )
-    google.expect("DELETE", URL, DONE).expect("POST", NEGS, DONE, body=SENT).expect("GET", URL, LIVE)
-    result = run_module("compute_serverless_neg", **OPTIONS)
-    assert result["changed"]
-    assert result["diff"]["before"]["cloudRun"] == target and result["diff"]["after"]["cloudRun"] == {
-        "service": "mlflow"
+def live(name=NAME, region="europe-west2", **more):
+    return {
+        **SENT,
+        "kind": "compute#networkEndpointGroup",
+        "name": name,
+        "region": f"{LINKS}/regions/{region}",
+        "selfLink": f"{LINKS}/regions/{region}/networkEndpointGroups/{name}",
+        "size": 0,
+        **more,
     }
 
 
-@pytest.mark.parametrize("check", [False, True])
-def test_a_neg_in_use_is_not_recreated(google, run_module, check):
-    google.expect("GET", URL, {**LIVE, "cloudRun": {"service": "other"}})
-    google.expect(
-        "GET", f"{COMPUTE}/global/backendServices", {"items": [{"name": "mlflow-lb", "backends": [{"group": LINK}]}]}
+def page(*negs):
+    """An aggregated list; scopes without NEGs have a warning."""
+    items = {"zones/europe-west2-a": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}
+    for neg in (*negs, live("other-neg"), live("mlflow-neg-of-us")):
+        items.setdefault(f"regions/{neg['region'].rsplit('/', 1)[1]}", {}).setdefault(
+            "networkEndpointGroups", []
+        ).append(neg)
+    return {"items": items}
+
+
+OTHER = {"cloudRun": {"service": "other"}}
+ZONAL = live("mlflow-neg-ffff", networkEndpointType="GCE_VM_IP_PORT")
+
+
+def test_creates(google, run_module):
+    google.expect("GET", LIST, page()).expect("GET", LIST, page()).expect(
+        "POST", NEGS, {**DONE, "status": "RUNNING"}, body=SENT
     )
-    with pytest.raises(
-        Exception,
-        match=r"^Cannot update serverless NEG mlflow-neg: its target \{'service': 'other'\} cannot be changed to .*"
-        r"backend service mlflow-lb uses it; create a NEG with another name and attach that, or",
-    ):
-        run_module("compute_serverless_neg", check=check, **OPTIONS)
-    assert not google.writes
+    google.expect("POST", f"{COMPUTE}/regions/europe-west2/operations/op/wait", DONE)
+    google.expect("GET", LIST, page(live())).expect("GET", LIST, page(live(), ZONAL))
+    result = run_module("compute_serverless_neg", **OPTIONS)
+    assert (result["changed"], result["name"], result["obsolete"]) == (True, NAME, [])
+    assert result["self_link"] == live()["selfLink"]
 
 
-def test_deletes(google, run_module):
-    google.expect("GET", URL, LIVE).expect("DELETE", URL, DONE)
-    assert run_module("compute_serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
-    google.expect("GET", URL, absent(google))
-    assert not run_module("compute_serverless_neg", name="mlflow-neg", region="europe-west2", state="absent")["changed"]
+@pytest.mark.parametrize("name", [NAME, OLD, EAST])
+def test_a_neg_of_the_family_that_leads_to_the_service_is_used(google, run_module, name):
+    for _read in range(2):
+        google.expect("GET", LIST, page(live(name)))
+    result = run_module("compute_serverless_neg", **OPTIONS)
+    assert (result["changed"], result["name"], result["obsolete"]) == (False, name, [])
 
 
-def test_requires_a_service(google, run_module):
-    with pytest.raises(Exception, match="^option cloud_run_service: '' is not allowed"):
-        run_module("compute_serverless_neg", **{**OPTIONS, "cloud_run_service": ""})
+def test_reads_all_pages(google, run_module):
+    for _read in range(2):
+        google.expect("GET", LIST, {**page(), "nextPageToken": "2"}).expect("GET", LIST, page(live()))
+    assert not run_module("compute_serverless_neg", **OPTIONS)["changed"]
+    assert google.sent[1].params["pageToken"] == "2"
 
 
-def test_requires_a_region(google, run_module):
-    with pytest.raises(Exception, match="^option region: 'europe' is not allowed; give a region of Google Cloud"):
-        run_module("compute_serverless_neg", **{**OPTIONS, "region": "europe"})
+def test_check_mode_knows_the_link(google, run_module):
+    for _read in range(2):
+        google.expect("GET", LIST, page())
+    result = run_module("compute_serverless_neg", check=True, **OPTIONS)
+    assert result["changed"] and result["self_link"] == live()["selfLink"]
+
+
+def test_check_mode_before_compute_is_enabled(google, run_module):
+    off = google.error(403, "PERMISSION_DENIED", "off", details=[{"reason": "SERVICE_DISABLED"}])
+    google.expect("GET", LIST, off).expect("GET", LIST, off)
+    assert run_module("compute_serverless_neg", check=True, **OPTIONS)["name"] == NAME
+
+
+@pytest.mark.parametrize(
+    ("old", "link"),
+    [
+        (live(OLD, **OTHER), live(OLD)["selfLink"]),
+        (live(OLD, cloudRun={"service": "mlflow", "tag": "canary"}), live(OLD)["selfLink"]),
+        (live(EAST, "us-east1"), live(EAST, "us-east1")["selfLink"]),
+    ],
+    ids=["service", "tag", "region"],
+)
+def test_another_target_has_an_additional_neg_which_takes_over_what_others_set(google, run_module, old, link):
+    old = {**old, "description": "of us", "annotations": {"team": "ml"}}
+    sent = {**SENT, "description": "of us", "annotations": {"team": "ml"}}
+    google.expect("GET", LIST, page(old)).expect("GET", LIST, page(old)).expect("POST", NEGS, DONE, body=sent)
+    google.expect("GET", LIST, page(old, live())).expect("GET", LIST, page(old, live()))
+    result = run_module("compute_serverless_neg", **OPTIONS)
+    assert (result["changed"], result["name"], result["obsolete"]) == (True, NAME, [link])
+
+
+def test_a_name_that_is_taken_is_left_to_its_owner(google, run_module):
+    taken, name = live(**OTHER), named("europe-west2/mlflow/1")
+    google.expect("GET", LIST, page(taken)).expect("GET", LIST, page(taken))
+    google.expect("POST", NEGS, DONE, body={**SENT, "name": name})
+    google.expect("GET", LIST, page(taken, live(name))).expect("GET", LIST, page(taken, live(name)))
+    assert run_module("compute_serverless_neg", **OPTIONS)["name"] == name
+
+
+def test_deletes_the_obsolete_ones_of_all_regions(google, run_module):
+    east = live(EAST, "us-east1")
+    google.expect("GET", LIST, page(live(), live(OLD), east, ZONAL))
+    google.expect("DELETE", f"{NEGS}/{OLD}", DONE)
+    google.expect(
+        "DELETE", f"{COMPUTE}/regions/us-east1/networkEndpointGroups/{EAST}", google.old_error(404, "notFound", "")
+    )
+    result = run_module("compute_serverless_neg", name="mlflow-neg", keep=[live()["selfLink"]], state="absent")
+    assert result["changed"] and result["obsolete"] == []
+    assert len(result["diff"]["before"]["negs"]) == 3 and len(result["diff"]["after"]["negs"]) == 1
+
+
+def test_deleting_in_check_mode(google, run_module):
+    google.expect("GET", LIST, page(live()))
+    assert run_module("compute_serverless_neg", name="mlflow-neg", state="absent", check=True)["changed"]
+    google.expect("GET", LIST, page())
+    assert not run_module("compute_serverless_neg", name="mlflow-neg", state="absent")["changed"]
+
+
+def test_a_neg_that_others_use_is_left_with_a_warning(google, run_module):
+    def refuse(_request):
+        google.expect("DELETE", f"{NEGS}/{OLD}", refuse)
+        return google.old_error(400, "resourceInUseByAnotherResource", "already being used by 'backendServices/theirs'")
+
+    google.expect("GET", LIST, page(live(), live(OLD))).expect("DELETE", f"{NEGS}/{OLD}", refuse)
+    result = run_module("compute_serverless_neg", name="mlflow-neg", keep=[live()["selfLink"]], state="absent")
+    assert (result["changed"], result["obsolete"]) == (False, [live(OLD)["selfLink"]])
+    assert f"serverless NEG {OLD} is obsolete, but not deleted because it is in use" in str(result["warnings"])
+    google.script.clear()
+
+
+def test_a_deletion_that_is_refused_fails(google, run_module):
+    google.expect("GET", LIST, page(live(OLD)))
+    google.expect(
+        "DELETE", f"{NEGS}/{OLD}", google.old_error(403, "forbidden", "Required 'compute.x.delete' permission")
+    )
+    with pytest.raises(Exception, match=f"^Cannot delete serverless NEG {OLD}: "):
+        run_module("compute_serverless_neg", name="mlflow-neg", state="absent")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cloud_run_service": ""}, "^option cloud_run_service: '' is not allowed"),
+        ({"region": "europe"}, "^option region: 'europe' is not allowed; give a region of Google Cloud"),
+        ({"name": "m" * 59}, "1 to 58 lower-case letters"),
+    ],
+)
+def test_invalid_options_make_no_request(google, run_module, options, message):
+    with pytest.raises(Exception, match=message):
+        run_module("compute_serverless_neg", **{**OPTIONS, **options})

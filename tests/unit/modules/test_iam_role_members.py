@@ -56,6 +56,7 @@ def test_adds_a_member_and_keeps_the_rest(google, grant):
         ([JANE], {"exclusive": True, "members": [JANE, JANE]}),
         ([APP], {"state": "absent"}),
         ([], {"exclusive": True, "members": []}),
+        ([TEAM], {"exclusive": True, "members": ["group:Team@EXAMPLE.com"], "on_conditional": "refuse"}),
     ],
 )
 def test_no_change(google, grant, held, options):
@@ -68,20 +69,92 @@ def test_no_change(google, grant, held, options):
     [
         ([JANE, APP], {"exclusive": True}, [JANE]),
         ([JANE, APP], {"exclusive": True, "members": []}, []),
+        ([JANE, "deleted:user:eve@example.com?uid=1"], {"exclusive": True}, [JANE]),
         ([JANE, APP], {"state": "absent"}, [APP]),
         ([JANE], {"state": "absent"}, []),
     ],
 )
 def test_revokes_the_role(google, grant, held, options, left):
-    conditional = binding(TEAM, condition=CONDITION)
-    google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(*held), conditional))
+    other = binding(TEAM, role="roles/viewer", condition=CONDITION)
+    google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(*held), other))
     google.expect(
         "POST",
         f"{PROJECT}:setIamPolicy",
         {},
-        body={"policy": {"version": 3, "etag": "BwX1", "bindings": [conditional, *([binding(*left)] if left else [])]}},
+        body={"policy": {"version": 3, "etag": "BwX1", "bindings": [other, *([binding(*left)] if left else [])]}},
     )
     assert grant(**options)["members"] == left
+
+
+def test_without_exclusive_conditional_bindings_of_the_role_stay(google, grant):
+    conditional = binding(TEAM, condition=CONDITION)
+    google.expect("POST", f"{PROJECT}:getIamPolicy", policy(conditional))
+    body = {"policy": {"version": 3, "etag": "BwX1", "bindings": [conditional, binding(JANE)]}}
+    google.expect("POST", f"{PROJECT}:setIamPolicy", {}, body=body)
+    assert grant()["diff"]["before"] == binding()
+
+
+def test_exclusive_leaves_nobody_else_also_under_a_condition_or_through_everybody(google, grant):
+    conditional = binding(TEAM, condition=CONDITION)
+    other = binding(TEAM, role="roles/viewer", condition=CONDITION)
+    everybody = binding("allAuthenticatedUsers", "allUsers", APP, role="roles/run.viewer")
+    only_everybody = binding("allUsers", role="roles/run.developer")
+    audit = [{"service": "allServices", "auditLogConfigs": [{"logType": "DATA_READ"}]}]
+    live = policy(binding(JANE), conditional, other, everybody, only_everybody) | {"auditConfigs": audit}
+    google.expect("POST", f"{PROJECT}:getIamPolicy", live)
+    kept = [other, binding(APP, role="roles/run.viewer"), binding(JANE)]
+    body = {"policy": {"version": 3, "etag": "BwX1", "bindings": kept, "auditConfigs": audit}}
+    google.expect("POST", f"{PROJECT}:setIamPolicy", {}, body=body)
+    result = grant(exclusive=True)
+    public = [binding("allAuthenticatedUsers", "allUsers", role="roles/run.viewer"), only_everybody]
+    assert result["diff"]["before"] == {**binding(JANE), "conditional": [conditional], "public": public}
+    assert result["diff"]["after"] == result["resource"] == binding(JANE)
+
+
+@pytest.mark.parametrize("options", [{}, {"check": True}, {"state": "checked"}])
+def test_refuses_to_remove_conditional_bindings(google, grant, options):
+    google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(APP), binding(TEAM, JANE, condition=CONDITION)))
+    with pytest.raises(
+        Exception,
+        match="^Cannot change the members of roles/run.invoker on project demo: it is held by group:team@example.com, "
+        "user:jane@example.com under the condition 'office hours'. Remove these bindings, or set on_conditional=remove",
+    ):
+        grant(exclusive=True, on_conditional="refuse", **options)
+
+
+@pytest.mark.parametrize("state", ["present", "checked"])
+def test_refuses_to_leave_nobody(google, grant, state):
+    options = {"exclusive": True, "members": [APP], "own_members": [APP], "allow_nobody": False, "state": state}
+    for held in ([APP], ["deleted:user:eve@example.com?uid=1"], []):
+        google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(*held)))
+        if state == "present" and held != [APP]:
+            google.expect("POST", f"{PROJECT}:setIamPolicy", {})
+        assert grant(**options)["changed"] is (state == "present" and held != [APP])
+    google.expect("POST", f"{PROJECT}:getIamPolicy", policy(binding(APP, JANE, TEAM)))
+    with pytest.raises(
+        Exception,
+        match="^Cannot revoke roles/run.invoker on project demo from everybody: group:team@example.com, "
+        "user:jane@example.com would lose it. Name the members who keep it, or set allow_nobody=true",
+    ):
+        grant(**options)
+
+
+def test_checking_changes_nothing_and_needs_no_resource(google, grant):
+    options = {"exclusive": True, "state": "checked", "resource_type": "secret", "resource": "s"}
+    url = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s:getIamPolicy"
+    conditional = binding(TEAM, condition=CONDITION)
+    google.expect("GET", url, policy(binding(APP), conditional))
+    result = grant(**options)
+    assert (result["changed"], result["members"]) == (False, [APP])
+    assert result["resource"]["conditional"] == [conditional]
+    google.expect("GET", url, google.error(404, "NOT_FOUND", "Secret not found."))
+    assert grant(**options)["members"] == []
+    off = google.error(403, "PERMISSION_DENIED", "Off.", details=[{"reason": "SERVICE_DISABLED"}])
+    google.expect("GET", PROJECT, off)
+    assert grant(**options | {"resource_type": "iap_backend_service"})["members"] == []
+    google.expect("GET", url, google.error(403, "PERMISSION_DENIED", "No."))
+    with pytest.raises(Exception, match="^Cannot read the IAM policy of secret s: No"):
+        grant(**options)
 
 
 def test_check_mode_only_reads(google, grant):
@@ -244,6 +317,12 @@ def test_iap_uses_the_project_number(google, grant, options, path):
         ({"members": ["domain:jane@example.com"]}, "option members: 'domain:jane@example.com' is not allowed"),
         ({"role": "run.invoker"}, "option role: 'run.invoker' is not allowed; give roles/NAME"),
         ({"members": []}, "option members: [] is not allowed; give at least one"),
+        ({"state": "checked"}, "option state: 'checked' is not allowed; it requires exclusive=true"),
+        ({"on_conditional": "refuse"}, "option on_conditional: 'refuse' is not allowed; it requires exclusive=true"),
+        (
+            {"allow_nobody": False},
+            "option allow_nobody: False is not allowed; it requires exclusive=true or state=absent",
+        ),
         (
             {"exclusive": True, "state": "absent"},
             "option exclusive: True is not allowed; it requires state=present",

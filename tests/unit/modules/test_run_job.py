@@ -115,11 +115,35 @@ def test_an_update_sends_the_whole_job_with_undeclared_fields(google, run_module
     old = live(annotations={"note": "x"})
     old["template"]["template"]["containers"][0]["image"] = "registry.example.com/mlflow:0"
     google.expect("GET", URL, old)
-    google.expect("PATCH", URL, done(), params={}, body={**SENT, "annotations": {"note": "x"}, "launchStage": "GA"})
+    sent = copy.deepcopy(SENT) | {"annotations": {"note": "x"}, "launchStage": "GA"}
+    template, now = sent["template"]["template"], old["template"]["template"]
+    template["executionEnvironment"] = now["executionEnvironment"]
+    for key in ("env", "resources"):
+        template["containers"][0][key] = now["containers"][0][key]
+    google.expect("PATCH", URL, done(), params={}, body=sent)
     google.expect("GET", URL, live())
     result = run_module("run_job", **OPTIONS)
     images = [result["diff"][side]["template"]["template"]["containers"][0]["image"] for side in ("before", "after")]
     assert images == ["registry.example.com/mlflow:0", "registry.example.com/mlflow:1"]
+
+
+def test_what_others_have_set_beside_the_declaration_stays(google, run_module):
+    old = live(startExecutionToken="once", client="console")
+    old["template"] |= {"parallelism": 2, "annotations": {"note": "x"}}
+    task = old["template"]["template"]
+    helper = {"image": "registry.example.com/helper:1", "name": "helper"}
+    task |= {"volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"accelerator": "nvidia-l4"}}
+    task["containers"] = [task["containers"][0] | {"image": "old", "workingDir": "/srv"}, helper]
+    google.expect("GET", URL, old).expect("PATCH", URL, done()).expect("GET", URL, live())
+    run_module("run_job", **OPTIONS)
+    body = google.writes[0].body
+    # It would start an execution.
+    assert "startExecutionToken" not in body and body["client"] == "console"
+    assert (body["template"]["parallelism"], body["template"]["annotations"]) == (2, {"note": "x"})
+    sent = body["template"]["template"]
+    assert all(sent[key] == task[key] for key in ("volumes", "nodeSelector"))
+    assert (sent["maxRetries"], sent["containers"][1]) == (0, helper)
+    assert (sent["containers"][0]["image"], sent["containers"][0]["workingDir"]) == (OPTIONS["image"], "/srv")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import json
+from pathlib import Path
 
+import googleapiclient
 import pytest
 
 HOST = "https://run.googleapis.com/v2"
@@ -123,6 +127,17 @@ def changed(path, value):
     return body
 
 
+def sent(body, **more):
+    """What an update of BODY to the declaration sends: Google's spelling where it is equal, and what is not declared."""
+    out = copy.deepcopy(SENT)
+    template, container = body["template"], body["template"]["containers"][0]
+    for key in ("executionEnvironment", "maxInstanceRequestConcurrency", "vpcAccess"):
+        out["template"][key] = template[key]
+    out["template"]["containers"][0] |= {key: container[key] for key in ("env", "startupProbe")}
+    out["template"]["containers"][0]["resources"]["limits"] = container["resources"]["limits"]
+    return out | {"launchStage": "GA", "etag": '"e"'} | more
+
+
 def failed(message=FAILURE, **more):
     return live(
         terminalCondition={"type": "Ready", "state": "CONDITION_FAILED", "message": message},
@@ -157,18 +172,9 @@ def test_second_run_changes_nothing_with_one_request(google, run_module):
 
 
 def test_an_update_sends_the_whole_service_with_undeclared_fields(google, run_module):
-    google.expect(
-        "GET",
-        URL,
-        {**changed("0.image", "registry.example.com/mlflow:0"), "annotations": {"note": "x"}, "iapEnabled": True},
-    )
-    google.expect(
-        "PATCH",
-        URL,
-        done(),
-        params={},
-        body={**SENT, "annotations": {"note": "x"}, "iapEnabled": True, "launchStage": "GA"},
-    )
+    old = changed("0.image", "registry.example.com/mlflow:0") | {"annotations": {"note": "x"}, "iapEnabled": True}
+    google.expect("GET", URL, old)
+    google.expect("PATCH", URL, done(), params={}, body=sent(live(), annotations={"note": "x"}, iapEnabled=True))
     google.expect("GET", URL, live())
     result = run_module("run_service", **OPTIONS)
     images = [result["diff"][side]["template"]["containers"][0]["image"] for side in ("before", "after")]
@@ -177,17 +183,132 @@ def test_an_update_sends_the_whole_service_with_undeclared_fields(google, run_mo
 
 def test_labels_of_others_stay_on_the_service_and_its_revisions(google, run_module):
     others = {"cost-center": "4711"}
-    before = changed("0.image", "registry.example.com/mlflow:0")
-    template = {**before["template"], "labels": others | {"old": "1", "mlflow-gcp-labels": "old"}}
-    merged = {**SENT, "labels": LABELS | others, "template": {**SENT["template"], "labels": LABELS | others}}
-    google.expect("GET", URL, {**before, "labels": others, "template": template})
-    google.expect("PATCH", URL, done(), body={**merged, "launchStage": "GA"}).expect("GET", URL, live())
+    before = changed("0.image", "registry.example.com/mlflow:0") | {"labels": others}
+    before["template"]["labels"] = others | {"old": "1", "mlflow-gcp-labels": "old"}
+    google.expect("GET", URL, before)
+    body = sent(live(), labels=LABELS | others)
+    body["template"]["labels"] = LABELS | others
+    google.expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
     assert run_module("run_service", **OPTIONS)["changed"]
     # Without the option, nothing changes.
-    google.expect("GET", URL, {**before, "labels": others, "template": template})
-    body = {**merged, "labels": others, "template": {**SENT["template"], "labels": template["labels"]}}
-    google.expect("PATCH", URL, done(), body={**body, "launchStage": "GA"}).expect("GET", URL, live())
+    google.expect("GET", URL, before)
+    body["labels"], body["template"]["labels"] = others, before["template"]["labels"]
+    google.expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
     assert run_module("run_service", **{**OPTIONS, "labels": None})["changed"]
+
+
+def test_what_others_have_set_beside_the_declaration_stays(google, run_module):
+    old = live(customAudiences=["https://other"], client="console", scaling={"minInstanceCount": 1})
+    template = old["template"]
+    own = template["containers"][0]
+    own |= {
+        "image": "old",
+        "name": "server",
+        "dependsOn": ["proxy"],
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+    }
+    own["resources"]["limits"]["nvidia.com/gpu"] = "1"
+    proxy = {"image": "registry.example.com/proxy:1", "name": "proxy", "env": [{"name": "A", "value": "1"}]}
+    beside = {
+        "annotations": {"run.googleapis.com/client-name": "gcloud"},
+        "sessionAffinity": True,
+        "volumes": [{"name": "v", "emptyDir": {}}],
+        "encryptionKey": "key",
+    }
+    template |= beside | {"containers": [proxy, own], "revision": "mlflow-named"}
+    template["vpcAccess"]["networkInterfaces"][0]["tags"] = ["audited"]
+    google.expect("GET", URL, old).expect("PATCH", URL, done()).expect("GET", URL, live())
+    run_module("run_service", **OPTIONS)
+    body = google.writes[0].body
+    assert {key: body[key] for key in ("customAudiences", "client", "scaling")} == {
+        key: old[key] for key in ("customAudiences", "client", "scaling")
+    }
+    assert {key: body["template"].get(key) for key in beside} == beside
+    assert body["template"]["containers"][0] == proxy
+    assert body["template"]["containers"][1]["image"] == OPTIONS["image"]
+    for key in ("name", "dependsOn", "volumeMounts"):
+        assert body["template"]["containers"][1][key] == own[key]
+    assert body["template"]["containers"][1]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert body["template"]["vpcAccess"] == template["vpcAccess"]
+    # The name of a revision cannot be used twice.
+    assert "revision" not in body["template"]
+
+
+def test_another_network_keeps_the_tags(google, run_module):
+    old = changed("vpcAccess.networkInterfaces", [{"network": "net", "subnetwork": "other", "tags": ["audited"]}])
+    google.expect("GET", URL, old).expect("PATCH", URL, done()).expect("GET", URL, live())
+    run_module("run_service", **OPTIONS)
+    (interface,) = google.writes[0].body["template"]["vpcAccess"]["networkInterfaces"]
+    assert (interface["subnetwork"], interface["tags"]) == ("subnet", ["audited"])
+
+
+# Each of these pairs excludes the other one.
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("0.env", [{"name": "DEBUG", "valueSource": {"secretKeyRef": {"secret": "s", "version": "1"}}}]),
+        ("0.startupProbe", {"tcpSocket": {"port": 8080}}),
+        ("vpcAccess", {"connector": f"{PARENT}/connectors/c", "egress": "PRIVATE_RANGES_ONLY"}),
+    ],
+)
+def test_alternatives_are_replaced(google, run_module, path, value):
+    google.expect("GET", URL, changed(path, value)).expect("PATCH", URL, done()).expect("GET", URL, live())
+    run_module("run_service", **OPTIONS)
+    template = google.writes[0].body["template"]
+    key = path.removeprefix("0.")
+    body = template["containers"][0] if path != key else template
+    assert body[key] == (SENT["template"]["containers"][0] if path != key else SENT["template"])[key]
+
+
+def test_an_empty_variable_replaces_one_from_a_secret(google, run_module):
+    source = {"name": "DEBUG", "valueSource": {"secretKeyRef": {"secret": "s", "version": "1"}}}
+    google.expect("GET", URL, changed("0.env", [source]))
+    assert run_module("run_service", check=True, **{**OPTIONS, "env": {"DEBUG": ""}, "secret_env": {}})["changed"]
+
+
+REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
+OLD = {"type": REVISION, "revision": "mlflow-00001-abc"}
+NEWEST = SENT["traffic"][0]
+
+
+def test_traffic_goes_to_the_newest_revision_and_tags_stay(google, run_module):
+    google.expect("GET", URL, live(traffic=[{**OLD, "percent": 90, "tag": "old"}, {**NEWEST, "percent": 10}]))
+    google.expect("PATCH", URL, done()).expect("GET", URL, live(traffic=[NEWEST, {**OLD, "tag": "old"}]))
+    run_module("run_service", **OPTIONS)
+    assert google.writes[0].body["traffic"] == [NEWEST, {**OLD, "tag": "old"}]
+    google.expect("GET", URL, live(traffic=[NEWEST, {**OLD, "tag": "old"}]))
+    assert run_module("run_service", **OPTIONS)["changed"] is False
+
+
+def test_a_service_that_is_open_to_everyone_is_closed(google, run_module):
+    for given, expected in ((False, True), (True, False), (None, False)):
+        google.expect("GET", URL, live(invokerIamDisabled=True))
+        options = {} if given is None else {"invoker_iam_disabled": given}
+        assert run_module("run_service", check=True, **options, **OPTIONS)["changed"] is expected
+
+
+def test_a_concurrent_change_is_kept(google, run_module):
+    conflict = google.error(409, "ABORTED", "Conflict for resource 'mlflow': version 'e' was specified.")
+    google.expect("GET", URL, changed("0.image", "old")).expect("PATCH", URL, conflict)
+    newer = changed("0.image", "old") | {"etag": '"f"', "description": "by somebody else"}
+    google.expect("GET", URL, newer).expect("PATCH", URL, done()).expect("GET", URL, live())
+    run_module("run_service", **OPTIONS)
+    first, second = google.writes
+    assert (first.body["etag"], second.body["etag"]) == ('"e"', '"f"')
+    assert "description" not in first.body and second.body["description"] == "by somebody else"
+
+
+def test_what_is_not_sent_is_output_only():
+    service = importlib.import_module("ansible_collections.mlops.mlflow_gcp.plugins.module_utils.cloudrun")
+    with (Path(googleapiclient.__file__).parent / "discovery_cache/documents/run.v2.json").open() as file:
+        schemas = json.load(file)["schemas"]
+    fields = {
+        key: value
+        for kind in ("Service", "Job")
+        for key, value in schemas[f"GoogleCloudRunV2{kind}"]["properties"].items()
+    }
+    output_only = {key for key, value in fields.items() if value.get("readOnly")}
+    assert output_only | {"name", "startExecutionToken", "runExecutionToken"} == service.NOT_SENT
 
 
 @pytest.mark.parametrize(
@@ -235,11 +356,23 @@ def test_a_readiness_probe(google, run_module):
     assert "readinessProbe" not in google.writes[1].body["template"]["containers"][0]
 
 
-def test_a_connector(google, run_module):
+HOST_CONNECTOR = "projects/network-host/locations/europe-west2/connectors/c1"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("c1", f"{PARENT}/connectors/c1"),
+        (HOST_CONNECTOR, HOST_CONNECTOR),
+    ],
+)
+def test_a_connector(google, run_module, given, path):
     options = {key: value for key, value in OPTIONS.items() if key not in ("network", "subnetwork")}
-    connector = {"connector": f"{PARENT}/connectors/c1", "egress": "ALL_TRAFFIC"}
-    google.expect("GET", URL, changed("vpcAccess", connector))
-    assert run_module("run_service", vpc_connector="c1", vpc_egress="ALL_TRAFFIC", **options)["changed"] is False
+    google.expect("GET", URL, changed("vpcAccess", {"connector": path, "egress": "ALL_TRAFFIC"}))
+    assert run_module("run_service", vpc_connector=given, vpc_egress="ALL_TRAFFIC", **options)["changed"] is False
+    google.expect("GET", URL, changed("vpcAccess", {"connector": f"{path}2", "egress": "ALL_TRAFFIC"}))
+    result = run_module("run_service", check=True, vpc_connector=given, vpc_egress="ALL_TRAFFIC", **options)
+    assert result["diff"]["after"]["template"]["vpcAccess"]["connector"] == path
 
 
 def test_check_mode_writes_nothing(google, run_module):
@@ -273,7 +406,7 @@ def test_a_successful_operation_with_a_failed_revision(google, run_module):
 
 def test_waits_for_the_grant_on_the_secret(google, run_module, clock):
     google.expect("GET", URL, absent(google)).expect("POST", SERVICES, done(response=failed(NO_GRANT)))
-    body = copy.deepcopy(SENT) | {"launchStage": "GA"}
+    body = sent(live())
     body["template"]["revision"] = "mlflow-00002-retry"
     google.expect("GET", URL, failed(NO_GRANT)).expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
     assert run_module("run_service", **OPTIONS)["changed"] is True
@@ -301,7 +434,7 @@ def test_waits_for_a_new_service_account(google, run_module):
 
 def test_a_failed_service_gets_a_new_revision(google, run_module):
     google.expect("GET", URL, failed(generation="3"))
-    body = copy.deepcopy(SENT) | {"launchStage": "GA"}
+    body = sent(live())
     body["template"]["revision"] = "mlflow-00004-retry"
     google.expect("PATCH", URL, done(), body=body).expect("GET", URL, live())
     assert run_module("run_service", **OPTIONS)["changed"] is True

@@ -35,6 +35,13 @@ def absent(google):
     return google.error(404, "NOT_FOUND", f"Secret [{NAME}] not found.")
 
 
+def no_version(google, disabled=()):
+    """Scripts that there is no enabled version."""
+    for state, found in (("ENABLED", ()), ("DISABLED", disabled)):
+        versions = [version(number, state) for number in found]
+        google.expect("GET", f"{URL}/versions", {"versions": versions}, params={"filter": f"state:{state}"})
+
+
 def test_generates_a_password_once_and_never_shows_it(google, run_module):
     google.expect("GET", URL, absent(google))
     google.expect(
@@ -105,7 +112,8 @@ def test_check_mode_writes_nothing(google, run_module):
     google.expect("GET", URL, absent(google))
     result = run_module("secret_manager_secret", name="db-password", generate_length=32, check=True)
     assert (result["changed"], result["version"]) == (True, "1")
-    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    google.expect("GET", URL, LIVE)
+    no_version(google)
     result = run_module("secret_manager_secret", name="db-password", generate_length=32, labels={}, check=True)
     assert (result["changed"], result["version"], result["resource"]["labels"]) == (True, "1", {})
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
@@ -113,6 +121,9 @@ def test_check_mode_writes_nothing(google, run_module):
 
 
 SERVER, OTHER = "serviceAccount:mlflow-server@demo.iam.gserviceaccount.com", "user:jane@example.com"
+
+
+ACCESSOR = "roles/secretmanager.secretAccessor"
 
 
 def policy(*members):
@@ -144,7 +155,42 @@ def test_only_the_accessors_may_read(google, run_module, members):
     google.expect("GET", f"{URL}:getIamPolicy", policy(*members)).expect("GET", f"{URL}:getIamPolicy", policy(*members))
     google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": policy(SERVER)})
     result = run_module("secret_manager_secret", name="db-password", generate_bytes=32, accessors=[SERVER])
-    assert result["diff"]["before"]["accessors"] == sorted(members) and result["diff"]["after"]["accessors"] == [SERVER]
+    assert result["diff"]["before"]["accessors"] == {"role": ACCESSOR, "members": sorted(members)}
+    assert result["diff"]["after"]["accessors"] == {"role": ACCESSOR, "members": [SERVER]}
+
+
+CONDITION = {"title": "until 2030", "expression": 'request.time < timestamp("2030-01-01T00:00:00Z")'}
+
+
+def test_accessors_with_a_condition_and_everybody_lose_their_roles(google, run_module):
+    conditional = {"role": ACCESSOR, "members": [OTHER], "condition": CONDITION}
+    public = {"role": "roles/secretmanager.viewer", "members": ["allUsers", OTHER]}
+    live = policy(SERVER)
+    live["bindings"] += [conditional, public]
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("GET", f"{URL}:getIamPolicy", live).expect("GET", f"{URL}:getIamPolicy", live)
+    wanted = policy(SERVER)
+    wanted["bindings"].insert(0, {**public, "members": [OTHER]})
+    google.expect("POST", f"{URL}:setIamPolicy", {}, body={"policy": wanted})
+    result = run_module("secret_manager_secret", name="db-password", generate_bytes=32, accessors=[SERVER])
+    assert result["diff"]["before"]["accessors"]["conditional"] == [conditional]
+    assert result["diff"]["after"]["accessors"] == {"role": ACCESSOR, "members": [SERVER]}
+
+
+def test_accessors_with_a_condition_are_refused_before_a_write(google, run_module):
+    live = policy(SERVER)
+    live["bindings"].append({"role": ACCESSOR, "members": [OTHER], "condition": CONDITION})
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("GET", f"{URL}:getIamPolicy", live)
+    with pytest.raises(Exception, match=f"it is held by {OTHER} under the condition 'until 2030'"):
+        run_module(
+            "secret_manager_secret",
+            name="db-password",
+            generate_bytes=32,
+            accessors=[SERVER],
+            on_conditional="refuse",
+            labels={"new": "label"},
+        )
 
 
 @pytest.mark.parametrize("options", [{"accessors": [SERVER.replace("mlflow", "MLflow")]}, {}])
@@ -165,18 +211,40 @@ def test_user_managed_replication(google, run_module):
     assert (result["version"], result["version_name"]) == ("", "")
 
 
+# A new key could not decrypt what the old one has encrypted.
+@pytest.mark.parametrize("option", [{"generate_length": 32}, {"generate_bytes": 32}])
+def test_a_disabled_version_is_enabled_again(google, run_module, option):
+    google.expect("GET", URL, LIVE)
+    no_version(google, disabled=[1, 2])
+    google.expect("POST", f"{URL}/versions/2:enable", version(2), body={})
+    result = run_module("secret_manager_secret", name="db-password", **option)
+    assert (result["changed"], result["version"], result["resource"]) == (True, "2", LIVE)
+
+
+def test_a_given_value_does_not_become_a_disabled_one(google, run_module):
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    google.expect("POST", f"{URL}:addVersion", version(3))
+    assert run_module("secret_manager_secret", name="db-password", value="s3cret")["version"] == "3"
+
+
+def test_an_existing_secret_keeps_its_replication(google, run_module):
+    replication = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
+    google.expect("GET", URL, {**LIVE, "replication": replication})
+    google.expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    assert run_module("secret_manager_secret", name="db-password", generate_length=32)["changed"] is False
+
+
 def test_replication_cannot_be_changed(google, run_module):
     google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
-    with pytest.raises(
-        Exception, match="^Cannot update secret db-password: replication is .*; delete the secret first"
-    ):
+    with pytest.raises(Exception, match="^Cannot update secret db-password: replication is .*; leave replication_loca"):
         run_module("secret_manager_secret", name="db-password", replication_locations=["europe-west2"])
 
 
 def test_a_lost_response_to_the_creation(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", SECRETS, google.error(503, "UNAVAILABLE", "Try again."))
     google.expect("POST", SECRETS, google.error(409, "ALREADY_EXISTS", f"Secret [{NAME}] already exists."))
-    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {})
+    google.expect("GET", URL, LIVE)
+    no_version(google)
     google.expect("POST", f"{URL}:addVersion", version(1))
     assert run_module("secret_manager_secret", name="db-password", generate_length=32)["version"] == "1"
 
@@ -199,6 +267,7 @@ def test_absent(google, run_module):
             {"name": "projects/demo/topics/t"},
             "option name: 'projects/demo/topics/t' is not allowed; give the name of a secret",
         ),
+        ({"replication_locations": ["europe"]}, "option replication_locations: 'europe' is not allowed; give a region"),
         ({"generate_bytes": 8}, "option generate_bytes: 8 is not allowed; give 16 to 1024"),
         (
             {"accessors": ["jane@example.com"]},

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 HOST = "https://servicenetworking.googleapis.com/v1"
@@ -15,6 +17,7 @@ PROJECT = "https://cloudresourcemanager.googleapis.com/v1/projects/demo"
 INSTANCES = "https://sqladmin.googleapis.com/v1/projects/demo/instances"
 NETWORK = "projects/123456789012/global/networks/net"
 OPTIONS = {"network": "net", "reserved_ranges": ["range-a"]}
+ADDRESSES = "https://compute.googleapis.com/compute/v1/projects/demo/global/addresses"
 IN_USE = "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this connection."
 
 
@@ -41,6 +44,46 @@ def live(google):
         google.expect(
             "GET", CONNECTIONS, {"connections": [connection(*ranges)]} if ranges else {}, params={"network": NETWORK}
         )
+
+    return script
+
+
+@pytest.fixture
+def reserved(google):
+    """Scripts the ranges of the network; those of FRESH were reserved just now."""
+
+    def script(*names, fresh=()):
+        now = datetime.now(UTC)
+        items = [
+            {
+                "name": name,
+                "purpose": "VPC_PEERING",
+                "network": "https://www.googleapis.com/compute/v1/projects/demo/global/networks/net",
+                "creationTimestamp": (now - timedelta(days=0 if name in fresh else 9)).isoformat(),
+            }
+            for name in names
+        ]
+        google.expect("GET", ADDRESSES, {"items": [*items, {"name": "an-ip", "addressType": "EXTERNAL"}]})
+
+    return script
+
+
+@pytest.fixture
+def changes(google, live, reserved):
+    """Scripts a change to RANGES, after which the connection has NOW (by default RANGES); FRESH ranges are not part of it."""
+
+    def script(*ranges, now=None, fresh=()):
+        now = now or ranges
+        google.expect(
+            "PATCH",
+            f"{CONNECTIONS}/-",
+            done(),
+            params={"force": "true", "updateMask": "reservedPeeringRanges"},
+            body={"network": NETWORK, "reservedPeeringRanges": list(ranges)},
+        )
+        live(*ranges, number=False)
+        live(*now, number=False)
+        reserved(*dict.fromkeys([*now, *fresh]), fresh=fresh)
 
     return script
 
@@ -85,7 +128,7 @@ def test_second_run_changes_nothing(google, run_module, live, network):
 
 
 @pytest.mark.parametrize("as_operation", [True, False])
-def test_ranges_of_a_deleted_connection(google, run_module, live, as_operation):
+def test_ranges_of_a_deleted_connection(google, run_module, live, changes, as_operation):
     message = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
     live()
     google.expect(
@@ -95,41 +138,108 @@ def test_ranges_of_a_deleted_connection(google, run_module, live, as_operation):
         if as_operation
         else google.error(400, "FAILED_PRECONDITION", message),
     )
-    google.expect(
-        "PATCH",
-        f"{CONNECTIONS}/-",
-        done(),
-        params={"force": "true", "updateMask": "reservedPeeringRanges"},
-        body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]},
-    )
+    live(number=False)
+    changes("range-a")
     live("range-a", number=False)
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
 
 
-def test_other_ranges_are_kept(google, run_module, live):
+def test_other_ranges_are_kept(run_module, live, reserved, changes):
     live("theirs")
-    google.expect(
-        "PATCH",
-        f"{CONNECTIONS}/-",
-        done(),
-        params={"force": "true", "updateMask": "reservedPeeringRanges"},
-        body={"network": NETWORK, "reservedPeeringRanges": ["theirs", "range-a"]},
-    )
+    reserved("theirs", "range-a")
+    changes("theirs", "range-a")
     live("theirs", "range-a", number=False)
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
     live("theirs", "range-a")
     assert run_module("service_networking_connection", **OPTIONS)["changed"] is False
 
 
-def test_exclusive_removes_other_ranges(google, run_module, live):
-    live("range-a", "range-b")
-    google.expect(
-        "PATCH",
-        f"{CONNECTIONS}/-",
-        done(),
-        params={"force": "true", "updateMask": "reservedPeeringRanges"},
-        body={"network": NETWORK, "reservedPeeringRanges": ["range-a"]},
+def test_ranges_that_are_gone_are_left_out(run_module, live, reserved, changes):
+    live("gone", "theirs")
+    reserved("theirs", "range-a")
+    changes("theirs", "range-a")
+    live("theirs", "range-a", number=False)
+    assert run_module("service_networking_connection", **OPTIONS)["resource"] == connection("theirs", "range-a")
+
+
+def test_names_stay_as_they_are_if_the_ranges_cannot_be_listed(google, run_module, live, changes):
+    live("theirs")
+    google.expect("GET", ADDRESSES, google.old_error(403, "forbidden", "Required 'compute.globalAddresses.list'"))
+    changes("theirs", "range-a")
+    live("theirs", "range-a", number=False)
+    assert run_module("service_networking_connection", **OPTIONS)["changed"] is True
+
+
+def test_another_run_that_creates_the_connection_keeps_its_range(google, run_module, live, reserved, changes):
+    message = "Cannot modify allocated ranges in CreateConnection. Please use UpdateConnection."
+    live()
+    google.expect("POST", CONNECTIONS, done(error={"code": 9, "message": message}))
+    live("range-b", number=False)
+    reserved("range-a", "range-b")
+    changes("range-b", "range-a")
+    live("range-b", "range-a", number=False)
+    assert run_module("service_networking_connection", **OPTIONS)["resource"] == connection("range-b", "range-a")
+
+
+def test_waits_for_another_run_and_adds_its_range_again(google, run_module, live, reserved, changes):
+    """The other run has read the connection before our change and writes it afterwards, without our range."""
+    live("theirs")
+    reserved("theirs", "range-a", "range-b", fresh=("range-a", "range-b"))
+    changes("theirs", "range-a", fresh=("range-b",))
+    live("theirs", "range-b", number=False)
+    reserved("theirs", "range-a", "range-b", fresh=("range-b",))
+    live("theirs", "range-b", number=False)
+    reserved("theirs", "range-a", "range-b")
+    changes("theirs", "range-b", "range-a")
+    live("theirs", "range-b", "range-a", number=False)
+    result = run_module("service_networking_connection", **OPTIONS)
+    assert result["resource"] == connection("theirs", "range-b", "range-a")
+
+
+def test_does_not_wait_for_ever(google, run_module, live, reserved, changes, clock):
+    live("theirs")
+    reserved("theirs", "range-a", "spare", fresh=("spare",))
+    changes("theirs", "range-a", fresh=("spare",))
+    while len(google.script) < 90:
+        live("theirs", "range-a", number=False)
+        reserved("theirs", "range-a", "spare", fresh=("spare",))
+    before = clock.now
+    assert run_module("service_networking_connection", **OPTIONS)["changed"]
+    assert 120 <= clock.now - before < 140
+    google.script.clear()
+
+
+def test_uses_an_existing_connection(google, run_module, live):
+    live("theirs")
+    assert run_module("service_networking_connection", network="net", state="existing")["resource"] == connection(
+        "theirs"
     )
+    live()
+    with pytest.raises(Exception, match="^Cannot use service networking connection of network net: it does not exist"):
+        run_module("service_networking_connection", network="net", state="existing")
+
+
+def test_an_existing_connection_must_have_the_range(run_module, live, reserved):
+    live("theirs")
+    reserved("theirs", "range-a")
+    with pytest.raises(
+        Exception, match=r"its reservedPeeringRanges is \['theirs'\] instead of \['theirs', 'range-a'\]"
+    ):
+        run_module("service_networking_connection", **OPTIONS, state="existing")
+
+
+def test_an_existing_connection_that_may_not_be_read(google, run_module):
+    denied = "Permission 'resourcemanager.projects.get' denied on resource '//x/projects/demo' (or it may not exist)."
+    google.expect("GET", PROJECT, google.error(403, "PERMISSION_DENIED", denied))
+    result = run_module("service_networking_connection", network="net", state="existing")
+    assert not result["changed"] and "is assumed to exist as given, because it cannot be read" in str(
+        result["warnings"]
+    )
+
+
+def test_exclusive_removes_other_ranges(run_module, live, changes):
+    live("range-a", "range-b")
+    changes("range-a")
     live("range-a", number=False)
     result = run_module("service_networking_connection", exclusive=True, **OPTIONS)
     assert result["diff"]["before"]["reservedPeeringRanges"] == ["range-a", "range-b"]

@@ -29,13 +29,14 @@ SENT = {
     "region": "europe-west2",
     "databaseVersion": "POSTGRES_17",
     "settings": {
+        "activationPolicy": "ALWAYS",
         "edition": "ENTERPRISE",
         "tier": "db-custom-1-3840",
         "availabilityType": "ZONAL",
         "dataDiskSizeGb": "10",
         "storageAutoResize": True,
         "deletionProtectionEnabled": True,
-        "ipConfiguration": {"ipv4Enabled": False, "privateNetwork": NETWORK},
+        "ipConfiguration": {"ipv4Enabled": False, "authorizedNetworks": [], "privateNetwork": NETWORK},
         "backupConfiguration": {
             "enabled": True,
             "pointInTimeRecoveryEnabled": True,
@@ -69,7 +70,6 @@ def live(**settings):
         "kind": "sql#settings",
         "settingsVersion": "4",
         "pricingPlan": "PER_USE",
-        "activationPolicy": "ALWAYS",
         "dataDiskType": "PD_SSD",
         "replicationType": "SYNCHRONOUS",
         "storageAutoResizeLimit": "0",
@@ -111,6 +111,37 @@ def busy(google):
     return google.old_error(
         409, "operationInProgress", "Operation failed because another operation was already in progress."
     )
+
+
+PSC = {**{key: value for key, value in OPTIONS.items() if key != "private_network"}, "psc_allowed_projects": ["demo"]}
+ATTACHMENT = "projects/a1p-tp/regions/europe-west2/serviceAttachments/a-1"
+
+
+def with_psc(*projects):
+    """The instance with Private Service Connect, which accepts PROJECTS."""
+    config = {"ipv4Enabled": False, "pscConfig": {"pscEnabled": True, "allowedConsumerProjects": list(projects)}}
+    return {**live(ipConfiguration=config), "pscServiceAttachmentLink": ATTACHMENT, "ipAddresses": []}
+
+
+def test_creates_an_instance_with_private_service_connect(google, run_module):
+    config = {"ipv4Enabled": False, "pscConfig": {"pscEnabled": True, "allowedConsumerProjects": ["demo"]}}
+    sent = {**SENT, "settings": {**SENT["settings"], "ipConfiguration": config}}
+    google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation(), body=sent)
+    google.expect("GET", URL, with_psc("demo"))
+    result = run_module("sql_instance", **PSC)
+    assert (result["psc_service_attachment"], result["private_ip_address"]) == (ATTACHMENT, "")
+
+
+def test_projects_that_others_let_in_stay(google, run_module):
+    google.expect("GET", URL, with_psc("theirs", "demo"))
+    assert not run_module("sql_instance", **PSC)["changed"]
+    google.expect("GET", URL, with_psc("theirs")).expect("PATCH", URL, operation())
+    google.expect("GET", URL, with_psc("theirs", "demo"))
+    assert run_module("sql_instance", **PSC)["changed"]
+    (patch,) = google.writes
+    config = patch.body["settings"]["ipConfiguration"]
+    assert config["pscConfig"] == {"pscEnabled": True, "allowedConsumerProjects": ["theirs", "demo"]}
+    assert "privateNetwork" not in config
 
 
 def test_creates_and_waits(google, run_module):
@@ -161,13 +192,75 @@ def test_updates_with_the_declaration_and_the_settings_version(google, run_modul
         "userLabels": {"team": "ml", "old": None, "mlflow-gcp-labels": "team"},
     }
     del wanted["settings"]["dataDiskSizeGb"]
+    wanted["settings"]["databaseFlags"].insert(0, {"name": "work_mem", "value": "4096"})
     google.expect("PATCH", URL, operation(), body=wanted).expect("GET", URL, live())
     result = run_module("sql_instance", **OPTIONS)
     before, after = result["diff"]["before"]["settings"], result["diff"]["after"]["settings"]
     assert (before["tier"], after["tier"]) == ("db-g1-small", "db-custom-1-3840")
     assert after["userLabels"] == {"team": "ml", "cost-center": "4711", "mlflow-gcp-labels": "team"}
     assert after["dataDiskSizeGb"] == "25"
-    assert [flag["name"] for flag in after["databaseFlags"]] == ["log_connections", "max_connections"]
+    assert [flag["name"] for flag in after["databaseFlags"]] == ["work_mem", "log_connections", "max_connections"]
+
+
+WORK_MEM, MAX_CONNECTIONS = {"name": "work_mem", "value": "4096"}, {"name": "max_connections", "value": "100"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "before", "after"),
+    [
+        (None, [WORK_MEM], None),
+        ({}, [WORK_MEM], None),
+        ({"max_connections": 100}, [WORK_MEM, MAX_CONNECTIONS], None),
+        ({"max_connections": 100}, [WORK_MEM], [WORK_MEM, MAX_CONNECTIONS]),
+        ({"max_connections": 100}, None, [MAX_CONNECTIONS]),
+        ({"max_connections": 100}, [MAX_CONNECTIONS | {"value": "10"}, WORK_MEM], [WORK_MEM, MAX_CONNECTIONS]),
+        ({"max_connections": None}, [WORK_MEM, MAX_CONNECTIONS], [WORK_MEM]),
+        ({"max_connections": None}, [MAX_CONNECTIONS], []),
+        ({"max_connections": None}, [WORK_MEM], None),
+    ],
+)
+def test_flags_of_others_stay(google, run_module, flags, before, after):
+    now = live()
+    now["settings"]["databaseFlags"] = before
+    google.expect("GET", URL, now)
+    if after is not None:
+        google.expect("PATCH", URL, operation()).expect("GET", URL, live())
+    result = run_module("sql_instance", **{**OPTIONS, "database_flags": flags})
+    assert result["changed"] is (after is not None)
+    if after is not None:
+        assert google.writes[0].body["settings"]["databaseFlags"] == after
+
+
+def test_a_new_instance_gets_no_flag_without_a_value(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation()).expect("GET", URL, live())
+    run_module("sql_instance", **{**OPTIONS, "database_flags": {"max_connections": None, "work_mem": 4096}})
+    assert google.writes[0].body["settings"]["databaseFlags"] == [WORK_MEM]
+
+
+def test_a_stopped_instance_is_started_before_anything_else(google, run_module):
+    google.expect("GET", URL, live(activationPolicy="NEVER")).expect("PATCH", URL, operation()).expect(
+        "GET", URL, live()
+    )
+    assert run_module("sql_instance", **OPTIONS)["changed"] is True
+    assert google.writes[0].body["settings"]["activationPolicy"] == "ALWAYS"
+
+    google.expect("GET", URL, live(activationPolicy="NEVER", tier="db-g1-small"))
+    google.expect("PATCH", URL, operation("PENDING"), body={"settings": {"activationPolicy": "ALWAYS"}})
+    google.expect("GET", f"{SQL}/operations/op1", operation())
+    google.expect("GET", URL, live(tier="db-g1-small", settingsVersion="5")).expect("PATCH", URL, operation())
+    google.expect("GET", URL, live())
+    assert run_module("sql_instance", **OPTIONS)["changed"] is True
+    assert google.writes[2].body["settings"]["settingsVersion"] == "5"
+
+
+def test_nobody_gets_in_over_the_internet(google, run_module):
+    open_to_all = live()
+    everyone = [{"kind": "sql#aclEntry", "value": "0.0.0.0/0"}]
+    open_to_all["settings"]["ipConfiguration"] |= {"ipv4Enabled": True, "authorizedNetworks": everyone}
+    google.expect("GET", URL, open_to_all).expect("PATCH", URL, operation()).expect("GET", URL, live())
+    assert run_module("sql_instance", **OPTIONS)["changed"] is True
+    sent = google.writes[0].body["settings"]["ipConfiguration"]
+    assert (sent["ipv4Enabled"], sent["authorizedNetworks"]) == (False, [])
 
 
 def test_check_mode_writes_nothing(google, run_module):
@@ -203,6 +296,7 @@ def test_a_name_that_is_still_reserved(google, run_module):
     google.expect("GET", URL, absent(google)).expect(
         "POST", INSTANCES, google.old_error(409, "instanceAlreadyExists", "The Cloud SQL instance already exists.")
     )
+    google.expect("GET", URL, absent(google))
     with pytest.raises(
         Exception,
         match="^Cannot create Cloud SQL instance mlflow: Google still reserves the name for an instance that was deleted "
@@ -252,8 +346,8 @@ def test_an_instance_that_cannot_be_used(google, run_module, state):
         ),
         (
             {"private_network": "other"},
-            "its network is https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
-            "mlflow-network and cannot be changed to projects/demo/global/networks/other",
+            "settings.ipConfiguration.privateNetwork is 'https://www.googleapis.com/compute/v1/projects/demo/global/networks/"
+            "mlflow-network' and cannot be changed to 'projects/demo/global/networks/other'",
         ),
     ],
 )
@@ -301,7 +395,7 @@ def test_absent_already(google, run_module):
         ),
         ({"name": "Mlflow"}, "option name: 'Mlflow' is not allowed"),
         ({"region": None}, "option region: None is not allowed; it is required for state=present"),
-        ({"private_network": None}, "option private_network: None is not allowed"),
+        ({"private_network": None}, "option private_network: None is not allowed; give it or psc_allowed_projects"),
         ({"database_version": "MYSQL_8_0"}, "option database_version: 'MYSQL_8_0' is not allowed"),
         ({"disk_size_gb": 5}, "option disk_size_gb: 5 is not allowed; give 10 to 65536"),
         (

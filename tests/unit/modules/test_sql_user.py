@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 
 import pytest
+import requests
 
 USERS = "https://sqladmin.googleapis.com/v1/projects/demo/instances/db/users"
-OPERATION = "https://sqladmin.googleapis.com/v1/projects/demo/operations/op1"
+OPERATIONS = "https://sqladmin.googleapis.com/v1/projects/demo/operations"
+OPERATION = f"{OPERATIONS}/op1"
 SECRETMANAGER = "https://secretmanager.googleapis.com/v1"
 SECRET = f"{SECRETMANAGER}/projects/demo/secrets/db-password"
 NAME = "projects/123456789012/secrets/db-password"
@@ -28,18 +31,37 @@ USER = {
 }
 POSTGRES = {**USER, "name": "postgres"}
 ANNOTATION = f"sql-user-{hashlib.sha256(b'demo/db/mlflow').hexdigest()[:40]}"
-DONE = {"kind": "sql#operation", "name": "op1", "status": "DONE"}
+TIME = "2026-01-31T12:00:00.500Z"
+DONE = {"kind": "sql#operation", "name": "op1", "status": "DONE", "operationType": "UPDATE_USER", "insertTime": TIME}
+RECORD = f"2 op1 {TIME}"
+BACKUP = {**DONE, "name": "op0", "operationType": "BACKUP_VOLUME", "insertTime": "2026-01-31T11:00:00Z"}
+
+
+def later(kind, **more):
+    """An operation after the one that set the password."""
+    return {
+        **DONE,
+        "name": "op2",
+        "operationType": kind,
+        "user": "jane@example.com",
+        "insertTime": "2026-01-31T12:00:01Z",
+        **more,
+    }
 
 
 @pytest.fixture
 def secretmanager(google):
     """Scripts what the module reads from the secret."""
 
-    def script(annotations=None, newest=2, user=True):
-        secret = {"name": NAME, "etag": '"1"', "annotations": {"owner": "me", **(annotations or {})}}
+    def script(record=None, newest=2, user=True, operations=(DONE, BACKUP)):
+        annotations = {"owner": "me"} | ({ANNOTATION: record} if record else {})
+        secret = {"name": NAME, "etag": '"1"', "annotations": annotations}
         versions = [{"name": f"{NAME}/versions/{newest}", "state": "ENABLED"}] if newest else []
         if user:
             google.expect("GET", SECRET, secret)
+        if record and " " in record:
+            query = {"instance": "db", "maxResults": "100"}
+            google.expect("GET", OPERATIONS, {"items": list(operations)}, params=query)
         google.expect("GET", f"{SECRET}/versions", {"versions": versions})
         return secret
 
@@ -84,21 +106,86 @@ def test_creates_and_records_the_version(google, run_module, secretmanager, pass
     google.expect("GET", USERS, {"items": [POSTGRES, USER]})
     result = run_module("sql_user", **OPTIONS)
     assert (result["changed"], result["secret_version"], result["resource"]) == (True, "2", USER)
-    assert sent == {"etag": '"1"', "annotations": {"owner": "me", ANNOTATION: "2"}}
+    assert sent == {"etag": '"1"', "annotations": {"owner": "me", ANNOTATION: RECORD}}
     assert "s3cret" not in json.dumps(result)
 
 
 def test_second_run_reads_no_password(google, run_module, secretmanager):
     google.expect("GET", USERS, {"items": [USER]})
-    secretmanager({ANNOTATION: "2"})
+    # Operations of others that change no password, and those that failed.
+    harmless = [later("UPDATE"), later("RESTART"), later("CLONE"), later("UPDATE_USER", error={"errors": [{}]})]
+    secretmanager(RECORD, operations=[*harmless, DONE, later("UPDATE_USER", insertTime="2026-01-31T12:00:00Z")])
     result = run_module("sql_user", **OPTIONS)
     assert (result["changed"], result["secret_version"]) == (False, "2")
 
 
-@pytest.mark.parametrize("annotations", [{ANNOTATION: "1"}, {}])
-def test_a_new_version_is_set(google, run_module, secretmanager, password, recorded, annotations):
+CHANGED = "by jane@example.com at 2026-01-31T12:00:01Z"
+UNKNOWN = "unknown, the operation that set the password is no longer listed"
+
+
+@pytest.mark.parametrize(
+    ("operations", "shown"),
+    [
+        *[
+            ([later(kind), DONE], f"{kind} {CHANGED}")
+            for kind in ("UPDATE_USER", "DELETE_USER", "CREATE_USER", "IMPORT")
+        ],
+        ([later("RESTORE_VOLUME"), BACKUP], f"RESTORE_VOLUME {CHANGED}"),
+        # An instance of the same name.
+        ([later("CREATE")], f"CREATE {CHANGED}"),
+        ([later("UPDATE_USER", status="RUNNING")], f"UPDATE_USER {CHANGED}"),
+        ([BACKUP], UNKNOWN),
+        ([later("BACKUP_VOLUME"), BACKUP], UNKNOWN),
+        ([], UNKNOWN),
+    ],
+)
+def test_a_password_that_may_have_changed_is_set_again(
+    google, run_module, secretmanager, password, recorded, operations, shown
+):
     google.expect("GET", USERS, {"items": [USER]})
-    secret = secretmanager(annotations)
+    secret = secretmanager(RECORD, operations=operations)
+    password()
+    google.expect("PUT", USERS, {**DONE, "name": "op3", "insertTime": "2026-01-31T12:00:02Z"})
+    sent = recorded(secret)
+    google.expect("GET", USERS, {"items": [USER]})
+    result = run_module("sql_user", **OPTIONS)
+    assert (result["changed"], result["secret_version"], result["resource"]) == (True, "2", USER)
+    assert sent["annotations"][ANNOTATION] == "2 op3 2026-01-31T12:00:02Z"
+    assert (result["diff"]["before"]["passwordChange"], result["diff"]["after"]["passwordChange"]) == (shown, "")
+
+
+def test_operations_are_read_page_by_page_until_the_recorded_one(google, run_module):
+    google.expect("GET", USERS, {"items": [USER]})
+    google.expect("GET", SECRET, {"annotations": {ANNOTATION: RECORD}})
+    google.expect("GET", OPERATIONS, {"items": [later("UPDATE")], "nextPageToken": "p2"})
+    google.expect("GET", OPERATIONS, {"items": [DONE], "nextPageToken": "p3"})
+    google.expect("GET", f"{SECRET}/versions", {"versions": [{"name": f"{NAME}/versions/2", "state": "ENABLED"}]})
+    assert run_module("sql_user", **OPTIONS)["changed"] is False
+
+
+def test_the_doctor_says_who_changed_it(google):
+    client = importlib.import_module("ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client")
+    cloudsql = importlib.import_module("ansible_collections.mlops.mlflow_gcp.plugins.module_utils.cloudsql")
+    arguments = client.Client(requests.Session()), "demo", "db", "mlflow", "projects/demo/secrets/db-password"
+    for operations, expected in (
+        ([DONE], ""),
+        ([BACKUP], ""),
+        ([later("UPDATE_USER"), DONE], f"was changed after it had been set: UPDATE_USER {CHANGED}"),
+    ):
+        google.expect("GET", SECRET, {"annotations": {ANNOTATION: RECORD}})
+        google.expect("GET", OPERATIONS, {"items": operations})
+        problem = cloudsql.password_problem(*arguments)
+        assert problem.endswith(expected) and bool(problem) == bool(expected)
+    # Never set by the module.
+    google.expect("GET", SECRET, google.error(404, "NOT_FOUND", "Secret not found."))
+    assert cloudsql.password_problem(*arguments) == ""
+
+
+# A record without an operation is that of an earlier version of the module.
+@pytest.mark.parametrize("record", [f"1 op1 {TIME}", "2", None])
+def test_a_new_version_is_set(google, run_module, secretmanager, password, recorded, record):
+    google.expect("GET", USERS, {"items": [USER]})
+    secret = secretmanager(record)
     password()
     busy = google.old_error(409, "operationInProgress", "Another operation was already in progress.")
     for answer in (busy, DONE):
@@ -112,8 +199,8 @@ def test_a_new_version_is_set(google, run_module, secretmanager, password, recor
     sent = recorded(secret)
     google.expect("GET", USERS, {"items": [USER]})
     result = run_module("sql_user", **OPTIONS)
-    assert (result["changed"], result["secret_version"], sent["annotations"][ANNOTATION]) == (True, "2", "2")
-    assert result["diff"]["before"]["secretVersion"] == annotations.get(ANNOTATION, "")
+    assert (result["changed"], result["secret_version"], sent["annotations"][ANNOTATION]) == (True, "2", RECORD)
+    assert result["diff"]["before"]["secretVersion"] == (record or "")[:1]
     assert result["diff"]["after"]["secretVersion"] == "2"
 
 
@@ -131,7 +218,7 @@ def test_the_version_is_recorded_again_after_a_concurrent_change(google, run_mod
 
 def test_check_mode_writes_nothing(google, run_module, secretmanager):
     google.expect("GET", USERS, {"items": [USER]})
-    secretmanager({ANNOTATION: "1"})
+    secretmanager(f"1 op1 {TIME}")
     result = run_module("sql_user", check=True, **OPTIONS)
     assert (result["changed"], result["secret_version"]) == (True, "2")
 
@@ -166,7 +253,8 @@ def test_a_secret_that_may_not_be_read(google, run_module, secretmanager):
         ),
     )
     with pytest.raises(
-        Exception, match="^Cannot create Cloud SQL user mlflow: .* a role with secretmanager.versions.access$"
+        Exception,
+        match="^Cannot create Cloud SQL user mlflow: .* a role with secretmanager.versions.access: roles/secretmanager.secretAccessor$",
     ):
         run_module("sql_user", **OPTIONS)
 

@@ -216,6 +216,7 @@ def test_check_mode_before_the_projects_number_can_be_read(google, run_module):
 def test_name_taken_when_creating(google, run_module):
     google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
     google.expect("POST", API, google.old_error(409, "conflict", "The requested bucket name is not available."))
+    google.expect("GET", URL, google.old_error(404, "notFound", "The specified bucket does not exist."))
     with pytest.raises(Exception, match=TAKEN):
         run_module("storage_bucket", **OPTIONS)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gcp_sandbox.core import network
 from gcp_sandbox.core.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.core.errors import ApiError, unauthenticated
 from gcp_sandbox.core.faults import Faults
@@ -25,6 +26,21 @@ from gcp_sandbox.core.tls import Authority
 RawHandler = Callable[["Cloud", web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+class Attachments:
+    """What Private Service Connect endpoints lead to; none by default, see Cloud SQL's."""
+
+    def accepts(self, attachment: str, project: str) -> bool | None:
+        """Whether a service attachment (projects/…) accepts endpoints of a project; None if there is none of that name."""
+        return None
+
+    def address(self) -> str:
+        """An address of this machine for a new endpoint."""
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        """Called when an endpoint has been made or deleted."""
+
+
 class Cloud:
     """State, identities and operations, and the hooks for services and the front door.
 
@@ -35,6 +51,7 @@ class Cloud:
         self.settings = settings
         self.folder: Path = settings.state
         self.store = Store(self.folder / "state.sqlite")
+        network.settle(self.store, settings.network)
         self.tokens = Tokens(self.store)
         self.iam = Iam(self.store)
         self.authority = Authority(self.folder)
@@ -50,6 +67,8 @@ class Cloud:
         self.self_signed: Callable[[str, str], str | None] = lambda token, host: None
         # Networks (store keys) that the process of a Cloud Run instance is attached to; set by Cloud Run.
         self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
+        # The service attachments of managed services; set by Cloud SQL.
+        self.attachments = Attachments()
         # Handlers for endpoints that no discovery document describes: (host, path prefix, handler).
         self.raw_routes: list[tuple[str, str, RawHandler]] = []
         # The handler for all other hosts, and the certificate for their clients (False: not one of its hosts).

@@ -33,24 +33,41 @@ Policy = dict[str, Any]
 # The organization of all projects.
 ORGANIZATION = "//cloudresourcemanager.googleapis.com/organizations/sandbox"
 _PROJECTS = "//cloudresourcemanager.googleapis.com/projects/"
+_FOLDERS = "//cloudresourcemanager.googleapis.com/folders/"
+FOLDERS_KIND = "folders"
 SETS = "iam.principalSets"  # the principal sets of a federated identity, according to its last token
 # The format of a policy's etag; a resource's own etag, sent instead, counts as none.
 _ETAG = re.compile(r"ACAB|B[w-z0-9+/][A-Za-z0-9+/]{9}=")
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 _MEMBER = re.compile(
     r"(?:user|group|serviceAccount):[^@\s:]+@[^@\s:]+\.[^@\s:]+|domain:[^@\s:]+\.[^@\s:]+"
-    r"|serviceAccount:[^@\s:]+\.svc\.id\.goog\[[^]]+\]|deleted:(?:user|group|serviceAccount):[^?\s]+\?uid=\d+"
-    r"|project(?:Owner|Editor|Viewer):(?:[a-z0-9.-]+:)?[^\s:]+|principal(?:Set)?://\S+"
+    r"|serviceAccount:(?:[^@\s:]+:)?[^@\s:]+\.svc\.id\.goog\[[^]]+\]"
+    r"|deleted:(?:user|group|serviceAccount):[^?\s]+\?uid=\d+|deleted:principal(?:Set)?://\S+"
+    # principal://goog/… is a member of deny policies only.
+    r"|project(?:Owner|Editor|Viewer):(?:[a-z0-9.-]+:)?[^\s:]+|principal(?:Set)?://(?!goog/)\S+"
 )
+# Members that Google compares and stores in lower case.
+_ADDRESS = re.compile(r"(?:user|group|serviceAccount|domain):")
 _OWN_ACCOUNT = re.compile(
     r"[^@]+@(?P<id>[a-z0-9-]+)(?:\.(?P<domain>[a-z0-9.-]+))?\.iam\.gserviceaccount\.com|(?P<number>\d+)(?:-compute@developer|@cloudservices)"
     r"\.gserviceaccount\.com"
 )
 
 
+def folder_resource(ident: str) -> str:
+    """Full name of a folder."""
+    return f"{_FOLDERS}{ident}"
+
+
 def project_resource(project_id: str) -> str:
     """Full name of a project."""
     return f"//cloudresourcemanager.googleapis.com/projects/{project_id}"
+
+
+def _stored(member: str) -> str:
+    """A member as Google stores it: e-mail addresses and domains in lower case."""
+    kind, colon, rest = member.partition(":")
+    return f"{kind}{colon}{rest.lower()}" if _ADDRESS.match(member) else member
 
 
 class Iam:
@@ -132,7 +149,7 @@ class Iam:
                 continue
             key = json.dumps([binding["role"], binding.get("condition")], sort_keys=True)
             entry = merged.setdefault(key, {k: v for k, v in binding.items() if k in ("role", "condition")})
-            entry["members"] = sorted({*entry.get("members", []), *binding["members"]})
+            entry["members"] = sorted({*entry.get("members", []), *map(_stored, binding["members"])})
         order = sorted(merged.values(), key=lambda b: (b["role"], json.dumps(b.get("condition"))))
         return [
             {"role": b["role"], "members": b["members"]} | ({"condition": b["condition"]} if "condition" in b else {})
@@ -182,7 +199,7 @@ class Iam:
         if not _MEMBER.fullmatch(member):
             word = {"serviceAccount": "Service account", "user": "User", "group": "Group", "domain": "Domain"}.get(kind)
             raise ApiError(400, f"{word} {email} does not exist." if word else f"Invalid member {member}.")
-        if kind == "serviceAccount" and not self.known(email):
+        if kind == "serviceAccount" and not self.known(email.lower()):
             raise ApiError(400, f"Service account {email} does not exist.")
 
     def known(self, email: str) -> bool:
@@ -299,7 +316,27 @@ class Iam:
                         return True
         return False
 
-    @staticmethod
-    def _with_parents(resources: tuple[str, ...]) -> tuple[str, ...]:
-        """The resources, and the organization of projects."""
-        return (*resources, ORGANIZATION) if any(r.startswith(_PROJECTS) for r in resources) else resources
+    def _with_parents(self, resources: tuple[str, ...]) -> tuple[str, ...]:
+        """The resources, and the folders and the organization of projects and folders."""
+        found = list(resources)
+        for resource in resources:
+            if resource.startswith((_PROJECTS, _FOLDERS)):
+                found += self.above(resource)
+        return tuple(dict.fromkeys(found))
+
+    def above(self, resource: str) -> list[str]:
+        """Full names of the folders and the organization that a project or folder is in, nearest first."""
+        found: list[str] = []
+        while True:
+            kind, ident = (resource.removeprefix("//cloudresourcemanager.googleapis.com/").split("/") + [""])[:2]
+            if kind == "projects":
+                parent = (self._store.peek("projects", ident) or {}).get("parent", {})
+                inside = parent.get("id") if parent.get("type") == "folder" else None
+            else:
+                # A folder that the sandbox does not manage is assumed to be in the organization.
+                named = (self._store.peek(FOLDERS_KIND, f"folders/{ident}") or {}).get("parent", "")
+                inside = named.removeprefix("folders/") if named.startswith("folders/") else None
+            if not inside or folder_resource(inside) in found:
+                return [*found, ORGANIZATION]
+            resource = folder_resource(inside)
+            found.append(resource)

@@ -62,6 +62,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "networks": _CRUD
         + " access addPeering getEffectiveFirewalls getRegionEffectiveFirewalls listPeeringRoutes mirror "
         "removePeering setFirewallPolicy switchToCustomMode updatePeering updatePolicy use useExternalIp",
+        "organizations": "disableXpnHost disableXpnResource enableXpnHost enableXpnResource",
         "projects": "get setCommonInstanceMetadata setUsageExportBucket",
         "regionBackendServices": _CRUD + _IAM + " use",
         "regionHealthChecks": _CRUD + " use useReadOnly",
@@ -139,6 +140,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
     "oauthconfig": {"clientpolicy": "get", "testusers": "get update", "verification": "get submit update"},
     "orgpolicy": {"policy": "get set"},
     "resourcemanager": {
+        "folders": "create delete get getIamPolicy list move setIamPolicy undelete update",
         "organizations": "get getIamPolicy setIamPolicy",
         "projects": "create createBillingAssignment delete deleteBillingAssignment get getIamPolicy list move setIamPolicy "
         "undelete update",

@@ -76,6 +76,12 @@ def test_what_has_to_be_set_is_enough():
     assert result["variables"]["mlflow_gc_older_than"] == "30d"
 
 
+def test_the_variable_to_name_for_one_that_passes_on_a_value():
+    names = site(bucket_location="EU")["names"]
+    assert (names["cloudsql_region"], names["network_name"]) == ("mlflow_region", "mlflow_network_name")
+    assert "bucket_location" not in names and "mlflow_region" not in names
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_what_has_to_be_set_is_named_once(name):
     variables = {key: value for key, value in (REQUIRED | WIRING).items() if key != name}
@@ -408,3 +414,47 @@ def test_every_rule_is_about_a_variable_that_exists():
     assert names <= options.keys()
     endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *ROLES] for name in options}
     assert values.KINDS.keys() <= options.keys() | endings
+
+
+def with_other(other: dict[str, Any], **variables: Any) -> dict[str, Any]:
+    """The variables of host a, in a play with host b."""
+    hosts = {"a": {}, "b": trusted(REQUIRED | {"mlflow_name": "b", "mlflow_domain": "b.example.com"} | other)}
+    play = {"inventory_hostname": "a", "ansible_play_hosts_all": ["a", "b"]}
+    return {**variables, **play, "hostvars": SimpleNamespace(raw_get=hosts.__getitem__)}
+
+
+def test_hosts_with_load_balancers_of_their_own():
+    site(**with_other({}))
+    site(**with_other({"mlflow_name": "mlflow", "mlflow_project_id": "other-project"}))
+    # What is wrong there is reported there.
+    site(**with_other({"mlflow_domain": "{{ undefined }}", "mlflow_name": "mlflow"}))
+    assert not check({"roles": ["network"]}, with_other({}, **REQUIRED))["changed"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            {"mlflow_domain": "mlflow.example.com"},
+            "mlflow_domain is 'mlflow.example.com', which b has too: a domain leads to",
+        ),
+        (
+            {"mlflow_extra_domains": "x.example.com, mlflow.example.com"},
+            "mlflow_domain is 'mlflow.example.com', which b has",
+        ),
+        ({"iap_lb_domain": "models.example.com"}, "mlflow_extra_domains has 'models.example.com', which b has too"),
+        (
+            {"mlflow_name": "mlflow"},
+            "mlflow_name is 'mlflow' on b too, in the same project my-project: give each host its",
+        ),
+        ({"iap_lb_name": "mlflow-lb"}, "mlflow_name is 'mlflow' on b too, in the same project my-project"),
+    ],
+)
+def test_two_hosts_with_one_load_balancer_or_domain(other, told):
+    assert refusal(**with_other(other, mlflow_extra_domains=["models.example.com"])).startswith(told)
+
+
+def test_other_hosts_are_checked_once():
+    variables = with_other({"mlflow_domain": "mlflow.example.com"})
+    checked = site()["variables"]
+    assert check({"roles": ROLES, "checked": checked}, REQUIRED | WIRING | variables)

@@ -1,4 +1,4 @@
-"""Resource Manager: projects and their policies, and their only organization.
+"""Resource Manager: projects, folders and their policies, and their only organization.
 
 https://cloud.google.com/resource-manager/reference/rest
 """
@@ -19,6 +19,7 @@ from gcp_sandbox.core.operations import Operation, now
 from gcp_sandbox.core.paging import page
 from gcp_sandbox.core.resources import serve_operations
 from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.services.cloudresourcemanager import folders
 
 Doc = dict[str, Any]
 
@@ -227,8 +228,10 @@ def search(call: Call) -> Doc:
 def ancestry(call: Call) -> Doc:
     doc = _project(call, "resourcemanager.projects.get")
     chain = [{"type": "project", "id": doc["projectId"]}]
-    if parent := doc.get("parent"):
-        chain.append(parent)
+    for resource in call.cloud.iam.above(project_resource(doc["projectId"])):
+        kind, ident = resource.split("/")[-2:]
+        organization = resource == ORGANIZATION
+        chain.append({"type": kind[:-1], "id": projects.organization(call.cloud) if organization else ident})
     return {"ancestor": [{"resourceId": entry} for entry in chain]}
 
 
@@ -333,6 +336,8 @@ policies.serve(
 
 
 # -- the organization ------------------------------------------------------------
+
+folders.register(SERVICE)
 
 
 def _organization(call: Call, name: str) -> Doc:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.compute import balancing, certificates, private_service_connect, routers, vpc
 from gcp_sandbox.services.compute.engine import declare
 from gcp_sandbox.services.compute.kinds import Kind
+
+
+def _after_rule(cloud: Cloud, key: str, event: str) -> None:
+    certificates.review(cloud, key, event)
+    cloud.attachments.changed()
+
 
 _BACKEND = ("backendServices", "backendBuckets")
 
@@ -293,7 +300,7 @@ declare(
         {"globalForwardingRules": "global", "forwardingRules": "regions"},
         verbs="patch aggregatedList setLabels",
         refs={
-            "target": balancing.PROXIES,
+            "target": (*balancing.PROXIES, private_service_connect.ATTACHMENTS),
             "backendService": ("backendServices",),
             "network": ("networks",),
             "subnetwork": ("subnetworks",),
@@ -310,7 +317,7 @@ declare(
         immutable=("IPAddress", "portRange", "IPProtocol", "network", "subnetwork"),
         quota="FORWARDING_RULES",
         prepare=balancing.prepare_rule,
-        after=certificates.review,
+        after=_after_rule,
     )
 )
 declare(

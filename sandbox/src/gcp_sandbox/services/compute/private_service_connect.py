@@ -1,4 +1,4 @@
-"""Private Service Connect: endpoints (forwarding rules) for Google's APIs.
+"""Private Service Connect: endpoints (forwarding rules) for Google's APIs and for service attachments, such as Cloud SQL's.
 
 https://cloud.google.com/vpc/docs/private-service-connect
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gcp_sandbox.services.compute.base import Doc, find, key_of, link, missing
+from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.services.compute import shared_vpc
+from gcp_sandbox.services.compute.base import Doc, find, invalid, key_of, link, missing, not_found, parse
 from gcp_sandbox.services.compute.kinds import Draft
+
+ATTACHMENTS = "serviceAttachments"
 
 
 def prepare_endpoint(draft: Draft) -> None:
@@ -31,6 +35,59 @@ def prepare_endpoint(draft: Draft) -> None:
         doc["serviceDirectoryRegistrations"] = [
             registration | r for r in doc.get("serviceDirectoryRegistrations", [{}])
         ]
+
+
+def prepare_attached(draft: Draft) -> None:
+    """
+    An endpoint for a service attachment: an internal address of a subnet in its region.
+
+    Nothing can listen on an address of a subnet here: the reserved address becomes one of 127.0.0.0/8 with the rule.
+    """
+    doc, attachment = draft.doc, key_of(draft.doc["target"])
+    if doc.get("loadBalancingScheme"):
+        text = "The load balancing scheme must be empty for a rule whose target is a service attachment."
+        raise invalid("loadBalancingScheme", doc["loadBalancingScheme"], text)
+    doc.pop("loadBalancingScheme", None)
+    accepted = draft.cloud.attachments.accepts(attachment, draft.project)
+    if accepted is None:
+        raise not_found(attachment)
+    if attachment.split("/")[3] != draft.region:
+        raise invalid("target", doc["target"], "The service attachment must be in the region of the forwarding rule.")
+    if draft.old is not None:
+        return
+    if not doc.get("IPAddress"):
+        raise missing("resource.IPAddress")
+    key = parse(draft.cloud, doc["IPAddress"], draft.project) or f"projects/{draft.project}/{draft.scope}/addresses/-"
+    address = draft.cloud.store.get("compute.addresses", key)
+    if address is None:
+        given = draft.cloud.store.list("compute.addresses", f"projects/{draft.project}/{draft.scope}/")
+        found = [(key, other) for key, other in given if other["address"] == doc["IPAddress"]]
+        if not found:
+            raise invalid("IPAddress", doc["IPAddress"], "It must be a reserved internal address.")
+        key, address = found[0]
+    subnet = key_of(address.get("subnetwork", ""))
+    network = (find(draft.cloud, subnet) or {}).get("network") if subnet else None
+    doc.setdefault("network", network)
+    if not network or doc["network"] != network:
+        raise invalid("network", doc["network"], "It must be the network of the address.")
+    shared_vpc.require_use(draft.call, subnet)
+    if not address["address"].startswith("127."):
+        address["address"] = draft.cloud.attachments.address()
+        draft.cloud.store.put("compute.addresses", key, address)
+    doc |= {
+        "IPAddress": address["address"],
+        "pscConnectionId": doc["id"],
+        "pscConnectionStatus": "ACCEPTED" if accepted else "PENDING",
+    }
+
+
+def endpoints(cloud: Cloud, attachment: str) -> list[tuple[str, str]]:
+    """Address and network (store key) of the accepted endpoints of a service attachment (projects/…)."""
+    return [
+        (doc["IPAddress"], key_of(doc["network"]))
+        for _, doc in cloud.store.list("compute.forwardingRules")
+        if key_of(doc.get("target", "")) == attachment and doc.get("pscConnectionStatus") == "ACCEPTED"
+    ]
 
 
 def rule_operation(private: str) -> Callable[[Doc], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gcp_sandbox.core.service import Call
+from gcp_sandbox.services.compute import shared_vpc
 from gcp_sandbox.services.compute.base import SERVICE, Doc, link, not_found
 from gcp_sandbox.services.compute.engine import collection
 from gcp_sandbox.services.compute.places import GLOBAL_QUOTAS, REGION_QUOTAS, REGIONS, limit, used, zones
@@ -85,7 +86,9 @@ def _get_project(call: Call) -> Doc:
         "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "nSCzYVtHjUA="},
         "quotas": _quotas(call),
         "selfLink": link(f"projects/{name}"),
-        "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
+        "xpnProjectStatus": "HOST"
+        if call.cloud.store.peek(shared_vpc.KIND, name)
+        else "UNSPECIFIED_XPN_PROJECT_STATUS",
         "defaultServiceAccount": f"{number}-compute@developer.gserviceaccount.com",
         "defaultNetworkTier": "PREMIUM",
         "cloudArmorTier": "CA_STANDARD",

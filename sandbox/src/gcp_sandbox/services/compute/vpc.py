@@ -13,7 +13,7 @@ from typing import Any
 
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.services.compute import routers
+from gcp_sandbox.services.compute import routers, shared_vpc
 from gcp_sandbox.services.compute.base import PENDING, Doc, find, in_use, invalid, key_of, link, missing
 from gcp_sandbox.services.compute.dialect import compute_time
 from gcp_sandbox.services.compute.kinds import Draft
@@ -549,6 +549,7 @@ def _regional_internal(draft: Draft) -> None:
     subnet = draft.target("subnetwork")
     if subnet is None:
         raise ApiError(404, f"The resource '{key_of(doc['subnetwork'])}' was not found", reason="notFound")
+    shared_vpc.require_use(draft.call, key_of(doc["subnetwork"]))
     net = _ipv4_of(subnet)
     if not doc.get("address"):
         doc["address"] = internal_address(draft.cloud, subnet)

@@ -7,10 +7,12 @@ import re
 from typing import Any
 
 from gcp_sandbox.core import labels, projects
+from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError, bad_request
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.service import Call
+from gcp_sandbox.services.compute import shared_vpc
 from gcp_sandbox.services.run import names
 from gcp_sandbox.services.run.plane import secrets
 from gcp_sandbox.services.run.plane.workload import QUANTITY, StartError, quantity, total_memory
@@ -342,6 +344,13 @@ def networks(cloud: Cloud, project_id: str, location: str, access: Doc | None) -
             {"reason": "VPC_NETWORK_NOT_FOUND"},
             "NOT_FOUND",
         )
+    if why := shared_vpc.usable(cloud, project_id, subnet, _agent(cloud, project_id)):
+        raise StartError(
+            f"VPC subnetwork {subnet} does not exist, or Cloud Run does not have permission to use it. {why} "
+            f"(service agent {_agent(cloud, project_id).email})",
+            {"reason": "VPC_NETWORK_NOT_FOUND"},
+            "PERMISSION_DENIED",
+        )
     of = _path(cloud, found.get("network", ""), project_id, "global/networks")
     if network and of != network:
         raise StartError(
@@ -362,10 +371,18 @@ def networks(cloud: Cloud, project_id: str, location: str, access: Doc | None) -
     return frozenset({of})
 
 
+def _agent(cloud: Cloud, project_id: str) -> Principal:
+    """The service agent of Cloud Run in a project."""
+    number = (projects.find(cloud, project_id) or {}).get("projectNumber", "")
+    return Principal(f"service-{number}@serverless-robot-prod.iam.gserviceaccount.com")
+
+
 def _connector_network(cloud: Cloud, project_id: str, location: str, text: str) -> str:
     key = _path(cloud, text, project_id, f"locations/{location}/connectors")
     found = cloud.store.peek("vpcaccess.connectors", key)
-    if found is None or found.get("state") != "READY":
+    host, agent = key.split("/")[1], _agent(cloud, project_id)
+    denied = host != project_id and not cloud.iam.allows(agent, "vpcaccess.connectors.use", project_resource(host))
+    if found is None or denied or found.get("state") != "READY":
         raise StartError(
             f"VPC connector {key} does not exist, or Cloud Run does not have permission to use it.",
             {"reason": "VPC_NETWORK_NOT_FOUND"},

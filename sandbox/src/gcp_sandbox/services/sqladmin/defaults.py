@@ -173,4 +173,6 @@ def ip(given: Doc) -> Doc:
     link = out.get("privateNetwork", "")
     if "projects/" in link:
         out["privateNetwork"] = link[link.index("projects/") :]
+    if "pscConfig" in out:
+        out["pscConfig"] = {"pscEnabled": False} | out["pscConfig"]
     return out

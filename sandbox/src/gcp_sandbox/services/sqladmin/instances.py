@@ -14,7 +14,7 @@ from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.sqladmin import certificates, common, defaults, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
-from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, recoverable, served
 
 RESERVED = "sqladmin.reservedNames"
 _WEEK = 7 * 24 * 3600
@@ -40,6 +40,7 @@ _OUTPUT_ONLY = (
     "satisfiesPzi",
     "geminiConfig",
     "currentDiskSize",
+    "pscServiceAttachmentLink",
     "failoverReplica",
     "replicaNames",
     "name",
@@ -161,6 +162,16 @@ def _placed(doc: Doc) -> None:
         doc["failoverReplica"] = {"available": True}
 
 
+def _attachment(doc: Doc) -> None:
+    """The service attachment of an instance with Private Service Connect, in a project of Google's."""
+    if doc["settings"]["ipConfiguration"].get("pscConfig", {}).get("pscEnabled"):
+        uid = doc["_uid"]
+        doc.setdefault(
+            "pscServiceAttachmentLink",
+            f"projects/{uid[:8]}p-tp/regions/{doc['region']}/serviceAttachments/a-{uid[:12]}-psc-service-attachment-{uid}",
+        )
+
+
 def stamped(doc: Doc, version: int) -> None:
     """Set a record's settingsVersion, and with it a new etag."""
     doc["settings"]["settingsVersion"] = str(version)
@@ -175,6 +186,7 @@ async def create(cloud: Cloud, op: Doc) -> None:
     if doc is None:
         return
     doc["ipAddresses"] = plane(cloud).addresses(doc)
+    _attachment(doc)
     cloud.store.put(KIND, key, doc)
     try:
         await plane(cloud).up(key, op["args"]["verifier"])
@@ -270,17 +282,20 @@ async def apply(cloud: Cloud, op: Doc) -> None:
     # Other changes in the meantime are kept (such as an added replica).
     new |= {k: old[k] for k in ("state", "replicaNames") if k in old}
     new["ipAddresses"] = plane(cloud).addresses(new)
+    _attachment(new)
     _placed(new)
     if old["settings"]["settingsVersion"] == new["settings"]["settingsVersion"]:
         stamped(new, int(old["settings"]["settingsVersion"]) + 1)
     restart = any(old["settings"].get(k) != new["settings"].get(k) for k in _RESTARTING)
     restart |= [a["ipAddress"] for a in old["ipAddresses"]] != [a["ipAddress"] for a in new["ipAddresses"]]
+    restart |= recoverable(old) != recoverable(new)
     moved = served(new) and postgres.installed(new["databaseVersion"]) != postgres.installed(old["databaseVersion"])
     if moved:
         await plane(cloud).upgrade(key, new["databaseVersion"])
     cloud.store.put(KIND, key, new)
     if restart or moved:
         await plane(cloud).up(key)
+    cloud.attachments.changed()
 
 
 @SERVICE.method("sql.instances.restart", permission="cloudsql.instances.restart")

@@ -179,12 +179,18 @@ def _addresses(cloud: Cloud, doc: Doc, old: Doc | None) -> None:
             raise invalid(f"Non-routable or private authorized network ({entry['value']}).")
     if config["requireSsl"] and config["sslMode"] == "ALLOW_UNENCRYPTED_AND_ENCRYPTED":
         raise invalid("The values of requireSsl and sslMode conflict.")
+    psc = config.get("pscConfig", {})
+    if psc.get("allowedConsumerProjects") and not psc["pscEnabled"]:
+        raise invalid("Allowed consumer projects can only be set when Private Service Connect is enabled.")
+    for project in psc.get("allowedConsumerProjects", ()):
+        if not re.fullmatch(r"\d+|([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", project):
+            raise invalid(f"Invalid consumer project: {project}.")
     link = config.get("privateNetwork")
     if link and old and link == old["settings"]["ipConfiguration"].get("privateNetwork"):
         return  # an instance remains and can be changed after its peering is deleted
     if link:
         private_network(cloud, doc, link)
-    elif not config["ipv4Enabled"] and not config.get("pscConfig", {}).get("pscEnabled"):
+    elif not config["ipv4Enabled"] and not psc.get("pscEnabled"):
         raise invalid("At least one of Public IP, Private IP, or PSC connectivity must be enabled.")
 
 

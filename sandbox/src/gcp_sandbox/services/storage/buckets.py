@@ -376,7 +376,9 @@ def _soft_delete(doc: Doc, value: Doc) -> None:
     if seconds and not _LEAST <= seconds <= _MOST:
         raise common.invalid("Soft delete retention duration must be 0, or between 604800 and 7776000 seconds.")
     old = doc.get("softDeletePolicy", {})
-    policy = {"retentionDurationSeconds": str(seconds)}
+    policy: Doc = {"retentionDurationSeconds": str(seconds)}
+    if "hardDeletePause" in value:
+        policy["hardDeletePause"] = value["hardDeletePause"]
     if seconds:
         same = old.get("retentionDurationSeconds") == str(seconds)
         policy["effectiveTime"] = old["effectiveTime"] if same and "effectiveTime" in old else moment()

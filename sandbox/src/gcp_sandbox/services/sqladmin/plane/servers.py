@@ -7,13 +7,14 @@ import ipaddress
 import logging
 import ssl
 import weakref
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.sqladmin import certificates
 from gcp_sandbox.services.sqladmin.plane import users
-from gcp_sandbox.services.sqladmin.plane.postgres import Server, identifier, installed
+from gcp_sandbox.services.sqladmin.plane.postgres import KEEPING, Server, identifier, installed
 from gcp_sandbox.services.sqladmin.plane.relay import Peer, Relay, process_of
 
 _log = logging.getLogger("gcp_sandbox.sqladmin")
@@ -34,6 +35,11 @@ def plane(cloud: Cloud) -> Plane:
 def served(doc: dict[str, Any]) -> bool:
     """Whether an instance has a server here: replicas are records only."""
     return "masterInstanceName" not in doc
+
+
+def recoverable(doc: dict[str, Any]) -> bool:
+    """Whether an instance keeps the logs for recovery to a point in time."""
+    return bool(doc["settings"].get("backupConfiguration", {}).get("pointInTimeRecoveryEnabled"))
 
 
 def memory(tier: str) -> float:
@@ -68,12 +74,15 @@ class Plane:
         self._relays: dict[str, list[Relay]] = {}
         # A resumed operation and the restart of the sandbox must not both start a server.
         self._locks: dict[str, asyncio.Lock] = {}
+        # By instance, its Private Service Connect endpoints by address.
+        self._endpoints: dict[str, dict[str, Relay]] = {}
 
     # -- addresses ---------------------------------------------------------
 
     def address(self) -> str:
         """A new address of 127.N.192.0/19 or 127.N.224.0/20, N of this sandbox; the rest is Cloud Run's."""
         used = {a["ipAddress"] for _, doc in self._cloud.store.list(KIND) for a in doc.get("ipAddresses", [])}
+        used |= {doc["address"] for _, doc in self._cloud.store.list("compute.addresses")}
         first = ipaddress.ip_address(f"127.{self._cloud.settings.network}.192.0")
         while True:
             address = str(first + self._cloud.store.counter("sqladmin.addresses", 2) % (48 * 256))
@@ -116,15 +125,21 @@ class Plane:
             return
         flags = {f["name"]: f.get("value", "on") for f in doc["settings"].get("databaseFlags", [])}
         flags.setdefault("max_connections", str(max_connections(doc["settings"]["tier"])))
+        recovery = recoverable(doc)
+        if recovery:
+            flags |= KEEPING
         server = self.server(doc)
         known = server.initialised
         if known and patient:
             await self._listen(key, doc, patient=True)
-            await server.up(flags, users.setup(verifier))
-            return
-        # Nothing is listening while the server starts: connections are refused, as at Google.
+        # Otherwise nothing is listening while the server starts: connections are refused, as at Google.
         await server.up(flags, users.setup(verifier))
-        await self._listen(key, doc)
+        if recovery:
+            await server.keep_logs()
+        else:
+            server.forget_logs()
+        if not (known and patient):
+            await self._listen(key, doc)
 
     async def _listen(self, key: str, doc: dict[str, Any], *, patient: bool = False) -> None:
         addresses = {a["type"]: a["ipAddress"] for a in doc["ipAddresses"]}
@@ -141,6 +156,36 @@ class Plane:
             relay = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key), patient=patient)
             await relay.start()
             relays.append(relay)
+        await self._listen_on_endpoints(key, doc)
+
+    async def _listen_on_endpoints(self, key: str, doc: dict[str, Any]) -> None:
+        """Listen on the addresses of the instance's Private Service Connect endpoints, and on no others."""
+        from gcp_sandbox.services.compute.private_service_connect import endpoints
+
+        attachment = doc.get("pscServiceAttachmentLink")
+        wanted = dict(endpoints(self._cloud, attachment)) if attachment else {}
+        running = self._endpoints.setdefault(doc["_uid"], {})
+        for address in running.keys() - wanted.keys():
+            await running.pop(address).stop()
+        for address, network in wanted.items():
+            if address in running:
+                continue
+
+            async def ask(peer: Peer, address: str = address, network: str = network) -> bool:
+                pid = await asyncio.to_thread(process_of, peer, address)
+                return pid is not None and network in self._cloud.networks_of_process(pid)
+
+            context = self._context(doc, [address])
+            running[address] = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key))
+            await running[address].start()
+
+    async def review_endpoints(self) -> None:
+        """Listen on new endpoints, and no longer on deleted ones."""
+        for key, doc in self._cloud.store.list(KIND):
+            if doc.get("pscServiceAttachmentLink") and served(doc):
+                async with self._locks.setdefault(doc["_uid"], asyncio.Lock()):
+                    if doc["_uid"] in self._endpoints:
+                        await self._listen_on_endpoints(key, doc)
 
     def _context(self, doc: dict[str, Any], addresses: list[str]) -> ssl.SSLContext:
         folder = self._cloud.folder / "sql" / doc["_uid"]
@@ -175,10 +220,17 @@ class Plane:
             self._servers[doc["_uid"]] = new
             await old.stop()
 
-    async def copy(self, source: str, key: str) -> None:
-        """Create the server of an instance with the data of another one.  Raises SqlError."""
+    async def copy(self, source: str, key: str, moment: datetime | None = None) -> None:
+        """Create the server of an instance with the data of another one, of now or of an earlier time.
+
+        Raises RuntimeError, SqlError.
+        """
         old, new = self._cloud.store.peek(KIND, source), self._cloud.store.peek(KIND, key)
         assert old is not None and new is not None
+        if moment:
+            await self.server(new).recover(self.server(old), moment)
+            await self.up(key)
+            return
         if served(old) and served(new):
             folder = self._cloud.folder / "sql" / new["_uid"]
             dump = folder / "copy.sql"
@@ -198,7 +250,7 @@ class Plane:
         await self.up(key)
 
     async def _close(self, uid: str) -> None:
-        for relay in self._relays.pop(uid, []):
+        for relay in [*self._relays.pop(uid, []), *self._endpoints.pop(uid, {}).values()]:
             await relay.stop()
 
     async def remove(self, doc: dict[str, Any]) -> None:

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the resources of a load balancer have in common: links, updates of single fields, and names that rotate."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, ComputeResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
+
+
+def global_link(project: str, collection: str, name: str) -> str:
+    """The link of a global resource, from its name or any link."""
+    return name if "/" in name else f"{LINKS}/projects/{project}/global/{collection}/{name}"
+
+
+def short(link: Any) -> str:
+    """The name at the end of a link."""
+    return str(link or "").rpartition("/")[2]
+
+
+def aggregated(client: Client, project: str, collection: str) -> Iterator[dict[str, Any]]:
+    """
+    All resources of a collection, global and of every region and zone.
+    https://cloud.google.com/compute/docs/reference/rest/v1/networkEndpointGroups/aggregatedList
+    """
+    url, query = f"{API}/projects/{project}/aggregated/{collection}", {"returnPartialSuccess": "true"}
+    while True:
+        page = client.get(url, params=query)
+        for scope in (page.get("items") or {}).values():
+            yield from scope.get(collection) or ()
+        if not page.get("nextPageToken"):
+            return
+        query["pageToken"] = page["nextPageToken"]
+
+
+class BalancerResource(ComputeResource):
+    """A global resource of a load balancer. An update only sends the fields that differ."""
+
+    def __init__(self, task: Task, collection: str) -> None:
+        super().__init__(task, "global", collection)
+
+    def link(self, collection: str, name: str | None) -> str | None:
+        """The link of another global resource of the project, None without one."""
+        return global_link(self.task.project, collection, name) if name else None
+
+    def set_field(self, method: str, **body: Any) -> None:
+        """Call a method that changes one field, such as setUrlMap, and wait."""
+        # These methods of proxies are the only ones of global resources without /global/ in their path.
+        url = self.url.replace("/global/target", "/target")
+        self.wait(self.client.post(f"{url}/{method}", body, idempotent=True), self.url, "update")
+
+    def changed_fields(self, changes: Iterable[str], live: dict[str, Any]) -> dict[str, Any]:
+        """The declared fields at the paths CHANGES; an object is a merge patch with everything that is declared of it."""
+        fields = {path.partition(".")[0] for path in changes}
+        return {name: value for name, value in self.patch(live).items() if name in fields}
+
+    def patch_fields(self, body: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+        """PATCH with the fingerprint of LIVE, or with the current one if the resource was changed concurrently."""
+        try:
+            return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
+        except ApiError as error:
+            if error.status != 412:
+                raise
+        live = self.client.get(self.url)
+        return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
+
+
+class Family:
+    """
+    Resources that cannot be changed, and so take each other's place: the name of each is PREFIX, a hyphen, and DIGITS
+    hexadecimal digits that depend on its content. The prefix alone is a member too.
+    """
+
+    def __init__(self, task: Task, prefix: str, digits: int) -> None:
+        self.task, self.prefix, self.digits = task, prefix, digits
+        self._name = re.compile(rf"{re.escape(prefix)}(-[0-9a-f]{{{digits}}})?")
+
+    def member(self, content: str) -> str:
+        """The name of the member with this content."""
+        return f"{self.prefix}-{hashlib.sha256(content.encode()).hexdigest()[: self.digits]}"
+
+    def members(self, resources: Iterable[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+        """Those of RESOURCES that are members, the newest last. WHAT is for example "certificates"."""
+        with self.task.client.action(f"list the {what} of project {self.task.project}"):
+            try:
+                entries = list(resources)
+            except ApiError as error:
+                # In a first --check of a whole deployment, the API is not enabled yet.
+                if not self.task.check_mode or not error.disabled:
+                    raise
+                return []
+        found = [entry for entry in entries if self._name.fullmatch(entry["name"])]
+        return sorted(found, key=lambda entry: str(entry.get("creationTimestamp") or ""))
+
+    def delete(self, kind: str, links: Iterable[str]) -> list[str]:
+        """
+        Delete members. One that another resource still uses after a minute is left, with a warning, and returned: others
+        may have attached it to a load balancer of theirs.
+        """
+        client, left = self.task.client, []
+        for path in map(relative, links):
+            label, url = f"{kind} {short(path)}", f"{API}/{path}"
+            action = f"delete {label}"
+            with client.action(action):
+                try:
+                    client.retry(partial(_delete, client, url, action), _in_use, timeout=60)
+                except ApiError as error:
+                    if not _in_use(error):
+                        raise
+                    left.append(path)
+                    self.task.warn(f"{label} is obsolete, but not deleted because it is in use: {error.message}")
+        return left
+
+
+def _delete(client: Client, url: str, action: str) -> None:
+    try:
+        operations.wait(client, client.request("DELETE", url), url, timeout=600, action=action)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
+def _in_use(error: ApiError) -> bool:
+    """Another resource uses it, perhaps only until a change propagates."""
+    return error.reason in ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
+
+
+def covers(pattern: str, domain: str) -> bool:
+    """Whether PATTERN, a host name of a certificate or URL map, perhaps with a wildcard, matches DOMAIN."""
+    pattern = pattern.lower().removesuffix(".")
+    return pattern in (domain, "*") or pattern.startswith("*.") and domain.partition(".")[2] == pattern[2:]
+
+
+def rivals(client: Client, project: str, name: str, domains: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """
+    Forwarding rules of PROJECT that serve one of DOMAINS for another load balancer than the one with the prefix NAME, each
+    with a sentence about it. A load balancer serves the domains of its certificates; under a certificate with a wildcard, or
+    a certificate map, those that its URL map names. Other projects, and names in a certificate map alone, are not seen.
+    """
+    wanted = {domain.lower().removesuffix(".") for domain in domains}
+    own = (f"{name}-https", f"{name}-http")
+    rules = [
+        rule
+        for rule in aggregated(client, project, "forwardingRules")
+        if "/targetHttpsProxies/" in rule.get("target", "")
+        and rule["name"] not in own
+        and short(rule["target"]) not in own
+    ]
+    if not rules:
+        return
+    proxies = {relative(proxy["selfLink"]): proxy for proxy in aggregated(client, project, "targetHttpsProxies")}
+    certificates = {relative(entry["selfLink"]): entry for entry in aggregated(client, project, "sslCertificates")}
+    for rule in rules:
+        proxy = proxies.get(relative(rule["target"])) or {}
+        names: set[str] = set()
+        for link in proxy.get("sslCertificates") or ():
+            certificate = certificates.get(relative(link)) or {}
+            managed = certificate.get("managed") or {}
+            names |= set(managed.get("domains") or certificate.get("subjectAlternativeNames") or ())
+        names = {entry.lower().removesuffix(".") for entry in names}
+        unclear = proxy.get("certificateMap") or any(
+            covers(entry, domain) for entry in names for domain in wanted - names
+        )
+        if unclear and proxy.get("urlMap"):
+            url_map = client.find(f"{API}/{relative(proxy['urlMap'])}") or {}
+            names |= {host.lower() for entry in url_map.get("hostRules") or () for host in entry.get("hosts") or ()}
+        if served := sorted(wanted & names):
+            address = rule.get("IPAddress", "an unknown address")
+            yield rule["name"], f"forwarding rule {rule['name']} ({address}) already serves {', '.join(served)}"

@@ -1,0 +1,71 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+What Google cannot change on an existing resource, with what to do instead.
+
+The modules refuse such a change when it is their turn (Resource.check_change); mlflow_preflight refuses it before a run
+writes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, same_resource, same_scalar
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    One kind of resource.
+
+    name: as in messages, such as "bucket". fields: paths that cannot be changed once they are set, each with what to do
+    instead. same: custom equality of a field, called with (wanted, live).
+    """
+
+    name: str
+    fields: Mapping[str, str]
+    same: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
+
+    def refused(self, wanted: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+        """The declared fields that LIVE has with another value: path, live value, what to do instead."""
+        for path, instead in self.fields.items():
+            new, old = lookup(wanted, path), lookup(live, path)
+            if new is not None and old not in (None, "") and not self.same.get(path, same_scalar)(new, old):
+                yield path, old, instead
+
+
+def same_location(wanted: Any, live: Any) -> bool:
+    """Locations of buckets are equal regardless of case."""
+    return str(wanted).upper() == str(live).upper()
+
+
+NETWORK_OF_INSTANCE = "settings.ipConfiguration.privateNetwork"
+SQL_INSTANCE = Kind(
+    "Cloud SQL instance",
+    {
+        "region": "give another name to create a new instance there",
+        "databaseVersion": "back it up and upgrade it manually (gcloud sql instances patch --database-version), "
+        "then give the new version here",
+        "settings.dataDiskType": "give its current type",
+        NETWORK_OF_INSTANCE: "give its current network",
+    },
+    {NETWORK_OF_INSTANCE: same_resource},
+)
+BUCKET = Kind(
+    "bucket",
+    {"location": "Google cannot move a bucket: give another name, or copy the objects and delete this bucket"},
+    {"location": same_location},
+)
+ADDRESS = Kind(
+    "address",
+    dict.fromkeys(
+        ("addressType", "purpose", "address", "prefixLength", "network", "subnetwork"),
+        "Google cannot change a reserved address: set the option back, or reserve another address under another name",
+    ),
+    {"network": same_resource, "subnetwork": same_resource},
+)
+BACKEND_SERVICE = Kind("backend service", {"loadBalancingScheme": "create a backend service with another name"})

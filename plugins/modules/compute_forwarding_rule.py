@@ -1,0 +1,162 @@
+#!/usr/bin/python
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: compute_forwarding_rule
+short_description: Manage a Private Service Connect endpoint
+description:
+  - Creates and deletes a regional forwarding rule that connects a reserved internal address with a service attachment, such as
+    that of a Cloud SQL instance (RV(mlops.mlflow_gcp.sql_instance#module:psc_service_attachment)).
+  - The service must accept the project of the rule. Otherwise the module fails, and the rule is left for when it does.
+  - Google can only change the labels of such a rule. Any other difference is refused.
+  - M(google.cloud.gcp_compute_forwarding_rule) deletes and recreates a rule at any difference.
+version_added: 0.1.0
+author:
+  - mlops.mlflow_gcp contributors (@mlops)
+extends_documentation_fragment:
+  - google.cloud.gcp
+  - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.state
+options:
+  name:
+    description: Name of the rule.
+    type: str
+    required: true
+  region:
+    description: Region of the rule, which is the region of the service attachment.
+    type: str
+    required: true
+  network:
+    description:
+      - Network of the address, as a name, V(projects/PROJECT/global/networks/NAME) or selfLink.
+      - Required for O(state=present).
+    type: str
+  address:
+    description:
+      - Path or selfLink of a reserved internal address, see M(mlops.mlflow_gcp.compute_address). Required for O(state=present).
+      - It is used for a new rule, and not compared with that of an existing one.
+    type: str
+  target:
+    description: Path or link of the service attachment. Required for O(state=present).
+    type: str
+seealso:
+  - name: Forwarding rules
+    description: The API.
+    link: https://cloud.google.com/compute/docs/reference/rest/v1/forwardingRules
+  - name: Private Service Connect for Cloud SQL
+    description: How the endpoint of an instance is made.
+    link: https://cloud.google.com/sql/docs/postgres/configure-private-service-connect
+"""
+
+EXAMPLES = r"""
+- name: Connect the reserved address with the database
+  mlops.mlflow_gcp.compute_forwarding_rule:
+    project: my-project
+    auth_kind: application
+    name: mlflow-psc
+    region: europe-west2
+    network: mlflow
+    address: "{{ address.path }}"
+    target: "{{ instance.psc_service_attachment }}"
+  register: endpoint
+"""
+
+RETURN = r"""
+address:
+  description: The address of the endpoint; empty in check mode before it exists.
+  returned: success
+  type: str
+  sample: 10.10.0.7
+path:
+  description: The rule's resource path.
+  returned: success
+  type: str
+  sample: projects/my-project/regions/europe-west2/forwardingRules/mlflow-psc
+self_link:
+  description: Link of the rule.
+  returned: success
+  type: str
+  sample: https://www.googleapis.com/compute/v1/projects/my-project/regions/europe-west2/forwardingRules/mlflow-psc
+resource:
+  description: The rule as Google returns it.
+  returned: success
+  type: dict
+  sample:
+    name: mlflow-psc
+    IPAddress: 10.10.0.7
+    pscConnectionStatus: ACCEPTED
+"""
+
+from typing import Any
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, relative, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import ComputeResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+
+INSTEAD = "Google cannot change it: set the option back, give another name, or delete the rule first (state=absent)"
+# The service has yet to see the endpoint.
+UNDECIDED = ("", "STATUS_UNSPECIFIED")
+
+
+class Endpoint(ComputeResource):
+    """https://cloud.google.com/compute/docs/reference/rest/v1/forwardingRules"""
+
+    kind = "Private Service Connect endpoint"
+    rules = Rules(
+        same={"network": same_resource, "target": same_resource, "IPAddress": lambda wanted, live: bool(live)}
+    )
+    immutable = {"network": INSTEAD, "target": INSTEAD}
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, f"regions/{task.params['region']}", "forwardingRules")
+        network = self.params["network"]
+        self.wanted = {
+            "name": self.name,
+            "network": full_path(task.project, "global/networks", network) if network else None,
+            "IPAddress": relative(self.params["address"]) or None,
+            "target": relative(self.params["target"]) or None,
+        }
+
+    def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        if self.params["state"] == "absent":
+            return live
+        if live.get("pscConnectionStatus", "") in UNDECIDED:
+            live = self.poll(
+                lambda body: body.get("pscConnectionStatus", "") not in UNDECIDED, "wait for the connection"
+            )
+        if live["pscConnectionStatus"] != "ACCEPTED":
+            raise GcpError(
+                f"Cannot use {self.label}: the connection is {live['pscConnectionStatus']}; add project {self.task.project} to the "
+                "projects that the service accepts (option psc_allowed_projects of module mlops.mlflow_gcp.sql_instance)"
+            )
+        return live
+
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        # A declaration has the address resource there.
+        address = str(live.get("IPAddress") or "")
+        return {**super().returns(live), "path": self.path, "address": "" if "/" in address else address}
+
+
+def main() -> None:
+    run(
+        Endpoint.converge,
+        argument_spec={
+            "name": {"type": "str", "required": True, "kind": values.NAME},
+            "region": {"type": "str", "required": True, "kind": values.REGION},
+            "network": {"type": "str"},
+            "address": {"type": "str"},
+            "target": {"type": "str"},
+            **STATE_OPTION,
+        },
+        required_if=[("state", "present", ["network", "address", "target"])],
+    )
+
+
+if __name__ == "__main__":
+    main()

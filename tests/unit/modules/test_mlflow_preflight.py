@@ -1,0 +1,440 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module mlflow_preflight."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+COMPUTE = "https://compute.googleapis.com/compute/v1/projects/demo"
+LINK = "https://www.googleapis.com/compute/v1/projects/demo"
+SQL = "https://sqladmin.googleapis.com/v1/projects/demo/instances/mlflow"
+BUCKET = "https://storage.googleapis.com/storage/v1/b/demo-mlflow-artifacts"
+SECRET = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/mlflow-db-password"
+SERVICE = "https://run.googleapis.com/v2/projects/demo/locations/europe-west2/services/mlflow"
+PROJECT = "https://cloudresourcemanager.googleapis.com/v1/projects/demo"
+NETWORK, SUBNETWORK = (
+    f"{COMPUTE}/global/networks/mlflow",
+    f"{COMPUTE}/regions/europe-west2/subnetworks/mlflow-europe-west2",
+)
+RANGE, BACKEND = f"{COMPUTE}/global/addresses/mlflow-services", f"{COMPUTE}/global/backendServices/mlflow-lb-backend"
+RULE = f"{COMPUTE}/global/forwardingRules/mlflow-lb-https"
+ADDRESS, SUBNETWORKS = f"{COMPUTE}/global/addresses/mlflow-lb-ip", f"{COMPUTE}/aggregated/subnetworks"
+
+# As check_variables returns them; some are text, as AWX gives them.
+VARIABLES: dict[str, Any] = {
+    **{f"{role}_project_id": "demo" for role in ("services", "network", "cloudsql", "bucket", "cloudrun", "iap_lb")},
+    **{f"{role}_region": "europe-west2" for role in ("network", "cloudsql", "cloudrun", "iap_lb")},
+    "network_name": "",
+    "network_subnetwork_name": "",
+    "network_prefix": "mlflow",
+    "network_private_access": "peering",
+    "network_reserved_range": "mlflow-services",
+    "network_subnetwork_range": "10.10.0.0/24",
+    "network_peering_address": "",
+    "network_peering_prefix_length": "16",
+    "cloudsql_name": "mlflow",
+    "cloudsql_database": "mlflow",
+    "cloudsql_user": "mlflow",
+    "cloudsql_password_secret": "mlflow-db-password",
+    "cloudsql_database_version": "POSTGRES_17",
+    "cloudsql_edition": "ENTERPRISE",
+    "cloudsql_disk_type": "PD_SSD",
+    "cloudsql_disk_size_gb": "10",
+    "cloudsql_disk_autoresize": "yes",
+    "bucket_name": "demo-mlflow-artifacts",
+    "bucket_location": "europe-west2",
+    "cloudrun_name": "mlflow",
+    "cloudrun_vpc_connector": "",
+    "iap_lb_name": "mlflow-lb",
+    "iap_lb_address_name": "mlflow-lb-ip",
+    "iap_lb_domain": "mlflow.example.com",
+    "iap_lb_extra_domains": "",
+    "iap_lb_replaces": [],
+}
+NAMES = {
+    "network_region": "mlflow_region",
+    "cloudsql_region": "mlflow_region",
+    "bucket_location": "mlflow_region",
+    "network_name": "mlflow_network_name",
+    "network_prefix": "mlflow_name",
+    "iap_lb_domain": "mlflow_domain",
+}
+SUBNET = {
+    "name": "mlflow-europe-west2",
+    "selfLink": f"{LINK}/regions/europe-west2/subnetworks/mlflow-europe-west2",
+    "network": f"{LINK}/global/networks/mlflow",
+    "region": f"{LINK}/regions/europe-west2",
+    "ipCidrRange": "10.10.0.0/24",
+}
+DEPLOYED: dict[str, Any] = {
+    PROJECT: {"projectId": "demo", "projectNumber": "123456789012"},
+    NETWORK: {"name": "mlflow", "selfLink": f"{LINK}/global/networks/mlflow"},
+    SUBNETWORK: SUBNET,
+    SUBNETWORKS: {"items": {"regions/europe-west2": {"subnetworks": [SUBNET]}, "regions/us-east1": {"warning": {}}}},
+    RANGE: {
+        "name": "mlflow-services",
+        "network": f"{LINK}/global/networks/mlflow",
+        "address": "10.20.0.0",
+        "prefixLength": 16,
+    },
+    SQL: {
+        "name": "mlflow",
+        "state": "RUNNABLE",
+        "region": "europe-west2",
+        "databaseVersion": "POSTGRES_17",
+        "connectionName": "demo:europe-west2:mlflow",
+        "ipAddresses": [{"type": "PRIVATE", "ipAddress": "10.20.0.3"}],
+        "settings": {
+            "dataDiskType": "PD_SSD",
+            "dataDiskSizeGb": "30",
+            "storageAutoResize": True,
+            "ipConfiguration": {"privateNetwork": f"{LINK}/global/networks/mlflow"},
+        },
+    },
+    f"{SQL}/databases/mlflow": {"name": "mlflow"},
+    BUCKET: {"name": "demo-mlflow-artifacts", "location": "EUROPE-WEST2", "projectNumber": "123456789012"},
+    SECRET: {"name": "projects/123456789012/secrets/mlflow-db-password"},
+    f"{SECRET}/versions": {"versions": [{"name": f"{SECRET}/versions/2", "state": "ENABLED"}]},
+    SERVICE: {"name": "projects/demo/locations/europe-west2/services/mlflow"},
+    ADDRESS: {"name": "mlflow-lb-ip", "address": "203.0.113.7"},
+    BACKEND: {"name": "mlflow-lb-backend", "loadBalancingScheme": "EXTERNAL_MANAGED"},
+    RULE: {"name": "mlflow-lb-https", "IPAddress": "203.0.113.7"},
+    f"{COMPUTE}/aggregated/forwardingRules": {},
+}
+# Another load balancer of the project.
+RIVAL = {
+    f"{COMPUTE}/aggregated/{collection}": {"items": {"global": {collection: [entry]}}}
+    for collection, entry in {
+        "forwardingRules": {
+            "name": "corporate",
+            "target": f"{LINK}/global/targetHttpsProxies/corporate",
+            "IPAddress": "34.9.9.9",
+        },
+        "targetHttpsProxies": {
+            "selfLink": f"{LINK}/global/targetHttpsProxies/corporate",
+            "sslCertificates": [f"{LINK}/global/sslCertificates/corporate"],
+        },
+        "sslCertificates": {
+            "selfLink": f"{LINK}/global/sslCertificates/corporate",
+            "managed": {"domains": ["mlflow.example.com"]},
+        },
+    }.items()
+}
+
+
+@pytest.fixture
+def preflight(google, run_module, monkeypatch):
+    """preflight(live, {"bucket_location": "EU"}, run_tags=[…]) -> what the module returns; LIVE are answers by their URLs."""
+
+    def preflight(live: dict[str, Any], variables: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        live = {f"{COMPUTE}/aggregated/forwardingRules": {}} | live
+
+        def send(_adapter, prepared, **_kwargs):
+            url = prepared.url.partition("?")[0]
+            assert prepared.method == "GET"
+            # The script of the fixture has an order, these requests have none.
+            one = type(google)().expect("GET", url, live.get(url, google.error(404, "NOT_FOUND", "Not found.")))
+            return one.send(_adapter, prepared)
+
+        monkeypatch.setattr(google, "send", send)
+        return run_module("mlflow_preflight", variables=VARIABLES | (variables or {}), names=NAMES, **options)
+
+    return preflight
+
+
+def changed(url: str, **fields: Any) -> dict[str, Any]:
+    """The deployment, with one resource changed."""
+    live = copy.deepcopy(DEPLOYED)
+    live[url] |= fields
+    return live
+
+
+def without(*urls: str) -> dict[str, Any]:
+    """The deployment without some resources."""
+    return {url: body for url, body in DEPLOYED.items() if url not in urls}
+
+
+def test_a_deployment_as_it_is_asked_for_passes_and_is_returned(preflight):
+    result = preflight(DEPLOYED)
+    assert (result["changed"], result["findings"], result["unread"]) == (False, [], [])
+    assert "Cloud SQL instance mlflow" in result["existing"]
+    assert result["network"]["network_path"] == "projects/demo/global/networks/mlflow"
+    assert result["network"]["subnetwork"] == "mlflow-europe-west2"
+    assert result["network"]["reserved_range"] == "mlflow-services"
+    assert result["cloudsql"] == {
+        "instance": "mlflow",
+        "private_ip_address": "10.20.0.3",
+        "connection_name": "demo:europe-west2:mlflow",
+        "database": "mlflow",
+        "user": "mlflow",
+        "password_secret": "projects/demo/secrets/mlflow-db-password",
+        "password_version": "2",
+        "is_new": False,
+    }
+    assert result["bucket"] == {"name": "demo-mlflow-artifacts", "url": "gs://demo-mlflow-artifacts"}
+
+
+def disabled(google):
+    """Every API says that it is not enabled."""
+    details = [{"reason": "SERVICE_DISABLED", "metadata": {"service": "compute.googleapis.com"}}]
+    error = google.error(403, "PERMISSION_DENIED", "It has not been used.", details=details)
+    return dict.fromkeys([*DEPLOYED, BUCKET], error)
+
+
+def test_a_new_project_passes_as_empty(preflight, google):
+    for live in ({}, disabled(google)):
+        result = preflight(live)
+        assert result["existing"] == []
+        assert (
+            result["network"]["network"] == result["cloudsql"]["private_ip_address"] == result["bucket"]["name"] == ""
+        )
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"network_subnetwork_range": "10.10.0.0/20"},
+        {"cloudsql_edition": "ENTERPRISE_PLUS"},
+        {"cloudsql_disk_size_gb": 100, "cloudsql_disk_autoresize": False},
+        {"network_name": "projects/demo/global/networks/mlflow", "network_subnetwork_name": "mlflow-europe-west2"},
+        {"network_peering_address": "10.20.0.0"},
+        {"bucket_location": "Europe-West2"},
+    ],
+    ids=str,
+)
+def test_what_can_be_changed_in_place_passes(preflight, variables):
+    preflight(DEPLOYED, variables)
+
+
+def test_what_may_not_be_read_is_not_refused(preflight, google):
+    denied = google.error(403, "PERMISSION_DENIED", "Permission denied.")
+    result = preflight(dict.fromkeys([*DEPLOYED, "https://storage.googleapis.com/storage/v1/b"], denied))
+    assert "Cloud SQL instance mlflow (Permission denied.)" in result["unread"]
+
+
+def test_an_instance_without_a_network_can_get_one(preflight):
+    live = copy.deepcopy(DEPLOYED)
+    live[SQL]["settings"]["ipConfiguration"] = {"ipv4Enabled": True}
+    preflight(live)
+
+
+OTHER = {
+    **SUBNET,
+    "name": "other",
+    "selfLink": f"{LINK}/regions/us-east1/subnetworks/other",
+    "region": "x/regions/us-east1",
+}
+BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
+
+
+@pytest.mark.parametrize(
+    ("live", "variables", "finding"),
+    [
+        (
+            DEPLOYED,
+            {"cloudsql_region": "europe-west1"},
+            "mlflow_region is 'europe-west1', but region of .* is 'europe-west2' and cannot be changed; give another name",
+        ),
+        (
+            DEPLOYED,
+            {"cloudsql_database_version": "POSTGRES_16"},
+            "cloudsql_database_version is .*, but databaseVersion of .* is 'POSTGRES_17'",
+        ),
+        (
+            DEPLOYED,
+            {"cloudsql_disk_type": "PD_HDD"},
+            "cloudsql_disk_type is 'PD_HDD', but settings.dataDiskType of .* is 'PD_SSD'",
+        ),
+        (
+            changed(SQL, **BIG),
+            {"cloudsql_disk_autoresize": "no"},
+            "cloudsql_disk_size_gb is '10', but the disk of .* has 30 GB and cannot shrink",
+        ),
+        (
+            changed(SQL, databaseVersion="POSTGRES_11"),
+            {"cloudsql_database_version": "POSTGRES_11", "cloudsql_edition": "ENTERPRISE_PLUS"},
+            "cloudsql_edition is 'ENTERPRISE_PLUS', but .* has POSTGRES_11",
+        ),
+        (
+            changed(SQL, state="PENDING_DELETE"),
+            {},
+            "cloudsql_name is 'mlflow', but .* is PENDING_DELETE; it is being deleted",
+        ),
+        (
+            DEPLOYED,
+            {"cloudsql_private_network": "projects/demo/global/networks/other"},
+            "cloudsql_private_network is .*, but settings.ipConfiguration.privateNetwork of",
+        ),
+        (
+            DEPLOYED,
+            {"bucket_location": "EU"},
+            "mlflow_region is 'EU', but location of bucket demo-mlflow-artifacts is 'EUROPE-WEST2'",
+        ),
+        (
+            changed(BUCKET, projectNumber="1"),
+            {},
+            "bucket_name is 'demo-mlflow-artifacts', but a project other than demo",
+        ),
+        (
+            DEPLOYED,
+            {"network_peering_prefix_length": 20},
+            "network_peering_prefix_length is 20, but prefixLength of .* is 16",
+        ),
+        (
+            DEPLOYED,
+            {"network_peering_address": "10.30.0.0"},
+            "network_peering_address is .*, but address of .* is '10.20.0.0'",
+        ),
+        (
+            without(NETWORK),
+            {"network_name": "mlflow"},
+            "mlflow_network_name is 'mlflow', but project demo has no network of that name",
+        ),
+        (
+            without(SUBNETWORK),
+            {"network_subnetwork_name": "mlflow-europe-west2"},
+            "network_subnetwork_name is .*, but project demo has no subnetwork of that name in europe-west2",
+        ),
+        (
+            changed(SUBNETWORK, network=f"{LINK}/global/networks/b"),
+            {"network_subnetwork_name": "mlflow-europe-west2"},
+            "network_subnetwork_name is .*, but subnetwork mlflow-europe-west2 belongs to network b",
+        ),
+        (
+            changed(SUBNETWORK, network=f"{LINK}/global/networks/b"),
+            {},
+            "mlflow_network_name is '', but subnetwork mlflow-europe-west2 belongs to network b",
+        ),
+        (
+            DEPLOYED,
+            {"network_subnetwork_range": "10.10.0.0/25"},
+            "network_subnetwork_range is .*, but the range of .* is '10.10.0.0/24' and can only be expanded",
+        ),
+        (
+            without(SUBNETWORK) | {SUBNETWORKS: {"items": {"regions/us-east1": {"subnetworks": [OTHER]}}}},
+            {},
+            "network_subnetwork_range is .*, but subnetwork other in us-east1 has 10.10.0.0/24",
+        ),
+        (
+            changed(RULE, IPAddress="203.0.113.8"),
+            {},
+            "iap_lb_address_name is .*, but forwarding rule mlflow-lb-https has the address 203.0.113.8, and Google cannot",
+        ),
+        (
+            without(ADDRESS),
+            {},
+            "iap_lb_address_name is .*, but forwarding rule .* has the address 203.0.113.7, and Google .*, a new one;",
+        ),
+        (
+            DEPLOYED | RIVAL,
+            {},
+            r"mlflow_domain is .*, but forwarding rule corporate \(34.9.9.9\) already serves mlflow.example.com, .* list corpor",
+        ),
+        (
+            changed(BACKEND, loadBalancingScheme="EXTERNAL"),
+            {},
+            "iap_lb_name is .*, but loadBalancingScheme of .* is 'EXTERNAL'",
+        ),
+    ],
+    ids=lambda value: value.split(", but")[0][:60] if isinstance(value, str) else "",
+)
+def test_what_is_not_possible_is_refused(preflight, live, variables, finding):
+    with pytest.raises(Exception, match=rf"^Nothing was changed\. 1\) {finding}.*docs/changes\.md") as failed:
+        preflight(live, variables)
+    assert len(failed.value.result["findings"]) == 1
+
+
+def test_a_bucket_of_another_project_that_may_not_be_read(preflight, google):
+    live = DEPLOYED | {
+        BUCKET: google.old_error(403, "forbidden", "No access."),
+        "https://storage.googleapis.com/storage/v1/b": {"items": []},
+    }
+    with pytest.raises(Exception, match="a project other than demo has a bucket with this name"):
+        preflight(live)
+
+
+def test_another_region_for_everything_names_one_variable(preflight):
+    regions = {f"{role}_region": "europe-west1" for role in ("network", "cloudsql", "cloudrun", "iap_lb")}
+    with pytest.raises(Exception, match="Nothing was changed") as failed:
+        preflight(DEPLOYED, regions | {"bucket_location": "europe-west1"})
+    findings = failed.value.result["findings"]
+    assert [finding.split(" is ")[0] for finding in findings] == ["mlflow_region"] * 3, findings
+    assert [
+        kind for kind in ("subnetwork", "Cloud SQL instance", "bucket") if not any(kind in text for text in findings)
+    ] == []
+
+
+def test_another_network_names_the_variable(preflight):
+    live = DEPLOYED | {
+        f"{COMPUTE}/global/networks/default": {"name": "default", "selfLink": f"{LINK}/global/networks/default"}
+    }
+    with pytest.raises(Exception, match="Nothing was changed") as failed:
+        preflight(live, {"network_name": "default", "network_subnetwork_range": "10.11.0.0/24"})
+    findings = failed.value.result["findings"]
+    assert all(finding.startswith("mlflow_network_name is 'default', but ") for finding in findings), findings
+    assert any("privateNetwork of Cloud SQL instance mlflow" in finding for finding in findings)
+    assert any("reserved range mlflow-services" in finding for finding in findings)
+
+
+def test_a_run_of_some_parts_compares_only_these(preflight):
+    preflight(DEPLOYED, {"bucket_location": "EU"}, run_tags=["users"])
+    preflight(DEPLOYED, {"bucket_location": "EU"}, skip_tags=["bucket"])
+    with pytest.raises(Exception, match="bucket demo-mlflow-artifacts"):
+        preflight(DEPLOYED, {"bucket_location": "EU"}, run_tags=["image", "bucket"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "run_tags", "finding"),
+    [
+        (
+            (BACKEND,),
+            ["users"],
+            "users needs backend service mlflow-lb-backend, which does not exist; .* --tags front_door",
+        ),
+        ((SERVICE,), ["front_door"], "front_door needs Cloud Run service mlflow, .* --tags image"),
+        ((SQL,), ["image"], "image needs Cloud SQL instance mlflow, .* image needs database mlflow"),
+        ((BUCKET,), ["image", "users"], "image needs bucket demo-mlflow-artifacts"),
+        ((NETWORK,), ["database"], "database needs network mlflow"),
+        (DEPLOYED, ["image"], "image needs network mlflow"),
+    ],
+)
+def test_a_run_of_some_parts_names_what_is_missing(preflight, missing, run_tags, finding):
+    with pytest.raises(Exception, match=rf"Nothing was changed\. 1\) {finding}"):
+        preflight(without(*missing), run_tags=run_tags)
+
+
+def test_a_run_of_some_parts_in_a_new_project(preflight, google):
+    with pytest.raises(
+        Exception, match=r"limited to users, for which compute\.googleapis\.com must be enabled; run site without"
+    ):
+        preflight(disabled(google), run_tags=["users"])
+
+
+@pytest.mark.parametrize("tags", [["verify"], ["something-else"], ["services"], ["network"], ["database", "network"]])
+def test_parts_that_need_nothing(preflight, tags):
+    preflight({}, run_tags=tags)
+
+
+def test_a_part_is_not_needed_where_it_is_left_out(preflight):
+    preflight(without(BACKEND), skip_tags=["front_door"])
+    with pytest.raises(Exception, match="image needs bucket"):
+        preflight(without(BUCKET), skip_tags=["bucket"])
+
+
+def test_an_image_with_a_connector_needs_no_subnetwork(preflight):
+    preflight(without(SUBNETWORK), {"cloudrun_vpc_connector": "c"}, run_tags=["image"])
+
+
+def test_rejected_credentials_fail_once(preflight, google):
+    with pytest.raises(Exception, match=r"^Cannot read project demo: .*\(401 "):
+        preflight(dict.fromkeys(DEPLOYED, google.error(401, "UNAUTHENTICATED", "Expired.")))
+
+
+def test_an_error_of_one_resource_names_it(preflight, google):
+    with pytest.raises(Exception, match="^Cannot read bucket demo-mlflow-artifacts: Invalid"):
+        preflight(DEPLOYED | {BUCKET: google.old_error(400, "invalid", "Invalid.")})

@@ -1,0 +1,50 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds for the tasks of all roles."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "roles").glob("*/tasks"))
+
+
+def tasks(role: Path) -> list[dict[str, Any]]:
+    """All tasks of a role, also those inside blocks."""
+
+    def flat(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            task
+            for entry in entries
+            for task in (entry, *(flat(entry[key]) for key in ("block", "rescue", "always") if key in entry))
+            for task in (task if isinstance(task, list) else [task])
+        ]
+
+    return [task for file in sorted((role / "tasks").glob("*.yml")) for task in flat(yaml.safe_load(file.read_text()))]
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_nothing_that_one_deployment_looked_up_reaches_the_next(role: Path) -> None:
+    """
+    A role may run for several deployments in a loop. A task that a condition skips sets its result anew, but one in an include
+    or in a loop of no entries does not run at all: what it registered is that of the deployment before.
+    """
+    includes = [task["name"] for task in tasks(role) if any("include_tasks" in key for key in task) and "when" in task]
+    assert includes == []
+    # Every result is set by a task of the same file, before it is read.
+    seen: set[str] = set()
+    own = yaml.safe_load((role / "vars/main.yml").read_text()) if (role / "vars/main.yml").is_file() else {}
+    registered = {task["register"] for task in tasks(role) if "register" in task}
+    for task in tasks(role):
+        text = str({key: value for key, value in task.items() if key != "register"})
+        for _depth in range(3):
+            text += "".join(str(value) for name, value in own.items() if name in text)
+        early = {name for name in registered if re.search(rf"\b{name}\b", text)} - seen
+        assert early <= {task.get("register")}, f"{task['name']} reads what a later task registers: {early}"
+        seen |= {task.get("register", "")}
