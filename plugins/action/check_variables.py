@@ -254,13 +254,15 @@ class Check:
         """Check the length of all names that the roles derive from variables; name the variable to shorten."""
         variables = self.variables
         tightest: dict[str, int] = {}
-        for what, pattern, longest in values.NAMES:
-            parts = re.findall(r"{(\w+)}", pattern)
+        for name in values.NAMES:
+            parts = re.findall(r"{(\w+)}", name.pattern)
             if not all(isinstance(self.typed.get(part), str) for part in parts):
                 continue
-            called = pattern.format(**self.typed)
+            if name.when and self.typed.get(name.when[0]) != name.when[1]:
+                continue
+            called = name.pattern.format(**self.typed)
             # Each part of a bucket's name between dots.
-            too_long = max(map(len, called.split("."))) - longest
+            too_long = max(map(len, called.split("."))) - name.longest
             (part,) = [part for part in parts if not part.endswith(PLACES)]
             cause = variables.origin(part)
             value = variables.value(cause)
@@ -269,8 +271,8 @@ class Check:
                 continue
             tightest[cause] = room
             self.problems[(cause,)] = (
-                f"{cause} is {value!r}, {len(str(value))} characters, and has at most {room} here: the name of {what}"
-                f"{'' if cause == part else f' ({part})'} is {called!r}, and has at most {longest}."
+                f"{cause} is {value!r}, {len(str(value))} characters, and has at most {room} here: the name of {name.what}"
+                f"{'' if cause == part else f' ({part})'} is {called!r}, and has at most {name.longest}."
             )
 
     def check_together(self, rule: Callable[..., str | None], names: tuple[str, ...]) -> None:

@@ -181,7 +181,7 @@ def _pairs(line: str) -> dict[str, str] | None:
         pairs = [word.partition("=") for word in words]
     except ValueError:
         return None
-    return {key: part for key, _, part in pairs} if all(key and sign for key, sign, _ in pairs) else None
+    return {key: part for key, _sign, part in pairs} if all(key and sign for key, sign, _part in pairs) else None
 
 
 def _scalar(text: str) -> str | None:
@@ -410,7 +410,7 @@ PROJECT_ID = Kind(
 
 def service_account_email(account_id: str, project: str) -> str:
     """Return the e-mail address of a project's service account; one of example.com:my-project is at my-project.example.com."""
-    domain, _, name = project.rpartition(":")
+    domain, _colon, name = project.rpartition(":")
     return f"{account_id}@{f'{name}.{domain}' if domain else name}.iam.gserviceaccount.com"
 
 
@@ -530,7 +530,7 @@ ENVIRONMENT = Kind(
 
 def is_flag(entry: str) -> bool:
     """Whether a flag has a value, and the one that is used here has a number."""
-    key, _, value = entry.partition(": ")
+    key, _colon, value = entry.partition(": ")
     if key == "max_connections":
         return value.isdecimal() and 14 <= int(value) <= 262_143
     return bool(re.fullmatch(r"[a-z][a-z0-9_.]*", key)) and value[:1] not in ("", "[", "{")
@@ -775,6 +775,7 @@ KINDS: dict[str, Kind] = {
     "prefix": NAME,
     "project_id": PROJECT_ID,
     "region": REGION,
+    "replaces": Kind(NAME.valid, NAME.allowed, listed),
     "rollout_timeout": at_least(1),
     "secret_locations": LOCATIONS,
     "service": RUN_NAME,
@@ -791,33 +792,48 @@ KINDS: dict[str, Kind] = {
     "users": USERS,
     "webapp_users": USERS,
 }
-# All names that the roles derive from variables, each with the most characters that Google allows: what is called, its name, the most.
-NAMES: tuple[tuple[str, str, int], ...] = (
-    ("the bucket", "{bucket_name}", 63),
-    ("the server's service account", "{cloudrun_account_id}", 30),
-    ("the Cloud Run job", "{cloudrun_job_name}", 49),
-    ("the secret of a key", "{cloudrun_keys_prefix}-kek-passphrase", 255),
-    ("the secret of a key", "{cloudrun_keys_prefix}-session-key", 255),
-    ("the secret of a key", "{cloudrun_keys_prefix}-webhook-key", 255),
-    ("the Cloud Run service", "{cloudrun_name}", 49),
-    ("the Cloud SQL instance with its project", "{cloudsql_project_id}:{cloudsql_name}", 98),
-    ("the database", "{cloudsql_database}", 63),
-    ("the database user", "{cloudsql_user}", 63),
-    ("the secret of the database password", "{cloudsql_password_secret}", 255),
-    ("the service account for programs", "{iap_lb_logger_account_id}", 30),
-    ("the address of the load balancer", "{iap_lb_address_name}", 63),
-    ("the backend service", "{iap_lb_name}-backend", 63),
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name that a role derives from variables."""
+
+    what: str
+    pattern: str
+    longest: int
+    """The most characters that Google allows."""
+    when: tuple[str, str] | None = None
+    """A variable and its value with which the name is used, None for always."""
+
+
+# All names that the roles derive.
+NAMES = (
+    Name("the bucket", "{bucket_name}", 63),
+    Name("the server's service account", "{cloudrun_account_id}", 30),
+    Name("the Cloud Run job", "{cloudrun_job_name}", 49),
+    Name("the secret of a key", "{cloudrun_keys_prefix}-kek-passphrase", 255),
+    Name("the secret of a key", "{cloudrun_keys_prefix}-session-key", 255),
+    Name("the secret of a key", "{cloudrun_keys_prefix}-webhook-key", 255),
+    Name("the Cloud Run service", "{cloudrun_name}", 49),
+    Name("the Cloud SQL instance with its project", "{cloudsql_project_id}:{cloudsql_name}", 98),
+    Name("the endpoint of the Cloud SQL instance", "{cloudsql_name}-psc", 63, ("cloudsql_private_access", "psc")),
+    Name("the database", "{cloudsql_database}", 63),
+    Name("the database user", "{cloudsql_user}", 63),
+    Name("the secret of the database password", "{cloudsql_password_secret}", 255),
+    Name("the service account for programs", "{iap_lb_logger_account_id}", 30),
+    Name("the address of the load balancer", "{iap_lb_address_name}", 63),
+    Name("the backend service", "{iap_lb_name}-backend", 63),
     # Certificates and NEGs are replaced by others, whose names end with a part that is computed.
-    ("the certificate", "{iap_lb_name}-00000000", 63),
-    ("the serverless NEG", "{iap_lb_name}-neg-0000", 63),
-    ("the URL map", "{iap_lb_name}", 63),
-    ("the URL map that redirects HTTP", "{iap_lb_name}-redirect", 63),
-    ("the HTTPS proxy", "{iap_lb_name}-https", 63),
-    ("the HTTP proxy", "{iap_lb_name}-http", 63),
-    ("the network", "{network_prefix}", 63),
-    ("the subnetwork", "{network_prefix}-{network_region}", 63),
-    ("the range for private services access", "{network_reserved_range}", 63),
-    ("the firewall rule", "{network_prefix}-allow-internal", 63),
+    Name("the certificate", "{iap_lb_name}-00000000", 63),
+    Name("the serverless NEG", "{iap_lb_name}-neg-0000", 63),
+    Name("the URL map", "{iap_lb_name}", 63),
+    Name("the URL map that redirects HTTP", "{iap_lb_name}-redirect", 63),
+    Name("the HTTPS proxy", "{iap_lb_name}-https", 63),
+    Name("the HTTP proxy", "{iap_lb_name}-http", 63),
+    Name("the network", "{network_prefix}", 63, ("network_name", "")),
+    Name("the subnetwork", "{network_prefix}-{network_region}", 63, ("network_subnetwork_name", "")),
+    Name("the range for private services access", "{network_reserved_range}", 63),
+    Name("the firewall rule", "{network_prefix}-allow-internal", 63),
 )
 # A rule, and the variables that are its arguments.
 TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (

@@ -295,6 +295,10 @@ def test_the_project_of_the_environment(monkeypatch):
         ),
         ({"cloudrun_name": "m" * 50}, f"cloudrun_name is '{'m' * 50}', 50 characters, and has at most 23 here: "),
         ({"cloudrun_name": "m" * 50, "cloudrun_account_id": "server"}, "cloudrun_name is 'mmm"),
+        (
+            {"cloudsql_name": "s" * 60, "network_private_access": "psc", "cloudsql_private_access": "psc"},
+            f"cloudsql_name is '{'s' * 60}', 60 characters, and has at most 59 here: the name of the endpoint",
+        ),
         ({"network_prefix": "n" * 51}, f"network_prefix is '{'n' * 51}', 51 characters, and has at most 48 here: "),
         ({"bucket_name": "b" * 64}, "bucket_name is 'bbb"),
         (
@@ -312,8 +316,13 @@ def test_a_name_that_is_too_long_is_refused_by_the_variable_to_shorten(variables
     assert told.startswith(sentence) and told.count("allowed:") + told.count("at most") <= 2
 
 
+def test_a_name_that_is_not_used_may_be_long():
+    prefix = {"network_prefix": "n" * 48, "network_name": "theirs", "network_subnetwork_name": "theirs"}
+    site(**prefix, mlflow_region="northamerica-northeast1", cloudsql_name="s" * 80)
+
+
 def test_every_name_that_a_role_gives_is_in_the_table():
-    patterns = {pattern for _, pattern, _ in values.NAMES}
+    patterns = {name.pattern for name in values.NAMES}
     # Of what exists, or e-mail addresses.
     others = {"network_name", "network_subnetwork_name", "iap_lb_logger_account_id", "cloudrun_account_id"}
     for role in ROLES:
@@ -411,6 +420,8 @@ def test_a_role_that_is_not_there():
 def test_every_rule_is_about_a_variable_that_exists():
     options = check_variables.Variables(Templar(DataLoader()), {}, ["mlflow", *ROLES]).options
     names = {name for _, together in values.TOGETHER for name in together}
+    names |= {name.when[0] for name in values.NAMES if name.when}
+    names |= {variable for name in values.NAMES for variable in re.findall(r"{(\w+)}", name.pattern)}
     assert names <= options.keys()
     endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *ROLES] for name in options}
     assert values.KINDS.keys() <= options.keys() | endings
