@@ -109,7 +109,7 @@ def test_permission_of_an_old_error(google, failure):
     message = "Required 'compute.networks.get' permission for 'projects/demo/global/networks/n'"
     google.expect("GET", READ, google.old_error(403, "forbidden", message))
     assert failure().endswith(
-        "(403 forbidden). Grant the caller a role with compute.networks.get: roles/compute.networkViewer to verify, "
+        "(403 forbidden). Grant the caller a role with compute.networks.get: roles/compute.viewer to verify, "
         "roles/compute.networkAdmin to deploy"
     )
 
