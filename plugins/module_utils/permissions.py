@@ -15,12 +15,19 @@ from urllib.parse import urlsplit
 
 
 class Roles(NamedTuple):
-    """The smallest predefined roles that include a permission: one that only reads ("" for none), and one that deploys."""
+    """
+    The predefined roles that include a permission: the smallest with which verify works, and the smallest with which site
+    does, "" for none. They are those of docs/permissions.md.
+    """
 
     reader: str
     deployer: str
 
 
+LOAD_BALANCER = (
+    "backendServices|globalForwardingRules|regionNetworkEndpointGroups|sslCertificates|targetHttps?Proxies|urlMaps"
+)
+NETWORK = "addresses|forwardingRules|globalAddresses|networks|routes|subnetworks"
 # Pattern of a permission -> roles; the first that matches. A role without a reader is for a permission that changes something.
 ROLES: dict[str, Roles] = {
     r"serviceusage\.services\.use": Roles("roles/serviceusage.serviceUsageConsumer", ""),
@@ -29,23 +36,12 @@ ROLES: dict[str, Roles] = {
     ),
     r"serviceusage\.services\.(enable|disable)": Roles("", "roles/serviceusage.serviceUsageAdmin"),
     r"compute\.firewalls\.(create|update|delete)": Roles("", "roles/compute.securityAdmin"),
-    r"compute\.regionNetworkEndpointGroups\.(get|list)": Roles(
-        "roles/compute.viewer", "roles/compute.loadBalancerAdmin"
+    rf"compute\.({LOAD_BALANCER})\.(get|list)": Roles("roles/compute.viewer", "roles/compute.loadBalancerAdmin"),
+    rf"compute\.({LOAD_BALANCER})\.": Roles("", "roles/compute.loadBalancerAdmin"),
+    rf"compute\.({NETWORK}|firewalls|regions)\.(get|list|get(Region)?EffectiveFirewalls)": Roles(
+        "roles/compute.viewer", "roles/compute.networkAdmin"
     ),
-    r"compute\.(backendServices|sslCertificates|targetHttps?Proxies|urlMaps|globalForwardingRules)\.(get|list)": Roles(
-        "roles/compute.networkViewer", "roles/compute.loadBalancerAdmin"
-    ),
-    r"compute\.(backendServices|sslCertificates|targetHttps?Proxies|urlMaps|globalForwardingRules"
-    r"|regionNetworkEndpointGroups)\.": Roles("", "roles/compute.loadBalancerAdmin"),
-    r"compute\.(networks|subnetworks|addresses|globalAddresses|firewalls|regions)\.(get|list)": Roles(
-        "roles/compute.networkViewer", "roles/compute.networkAdmin"
-    ),
-    r"compute\.networks\.get(Region)?EffectiveFirewalls": Roles(
-        "roles/compute.networkViewer", "roles/compute.networkAdmin"
-    ),
-    r"compute\.(networks|subnetworks|addresses|globalAddresses|forwardingRules|routes)\.": Roles(
-        "", "roles/compute.networkAdmin"
-    ),
+    rf"compute\.({NETWORK})\.": Roles("", "roles/compute.networkAdmin"),
     r"compute\..*\.(get|list)": Roles("roles/compute.viewer", ""),
     r"servicenetworking\.services\.get": Roles("roles/compute.networkViewer", "roles/compute.networkAdmin"),
     r"servicenetworking\.services\.(addPeering|deleteConnection)": Roles("", "roles/compute.networkAdmin"),
@@ -73,7 +69,10 @@ ROLES: dict[str, Roles] = {
         "roles/iam.serviceAccountViewer", "roles/iam.serviceAccountAdmin"
     ),
     r"iam\.serviceAccounts\.": Roles("", "roles/iam.serviceAccountAdmin"),
-    r"resourcemanager\.projects\.(get|getIamPolicy)": Roles("roles/browser", "roles/resourcemanager.projectIamAdmin"),
+    r"resourcemanager\.projects\.get": Roles("roles/browser", "roles/resourcemanager.projectIamAdmin"),
+    r"resourcemanager\.projects\.getIamPolicy": Roles(
+        "roles/iam.securityReviewer", "roles/resourcemanager.projectIamAdmin"
+    ),
     r"resourcemanager\.projects\.setIamPolicy": Roles("", "roles/resourcemanager.projectIamAdmin"),
     r"iap\.\w+\.getIamPolicy": Roles("roles/iam.securityReviewer", "roles/iap.admin"),
     r"iap\.web\w*\.(setIamPolicy|getSettings|updateSettings)": Roles("", "roles/iap.admin"),

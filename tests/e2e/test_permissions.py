@@ -85,7 +85,7 @@ def test_a_missing_role_is_named(verifier):
     play = verify(verifier, [role for role in VERIFIER_ROLES if role != "roles/compute.viewer"], SANDBOX_DEPLOYER)
     assert play.status != 0 and "roles/compute.viewer" in play.error, play.output
     # Not a finding for each of the resources that it cannot read, but for each permission.
-    assert len(re.findall(r"roles/compute.viewer|roles/compute.networkViewer", play.error)) <= 5
+    assert re.search(r"\b[1-4] findings: ", play.error)
 
 
 def test_the_missing_grant_on_the_logger_is_named_first(cloud, deployed):
@@ -99,8 +99,12 @@ def test_the_missing_grant_on_the_logger_is_named_first(cloud, deployed):
 @pytest.fixture(scope="module")
 def smallest() -> Iterator[Cloud]:
     """A separate deployment, made by a user with exactly the documented roles."""
-    with local_cloud() as cloud, holding(cloud, DEPLOYER, DEPLOYER_ROLES) as env:
-        play = cloud.playbook("site.yml", *creators(), **env)
+    with local_cloud() as cloud:
+        # As the Cloud console does before it shows the page on which roles are granted.
+        services = f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services"
+        cloud.call("POST", f"{services}/cloudresourcemanager.googleapis.com:enable", {})
+        with holding(cloud, DEPLOYER, DEPLOYER_ROLES) as env:
+            play = cloud.playbook("site.yml", *creators(), **env)
         assert play.status == 0, play.output
         yield cloud
 

@@ -78,6 +78,7 @@ def test_a_post_that_is_not_idempotent_is_not_repeated(google, run_module):
     """A secret's version would be there twice."""
     secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
+    google.expect("GET", f"{secret}/versions", {}, params={"filter": "state:DISABLED"})
     google.expect("POST", f"{secret}:addVersion", RESET)
     with pytest.raises(
         Exception,
@@ -90,6 +91,7 @@ def test_a_post_that_is_not_idempotent_is_not_repeated(google, run_module):
 def test_an_unsent_post_is_repeated(google, run_module):
     secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
     google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
+    google.expect("GET", f"{secret}/versions", {}, params={"filter": "state:DISABLED"})
     google.expect("POST", f"{secret}:addVersion", requests.exceptions.ConnectTimeout("timed out"))
     google.expect("POST", f"{secret}:addVersion", {"name": "projects/123456789012/secrets/s/versions/1"})
     assert run_module("secret_manager_secret", name="s", generate_length=16)["version"] == "1"
@@ -109,7 +111,7 @@ def test_permission_of_an_old_error(google, failure):
     message = "Required 'compute.networks.get' permission for 'projects/demo/global/networks/n'"
     google.expect("GET", READ, google.old_error(403, "forbidden", message))
     assert failure().endswith(
-        "(403 forbidden). Grant the caller a role with compute.networks.get: roles/compute.networkViewer to verify, "
+        "(403 forbidden). Grant the caller a role with compute.networks.get: roles/compute.viewer to verify, "
         "roles/compute.networkAdmin to deploy"
     )
 

@@ -84,7 +84,8 @@ REFUSALS = [
         "POST",
         f"{PROJECT}:getIamPolicy",
         "The caller does not have permission",
-        "resourcemanager.projects.getIamPolicy: roles/browser to verify, roles/resourcemanager.projectIamAdmin to deploy",
+        "resourcemanager.projects.getIamPolicy: roles/iam.securityReviewer to verify, "
+        "roles/resourcemanager.projectIamAdmin to deploy",
     ),
     (
         "POST",
