@@ -691,6 +691,11 @@ def range_of_network(reserved_range: str, prefix: str, name: str, private_access
     return f"a new network has no peering: use {prefix}-services, or an existing network"
 
 
+def name_of_endpoint(name: str, private_access: str) -> str | None:
+    """The name of the endpoint of Private Service Connect, which ends with -psc, has at most 63 characters."""
+    return "psc allows at most 59 characters" if private_access == "psc" and len(name) > 59 else None
+
+
 def subnetwork_of_endpoint(private_access: str, subnetwork: str) -> str | None:
     """An endpoint of Private Service Connect has an address of a subnetwork."""
     return "psc needs the subnetwork of the endpoint" if private_access == "psc" and not subnetwork else None
@@ -833,6 +838,7 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     ),
     (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
     (range_of_network, ("network_reserved_range", "network_prefix", "network_name", "network_private_access")),
+    (name_of_endpoint, ("cloudsql_name", "cloudsql_private_access")),
     (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
     (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),

@@ -313,7 +313,8 @@ def test_a_name_that_is_too_long_is_refused_by_the_variable_to_shorten(variables
 
 
 def test_every_name_that_a_role_gives_is_in_the_table():
-    patterns = {pattern for _, pattern, _ in values.NAMES}
+    # The rule values.name_of_endpoint checks the other one, if there is an endpoint.
+    patterns = {pattern for _, pattern, _ in values.NAMES} | {"{cloudsql_name}-psc"}
     # Of what exists, or e-mail addresses.
     others = {"network_name", "network_subnetwork_name", "iap_lb_logger_account_id", "cloudrun_account_id"}
     for role in ROLES:
