@@ -124,7 +124,8 @@ def with_psc(*projects):
 
 
 def test_creates_an_instance_with_private_service_connect(google, run_module):
-    config = {"ipv4Enabled": False, "pscConfig": {"pscEnabled": True, "allowedConsumerProjects": ["demo"]}}
+    psc = {"pscEnabled": True, "allowedConsumerProjects": ["demo"]}
+    config = {"ipv4Enabled": False, "authorizedNetworks": [], "pscConfig": psc}
     sent = {**SENT, "settings": {**SENT["settings"], "ipConfiguration": config}}
     google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation(), body=sent)
     google.expect("GET", URL, with_psc("demo"))
