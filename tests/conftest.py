@@ -1,16 +1,20 @@
-"""One sandbox for the whole run, used only through its command and its environment variables."""
+"""One deployment for the whole run, in sandboxes used only through their command and environment variables."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 IMAGE_PYTHON = os.environ.get("IMAGE_PYTHON", str(ROOT / ".venv-image" / "bin" / "python"))
 PROJECT = "mlflow-demo"
+SHARED = pytest.StashKey[Path]()
 
 # The link to the checkout under the collection's name, as created by the Makefile, for direct calls of pytest.
 LINK = ROOT / ".collections" / "ansible_collections" / "mlops" / "mlflow_gcp"
@@ -30,19 +35,34 @@ if not LINK.exists():
     LINK.symlink_to("../../..")
 
 
+# The files that take longest, longest first, so that no worker has a long one left at the end. The second needs no
+# deployment: another worker runs it while the first one deploys.
+LONGEST = (
+    "tests/e2e/test_keep.py",
+    "tests/image/test_database.py",
+    "tests/e2e/test_breakage.py",
+    "tests/e2e/test_artifacts.py",
+    "tests/e2e/test_client_package.py",
+    "tests/e2e/test_deploy.py",
+    "tests/e2e/test_bad_input.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, the others in the order of the configuration."""
+    rank = {file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Assign a whole file to a worker, or the whole folder if its tests share one deployment."""
+    """Assign whole files to workers, in the order of pytest_collection_modifyitems."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByDeployment(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            folder = file.rpartition("/")[0]
-            # Separate deployments, because these take as long as all others together.
-            alone = file in ("tests/e2e/test_keep.py", "tests/e2e/test_readme.py", "tests/e2e/test_two_runs.py")
-            return folder if folder in ("tests/e2e", "tests/clients") and not alone else file
+            return nodeid.partition("::")[0]
 
-    return ByDeployment(config, log)
+    return ByFile(config, log)
 
 
 @dataclass(frozen=True)
@@ -98,25 +118,95 @@ class Cloud(Sandbox):
 def local_cloud() -> Iterator[Cloud]:
     """A sandbox with its own state, in which the server's image is registered; stopped at the end."""
     with Cloud.running("--project", PROJECT) as cloud:
-        image = re.search(r"^IMAGE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
-        cloud.command("image", "add", image, str(ROOT / "image"), "--python", IMAGE_PYTHON)
+        register(cloud)
+        yield cloud
+
+
+def register(cloud: Cloud) -> None:
+    """Register the server's image."""
+    image = re.search(r"^IMAGE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    cloud.command("image", "add", image, str(ROOT / "image"), "--python", IMAGE_PYTHON)
+
+
+# -- made once for all workers -------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Create the folder for what is made once in a run and used by all workers."""
+    worker = getattr(config, "workerinput", None)
+    config.stash[SHARED] = Path(worker["shared"] if worker else tempfile.mkdtemp(prefix="mlflow-tests-"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist the name of the folder."""
+    node.workerinput["shared"] = str(node.config.stash[SHARED])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Delete the folder at the end of the run."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[SHARED], ignore_errors=True)
+
+
+def once(config: pytest.Config, name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+    """The folder `name` and the result (JSON) of make(folder), which one worker runs while the others wait."""
+    folder = config.stash[SHARED] / name
+    result = folder.with_suffix(".json")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            folder.mkdir()
+            result.write_text(json.dumps(make(folder)))
+    return folder, json.loads(result.read_text())
+
+
+def deploy(state: Path) -> dict[str, Any]:
+    """Deploy MLflow in a new sandbox, and stop it; the first run of site.yml, shown with --diff and all task results."""
+    cloud = Cloud(state)
+    try:
+        cloud.up("--project", PROJECT)
+        register(cloud)
+        # As at Google, where enabled APIs and role grants take a moment to propagate.
+        cloud.command("fault", "add", "*", "service-disabled", "seconds=3")
+        cloud.command("fault", "add", "*", "iam-delay", "seconds=8")
+        play = cloud.playbook("site.yml", "--diff", "-v")
+        cloud.command("fault", "clear")
+        return asdict(play)
+    finally:
+        cloud.command("down", check=False)
+
+
+@pytest.fixture(scope="session")
+def deployment(pytestconfig: pytest.Config) -> tuple[Path, Play]:
+    """MLflow deployed by playbooks/site.yml: the state folder of the stopped sandbox, and the run."""
+    state, play = once(pytestconfig, "deployment", deploy)
+    assert play["status"] == 0, play["output"]
+    return state, Play(**play)
+
+
+@pytest.fixture(scope="session")
+def deployed(deployment: tuple[Path, Play]) -> Play:
+    """The first run of site.yml, by which all sandboxes of the fixture `cloud` were deployed."""
+    return deployment[1]
+
+
+@contextmanager
+def copied(deployment: tuple[Path, Play]) -> Iterator[Cloud]:
+    """A running copy of the deployment."""
+    with Cloud.running(copy_of=deployment[0]) as cloud:
         yield cloud
 
 
 @pytest.fixture(scope="session")
-def cloud() -> Iterator[Cloud]:
-    """The sandbox that all tests of a worker share."""
-    with local_cloud() as running:
+def cloud(deployment: tuple[Path, Play]) -> Iterator[Cloud]:
+    """The deployment that all tests of a worker share, and leave as they find it; see own_cloud."""
+    with copied(deployment) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
-def deployed(cloud: Cloud) -> Play:
-    """MLflow deployed by playbooks/site.yml; its first run, shown with --diff and all task results."""
-    # As at Google, where enabled APIs and role grants take a moment to propagate.
-    cloud.command("fault", "add", "*", "service-disabled", "seconds=3")
-    cloud.command("fault", "add", "*", "iam-delay", "seconds=8")
-    play = cloud.playbook("site.yml", "--diff", "-v")
-    cloud.command("fault", "clear")
-    assert play.status == 0, play.output
-    return play
+@pytest.fixture(scope="module")
+def own_cloud(deployment: tuple[Path, Play]) -> Iterator[Cloud]:
+    """A deployment for one file, whose tests change it: the file defines a fixture `cloud` that returns this one."""
+    with copied(deployment) as running:
+        yield running

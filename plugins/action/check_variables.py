@@ -217,8 +217,9 @@ class Check:
         try:
             typed = self.typed[option.name] = option.coerced(value)
             self.values[option.name] = option.shown(typed)
-            if kind and not self.is_checked(option.name):
-                kind.check(typed)
+            if kind is None or self.is_checked(option.name):
+                return
+            kind.check(typed)
         except values.Refused as refused:
             if refused.value in (None, ""):
                 self.not_set(option)
@@ -226,7 +227,7 @@ class Check:
                 verb = "is" if refused.value in (value, self.typed.get(option.name), MASK) else "has"
                 self.problem(said, sentence=f"{said} {verb} {refused.value!r}; allowed: {refused.allowed}.")
             return
-        doubt = kind and kind.doubt and kind.doubt(typed)
+        doubt = kind.doubt and kind.doubt(typed)
         if doubt and (warning := f"{said} is {typed!r}, which {doubt}") not in self.warnings:
             self.warnings.append(warning)
 

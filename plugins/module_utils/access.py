@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup
@@ -171,12 +171,18 @@ ACCOUNT = Door(
             "iam.serviceAccounts.signJwt",
         }
     ),
-    admin=frozenset({"roles/iam.serviceAccountAdmin", "roles/iam.serviceAccountKeyAdmin", "roles/iam.serviceAccountUser"}),
+    admin=frozenset(
+        {"roles/iam.serviceAccountAdmin", "roles/iam.serviceAccountKeyAdmin", "roles/iam.serviceAccountUser"}
+    ),
     control=frozenset(
         {"iam.serviceAccounts.setIamPolicy", "iam.serviceAccounts.actAs", "iam.serviceAccountKeys.create"}
     ),
 )
-KNOWN = HARMLESS | ADMINISTRATORS | {role for door in (IAP, INVOKE, SECRET, BUCKET, ACCOUNT) for role in door.direct | door.admin}
+KNOWN = (
+    HARMLESS
+    | ADMINISTRATORS
+    | {role for door in (IAP, INVOKE, SECRET, BUCKET, ACCOUNT) for role in door.direct | door.admin}
+)
 # The domains of the service agents of a project: https://cloud.google.com/iam/docs/service-agents
 AGENT = re.compile(
     r"serviceAccount:(?:service-)?(?P<number>\d+)@(?:cloudservices|(?:gcp-sa-[a-z0-9-]+|cloud-ml\.google\.com|cloudcomposer-accounts"
@@ -347,7 +353,9 @@ class Access:
         try:
             chain = self.task.client.post(url, {}, idempotent=True).get("ancestor") or []
         except ApiError as error:
-            self._unread(f"the folders and the organization of project {project}", error, "resourcemanager.projects.get")
+            self._unread(
+                f"the folders and the organization of project {project}", error, "resourcemanager.projects.get"
+            )
             return
         for ancestor in chain:
             kind, ident = lookup(ancestor, "resourceId.type"), lookup(ancestor, "resourceId.id")
@@ -391,7 +399,7 @@ class Access:
             members = [
                 member
                 for member in members
-                if not any(entry["where"] == guard.where and member in entry["problem"] for entry in told)
+                if not any(entry["where"] == guard.where and member in entry["problem"].split() for entry in told)
             ]
         if not members:
             return
@@ -441,7 +449,11 @@ class Access:
                 permissions = () if body.get("deleted") else body.get("includedPermissions") or ()
             except ApiError as error:
                 permissions = ()
-                needs = "" if role.startswith("roles/") else f"; to see it, grant {self.task.client.principal} iam.roles.get"
+                needs = (
+                    ""
+                    if role.startswith("roles/")
+                    else f"; to see it, grant {self.task.client.principal} iam.roles.get"
+                )
                 self.notes.append(
                     {
                         "where": role,
@@ -510,14 +522,14 @@ def excludes(expression: str, path: str) -> bool:
 def _expired(term: str) -> bool:
     found = _EXPIRY.fullmatch(term)
     try:
-        return bool(found) and _time(found["time"]) < datetime.now(timezone.utc)
+        return found is not None and _time(found["time"]) < datetime.now(UTC)
     except ValueError:
         return False
 
 
 def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _names_another(term: str, path: str) -> bool:

@@ -204,7 +204,7 @@ class Client:
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
         if response.status_code >= 400:
             refusal = parse(response.text)
-            hint = advice(response.status_code, response.text, self.principal)
+            hint = advice(response.status_code, response.text, self.principal, method, url)
             raise ApiError(
                 self._doing.actions[-1],
                 response.status_code,

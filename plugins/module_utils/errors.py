@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.permissions import required_permission, roles_of
+
 API_DISABLED_REASONS = frozenset({"SERVICE_DISABLED", "accessNotConfigured"})
 PROPAGATION_MESSAGES = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -22,7 +24,6 @@ PROPAGATION_MESSAGES = tuple(
         r"take a few minutes to propagate",
     )
 )
-PERMISSION = re.compile(r"[a-z][a-zA-Z]*(?:\.[a-z][a-zA-Z]*){2,3}(?![\w.])")
 
 
 def one_line(text: object) -> str:
@@ -119,8 +120,8 @@ def parse(text: str) -> Refusal:
     return Refusal(reason, "; ".join([message, *violations]), info.get("metadata") or {}, set(symbols))
 
 
-def advice(status: int, text: str, principal: str) -> str:
-    """What to do about the unsuccessful response TEXT; "" when Google's own message is sufficient."""
+def advice(status: int, text: str, principal: str, method: str = "", url: str = "") -> str:
+    """What to do about the unsuccessful response TEXT to a request; "" when Google's own message is sufficient."""
     refusal = parse(text)
     message, symbols = refusal.message, refusal.symbols
     if symbols & API_DISABLED_REASONS:
@@ -130,6 +131,8 @@ def advice(status: int, text: str, principal: str) -> str:
         return "Link the project to an open billing account"
     if "constraints/" in message or "conditionNotMet" in symbols:
         return "An organization policy forbids this: ask its administrator, or change the option that the policy names"
+    if "SECURITY_POLICY_VIOLATED" in symbols or "vpcServiceControls" in message:
+        return "A perimeter of VPC Service Controls forbids this: ask its administrator to let this caller in"
     if "TOS_VIOLATION" in symbols or "suspended" in message.lower():
         return ""
     if status == 401:
@@ -139,9 +142,20 @@ def advice(status: int, text: str, principal: str) -> str:
     if symbols & {"RESOURCE_EXHAUSTED", "quotaExceeded", "QUOTA_EXCEEDED", "rateLimitExceeded"} or status == 429:
         return "Wait and run again, or request an increase on the project's Quotas page"
     if status == 403:
-        permission = refusal.metadata.get("permission") or next(iter(PERMISSION.findall(message)), "")
-        grant = f"grant {principal} {'a role with ' + permission if permission else 'the required role'}"
+        permission = required_permission(method, url, message, refusal.metadata)
+        grant = f"grant {principal} {_roles(permission)}"
         # Google does not reveal whether a resource exists to callers without permission.
         unknown = symbols & {"CONSUMER_INVALID"} or re.search(r"(may|does|do) not exist", message)
         return f"Check that the resource exists, and {grant}" if unknown else grant[0].upper() + grant[1:]
     return ""
+
+
+def _roles(permission: str) -> str:
+    """The role to grant for PERMISSION, "" if it is not known."""
+    if not permission:
+        return "the required role"
+    reader, deployer = roles_of(permission)
+    if reader and deployer:
+        return f"a role with {permission}: {reader} to verify, {deployer} to deploy"
+    role = reader or deployer
+    return f"a role with {permission}: {role}" if role else f"a role with {permission}"

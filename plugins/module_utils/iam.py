@@ -211,9 +211,7 @@ class Change:
         own = set(map(canonical, self.own))
 
         def somebody(members: Iterable[str]) -> list[str]:
-            return [
-                member for member in members if canonical(member) not in own and not member.startswith("deleted:")
-            ]
+            return [member for member in members if canonical(member) not in own and not member.startswith("deleted:")]
 
         if not self.allow_nobody and (losing := somebody(before)) and not somebody(self.desired(before)):
             raise GcpError(
@@ -253,12 +251,11 @@ def apply(
         policy = task.read(f"the IAM policy of {target.label}", lambda: _read(task, target)) or {}
         change.check(policy, target.label)
         before = access(policy, change.role, exclusive=change.exclusive)
-        after = {"role": change.role, "members": sorted(change.desired(before["members"]))}
+        members: list[str] = sorted(change.desired(before["members"]))
+        after = {"role": change.role, "members": members}
         if after != before and not task.check_mode:
             with task.client.action(f"change the members of {change.role} on {target.label}"):
-                target.write(
-                    task, with_members(policy, change.role, after["members"], exclusive=change.exclusive)
-                )
+                target.write(task, with_members(policy, change.role, members, exclusive=change.exclusive))
         return before, after
 
     return task.client.retry(read_and_write, _is_retryable, timeout=timeout)

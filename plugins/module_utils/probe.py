@@ -48,6 +48,10 @@ IAP_CHECKS = {
 CHECKS = PATHS | IAP_CHECKS
 
 
+class Unreadable(GcpError):
+    """The caller may not read the objects of the bucket."""
+
+
 class ProbeError(GcpError):
     """A check failed. ``check`` is a key of CHECKS, or ``cleanup``."""
 
@@ -70,12 +74,13 @@ class Probe:
         find_object: Callable[[str, str], dict[str, Any] | None],
         artifact_size: int,
         name: str,
+        warn: Callable[[str], None],
     ) -> None:
         self.front_door, self.denied_account = front_door, denied_account
         self.client = MlflowClient(front_door, account)
         self.bucket, _slash, self.prefix = bucket.removeprefix("gs://").partition("/")
         self.find_object = find_object
-        self.artifact_size, self.name = artifact_size, name
+        self.artifact_size, self.name, self.warn = artifact_size, name, warn
         self.paths: dict[str, dict[str, Any]] = {}
         self.iap: dict[str, dict[str, Any]] = {}
         self.created: dict[str, str] = {}
@@ -250,7 +255,13 @@ class Probe:
         headers = {"Content-Type": "application/octet-stream"}
         self.call("2a", "2b", "PUT", path, hint, uses_bucket=True, data=data, headers=headers)
         request = f"GET gs://{self.bucket}/{name}"
-        found = self.find_object(self.bucket, name)
+        try:
+            found = self.find_object(self.bucket, name)
+        except Unreadable as error:
+            self.warn(
+                f"Did not look at the object in bucket {self.bucket}, only at what the server returns of it: {error}"
+            )
+            return
         if found is None:
             hint = f"The server did not write the artifact to bucket {self.bucket}."
             raise ProbeError("2b", request, "found no object", hint)

@@ -197,7 +197,10 @@ class Resource:
 
     def _existing(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if live is None:
-            raise GcpError(f"Cannot use {self.label}: it does not exist, and state=existing does not create it")
+            raise GcpError(
+                f"Cannot use {self.label}: it does not exist, and state=existing does not create it; correct the name, or "
+                "create it first"
+            )
         for path in self.differences(live):
             found, expected = lookup(mask(live, self.rules), path), lookup(mask(self.wanted, self.rules), path)
             raise GcpError(

@@ -366,7 +366,6 @@ def cannot_sign_in(value: Any) -> str | None:
     )
 
 
-
 def domain_words(value: Any) -> str:
     """Describe what is allowed instead of a string that is no domain of a managed certificate."""
     if "*" in str(value):

@@ -22,9 +22,11 @@ description:
     bucket with versioning the deleted object remains as a noncurrent version until a lifecycle rule deletes it.
   - It only uses REST, so that MLflow need not be installed. C(HTTPS_PROXY) and C(REQUESTS_CA_BUNDLE) are honoured.
   - The caller requires C(roles/iam.serviceAccountTokenCreator) on O(service_account), unless it has the key of that
-    account, and C(storage.objects.get) on O(bucket), for example from C(roles/storage.objectViewer).
-  - M(mlops.mlflow_gcp.mlflow_doctor) finds the cause of a failed path. Run it first to detect misconfiguration
-    immediately, because this module waits for up to O(timeout) in case a change is still propagating.
+    account. If it has C(storage.objects.get) on O(bucket), the object in the bucket is compared with the artifact as well;
+    otherwise there is a warning, because this permission would let it read all artifacts.
+  - M(mlops.mlflow_gcp.mlflow_doctor) tells beforehand whether the caller may sign in as O(service_account), and finds the
+    cause of a failed path. Run it first to detect misconfiguration immediately, because this module waits for up to
+    O(timeout) in case a change is still propagating.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -136,29 +138,17 @@ import signal
 import time
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import caller, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.front_door import FrontDoor, iap_claims
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.probe import Probe, ProbeError, object_url
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.probe import Probe, ProbeError, Unreadable, object_url
 
 
 def validate(params: dict[str, Any]) -> None:
     """Raise InvalidInput for invalid options."""
     if not re.fullmatch(r"https://[^/\s]+/?", params["url"]):
         raise InvalidInput("url", params["url"], "give https:// and the domain only")
-
-
-def caller_email(task: Task) -> str:
-    """E-mail address of the calling service account, empty if the caller is not a service account."""
-    credentials = task.client.credentials
-    if getattr(credentials, "service_account_email", None) == "default":
-        # The metadata server returns the address together with a token.
-        from google.auth.transport.requests import Request
-
-        credentials.refresh(Request())
-    email = str(getattr(credentials, "service_account_email", None) or "")
-    return email if values.EMAIL.valid(email) else ""
 
 
 def sign(task: Task, email: str, url: str, timeout: float) -> str:
@@ -168,13 +158,12 @@ def sign(task: Task, email: str, url: str, timeout: float) -> str:
     https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/signJwt
     """
     from google.auth import jwt
-    from google.oauth2 import service_account
 
-    claims, credentials = iap_claims(email, url, time.time()), task.client.credentials
-    if isinstance(credentials, service_account.Credentials) and credentials.service_account_email == email:
-        return jwt.encode(credentials.signer, claims).decode()
+    claims = iap_claims(email, url, time.time())
+    if caller.has_key_of(task, email):
+        return jwt.encode(task.client.credentials.signer, claims).decode()
     call = f"https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{email}:signJwt"
-    with task.client.action(f"sign in as {email} (requires roles/iam.serviceAccountTokenCreator on that account)"):
+    with task.client.action(f"sign in as {email}"):
         response = task.client.retry(
             lambda: task.client.post(call, {"payload": json.dumps(claims)}, idempotent=True),
             lambda error: error.status in (403, 404) and not error.disabled,
@@ -183,12 +172,25 @@ def sign(task: Task, email: str, url: str, timeout: float) -> str:
     return response["signedJwt"]
 
 
+def sign_in(task: Task, email: str, url: str, timeout: float) -> str:
+    """As sign(), with an error that names the missing grant and who misses it."""
+    try:
+        return sign(task, email, url, timeout)
+    except ApiError as error:
+        if error.status != 403 or error.disabled:
+            raise
+        who = caller.member(task)
+        advice = caller.how_to_grant(who, email)
+        problem = f"{caller.missing_grant(who, email)}: {error.message.rstrip('.')}"
+        raise GcpError(f"{problem}. {advice[0].upper()}{advice[1:]}") from None
+
+
 def denied_account(task: Task) -> str | None:
     """The account that IAP must deny access; None, with a warning, without a suitable one."""
     given = task.params["denied_service_account"]
     if given:
         return given
-    email, reason = caller_email(task), ""
+    email, reason = caller.service_account(task), ""
     if not email:
         reason = "the caller is not a service account"
     elif email == task.params["service_account"]:
@@ -214,12 +216,14 @@ def run_probe(task: Task) -> dict[str, Any]:
     params = task.params
     validate(params)
     url, client = params["url"].rstrip("/"), task.client
-    front_door = FrontDoor(url, lambda email: sign(task, email, url, front_door.time_left), params["timeout"])
+    front_door = FrontDoor(url, lambda email: sign_in(task, email, url, front_door.time_left), params["timeout"])
 
     def find_object(bucket: str, name: str) -> dict[str, Any] | None:
         try:
             return client.find(object_url(bucket, name))
         except ApiError as error:
+            if error.status == 403 and not error.disabled:
+                raise Unreadable(f"{error.message.rstrip('.')}. {error.hint}") from None
             raise ProbeError(
                 "2b", f"GET gs://{bucket}/{name}", f"returned {error.status}: {error.message}", error.hint
             ) from None
@@ -233,6 +237,7 @@ def run_probe(task: Task) -> dict[str, Any]:
         find_object,
         params["artifact_size"],
         name,
+        task.warn,
     )
     signal.signal(signal.SIGTERM, stop)
     version, failure, leftovers = "", None, []

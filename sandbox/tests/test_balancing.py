@@ -104,6 +104,36 @@ def test_rules_of_a_security_policy_are_filled_in(client: Client, scope: str) ->
     assert client.get(f"{scope}/securityPolicies/armor/getRule?priority=500")["preview"] is True
 
 
+def expression(text: str) -> dict[str, Any]:
+    return {"expr": {"expression": text}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"priority": None}, "'resource.rules[0].priority' not specified"),
+        ({"priority": -1}, "must be between 0 and 2147483647"),
+        ({"action": None}, "'resource.rules[0].action' not specified"),
+        ({"action": "nonsense"}, "resource.rules[0].action"),
+        ({"action": "deny(418)"}, "resource.rules[0].action"),
+        ({"action": "throttle"}, "rateLimitOptions"),
+        ({"match": {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["not-an-ip"]}}}, "'not-an-ip'"),
+        ({"match": {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": []}}}, "srcIpRanges"),
+        ({"match": expression("(((")}, "'((('"),
+        ({"match": expression("nonsense")}, "no such attribute: nonsense"),
+        ({"match": expression("origin.nonsense == 'a'")}, "no such attribute: origin.nonsense"),
+        ({"match": expression("request.path.nonsense('a')")}, "no such function: nonsense"),
+        ({"match": {}}, "'resource.rules[0].match' not specified"),
+    ],
+)
+def test_rules_of_a_security_policy_are_checked(client: Client, change: dict[str, Any], said: str) -> None:
+    match = {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["10.0.0.0/8"]}}
+    rule = {"action": "deny(403)", "priority": 1000, "match": match} | change
+    rule = {key: value for key, value in rule.items() if value is not None}
+    answer = client.api("POST", client.link("global/securityPolicies"), json={"name": "wrong", "rules": [rule]})
+    assert answer.status_code == 400 and said in answer.json()["error"]["message"], answer.text
+
+
 # -- proxies ---------------------------------------------------------------
 
 

@@ -510,3 +510,68 @@ def test_requests_are_logged(stack, sandbox, browser, api):
     body["filter"] = 'jsonPayload.statusDetails="handled_by_identity_aware_proxy"'
     browser.get(f"https://{DOMAIN}/stranger", timeout=10, allow_redirects=False)
     assert "entries" in api("POST", "https://logging.googleapis.com/v2/entries:list", json=body).json()
+
+
+@pytest.fixture
+def armored(stack, api, done):
+    """``armored(rule, …)``: a security policy with these rules in front of the backend service, for one test."""
+    policies = f"{stack.compute}/global/securityPolicies"
+
+    def put(*rules: dict) -> None:
+        operation = done(api("POST", policies, json={"name": "armor", "rules": list(rules)}))
+        assert "error" not in operation, operation
+        done(api("POST", f"{stack.backend}/setSecurityPolicy", json={"securityPolicy": f"{policies}/armor"}))
+
+    yield put
+    done(api("POST", f"{stack.backend}/setSecurityPolicy", json={}))
+    done(api("DELETE", f"{policies}/armor"))
+
+
+def rule(priority: int, action: str, *ranges: str, expr: str = "", **more) -> dict:
+    """A rule for source ranges, or with an expression."""
+    match = (
+        {"expr": {"expression": expr}} if expr else {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ranges}}
+    )
+    return {"priority": priority, "action": action, "match": match, **more}
+
+
+def test_a_security_policy_decides_before_the_sign_in(stack, armored, browser, api):
+    armored(
+        rule(10, "allow", expr="request.path.startsWith('/open') && inIpRange(origin.ip, '127.0.0.0/8')"),
+        rule(20, "deny(404)", expr="has(request.headers['x-scanner']) && request.method == 'GET'"),
+        rule(30, "deny(502)", "127.0.0.0/8", preview=True),
+        rule(
+            40,
+            "redirect",
+            expr="request.query.contains('away')",
+            redirectOptions={"type": "EXTERNAL_302", "target": "https://example.com/"},
+        ),
+        rule(50, "deny(403)", "192.0.2.0/24", "127.0.0.0/8"),
+    )
+    headers = _with(_jwt(stack))
+
+    def status(path: str, **more: str) -> int:
+        return browser.get(
+            f"https://{DOMAIN}{path}", headers=headers | more, timeout=10, allow_redirects=False
+        ).status_code
+
+    assert status("/open") == 200
+    assert status("/open", **{"X-Scanner": "1"}) == 200
+    assert status("/closed", **{"X-Scanner": "1"}) == 404
+    assert status("/closed?away") == 302
+    assert status("/closed") == 403
+    body = {
+        "resourceNames": [f"projects/{stack.project}"],
+        "filter": 'jsonPayload.statusDetails="denied_by_security_policy"',
+    }
+    (entry, *_) = api("POST", "https://logging.googleapis.com/v2/entries:list", json=body).json()["entries"]
+    assert entry["jsonPayload"]["enforcedSecurityPolicy"]["outcome"] == "DENY"
+
+
+def test_without_a_matching_rule_the_default_one_decides(stack, armored, browser):
+    deny = rule(2147483647, "deny(403)", "*")
+    armored(rule(1000, "allow", expr="request.headers['user-agent'].lower().contains('friend')"), deny)
+    ask = {"timeout": 10, "allow_redirects": False}
+    assert browser.get(f"https://{DOMAIN}/", headers={"User-Agent": "A Friend"}, **ask).status_code == 302
+    answer = browser.get(f"https://{DOMAIN}/", headers={"User-Agent": "other"}, **ask)
+    assert (answer.status_code, answer.text.endswith("403 Forbidden")) == (403, True)

@@ -209,6 +209,39 @@ def test_predefined_and_custom_roles(api: Api, project: str) -> None:
     assert api("DELETE", f"{IAM}/{made['name']}").json()["deleted"] is True
 
 
+@pytest.mark.parametrize(
+    ("role", "has", "lacks"),
+    [
+        (
+            "compute.networkAdmin",
+            "compute.subnetworks.create compute.globalAddresses.createInternal compute.regionNetworkEndpointGroups.use "
+            "servicenetworking.services.addPeering compute.networks.getEffectiveFirewalls",
+            "compute.regionNetworkEndpointGroups.create compute.firewalls.create compute.firewallPolicies.create "
+            "compute.sslCertificates.create servicenetworking.services.use",
+        ),
+        (
+            "compute.loadBalancerAdmin",
+            "compute.regionNetworkEndpointGroups.create compute.sslCertificates.create compute.subnetworks.use",
+            "compute.regions.get compute.zones.list compute.networks.create",
+        ),
+        (
+            "compute.networkViewer",
+            "compute.urlMaps.get compute.networks.getEffectiveFirewalls servicenetworking.services.get",
+            "compute.regionNetworkEndpointGroups.get compute.globalOperations.get compute.disks.get",
+        ),
+        ("compute.viewer", "compute.regionNetworkEndpointGroups.get compute.networks.getEffectiveFirewalls", ""),
+        ("iap.admin", "iap.webServices.setIamPolicy iap.projects.getSettings", "resourcemanager.projects.get"),
+        ("storage.bucketViewer", "storage.buckets.get", "resourcemanager.projects.get storage.buckets.getIamPolicy"),
+        ("cloudsql.viewer", "cloudsql.instances.get cloudsql.instances.getDiskShrinkConfig", "cloudsql.users.update"),
+    ],
+)
+def test_permissions_of_predefined_roles(api, role, has, lacks):
+    """As in Google's published list."""
+    included = api("GET", f"{IAM}/roles/{role}").json()["includedPermissions"]
+    assert set(has.split()) <= set(included)
+    assert set(lacks.split()).isdisjoint(included)
+
+
 def test_credentials_of_a_user(api: Api, sandbox: Any) -> None:
     credentials = json.loads(sandbox.command("token", "--as", "jane@example.com", "--credentials"))
     assert credentials.pop("type") == "authorized_user"

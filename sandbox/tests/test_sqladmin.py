@@ -588,3 +588,46 @@ def test_clones_and_replicas(api, project):
     assert psql(address(api, f"{url}/replica"), "postgres", "root", "SELECT x FROM t") == "3"
     for name in ("replica", "copy", "source"):
         finish(api, api("DELETE", f"{url}/{name}"))
+
+
+def test_a_clone_of_a_point_in_time_has_the_data_of_then(api, project):
+    url = BASE.format(project) + "/instances"
+    backups = {"enabled": True, "pointInTimeRecoveryEnabled": True}
+    settings = SETTINGS | {"ipConfiguration": OPEN, "backupConfiguration": backups}
+    body = {"name": "past", "databaseVersion": "POSTGRES_17", "rootPassword": "root", "settings": settings}
+    finish(api, api("POST", url, json=body))
+    for name in ("early", "dropped"):
+        finish(api, api("POST", f"{url}/past/databases", json={"name": name}))
+    finish(api, api("POST", f"{url}/past/users", json={"name": "old", "password": "p"}))
+    host = address(api, f"{url}/past")
+    psql(host, "postgres", "root", "CREATE TABLE t AS SELECT 1 AS x")
+    times = api("GET", f"{url}/past/getLatestRecoveryTime").json()
+    assert times.get("kind") == "sql#getLatestRecoveryTime", times
+    assert times["earliestRecoveryTime"] < times["latestRecoveryTime"]
+    moment = psql(host, "postgres", "root", 'SELECT to_char(clock_timestamp(), \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\')')
+    psql(host, "postgres", "root", "UPDATE t SET x = 2")
+    for name in ("late", "later"):
+        finish(api, api("POST", f"{url}/past/databases", json={"name": name}))
+    finish(api, api("DELETE", f"{url}/past/databases/dropped"))
+    finish(api, api("POST", f"{url}/past/users", json={"name": "new", "password": "p"}))
+
+    def clone(name: str, at: str) -> Any:
+        context = {"destinationInstanceName": name, "pointInTime": at}
+        return api("POST", f"{url}/past/clone", json={"cloneContext": context})
+
+    for wrong in ("2020-01-01T00:00:00Z", "2130-01-01T00:00:00Z"):
+        assert wrong in refused(clone("wrong", wrong), 400, "invalid")
+    assert "error" not in finish(api, clone("then", moment))
+    there = address(api, f"{url}/then")
+    assert psql(there, "postgres", "root", "SELECT x FROM t") == "1"
+    assert psql(there, "old", "p", "SELECT 1", "dropped") == "1"
+    names = {entry["name"] for entry in api("GET", f"{url}/then/databases").json()["items"]}
+    assert names >= {"early", "dropped"} and not names & {"late", "later", "cloudsqladmin"}
+    assert {entry["name"] for entry in api("GET", f"{url}/then/users").json()["items"]} == {"postgres", "old"}
+    assert psql(host, "postgres", "root", "SELECT x FROM t") == "2"
+
+    backups["pointInTimeRecoveryEnabled"] = False
+    finish(api, api("PATCH", f"{url}/past", json={"settings": {"backupConfiguration": backups}}))
+    assert "not enabled" in refused(clone("wrong", moment), 400, "invalid")
+    for name in ("then", "past"):
+        finish(api, api("DELETE", f"{url}/{name}"))

@@ -100,6 +100,18 @@ def test_settings_with_defaults(api, make, put, project):
 # -- soft delete -----------------------------------------------------------
 
 
+def test_a_pause_of_hard_deletes_is_kept(api, make):
+    name = make()
+    pause = {"hardDeletePause": {"enabled": True}}
+    assert (
+        api("PATCH", f"{JSON}/b/{name}", json={"softDeletePolicy": pause}).json()["softDeletePolicy"].items()
+        >= pause.items()
+    )
+    policy = {"retentionDurationSeconds": "864000"}
+    changed = api("PATCH", f"{JSON}/b/{name}", json={"softDeletePolicy": policy}).json()["softDeletePolicy"]
+    assert changed.items() >= (pause | policy).items()
+
+
 def test_a_deleted_bucket_is_restored(api, make, put, project):
     name = make()
     put(name, "o", b"kept")

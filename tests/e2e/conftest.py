@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import IMAGE_PYTHON, PROJECT, ROOT, Cloud, Play
+from tests.conftest import IMAGE_PYTHON, PROJECT, ROOT, Cloud, Play, once
 
 __all__ = ["IMAGE_PYTHON", "LOGGER", "PROJECT", "ROOT", "URL", "Cloud", "Play"]
 
@@ -17,10 +17,8 @@ URL = "https://mlflow.example.com"
 LOGGER = f"mlflow-logger@{PROJECT}.iam.gserviceaccount.com"
 
 
-@pytest.fixture(scope="session")
-def package(tmp_path_factory) -> Path:
-    """The folder into which the wheel was installed."""
-    folder = tmp_path_factory.mktemp("package")
+def install(folder: Path) -> None:
+    """Build the wheel and install it into folder/lib."""
     pip = [IMAGE_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     source = folder / "source"
     # A copy, because building leaves files next to the source.
@@ -28,6 +26,12 @@ def package(tmp_path_factory) -> Path:
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, source], check=True)
     (wheel,) = folder.glob("mlflow_iap-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "lib", wheel], check=True)
+
+
+@pytest.fixture(scope="session")
+def package(pytestconfig: pytest.Config) -> Path:
+    """The folder into which the wheel was installed."""
+    folder, _ = once(pytestconfig, "package", install)
     return folder / "lib"
 
 

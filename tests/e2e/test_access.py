@@ -75,11 +75,9 @@ def granted(cloud: Cloud, grants: dict[str, list[dict]]) -> Iterator[None]:
             write(cloud, url, bindings)
 
 
-def let_eve_in(cloud: Cloud) -> Callable[[], object]:
+def let_eve_in_under_a_condition(cloud: Cloud) -> Callable[[], object]:
     """Grant her every role of this collection under a condition; returns what takes them from her again."""
-    grants = {
-        url: [{"role": role, "members": [EVE], "condition": CONDITION}] for url, role in guarded(cloud).items()
-    }
+    grants = {url: [{"role": role, "members": [EVE], "condition": CONDITION}] for url, role in guarded(cloud).items()}
     stack = ExitStack()
     stack.enter_context(granted(cloud, grants))
     return stack.close
@@ -96,6 +94,7 @@ def sign_in(cloud: Cloud, member: str) -> int:
 def test_conditional_access_can_be_refused(cloud):
     url = f"{web(cloud)}/compute/services/mlflow-lb-backend"
     with granted(cloud, {url: [{"role": ACCESSOR, "members": [EVE], "condition": CONDITION}]}):
+        assert sign_in(cloud, EVE) == 200
         play = cloud.playbook("../tests/e2e/front_door.yml", "--extra-vars", "mlflow_iam_on_conditional=refuse")
         assert play.status != 0 and play.recap("changed") == 0, play.output
         assert f"it is held by {EVE} under the condition 'until 2030'" in " ".join(play.error.split())

@@ -8,11 +8,17 @@ from collections.abc import Callable
 import pytest
 
 from .conftest import LOGGER, PROJECT, Cloud
-from .test_access import EVE, SERVER, account, guarded, let_eve_in, read, sign_in
+from .test_access import EVE, SERVER, account, guarded, let_eve_in_under_a_condition, read, sign_in
 
 COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}"
 Undo = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def cloud(own_cloud: Cloud) -> Cloud:
+    """A deployment that only the tests of this file change."""
+    return own_cloud
 
 
 def only(cloud: Cloud, url: str, kind: str) -> dict:
@@ -106,10 +112,92 @@ def private_services_peering_is_gone(cloud: Cloud) -> Undo:
     return lambda: cloud.call("POST", url, body)
 
 
-def somebody_has_access_under_a_condition(cloud: Cloud) -> Undo:
-    undo = let_eve_in(cloud)
-    assert sign_in(cloud, EVE) == 200
-    return undo
+def account_is_disabled(name: str) -> Callable[[Cloud], Undo]:
+    def break_it(cloud: Cloud) -> Undo:
+        url = f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts/{name}@{PROJECT}.iam.gserviceaccount.com"
+        cloud.call("POST", f"{url}:disable", {})
+        return lambda: cloud.call("POST", f"{url}:enable", {})
+
+    return break_it
+
+
+def bucket_keeps_nothing(cloud: Cloud) -> Undo:
+    """Versioning off, public access not prevented, and objects deleted by age and kept by a retention policy."""
+    bucket = only(cloud, f"storage.googleapis.com/storage/v1/b?project={PROJECT}", "items")
+    url = f"storage.googleapis.com/storage/v1/b/{bucket['name']}"
+    rules = bucket["lifecycle"]["rule"]
+    cloud.call(
+        "PATCH",
+        url,
+        {
+            "versioning": {"enabled": False},
+            "iamConfiguration": {"publicAccessPrevention": "inherited"},
+            "lifecycle": {"rule": [*rules, {"action": {"type": "Delete"}, "condition": {"age": 1}}]},
+        },
+    )
+    before = {
+        "versioning": bucket["versioning"],
+        "iamConfiguration": bucket["iamConfiguration"],
+        "lifecycle": {"rule": rules},
+    }
+    return lambda: cloud.call("PATCH", url, before)
+
+
+def bucket_has_a_retention_policy(cloud: Cloud) -> Undo:
+    bucket = only(cloud, f"storage.googleapis.com/storage/v1/b?project={PROJECT}", "items")["name"]
+    url = f"storage.googleapis.com/storage/v1/b/{bucket}"
+    cloud.call("PATCH", url, {"retentionPolicy": {"retentionPeriod": "3600"}})
+    return lambda: cloud.call("PATCH", url, {"retentionPolicy": None})
+
+
+def everybody_may_invoke(cloud: Cloud) -> Undo:
+    url = "run.googleapis.com/v2/" + service(cloud)["name"]
+    policy = cloud.call("GET", f"{url}:getIamPolicy")
+    public = {"role": "roles/run.invoker", "members": ["allUsers"]}
+    cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": [*policy["bindings"], public]}})
+    return lambda: cloud.call("POST", f"{url}:setIamPolicy", {"policy": {"bindings": policy["bindings"]}})
+
+
+def ingress_is_open(cloud: Cloud) -> Undo:
+    url = "run.googleapis.com/v2/" + service(cloud)["name"]
+    before = service(cloud)["ingress"]
+    cloud.call("PATCH", f"{url}?updateMask=ingress", {"ingress": "INGRESS_TRAFFIC_ALL"})
+    return lambda: cloud.call("PATCH", f"{url}?updateMask=ingress", {"ingress": before})
+
+
+def database_is_public(cloud: Cloud) -> Undo:
+    url = f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow"
+
+    def patch(**settings: object) -> None:
+        version = cloud.call("GET", url)["settings"]["settingsVersion"]
+        cloud.call("PATCH", url, {"settings": {"settingsVersion": version, **settings}})
+
+    whole = [{"name": "all", "value": "0.0.0.0/0"}]
+    patch(
+        ipConfiguration={
+            "ipv4Enabled": True,
+            "authorizedNetworks": whole,
+            "sslMode": "ALLOW_UNENCRYPTED_AND_ENCRYPTED",
+        },
+        databaseFlags=[{"name": "max_connections", "value": "25"}],
+    )
+    return lambda: patch(
+        ipConfiguration={"ipv4Enabled": False, "authorizedNetworks": [], "sslMode": "ENCRYPTED_ONLY"}, databaseFlags=[]
+    )
+
+
+def egress_is_denied(cloud: Cloud) -> Undo:
+    networks = cloud.call("GET", f"{COMPUTE}/global/networks")["items"]
+    network = next(network for network in networks if network.get("peerings"))
+    rule = {
+        "name": "deny-egress",
+        "network": network["selfLink"],
+        "direction": "EGRESS",
+        "denied": [{"IPProtocol": "all"}],
+        "destinationRanges": ["0.0.0.0/0"],
+    }
+    cloud.call("POST", f"{COMPUTE}/global/firewalls", rule)
+    return lambda: cloud.call("DELETE", f"{COMPUTE}/global/firewalls/deny-egress")
 
 
 BREAKAGES = {
@@ -120,7 +208,25 @@ BREAKAGES = {
     bucket_is_not_writable: "roles/storage.objectUser",
     server_may_not_sign: "roles/iam.serviceAccountTokenCreator",
     private_services_peering_is_gone: "peering",
-    somebody_has_access_under_a_condition: rf"{EVE} has roles/iap.httpsResourceAccessor\s+under\s+the\s+condition",
+    let_eve_in_under_a_condition: rf"{EVE} has roles/iap.httpsResourceAccessor\s+under\s+the\s+condition",
+}
+
+
+# What the doctor says about each, all in one run.
+TOGETHER = {
+    bucket_keeps_nothing: (
+        "versioning is off.*|public access prevention is inherited.*|a lifecycle rule deletes artifacts that are in use"
+    ),
+    bucket_has_a_retention_policy: "has a retention policy of 3600 seconds",
+    everybody_may_invoke: "Cloud Run service mlflow: is open to everybody on the internet: allUsers has roles/run.invoker",
+    ingress_is_open: "can be reached without the load balancer and IAP",
+    database_is_public: (
+        "has a public IP address|from authorized networks: 0.0.0.0/0|sslMode ALLOW_UNENCRYPTED_AND_ENCRYPTED"
+        "|accepts only 25 connections"
+    ),
+    egress_is_denied: "firewall rule deny-egress denies the server's connections",
+    account_is_disabled("mlflow-server"): r"the server's account\) is disabled",
+    account_is_disabled("mlflow-logger"): r"the logger's account\) is disabled",
 }
 
 
@@ -134,6 +240,22 @@ def test_verify_reports_what_is_broken(cloud, deployed, break_it):
     assert play.status != 0, play.output
     assert play.recap("failed") == 1
     assert re.search(BREAKAGES[break_it], play.error), play.output
+
+
+def test_verify_reports_everything_that_is_open_or_broken(cloud, deployed):
+    undo = [break_it(cloud) for break_it in TOGETHER]
+    try:
+        play = cloud.playbook("verify.yml")
+    finally:
+        for step in reversed(undo):
+            step()
+    assert play.status != 0 and play.recap("failed") == 1, play.output
+    # Before the probe, which would wait for changes to propagate.
+    assert "mlflow_probe" not in play.output and play.seconds < 60
+    said = " ".join(play.error.split())
+    for pattern in TOGETHER.values():
+        for part in pattern.split("|"):
+            assert re.search(part, said), f"{part} is missing: {said}"
 
 
 def test_site_repairs_them_all(cloud, deployed):

@@ -15,7 +15,8 @@ from .test_mlflow_client import token
 
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}/locations/europe-west2"
 SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
-BACKUPS = f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow/backupRuns"
+INSTANCE = f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow"
+BACKUPS = f"{INSTANCE}/backupRuns"
 BUCKET = f"storage.googleapis.com/storage/v1/b/{PROJECT}-mlflow-artifacts"
 SERVER = f"serviceAccount:mlflow-server@{PROJECT}.iam.gserviceaccount.com"
 IMAGE = f"europe-west2-docker.pkg.dev/{PROJECT}/mlflow/server"
@@ -27,6 +28,12 @@ KEYS = {
 DOWNGRADE = "downgrade by one migration"
 Sql = Callable[[str], str]
 Client = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def cloud(own_cloud: Cloud) -> Cloud:
+    """A deployment that only the tests of this file change."""
+    return own_cloud
 
 
 def service(cloud: Cloud) -> dict:
@@ -100,7 +107,7 @@ def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactor
 
 def roll_out(cloud: Cloud, **variables: object) -> Play:
     """Run only the role cloudrun, with further variables."""
-    instance = cloud.call("GET", f"sqladmin.googleapis.com/v1/projects/{PROJECT}/instances/mlflow")
+    instance = cloud.call("GET", INSTANCE)
     (address,) = [entry["ipAddress"] for entry in instance["ipAddresses"] if entry["type"] == "PRIVATE"]
     variables = {"database_address": address, **variables}
     return cloud.playbook("../tests/e2e/rollout.yml", "--extra-vars", json.dumps(variables))
@@ -171,6 +178,25 @@ def test_a_deployment_without_keys_gets_them(cloud, deployed, client):
     assert play.status == 0, play.output
     test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed)
     assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
+
+
+def test_a_password_that_somebody_else_has_changed_is_set_again(cloud, deployed, client):
+    revision = service(cloud)["latestReadyRevision"]
+    cloud.call("PUT", f"{INSTANCE}/users?name=mlflow", {"name": "mlflow", "password": "of-somebody-else"})
+    # Nobody notices as long as the server's connections are open.
+    cloud.call("POST", f"{INSTANCE}/restart")
+    search = f"{URL}/api/2.0/mlflow/experiments/search?max_results=1"
+    signed_in = {"Authorization": f"Bearer {token(cloud, LOGGER)}"}
+    assert cloud.http("GET", search, headers=signed_in).status_code >= 500
+    play = cloud.playbook("../tests/e2e/database.yml", "--diff")
+    assert (play.status, play.recap("changed")) == (0, 1), play.output
+    assert re.search(r"passwordChange: UPDATE_USER by \S+ at ", play.output), play.output
+    assert "of-somebody-else" not in play.output
+    run_id = client("print(client.create_run('0').info.run_id)")
+    assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
+    assert service(cloud)["latestReadyRevision"] == revision
+    play = cloud.playbook("../tests/e2e/database.yml")
+    assert (play.status, play.recap("changed")) == (0, 0), play.output
 
 
 @pytest.mark.long

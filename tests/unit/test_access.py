@@ -18,7 +18,11 @@ AGENT = f"serviceAccount:service-{NUMBER}@gcp-sa-iap.iam.gserviceaccount.com"
 JANE, TEAM, EVE = "user:jane@example.com", "group:team@example.com", "user:eve@example.com"
 MANAGER = "https://cloudresourcemanager.googleapis.com"
 WEB = f"https://iap.googleapis.com/v1/projects/{NUMBER}/iap_web"
-PROJECT, FOLDER, ORGANIZATION = f"{MANAGER}/v1/projects/demo", f"{MANAGER}/v3/folders/7", f"{MANAGER}/v3/organizations/8"
+PROJECT, FOLDER, ORGANIZATION = (
+    f"{MANAGER}/v1/projects/demo",
+    f"{MANAGER}/v3/folders/7",
+    f"{MANAGER}/v3/organizations/8",
+)
 BACKEND = f"{WEB}/compute/services/mlflow-lb-backend"
 RUN = "https://run.googleapis.com/v2/projects/demo/locations/europe-west2/services/mlflow"
 SECRET = "https://secretmanager.googleapis.com/v1/projects/demo/secrets"
@@ -42,7 +46,10 @@ SERVICE = {
             {
                 "env": [
                     {"name": "MLFLOW_DB_HOST", "value": "10.0.0.3"},
-                    {"name": "A", "valueSource": {"secretKeyRef": {"secret": f"projects/{NUMBER}/secrets/mlflow-db-password"}}},
+                    {
+                        "name": "A",
+                        "valueSource": {"secretKeyRef": {"secret": f"projects/{NUMBER}/secrets/mlflow-db-password"}},
+                    },
                     {"name": "B", "valueSource": {"secretKeyRef": {"secret": "mlflow-session-key"}}},
                 ]
             }
@@ -144,13 +151,28 @@ def test_a_plain_deployment_has_no_findings_and_names_its_administrators(google,
 ACCESSOR = "iap.httpsResourceAccessor"
 WAYS = {
     # On the resource itself: the run mends its own role, whatever the condition, and what everybody has.
-    "IAP, conditional": (BACKEND, bind(ACCESSOR, EVE, condition=UNTIL), "IAP of backend service mlflow-lb-backend", "iap_lb"),
+    "IAP, conditional": (
+        BACKEND,
+        bind(ACCESSOR, EVE, condition=UNTIL),
+        "IAP of backend service mlflow-lb-backend",
+        "iap_lb",
+    ),
     "invoker": (RUN, bind("run.invoker", EVE), "Cloud Run service mlflow", "iap_lb"),
     "invoker, conditional": (RUN, bind("run.invoker", EVE, condition=UNTIL), "Cloud Run service mlflow", "iap_lb"),
     "another invoker": (RUN, bind("run.servicesInvoker", EVE), "Cloud Run service mlflow", None),
     "everybody": (RUN, bind("run.viewer", "allUsers"), "Cloud Run service mlflow", "iap_lb"),
-    "password": (f"{SECRET}/mlflow-db-password", bind("secretmanager.secretAccessor", EVE), "secret mlflow-db-password", "cloudrun"),
-    "key": (f"{SECRET}/mlflow-session-key", bind("secretmanager.secretAccessor", EVE), "secret mlflow-session-key", "cloudrun"),
+    "password": (
+        f"{SECRET}/mlflow-db-password",
+        bind("secretmanager.secretAccessor", EVE),
+        "secret mlflow-db-password",
+        "cloudrun",
+    ),
+    "key": (
+        f"{SECRET}/mlflow-session-key",
+        bind("secretmanager.secretAccessor", EVE),
+        "secret mlflow-session-key",
+        "cloudrun",
+    ),
     "objects": (BUCKET, bind("storage.objectUser", EVE, condition=UNTIL), "bucket artifacts", "cloudrun"),
     "objects, reading": (BUCKET, bind("storage.objectViewer", EVE), "bucket artifacts", None),
     "objects, public": (BUCKET, bind("storage.objectViewer", "allUsers"), "bucket artifacts", "cloudrun"),
@@ -272,7 +294,9 @@ def test_a_member_that_is_reported_already_is_not_reported_again(policies):
         (["storage.buckets.get"], ""),
     ],
 )
-@pytest.mark.parametrize("role", ["projects/demo/roles/reading", "organizations/8/roles/reading", "roles/dataflow.worker"])
+@pytest.mark.parametrize(
+    "role", ["projects/demo/roles/reading", "organizations/8/roles/reading", "roles/dataflow.worker"]
+)
 def test_other_roles_are_looked_up(policies, role, permissions, way):
     policies[PROJECT].append({"role": role, "members": [EVE]})
     policies[f"https://iam.googleapis.com/v1/{role}"] = {"name": role, "includedPermissions": permissions}

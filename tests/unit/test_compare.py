@@ -13,6 +13,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     mask,
     overlay,
     patch,
+    replacement,
     same_link,
     same_resource,
     with_record,
@@ -139,6 +140,37 @@ def test_an_optional_object_declared_empty_is_removed():
     assert differences({"probe": {}}, {"probe": {"path": "/"}}, rules) == ["probe"]
     assert overlay({"probe": {"path": "/"}}, {"probe": {}}, rules) == {"probe": {}}
     assert differences({"probe": {}}, {}, rules) == []
+
+
+def test_alternatives_that_exclude_each_other_are_replaced():
+    rules = Rules(whole=frozenset({"probe", "env"}))
+    live = {"probe": {"tcp": {"port": 1}, "period": 5}, "env": [{"name": "A", "source": "s"}], "kept": 1}
+    wanted = {"probe": {"http": {"port": 1}}, "env": [{"name": "A", "value": "1"}]}
+    for function in (overlay, replacement):
+        assert function(live, wanted, rules) == {**wanted, "kept": 1}
+        assert function(live, {"probe": {"period": 5}}, rules) == live
+
+
+def test_a_replacement_contains_what_is_declared_and_what_is_not():
+    wanted = {"on": False, "size": "1Gi", "list": [{"args": []}], "probe": {}, "exact": {"a": 1}, "none": None}
+    rules = Rules(
+        optional=frozenset({"probe"}), exact=frozenset({"exact"}), same={"size": lambda _wanted, live: live == "1024Mi"}
+    )
+    live = {
+        "size": "1024Mi",
+        "list": [{"name": "x"}],
+        "probe": {"path": "/"},
+        "exact": {"a": 1, "b": 2},
+        "kept": {"c": 3},
+    }
+    assert replacement(live, wanted, rules) == {
+        "on": False,
+        "size": "1024Mi",
+        "list": [{"name": "x", "args": []}],
+        "probe": {},
+        "exact": {"a": 1},
+        "kept": {"c": 3},
+    }
 
 
 def test_values_that_equal_a_missing_field_are_not_in_the_diff():

@@ -608,6 +608,18 @@ def test_what_others_set_on_a_user_and_a_database_stays(sandbox_module, gcp_sand
     assert policy.items() >= USER.foreign["passwordPolicy"].items()
 
 
+def test_a_restored_database_gets_its_password_again(sandbox_module, gcp_sandbox, private_network):
+    url = filled(INSTANCE, gcp_sandbox.exports["GCP_PROJECT"]).url
+    sandbox_module("sql_instance", **INSTANCE.options)
+    sandbox_module("secret_manager_secret", name="kept", generate_length=32)
+    sandbox_module("sql_user", **USER.options)
+    backup = sandbox_module("sql_backup", instance="kept")["id"]
+    assert not sandbox_module("sql_user", **USER.options)["changed"]
+    context = {"restoreBackupContext": {"backupRunId": backup, "instanceId": "kept"}}
+    gcp_sandbox.call("POST", f"{url}/restoreBackup", context)
+    assert [sandbox_module("sql_user", **USER.options)["changed"] for _ in range(2)] == [True, False]
+
+
 Look = Callable[[Doc], Any]
 
 

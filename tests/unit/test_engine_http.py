@@ -100,14 +100,18 @@ def test_permission_denied_names_permission_and_caller(google, failure):
     google.expect("GET", READ, google.error(403, "PERMISSION_DENIED", message))
     assert failure() == (
         f"Cannot read the APIs of project demo: {message} (403 PERMISSION_DENIED). "
-        "Check that the resource exists, and grant the caller a role with serviceusage.services.get"
+        "Check that the resource exists, and grant the caller a role with serviceusage.services.get: "
+        "roles/serviceusage.serviceUsageViewer to verify, roles/serviceusage.serviceUsageAdmin to deploy"
     )
 
 
 def test_permission_of_an_old_error(google, failure):
     message = "Required 'compute.networks.get' permission for 'projects/demo/global/networks/n'"
     google.expect("GET", READ, google.old_error(403, "forbidden", message))
-    assert failure().endswith("(403 forbidden). Grant the caller a role with compute.networks.get")
+    assert failure().endswith(
+        "(403 forbidden). Grant the caller a role with compute.networks.get: roles/compute.networkViewer to verify, "
+        "roles/compute.networkAdmin to deploy"
+    )
 
 
 def test_disabled_api(google, failure):

@@ -93,7 +93,10 @@ def test_people_among_the_users_are_not_doubted():
         ("user:Jane@Example.com", "user:jane@example.com"),
         ("group:ML@example.com", "group:ml@example.com"),
         ("domain:Example.com", "domain:example.com"),
-        ("serviceAccount:CI@My-Project.iam.gserviceaccount.com", "serviceAccount:ci@my-project.iam.gserviceaccount.com"),
+        (
+            "serviceAccount:CI@My-Project.iam.gserviceaccount.com",
+            "serviceAccount:ci@my-project.iam.gserviceaccount.com",
+        ),
         (f"principal://{WORKFORCE}/subject/Jane", f"principal://{WORKFORCE}/subject/Jane"),
     ],
 )

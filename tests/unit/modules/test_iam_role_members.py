@@ -319,7 +319,10 @@ def test_iap_uses_the_project_number(google, grant, options, path):
         ({"members": []}, "option members: [] is not allowed; give at least one"),
         ({"state": "checked"}, "option state: 'checked' is not allowed; it requires exclusive=true"),
         ({"on_conditional": "refuse"}, "option on_conditional: 'refuse' is not allowed; it requires exclusive=true"),
-        ({"allow_nobody": False}, "option allow_nobody: False is not allowed; it requires exclusive=true or state=absent"),
+        (
+            {"allow_nobody": False},
+            "option allow_nobody: False is not allowed; it requires exclusive=true or state=absent",
+        ),
         (
             {"exclusive": True, "state": "absent"},
             "option exclusive: True is not allowed; it requires state=present",

@@ -66,7 +66,9 @@ def test_an_account_that_google_has_disabled(google, run_module):
         return LIVE | {"disabled": True}
 
     google.expect("GET", URL, still)
-    with pytest.raises(Exception, match=f"^Cannot enable service account {EMAIL}: it is still disabled. Google may have"):
+    with pytest.raises(
+        Exception, match=f"^Cannot enable service account {EMAIL}: it is still disabled. Google may have"
+    ):
         run_module("iam_service_account", **OPTIONS)
     google.script.clear()
 
@@ -87,7 +89,9 @@ def test_another_run_creates_it_at_the_same_time(google, run_module):
 
 def test_a_lost_response_to_the_creation(google, run_module):
     google.expect("GET", URL, absent(google)).expect("POST", COLLECTION, google.answer(503))
-    google.expect("POST", COLLECTION, google.error(409, "ALREADY_EXISTS", "It already exists.")).expect("GET", URL, LIVE)
+    google.expect("POST", COLLECTION, google.error(409, "ALREADY_EXISTS", "It already exists.")).expect(
+        "GET", URL, LIVE
+    )
     assert run_module("iam_service_account", **OPTIONS)["changed"]
 
 

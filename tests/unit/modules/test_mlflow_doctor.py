@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 
@@ -15,21 +16,34 @@ NEG = "regions/europe-west2/networkEndpointGroups/mlflow-lb-neg"
 NEG_URL = f"https://compute.googleapis.com/compute/v1/projects/demo/{NEG}"
 RUN = "https://run.googleapis.com/v2/projects/demo/locations/europe-west2/services/mlflow"
 SECRET = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/mlflow-db-password"
-BUCKET = "https://storage.googleapis.com/storage/v1/b/artifacts/iam"
+KEY = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/mlflow-session-key"
+ARTIFACTS = "https://storage.googleapis.com/storage/v1/b/artifacts"
+BUCKET = f"{ARTIFACTS}/iam"
 PROJECT = "https://cloudresourcemanager.googleapis.com/v1/projects/demo"
 SQL = "https://sqladmin.googleapis.com/v1/projects/demo/instances/mlflow"
 IAP = "https://iap.googleapis.com/v1/projects/123456789012/iap_web/compute/services/mlflow-lb-backend:getIamPolicy"
 NETWORK = f"{GLOBAL}/networks/mlflow"
+FIREWALL = f"{NETWORK}/getEffectiveFirewalls"
 CERTIFICATE = f"{GLOBAL}/sslCertificates/mlflow-lb-b7f56a26"
 BACKEND = f"{GLOBAL}/backendServices/mlflow-lb-backend"
 SERVER = "mlflow-server@demo.iam.gserviceaccount.com"
-SIGNER = f"https://iam.googleapis.com/v1/projects/demo/serviceAccounts/{SERVER}:getIamPolicy"
+LOGGER = "mlflow-logger@demo.iam.gserviceaccount.com"
+ACCOUNTS = "https://iam.googleapis.com/v1/projects"
+SIGNER = f"{ACCOUNTS}/demo/serviceAccounts/{SERVER}:getIamPolicy"
+MAY_SIGN = f"{ACCOUNTS}/-/serviceAccounts/{LOGGER}:testIamPermissions"
+USERINFO = "https://openidconnect.googleapis.com/v1/userinfo"
+IMAGE = "europe-west2-docker.pkg.dev/demo/mlflow/server:3.17.2"
+OPERATIONS = "https://sqladmin.googleapis.com/v1/projects/demo/operations"
 AGENT = "service-123456789012@gcp-sa-iap.iam.gserviceaccount.com"
 MEMBERS = ["group:ds@example.com", "serviceAccount:mlflow-logger@demo.iam.gserviceaccount.com"]
 OPTIONS = {
     "region": "europe-west2",
     "domain": "mlflow.example.com",
+    "image": IMAGE,
+    "logger_service_account": LOGGER,
     "sql_instance": "mlflow",
+    "sql_user": "mlflow",
+    "ssl_mode": "ENCRYPTED_ONLY",
     "secret": "mlflow-db-password",
     "bucket": "gs://artifacts",
     "network": "mlflow",
@@ -99,10 +113,20 @@ def healthy():
             "template": {
                 "serviceAccount": SERVER,
                 "vpcAccess": {"networkInterfaces": [{"network": "mlflow", "subnetwork": "mlflow"}]},
+                "scaling": {"maxInstanceCount": 4},
                 "containers": [
+                    {"image": "sidecar"},
                     {
+                        "image": IMAGE,
+                        "ports": [{"name": "h2c", "containerPort": 8080}],
                         "env": [
                             {"name": "MLFLOW_DB_HOST", "value": "10.0.0.3"},
+                            {"name": "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "value": "3"},
+                            {"name": "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", "value": "1"},
+                            {
+                                "name": "MLFLOW_FLASK_SERVER_SECRET_KEY",
+                                "valueSource": {"secretKeyRef": {"secret": "mlflow-session-key", "version": "latest"}},
+                            },
                             {
                                 "name": "MLFLOW_DB_PASSWORD",
                                 "valueSource": {
@@ -112,16 +136,30 @@ def healthy():
                                     }
                                 },
                             },
-                        ]
-                    }
+                        ],
+                    },
                 ],
             },
+            "latestCreatedRevision": "projects/demo/locations/europe-west2/services/mlflow/revisions/mlflow-00002",
+            "traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}],
         },
         f"{RUN}:getIamPolicy": policy("roles/run.invoker", f"serviceAccount:{AGENT}"),
         f"{SECRET}/versions/1": {"name": "1", "state": "ENABLED"},
         f"{SECRET}:getIamPolicy": policy("roles/secretmanager.secretAccessor", f"serviceAccount:{SERVER}"),
+        SECRET: {"name": "projects/123456789012/secrets/mlflow-db-password"},
+        f"{KEY}/versions/latest": {"name": "4", "state": "ENABLED"},
+        f"{KEY}:getIamPolicy": policy("roles/secretmanager.secretAccessor", f"serviceAccount:{SERVER}"),
+        ARTIFACTS: {
+            "name": "artifacts",
+            "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
+            "versioning": {"enabled": True},
+            "lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"daysSinceNoncurrentTime": 30}}]},
+        },
         BUCKET: policy("roles/storage.objectUser", f"serviceAccount:{SERVER}"),
         SIGNER: policy("roles/iam.serviceAccountTokenCreator", f"serviceAccount:{SERVER}"),
+        f"{ACCOUNTS}/-/serviceAccounts/{SERVER}": {"email": SERVER},
+        f"{ACCOUNTS}/-/serviceAccounts/{LOGGER}": {"email": LOGGER},
+        MAY_SIGN: {"permissions": ["iam.serviceAccounts.signJwt"]},
         PROJECT: {"projectId": "demo", "projectNumber": "123456789012"},
         f"{PROJECT}:getIamPolicy": policy("roles/cloudsql.client", f"serviceAccount:{SERVER}"),
         SQL: {
@@ -130,9 +168,15 @@ def healthy():
             "ipAddresses": [{"type": "PRIVATE", "ipAddress": "10.0.0.3"}],
             "settings": {
                 "activationPolicy": "ALWAYS",
-                "ipConfiguration": {"privateNetwork": "projects/123456789012/global/networks/mlflow"},
+                "tier": "db-g1-small",
+                "ipConfiguration": {
+                    "ipv4Enabled": False,
+                    "sslMode": "ENCRYPTED_ONLY",
+                    "privateNetwork": "projects/123456789012/global/networks/mlflow",
+                },
             },
         },
+        FIREWALL: {"firewalls": []},
         NETWORK: {"name": "mlflow", "peerings": [{"name": "servicenetworking-googleapis-com", "state": "ACTIVE"}]},
         IAP: policy("roles/iap.httpsResourceAccessor", *MEMBERS),
     }
@@ -141,13 +185,14 @@ def healthy():
 @pytest.fixture
 def estate(google, monkeypatch):
     """Responses by URL, in any order, 404 for others."""
-    estate, play = healthy(), google.send
+    estate, play, turn = healthy(), google.send, threading.Lock()
 
     def send(adapter, prepared, **more):
         url = prepared.url.partition("?")[0]
         missing = google.old_error(404, "notFound", f"The resource '{url}' was not found")
-        google.expect(prepared.method, url, estate.get(url, missing))
-        return play(adapter, prepared, **more)
+        with turn:
+            google.expect(prepared.method, url, estate.get(url, missing))
+            return play(adapter, prepared, **more)
 
     monkeypatch.setattr(google, "send", send)
     return estate
@@ -164,15 +209,26 @@ def findings(run_module, **options):
 def test_no_problems(google, estate, run_module):
     result = run_module("mlflow_doctor", check=True, **OPTIONS)
     assert (result["changed"], result["findings"]) == (False, [])
-    assert len(google.sent) <= 20 and all(
-        request.method == "GET" or request.url.endswith((":getIamPolicy", ":getAncestry")) for request in google.sent
+    assert len(google.sent) <= 34 and all(
+        request.method == "GET" or request.url.endswith((":getIamPolicy", ":testIamPermissions", ":getAncestry"))
+        for request in google.sent
     )
 
 
 def test_only_given_resources_are_checked(google, estate, run_module):
-    for url in (SQL, BUCKET, SIGNER, IAP, NETWORK, f"{SECRET}:getIamPolicy"):
+    for url in (SQL, BUCKET, ARTIFACTS, SIGNER, IAP, NETWORK, MAY_SIGN, f"{SECRET}:getIamPolicy"):
         del estate[url]
     assert run_module("mlflow_doctor", region="europe-west2", domain="mlflow.example.com")["findings"] == []
+
+
+def with_container(**change):
+    sidecar, container = healthy()[RUN]["template"]["containers"]
+    return [sidecar, {**container, **change}]
+
+
+def with_address(**change):
+    settings = healthy()[SQL]["settings"]
+    return {"settings": {**settings, "ipConfiguration": {**settings["ipConfiguration"], **change}}}
 
 
 LACKS = "does not have roles/"
@@ -261,7 +317,130 @@ BREAKAGES = {
         {"bindings": []},
         rf"service account {SERVER}: {SERVER} \(the server, which signs as itself\) {LACKS}iam.serviceAccountTokenCreator",
     ),
-    "bucket gone": (BUCKET, None, "IAM policy of bucket artifacts: does not exist"),
+    "bucket gone": (ARTIFACTS, None, "bucket artifacts: does not exist"),
+    "bucket public": (
+        BUCKET,
+        {"bindings": [*healthy()[BUCKET]["bindings"], {"role": "roles/storage.objectViewer", "members": ["allUsers"]}]},
+        "bucket artifacts: is open to everybody on the internet: allUsers has roles/storage.objectViewer",
+    ),
+    "bucket may be made public": (
+        ARTIFACTS,
+        {"iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "inherited"}},
+        "bucket artifacts: may be made public: its public access prevention is inherited, not enforced",
+    ),
+    "object ACLs": (
+        ARTIFACTS,
+        {"iamConfiguration": {"publicAccessPrevention": "enforced"}},
+        "bucket artifacts: uniform bucket-level access is off",
+    ),
+    "versioning off": (ARTIFACTS, {"versioning": {"enabled": False}}, "bucket artifacts: versioning is off"),
+    "lifecycle by age": (
+        ARTIFACTS,
+        {"lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 90}}]}},
+        r"a lifecycle rule deletes artifacts that are in use \(condition {'age': 90}\)",
+    ),
+    "retention policy": (
+        ARTIFACTS,
+        {"retentionPolicy": {"retentionPeriod": "86400"}},
+        "bucket artifacts: has a retention policy of 86400 seconds, during which MLflow can neither delete nor",
+    ),
+    "holds": (ARTIFACTS, {"defaultEventBasedHold": True}, "bucket artifacts: puts every new object on hold"),
+    "service public": (
+        f"{RUN}:getIamPolicy",
+        {
+            "bindings": [
+                *healthy()[f"{RUN}:getIamPolicy"]["bindings"],
+                {"role": "roles/run.invoker", "members": ["allAuthenticatedUsers"]},
+            ]
+        },
+        "Cloud Run service mlflow: is open to everybody with a Google account: allAuthenticatedUsers has roles/run.invoker",
+    ),
+    "wrong image": (
+        RUN,
+        {"template": {**healthy()[RUN]["template"], "containers": with_container(image="docker.io/evil:latest")}},
+        f"Cloud Run service mlflow: runs image docker.io/evil:latest instead of {IMAGE}",
+    ),
+    "other bucket": (
+        RUN,
+        {
+            "template": {
+                **healthy()[RUN]["template"],
+                "containers": with_container(
+                    env=[
+                        *healthy()[RUN]["template"]["containers"][1]["env"],
+                        {"name": "MLFLOW_ARTIFACTS_BUCKET", "value": "elsewhere"},
+                    ]
+                ),
+            }
+        },
+        "Cloud Run service mlflow: stores artifacts in bucket elsewhere instead of artifacts",
+    ),
+    "old revision": (
+        RUN,
+        {"traffic": [{"revision": "mlflow-00001", "percent": 100, "type": "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"}]},
+        "sends 100% of the requests to revision mlflow-00001 instead of the newest, mlflow-00002",
+    ),
+    "server's account disabled": (
+        f"{ACCOUNTS}/-/serviceAccounts/{SERVER}",
+        {"disabled": True},
+        rf"service account {SERVER}: \(the server's account\) is disabled",
+    ),
+    "logger's account disabled": (
+        f"{ACCOUNTS}/-/serviceAccounts/{LOGGER}",
+        {"disabled": True},
+        rf"service account {LOGGER}: \(the logger's account\) is disabled",
+    ),
+    "another secret": (f"{KEY}/versions/latest", {"state": "DISABLED"}, "secret mlflow-session-key: version latest"),
+    "another secret's role": (
+        f"{KEY}:getIamPolicy",
+        {"bindings": []},
+        rf"secret mlflow-session-key: {SERVER} \(the server\) {LACKS}secretmanager.secretAccessor",
+    ),
+    "URL map to another backend": (
+        f"{GLOBAL}/urlMaps/mlflow-lb",
+        {"defaultService": f"{LINKS}/global/backendServices/other"},
+        "URL map mlflow-lb: directs mlflow.example.com to backend service other instead of mlflow-lb-backend",
+    ),
+    "public database": (
+        SQL,
+        {"ipAddresses": [*healthy()[SQL]["ipAddresses"], {"type": "PRIMARY", "ipAddress": "203.0.113.9"}]},
+        "Cloud SQL instance mlflow: has a public IP address 203.0.113.9",
+    ),
+    "authorized networks": (
+        SQL,
+        with_address(authorizedNetworks=[{"value": "0.0.0.0/0"}]),
+        r"accepts connections from authorized networks: 0.0.0.0/0 \(the whole internet\)",
+    ),
+    "weak SSL mode": (
+        SQL,
+        with_address(sslMode="ALLOW_UNENCRYPTED_AND_ENCRYPTED"),
+        "has sslMode ALLOW_UNENCRYPTED_AND_ENCRYPTED, which is weaker than ENCRYPTED_ONLY",
+    ),
+    "too few connections": (
+        SQL,
+        {
+            "settings": {
+                **healthy()[SQL]["settings"],
+                "databaseFlags": [{"name": "max_connections", "value": "25"}],
+            }
+        },
+        r"accepts only 25 connections \(max_connections\): a rollout takes .* = 42 connections",
+    ),
+    "firewall": (
+        FIREWALL,
+        {
+            "firewalls": [
+                {
+                    "name": "deny-all-egress",
+                    "direction": "EGRESS",
+                    "priority": 900,
+                    "denied": [{"IPProtocol": "all"}],
+                    "destinationRanges": ["10.0.0.0/8"],
+                }
+            ]
+        },
+        "network mlflow: firewall rule deny-all-egress denies the server's connections to the database at 10.0.0.3",
+    ),
     "cloudsql.client": (
         f"{PROJECT}:getIamPolicy",
         {"bindings": []},
@@ -275,7 +454,7 @@ BREAKAGES = {
     "instance not ready": (SQL, {"state": "MAINTENANCE"}, "is MAINTENANCE, not RUNNABLE"),
     "instance elsewhere": (
         SQL,
-        {"settings": {"ipConfiguration": {}}},
+        with_address(privateNetwork=None),
         "in network none instead of projects/demo/global/networks/mlflow",
     ),
     "address moved": (
@@ -347,7 +526,9 @@ def test_host_rules_are_followed(estate, run_module):
         "hostRules": [{"hosts": ["*.example.com"], "pathMatcher": "m"}],
         "pathMatchers": [{"name": "m", "defaultService": f"{LINKS}/global/backendServices/other"}],
     }
-    assert findings(run_module) == ["backend service other: does not exist"]
+    assert findings(run_module) == [
+        "URL map mlflow-lb: directs mlflow.example.com to backend service other instead of mlflow-lb-backend"
+    ]
 
 
 def test_an_unreadable_resource_is_a_problem(google, estate, run_module):
@@ -369,3 +550,136 @@ def test_domain(google, run_module):
         run_module("mlflow_doctor", region="europe-west2", domain="https://mlflow.example.com")
     with pytest.raises(Exception, match="^option extra_domains: 'mlflow' is not allowed"):
         run_module("mlflow_doctor", region="europe-west2", domain="mlflow.example.com", extra_domains=["mlflow"])
+
+
+def egress(name, priority, **rule):
+    everything = {"IPProtocol": "tcp", "ports": ["5000-6000"]}
+    verdict = {"allowed": [everything]} if rule.pop("allow", False) else {"denied": [everything]}
+    return {"name": name, "direction": "EGRESS", "priority": priority, **verdict, **rule}
+
+
+@pytest.mark.parametrize(
+    ("rules", "denies"),
+    [
+        ([egress("deny", 1000), egress("allow", 999, allow=True)], None),
+        ([egress("deny", 1000), egress("allow", 1000, allow=True)], "deny"),
+        ([egress("deny", 1000, targetTags=["server"])], "deny"),
+        ([egress("deny", 1000, targetTags=["other"])], None),
+        ([egress("deny", 1000, targetServiceAccounts=[SERVER])], "deny"),
+        ([egress("deny", 1000, destinationRanges=["10.9.0.0/16"])], None),
+        ([egress("deny", 1000, disabled=True)], None),
+        ([{**egress("deny", 1000), "denied": [{"IPProtocol": "tcp", "ports": ["443"]}]}], None),
+        ([{**egress("deny", 1000), "direction": "INGRESS"}], None),
+    ],
+)
+def test_firewall_rules_are_evaluated(estate, run_module, rules, denies):
+    estate[RUN]["template"]["vpcAccess"]["networkInterfaces"][0]["tags"] = ["server"]
+    estate[FIREWALL] = {"firewalls": rules}
+    if denies:
+        assert findings(run_module)[0].startswith(f"network mlflow: firewall rule {denies} denies")
+    else:
+        assert run_module("mlflow_doctor", **OPTIONS)["findings"] == []
+
+
+def rule(action, priority=100, **match):
+    config = {"layer4Configs": [{"ipProtocol": "all"}], "destIpRanges": ["0.0.0.0/0"], **match}
+    return {"direction": "EGRESS", "action": action, "priority": priority, "match": config}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules", "order", "denies"),
+    [
+        ("HIERARCHY", [rule("deny")], "AFTER_CLASSIC_FIREWALL", True),
+        ("HIERARCHY", [rule("goto_next", 1), rule("deny", 2)], "AFTER_CLASSIC_FIREWALL", False),
+        ("HIERARCHY", [rule("deny", destIpRanges=["10.9.0.0/16"])], "AFTER_CLASSIC_FIREWALL", False),
+        ("NETWORK", [rule("deny")], "AFTER_CLASSIC_FIREWALL", False),
+        ("NETWORK", [rule("deny")], "BEFORE_CLASSIC_FIREWALL", True),
+        ("NETWORK", [rule("allow", 1), rule("deny", 2)], "BEFORE_CLASSIC_FIREWALL", False),
+    ],
+)
+def test_firewall_policies_are_evaluated(estate, run_module, kind, rules, order, denies):
+    estate[NETWORK]["networkFirewallPolicyEnforcementOrder"] = order
+    estate[FIREWALL] = {
+        "firewalls": [egress("allow", 1000, allow=True)],
+        "firewallPolicys": [{"name": "123", "shortName": "baseline", "type": kind, "rules": rules}],
+    }
+    if denies:
+        assert "firewall policy baseline, rule 100 denies the server's connections" in findings(run_module)[0]
+    else:
+        assert run_module("mlflow_doctor", **OPTIONS)["findings"] == []
+
+
+def test_a_denied_permission_is_one_finding(google, estate, run_module):
+    for url in (f"{SECRET}:getIamPolicy", f"{KEY}:getIamPolicy"):
+        estate[url] = google.error(
+            403, "PERMISSION_DENIED", "Permission 'secretmanager.secrets.getIamPolicy' denied for resource 'x'."
+        )
+    (found,) = findings(run_module)
+    assert found.startswith("IAM policy of secret mlflow-")
+    assert "cannot be read, nor IAM policy of secret mlflow-" in found
+
+
+def test_without_credentials_there_are_no_findings(google, estate, run_module):
+    for url in list(estate):
+        estate[url] = google.error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
+    with pytest.raises(Exception, match="^Cannot read .*.401 UNAUTHENTICATED.. Check the credentials of the caller"):
+        run_module("mlflow_doctor", **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "who", "advice"),
+    [
+        (
+            {"email": "jane@example.com"},
+            "user:jane@example.com",
+            "add user:jane@example.com to mlflow_logger_token_creators",
+        ),
+        (
+            {"email": f"ci@{'demo.iam.gserviceaccount.com'}"},
+            "serviceAccount:ci@demo",
+            "add serviceAccount:ci@demo.iam.",
+        ),
+        (None, "the caller", "add the account that runs this to mlflow_logger_token_creators"),
+    ],
+)
+def test_names_the_grant_that_the_caller_misses(estate, run_module, userinfo, who, advice):
+    estate[MAY_SIGN] = {}
+    estate[f"{ACCOUNTS}/demo/serviceAccounts/{LOGGER}:getIamPolicy"] = policy(
+        "roles/iam.serviceAccountTokenCreator", "group:ci@example.com"
+    )
+    if userinfo:
+        estate[USERINFO] = userinfo
+    with pytest.raises(Exception) as failed:
+        run_module("mlflow_doctor", **OPTIONS)
+    (found,) = failed.value.result["findings"]
+    assert found["where"] == f"service account {LOGGER}"
+    assert re.match(rf"{who}.* may not sign in as {LOGGER} \(iam.serviceAccounts.signJwt is denied\)", found["problem"])
+    assert advice in found["fix"] and f"roles/iam.serviceAccountTokenCreator on {LOGGER}" in found["fix"]
+
+
+def test_waits_for_a_grant_that_still_propagates(estate, run_module):
+    estate[MAY_SIGN], estate[USERINFO] = {}, {"email": "Jane@example.com"}
+    estate[f"{ACCOUNTS}/demo/serviceAccounts/{LOGGER}:getIamPolicy"] = policy(
+        "roles/iam.serviceAccountTokenCreator", "user:jane@example.com"
+    )
+    assert run_module("mlflow_doctor", **OPTIONS)["findings"] == []
+
+
+def test_a_changed_password(estate, run_module):
+    from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.cloudsql import PasswordRecord
+
+    time = "2026-01-31T12:00:00.000Z"
+    annotations = {PasswordRecord.key("demo", "mlflow", "mlflow"): str(PasswordRecord("1", "op-1", time))}
+    estate[SECRET] = {**estate[SECRET], "annotations": annotations}
+    ours = {"name": "op-1", "operationType": "UPDATE_USER", "insertTime": time}
+    estate[OPERATIONS] = {"items": [ours]}
+    assert run_module("mlflow_doctor", **OPTIONS)["findings"] == []
+    theirs = {
+        "name": "op-2",
+        "operationType": "UPDATE_USER",
+        "insertTime": "2026-02-01T00:00:00Z",
+        "user": "eve@example.com",
+    }
+    estate[OPERATIONS] = {"items": [theirs, ours]}
+    (found,) = findings(run_module)
+    assert "the password of user mlflow may not be the one in secret" in found and "eve@example.com" in found

@@ -289,10 +289,10 @@ BREAKAGES = {
         (200, {"size": "1000", "md5Hash": "x"}),
         r"^2b server -> bucket: .* returned 1000 bytes, MD5 x\. 1000 bytes",
     ),
-    "unreadable object": (
+    "unknown object": (
         r"storage/v1",
-        (403, {"error": {"code": 403, "message": "no storage.objects.get access"}}),
-        r"^2b .* returned 403: no storage.objects.get",
+        (400, {"error": {"code": 400, "message": "Invalid bucket name"}}),
+        r"^2b .* returned 400: Invalid bucket name",
     ),
     "listing": (
         "artifacts/list",
@@ -308,7 +308,8 @@ BREAKAGES = {
     "sign": (
         ":signJwt",
         (403, {"error": {"code": 403, "message": "Permission 'iam.serviceAccounts.signJwt' denied"}}),
-        rf"^Cannot sign in as {LOGGER} \(requires",
+        rf"^serviceAccount:{CALLER} may not sign in as {LOGGER} \(iam.serviceAccounts.signJwt is denied\): Permission "
+        rf"'.*' denied. Add serviceAccount:{CALLER} to mlflow_logger_token_creators",
     ),
 }
 
@@ -334,6 +335,14 @@ def test_an_account_without_access_gets_in(mlflow, run_module, caller):
         rf"^IAP, request from an account without access: GET .* returned 200\. {CALLER} must be denied with 403",
         message,
     )
+
+
+def test_without_permission_to_read_objects_there_is_a_warning(mlflow, run_module, caller):
+    mlflow.replace("storage/v1", answer(403, {"error": {"code": 403, "message": "no storage.objects.get access"}}))
+    result = run_module("mlflow_probe", auth=caller, **OPTIONS)
+    assert list(result["paths"]) == PATHS and all(path["ok"] for path in result["paths"].values())
+    (warning,) = [text for text in map(str, result["warnings"]) if "Did not look at the object" in text]
+    assert "roles/storage.objectViewer" in warning
 
 
 def test_waits_for_a_new_grant(mlflow, run_module, caller, clock):

@@ -356,11 +356,23 @@ def test_a_readiness_probe(google, run_module):
     assert "readinessProbe" not in google.writes[1].body["template"]["containers"][0]
 
 
-def test_a_connector(google, run_module):
+HOST_CONNECTOR = "projects/network-host/locations/europe-west2/connectors/c1"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("c1", f"{PARENT}/connectors/c1"),
+        (HOST_CONNECTOR, HOST_CONNECTOR),
+    ],
+)
+def test_a_connector(google, run_module, given, path):
     options = {key: value for key, value in OPTIONS.items() if key not in ("network", "subnetwork")}
-    connector = {"connector": f"{PARENT}/connectors/c1", "egress": "ALL_TRAFFIC"}
-    google.expect("GET", URL, changed("vpcAccess", connector))
-    assert run_module("run_service", vpc_connector="c1", vpc_egress="ALL_TRAFFIC", **options)["changed"] is False
+    google.expect("GET", URL, changed("vpcAccess", {"connector": path, "egress": "ALL_TRAFFIC"}))
+    assert run_module("run_service", vpc_connector=given, vpc_egress="ALL_TRAFFIC", **options)["changed"] is False
+    google.expect("GET", URL, changed("vpcAccess", {"connector": f"{path}2", "egress": "ALL_TRAFFIC"}))
+    result = run_module("run_service", check=True, vpc_connector=given, vpc_egress="ALL_TRAFFIC", **options)
+    assert result["diff"]["after"]["template"]["vpcAccess"]["connector"] == path
 
 
 def test_check_mode_writes_nothing(google, run_module):

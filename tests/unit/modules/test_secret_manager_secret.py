@@ -180,7 +180,7 @@ def test_accessors_with_a_condition_and_everybody_lose_their_roles(google, run_m
 def test_accessors_with_a_condition_are_refused_before_a_write(google, run_module):
     live = policy(SERVER)
     live["bindings"].append({"role": ACCESSOR, "members": [OTHER], "condition": CONDITION})
-    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": []})
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
     google.expect("GET", f"{URL}:getIamPolicy", live)
     with pytest.raises(Exception, match=f"it is held by {OTHER} under the condition 'until 2030'"):
         run_module(

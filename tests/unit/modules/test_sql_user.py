@@ -253,7 +253,8 @@ def test_a_secret_that_may_not_be_read(google, run_module, secretmanager):
         ),
     )
     with pytest.raises(
-        Exception, match="^Cannot create Cloud SQL user mlflow: .* a role with secretmanager.versions.access$"
+        Exception,
+        match="^Cannot create Cloud SQL user mlflow: .* a role with secretmanager.versions.access: roles/secretmanager.secretAccessor$",
     ):
         run_module("sql_user", **OPTIONS)
 

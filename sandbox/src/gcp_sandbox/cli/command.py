@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import errno
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ from typing import Any, NoReturn
 import psutil
 
 from gcp_sandbox import __version__
+from gcp_sandbox.core import network
 from gcp_sandbox.core.faults import Book, FaultError, read
 from gcp_sandbox.core.latency import profile
 from gcp_sandbox.core.settings import Settings, account_email, default_state
@@ -46,7 +48,12 @@ def _process(state: Path) -> dict[str, Any] | None:
     try:
         doc = json.loads((state / "run.json").read_text(encoding="utf-8"))
         process = psutil.Process(doc["pid"])
-        alive = process.create_time() == doc["started"] and process.status() != psutil.STATUS_ZOMBIE
+        # The state may be a copy that was made while the original was running.
+        alive = (
+            process.create_time() == doc["started"]
+            and process.status() != psutil.STATUS_ZOMBIE
+            and Path(doc["state"]).samefile(state)
+        )
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
     return doc if alive else None
@@ -176,21 +183,30 @@ def up(args: argparse.Namespace) -> None:
 
     def announce() -> None:
         me = psutil.Process()
-        doc = {"pid": me.pid, "started": me.create_time(), "port": settings.port, "project": settings.project}
+        doc = {
+            "pid": me.pid,
+            "started": me.create_time(),
+            "state": str(state),
+            "port": settings.port,
+            "project": settings.project,
+        }
         (state / "run.json").write_text(json.dumps(doc), encoding="utf-8")
         print(f"ready: proxy http://127.0.0.1:{settings.port}, project {settings.project}, state {state}", flush=True)
 
     wanted = settings.port
     try:
-        try:
-            asyncio.run(_serve(settings, announce))
-        except OSError as error:
-            if args.port or not wanted or error.errno != 98:
-                raise
-            settings.port = 0  # the previous port is in use, and was not requested explicitly
-            asyncio.run(_serve(settings, announce))
+        with network.reserved(settings):
+            try:
+                asyncio.run(_serve(settings, announce))
+            except OSError as error:
+                if args.port or not wanted or error.errno != errno.EADDRINUSE:
+                    raise
+                settings.port = 0  # the previous port is in use, and was not requested explicitly
+                asyncio.run(_serve(settings, announce))
+    except network.NoneLeft as error:
+        fail(str(error))
     except OSError as error:
-        if error.errno == 98:
+        if error.errno == errno.EADDRINUSE:
             fail(f"port {wanted} is in use; choose another with --port, or --port 0 for any free one")
         raise
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gcp_sandbox.core import network
 from gcp_sandbox.core.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.core.errors import ApiError, unauthenticated
 from gcp_sandbox.core.faults import Faults
@@ -50,6 +51,7 @@ class Cloud:
         self.settings = settings
         self.folder: Path = settings.state
         self.store = Store(self.folder / "state.sqlite")
+        network.settle(self.store, settings.network)
         self.tokens = Tokens(self.store)
         self.iam = Iam(self.store)
         self.authority = Authority(self.folder)

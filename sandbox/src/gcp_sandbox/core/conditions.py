@@ -1,10 +1,11 @@
-"""Conditions of IAM bindings: the subset of the Common Expression Language that they use.
+"""The Common Expression Language: the subset that conditions of IAM bindings use, which other services extend.
 
 https://cloud.google.com/iam/docs/conditions-attribute-reference
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>r?"(?:\\.|[^"\\])*"|r?'(?:\\.|[^'\\])*')|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)"""
-    r"""|(?P<sign>&&|\|\||==|!=|<=|>=|[-+!<>().,\[\]]))"""
+    r"""|(?P<sign>&&|\|\||==|!=|<=|>=|[-+!<>().,:{}\[\]]))"""
 )
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "==": lambda a, b: a == b,
@@ -39,13 +40,28 @@ class ConditionError(ValueError):
     """The expression cannot be parsed, or refers to an attribute that the request does not have."""
 
 
-def evaluate(expression: str, attributes: dict[str, Any]) -> bool:
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """What a service's expressions have beyond IAM's.
+
+    names: the attributes, which are unknown in advance if there are none here.  functions: inIpRange(a, b), methods: a.lower().
+    """
+
+    names: frozenset[str] = frozenset()
+    functions: dict[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    methods: dict[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+
+
+IAM = Language()
+
+
+def evaluate(expression: str, attributes: dict[str, Any], language: Language = IAM) -> bool:
     """Whether an expression is true for a request.  attributes: "request.time" -> aware datetime, "resource.name" -> …
 
     Raises ConditionError.
     """
     try:
-        parser = _Parser(expression)
+        parser = _Parser(expression, language)
         found = parser.either()(attributes)
         parser.end()
     except ConditionError:
@@ -57,9 +73,9 @@ def evaluate(expression: str, attributes: dict[str, Any]) -> bool:
     return found
 
 
-def check(expression: str) -> None:
-    """Raise ConditionError if an expression cannot be parsed."""
-    parser = _Parser(expression)
+def check(expression: str, language: Language = IAM) -> None:
+    """Raise ConditionError if an expression cannot be parsed, or names what the language does not have."""
+    parser = _Parser(expression, language)
     parser.either()
     parser.end()
 
@@ -70,7 +86,8 @@ _Value = Callable[[dict[str, Any]], Any]
 class _Parser:
     """Recursive descent; every rule returns a function of the attributes, so that && and || can short-circuit."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, language: Language) -> None:
+        self._language = language
         self._tokens: list[tuple[str, str]] = []
         at = 0
         text = text.rstrip()
@@ -155,14 +172,34 @@ class _Parser:
                     raise ConditionError("a name expected after .")
                 self._at += 1
                 if self._take("("):
+                    self._known(path)
                     value, path = self._called(value, name, self._arguments()), ""
                 elif path:
                     path = f"{path}.{name}"
                     value = self._attribute(path)
                 else:
                     raise ConditionError(f"unexpected .{name}")
+            elif path and self._take("["):
+                self._known(path)
+                value, path = self._item(value, self.either()), ""
+                self._need("]")
             else:
+                self._known(path)
                 return value
+
+    def _known(self, path: str) -> None:
+        if path and self._language.names and path not in self._language.names:
+            raise ConditionError(f"no such attribute: {path}")
+
+    @staticmethod
+    def _item(target: _Value, key: _Value) -> _Value:
+        def value(attributes: dict[str, Any]) -> Any:
+            items, name = target(attributes), key(attributes)
+            if name not in items:
+                raise ConditionError(f"no such key: {name}")
+            return items[name]
+
+        return value
 
     @staticmethod
     def _attribute(path: str) -> _Value:
@@ -195,6 +232,16 @@ class _Parser:
                     self._need("]")
                     break
             return lambda attributes: [item(attributes) for item in items], ""
+        if self._take("{"):
+            pairs: list[tuple[_Value, _Value]] = []
+            while not self._take("}"):
+                key = self.either()
+                self._need(":")
+                pairs.append((key, self.either()))
+                if not self._take(","):
+                    self._need("}")
+                    break
+            return lambda attributes: {key(attributes): item(attributes) for key, item in pairs}, ""
         if self._at >= len(self._tokens):
             raise ConditionError("unexpected end")
         kind, text = self._tokens[self._at]
@@ -212,7 +259,25 @@ class _Parser:
             return lambda attributes: text == "true", ""
         if text in ("timestamp", "duration", "date") and self._take("("):
             return self._converted(text, self._arguments()), ""
+        if text == "has" and self._language.functions and self._take("("):
+            return self._has(self._arguments()), ""
+        if text in self._language.functions and self._take("("):
+            function, arguments = self._language.functions[text], self._arguments()
+            return lambda attributes: function(*(argument(attributes) for argument in arguments)), ""
         return self._attribute(text), text
+
+    @staticmethod
+    def _has(arguments: list[_Value]) -> _Value:
+        (inner,) = arguments
+
+        def value(attributes: dict[str, Any]) -> bool:
+            try:
+                inner(attributes)
+            except ConditionError:
+                return False
+            return True
+
+        return value
 
     @staticmethod
     def _converted(kind: str, arguments: list[_Value]) -> _Value:
@@ -232,10 +297,15 @@ class _Parser:
 
         return value
 
-    @staticmethod
-    def _called(target: _Value, name: str, arguments: list[_Value]) -> _Value:
+    def _called(self, target: _Value, name: str, arguments: list[_Value]) -> _Value:
+        methods = self._language.methods
+        if methods and name not in methods:
+            raise ConditionError(f"no such function: {name}")
+
         def value(attributes: dict[str, Any]) -> Any:
             on, given = target(attributes), [a(attributes) for a in arguments]
+            if name in methods:
+                return methods[name](on, *given)
             if name in ("startsWith", "endsWith"):
                 return getattr(on, name.lower())(*given)
             if name == "contains":

@@ -12,6 +12,7 @@ from gcp_sandbox.core import permissions
 
 BASIC = ("roles/owner", "roles/editor", "roles/viewer")
 _PROJECT = "resourcemanager.projects.get resourcemanager.projects.list"
+_FIREWALLS = "compute.networks.getEffectiveFirewalls compute.networks.getRegionEffectiveFirewalls"
 _QUOTA = "serviceusage.quotas.get serviceusage.services.get serviceusage.services.list"
 # Permissions that no basic role has: acting as an account, IAP access, reading data whose access is granted separately.
 _NEVER = (
@@ -103,7 +104,7 @@ ROLES: dict[str, tuple[str, str]] = {
         f"storage.multipartUploads.listParts {_PROJECT}",
     ),
     "roles/storage.objectViewer": ("Storage Object Viewer", f"storage.objects.get storage.objects.list {_PROJECT}"),
-    "roles/storage.bucketViewer": ("Storage Bucket Viewer", f"storage.buckets.get storage.buckets.list {_PROJECT}"),
+    "roles/storage.bucketViewer": ("Storage Bucket Viewer", "storage.buckets.get storage.buckets.list"),
     "roles/storage.legacyBucketOwner": (
         "Storage Legacy Bucket Owner",
         "storage.buckets.get storage.buckets.getIamPolicy storage.buckets.setIamPolicy storage.buckets.update "
@@ -141,15 +142,16 @@ ROLES: dict[str, tuple[str, str]] = {
     ),
     "roles/cloudsql.viewer": (
         "Cloud SQL Viewer",
-        f"cloudsql.*.get cloudsql.*.list cloudsql.instances.export cloudsql.instances.listServerCas {_PROJECT} "
-        f"{_QUOTA}",
+        "cloudsql.*.get cloudsql.*.list cloudsql.instances.export cloudsql.instances.getDiskShrinkConfig "
+        f"cloudsql.instances.listServerCas {_PROJECT} {_QUOTA}",
     ),
     "roles/cloudsql.serviceAgent": ("Cloud SQL Service Agent", "cloudsql.instances.get storage.objects.get"),
     # Networking
     "roles/compute.admin": ("Compute Admin", f"compute.* {_PROJECT} {_QUOTA}"),
     "roles/compute.viewer": (
         "Compute Viewer",
-        f"compute.*.get compute.*.list compute.*.getIamPolicy {_PROJECT} {_QUOTA}",
+        f"compute.*.get compute.*.list compute.*.getIamPolicy compute.*.listAvailableFeatures compute.*.validate {_FIREWALLS} "
+        f"compute.networks.listPeeringRoutes {_PROJECT} {_QUOTA}",
     ),
     "roles/compute.networkAdmin": (
         "Compute Network Admin",
@@ -157,8 +159,16 @@ ROLES: dict[str, tuple[str, str]] = {
         "!compute.organizations.* !compute.firewalls.create !compute.firewalls.delete !compute.firewalls.update "
         "!compute.sslCertificates.create !compute.sslCertificates.delete !compute.securityPolicies.create "
         "!compute.securityPolicies.delete !compute.securityPolicies.update !compute.projects.set* "
+        "!compute.*etworkEndpointGroups.* compute.*etworkEndpointGroups.get compute.*etworkEndpointGroups.list "
+        "compute.*etworkEndpointGroups.use !compute.firewallPolicies.create !compute.firewallPolicies.delete "
+        "!compute.firewallPolicies.update !compute.regionSecurityPolicies.create !compute.regionSecurityPolicies.delete "
+        "!compute.regionSecurityPolicies.update !compute.regionSslCertificates.create "
+        "!compute.regionSslCertificates.delete !compute.*Operations.delete !compute.globalOperations.*IamPolicy "
         "compute.instances.get compute.instances.list servicenetworking.operations.get "
-        f"servicenetworking.services.* {_PROJECT} {_QUOTA}",
+        "servicenetworking.services.addPeering servicenetworking.services.createPeeredDnsDomain "
+        "servicenetworking.services.deleteConnection servicenetworking.services.deletePeeredDnsDomain "
+        "servicenetworking.services.disableVpcServiceControls servicenetworking.services.enableVpcServiceControls "
+        f"servicenetworking.services.get servicenetworking.services.listPeeredDnsDomains {_PROJECT} {_QUOTA}",
     ),
     "roles/compute.networkUser": (
         "Compute Network User",
@@ -169,7 +179,10 @@ ROLES: dict[str, tuple[str, str]] = {
     ),
     "roles/compute.networkViewer": (
         "Compute Network Viewer",
-        f"compute.*.get compute.*.list !compute.disks.* !compute.images.* !compute.snapshots.* {_PROJECT}",
+        "compute.*.get compute.*.list !compute.disks.* !compute.images.* !compute.snapshots.* "
+        "!compute.*etworkEndpointGroups.* !compute.*ecurityPolicies.* !compute.firewallPolicies.* "
+        "!compute.regionSslPolicies.* !compute.*Operations.* compute.sslPolicies.listAvailableFeatures "
+        f"compute.networks.listPeeringRoutes {_FIREWALLS} servicenetworking.services.get {_PROJECT} {_QUOTA}",
     ),
     "roles/compute.xpnAdmin": (
         "Compute Shared VPC Admin",
@@ -195,7 +208,7 @@ ROLES: dict[str, tuple[str, str]] = {
         "compute.regionHealthChecks.* compute.regionNetworkEndpointGroups.* compute.regionSslCertificates.* "
         "compute.regionSslPolicies.* compute.regionTargetHttpProxies.* compute.regionTargetHttpsProxies.* "
         "compute.regionUrlMaps.* compute.sslCertificates.* compute.sslPolicies.* compute.targetHttpProxies.* "
-        "compute.targetHttpsProxies.* compute.urlMaps.* compute.regions.* compute.zones.* "
+        "compute.targetHttpsProxies.* compute.urlMaps.* compute.zoneOperations.get compute.zoneOperations.list "
         "compute.globalOperations.get compute.globalOperations.list compute.regionOperations.get "
         "compute.regionOperations.list compute.instances.get compute.instances.list compute.networks.get "
         "compute.networks.list compute.networks.use compute.subnetworks.get compute.subnetworks.list "
@@ -347,7 +360,7 @@ ROLES: dict[str, tuple[str, str]] = {
     "roles/iap.admin": (
         "IAP Policy Admin",
         "iap.*.getIamPolicy iap.*.setIamPolicy iap.*.getSettings iap.*.updateSettings iap.tunnelDestGroups.* "
-        f"!*.accessViaIAP !iap.projects.* {_PROJECT}",
+        "!*.accessViaIAP !iap.folders.* !iap.organizations.*",
     ),
     "roles/iap.settingsAdmin": ("IAP Settings Admin", "iap.*.getSettings iap.*.updateSettings"),
     "roles/iap.httpsResourceAccessor": ("IAP-secured Web App User", "iap.webServiceVersions.accessViaIAP"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import secrets
 from pathlib import Path
 
 
@@ -29,7 +28,8 @@ class Settings:
     """Options of `gcp-sandbox up`; those that must survive restarts are stored in the state folder.
 
     port: of the proxy (0: any free one).  project: ID of the first project.  network: N of the 127.N.0.0/16 that private
-    addresses are taken from.  latency: "none" or "realistic[:SCALE]".  organization: domain of the projects' organization.
+    addresses are taken from (0: any free one).  latency: "none" or "realistic[:SCALE]".  organization: domain of the
+    projects' organization.
     recorded_links: v1 of Compute Engine returns beta links (for recordings of which only the request URLs were rewritten).
     iap_oauth_admin_api: enables IAP's brands and OAuth clients (Google announced their shutdown for 2026-03-19).
     """
@@ -57,17 +57,19 @@ class Settings:
         """The stored settings, overridden by the given ones (None: not given)."""
         out = cls(state)
         if out._file.exists():
-            for key, value in json.loads(out._file.read_text(encoding="utf-8")).items():
+            stored = json.loads(out._file.read_text(encoding="utf-8"))
+            if stored.pop("state", str(state.resolve())) != str(state.resolve()):
+                stored |= {"port": 0, "network": 0}  # a copy: its original keeps them
+            for key, value in stored.items():
                 setattr(out, key, value)
         for key, value in given.items():
             if value is not None:
                 setattr(out, key, value)
-        out.network = out.network or 64 + secrets.randbelow(160)
         return out
 
     def remember(self) -> None:
         """Write them to the state folder."""
-        kept = {k: v for k, v in dataclasses.asdict(self).items() if k != "state"}
+        kept = dataclasses.asdict(self) | {"state": str(self.state.resolve())}
         part = self._file.with_suffix(".part")
         part.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         part.replace(self._file)

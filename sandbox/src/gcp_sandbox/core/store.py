@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,14 @@ class Store:
     def kinds(self) -> tuple[str, ...]:
         """Kinds that have documents, by name."""
         return tuple(sorted(kind for kind, docs in self._docs.items() if docs))
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Pass the JSON of every document through a function."""
+        for kind, docs in self._docs.items():
+            for key, doc in list(docs.items()):
+                text = json.dumps(doc)
+                if (changed := change(text)) != text:
+                    self.put(kind, key, json.loads(changed))
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:

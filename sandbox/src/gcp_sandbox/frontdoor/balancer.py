@@ -28,10 +28,12 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.exchange import ANSWER, is_secure
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.frontdoor import gate
+from gcp_sandbox.services.compute import armor
 from gcp_sandbox.services.run import dataplane
 
 Doc = dict[str, Any]
 _log = logging.getLogger("gcp_sandbox.frontdoor")
+_ENFORCED = "enforcedSecurityPolicy"
 _ERROR_PAGE = (
     '\n<html><head>\n<meta http-equiv="content-type" content="text/html;charset=utf-8">\n<title>{code} {title}</title>\n'
     "</head>\n<body text=#000000 bgcolor=#ffffff>\n<h1>Error: {title}</h1>\n<h2>{text}</h2>\n<h2></h2>\n</body></html>\n"
@@ -251,6 +253,8 @@ async def _to_backend(
     cloud: Cloud, request: web.BaseRequest, listener: Listener, backend: Doc
 ) -> tuple[web.StreamResponse, str]:
     """The response, and its origin in the wording of the log's statusDetails."""
+    if (policy := _read(cloud, backend.get("securityPolicy", ""))) and (refused := _enforced(request, policy)):
+        return refused, "denied_by_security_policy" if refused.status != 302 else "redirected_by_security_policy"
     key = _run_service(cloud, backend)
     address = listener.rule.get("IPAddress", "")
     before = request.headers.get("X-Forwarded-For")
@@ -278,6 +282,21 @@ async def _to_backend(
         request[ANSWER].add(name.strip(), value.strip())
     answer = await dataplane.serve(cloud, request, key, caller=caller, via="load-balancer", headers=headers)
     return answer, "response_sent_by_backend"
+
+
+def _enforced(request: web.BaseRequest, policy: Doc) -> web.Response | None:
+    """The response of a Cloud Armor policy that does not let the request through; what it decided is noted for the log."""
+    rule = armor.decide(policy, request, secure=is_secure(request))
+    if rule is None:
+        return None
+    refused = armor.refusal(rule)
+    request[_ENFORCED] = {
+        "name": policy["name"],
+        "priority": rule["priority"],
+        "configuredAction": rule["action"].partition("(")[0].upper(),
+        "outcome": "ACCEPT" if refused is None else rule["action"].partition("(")[0].upper(),
+    }
+    return refused
 
 
 def _run_service(cloud: Cloud, backend: Doc) -> str | None:
@@ -333,6 +352,8 @@ def _write_log(
         },
         "jsonPayload": {"statusDetails": details, "remoteIp": request.remote},
     }
+    if enforced := request.get(_ENFORCED):
+        entry["jsonPayload"]["enforcedSecurityPolicy"] = enforced
     if referer := request.headers.get("Referer"):
         entry["httpRequest"]["referer"] = referer
     folder = cloud.folder / "logs"

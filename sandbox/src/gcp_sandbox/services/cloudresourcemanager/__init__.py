@@ -340,7 +340,6 @@ policies.serve(
 folders.register(SERVICE)
 
 
-
 def _organization(call: Call, name: str) -> Doc:
     ident = projects.organization(call.cloud)
     if name != f"organizations/{ident}":

@@ -12,7 +12,7 @@ from typing import Any
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.services.compute import private_service_connect
+from gcp_sandbox.services.compute import armor, private_service_connect
 from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, link, missing, not_found, parse
 from gcp_sandbox.services.compute.kinds import KINDS, Draft
 from gcp_sandbox.services.compute.references import references, shown_users
@@ -504,22 +504,19 @@ def prepare_ssl_policy(draft: Draft) -> None:
 def prepare_security_policy(draft: Draft) -> None:
     doc = draft.doc
     rules = doc.setdefault("rules", [])
-    if not any(rule.get("priority") == 2147483647 for rule in rules):
+    if not any(rule.get("priority") == armor.LAST for rule in rules):
         rules.append(
             {
                 "action": "allow",
                 "description": "default rule",
-                "priority": 2147483647,
+                "priority": armor.LAST,
                 "preview": False,
                 "match": {"versionedExpr": "SRC_IPS_V1", "config": {"srcIpRanges": ["*"]}},
             }
         )
+    armor.check(rules)
     for rule in rules:
         rule["kind"] = "compute#securityPolicyRule"
         rule.setdefault("preview", False)
         rule.setdefault("description", "")
-    priorities = [rule.get("priority") for rule in rules]
-    for i, priority in enumerate(priorities):
-        if priorities.count(priority) > 1:
-            raise invalid(f"rules[{i}].priority", priority, "Cannot have rules with the same priorities.")
-    rules.sort(key=lambda rule: rule.get("priority", 0))
+    rules.sort(key=lambda rule: rule["priority"])

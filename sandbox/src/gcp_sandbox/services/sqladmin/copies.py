@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import copy
 import secrets
+from datetime import UTC, datetime
 
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.sqladmin import backups, certificates, common, instances, refusals
+from gcp_sandbox.services.sqladmin import backups, certificates, common, contents, instances, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
-from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, recoverable, served
+
+# Roles and a database that every server has, and that the API does not show.
+_OF_CLOUD_SQL = {postgres.ADMIN, "cloudsqlsuperuser", "cloudsqlreplica"}
 
 
 @SERVICE.method("sql.instances.clone", permission="cloudsql.instances.clone")
@@ -27,6 +31,7 @@ def clone(call: Call) -> Doc:
     instances.free(call.cloud, key)
     if "masterInstanceName" in source:
         raise refusals.invalid("A replica cannot be cloned.")
+    moment = _moment(call, source)
     doc = copy.deepcopy(source)
     ca, ca_key = certificates.authority()
     doc |= {
@@ -48,9 +53,40 @@ def clone(call: Call) -> Doc:
         "CLONE",
         name,
         "clone",
-        args={"key": key, "source": common.instance_key(call)},
+        args={"key": key, "source": common.instance_key(call), "moment": moment and moment.isoformat()},
         latency="sqladmin.instances.insert",
     )
+
+
+def _recovery(call: Call, source: Doc) -> tuple[datetime, datetime]:
+    """The earliest and the latest time that an instance can be cloned at.  Raises ApiError 400."""
+    since = plane(call.cloud).server(source).recoverable_since if recoverable(source) else None
+    if since is None:
+        raise refusals.invalid("Point-in-time recovery is not enabled for the instance.")
+    return since, datetime.now(UTC)
+
+
+def _moment(call: Call, source: Doc) -> datetime | None:
+    """The time of which a clone is to have the data, None: now.  Raises ApiError 400."""
+    text = call.body.get("cloneContext", {}).get("pointInTime")
+    if not text:
+        return None
+    earliest, latest = _recovery(call, source)
+    moment = datetime.fromisoformat(text)
+    if not earliest <= moment <= latest:
+        said = f"The point in time {text} is not between {earliest.isoformat()} and {latest.isoformat()}"
+        raise refusals.invalid(f"{said}, the earliest and the latest recovery time of the instance.")
+    return moment
+
+
+@SERVICE.method("sql.projects.instances.getLatestRecoveryTime", permission="cloudsql.instances.get")
+def latest_recovery_time(call: Call) -> Doc:
+    earliest, latest = (time.isoformat(timespec="milliseconds") for time in _recovery(call, common.runnable(call)))
+    return {
+        "kind": "sql#getLatestRecoveryTime",
+        "earliestRecoveryTime": earliest.replace("+00:00", "Z"),
+        "latestRecoveryTime": latest.replace("+00:00", "Z"),
+    }
 
 
 @SERVICE.action("clone")
@@ -63,12 +99,32 @@ async def cloned(cloud: Cloud, op: Doc) -> None:
     doc["ipAddresses"] = plane(cloud).addresses(doc)
     cloud.store.put(KIND, key, doc)
     try:
-        await plane(cloud).copy(source, key)
+        moment = op["args"].get("moment")
+        await plane(cloud).copy(source, key, datetime.fromisoformat(moment) if moment else None)
     except (OSError, RuntimeError, postgres.SqlError) as error:
         cloud.store.put(KIND, key, doc | {"state": "FAILED"})
         raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
     backups.put_inside(cloud, backups.inside(cloud, source), source, key)
+    if moment:
+        await _as_in_the_data(cloud, key)
     cloud.store.put(KIND, key, doc | {"state": "RUNNABLE"})
+
+
+async def _as_in_the_data(cloud: Cloud, key: str) -> None:
+    """Drop the records of users and databases that were created later, and add those of deleted ones."""
+    doc = cloud.store.peek(KIND, key)
+    assert doc is not None
+    new_database = {"charset": "UTF8", "collation": "en_US.UTF8"}
+    for kind, path, statement, new in (
+        (contents.DATABASES, "databases/{}", "SELECT datname FROM pg_database WHERE NOT datistemplate", new_database),
+        (contents.USERS, "users/{}@", "SELECT rolname FROM pg_roles WHERE rolcanlogin", {"host": ""}),
+    ):
+        there = {row[0] for row in await plane(cloud).server(doc).sql(statement)} - _OF_CLOUD_SQL
+        known = {entry["name"]: at for at, entry in cloud.store.list(kind, f"{key}/")}
+        for name in known.keys() - there:
+            cloud.store.delete(kind, known[name])
+        for name in there - known.keys():
+            cloud.store.put(kind, f"{key}/{path.format(name)}", {"name": name} | new)
 
 
 def _replica(call: Call) -> Doc:

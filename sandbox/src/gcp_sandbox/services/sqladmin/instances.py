@@ -14,7 +14,7 @@ from gcp_sandbox.core.service import Call
 from gcp_sandbox.services.sqladmin import certificates, common, defaults, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
-from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
+from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, recoverable, served
 
 RESERVED = "sqladmin.reservedNames"
 _WEEK = 7 * 24 * 3600
@@ -288,6 +288,7 @@ async def apply(cloud: Cloud, op: Doc) -> None:
         stamped(new, int(old["settings"]["settingsVersion"]) + 1)
     restart = any(old["settings"].get(k) != new["settings"].get(k) for k in _RESTARTING)
     restart |= [a["ipAddress"] for a in old["ipAddresses"]] != [a["ipAddress"] for a in new["ipAddresses"]]
+    restart |= recoverable(old) != recoverable(new)
     moved = served(new) and postgres.installed(new["databaseVersion"]) != postgres.installed(old["databaseVersion"])
     if moved:
         await plane(cloud).upgrade(key, new["databaseVersion"])

@@ -18,6 +18,7 @@ import shutil
 import signal
 import stringprep
 import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -46,6 +47,10 @@ _FIXED = {
 }
 # Flags sized for Google's machines, or meaningless without their disks: stored in the instance, but not passed to the server.
 _NOT_APPLIED = {"shared_buffers", "huge_pages", "temp_file_limit", "effective_io_concurrency"}
+
+
+# Keeps the logs since the copy that a recovery begins with.
+KEEPING = {"wal_keep_size": "100GB"}
 
 
 class SqlError(Exception):
@@ -199,6 +204,7 @@ class Server:
 
     async def _initialise(self) -> None:
         await self.stop()
+        self.forget_logs()
         shutil.rmtree(self._data, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._data.mkdir(mode=0o700)
@@ -383,6 +389,63 @@ class Server:
         await self._run([*psql, "-o", os.devnull, "-f", str(file)])
         await self.stop()
         self._ready_mark.touch()
+
+    # -- recovery to a point in time -----------------------------------------
+
+    @property
+    def _base(self) -> Path:
+        return self.folder / f"base{self.major}"
+
+    @property
+    def recoverable_since(self) -> datetime | None:
+        """The earliest time that recover() can go back to; None: it cannot."""
+        try:
+            return datetime.fromtimestamp(self._base.with_suffix(".since").stat().st_mtime, UTC)
+        except OSError:
+            return None
+
+    async def keep_logs(self) -> None:
+        """Copy the files of the running server, unless there is a copy: recover() replays the logs since then.
+
+        The server must run with KEEPING.
+        """
+        if self.recoverable_since:
+            return
+        shutil.rmtree(self._base, ignore_errors=True)
+        words = ["-D", str(self._base), "--wal-method=none", "--checkpoint=fast", "--no-sync", "--no-manifest"]
+        program = str(binaries(self.major) / "pg_basebackup")
+        await self._run([program, "-h", "/proc/self/cwd", "-U", ADMIN, *words])
+        self._base.with_suffix(".since").touch()
+
+    def forget_logs(self) -> None:
+        """Delete the copy."""
+        self._base.with_suffix(".since").unlink(missing_ok=True)
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    async def recover(self, source: Server, moment: datetime) -> None:
+        """Become what another running server was at an earlier time, and stop.  Raises RuntimeError, SqlError."""
+        # Recovery ends at the first later transaction: this one, if there is none yet.
+        await source.sql("SELECT pg_current_xact_id();\nSELECT pg_switch_wal()")
+        await self.stop()
+        await asyncio.to_thread(self._take_files, source)
+        target = {"recovery_target_time": moment.isoformat(" "), "recovery_target_action": "promote"}
+        # The logs are all there: nothing has to be fetched.
+        await self.start(target | {"restore_command": "false", "hot_standby": "off"})
+        await self.stop()
+        self._ready_mark.touch()
+
+    def _take_files(self, source: Server) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._data, ignore_errors=True)
+        shutil.copytree(source._base, self._data)
+        for log in (source._data / "pg_wal").glob("[0-9A-F]*"):
+            shutil.copy2(log, self._data / "pg_wal")
+        (self._data / "recovery.signal").touch()
+        self._data.chmod(0o700)
+        for path in (self._data, *self._data.rglob("*")):
+            self._own(path)
+        self._passfile.unlink(missing_ok=True)
+        shutil.copy(source._passfile, self._passfile)
 
 
 def _failure(text: str) -> SqlError:

@@ -7,13 +7,14 @@ import ipaddress
 import logging
 import ssl
 import weakref
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.services.sqladmin import certificates
 from gcp_sandbox.services.sqladmin.plane import users
-from gcp_sandbox.services.sqladmin.plane.postgres import Server, identifier, installed
+from gcp_sandbox.services.sqladmin.plane.postgres import KEEPING, Server, identifier, installed
 from gcp_sandbox.services.sqladmin.plane.relay import Peer, Relay, process_of
 
 _log = logging.getLogger("gcp_sandbox.sqladmin")
@@ -34,6 +35,11 @@ def plane(cloud: Cloud) -> Plane:
 def served(doc: dict[str, Any]) -> bool:
     """Whether an instance has a server here: replicas are records only."""
     return "masterInstanceName" not in doc
+
+
+def recoverable(doc: dict[str, Any]) -> bool:
+    """Whether an instance keeps the logs for recovery to a point in time."""
+    return bool(doc["settings"].get("backupConfiguration", {}).get("pointInTimeRecoveryEnabled"))
 
 
 def memory(tier: str) -> float:
@@ -119,15 +125,21 @@ class Plane:
             return
         flags = {f["name"]: f.get("value", "on") for f in doc["settings"].get("databaseFlags", [])}
         flags.setdefault("max_connections", str(max_connections(doc["settings"]["tier"])))
+        recovery = recoverable(doc)
+        if recovery:
+            flags |= KEEPING
         server = self.server(doc)
         known = server.initialised
         if known and patient:
             await self._listen(key, doc, patient=True)
-            await server.up(flags, users.setup(verifier))
-            return
-        # Nothing is listening while the server starts: connections are refused, as at Google.
+        # Otherwise nothing is listening while the server starts: connections are refused, as at Google.
         await server.up(flags, users.setup(verifier))
-        await self._listen(key, doc)
+        if recovery:
+            await server.keep_logs()
+        else:
+            server.forget_logs()
+        if not (known and patient):
+            await self._listen(key, doc)
 
     async def _listen(self, key: str, doc: dict[str, Any], *, patient: bool = False) -> None:
         addresses = {a["type"]: a["ipAddress"] for a in doc["ipAddresses"]}
@@ -208,10 +220,17 @@ class Plane:
             self._servers[doc["_uid"]] = new
             await old.stop()
 
-    async def copy(self, source: str, key: str) -> None:
-        """Create the server of an instance with the data of another one.  Raises SqlError."""
+    async def copy(self, source: str, key: str, moment: datetime | None = None) -> None:
+        """Create the server of an instance with the data of another one, of now or of an earlier time.
+
+        Raises RuntimeError, SqlError.
+        """
         old, new = self._cloud.store.peek(KIND, source), self._cloud.store.peek(KIND, key)
         assert old is not None and new is not None
+        if moment:
+            await self.server(new).recover(self.server(old), moment)
+            await self.up(key)
+            return
         if served(old) and served(new):
             folder = self._cloud.folder / "sql" / new["_uid"]
             dump = folder / "copy.sql"
