@@ -43,6 +43,17 @@ def same_location(wanted: Any, live: Any) -> bool:
     return str(wanted).upper() == str(live).upper()
 
 
+def same_charset(wanted: Any, live: Any) -> bool:
+    """UTF8, utf8 and UTF-8 are the same."""
+    return str(wanted).upper().replace("-", "") == str(live or "").upper().replace("-", "")
+
+
+def locations(replication: dict[str, Any] | None) -> list[str]:
+    """The regions of user-managed replication, [] for automatic replication."""
+    replicas = (replication or {}).get("userManaged", {}).get("replicas", [])
+    return sorted(replica["location"] for replica in replicas)
+
+
 NETWORK_OF_INSTANCE = "settings.ipConfiguration.privateNetwork"
 SQL_INSTANCE = Kind(
     "Cloud SQL instance",
@@ -54,6 +65,18 @@ SQL_INSTANCE = Kind(
         NETWORK_OF_INSTANCE: "give its current network",
     },
     {NETWORK_OF_INSTANCE: same_resource},
+)
+DATABASE = Kind(
+    "Cloud SQL database",
+    dict.fromkeys(
+        ("charset", "collation"), "create a database with another name and move the data with pg_dump and pg_restore"
+    ),
+    {"charset": same_charset, "collation": same_charset},
+)
+SECRET = Kind(
+    "secret",
+    {"replication": "leave replication_locations empty to keep it, or give another name"},
+    {"replication": lambda wanted, live: locations(wanted) == locations(live)},
 )
 BUCKET = Kind(
     "bucket",

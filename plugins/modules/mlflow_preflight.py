@@ -464,6 +464,7 @@ class Preflight:
 
     def check_instance(self) -> None:
         """Check the Cloud SQL instance."""
+        self.check_database()
         live, label = self.live("instance"), self.found["instance"].label
         if not live:
             return
@@ -502,6 +503,14 @@ class Preflight:
             self.refuse(
                 "cloudsql_edition", f"{label} has {live['databaseVersion']}, and this edition starts with POSTGRES_12"
             )
+
+    def check_database(self) -> None:
+        """Check the database, and the secret with its password."""
+        self.unchangeable("database", immutable.DATABASE, {"charset": "cloudsql_database"}, {"charset": "UTF8"})
+        regions = values.listed(self.variables.get("cloudsql_password_secret_locations")) or ()
+        replicas = [{"location": region} for region in regions]
+        wanted = {"replication": {"userManaged": {"replicas": replicas}} if replicas else None}
+        self.unchangeable("secret", immutable.SECRET, {"replication": "cloudsql_password_secret_locations"}, wanted)
 
     def check_bucket(self) -> None:
         """Check the bucket."""

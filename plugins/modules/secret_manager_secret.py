@@ -134,6 +134,7 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import SECRET
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -144,12 +145,6 @@ ACCESSOR = "roles/secretmanager.secretAccessor"
 def is_recent(created: str) -> bool:
     """The timestamp, in Google's format, is not older than half a minute."""
     return bool(created) and datetime.now(UTC) - datetime.fromisoformat(created) < timedelta(seconds=30)
-
-
-def locations(replication: dict[str, Any] | None) -> list[str]:
-    """The regions of user-managed replication, [] for automatic replication."""
-    replicas = (replication or {}).get("userManaged", {}).get("replicas", [])
-    return sorted(replica["location"] for replica in replicas)
 
 
 def spelled(wanted: dict[str, Any], live: dict[str, Any]) -> list[str]:
@@ -166,16 +161,16 @@ class Secret(Resource):
     one, and "accessors", who may read the value, as iam.access().
     """
 
-    kind = "secret"
+    kind = SECRET.name
     internal = frozenset({"version", "disabled", "accessors"})
     rules = Rules(
         labels=frozenset({"labels"}),
         same={
-            "replication": lambda wanted, live: locations(wanted) == locations(live),
+            **SECRET.same,
             "accessors": lambda wanted, live: live is not None and wanted | {"members": spelled(wanted, live)} == live,
         },
     )
-    immutable = {"replication": "leave replication_locations empty to keep it, or give another name"}
+    immutable = SECRET.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)

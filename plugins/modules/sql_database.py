@@ -76,23 +76,17 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import DATABASE
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
-
-
-def same_charset(wanted: Any, live: Any) -> bool:
-    """UTF8, utf8 and UTF-8 are the same."""
-    return str(wanted).upper().replace("-", "") == str(live or "").upper().replace("-", "")
 
 
 class Database(Resource):
     """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/databases"""
 
-    kind = "Cloud SQL database"
-    rules = Rules(same={"charset": same_charset, "collation": same_charset})
-    immutable = dict.fromkeys(
-        ("charset", "collation"), "create a database with another name and move the data with pg_dump and pg_restore"
-    )
+    kind = DATABASE.name
+    rules = Rules(same=DATABASE.same)
+    immutable = DATABASE.fields
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)

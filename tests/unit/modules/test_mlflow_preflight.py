@@ -61,6 +61,7 @@ NAMES = {
     "cloudsql_region": "mlflow_region",
     "bucket_location": "mlflow_region",
     "network_name": "mlflow_network_name",
+    "cloudsql_password_secret_locations": "mlflow_secret_locations",
     "network_prefix": "mlflow_name",
     "iap_lb_domain": "mlflow_domain",
 }
@@ -279,6 +280,16 @@ BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
             changed(BUCKET, projectNumber="1"),
             {},
             "bucket_name is 'demo-mlflow-artifacts', but a project other than demo",
+        ),
+        (
+            changed(f"{SQL}/databases/mlflow", charset="LATIN1"),
+            {},
+            "cloudsql_database is 'mlflow', but charset of database mlflow is 'LATIN1'",
+        ),
+        (
+            changed(SECRET, replication={"automatic": {}}),
+            {"cloudsql_password_secret_locations": ["europe-west2"]},
+            "mlflow_secret_locations is .*, but replication of secret mlflow-db-password is",
         ),
         (
             DEPLOYED,
