@@ -156,6 +156,7 @@ def once(config: pytest.Config, name: str, make: Callable[[Path], Any]) -> tuple
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not result.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker for which it failed
             folder.mkdir()
             result.write_text(json.dumps(make(folder)))
     return folder, json.loads(result.read_text())
