@@ -775,6 +775,7 @@ KINDS: dict[str, Kind] = {
     "prefix": NAME,
     "project_id": PROJECT_ID,
     "region": REGION,
+    "replaces": Kind(NAME.valid, NAME.allowed, listed),
     "rollout_timeout": at_least(1),
     "secret_locations": LOCATIONS,
     "service": RUN_NAME,
