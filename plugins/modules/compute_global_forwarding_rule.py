@@ -87,7 +87,7 @@ INSTEAD = (
 
 def same_ports(wanted: str, live: Any) -> bool:
     """Whether port ranges are equal; "443" is the same as "443-443"."""
-    low, _, high = str(live or "").partition("-")
+    low, _dash, high = str(live or "").partition("-")
     return wanted == f"{low}-{high or low}"
 
 
