@@ -187,8 +187,10 @@ def test_the_readme_of_a_role_lists_the_apis_that_it_calls(installed, site):
         if role and host != "oauth2.googleapis.com":
             called.setdefault(role, set()).add(host.removesuffix(".googleapis.com"))
     assert called.keys() == set(ROLES)
-    missing: dict[str, set[str]] = {}
     enabled = yaml.safe_load((ROOT / "roles/services/defaults/main.yml").read_text())["services_names"]
+    # It calls every API that it enables once, to wait until the API answers.
+    called["services"] -= {name.removesuffix(".googleapis.com") for name in enabled}
+    missing: dict[str, set[str]] = {}
     for role in ROLES:
         (text,) = re.findall(r"Required APIs?:([^.;]*)[.;]", (ROOT / "roles" / role / "README.md").read_text())
         listed = set(re.findall(r"[a-z]+", text.split(", which")[0]))
