@@ -31,11 +31,11 @@ attributes:
     support: none
 options:
   variables:
-    description: The variables of all roles, as RV(mlflow_checked.variables#module:variables) of M(mlops.mlflow_gcp.check_variables) returns them.
+    description: The variables of all roles, as RV(mlops.mlflow_gcp.check_variables#module:variables) has them.
     type: dict
     required: true
   names:
-    description: For each variable, the one to name in messages, as RV(names) of M(mlops.mlflow_gcp.check_variables) returns them.
+    description: For each variable, the one to name in messages, as RV(mlops.mlflow_gcp.check_variables#module:names) has them.
     type: dict
     default: {}
   run_tags:
