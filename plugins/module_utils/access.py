@@ -421,7 +421,7 @@ class Access:
         member = canonical(member)
         if member.startswith("deleted:") or member in guard.named | self.accepted:
             return False
-        kind, _, address = member.partition(":")
+        kind, _separator, address = member.partition(":")
         if kind in ("user", "group") and f"domain:{address.rpartition('@')[2]}" in guard.named | self.accepted:
             return False
         agent = AGENT.fullmatch(member)

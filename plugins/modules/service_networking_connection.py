@@ -96,7 +96,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 # How recently a range was reserved that a deployment may be about to add, and how long to wait for that: Google takes 30 to 60 s.
-RECENTLY, PATIENCE = timedelta(minutes=15), 120
+RECENTLY = timedelta(minutes=15)
+PATIENCE = 120
 
 
 class Connection(Resource):
