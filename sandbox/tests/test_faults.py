@@ -302,3 +302,28 @@ def test_bad_file_of_rules(own, tmp_path):
     (tmp_path / "rules").write_text("* 429\n* burn\n")
     text = own.command("up", "--detach", "--faults", str(tmp_path / "rules"), check=False)
     assert "rules:2: unknown fault 'burn'" in text
+
+
+@pytest.mark.parametrize(
+    ("rule", "url"),
+    [
+        ("pubsub.googleapis.com/*", f"https://pubsub.googleapis.com/v1/projects/{PROJECT}/topics"),
+        ("pubsub.projects.topics.list", f"https://pubsub.googleapis.com/v1/projects/{PROJECT}/topics"),
+        ("sts.googleapis.com/*", "https://sts.googleapis.com/v1/introspect"),
+        ("nothing.googleapis.com/*", "https://nothing.googleapis.com/v1/anything"),
+    ],
+)
+def test_calls_that_are_not_played_fail_as_well(faulty, rule, url):
+    method = "POST" if "sts." in url else "GET"
+    plain = faulty(method, url).status_code
+    assert plain in (404, 501)
+    faulty.add(rule, "503", "first=1")
+    assert faulty.statuses(method, url, 2) == [503, plain]
+
+
+def test_a_fault_at_the_token_exchange(faulty):
+    faulty.add("sts.googleapis.com/*", "400", "first=1")
+    answer = faulty("POST", "https://sts.googleapis.com/v1/token", data={"grant_type": "none"})
+    assert answer.status_code == 400 and answer.json()["error"]["status"] == "INVALID_ARGUMENT"
+    answer = faulty("POST", "https://sts.googleapis.com/v1/token", data={"grant_type": "none"})
+    assert answer.json()["error"] == "unsupported_grant_type"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_a_connection_is_deleted(make: Any) -> None:
     assert net.api("POST", url, json={"consumerNetwork": net.full}).status_code == 404
 
 
-def test_a_connection_that_an_instance_uses_stays(make: Any, enable: Any, project: str) -> None:
+def test_a_connection_that_an_instance_uses_stays(make: Any, enable: Any, project: str, sandbox: Any) -> None:
     net = make("sql")
     net.connect("sql-1")
     enable(project, "sqladmin.googleapis.com")
@@ -125,7 +126,16 @@ def test_a_connection_that_an_instance_uses_stays(make: Any, enable: Any, projec
     delete = f"{SERVICE}/connections/servicenetworking-googleapis-com"
     error = net.done(net.api("POST", delete, json={"consumerNetwork": net.full}))["error"]
     assert error["code"] == 9 and "Producer services (e.g. CloudSQL" in error["message"]
-    net.done(net.api("DELETE", f"{url}/db"))
+    # For a while after the instance the producer's side still uses the connection.
+    method = "servicenetworking.services.connections.deleteConnection"
+    sandbox.command("fault", "add", method, "held", "seconds=1.5")
+    try:
+        net.done(net.api("DELETE", f"{url}/db"))
+    finally:
+        sandbox.command("fault", "clear")
+    error = net.done(net.api("POST", delete, json={"consumerNetwork": net.full}))["error"]
+    assert error["code"] == 9 and "still using this connection" in error["message"]
+    time.sleep(1.5)
     assert "error" not in net.done(net.api("POST", delete, json={"consumerNetwork": net.full}))
 
 

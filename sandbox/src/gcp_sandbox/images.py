@@ -137,10 +137,14 @@ class Images:
         """The image of a reference, or None.  Raises ImageError if its folder has become unusable."""
         name, _, digest = reference.partition("@")
         key = canonical(name)
-        found = self.all().get(key)
-        if found:
-            image = read(name, Path(found["folder"]), Path(found["python"]) if found.get("python") else None)
-            return image if not digest or digest == image.digest else None
+        images = self.all()
+        if digest:  # it says which image, whatever the tag
+            repository = _untagged(name)
+            for added in sorted(images, key=lambda other: other != key):
+                if _untagged(added) == repository and (image := _added(added, images[added])).digest == digest:
+                    return image
+        elif found := images.get(key):
+            return _added(name, found)
         module = BUILT_IN.get(key.removesuffix(":latest"))
         if module is None:
             return None
@@ -169,6 +173,19 @@ class Images:
             return {}
         except ValueError as error:
             raise ImageError(f"{self._file} is not JSON: {error}") from None
+
+
+def _added(reference: str, found: dict[str, Any]) -> Image:
+    """The image of an entry of ``images.json``.  Raises ImageError."""
+    image = read(reference, Path(found["folder"]), Path(found["python"]) if found.get("python") else None)
+    digest = reference.partition("@")[2]
+    return dataclasses.replace(image, digest=digest) if digest else image
+
+
+def _untagged(reference: str) -> str:
+    """A reference without its tag and digest."""
+    name = reference.partition("@")[0]
+    return name.removesuffix(":" + name.rpartition("/")[2].partition(":")[2])
 
 
 def canonical(reference: str) -> str:

@@ -484,7 +484,7 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("call", help="glob of the calls: compute.*.insert, storage.googleapis.com/upload/*, …")
     sub.add_argument(
         "fault",
-        help="an HTTP status, reset, lost, slow, operation-error, token-lifetime, service-disabled or iam-delay",
+        help="an HTTP status, reset, lost, slow, operation-error, token-lifetime, service-disabled, iam-delay or held",
     )
     sub.add_argument(
         "options", nargs="*", metavar="OPTION=VALUE", help="every=3, first=2, probability=0.1, seconds=5, …"

@@ -256,6 +256,8 @@ class Api:
             inner = f"{where}.{name}" if where else name
             if item == "" and self.name == "compute" and "enum" in properties.get(name, {}):
                 continue  # unset, like the loadBalancingScheme of Private Service Connect endpoints
+            if name == "initialNatIps" and not item and schema.get("id") == "RouterNat":
+                continue  # Terraform's name for the first natIps, which Google accepts when empty
             if name in properties:
                 out[name] = self._object(properties[name], item, inner)
             elif extra is not None:

@@ -38,9 +38,10 @@ _OPTIONS: dict[str, dict[str, type]] = {
     "token-lifetime": {"seconds": float},
     "service-disabled": {"seconds": float},
     "iam-delay": {"seconds": float},
+    "held": {"seconds": float},
 }
 # Faults that apply continuously, not to single calls.
-_STANDING = {"token-lifetime", "service-disabled", "iam-delay"}
+_STANDING = {"token-lifetime", "service-disabled", "iam-delay", "held"}
 _MESSAGES = {
     429: "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute'.",
     500: "Internal error encountered.",
@@ -243,6 +244,11 @@ class Faults:
     def disabled_for(self, host: str) -> float:
         """For how many seconds an enabled API still rejects calls."""
         return self._seconds("service-disabled", host, 0)
+
+    def held(self, method: str) -> float:
+        """For how many seconds what was deleted still counts as in use for a method."""
+        self._current()
+        return self._seconds("held", method, 0)
 
     def iam_delay(self, resource: str) -> float:
         """For how many seconds a change of a resource's policy (full name) has no effect."""

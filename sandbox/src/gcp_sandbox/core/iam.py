@@ -50,7 +50,7 @@ _MEMBER = re.compile(
 _ADDRESS = re.compile(r"(?:user|group|serviceAccount|domain):")
 _OWN_ACCOUNT = re.compile(
     r"[^@]+@(?P<id>[a-z0-9-]+)(?:\.(?P<domain>[a-z0-9.-]+))?\.iam\.gserviceaccount\.com|(?P<number>\d+)(?:-compute@developer|@cloudservices)"
-    r"\.gserviceaccount\.com"
+    r"\.gserviceaccount\.com|(?P<app>[a-z0-9-]+)@appspot\.gserviceaccount\.com"
 )
 
 
@@ -214,6 +214,8 @@ class Iam:
                 return not any(d["projectNumber"] in email for _, d in self._store.list("projects"))
             project = f"{found['domain']}:{found['id']}" if found["domain"] else found["id"]
             return self._store.peek("projects", project) is None
+        if found["app"]:  # there is no App Engine here, which would create it
+            return self._store.peek("projects", found["app"]) is None
         return not any(d["projectNumber"] == found["number"] for _, d in self._store.list("projects"))
 
     def rename_member(self, old: str, new: str) -> None:

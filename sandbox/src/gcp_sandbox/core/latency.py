@@ -20,6 +20,8 @@ SECONDS = {
     # From when a forwarding rule first uses a managed certificate until it is active; the insert does not wait for it.
     "compute.certificate": 900.0,
     "servicenetworking.connections": 60.0,
+    # For how long after an instance's deletion its network's connection is still in use, at least (up to four days).
+    "servicenetworking.release": 600.0,
     "sqladmin": 3.0,
     "sqladmin.backupRuns": 60.0,
     "sqladmin.instances.insert": 420.0,

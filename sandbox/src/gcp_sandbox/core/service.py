@@ -106,6 +106,7 @@ class Service:
     anonymous: callers without credentials are accepted as ANONYMOUS, and the handlers decide.
     resource_type: the type of its resources in conditions.  denied: returns its 403.  no_project(name): returns the error for
     a nonexistent project.  keeps_projects: its handlers accept any project, also deleted and nonexistent ones.
+    trailing_slash: a path that ends with one is that without it.
     """
 
     def __init__(
@@ -125,11 +126,12 @@ class Service:
         denied: Denied = denied,
         no_project: Callable[[str], ApiError] | None = None,
         keeps_projects: bool = False,
+        trailing_slash: bool = False,
     ) -> None:
         self.name, self.versions, self.short_name = name, versions, short_name
         self.host = host or f"{name}.googleapis.com"
         self.family, self.dialect, self.lenient, self.always_enabled = family, dialect, lenient, always_enabled
-        self.lenient_query = lenient_query
+        self.lenient_query, self.trailing_slash = lenient_query, trailing_slash
         self.client_based = client_based
         self.anonymous = anonymous
         self.resource_type = resource_type

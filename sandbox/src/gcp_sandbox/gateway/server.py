@@ -17,10 +17,12 @@ from aiohttp import web
 
 from gcp_sandbox import frontdoor, services
 from gcp_sandbox.core import discovery, projects
+from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud, RawHandler, global_host
-from gcp_sandbox.core.errors import ApiError, service_disabled
+from gcp_sandbox.core.errors import ApiError, error_info, service_disabled
 from gcp_sandbox.core.exchange import Exchange
 from gcp_sandbox.core.faults import Dropped, reset
+from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.operations import Operation
 from gcp_sandbox.core.pretty import pretty
 from gcp_sandbox.core.service import Call, Service
@@ -158,6 +160,8 @@ class Server:
             found = api.find(request.method, path)
             if found is None and media == "upload" and "upload_id" in request.rel_url.query:
                 found = api.find("POST", path)  # a resumable upload continues with PUT at the URL where it was started
+            if found is None and service.trailing_slash and path.endswith("/"):
+                found = api.find(request.method, path.rstrip("/"))
             if found is not None:
                 return await self._api_request(request, service, api, *found, media)
             if path.startswith(api.base + version if api.base == "/" else api.base) and api.other_verb(
@@ -185,15 +189,20 @@ class Server:
                 return await self._struck(request, handler)
         if self.cloud.front_door is not None and not host.endswith(".googleapis.com"):
             return await self._struck(request, self.cloud.front_door)
-        if method := discovery.elsewhere(host, request.method, path):
-            return _json(discovery.unsupported(method).body("esf"), 501)
-        return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
+        found = discovery.elsewhere(host, request.method, path)
 
-    async def _struck(self, request: web.BaseRequest, handler: RawHandler) -> web.StreamResponse:
-        """The response of a handler outside the documents, unless a fault occurs first."""
+        async def unplayed(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
+            if found:
+                raise discovery.unsupported(found)
+            return web.Response(status=404, text=discovery.not_found_page(path), content_type="text/html")
+
+        return await self._struck(request, unplayed, found.id if found else "")
+
+    async def _struck(self, request: web.BaseRequest, handler: RawHandler, method: str = "") -> web.StreamResponse:
+        """The response of a handler outside the documents, unless a fault occurs first; method: its ID if Google has one."""
         host = (request.host or "").split(":")[0].lower()
         try:
-            lost = await self.cloud.faults.strike(request, host)
+            lost = await self.cloud.faults.strike(request, host, method)
         except Dropped:
             return web.Response()
         except ApiError as error:
@@ -231,6 +240,7 @@ class Server:
                 journal = Journal(method.id)
                 noted = JOURNAL.set(journal)
             principal = self.cloud.authenticate(request, anonymous=service.anonymous)
+            self._charge(request, principal, service)
             call = Call(self.cloud, service, request, method, dict(params), {}, principal, None, media)
             pairs = list(request.rel_url.query.items())
             call.params |= method.query(pairs)
@@ -277,6 +287,27 @@ class Server:
         if "enum-encoding=int" in request.rel_url.query.get("$alt", ""):
             answer = api.numbered(method.response, answer)
         return _json(answer)
+
+    def _charge(self, request: web.BaseRequest, principal: Principal, service: Service) -> None:
+        """Reject a call whose caller may not use the project that it names for quota.
+
+        https://cloud.google.com/docs/quotas/quota-project
+        """
+        name = request.headers.get("X-Goog-User-Project", "")
+        if not name or not principal.email:
+            return
+        project = projects.find(self.cloud, name.removeprefix("projects/"))
+        permission = "serviceusage.services.use"
+        if project is not None and self.cloud.iam.allows(principal, permission, project_resource(project["projectId"])):
+            return
+        text = (
+            f"Caller does not have required permission to use project {name}. Grant the caller the "
+            f"roles/serviceusage.serviceUsageConsumer role, or a custom role with the {permission} permission, by "
+            f"visiting https://console.developers.google.com/iam-admin/iam/project?project={name} and then retry. "
+            "Propagation of the new permission may take a few minutes."
+        )
+        info = error_info("USER_PROJECT_DENIED", "googleapis.com", service=service.host, consumer=f"projects/{name}")
+        raise ApiError(403, text, reason="forbidden", status="PERMISSION_DENIED", details=[info])
 
     def _settle_project(self, service: Service, call: Call) -> None:
         """Find the project of a call, and reject the call if the project has not enabled the API."""

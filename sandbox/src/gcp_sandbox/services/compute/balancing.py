@@ -70,9 +70,6 @@ def prepare_backend(draft: Draft) -> None:
         doc.setdefault("enableCDN", False)
     if doc.get("enableCDN"):
         _cdn(doc)
-        doc["cdnPolicy"].setdefault(
-            "cacheKeyPolicy", {"includeHost": True, "includeProtocol": True, "includeQueryString": True}
-        )
     old_scheme = (draft.old or doc)["loadBalancingScheme"]
     if old_scheme != scheme and (draft.old or {}).get("externalManagedMigrationState") != "TEST_ALL_TRAFFIC":
         raise invalid(

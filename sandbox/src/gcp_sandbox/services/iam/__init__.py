@@ -206,10 +206,16 @@ def update(call: Call) -> Doc:
 def delete(call: Call) -> None:
     doc = _account(call)
     cloud, email = call.cloud, doc["email"]
+    full, keys = f"//iam.googleapis.com/{doc['name']}", accounts.keys(cloud, doc)
     with cloud.store.atomic():
         cloud.store.delete(ACCOUNTS, doc["name"])
         cloud.store.delete(EMAILS, email)
-        cloud.store.put(DELETED, doc["uniqueId"], {"account": doc, "time": now()})
+        # Its policy and keys are not those of an account that is created under the same address later.
+        kept = {"account": doc, "time": now(), "policy": cloud.iam.policy(full), "keys": keys}
+        cloud.store.put(DELETED, doc["uniqueId"], kept)
+        cloud.iam.drop(full)
+        for key in keys:
+            cloud.store.delete(KEYS, key["name"])
         cloud.iam.rename_member(f"serviceAccount:{email}", f"deleted:serviceAccount:{email}?uid={doc['uniqueId']}")
 
 
@@ -229,6 +235,12 @@ def undelete(call: Call) -> Doc:
         cloud.store.delete(DELETED, unique)
         cloud.store.put(EMAILS, doc["email"], {"key": doc["name"], "uniqueId": unique})
         cloud.store.put(ACCOUNTS, doc["name"], doc)
+        for key in gone.get("keys", ()):
+            cloud.store.put(KEYS, key["name"], key)
+        if gone.get("policy", {}).get("bindings"):
+            cloud.iam.set_policy(
+                f"//iam.googleapis.com/{doc['name']}", {k: v for k, v in gone["policy"].items() if k != "etag"}
+            )
         cloud.iam.rename_member(f"deleted:serviceAccount:{doc['email']}?uid={unique}", f"serviceAccount:{doc['email']}")
     return {"restoredAccount": doc}
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 
+from gcp_sandbox.core import conditions
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import Operation
@@ -22,6 +23,8 @@ Doc = dict[str, Any]
 POOLS, PROVIDERS = "iam.workloadIdentityPools", "iam.workloadIdentityPoolProviders"
 _BASE = "iam.projects.locations.workloadIdentityPools"
 _MAPPED = re.compile(r"google\.(?:subject|groups)|attribute\.[a-z0-9_]{1,100}")
+# What attribute conditions have beyond IAM's: has().
+_LANGUAGE = conditions.Language(functions={"string": str})
 _CLAIM = re.compile(r"assertion\.([A-Za-z_]\w*)|assertion\['([^']+)'\]")
 
 
@@ -41,10 +44,29 @@ def _claim(expression: str) -> str:
     return found.group(1) or found.group(2)
 
 
+def admits(claims: Doc, provider: Doc) -> bool:
+    """Whether a provider's attribute condition, if it has one, accepts a token's claims."""
+    if not provider.get("attributeCondition"):
+        return True
+    known: Doc = {"assertion": claims} | {f"assertion.{name}": value for name, value in claims.items()}
+    mapped = {name: claims.get(_claim(text)) for name, text in provider["attributeMapping"].items()}
+    known |= {name: value for name, value in mapped.items() if value is not None}
+    try:
+        return conditions.evaluate(provider["attributeCondition"], known, _LANGUAGE)
+    except conditions.ConditionError:
+        return False
+
+
 def _checked(body: Doc) -> Doc:
     """A provider's stored record.  Raises ApiError."""
-    if body.get("attributeCondition") or not body.get("oidc"):
-        raise ApiError(501, "Only OpenID Connect providers without a condition are played here.")
+    if not body.get("oidc"):
+        raise ApiError(501, "Only OpenID Connect providers are played here.")
+    if body.get("attributeCondition"):
+        try:
+            conditions.check(body["attributeCondition"], _LANGUAGE)
+        except conditions.ConditionError as error:
+            text = f"Error in attribute condition: {error}."
+            raise ApiError(400, text, reason="badRequest") from None
     if not body["oidc"].get("issuerUri", "").startswith("https://"):
         raise ApiError(400, "oidc.issuer_uri must be a valid URL with the scheme https.", reason="badRequest")
     mapping = body.get("attributeMapping", {})

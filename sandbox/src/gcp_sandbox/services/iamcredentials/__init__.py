@@ -22,6 +22,7 @@ from gcp_sandbox.services.iam import accounts, service_account
 
 Doc = dict[str, Any]
 LIFETIME, DAYS_JWT = 3600, 12 * 3600
+_EVERYWHERE = "0x0"
 
 
 def _project_of(call: Call) -> str | None:
@@ -120,3 +121,17 @@ def sign_blob(call: Call) -> Doc:
         raise ApiError(400, "Invalid value at 'payload' (TYPE_BYTES), Base64 decoding failed.") from None
     key, signature = accounts.sign_blob(call.cloud, account, data)
     return {"keyId": key, "signedBlob": signature}
+
+
+@SERVICE.method(_M + "getAllowedLocations")
+def account_locations(call: Call) -> Doc:
+    """Where an account's credentials may be used; google-auth asks it.  Accounts here have no such boundary: 0x0."""
+    if accounts.find(call.cloud, call.params["name"]) is None:
+        raise ApiError(404, "Not found; Gaia id not found for email " + call.params["name"].rpartition("/")[2])
+    return {"encodedLocations": _EVERYWHERE}
+
+
+@SERVICE.method("iamcredentials.projects.locations.workloadIdentityPools.getAllowedLocations")
+def pool_locations(call: Call) -> Doc:
+    """Where a workload identity pool's credentials may be used: everywhere."""
+    return {"encodedLocations": _EVERYWHERE}

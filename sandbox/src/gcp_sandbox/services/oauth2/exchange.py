@@ -68,7 +68,11 @@ def _exchange(cloud: Cloud, form: dict[str, Any]) -> dict[str, Any]:
             "either be because the pool or provider is disabled or deleted or because it doesn't exist.",
         )
     try:
-        principal, sets = federation.identity(federation.claims_of(provider, form.get("subject_token", "")), provider)
+        claims = federation.claims_of(provider, form.get("subject_token", ""))
+        if not federation.admits(claims, provider):
+            text = "The given credential is rejected by the attribute condition."
+            raise _Refused("unauthorized_client", text)
+        principal, sets = federation.identity(claims, provider)
     except jwt.InvalidTokenError as error:
         raise _Refused("invalid_grant", f"The given credential is rejected: {error}") from None
     except KeyError as error:

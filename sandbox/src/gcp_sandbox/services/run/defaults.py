@@ -32,6 +32,9 @@ def service(body: Doc, number: str) -> Doc:
         target.setdefault("type", REVISION if target.get("revision") else LATEST)
     template = doc.setdefault("template", {})
     _common(template, number)
+    # Of a service, the traffic that goes through the VPC network is shown only as sent.
+    if template.get("vpcAccess", {}).get("egress") == "VPC_EGRESS_UNSPECIFIED":
+        del template["vpcAccess"]["egress"]
     for container in template.get("containers", ()):
         _resources(container, serves=True)
         _probes(container)
@@ -61,6 +64,9 @@ def job(body: Doc, number: str) -> Doc:
     execution.setdefault("taskCount", 1)
     template = execution.setdefault("template", {})
     _common(template, number)
+    access = template.get("vpcAccess")
+    if access and access.get("egress", "VPC_EGRESS_UNSPECIFIED") == "VPC_EGRESS_UNSPECIFIED":
+        access["egress"] = "PRIVATE_RANGES_ONLY"
     containers = template.get("containers", ())
     for container in containers:
         _resources(container, serves=False, memory="512Mi" if len(containers) == 1 else "256Mi")
@@ -73,9 +79,6 @@ def job(body: Doc, number: str) -> Doc:
 
 def _common(template: Doc, number: str) -> None:
     template.setdefault("serviceAccount", default_account(number))
-    access = template.get("vpcAccess")
-    if access and access.get("egress", "VPC_EGRESS_UNSPECIFIED") == "VPC_EGRESS_UNSPECIFIED":
-        access["egress"] = "PRIVATE_RANGES_ONLY"
 
 
 def _resources(container: Doc, *, serves: bool, memory: str = "512Mi") -> None:

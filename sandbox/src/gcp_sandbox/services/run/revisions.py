@@ -30,6 +30,8 @@ _OUTPUT = (
     "uri",
     "urls",
 )
+# Of a service and its revisions: whether Cloud Run chose the execution environment, which v1 does not show then.
+CHOSEN = "_chosen"
 # What a revision takes over from its template.
 _FROM_TEMPLATE = (
     "scaling",
@@ -70,9 +72,14 @@ def begin(call: Call, name: str) -> Operation:
     """Create a service of this resource name from the call's body."""
     if call.cloud.store.peek("run.services", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
-    spec = _spec(call, common.declared(call, "services", call.body))
-    doc = common.born(call, name, spec)
+    body = common.declared(call, "services", call.body)
+    doc = common.born(call, name, _spec(call, body)) | {CHOSEN: not _sent(body)}
     return _deploy(call, doc, new_revision=True)
+
+
+def _sent(body: Doc) -> bool:
+    """Whether a declaration says which execution environment it wants."""
+    return bool(body.get("template", {}).get("executionEnvironment"))
 
 
 def _spec(call: Call, body: Doc) -> Doc:
@@ -103,14 +110,17 @@ def update(call: Call, *, retry: bool = True) -> Operation:
         return begin(call, name)
     call.require("run.services.update", f"//run.googleapis.com/{name}")
     common.check_etag(name, old, call.body.get("etag", ""))
-    spec = _spec(call, common.merged(call, "services", old, call.body))
+    body = common.merged(call, "services", old, call.body)
+    chosen = not _sent(body) or bool(old.get(CHOSEN)) and not _sent(call.body)
+    spec = _spec(call, body)
     before = common.declared(call, "services", {k: v for k, v in old.items() if not k.startswith("_")})
     failed = old["terminalCondition"]["state"] == FAILED
     again = failed and spec["traffic"] == before["traffic"]  # else it is a roll back
     renew = spec["template"] != before["template"] or retry and again or bool(call.params.get("forceNewRevision"))
+    renew = renew or not retry and chosen is not old.get(CHOSEN, False)
     if spec == before and not renew:
         return common.operation(call, old, "Service", "run.unchanged", {"name": name, "kind": "Service"}, "")
-    return _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)
+    return _deploy(call, common.changed(call, old, spec, _OUTPUT) | {CHOSEN: chosen}, new_revision=renew)
 
 
 def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation:
@@ -169,7 +179,7 @@ def _revision(call: Call, doc: Doc, key: str) -> Doc:
         + f"&resource=cloud_run_revision/service_name/{part['services']}/revision_name/{part['revisions']}",
         "etag": names.etag(key),
         "_configuration": doc["generation"],
-        **{k: doc[k] for k in ("_v1",) if k in doc},
+        **{k: doc[k] for k in ("_v1", CHOSEN) if k in doc},
     }
 
 

@@ -142,9 +142,10 @@ def named(call: Call, body: Doc, kind: str) -> str:
     for field, wanted in (("apiVersion", group), ("kind", kind)):
         if body.get(field) != wanted:
             raise invalid(field, f"Expected '{wanted}', but was '{body.get(field, '')}'.")
-    found = projects.find(call.cloud, meta.get("namespace", ""))
-    if found is None or found["projectId"] != call.project_id:
-        raise invalid("metadata.namespace", f"'{meta.get('namespace', '')}' is not the project of the request.")
+    if meta.get("namespace"):  # otherwise it is that of the URL
+        found = projects.find(call.cloud, meta["namespace"])
+        if found is None or found["projectId"] != call.project_id:
+            raise invalid("metadata.namespace", f"'{meta['namespace']}' is not the project of the request.")
     checks.name("metadata.name", meta.get("name", ""), 49)
     return meta["name"]
 
@@ -202,7 +203,9 @@ def remembered(call: Call, kind: str, op: Operation, kept: Doc) -> Doc:
     """The resource that an operation has begun to change, with what v2 has no fields for; as v1 shows it."""
     store, key = call.cloud.store, op["target"]
     if dry(call):
-        return shown(call, kind, (op["response"] or op["metadata"]) | {"_v1": kept})
+        sent = call.body["spec"].get("template", {}).get("metadata", {}).get("annotations", {})
+        chosen = "run.googleapis.com/execution-environment" not in sent
+        return shown(call, kind, (op["response"] or op["metadata"]) | {"_v1": kept, "_chosen": chosen})
     doc = store.get(f"run.{key.split('/')[-2]}", key)
     assert doc is not None
     doc["_v1"] = kept | {"operation": op["id"], "generation": doc["generation"]}

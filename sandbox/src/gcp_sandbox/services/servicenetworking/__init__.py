@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from typing import Any
 
 from gcp_sandbox.core import projects
@@ -20,6 +21,9 @@ from gcp_sandbox.services.compute.dialect import compute_time
 Doc = dict[str, Any]
 SERVICE = Service("servicenetworking", "v1")
 KIND = "servicenetworking.connections"
+# Networks whose last instance was deleted -> until when the connection counts as in use.
+_HELD = "servicenetworking.held"
+_DELETE = "servicenetworking.services.connections.deleteConnection"
 PEERING = "servicenetworking-googleapis-com"
 _PRODUCER = "servicenetworking.googleapis.com"
 _TYPE = "type.googleapis.com/google.cloud.servicenetworking.v1"
@@ -205,9 +209,7 @@ def _connect(cloud: Cloud, op: Doc) -> Doc:
     return {"@type": f"{_TYPE}.Connection", **op["args"]["response"]}
 
 
-@SERVICE.method(
-    "servicenetworking.services.connections.deleteConnection", permission="servicenetworking.services.deleteConnection"
-)
+@SERVICE.method(_DELETE, permission="servicenetworking.services.deleteConnection")
 def _delete(call: Call) -> Operation:
     _parent(call)
     key = _network(call)
@@ -220,7 +222,7 @@ def _delete(call: Call) -> Operation:
 @SERVICE.action("delete")
 async def _do_delete(cloud: Cloud, op: Doc) -> Doc:
     key = op["args"]["key"]
-    if users(cloud, key):
+    if users(cloud, key) or _held(cloud, key):
         text = (
             "Failed to delete connection; Producer services (e.g. CloudSQL, Cloud Memstore, etc.) are still using this "
             "connection."
@@ -236,17 +238,32 @@ async def _do_delete(cloud: Cloud, op: Doc) -> Doc:
     return {"@type": "type.googleapis.com/google.protobuf.Empty"}
 
 
+def released(cloud: Cloud, instance: Doc) -> None:
+    """Note that an instance has been deleted: for a while, the producer's side still uses its network's connection."""
+    network_key = _network_of(cloud, instance)
+    seconds = cloud.faults.held(_DELETE) or cloud.latency("servicenetworking.release")
+    if network_key and seconds:
+        cloud.store.put(_HELD, network_key, {"until": time.time() + seconds})
+
+
+def _held(cloud: Cloud, network_key: str) -> bool:
+    doc = cloud.store.peek(_HELD, network_key)
+    return doc is not None and doc["until"] > time.time()
+
+
 def users(cloud: Cloud, network_key: str) -> list[str]:
     """Keys of the SQL instances whose private address is in a network."""
-    out = []
-    for key, doc in cloud.store.list("sqladmin.instances"):
-        private = doc.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork", "")
-        found = re.search(r"projects/([^/]+)/global/networks/([^/]+)$", private)
-        if found:
-            project = (projects.find(cloud, found.group(1)) or {}).get("projectId", found.group(1))
-            if f"projects/{project}/global/networks/{found.group(2)}" == network_key:
-                out.append(key)
-    return out
+    return [key for key, doc in cloud.store.list("sqladmin.instances") if _network_of(cloud, doc) == network_key]
+
+
+def _network_of(cloud: Cloud, instance: Doc) -> str:
+    """The key of the network in which an instance has its private address, or ""."""
+    private = instance.get("settings", {}).get("ipConfiguration", {}).get("privateNetwork", "")
+    found = re.search(r"projects/([^/]+)/global/networks/([^/]+)$", private)
+    if found is None:
+        return ""
+    project = (projects.find(cloud, found.group(1)) or {}).get("projectId", found.group(1))
+    return f"projects/{project}/global/networks/{found.group(2)}"
 
 
 # -- the consumer's view of one network ------------------------------------

@@ -109,7 +109,6 @@ def settings(given: Doc, version: str, region: str, *, replica: bool = False) ->
         "dataDiskType": "HYPERDISK_BALANCED" if arm else "PD_SSD",
         "deletionProtectionEnabled": False,
         "edition": edition(version),
-        "enableDataplexIntegration": True,
         "pricingPlan": "PER_USE",
         "replicationLagMaxSeconds": 31536000,
         "replicationType": "ASYNCHRONOUS" if replica else "SYNCHRONOUS",

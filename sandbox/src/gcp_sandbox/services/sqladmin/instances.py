@@ -361,6 +361,8 @@ def delete(call: Call) -> Doc:
 @SERVICE.action("delete")
 async def gone(cloud: Cloud, op: Doc) -> None:
     """Delete the instance; its name stays reserved."""
+    from gcp_sandbox.services import servicenetworking
+
     key = op["args"]["key"]
     doc = cloud.store.get(KIND, key)
     if doc is None:
@@ -381,3 +383,4 @@ async def gone(cloud: Cloud, op: Doc) -> None:
                 cloud.store.delete(RESERVED, other)
         cloud.store.put(RESERVED, key, {"time": time.time()})
         cloud.store.delete(KIND, key)
+        servicenetworking.released(cloud, doc)

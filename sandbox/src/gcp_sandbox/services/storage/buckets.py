@@ -481,3 +481,25 @@ _SETTERS: dict[str, Any] = {
     "acl": access.set_bucket_list,
     "defaultObjectAcl": access.set_default_list,
 }
+
+
+# -- Anywhere Cache ----------------------------------------------------------
+
+
+def _caches(call: Call, permission: str) -> None:
+    require(
+        call.cloud, call.principal, f"storage.anywhereCaches.{permission}", bucket_of(call.cloud, call.params["bucket"])
+    )
+
+
+@SERVICE.method("storage.anywhereCaches.list")
+def list_caches(call: Call) -> Doc:
+    """A bucket's caches, of which there are none here; Terraform asks before it deletes a bucket."""
+    _caches(call, "list")
+    return {"kind": "storage#anywhereCaches"}
+
+
+@SERVICE.method("storage.anywhereCaches.get")
+def get_cache(call: Call) -> Doc:
+    _caches(call, "get")
+    raise ApiError(404, "The specified Anywhere Cache does not exist.", reason="notFound")

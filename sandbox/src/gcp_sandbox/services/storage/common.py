@@ -43,6 +43,7 @@ SERVICE = Service(
     anonymous=True,
     resource_type="storage.googleapis.com/Bucket",
     denied=_denied,
+    trailing_slash=True,
 )
 SERVICE.project_of = _project_of
 
