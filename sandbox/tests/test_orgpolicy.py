@@ -446,6 +446,13 @@ def test_perimeter(api, project, rules):
     assert (info["reason"], info["metadata"]["service"]) == ("SECURITY_POLICY_VIOLATED", "secretmanager.googleapis.com")
     answer = api("GET", f"https://storage.googleapis.com/storage/v1/b?project={project}")
     assert _error(answer)["errors"][0]["reason"] == "vpcServiceControls"
+    bucket = f"b-{secrets.token_hex(6)}"
+    rules.clear()
+    assert api("POST", f"https://storage.googleapis.com/storage/v1/b?project={project}", json={"name": bucket}).ok
+    rules.rule("perimeter", project, "storage.googleapis.com")
+    assert api("GET", f"https://storage.googleapis.com/storage/v1/b/{bucket}").status_code == 403
+    answer = api("GET", f"https://storage.googleapis.com/{bucket}")  # the XML API
+    assert answer.status_code == 403 and "vpcServiceControlsUniqueIdentifier" in answer.text
     assert (
         api("GET", f"https://run.googleapis.com/v2/projects/{project}/locations/us-east1/services").status_code == 200
     )

@@ -7,14 +7,16 @@ https://cloud.google.com/resource-manager/docs/organization-policy/org-policy-co
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-from gcp_sandbox.core import orgpolicy, projects
+from gcp_sandbox.core import masks, orgpolicy, projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.core.resources import name_of
 from gcp_sandbox.core.service import Call
 
 Doc = dict[str, Any]
@@ -27,11 +29,15 @@ _MORE = "For more information, see https://cloud.google.com/resource-manager/doc
 def check(call: Call, resource: str) -> None:
     """Refuse a call that violates a policy.  resource: full name of what a setIamPolicy call is about."""
     ident = call.method.id
-    for pattern, rule in _RULES:
-        if re.fullmatch(pattern, ident):
-            rule(call)
+    for rule in _of(ident):
+        rule(call)
     if ident.endswith(".setIamPolicy") and resource:
         _members(call, resource)
+
+
+@functools.cache
+def _of(ident: str) -> list[Callable[[Call], None]]:
+    return [rule for pattern, rule in _RULES if re.fullmatch(pattern, ident)]
 
 
 def _enforced(call: Call, constraint: str) -> bool:
@@ -246,23 +252,10 @@ _INGRESS = {
 
 
 def _asked(call: Call, collection: str) -> Doc:
-    """The declaration of a service or job that a call asks for: with a mask, its fields over those of the present one."""
-    mask = [p.strip() for p in call.params.get("updateMask", "").split(",") if p.strip() not in ("", "*")]
-    old = call.cloud.store.peek(f"run.{collection}", call.params.get("name", ""))
-    if not mask or old is None:
-        return call.body
-    named = {path.partition(".")[0] for path in mask}
-    if any(path.startswith("template.") for path in mask):
-        given = {path.split(".")[1] for path in mask if path.startswith("template.")}
-        template: Doc = {k: v for k, v in old.get("template", {}).items() if k not in given and _camel(given, k)}
-        template |= {k: v for k, v in call.body.get("template", {}).items() if not _camel(given, k) or k in given}
-        return old | {k: v for k, v in call.body.items() if k in named} | {"template": template}
-    return old | {k: v for k, v in call.body.items() if k in named}
-
-
-def _camel(given: set[str], field: str) -> bool:
-    """Whether a mask does not name a field in snake_case."""
-    return re.sub("[A-Z]", lambda m: "_" + m.group().lower(), field) not in given
+    """The declaration of a service or job that a call comes to: with a mask, its fields in place of the present ones."""
+    mask = [path for path in masks.paths(call) if path != "*"]
+    old = call.cloud.store.peek(f"run.{collection}", name_of(call)) if mask else None
+    return masks.masked(call, old, mask) if old else call.body
 
 
 def _run(call: Call) -> None:
