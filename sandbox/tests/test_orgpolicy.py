@@ -241,7 +241,7 @@ def _service(**more: Any) -> dict[str, Any]:
     return {"template": {"containers": [{"image": "us-docker.pkg.dev/cloudrun/container/hello"}]}} | more
 
 
-def test_cloud_run(api, project, rules):
+def test_cloud_run(api, project, done, rules):
     url = f"https://run.googleapis.com/v2/projects/{project}/locations/europe-west1/services"
     rules("run.allowedIngress", "internal", "internal-and-cloud-load-balancing")
     violation = _violation(_error(api("POST", f"{url}?serviceId=s", json=_service())))
@@ -257,6 +257,12 @@ def test_cloud_run(api, project, rules):
     assert _violation(_error(api("POST", v1, json=old)))["type"] == "constraints/run.allowedIngress"
     inside = _service(ingress="INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER")
     assert api("POST", f"{url}?serviceId=s&validateOnly=true", json=inside).status_code == 200
+    done(api("POST", f"{url}?serviceId=s", json=inside))  # its image is not there, but the service is
+    for mask, body in (("ingress", _service(ingress="INGRESS_TRAFFIC_ALL")), ("", _service())):
+        error = _error(api("PATCH", f"{url}/s?updateMask={mask}", json=body))
+        assert "attempting UpdateService with ingress set to all" in _violation(error)["description"]
+    answer = api("PATCH", f"{url}/s?updateMask=labels,template.labels", json=_service(labels={"a": "b"}))
+    assert answer.status_code == 200, answer.text
     rules("run.allowedVPCEgress", "all-traffic")
     violation = _violation(_error(api("POST", f"{url}?serviceId=s", json=inside)))
     assert "with VPC egress set to none" in violation["description"]
