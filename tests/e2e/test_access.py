@@ -131,7 +131,7 @@ def test_inherited_access_is_found_and_can_be_accepted(cloud):
 @pytest.mark.parametrize(
     ("variables", "lost"),
     [
-        ({"mlflow_webapp_users": ""}, "group:ml-team@example.com, user:jane@example.com"),
+        ({"mlflow_webapp_users": []}, "group:ml-team@example.com, user:jane@example.com"),
         ({"mlflow_logger_token_creators": []}, f"serviceAccount:deployer@{PROJECT}.iam.gserviceaccount.com"),
     ],
 )

@@ -134,7 +134,9 @@ def test_what_is_not_possible_is_refused_before_any_change(cloud, deployed, vari
 
 LOOP = """
 - hosts: mlflow
+  connection: local
   gather_facts: false
+  vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
   tasks:
     - include_role: {name: mlops.mlflow_gcp.iap_lb}
       vars:
