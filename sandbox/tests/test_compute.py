@@ -514,6 +514,10 @@ def test_a_managed_certificate_waits_for_a_rule(compute: Compute, balancer: Doc)
     ready = compute.get("global/sslCertificates/waiting")
     assert ready["managed"]["domainStatus"] == {"b.example.com": "ACTIVE"} and ready["expireTime"]
     compute.do("POST", "targetHttpsProxies/https/setSslCertificates", {"sslCertificates": links[:1]})
+    code, reason, text = compute.refused("POST", "targetHttpsProxies/https/setSslCertificates", {"sslCertificates": []})
+    assert (code, reason) == (412, "conditionNotMet") and text.startswith(
+        "Certificate Map or at least 1 SSL certificate"
+    )
     compute.do("DELETE", "global/sslCertificates/waiting")
 
 

@@ -13,9 +13,12 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +29,9 @@ from gcp_sandbox import __version__
 from gcp_sandbox.core import network
 from gcp_sandbox.core.faults import Book, FaultError, read
 from gcp_sandbox.core.latency import profile
+from gcp_sandbox.core.restrictions import KINDS as RESTRICTIONS
+from gcp_sandbox.core.restrictions import Book as Restrictions
+from gcp_sandbox.core.restrictions import RestrictionError
 from gcp_sandbox.core.settings import Settings, account_email, default_state
 
 # A project of a domain, example.com:my-project, too: old ones exist, although new ones cannot be created.
@@ -378,6 +384,111 @@ def fault_clear(args: argparse.Namespace) -> None:
     print(f"{Book(args.state).clear(*args.ids)} rules removed")
 
 
+def _org_policy(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
+    """The response of the running sandbox's Org Policy API to a call by its deployer; None if there is no such policy."""
+    from gcp_sandbox.core.auth import Tokens
+    from gcp_sandbox.core.store import Store
+
+    doc = _running(args.state)
+    store = Store(args.state / "state.sqlite")
+    bearer = Tokens(store).access_token(account_email("deployer", doc["project"]))
+    store.close()
+    proxy = urllib.request.ProxyHandler({"https": f"http://127.0.0.1:{doc['port']}"})
+    context = ssl.create_default_context(cafile=str(args.state / "ca.pem"))
+    opener = urllib.request.build_opener(proxy, urllib.request.HTTPSHandler(context=context))
+    request = urllib.request.Request(
+        f"https://orgpolicy.googleapis.com/v2/{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+        headers={"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"},
+    )
+    try:
+        with opener.open(request, timeout=READY_SECONDS) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return None
+        fail(json.load(error)["error"]["message"])
+
+
+def _set_constraint(args: argparse.Namespace, constraint: str, words: list[str]) -> str:
+    """Set the policy of a constraint; returns it in words."""
+    from gcp_sandbox.core.orgpolicy import CONSTRAINTS, written
+
+    constraint = constraint.removeprefix("constraints/")
+    if constraint not in CONSTRAINTS:
+        fail(f"unknown policy {constraint!r}: must be {', '.join(RESTRICTIONS)} or one of {', '.join(CONSTRAINTS)}")
+    place = next((w.removeprefix("on=") for w in words if w.startswith("on=")), "") or _organization(args.state)
+    try:
+        spec = written(constraint, [w for w in words if not w.startswith("on=")])
+    except ValueError as error:
+        fail(str(error))
+    name = f"{place}/policies/{constraint}"
+    if _org_policy(args, "PATCH", f"{name}?updateMask=spec", {"name": name, "spec": spec}) is None:
+        _org_policy(args, "POST", f"{place}/policies", {"name": name, "spec": spec})
+    return f"{place} {constraint} {' '.join(w for w in words if not w.startswith('on=')) or 'enforce'}"
+
+
+def _organization(state: Path) -> str:
+    from gcp_sandbox.core.store import Store
+
+    store = Store(state / "state.sqlite")
+    doc = store.get("sandbox", "organization") or {}
+    store.close()
+    return f"organizations/{doc.get('id', '')}"
+
+
+def policy_set(args: argparse.Namespace) -> None:
+    """Set an organization policy, or impose a perimeter, a quota or the state of a certificate; see the README."""
+    args.state.mkdir(parents=True, exist_ok=True)
+    if args.policy not in RESTRICTIONS:
+        print(_set_constraint(args, args.policy, args.words))
+        return
+    try:
+        rule = Restrictions(args.state).set([args.policy, *args.words])
+    except RestrictionError as error:
+        fail(str(error))
+    print(f"{rule.ident}: {rule.text}")
+
+
+def _policies(state: Path) -> dict[str, Any]:
+    """The organization policies by name, as they are on disk."""
+    from gcp_sandbox.core.orgpolicy import KIND
+    from gcp_sandbox.core.store import Store
+
+    if not (state / "state.sqlite").exists():
+        return {}
+    store = Store(state / "state.sqlite")
+    found = dict(store.list(KIND))
+    store.close()
+    return found
+
+
+def policy_list(args: argparse.Namespace) -> None:
+    """Show the organization policies, and the rules for perimeters, quotas and certificates."""
+    from gcp_sandbox.core.orgpolicy import words
+
+    for name, doc in _policies(args.state).items():
+        place, _, constraint = name.rpartition("/policies/")
+        print(f"{constraint}: {words(doc.get('spec', {}))} on={place}")
+    for rule in Restrictions(args.state).rules():
+        print(f"{rule.ident}: {rule.text}")
+
+
+def policy_clear(args: argparse.Namespace) -> None:
+    """Remove the rules with these numbers and the policies of these constraints, or all."""
+    numbers = [int(word) for word in args.names if word.isdigit()]
+    wanted = {word.removeprefix("constraints/") for word in args.names if not word.isdigit()}
+    count = 0
+    for name in _policies(args.state):
+        if not args.names or name.rpartition("/")[2] in wanted:
+            _org_policy(args, "DELETE", name)
+            count += 1
+    if numbers or not args.names:
+        count += Restrictions(args.state).clear(*numbers)
+    print(f"{count} policies removed")
+
+
 def logs(args: argparse.Namespace) -> None:
     """Print the output of the containers of a Cloud Run service or job."""
     files = {path.stem.rsplit(".", 1)[-1]: path for path in sorted((args.state / "logs" / "run").glob("*.log"))}
@@ -494,6 +605,24 @@ def main(argv: list[str] | None = None) -> None:
     sub = faults.add_parser("clear", parents=[common], help=fault_clear.__doc__)
     sub.set_defaults(run=fault_clear)
     sub.add_argument("ids", nargs="*", type=int, metavar="NUMBER")
+    policy = commands.add_parser("policy", help="policies that an organization imposes").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    sub = policy.add_parser("set", parents=[common], help=policy_set.__doc__, description=policy_set.__doc__)
+    sub.set_defaults(run=policy_set)
+    sub.add_argument("policy", help="a constraint (gcp.resourceLocations, …), perimeter, quota or certificate")
+    sub.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="of a constraint: enforce, off, allow-all, deny-all, inherit, VALUE, deny:VALUE, on=projects/ID; "
+        "perimeter PROJECT API; quota METRIC LIMIT [project=] [region=] [as=operation]; certificate DOMAIN STATE",
+    )
+    sub = policy.add_parser("list", parents=[common], help=policy_list.__doc__, description=policy_list.__doc__)
+    sub.set_defaults(run=policy_list)
+    sub = policy.add_parser("clear", parents=[common], help=policy_clear.__doc__, description=policy_clear.__doc__)
+    sub.set_defaults(run=policy_clear)
+    sub.add_argument("names", nargs="*", metavar="NUMBER|CONSTRAINT")
     args = parser.parse_args(argv)
     args.state = (args.state or default_state()).absolute()
     args.run(args)

@@ -19,6 +19,7 @@ from gcp_sandbox.core.faults import Faults
 from gcp_sandbox.core.iam import Iam
 from gcp_sandbox.core.latency import profile
 from gcp_sandbox.core.operations import Operations
+from gcp_sandbox.core.restrictions import Restrictions
 from gcp_sandbox.core.settings import Settings
 from gcp_sandbox.core.store import Store
 from gcp_sandbox.core.tls import Authority
@@ -59,6 +60,9 @@ class Cloud:
         self.faults = Faults(self.folder, self.store)
         self.iam.delay, self.tokens.longest = self.faults.iam_delay, self.faults.token_lifetime
         self.operations = Operations(self.store, self.latency, self.faults)
+        self.restrictions = Restrictions(self.folder)
+        # Called with each call that its caller may make, and the resource whose policy it sets (see Call.guard).
+        self.guards: list[Callable[[Any, str], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self.enable_hooks: dict[str, list[Callable[[Cloud, str], None]]] = {}
         # Whether an account may use its tokens; set by the IAM service.

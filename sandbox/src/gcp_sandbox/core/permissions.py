@@ -138,7 +138,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "uptimeCheckConfigs": _CRUD,
     },
     "oauthconfig": {"clientpolicy": "get", "testusers": "get update", "verification": "get submit update"},
-    "orgpolicy": {"policy": "get set"},
+    "orgpolicy": {"constraints": "list", "policies": _CRUD, "policy": "get set"},
     "resourcemanager": {
         "folders": "create delete get getIamPolicy list move setIamPolicy undelete update",
         "organizations": "get getIamPolicy setIamPolicy",

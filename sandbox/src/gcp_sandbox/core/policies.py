@@ -47,6 +47,7 @@ def serve(
     @service.method(f"{collection}.setIamPolicy")
     def put(call: Call) -> Policy:
         full = name(call, "setIamPolicy")
+        call.guard(full)
         return shown(call, replace(call, full), 3)
 
     @service.method(f"{collection}.testIamPermissions")

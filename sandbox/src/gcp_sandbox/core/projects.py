@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -67,9 +69,15 @@ def organization(cloud: Cloud) -> str:
             "resourcemanager.projectCreator",
             "resourcemanager.projectDeleter",
             "billing.admin",
+            "orgpolicy.policyAdmin",
         ):
             cloud.iam.grant(ORGANIZATION, f"roles/{role}", f"serviceAccount:{cloud.settings.deployer}")
     return doc["id"]
+
+
+def customer(cloud: Cloud) -> str:
+    """The organization's customer ID of Cloud Identity, "C0…"."""
+    return "C0" + base64.b32encode(hashlib.sha256(organization(cloud).encode()).digest()[:5]).decode().lower()[:7]
 
 
 def create(

@@ -255,6 +255,7 @@ class Collection(_Hooks):
     def play(self, method: str, call: Call) -> Answer | Awaitable[Answer]:
         """The answer of a method: "create", "get", "list", "patch" or "delete"."""
         self.allow(call, method)
+        call.guard()
         return _METHODS[method](self, call)
 
 

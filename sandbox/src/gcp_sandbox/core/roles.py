@@ -18,7 +18,8 @@ _QUOTA = "serviceusage.quotas.get serviceusage.services.get serviceusage.service
 _NEVER = (
     "!iam.serviceAccounts.getAccessToken !iam.serviceAccounts.signBlob !iam.serviceAccounts.signJwt "
     "!iam.serviceAccounts.getOpenIdToken !iam.serviceAccounts.implicitDelegation !*.accessViaIAP "
-    "!storage.objects.* !storage.multipartUploads.*"
+    "!storage.objects.* !storage.multipartUploads.* "
+    "!orgpolicy.policy.set !orgpolicy.policies.create !orgpolicy.policies.delete !orgpolicy.policies.update"
 )
 
 # role -> (title, permissions); "*" matches any part, a leading "!" excludes.
@@ -271,8 +272,10 @@ ROLES: dict[str, tuple[str, str]] = {
         "resourcemanager.organizations.* resourcemanager.folders.get resourcemanager.folders.getIamPolicy "
         "resourcemanager.folders.list resourcemanager.folders.setIamPolicy "
         f"{_PROJECT} resourcemanager.projects.getIamPolicy "
-        "resourcemanager.projects.setIamPolicy orgpolicy.policy.get",
+        "resourcemanager.projects.setIamPolicy orgpolicy.*.get orgpolicy.*.list",
     ),
+    "roles/orgpolicy.policyAdmin": ("Organization Policy Administrator", "orgpolicy.*"),
+    "roles/orgpolicy.policyViewer": ("Organization Policy Viewer", "orgpolicy.*.get orgpolicy.*.list"),
     "roles/resourcemanager.organizationViewer": ("Organization Viewer", "resourcemanager.organizations.get"),
     "roles/resourcemanager.folderAdmin": (
         "Folder Admin",

@@ -68,6 +68,15 @@ class Call:
         if not self.cloud.iam.allows(self.principal, permission, *resources):
             raise self.denied(permission, shown or resource.removeprefix("//").partition("/")[2])
 
+    def guard(self, resource: str = "") -> None:
+        """Raise the API's refusal if the organization's policies forbid this call, whose caller has the permission.
+
+        The gateway calls it for methods with a declared permission, other handlers after their own check.
+        resource: full name of what a setIamPolicy call is about.
+        """
+        for check in self.cloud.guards:
+            check(self, resource)
+
     def denied(self, permission: str, shown: str = "") -> ApiError:
         """The 403 in the wording of this call's API.  shown: the resource, unless it is the project."""
         return self.service.denied(self, permission, shown or f"projects/{self.project_id}")

@@ -258,7 +258,9 @@ class Server:
                 raise discovery.unsupported(method)
             if key in service.permissions:
                 permission, resource = service.permissions[key]
-                call.require(permission, resource(call) if resource else "")
+                about = resource(call) if resource else ""
+                call.require(permission, about)
+                call.guard(about)
             answer = handler(call)
             if inspect.isawaitable(answer):
                 answer = await answer
@@ -328,6 +330,7 @@ class Server:
         asked = [call.project["projectId"]]
         if service.client_based and (own := projects.of_account(self.cloud, call.principal.email)):
             asked.append(own["projectId"])
+        self.cloud.restrictions.check_perimeter(call.project_id, call.project_number, service.host)
         late = self.cloud.faults.disabled_for(service.host)
         if not service.always_enabled and not any(projects.enabled(self.cloud, p, service.host, late) for p in asked):
             title = service.api(service.versions[0]).title

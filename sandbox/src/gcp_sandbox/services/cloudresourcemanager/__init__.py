@@ -5,7 +5,6 @@ https://cloud.google.com/resource-manager/reference/rest
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -344,7 +343,7 @@ def _organization(call: Call, name: str) -> Doc:
     ident = projects.organization(call.cloud)
     if name != f"organizations/{ident}":
         raise ApiError(403, "The caller does not have permission")
-    customer = "C0" + base64.b32encode(hashlib.sha256(ident.encode()).digest()[:5]).decode().lower()[:7]
+    customer = projects.customer(call.cloud)
     common = {"name": name, "displayName": call.cloud.settings.organization}
     if call.method.api.version == "v1":
         return common | {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gcp_sandbox.core import projects
+from gcp_sandbox.core import orgpolicy, projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.services.compute import catalog, extras, project, vpc
@@ -30,7 +30,9 @@ def setup(cloud: Cloud) -> None:
 
 def _enabled(cloud: Cloud, project_id: str) -> None:
     key = f"projects/{project_id}/global/networks/default"
-    if cloud.store.peek("compute.networks", key) is None and cloud.store.peek("compute.enabled", project_id) is None:
+    skipped = orgpolicy.enforced(cloud, project_id, "compute.skipDefaultNetworkCreation")
+    first = cloud.store.peek("compute.enabled", project_id) is None
+    if first and not skipped and cloud.store.peek("compute.networks", key) is None:
         vpc.default_network(cloud, project_id)
         network = link(key)
         for name, (description, sources, allowed) in _FIREWALLS.items():

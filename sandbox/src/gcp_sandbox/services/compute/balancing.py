@@ -303,6 +303,12 @@ def prepare_https_proxy(draft: Draft) -> None:
         doc.setdefault("quicOverride", "NONE")
     certificates = doc.get("sslCertificates", [])
     if not certificates and not doc.get("certificateMap") and not doc.get("serverTlsPolicy"):
+        if draft.old is not None and not draft.region:
+            text = (
+                "Certificate Map or at least 1 SSL certificate must be specified for setting SSL certificates in "
+                "TargetHttpsProxy."
+            )
+            raise ApiError(412, text, reason="conditionNotMet")
         raise ApiError(
             400,
             "At least 1 SSL certificate must be specified for setting SSL certificates in TargetHttpsProxy.",

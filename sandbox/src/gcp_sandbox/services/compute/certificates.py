@@ -20,6 +20,8 @@ from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, key_of, mis
 from gcp_sandbox.services.compute.kinds import Draft
 
 KIND = "compute.sslCertificates"
+_UNFINISHED = ("PROVISIONING", "PROVISIONING_FAILED")
+_RETRY_SECONDS = 0.5  # until domains that failed are looked at again
 _PUBLIC = serialization.PublicFormat.SubjectPublicKeyInfo
 
 
@@ -111,7 +113,7 @@ def review(cloud: Cloud, key: str = "", event: str = "") -> None:
     """Start, continue or cancel the provisioning of managed certificates after a change of the resources that use them."""
     wired = reached(cloud)
     for cert, doc in cloud.store.list(KIND):
-        if doc.get("managed", {}).get("status") != "PROVISIONING":
+        if doc.get("managed", {}).get("status") not in _UNFINISHED:
             continue
         if cert not in wired:
             if "_due" in doc:
@@ -123,26 +125,35 @@ def review(cloud: Cloud, key: str = "", event: str = "") -> None:
 
 
 def _wait(cloud: Cloud, cert: str, due: float) -> None:
-    if due <= time.time():
-        _activate(cloud, cert)
+    if due <= time.time() and _provision(cloud, cert):
         return
 
     async def later() -> None:
         while (left := due - time.time()) > 0:
             await asyncio.sleep(left)
-        _activate(cloud, cert)
+        while not _provision(cloud, cert):
+            await asyncio.sleep(_RETRY_SECONDS)
 
     cloud.keep(asyncio.get_running_loop().create_task(later()))
 
 
-def _activate(cloud: Cloud, cert: str) -> None:
+def _provision(cloud: Cloud, cert: str) -> bool:
+    """Note the states of a certificate's domains, once it is due; returns whether there is nothing left to try."""
     doc = cloud.store.get(KIND, cert)
-    if doc is None or doc.pop("_due", time.time() + 1) > time.time():
-        return
+    if doc is None or doc.get("_due", time.time() + 1) > time.time():
+        return True
     domains = doc["managed"]["domains"]
-    doc["managed"] |= {"status": "ACTIVE", "domainStatus": dict.fromkeys(domains, "ACTIVE")}
-    doc |= {"expireTime": _stamp(datetime.now(UTC) + timedelta(days=90)), "subjectAlternativeNames": domains}
-    cloud.store.put(KIND, cert, doc)
+    states = {domain: cloud.restrictions.certificate(domain) or "ACTIVE" for domain in domains}
+    failed = {state for state in states.values() if state != "ACTIVE"}
+    # A domain that does not lead to the load balancer may do so soon; Google keeps trying.
+    status = "PROVISIONING" if failed == {"FAILED_NOT_VISIBLE"} else "PROVISIONING_FAILED" if failed else "ACTIVE"
+    changed = doc["managed"] | {"status": status, "domainStatus": states}
+    if not failed:
+        del doc["_due"]
+        doc |= {"expireTime": _stamp(datetime.now(UTC) + timedelta(days=90)), "subjectAlternativeNames": domains}
+    if changed != doc["managed"]:
+        cloud.store.put(KIND, cert, doc | {"managed": changed})
+    return not failed
 
 
 @SERVICE.starts

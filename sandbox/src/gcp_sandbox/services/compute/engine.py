@@ -291,6 +291,10 @@ def insert(kind: Kind, call: Call) -> Operation:
         doc.pop("labels", None)
     check_labels(doc.get("labels", {}), "resource.labels")
     draft = new(call, kind, key, doc)
+    if over := places.exceeded(call, kind.quota, draft.scope):
+        if not over[1]:
+            raise over[0]
+        return operate(call, kind, key, "insert", draft.doc, action="compute.exceeded", args={"text": over[0].message})
     call.cloud.store.put(PENDING, key, draft.doc)
     return operate(call, kind, key, "insert", draft.doc, action="compute.insert", args={"key": key})
 
@@ -321,8 +325,12 @@ def new(call: Call, kind: Kind, key: str, doc: Doc) -> Draft:
     if "/" in scope:
         draft.doc[scope.split("/")[0][:-1]] = link(f"projects/{key.split('/')[1]}/{scope}")
     _finish(draft)
-    places.check_quota(call, kind.quota, scope, kind.store)
     return draft
+
+
+@SERVICE.action("exceeded")
+async def _exceeded(cloud: Cloud, op: Doc) -> None:
+    raise ApiError(403, op["args"]["text"], reason="quotaExceeded")
 
 
 @SERVICE.action("insert")

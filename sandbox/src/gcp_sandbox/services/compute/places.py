@@ -120,19 +120,24 @@ def used(call: Call, metric: str, scope_: str) -> int:
 
 
 def limit(call: Call, metric: str, region: str = "") -> int | None:
-    """A quota of the project; a document of kind compute.quotas can override it: {metric: limit}."""
+    """A quota of the project; a rule or a document of kind compute.quotas can override it: {metric: limit}."""
+    if rule := call.cloud.restrictions.quota(metric, call.project_id, region):
+        return rule[0]
     table = REGION_QUOTAS if region and metric in REGION_QUOTAS else GLOBAL_QUOTAS
     own = call.cloud.store.peek("compute.quotas", call.project_id) or {}
     return own.get(metric, table.get(metric))
 
 
-def check_quota(call: Call, metric: str, scope_: str, store_kind: str) -> None:
-    """Raise ApiError 403 if one more would exceed the quota."""
+def exceeded(call: Call, metric: str, scope_: str) -> tuple[ApiError, bool] | None:
+    """The 403 if one more would exceed the quota, and whether it is the operation that fails."""
     if not metric:
-        return
+        return None
     region = scope_.partition("/")[2] if scope_.startswith("regions/") and metric in REGION_QUOTAS else ""
     allowed = limit(call, metric, region)
     where = f"regions/{region}" if region else ("global" if metric in ("STATIC_ADDRESSES",) else "")
-    if allowed is not None and used(call, metric, where) >= allowed:
-        text = f"in region {region}." if region else "globally."
-        raise ApiError(403, f"Quota '{metric}' exceeded.  Limit: {float(allowed)} {text}", reason="quotaExceeded")
+    if allowed is None or used(call, metric, where) < allowed:
+        return None
+    text = f"in region {region}." if region else "globally."
+    text = f"Quota '{metric}' exceeded.  Limit: {float(allowed)} {text}"
+    rule = call.cloud.restrictions.quota(metric, call.project_id, region)
+    return ApiError(403, text, reason="quotaExceeded", domain="usageLimits"), bool(rule and rule[1])

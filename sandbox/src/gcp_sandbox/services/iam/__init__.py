@@ -148,7 +148,9 @@ def create(call: Call) -> Doc:
     fields = _checked(call.body.get("serviceAccount", {}))
     email = account_email(ident, call.project_id)
     name = f"projects/{call.project_id}/serviceAccounts/{email}"
-    if len(call.cloud.store.list(accounts.ACCOUNTS, f"projects/{call.project_id}/")) >= _MOST:
+    quota = call.cloud.restrictions.quota("iam.serviceAccounts", call.project_id)
+    most = quota[0] if quota else _MOST
+    if len(call.cloud.store.list(accounts.ACCOUNTS, f"projects/{call.project_id}/")) >= most:
         details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "86401s"}]
         text = "Maximum number of service accounts on project reached."
         raise ApiError(429, text, status="RESOURCE_EXHAUSTED", details=details)

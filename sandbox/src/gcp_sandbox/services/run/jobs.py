@@ -94,9 +94,11 @@ def patch(call: Call) -> Operation:
         call.require("run.jobs.create" if call.params.get("allowMissing") else "run.jobs.update")
         if not call.params.get("allowMissing"):
             raise common.missing(name)
+        call.guard()
         checks.name("job.name", name.rsplit("/", 1)[-1], 49)
         return begin(call, name)
     call.require("run.jobs.update", f"//run.googleapis.com/{name}")
+    call.guard()
     common.check_etag(name, old, call.body.get("etag", ""))
     spec = _spec(call, common.merged(call, "jobs", old, call.body))
     before = common.declared(call, "jobs", {k: v for k, v in old.items() if not k.startswith("_")})

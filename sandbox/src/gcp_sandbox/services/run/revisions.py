@@ -72,6 +72,10 @@ def begin(call: Call, name: str) -> Operation:
     """Create a service of this resource name from the call's body."""
     if call.cloud.store.peek("run.services", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
+    parent, _, _ = name.rpartition("/")
+    quota = call.cloud.restrictions.quota("run.services", call.project_id, parent.split("/")[3])
+    if quota and len(call.cloud.store.list("run.services", f"{parent}/")) >= quota[0]:
+        raise ApiError(429, f"Quota exceeded for the number of services in the region: the limit is {quota[0]}.")
     body = common.declared(call, "services", call.body)
     doc = common.born(call, name, _spec(call, body)) | {CHOSEN: not _sent(body)}
     return _deploy(call, doc, new_revision=True)
@@ -106,9 +110,11 @@ def update(call: Call, *, retry: bool = True) -> Operation:
             call.require("run.services.update", f"//run.googleapis.com/{name}")
             raise common.missing(name)
         call.require("run.services.create")
+        call.guard()
         checks.name("service.name", name.rsplit("/", 1)[-1], 49)
         return begin(call, name)
     call.require("run.services.update", f"//run.googleapis.com/{name}")
+    call.guard()
     common.check_etag(name, old, call.body.get("etag", ""))
     body = common.merged(call, "services", old, call.body)
     chosen = not _sent(body) or bool(old.get(CHOSEN)) and not _sent(call.body)

@@ -33,6 +33,7 @@ def _written(
         parent = f"projects/{call.project_id}/locations/{v1.location(call)}"
         v2 = v1.as_v2(call, f"{collection}.create", {"parent": parent, f"{kind.lower()}Id": short}, body)
         with call.cloud.store.atomic():
+            v2.guard()
             op = v1.translated(job, lambda: begin(v2, f"{parent}/{collection}/{short}"))
             return v1.remembered(call, kind, op, kept)
 

@@ -10,7 +10,7 @@ import secrets
 import time
 from typing import Any
 
-from gcp_sandbox.core import projects
+from gcp_sandbox.core import orgpolicy, projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import Operation
@@ -186,6 +186,13 @@ def _connect(cloud: Cloud, op: Doc) -> Doc:
         raise ApiError(404, f"The resource '{key}' was not found")
     if _peering(cloud, key) is None:
         tenant = f"projects/{secrets.token_hex(8)}p-tp/global/networks/servicenetworking"
+        if not orgpolicy.permits(cloud, key.split("/")[1], "compute.restrictVpcPeering", tenant):
+            number = (projects.find(cloud, key.split("/")[1]) or {}).get("projectNumber", "")
+            text = (
+                f"Constraint constraints/compute.restrictVpcPeering violated for project {number}. Peering the network "
+                f"{tenant} is not allowed."
+            )
+            raise ApiError(400, text, status="FAILED_PRECONDITION")
         others = [p for p in network.get("peerings", ()) if p["name"] != PEERING]
         network["peerings"] = [
             *others,

@@ -88,6 +88,12 @@ def insert(call: Call) -> Doc:
     refusals.name(call.project_id, name)
     key = f"projects/{call.project_id}/instances/{name}"
     free(call.cloud, key)
+    quota = call.cloud.restrictions.quota("sql.instances", call.project_id)
+    if quota and len(call.cloud.store.list(KIND, f"projects/{call.project_id}/instances/")) >= quota[0]:
+        text = (
+            "Failed to create instance because the project or creator has reached the max instance per project/creator"
+        )
+        raise ApiError(403, f"{text} limit.", reason="errorMaxInstancePerLabel")
     if "maintenanceVersion" in body:
         raise refusals.invalid(f"Maintenance version ({body['maintenanceVersion']}) must not be set.")
     assert call.project is not None

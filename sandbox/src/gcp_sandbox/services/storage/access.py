@@ -94,6 +94,7 @@ def get_policy(call: Call) -> Doc:
 def set_policy(call: Call) -> Doc:
     bucket = bucket_of(call.cloud, call.params["bucket"])
     require(call.cloud, call.principal, "storage.buckets.setIamPolicy", bucket)
+    call.guard(full_name(bucket["name"]))
     policy = {k: v for k, v in call.body.items() if k in ("bindings", "version")}
     for binding in policy.get("bindings", []):
         if not _accepted(binding.get("role", "")):
@@ -101,7 +102,7 @@ def set_policy(call: Call) -> Doc:
         if "condition" in binding and not permissions.uniform(bucket):
             text = "Conditions can only be set on buckets with permissions.uniform bucket-level access."
             raise ApiError(412, text, reason="conditionNotMet")
-        if _EVERYBODY & set(binding.get("members", [])) and permissions.prevented(bucket):
+        if _EVERYBODY & set(binding.get("members", [])) and permissions.private(call.cloud, bucket):
             raise public_refused()
     try:
         call.cloud.iam.check(full_name(bucket["name"]), policy)
@@ -273,7 +274,7 @@ def _lists(collection: str, field: str, of: str, permission: str) -> None:
     def put(call: Call, doc: Doc, entity: str, role: str) -> Doc:
         if role not in (_BUCKET_ROLES if of == "bucket" else permissions.OBJECT_ROLES):
             raise common.invalid(f"Invalid role: {role}.")
-        if entity in _EVERYBODY and permissions.prevented(doc):
+        if entity in _EVERYBODY and permissions.private(call.cloud, doc):
             raise public_refused()
         entry = _entry(doc, entity, role, of=of)
         doc[field] = [e for e in doc[field] if e["entity"] != entity] + [entry]

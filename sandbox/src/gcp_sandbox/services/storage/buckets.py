@@ -132,6 +132,8 @@ def insert(call: Call) -> Doc:
         )
         code = 403 if call.principal.email else 401
         raise ApiError(code, text, reason="forbidden" if call.principal.email else "required")
+    call.project = project
+    call.guard()
     other = call.cloud.store.peek(BUCKETS, name)
     if other is not None:
         own = other["_project"] == project["projectId"]
@@ -217,6 +219,7 @@ def _changing(call: Call) -> Doc:
     if doc is None:
         raise common.no_bucket()
     require(call.cloud, call.principal, "storage.buckets.update", doc)
+    call.guard()
     common.guard(call.params, doc["generation"], doc["metageneration"])
     return doc
 

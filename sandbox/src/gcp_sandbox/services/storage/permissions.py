@@ -5,6 +5,7 @@ https://cloud.google.com/storage/docs/access-control
 
 from __future__ import annotations
 
+from gcp_sandbox.core import orgpolicy
 from gcp_sandbox.core.auth import Principal
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.iam import project_resource
@@ -20,8 +21,13 @@ def uniform(bucket: Doc) -> bool:
 
 
 def prevented(bucket: Doc) -> bool:
-    """Whether public access is prevented."""
+    """Whether the bucket itself prevents public access."""
     return bucket["iamConfiguration"].get("publicAccessPrevention") == "enforced"
+
+
+def private(cloud: Cloud, bucket: Doc) -> bool:
+    """Whether public access is prevented, by the bucket itself or by an organization policy."""
+    return prevented(bucket) or orgpolicy.enforced(cloud, bucket["_project"], "storage.publicAccessPrevention")
 
 
 def allows(
@@ -43,7 +49,7 @@ def allows(
             "resource.name": f"projects/_/buckets/{bucket['name']}/objects/{name}",
         }
     resources = (project_resource(bucket["_project"]), full_name(bucket["name"]))
-    if cloud.iam.allows(principal, permission, *resources, context=context, public=not prevented(bucket)):
+    if cloud.iam.allows(principal, permission, *resources, context=context, public=not private(cloud, bucket)):
         return True
     return acl is not None and acl_allows(cloud, principal, permission, bucket, acl)
 
@@ -71,7 +77,7 @@ def acl_allows(cloud: Cloud, principal: Principal, permission: str, bucket: Doc,
 
 def _is(cloud: Cloud, principal: Principal, bucket: Doc, entity: str) -> bool:
     if entity == "allUsers" or entity == "allAuthenticatedUsers" and principal.email:
-        return not prevented(bucket)
+        return not private(cloud, bucket)
     kind, _, rest = entity.partition("-")
     if kind == "project":
         # The policy of the project defines its owners, editors and viewers.

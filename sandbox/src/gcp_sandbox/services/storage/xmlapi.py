@@ -127,6 +127,8 @@ async def _serve(cloud: Cloud, request: web.BaseRequest, bucket: str, name: str)
     try:
         if "upload_id" in request.rel_url.query and name:
             return await _resume(cloud, request)
+        if project := projects.find(cloud, (cloud.store.peek(common.BUCKETS, bucket) or {}).get("_project", "")):
+            cloud.restrictions.check_perimeter(project["projectId"], project["projectNumber"], SERVICE.host)
         call = Request(cloud, request, bucket, name)
         handler = (_OBJECT if name else _BUCKET if bucket else _SERVICE).get(request.method)
         if handler is None:
