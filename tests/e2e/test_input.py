@@ -16,7 +16,14 @@ def bucket_alone(cloud: Cloud, folder: Path, hosts: str, *arguments: str, **env:
     """A play that has nothing but the role bucket."""
     task = {"name": "The bucket", "ansible.builtin.include_role": {"name": "mlops.mlflow_gcp.bucket"}}
     python = {"ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-    play = {"name": "A role", "hosts": hosts, "connection": "local", "gather_facts": False, "vars": python, "tasks": [task]}
+    play = {
+        "name": "A role",
+        "hosts": hosts,
+        "connection": "local",
+        "gather_facts": False,
+        "vars": python,
+        "tasks": [task],
+    }
     (folder / "role.yml").write_text(json.dumps([play]))
     return cloud.playbook(os.path.relpath(folder / "role.yml", ROOT / "playbooks"), *arguments, **env)
 
