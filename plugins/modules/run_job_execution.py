@@ -177,9 +177,9 @@ def newest_execution(task: Task) -> dict[str, Any]:
     )
 
 
-def execute(task: Task, action: str) -> tuple[str, str, ApiError | None]:
+def execute(task: Task, action: str) -> tuple[dict[str, Any], str, ApiError | None]:
     """
-    Execute the job; the execution's resource name, its start time, and the error of its operation.
+    Execute the job; the execution, its start time, and the error of its operation. Raises that error if there is no execution.
     https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/run
     """
     params, url = task.params, f"{parent(task)}/jobs/{task.params['job']}:run"
@@ -210,9 +210,14 @@ def execute(task: Task, action: str) -> tuple[str, str, ApiError | None]:
             )
     except ApiError as error:
         if not execution.get("name"):
+            error.passing = False  # it cannot be known whether the job was executed
             raise
         failure = error
-    return execution["name"], execution.get("createTime", ""), failure
+    url = cloudrun.BASE + execution["name"]
+    found = task.client.find(url) if failure else task.client.get(url)
+    if failure and not found:
+        raise failure
+    return {**execution, **(found or {})}, execution.get("createTime", ""), failure
 
 
 def exit_code(task: dict[str, Any]) -> int:
@@ -288,8 +293,8 @@ def run_job(task: Task) -> dict[str, Any]:
         return {"changed": True, **NO_EXECUTION}
     action = f"run Cloud Run job {params['job']}" + (f" with {' '.join(params['args'])}" if params["args"] else "")
     with task.client.action(action):
-        name, since, error = execute(task, action)
-        execution = task.client.get(cloudrun.BASE + name)
+        execution, since, error = operations.repeat(lambda: execute(task, action))
+        name = execution["name"]
         tasks = sorted(
             task.client.items(f"{cloudrun.BASE}{name}/tasks", "tasks"), key=lambda entry: entry.get("index", 0)
         )

@@ -506,11 +506,13 @@ def test_a_refused_token_exchange(google, failure, federated):
     )
 
 
-def test_a_token_exchange_that_is_lost(google, services, federated):
+def test_a_token_exchange_that_is_lost(google, services, federated, monkeypatch):
+    # Without the lookup of the project, which starts a thread with another request.
+    looks_up = "google.auth.external_account.Credentials.get_project_id"
+    monkeypatch.setattr(looks_up, lambda self, request: self.refresh(request) or "demo")
     google.expect("POST", "https://sts.googleapis.com/v1/token", RESET)
     token = {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"}
     google.expect("POST", "https://sts.googleapis.com/v1/token", token)
-    google.expect("GET", "https://cloudresourcemanager.googleapis.com/v1/projects/1", {"projectId": "demo"})
     google.expect("GET", READ, ENABLED)
     assert services(auth={"project": "demo", "auth_kind": "application"})["changed"] is False
 
