@@ -512,7 +512,8 @@ def test_a_token_exchange_that_is_lost(google, services, federated, monkeypatch)
     monkeypatch.setattr(looks_up, lambda self, request: self.refresh(request) or "demo")
     google.expect("POST", "https://sts.googleapis.com/v1/token", RESET)
     token = {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"}
-    google.expect("POST", "https://sts.googleapis.com/v1/token", token)
+    for _of in ("the sign-in", "a copy of the credentials"):
+        google.expect("POST", "https://sts.googleapis.com/v1/token", token)
     google.expect("GET", READ, ENABLED)
     assert services(auth={"project": "demo", "auth_kind": "application"})["changed"] is False
 
