@@ -49,6 +49,10 @@ test: lint clients ## Run everything that CI runs: linters, unit tests, the sand
 test-long: setup ## Run the tests that take minutes each (`make test` runs samples of them)
 	@pytest -m long
 
+.PHONY: faults
+faults: setup ## Run every write method of a first run with every passing fault (429, 503, reset, ...) and print the table
+	@pytest -m "long or not long" tests/unit/test_faults.py
+
 .PHONY: permissions
 permissions: setup ## Prove that docs/permissions.md lists the smallest roles: deployments with them, and without each
 	@pytest -m "long or not long" tests/e2e/test_permissions.py

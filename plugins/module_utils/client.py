@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import random
-import re
+import subprocess
 import threading
 import time
 import traceback
@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice, parse
 
 try:
@@ -56,9 +57,15 @@ class TokenAuth:
         return request
 
     def refresh(self) -> None:
-        """Fetch a new token; raises google.auth.exceptions.RefreshError."""
-        # In a separate session: this one would need a token for the request that fetches the token.
-        self.credentials.refresh(google.auth.transport.requests.Request())
+        """Fetch a new token; raises google.auth.exceptions.GoogleAuthError."""
+        try:
+            # In a separate session: this one would need a token for the request that fetches the token.
+            self.credentials.refresh(google.auth.transport.requests.Request())
+        except (requests.exceptions.RequestException, google.auth.exceptions.GoogleAuthError):
+            raise
+        except (AttributeError, LookupError, OSError, TypeError, ValueError, subprocess.SubprocessError) as error:
+            # Of files and programs that the credentials refer to, and of responses without the expected fields.
+            raise google.auth.exceptions.RefreshError(error) from None
 
 
 def authorized_session(params: Mapping[str, Any]) -> requests.Session:
@@ -77,14 +84,36 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
     if params.get("access_token") is not None and kind != "accesstoken":
         raise GcpError(f"option access_token only works with auth_kind accesstoken, not {kind}")
     try:
-        credentials = _credentials(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
-    except (ValueError, OSError, google.auth.exceptions.GoogleAuthError) as error:
-        reason = getattr(error, "strerror", None) or error
+        credentials = _loaded(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
+    except (
+        AttributeError,
+        LookupError,
+        OSError,
+        TypeError,
+        ValueError,
+        google.auth.exceptions.GoogleAuthError,
+    ) as error:
         source = params.get("service_account_file") or "service_account_contents" if kind == "serviceaccount" else kind
-        raise GcpError(f"Cannot sign in to Google Cloud with {source}: {reason}") from None
+        reason = transport.reason(error).removesuffix(f": {params.get('service_account_file')}")
+        text = f"Cannot sign in to Google Cloud with {source}: {reason}"
+        if isinstance(error, google.auth.exceptions.GoogleAuthError):
+            text = f"{text.rstrip('.')}. {transport.auth_advice(error, 'the caller')}"
+        raise GcpError(text) from None
     session = requests.Session()
     session.auth = TokenAuth(credentials)
     return session
+
+
+def _loaded(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
+    """_credentials(), repeated after a lost connection: for some kinds it already fetches a token."""
+    for attempt in range(1, MAX_ATTEMPTS):
+        try:
+            return _credentials(kind, params, scopes)
+        except google.auth.exceptions.GoogleAuthError as error:
+            if not transport.is_transient(error):
+                raise
+        time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))
+    return _credentials(kind, params, scopes)
 
 
 def _credentials(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
@@ -174,6 +203,26 @@ class Client:
         """POST; with IDEMPOTENT (sending it twice has the same effect as once) it may be retried."""
         return self.request("POST", url, body, params=params, idempotent=idempotent)
 
+    def post_once(self, url: str, body: Any, find: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+        """
+        POST of a method that would create a second thing if it were sent twice.
+
+        After a passing error or a lost response, FIND looks whether the first request has created it, before another one
+        is sent; what it returns stands for the response.
+        """
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return self.post(url, body)
+            except ApiError as error:
+                if attempt == MAX_ATTEMPTS or not error.passing:
+                    raise
+            # The first request may still be in progress.
+            time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))
+            found = find()
+            if found is not None:
+                return found
+        raise AssertionError("unreachable")
+
     def items(self, url: str, key: str, *, params: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """All entries under KEY of a list method, page by page."""
         query = dict(params or {})
@@ -212,6 +261,7 @@ class Client:
                 refusal.message,
                 hint=hint,
                 retried=retried,
+                passing=response.status_code in RETRYABLE_STATUSES - {429},
             )
         try:
             return response.json() if response.content else {}
@@ -237,11 +287,11 @@ class Client:
                     refreshed = True
                     self.session.auth.refresh()
                     response = self.session.request(method, url, **kwargs)
-            except google.auth.exceptions.RefreshError as error:
-                raise self._refresh_error(error) from None
-            except (google.auth.exceptions.TransportError, requests.exceptions.RequestException) as error:
-                if attempt == MAX_ATTEMPTS or not (_is_transient(error) and (idempotent or _is_unsent(error))):
-                    raise self._unreachable(url, error) from None
+            except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
+                # Exceptions of requests are OSErrors; it also raises plain ones, for a missing CA bundle or a proxy's URL.
+                may_repeat = transport.is_transient(error) and (idempotent or transport.is_unsent(error))
+                if attempt == MAX_ATTEMPTS or not may_repeat:
+                    raise self._explained(url, error) from None
             else:
                 if attempt == MAX_ATTEMPTS or not _is_retryable(response, idempotent):
                     return response, attempt > 1
@@ -263,40 +313,21 @@ class Client:
             time.sleep(pause * random.uniform(0.75, 1.25))
             pause = min(pause * 1.5, 15)
 
-    def _refresh_error(self, error: Exception) -> ApiError:
-        """RefreshError contains Google's message first, then the raw response."""
-        text = str(error.args[0] if error.args else error)
-        if "do not contain the necessary fields" in text:
-            text = "Google rejected the access token, and it cannot be refreshed"
-        hint = advice(401, "", self.principal)
-        return ApiError(self._doing.actions[-1], 401, "UNAUTHENTICATED", text, hint=hint)
-
-    def _unreachable(self, url: str, error: Exception) -> ApiError:
-        hint = "Check the network and HTTPS_PROXY"
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            hint = "Set REQUESTS_CA_BUNDLE to trust the proxy's certificate authority"
-        cause = re.sub(r"^\w+\(.*?\): ", "", str(_innermost(error)))
-        return ApiError(
-            self._doing.actions[-1], 0, "", f"no response from {urlsplit(url).hostname}: {cause}", hint=hint
-        )
-
-
-def _innermost(error: Exception) -> Exception:
-    """The root cause; requests and urllib3 wrap it in descriptions of their own objects."""
-    causes = [getattr(error, name, None) for name in ("reason", "original_error")] + list(error.args)
-    return next((_innermost(cause) for cause in causes if isinstance(cause, Exception)), error)
-
-
-def _is_transient(error: Exception) -> bool:
-    if isinstance(error, (requests.exceptions.SSLError, requests.exceptions.InvalidURL)):
-        return False
-    return "Tunnel connection failed: 4" not in str(error)
-
-
-def _is_unsent(error: Exception) -> bool:
-    """The request cannot have reached Google."""
-    types = (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError, google.auth.exceptions.TransportError)
-    return isinstance(error, types) or "NewConnectionError" in repr(error)
+    def _explained(self, url: str, error: Exception) -> ApiError:
+        """The error of a request without a response."""
+        action = self._doing.actions[-1]
+        # Those that were not sent have been repeated as often as possible.
+        passing = transport.is_transient(error) and not transport.is_unsent(error)
+        if isinstance(error, google.auth.exceptions.GoogleAuthError) and not transport.is_network(error):
+            text = transport.reason(error)
+            if "do not contain the necessary fields" in text:
+                text = "Google rejected the access token, and it cannot be refreshed"
+            hint = transport.auth_advice(error, self.principal)
+            return ApiError(action, 401, "UNAUTHENTICATED", text, hint=hint)
+        request = next((found for cause in transport.causes(error) if (found := getattr(cause, "request", None))), None)
+        host = urlsplit(str(getattr(request, "url", None) or url)).hostname
+        text = f"no response from {host}: {transport.connection_reason(error)}"
+        return ApiError(action, 0, "", text, hint=transport.connection_advice(error), passing=passing)
 
 
 def _is_retryable(response: requests.Response, idempotent: bool) -> bool:

@@ -52,13 +52,24 @@ class ApiError(GcpError):
     status: the HTTP status, 0 without a response. reason: Google's symbol, such as PERMISSION_DENIED or
     instanceDoesNotExist ("" without one). message: Google's message. hint: what to do, may be "".
     retried: the request was sent more than once, so an earlier attempt may already have been carried out.
+    passing: the same may succeed a moment later, once it is known whether this request was carried out.
+    operation: the request was accepted, but its operation has failed.
     https://cloud.google.com/apis/design/errors
     """
 
     def __init__(
-        self, action: str, status: int, reason: str, message: str, *, hint: str = "", retried: bool = False
+        self,
+        action: str,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        hint: str = "",
+        retried: bool = False,
+        passing: bool = False,
+        operation: bool = False,
     ) -> None:
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.passing, self.operation = status, reason, passing, operation
         self.message, self.hint, self.retried = one_line(message), hint, retried
         symbols = " ".join(str(part) for part in (status or "", reason) if part)
         text = f"Cannot {action}: {self.message}" + (f" ({symbols})" if symbols else "")

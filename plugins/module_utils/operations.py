@@ -5,16 +5,52 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice
 
 T = TypeVar("T")
 FIRST_PAUSE, MAX_PAUSE = 0.3, 8.0
+# How often a request is sent whose operation fails with a passing error.
+ATTEMPTS = 3
+# https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+CODES = {
+    3: "INVALID_ARGUMENT",
+    4: "DEADLINE_EXCEEDED",
+    5: "NOT_FOUND",
+    6: "ALREADY_EXISTS",
+    7: "PERMISSION_DENIED",
+    8: "RESOURCE_EXHAUSTED",
+    9: "FAILED_PRECONDITION",
+    10: "ABORTED",
+    13: "INTERNAL",
+    14: "UNAVAILABLE",
+    16: "UNAUTHENTICATED",
+}
+HTTP_STATUSES = {"PERMISSION_DENIED": 403, "RESOURCE_EXHAUSTED": 429, "UNAUTHENTICATED": 401}
+# In lower case without "_": Compute Engine, Cloud SQL and the newer APIs spell them differently. A used-up quota does not pass.
+PASSING = frozenset(
+    {
+        "aborted",
+        "backenderror",
+        "deadlineexceeded",
+        "internal",
+        "internalerror",
+        "ratelimitexceeded",
+        "resourceexhausted",
+        "serviceunavailable",
+        "unavailable",
+    }
+)
+# Cloud SQL also calls errors internal that tell what to do first.
+PERMANENT = re.compile(r"\bquota\b|\bplease (?!try|retry|wait)", re.I)
+LATER = "Run again later; https://status.cloud.google.com lists current incidents"
 
 
 class OperationTimeout(GcpError):
@@ -57,8 +93,31 @@ def wait(client: Client, operation: dict[str, Any], url: str, *, timeout: float,
             time.sleep(pause)
             pause = min(pause * 1.6, MAX_PAUSE)
             operation = client.get(_link(operation, url))
-    _raise_failed(operation, action)
+    _raise_failed(client, operation, action)
     return operation.get("response") or {} if "done" in operation else operation
+
+
+def may_repeat(error: ApiError, attempt: int) -> bool:
+    """
+    Whether to send the request of number ATTEMPT (1 for the first) again, after a pause, because its operation has
+    failed with a passing error; the caller looks first what the operation has left.
+    """
+    if not (error.operation and error.passing) or attempt >= ATTEMPTS:
+        return False
+    time.sleep(random.uniform(0.75, 1.25) * 2**attempt)
+    return True
+
+
+def repeat(call: Callable[[], T]) -> T:
+    """The result of CALL, which starts an operation and waits for it, and may be called again if that fails."""
+    attempt = 1
+    while True:
+        try:
+            return call()
+        except ApiError as error:
+            if not may_repeat(error, attempt):
+                raise
+        attempt += 1
 
 
 def poll(read: Callable[[], T], ready: Callable[[T], bool], *, timeout: float, action: str) -> T:
@@ -84,16 +143,36 @@ def _link(operation: Mapping[str, Any], url: str) -> str:
     return re.sub(r"(https://[^/]+/v\w+/).*", rf"\1{name}", url)
 
 
-def _raise_failed(operation: Mapping[str, Any], action: str) -> None:
+def _raise_failed(client: Client, operation: Mapping[str, Any], action: str) -> None:
     error = operation.get("error")
     if not error:
         return
     if error.get("errors"):
-        reason = str(error["errors"][0].get("code", ""))
-        message = "; ".join(str(entry.get("message") or entry.get("code")) for entry in error["errors"])
+        entries = error["errors"]
+        reason = str(entries[0].get("code", ""))
+        message = "; ".join(str(entry.get("message") or entry.get("code")) for entry in entries)
         status = int(operation.get("httpErrorStatusCode") or 0)
+        symbols = [{"reason": str(entry.get("code") or "")} for entry in entries]
+        body = {"message": message, "errors": symbols, "details": _details(entries)}
     else:
         info: Mapping[str, Any] = next((detail for detail in error.get("details") or () if detail.get("reason")), {})
-        reason = str(info.get("reason") or error.get("status") or "")
+        name = str(error.get("status") or CODES.get(error.get("code"), ""))
+        reason = str(info.get("reason") or name)
         message, status = str(error.get("message") or "the operation failed"), 0
-    raise ApiError(action, status, reason, message)
+        body = {"message": message, "status": name, "details": error.get("details") or []}
+    passing = reason.replace("_", "").lower() in PASSING and not PERMANENT.search(message)
+    # The same advice as for a refused request.
+    hint = advice(status or HTTP_STATUSES.get(reason, 0), json.dumps({"error": body}), client.principal)
+    if passing:
+        hint = LATER
+    raise ApiError(action, status, reason, message, hint=hint, passing=passing, operation=True)
+
+
+def _details(entries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The details of Compute Engine's errors, in the form of the newer APIs."""
+    return [
+        detail["errorInfo"]
+        for entry in entries
+        for detail in entry.get("errorDetails") or ()
+        if detail.get("errorInfo")
+    ]

@@ -215,22 +215,29 @@ class Resource:
         self.check_delete(live)
         if not self.task.check_mode:
             with self.client.action(f"delete {self.label}"):
-                try:
-                    self.wait(self.delete(live), self.url, "delete")
-                except ApiError as error:
-                    if error.status != 404:
-                        raise
+                operations.repeat(lambda: self._delete(live))
         return self._result(True, live, {}, {}, frozenset())
 
-    def _create(self) -> dict[str, Any]:
+    def _delete(self, live: dict[str, Any]) -> None:
+        try:
+            self.wait(self.delete(live), self.url, "delete")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def _create(self, attempt: int = 1) -> dict[str, Any]:
         with self.client.action(f"create {self.label}"):
             try:
                 return self._finish(self.create(), self.collection, "create")
             except ApiError as error:
-                if error.status != 409:
+                failed = operations.may_repeat(error, attempt)
+                if error.status != 409 and not failed:
                     raise
-                # An earlier attempt succeeded and only its response was lost, or another run has just created it.
+                # An earlier attempt succeeded and only its response was lost, or another run has just created it; or the
+                # operation failed for a moment, and has left the resource or not.
                 live = self._reread()
+                if not live and failed:
+                    return self._create(attempt + 1)
                 if not live:
                     raise self.name_taken(error) from None
                 changes = self.differences(live)
@@ -239,19 +246,24 @@ class Resource:
                 self.check_change(live, changes)
                 return self._update(live, changes)
 
-    def _update(self, live: dict[str, Any], changes: list[str], again: bool = False) -> dict[str, Any]:
+    def _update(
+        self, live: dict[str, Any], changes: list[str], again: bool = False, attempt: int = 1
+    ) -> dict[str, Any]:
         with self.client.action(f"update {self.label}"):
             try:
                 return self._finish(self.update(live, changes), self.url, "update")
             except ApiError as error:
+                failed = operations.may_repeat(error, attempt)
                 # As above; a repeated or simultaneous change is rejected because of its etag or the running operation.
-                if error.status not in (409, 412):
+                if error.status not in (409, 412) and not failed:
                     raise
                 live = self._reread()
                 changes = self.differences(live) if live else []
+                if failed and changes:
+                    return self._update(live, changes, again, attempt + 1)
                 if changes and (again or error.retried):
                     raise
-                return self._update(live, changes, again=True) if changes else live
+                return self._update(live, changes, again=True, attempt=attempt) if changes else live
 
     def _finish(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
         """The live body after RESPONSE to a creation or update."""

@@ -116,8 +116,8 @@ class OauthClient(Resource):
 
     def create(self) -> dict[str, Any]:
         with explain_shutdown(f"create {self.label}", self.other_cause):
-            # Not idempotent: Google would create a second client with the same name.
-            return self.client.post(self.collection, self.wanted)
+            # Google would create a second client with the same name.
+            return self.client.post_once(self.collection, self.wanted, self.read)
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         name = live.get("name", "")

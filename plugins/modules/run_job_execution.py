@@ -165,9 +165,21 @@ def already_deployed(task: Task) -> bool:
     return wanted["image"] in [container.get("image") for container in lookup(service, "template.containers") or ()]
 
 
-def execute(task: Task, action: str) -> tuple[str, str, ApiError | None]:
+def newest_execution(task: Task) -> dict[str, Any]:
     """
-    Execute the job; the execution's resource name, its start time, and the error of its operation.
+    Name and start of the job's newest execution, {} without one or without a job.
+    https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs#executionreference
+    """
+    job = task.client.find(f"{parent(task)}/jobs/{task.params['job']}") or {}
+    found = job.get("latestCreatedExecution") or {}
+    return (
+        {**found, "name": f"{job['name']}/executions/{found['name'].rpartition('/')[2]}"} if found.get("name") else {}
+    )
+
+
+def execute(task: Task, action: str) -> tuple[dict[str, Any], str, ApiError | None]:
+    """
+    Execute the job; the execution, its start time, and the error of its operation. Raises that error if there is no execution.
     https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/run
     """
     params, url = task.params, f"{parent(task)}/jobs/{task.params['job']}:run"
@@ -176,16 +188,36 @@ def execute(task: Task, action: str) -> tuple[str, str, ApiError | None]:
         overrides["containerOverrides"] = [{"args": params["args"]}]
     if params["timeout_seconds"]:
         overrides["timeout"] = f"{params['timeout_seconds']}s"
-    # Not idempotent: sent twice, the job would be executed twice.
-    operation = task.client.post(url, {"overrides": overrides} if overrides else {})
+    newest = newest_execution(task)
+
+    def find() -> dict[str, Any] | None:
+        """The execution of a request without a response, in the form of an operation that has no name."""
+        found = newest_execution(task)
+        return {"metadata": found} if found.get("name") and found["name"] != newest.get("name") else None
+
+    # Sent twice, the job would be executed twice.
+    operation = task.client.post_once(url, {"overrides": overrides} if overrides else {}, find)
     execution, failure = operation.get("metadata") or {}, None
     try:
-        operations.wait(task.client, operation, url, timeout=params["timeout"], action=action)
+        if operations.is_operation(operation):
+            operations.wait(task.client, operation, url, timeout=params["timeout"], action=action)
+        else:
+            operations.poll(
+                lambda: task.client.get(cloudrun.BASE + execution["name"]),
+                lambda body: bool(body.get("completionTime")),
+                timeout=params["timeout"],
+                action=action,
+            )
     except ApiError as error:
         if not execution.get("name"):
+            error.passing = False  # it cannot be known whether the job was executed
             raise
         failure = error
-    return execution["name"], execution.get("createTime", ""), failure
+    url = cloudrun.BASE + execution["name"]
+    found = task.client.find(url) if failure else task.client.get(url)
+    if failure and not found:
+        raise failure
+    return {**execution, **(found or {})}, execution.get("createTime", ""), failure
 
 
 def exit_code(task: dict[str, Any]) -> int:
@@ -261,8 +293,8 @@ def run_job(task: Task) -> dict[str, Any]:
         return {"changed": True, **NO_EXECUTION}
     action = f"run Cloud Run job {params['job']}" + (f" with {' '.join(params['args'])}" if params["args"] else "")
     with task.client.action(action):
-        name, since, error = execute(task, action)
-        execution = task.client.get(cloudrun.BASE + name)
+        execution, since, error = operations.repeat(lambda: execute(task, action))
+        name = execution["name"]
         tasks = sorted(
             task.client.items(f"{cloudrun.BASE}{name}/tasks", "tasks"), key=lambda entry: entry.get("index", 0)
         )

@@ -273,7 +273,8 @@ class Secret(Resource):
             body = {"labels": labels, "etag": live.get("etag")}
             after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
         if "version" in changes:
-            after["version"] = self.enable(live["disabled"]) if live.get("disabled") else self.add_version()
+            disabled, newest = live.get("disabled"), int(live["version"] or 0)
+            after["version"] = self.enable(disabled) if disabled else self.add_version(newest)
         return after | self.set_accessors() if "accessors" in changes else after
 
     def set_accessors(self) -> dict[str, Any]:
@@ -282,12 +283,27 @@ class Secret(Resource):
             raise AssertionError("without option accessors")
         return {"accessors": iam.apply(self.task, self.policy, self.accessors_change)[1]}
 
-    def add_version(self) -> str:
-        """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion"""
-        value = self.params["value"] or self.generate()
-        data = base64.b64encode(value.encode()).decode()
-        version = self.client.post(f"{self.url}:addVersion", {"payload": {"data": data}})
-        return str(secretmanager.version_number(version))
+    def add_version(self, newest: int = 0) -> str:
+        """
+        Add the value after the NEWEST enabled version.
+        https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion
+        """
+        value = (self.params["value"] or self.generate()).encode()
+
+        def find() -> dict[str, Any] | None:
+            """The version that a request without a response has added; any other run's generated value is as good."""
+            added = secretmanager.newest_enabled(self.client, self.path)
+            if not added or secretmanager.version_number(added) <= newest:
+                return None
+            return added if self.params["value"] is None or self.holds(added, value) else None
+
+        body = {"payload": {"data": base64.b64encode(value).decode()}}
+        return str(secretmanager.version_number(self.client.post_once(f"{self.url}:addVersion", body, find)))
+
+    def holds(self, version: dict[str, Any], value: bytes) -> bool:
+        """Whether VERSION contains VALUE."""
+        number = secretmanager.version_number(version)
+        return secretmanager.payload(self.client, f"{self.path}/versions/{number}") == value
 
     def enable(self, version: str) -> str:
         """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/enable"""

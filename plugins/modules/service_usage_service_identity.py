@@ -59,7 +59,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import wait
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import repeat, wait
 
 
 def identity(task: Task) -> dict[str, Any]:
@@ -72,8 +72,9 @@ def identity(task: Task) -> dict[str, Any]:
         url = f"https://serviceusage.googleapis.com/v1beta1/projects/{task.project}/services/{service}:generateServiceIdentity"
         action = f"generate the service identity of {service} in project {task.project}"
         with task.client.action(action):
-            operation = task.client.post(url, idempotent=True)
-            agent = wait(task.client, operation, url, timeout=300, action=action)
+            agent = repeat(
+                lambda: wait(task.client, task.client.post(url, idempotent=True), url, timeout=300, action=action)
+            )
             if not agent.get("email"):
                 raise GcpError(f"Cannot {action}: Google returned no e-mail address, so this API has no service agent")
     return task.result(changed=False, before=agent, after=agent, resource=agent, email=agent["email"])

@@ -64,12 +64,13 @@ resource:
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import poll, wait
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import poll, repeat, wait
 
 # A read request for each API that this collection calls. While enabling an API is propagating, some of Google's servers
 # still report it as disabled. Any other response, including an error, comes from the API itself.
@@ -110,14 +111,19 @@ def states(task: Task, names: list[str]) -> dict[str, str]:
     return found
 
 
+def enable_batch(task: Task, url: str, batch: list[str], action: str) -> dict[str, Any]:
+    """The result of the operation that enables up to 20 APIs."""
+    operation = task.client.post(url, {"serviceIds": batch}, idempotent=True)
+    return wait(task.client, operation, url, timeout=task.params["timeout"], action=action)
+
+
 def enable(task: Task, names: list[str]) -> None:
     """https://cloud.google.com/service-usage/docs/reference/rest/v1/services/batchEnable"""
     url = f"https://serviceusage.googleapis.com/v1/projects/{task.project}/services:batchEnable"
     for batch in batches(names, ENABLE_BATCH_SIZE):
         action = f"enable {', '.join(batch)} in project {task.project}"
         with task.client.action(action):
-            operation = task.client.post(url, {"serviceIds": batch}, idempotent=True)
-            result = wait(task.client, operation, url, timeout=task.params["timeout"], action=action)
+            result = repeat(partial(enable_batch, task, url, batch, action))
         failures = result.get("failures") or ()
         if failures:
             reasons = "; ".join(f"{failure.get('serviceId')}: {failure.get('errorMessage')}" for failure in failures)

@@ -78,6 +78,33 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import declared, lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
+# How the client names a caller whose address it does not know.
+ANYBODY = "the caller"
+
+
+def started(task: Task) -> list[dict[str, Any]]:
+    """
+    The newest backups of the instance, as operations: a backup itself is listed only when it begins.
+    https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/operations/list
+    """
+    url = f"https://sqladmin.googleapis.com/v1/projects/{task.project}/operations"
+    found = task.client.get(url, params={"instance": task.params["instance"], "maxResults": 100}).get("items") or ()
+    return [entry for entry in found if entry.get("operationType") == "BACKUP_VOLUME"]
+
+
+def operation(task: Task, url: str, body: dict[str, Any], action: str) -> dict[str, Any]:
+    """The finished operation of a backup."""
+    client, timeout = task.client, task.params["timeout"]
+    before = {entry["name"] for entry in started(task)}
+
+    def find() -> dict[str, Any] | None:
+        """The operation of a request without a response; others of the same moment are somebody else's."""
+        new = (entry for entry in started(task) if entry["name"] not in before)
+        return next((entry for entry in new if client.principal in (entry.get("user"), ANYBODY)), None)
+
+    running = cloudsql.retry_while_busy(client, lambda: client.post_once(url, body, find), timeout)
+    return operations.wait(client, running, url, timeout=timeout, action=action)
+
 
 def back_up(task: Task) -> dict[str, Any]:
     """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/backupRuns"""
@@ -88,8 +115,7 @@ def back_up(task: Task) -> dict[str, Any]:
     if task.check_mode:
         return task.result(changed=True, before={}, after=body, id="", resource={})
     with client.action(action):
-        operation = cloudsql.retry_while_busy(client, lambda: client.post(url, body), params["timeout"])
-        done = operations.wait(client, operation, url, timeout=params["timeout"], action=action)
+        done = operations.repeat(lambda: operation(task, url, body, action))
         backup_id = str(lookup(done, "backupContext.backupId"))
         backup = client.get(f"{url}/{backup_id}")
     return task.result(changed=True, before={}, after=backup, id=backup_id, resource=backup)

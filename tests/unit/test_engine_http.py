@@ -5,12 +5,24 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 
 import pytest
 import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import exceptions
+from urllib3 import HTTPSConnectionPool
+from urllib3.exceptions import (
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    SSLError,
+)
 
 PARENT = "https://serviceusage.googleapis.com/v1/projects/demo/services"
 READ, ENABLE = f"{PARENT}:batchGet", f"{PARENT}:batchEnable"
@@ -74,27 +86,100 @@ def test_rate_limits_that_come_as_403_are_retried(google, services):
     services()
 
 
-def test_a_post_that_is_not_idempotent_is_not_repeated(google, run_module):
-    """A secret's version would be there twice."""
-    secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
-    google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
-    google.expect("GET", f"{secret}/versions", {}, params={"filter": "state:DISABLED"})
-    google.expect("POST", f"{secret}:addVersion", RESET)
+SECRET = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
+VERSION = {"name": "projects/123456789012/secrets/s/versions/1", "state": "ENABLED"}
+HOST = "secretmanager.googleapis.com"
+PROXY = HTTPSConnectionPool(HOST, 443)
+
+
+def proxied(error):
+    """The error as requests raises it for a connection through a proxy."""
+    return requests.exceptions.ProxyError(MaxRetryError(PROXY, "/", ProxyError("Unable to connect to proxy", error)))
+
+
+EOF = requests.exceptions.SSLError(
+    MaxRetryError(PROXY, "/", SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:2427)")))
+)
+LOST = {
+    "a lost connection through the proxy's tunnel": proxied(http.client.RemoteDisconnected("Remote end closed")),
+    "a lost connection": requests.exceptions.ConnectionError(
+        ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer"))
+    ),
+    "a response that ended early": requests.exceptions.ChunkedEncodingError("Response ended prematurely"),
+    "a TLS connection that was closed": EOF,
+    "a timeout": requests.exceptions.ReadTimeout("timed out"),
+}
+UNSENT = {
+    "no connection in time": requests.exceptions.ConnectTimeout("timed out"),
+    "no connection to the proxy": proxied(NewConnectionError(PROXY, "Connection refused")),
+    "an unknown host": requests.exceptions.ConnectionError(
+        MaxRetryError(PROXY, "/", NameResolutionError(HOST, PROXY, OSError("Name or service not known")))
+    ),
+    "no tunnel through the proxy": proxied(OSError("Tunnel connection failed: 503 Service Unavailable")),
+}
+
+
+@pytest.fixture
+def empty(google):
+    """A secret without a version."""
+    google.expect("GET", SECRET, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{SECRET}/versions", {})
+    return google.expect("GET", f"{SECRET}/versions", {}, params={"filter": "state:DISABLED"})
+
+
+@pytest.fixture
+def added(run_module):
+    """Adds a version, and returns its number."""
+    return lambda **options: run_module("secret_manager_secret", name="s", **(options or {"generate_length": 16}))[
+        "version"
+    ]
+
+
+@pytest.mark.parametrize("error", LOST.values(), ids=LOST)
+def test_a_post_that_would_create_twice_is_not_repeated_if_it_was_carried_out(empty, added, error):
+    empty.expect("POST", f"{SECRET}:addVersion", error).expect("GET", f"{SECRET}/versions", {"versions": [VERSION]})
+    assert added() == "1"
+
+
+@pytest.mark.parametrize("error", LOST.values(), ids=LOST)
+def test_it_is_repeated_if_it_was_not(empty, added, error):
+    empty.expect("POST", f"{SECRET}:addVersion", error).expect("GET", f"{SECRET}/versions", {})
+    empty.expect("POST", f"{SECRET}:addVersion", VERSION)
+    assert added() == "1"
+    assert empty.writes[0].body == empty.writes[1].body
+
+
+def test_the_same_value_is_looked_for(google, added):
+    """Another run has added another value in between."""
+    google.expect("GET", SECRET, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{SECRET}/versions", {})
+    google.expect("POST", f"{SECRET}:addVersion", google.error(503, "UNAVAILABLE", "Try again."))
+    google.expect("GET", f"{SECRET}/versions", {"versions": [VERSION]})
+    google.expect("GET", f"{SECRET}/versions/1:access", {"payload": {"data": "b3RoZXI="}})
+    google.expect("POST", f"{SECRET}:addVersion", {"name": "projects/123456789012/secrets/s/versions/2"})
+    assert added(value="ours") == "2"
+
+
+def test_it_is_not_repeated_for_ever(empty, added):
+    for _attempt in range(4):
+        empty.expect("POST", f"{SECRET}:addVersion", RESET).expect("GET", f"{SECRET}/versions", {})
+    empty.expect("POST", f"{SECRET}:addVersion", RESET)
     with pytest.raises(
         Exception,
         match="^Cannot update secret s: no response from secretmanager.googleapis.com: "
         ".*Connection reset by peer. Check the network and HTTPS_PROXY$",
     ):
-        run_module("secret_manager_secret", name="s", generate_length=16)
+        added()
 
 
-def test_an_unsent_post_is_repeated(google, run_module):
-    secret = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/s"
-    google.expect("GET", secret, {"name": "projects/123456789012/secrets/s"}).expect("GET", f"{secret}/versions", {})
-    google.expect("GET", f"{secret}/versions", {}, params={"filter": "state:DISABLED"})
-    google.expect("POST", f"{secret}:addVersion", requests.exceptions.ConnectTimeout("timed out"))
-    google.expect("POST", f"{secret}:addVersion", {"name": "projects/123456789012/secrets/s/versions/1"})
-    assert run_module("secret_manager_secret", name="s", generate_length=16)["version"] == "1"
+@pytest.mark.parametrize("error", UNSENT.values(), ids=UNSENT)
+def test_an_unsent_post_is_repeated_without_a_look(empty, added, error):
+    empty.expect("POST", f"{SECRET}:addVersion", error).expect("POST", f"{SECRET}:addVersion", VERSION)
+    assert added() == "1"
+
+
+@pytest.mark.parametrize("error", [*LOST.values(), *UNSENT.values()], ids=[*LOST, *UNSENT])
+def test_reading_is_retried_after_all_of_them(google, services, error):
+    google.expect("GET", READ, error).expect("GET", READ, ENABLED)
+    assert services()["changed"] is False
 
 
 def test_permission_denied_names_permission_and_caller(google, failure):
@@ -261,6 +346,235 @@ def test_without_a_project(google, failure):
     )
 
 
+# A name of a class, its arguments as google-auth gives them, and what is shown.
+BODY = '{"error": {"code": 403, "message": "Permission denied on the account.", "status": "PERMISSION_DENIED"}}'
+CHECK = "Check the credentials of the caller: they may be expired"
+REFUSED = [
+    (
+        "GoogleAuthError",
+        ("Credentials were refused.",),
+        "Credentials were refused. (",
+        "Check the credentials of the caller and",
+    ),
+    (
+        "RefreshError",
+        ("Unable to acquire impersonated credentials", BODY),
+        "credentials: Permission denied on the acc",
+        CHECK,
+    ),
+    ("RefreshError", ("invalid_grant: None", {"error": "invalid_grant"}), "project demo: invalid_grant (401", CHECK),
+    (
+        "RefreshError",
+        (ValueError("Unable to load PEM file.", ["details"]),),
+        "demo: Unable to load PEM file. (401",
+        CHECK,
+    ),
+    ("RefreshError", (KeyError("access_token"),), "demo: 'access_token' is missing (401", CHECK),
+    ("RefreshError", (), "demo: RefreshError (401 UNAUTHENTICATED)", CHECK),
+    (
+        "UserAccessTokenError",
+        ("Failed to obtain access token", OSError(2, "No such file")),
+        "token: No such file (",
+        "Run gcloud",
+    ),
+    ("DefaultCredentialsError", ("File x is not valid.", ValueError("line 1")), "not valid: line 1 (", "application_"),
+    ("MutualTLSChannelError", ("No certificate.",), "No certificate. (", "GOOGLE_API_CERTIFICATE_CONFIG"),
+    ("ClientCertError", ("No certificate.",), "No certificate. (", "GOOGLE_API_CERTIFICATE_CONFIG"),
+    (
+        "OAuthError",
+        (
+            "Error code unauthorized_client: The attribute condition rejects it. - https://x.example",
+            '{"error": "unauthorized_client", "error_description": "The attribute condition rejects it."}',
+        ),
+        "demo: unauthorized_client: The attribute condition rejects it. (401 UNAUTHENTICATED). Check the credentials file",
+        "workload identity pool",
+    ),
+    (
+        "OAuthError",
+        ("<html><title>Error 502</title></html>", "<html></html>"),
+        "demo: Error 502 (401",
+        "credentials file",
+    ),
+    (
+        "ReauthFailError",
+        ("Failed to obtain rapt token.",),
+        "Reauthentication failed. Failed to obtain",
+        "application-default",
+    ),
+    ("ReauthSamlChallengeFailError", ("SAML",), "Reauthentication failed. SAML", "application-default login"),
+    ("MalformedError", ("The file has no url.", "x"), "The file has no url. (401", "contents of the credentials file"),
+    (
+        "InvalidResource",
+        ("Invalid AWS service URL",),
+        "Invalid AWS service URL (401",
+        "the URLs in the credentials file",
+    ),
+    ("InvalidOperation", ("Not supported.",), "Not supported. (401", "auth_kind fits"),
+    ("InvalidValue", ("Only one of these.",), "Only one of these. (401", "contents of the credentials file"),
+    ("InvalidType", ("Not a text.",), "Not a text. (401", "contents of the credentials file"),
+    (
+        "OSError",
+        (2, "No such file or directory", "oidc.txt"),
+        "No such file or directory: oidc.txt (401",
+        "exists and may be",
+    ),
+    ("TransportError", (RESET,), "no response from serviceusage.googleapis.com: ", "Check the network and HTTPS_PROXY"),
+    ("TimeoutError", ("Timed out.",), "googleapis.com: Timed out. Check", "Check the network and HTTPS_PROXY"),
+    (
+        "ResponseError",
+        ("Cannot read it.",),
+        "googleapis.com: Cannot read it. Check",
+        "Check the network and HTTPS_PROXY",
+    ),
+]
+
+
+def test_every_exception_of_google_auth_is_tried():
+    names = {
+        name
+        for name, kind in vars(exceptions).items()
+        if isinstance(kind, type) and kind.__module__ == exceptions.__name__
+    }
+    assert {name for name, *_ in REFUSED} == names
+
+
+@pytest.mark.parametrize(("name", "arguments", "shown", "advice"), REFUSED, ids=[entry[0] for entry in REFUSED])
+def test_a_token_that_google_auth_cannot_fetch(google, failure, monkeypatch, name, arguments, shown, advice):
+    def refresh(*_):
+        raise getattr(exceptions, name)(*arguments)
+
+    monkeypatch.setattr("google.oauth2.credentials.Credentials.valid", False)
+    monkeypatch.setattr("google.oauth2.credentials.Credentials.refresh", refresh)
+    text = failure()
+    assert text.startswith("Cannot read the APIs of project demo: ")
+    assert shown in text
+    assert advice.replace("application_", "application-default login, or set GOOGLE_APPLICATION_CREDENTIALS") in text
+    assert not any(part in text for part in ("('", "',)", "Error(", "{"))
+
+
+@pytest.mark.parametrize(
+    ("contents", "shown"),
+    [
+        ("{", "Expecting property name enclosed in double quotes"),
+        ("[]", "no attribute"),
+        ("{}", "missing fields"),
+        ('{"client_email": "a", "token_uri": "b", "private_key": "c"}', "Unable to load PEM file"),
+    ],
+)
+def test_a_key_that_is_none(google, failure, contents, shown):
+    text = failure(auth={"project": "demo", "auth_kind": "serviceaccount", "service_account_contents": contents})
+    assert text.startswith("Cannot sign in to Google Cloud with service_account_contents: ")
+    assert shown in text and "('" not in text
+
+
+def test_a_credentials_file_that_is_none(google, failure, monkeypatch, tmp_path):
+    file = tmp_path / "wif.json"
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    application = {"project": "demo", "auth_kind": "application"}
+    assert failure(auth=application).endswith(
+        "was not found. Run gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a "
+        "credentials file"
+    )
+    file.write_text("{")
+    assert "is not a valid json file: Expecting property name" in failure(auth=application)
+    file.write_text('{"type": "external_account", "audience": "a"}')
+    assert "Check the contents" in failure(auth=application) or "Run gcloud" in failure(auth=application)
+
+
+@pytest.fixture
+def federated(monkeypatch, tmp_path):
+    """Credentials of Workload Identity Federation, with a token in a file."""
+    token, file = tmp_path / "token", tmp_path / "wif.json"
+    token.write_text("not.a.token")
+    source = {"file": str(token)}
+    audience = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/github/providers/gh"
+    kind, sts = "urn:ietf:params:oauth:token-type:jwt", "https://sts.googleapis.com/v1/token"
+    info = {"type": "external_account", "audience": audience, "subject_token_type": kind, "token_url": sts}
+    file.write_text(json.dumps({**info, "credential_source": source}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    return token
+
+
+def test_a_refused_token_exchange(google, failure, federated):
+    said = "The given credential is rejected by the attribute condition."
+    refused = {"error": "unauthorized_client", "error_description": said}
+    google.expect("POST", "https://sts.googleapis.com/v1/token", google.answer(401, refused))
+    assert failure(auth={"project": "demo", "auth_kind": "application"}) == (
+        f"Cannot sign in to Google Cloud with application: unauthorized_client: {said} Check the credentials file: "
+        "the token it points to may have expired, or the workload identity pool's provider does not accept its audience or "
+        "attributes"
+    )
+
+
+def test_a_token_exchange_that_is_lost(google, services, federated, monkeypatch):
+    # Without the lookup of the project, which starts a thread with another request.
+    looks_up = "google.auth.external_account.Credentials.get_project_id"
+    monkeypatch.setattr(looks_up, lambda self, request: self.refresh(request) or "demo")
+    google.expect("POST", "https://sts.googleapis.com/v1/token", RESET)
+    token = {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"}
+    for _of in ("the sign-in", "a copy of the credentials"):
+        google.expect("POST", "https://sts.googleapis.com/v1/token", token)
+    google.expect("GET", READ, ENABLED)
+    assert services(auth={"project": "demo", "auth_kind": "application"})["changed"] is False
+
+
+def test_a_token_file_that_is_missing(google, failure, federated):
+    federated.unlink()
+    text = failure(auth={"project": "demo", "auth_kind": "application"})
+    assert f"File '{federated}' was not found" in text and CHECK in text
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (
+            requests.exceptions.InvalidProxyURL("Please check proxy URL."),
+            "Please check proxy URL. Set HTTPS_PROXY to a URL",
+        ),
+        (requests.exceptions.InvalidURL("Invalid URL"), "Invalid URL. Check the network and HTTPS_PROXY"),
+        (requests.exceptions.TooManyRedirects("Exceeded 30 redirects."), "Exceeded 30 redirects. Check the network"),
+        (requests.exceptions.ContentDecodingError("Not gzip."), "Not gzip. Check the network"),
+        (requests.exceptions.RetryError("x"), "x. Check the network"),
+        (
+            OSError("Could not find a suitable TLS CA certificate bundle, invalid path: /x"),
+            "/x. Set REQUESTS_CA_BUNDLE",
+        ),
+        (
+            proxied(OSError("Tunnel connection failed: 407 Proxy Authentication Required")),
+            "407 Proxy Authentication Required",
+        ),
+        (
+            requests.exceptions.SSLError(SSLError(ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version"))),
+            "wrong version",
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_sent(google, failure, error, shown):
+    google.expect("GET", READ, error)
+    text = failure()
+    assert text.startswith("Cannot read the APIs of project demo: no response from serviceusage.googleapis.com: ")
+    assert shown in text and "('" not in text and "object at" not in text
+
+
+TOKEN = "ya29.not-to-be-seen\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.exceptions.InvalidHeader(f"Invalid return character in header value: {TOKEN!r}"),
+        ValueError(f"Invalid header value {TOKEN.encode()!r}"),
+        UnicodeEncodeError("latin-1", TOKEN, 7, 8, "ordinal not in range(256)"),
+    ],
+)
+def test_an_access_token_with_more_than_a_token(google, failure, error):
+    google.expect("GET", READ, error)
+    assert failure(auth={"project": "demo", "auth_kind": "accesstoken", "access_token": TOKEN}).endswith(
+        "the access token contains blanks, line breaks or characters that no token has. Set access_token or "
+        "GCP_ACCESS_TOKEN to the token alone"
+    )
+
+
 def test_the_same_environment_variables_as_google_cloud(google, services, monkeypatch):
     monkeypatch.setenv("GCP_PROJECT", "demo")
     monkeypatch.setenv("GCP_AUTH_KIND", "accesstoken")
@@ -328,6 +642,38 @@ def test_an_api_that_cannot_be_enabled(google, failure):
         },
     )
     assert failure() == "Cannot enable run.googleapis.com in project demo: run.googleapis.com: Terms not accepted."
+
+
+def failed(code, message, **more):
+    return {"name": "operations/x", "done": True, "error": {"code": code, "message": message, **more}}
+
+
+def test_an_operation_that_fails_for_a_moment_is_repeated(google, services):
+    google.expect("GET", READ, DISABLED)
+    for code in (13, 14):
+        google.expect("POST", ENABLE, failed(code, "An internal error has occurred."))
+    google.expect("POST", ENABLE, {"name": "operations/y", "done": True, "response": ENABLED})
+    for _ in range(2):
+        google.expect("GET", "https://run.googleapis.com/v2/projects/demo/locations/us-central1/services", {})
+    assert services()["enabled"] == ["run.googleapis.com"]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "attempts", "text"),
+    [
+        (13, "An internal error has occurred.", 3, "(INTERNAL). Run again later; https://status.cloud.google.com"),
+        (8, "Quota exceeded for CPUS.", 1, "(RESOURCE_EXHAUSTED). Wait and run again, or request an increase"),
+        (7, "Permission 'x.y.get' denied.", 1, "(PERMISSION_DENIED). Grant the caller a role with x.y.get"),
+        (9, "Constraint constraints/gcp.resourceLocations violated.", 1, "(FAILED_PRECONDITION). "),
+    ],
+)
+def test_an_error_of_an_operation_is_explained(google, failure, code, message, attempts, text):
+    google.expect("GET", READ, DISABLED)
+    for _attempt in range(attempts):
+        google.expect("POST", ENABLE, failed(code, message))
+    shown = failure()
+    assert shown.startswith(f"Cannot enable run.googleapis.com in project demo: {message.rstrip('.')}")
+    assert text in shown
 
 
 def test_an_operation_that_takes_too_long(google, failure):

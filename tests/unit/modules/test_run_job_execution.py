@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
 HOST = "https://run.googleapis.com/v2"
 PARENT = "projects/demo/locations/europe-west2"
@@ -38,7 +39,7 @@ def ended(status, **more):
 def play(google, status, lines, **tasks):
     """An execution that exits with a code after writing lines."""
     operation = {"name": OPERATION, "metadata": {"name": EXECUTION, "createTime": BEGUN}}
-    google.expect("POST", f"{JOB}:run", operation)
+    google.expect("GET", JOB, {"name": f"{PARENT}/jobs/mlflow-admin"}).expect("POST", f"{JOB}:run", operation)
     failed = {"error": {"code": 10, "message": f"Task x failed with exit code: {status}"}} if status else {}
     google.expect("GET", f"{HOST}/{OPERATION}", operation)
     google.expect("GET", f"{HOST}/{OPERATION}", {**operation, "done": True, **failed})
@@ -52,7 +53,7 @@ def test_executes_with_arguments_and_returns_the_output(google, run_module):
     play(google, 0, [entry("one"), {**entry(""), "jsonPayload": {"message": "two", "n": 2}}, entry("three", "stderr")])
     result = run_module("run_job_execution", **OPTIONS, args=["gc", "--older-than", "30d"], timeout_seconds=300)
     overrides = {"containerOverrides": [{"args": ["gc", "--older-than", "30d"]}], "timeout": "300s"}
-    assert google.sent[0].body == {"overrides": overrides}
+    assert google.writes[0].body == {"overrides": overrides}
     assert google.sent[-1].body["filter"] == FILTER and google.sent[-1].body["resourceNames"] == ["projects/demo"]
     assert {key: result[key] for key in ("changed", "ran", "execution", "exit_codes", "output", "log_uri")} == {
         "changed": True,
@@ -68,7 +69,7 @@ def test_an_accepted_exit_code(google, run_module):
     play(google, 3, [entry("the schema is behind")])
     result = run_module("run_job_execution", **OPTIONS, accept=[0, 3])
     assert (result["exit_codes"], result["output"]) == ([3], ["the schema is behind"])
-    assert google.sent[0].body == {}
+    assert google.writes[0].body == {}
 
 
 def test_an_exit_code_that_is_not_accepted(google, run_module):
@@ -130,10 +131,28 @@ def test_a_log_that_may_not_be_read(google, run_module):
     assert "Cannot read the output of Cloud Run job" in str(result["warnings"])
 
 
-def test_a_failed_start_is_not_repeated(google, run_module):
-    google.expect("POST", f"{JOB}:run", google.error(503, "UNAVAILABLE", "Try again."))
-    with pytest.raises(Exception, match="Cannot run Cloud Run job mlflow-admin with gc: Try again"):
-        run_module("run_job_execution", **OPTIONS, args=["gc"])
+def test_a_start_that_fails_for_a_moment_is_repeated(google, run_module):
+    """After a look: it has not begun."""
+    job = {"name": f"{PARENT}/jobs/mlflow-admin", "latestCreatedExecution": {"name": "mlflow-admin-old"}}
+    google.expect("GET", JOB, job).expect("POST", f"{JOB}:run", google.error(503, "UNAVAILABLE", "Try again."))
+    play(google, 0, [entry("one")])
+    google.script[2] = ("GET", JOB, job, {})
+    assert run_module("run_job_execution", **OPTIONS)["output"] == ["one"]
+
+
+def test_a_start_whose_response_is_lost(google, run_module):
+    """It has begun, and the job is not executed twice."""
+    job = {"name": f"{PARENT}/jobs/mlflow-admin", "latestCreatedExecution": {}}
+    google.expect("GET", JOB, job).expect("POST", f"{JOB}:run", requests.exceptions.ReadTimeout("timed out"))
+    begun = {"name": EXECUTION.rpartition("/")[2], "createTime": BEGUN}
+    google.expect("GET", JOB, {**job, "latestCreatedExecution": begun})
+    google.expect("GET", f"{HOST}/{EXECUTION}", {"name": EXECUTION})
+    google.expect("GET", f"{HOST}/{EXECUTION}", {"name": EXECUTION, "completionTime": BEGUN})
+    google.expect("GET", f"{HOST}/{EXECUTION}", {"name": EXECUTION})
+    google.expect("GET", f"{HOST}/{EXECUTION}/tasks", {"tasks": [ended(0)]})
+    google.expect("POST", LOG, {"entries": [entry("Container called exit(0).", "varlog%2Fsystem")]})
+    result = run_module("run_job_execution", **OPTIONS)
+    assert (result["execution"], result["exit_codes"]) == (EXECUTION, [0])
 
 
 def service(image):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
 PROJECT = "https://sqladmin.googleapis.com/v1/projects/demo"
 RUNS = f"{PROJECT}/instances/mlflow/backupRuns"
@@ -19,6 +20,7 @@ def operation(status, **more):
 
 
 def test_backs_up_and_waits(google, run_module):
+    google.expect("GET", f"{PROJECT}/operations", {}, params={"instance": "mlflow", "maxResults": "100"})
     google.expect("POST", RUNS, operation("PENDING"), body={"description": "Before 3.17.2"})
     google.expect("GET", f"{PROJECT}/operations/op1", operation("RUNNING"))
     google.expect("GET", f"{PROJECT}/operations/op1", operation("DONE")).expect("GET", f"{RUNS}/17", RUN)
@@ -30,16 +32,34 @@ def test_waits_for_another_operation(google, run_module, clock):
     busy = google.old_error(
         409, "operationInProgress", "Operation failed because another operation was already in progress."
     )
+    google.expect("GET", f"{PROJECT}/operations", {})
     google.expect("POST", RUNS, busy).expect("POST", RUNS, operation("DONE")).expect("GET", f"{RUNS}/17", RUN)
     assert run_module("sql_backup", **OPTIONS)["id"] == "17"
     assert clock.slept
 
 
 def test_a_backup_that_fails(google, run_module):
+    """It is tried three times, because the error may be a passing one."""
     error = {"errors": [{"code": "INTERNAL_ERROR", "message": "Backup failed."}]}
-    google.expect("POST", RUNS, operation("DONE", error=error))
-    with pytest.raises(Exception, match="^Cannot back up Cloud SQL instance mlflow: Backup failed"):
+    for _attempt in range(3):
+        google.expect("GET", f"{PROJECT}/operations", {}).expect("POST", RUNS, operation("DONE", error=error))
+    with pytest.raises(
+        Exception, match="^Cannot back up Cloud SQL instance mlflow: Backup failed. .INTERNAL_ERROR.. Run again"
+    ):
         run_module("sql_backup", **OPTIONS)
+
+
+def test_a_backup_whose_response_is_lost(google, run_module):
+    """It has begun, and no second one is made."""
+    others = {"operationType": "BACKUP_VOLUME", "name": "op0"}
+    google.expect("GET", f"{PROJECT}/operations", {"items": [others]})
+    google.expect("POST", RUNS, requests.exceptions.ReadTimeout("timed out"))
+    begun = operation("RUNNING", operationType="BACKUP_VOLUME", user="the caller")
+    google.expect(
+        "GET", f"{PROJECT}/operations", {"items": [{"operationType": "UPDATE", "name": "op2"}, begun, others]}
+    )
+    google.expect("GET", f"{PROJECT}/operations/op1", operation("DONE")).expect("GET", f"{RUNS}/17", RUN)
+    assert run_module("sql_backup", **OPTIONS)["id"] == "17"
 
 
 def test_check_mode_creates_no_backup(google, run_module):
