@@ -39,7 +39,9 @@ def play(cloud, deployed, tmp_path):
     (tmp_path / "sent").write_bytes(bytes(range(256)))
     pair = certificate()
     (tmp_path / "certificate.pem").write_text(pair["certificate"])
-    (tmp_path / "vars.json").write_text(json.dumps(pair | {"folder": str(tmp_path)}))
+    region = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/regions/europe-west2"
+    (neg,) = cloud.call("GET", f"{region}/networkEndpointGroups")["items"]
+    (tmp_path / "vars.json").write_text(json.dumps(pair | {"folder": str(tmp_path), "neg": neg["selfLink"]}))
 
     def run(which: str):
         here = ROOT / "tests" / "clients"

@@ -145,6 +145,7 @@ def test_an_unanswered_question_locks_nobody_out(cloud, deployed: Play, variable
     assert {url: read(cloud, url)["bindings"] for url in guarded(cloud)} == before
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("deployed")
 def test_nobody_can_be_decided_and_pods_may_use_the_service_account(cloud):
     url = f"{web(cloud)}/compute/services/mlflow-lb-backend"

@@ -87,6 +87,7 @@ def names(cloud: Cloud) -> tuple[list[str], list[str]]:
     return negs, [entry["name"] for entry in cloud.call("GET", f"{COMPUTE}/global/sslCertificates")["items"]]
 
 
+@pytest.mark.long
 def test_another_domain_and_service_and_back_keep_what_others_set(cloud, others, second):
     before, first = others(), names(cloud)
     assert all(before.values()) and experiments(cloud, URL) == 200
