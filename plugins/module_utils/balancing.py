@@ -13,8 +13,8 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, ComputeResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative, short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, ComputeResource, aggregated
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 
@@ -24,28 +24,8 @@ def global_link(project: str, collection: str, name: str) -> str:
     return name if "/" in name else f"{LINKS}/projects/{project}/global/{collection}/{name}"
 
 
-def short(link: Any) -> str:
-    """The name at the end of a link."""
-    return str(link or "").rpartition("/")[2]
-
-
-def aggregated(client: Client, project: str, collection: str) -> Iterator[dict[str, Any]]:
-    """
-    All resources of a collection, global and of every region and zone.
-    https://cloud.google.com/compute/docs/reference/rest/v1/networkEndpointGroups/aggregatedList
-    """
-    url, query = f"{API}/projects/{project}/aggregated/{collection}", {"returnPartialSuccess": "true"}
-    while True:
-        page = client.get(url, params=query)
-        for scope in (page.get("items") or {}).values():
-            yield from scope.get(collection) or ()
-        if not page.get("nextPageToken"):
-            return
-        query["pageToken"] = page["nextPageToken"]
-
-
 class BalancerResource(ComputeResource):
-    """A global resource of a load balancer. An update only sends the fields that differ."""
+    """A global resource of a load balancer."""
 
     def __init__(self, task: Task, collection: str) -> None:
         super().__init__(task, "global", collection)
@@ -59,21 +39,6 @@ class BalancerResource(ComputeResource):
         # These methods of proxies are the only ones of global resources without /global/ in their path.
         url = self.url.replace("/global/target", "/target")
         self.wait(self.client.post(f"{url}/{method}", body, idempotent=True), self.url, "update")
-
-    def changed_fields(self, changes: Iterable[str], live: dict[str, Any]) -> dict[str, Any]:
-        """The declared fields at the paths CHANGES; an object is a merge patch with everything that is declared of it."""
-        fields = {path.partition(".")[0] for path in changes}
-        return {name: value for name, value in self.patch(live).items() if name in fields}
-
-    def patch_fields(self, body: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
-        """PATCH with the fingerprint of LIVE, or with the current one if the resource was changed concurrently."""
-        try:
-            return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
-        except ApiError as error:
-            if error.status != 412:
-                raise
-        live = self.client.get(self.url)
-        return self.client.request("PATCH", self.url, {**body, "fingerprint": live["fingerprint"]})
 
 
 class Family:

@@ -94,6 +94,11 @@ def relative(link: Any) -> str:
     return text[text.find("projects/") :] if "projects/" in text else text
 
 
+def short(link: Any) -> str:
+    """The name at the end of a resource link or path; "" for None."""
+    return str(link or "").rpartition("/")[2]
+
+
 def same_resource(wanted: Any, live: Any) -> bool:
     """Like same_link, but one side may also be a short name or contain the project number."""
     left, right = relative(wanted).split("/"), relative(live).split("/")

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     Rules,
     lookup,
@@ -20,6 +22,25 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 
 API = "https://compute.googleapis.com/compute/v1"
 LINKS = "https://www.googleapis.com/compute/v1"
+
+
+def _fingerprint(live: dict[str, Any]) -> dict[str, Any]:
+    return {"fingerprint": live["fingerprint"]} if "fingerprint" in live else {}
+
+
+def aggregated(client: Client, project: str, collection: str) -> Iterator[dict[str, Any]]:
+    """
+    All resources of a collection, global and of every region and zone.
+    https://cloud.google.com/compute/docs/reference/rest/v1/networkEndpointGroups/aggregatedList
+    """
+    url, query = f"{API}/projects/{project}/aggregated/{collection}", {"returnPartialSuccess": "true"}
+    while True:
+        page = client.find(url, params=query) or {}
+        for scope in (page.get("items") or {}).values():
+            yield from scope.get(collection) or ()
+        if not page.get("nextPageToken"):
+            return
+        query["pageToken"] = page["nextPageToken"]
 
 
 class ComputeResource(Resource):
@@ -48,11 +69,21 @@ class ComputeResource(Resource):
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         # Only what differs: some fields are refused even with the value that they have.
-        changed = {path.partition(".")[0] for path in changes}
-        body = {key: value for key, value in self.patch(live).items() if key in changed}
-        if "fingerprint" in live:
-            body["fingerprint"] = live["fingerprint"]
-        return self.client.request("PATCH", self.url, body)
+        return self.patch_fields(self.changed_fields(changes, live), live)
+
+    def changed_fields(self, changes: Iterable[str], live: dict[str, Any]) -> dict[str, Any]:
+        """The declared fields at the paths CHANGES; an object is a merge patch with everything that is declared of it."""
+        fields = {path.partition(".")[0] for path in changes}
+        return {name: value for name, value in self.patch(live).items() if name in fields}
+
+    def patch_fields(self, body: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+        """PATCH with the fingerprint of LIVE, if it has one, or with the current one after a concurrent change."""
+        try:
+            return self.client.request("PATCH", self.url, body | _fingerprint(live))
+        except ApiError as error:
+            if error.status != 412:
+                raise
+        return self.client.request("PATCH", self.url, body | _fingerprint(self.client.get(self.url)))
 
     def set_labels(self, live: dict[str, Any]) -> dict[str, Any]:
         """The labels as declared; Google sets those of most resources only by this method."""

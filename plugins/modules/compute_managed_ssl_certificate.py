@@ -122,8 +122,8 @@ resource:
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family, short
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, ComputeResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run

@@ -111,9 +111,9 @@ resource:
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family, aggregated, short
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, ComputeResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative, short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, ComputeResource, aggregated
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 
 # What others may have set on a NEG that another one replaces.

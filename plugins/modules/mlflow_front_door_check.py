@@ -82,6 +82,7 @@ problems:
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
@@ -122,7 +123,7 @@ def address_problems(task: Task) -> Iterator[str]:
     for port in ("https", "http"):
         rule_name = f"{task.params['name']}-{port}"
         url = f"{compute}/forwardingRules/{rule_name}"
-        rule = task.read(f"forwarding rule {rule_name}", lambda url=url: task.client.find(url))  # type: ignore[misc]
+        rule = task.read(f"forwarding rule {rule_name}", partial(task.client.find, url))
         current, wanted = (rule or {}).get("IPAddress"), (address or {}).get("address", "a new one")
         if current and current != wanted:
             yield (

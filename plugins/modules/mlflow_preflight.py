@@ -125,16 +125,17 @@ bucket:
     url: gs://my-project-mlflow-artifacts
 """
 
-import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from ipaddress import IPv4Network
 from typing import Any, NamedTuple
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, immutable, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import rivals
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, aggregated
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
@@ -285,7 +286,7 @@ class Preflight:
             places = f"projects/{self.text('cloudsql_project_id')}/regions/{self.text('cloudsql_region')}"
             urls["endpoint"] = ("endpoint", f"{COMPUTE}{places}/addresses/{self.text('cloudsql_name')}-psc")
         calls: dict[str, tuple[str, str, Callable[[], dict[str, Any] | None]]] = {
-            key: (f"{kind} {url.rpartition('/')[2]}", url.split("/")[2], lambda url=url: self.client.find(url))  # type: ignore[misc]
+            key: (f"{kind} {url.rpartition('/')[2]}", url.split("/")[2], partial(self.client.find, url))
             for key, (kind, url) in urls.items()
         }
         bucket, secret = self.text("bucket_name"), self.secret.rpartition("/")[2]
@@ -349,21 +350,12 @@ class Preflight:
         )
 
     def read_subnetworks(self) -> dict[str, Any]:
-        """The subnetworks of the network in all regions, by name."""
-        url = f"{COMPUTE}projects/{self.network.split('/')[1]}/aggregated/subnetworks"
-        found: dict[str, Any] = {}
-        query: dict[str, Any] = {"returnPartialSuccess": "true"}
-        while True:
-            page = self.client.find(url, params=query) or {}
-            for scope in (page.get("items") or {}).values():
-                found |= {
-                    relative(entry["selfLink"]): entry
-                    for entry in scope.get("subnetworks") or ()
-                    if same_resource(self.network, entry["network"])
-                }
-            if not page.get("nextPageToken"):
-                return found
-            query["pageToken"] = page["nextPageToken"]
+        """The subnetworks of the network in all regions that have IPv4 addresses, by path."""
+        return {
+            relative(entry["selfLink"]): entry
+            for entry in aggregated(self.client, self.network.split("/")[1], "subnetworks")
+            if same_resource(self.network, entry["network"]) and entry.get("ipCidrRange")
+        }
 
     def live(self, key: str) -> dict[str, Any]:
         """The body of a resource, {} if it does not exist or was not read."""
@@ -438,16 +430,16 @@ class Preflight:
                     "network_subnetwork_name", f"{label} belongs to network {live['network'].rpartition('/')[2]}"
                 )
             return
-        asked = ipaddress.ip_network(wanted)
+        asked = IPv4Network(wanted)
         if live and not same_resource(self.network, live["network"]):
             self.refuse(
                 "network_name", f"{label} belongs to network {live['network'].rpartition('/')[2]} and cannot be moved"
             )
             return
-        if live and not ipaddress.ip_network(live["ipCidrRange"]).subnet_of(asked):  # type: ignore[arg-type]
+        if live and not IPv4Network(live["ipCidrRange"]).subnet_of(asked):
             self.refuse(name, f"the range of {label} is {live['ipCidrRange']!r} and can only be expanded")
         for path, other in self.live("subnetworks").items():
-            if path == self.subnetwork or not ipaddress.ip_network(other["ipCidrRange"]).overlaps(asked):
+            if path == self.subnetwork or not IPv4Network(other["ipCidrRange"]).overlaps(asked):
                 continue
             region, prefix = other["region"].rpartition("/")[2], self.text("network_prefix")
             if not live and other["name"] == f"{prefix}-{region}":

@@ -7,24 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import covers
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report import (
     COMPUTE,
     Reader,
     Report,
     rerun,
-    short,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import canonical, members_of, policy_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 
 ACCESSOR = "roles/iap.httpsResourceAccessor"
-
-
-def covers(pattern: str, domain: str) -> bool:
-    """PATTERN, a host name of a certificate or URL map, perhaps with a wildcard, matches DOMAIN."""
-    pattern = pattern.lower().removesuffix(".")
-    return pattern in (domain, "*") or pattern.startswith("*.") and domain.partition(".")[2] == pattern[2:]
 
 
 class FrontDoor(Reader):

@@ -9,13 +9,12 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report import (
     COMPUTE,
     Reader,
     Report,
     rerun,
-    short,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.server import Server
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task

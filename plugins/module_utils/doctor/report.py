@@ -31,11 +31,6 @@ def rerun(role: str) -> str:
     return f"run mlops.mlflow_gcp.site again (role {role})"
 
 
-def short(link: Any) -> str:
-    """The last part of a link or path."""
-    return str(link or "").rpartition("/")[2]
-
-
 def has_role(policy: dict[str, Any], role: str, member: str) -> bool:
     """Whether MEMBER has ROLE, or a role that includes it, in POLICY."""
     return any(member in members_of(policy, name) for name in ROLES[role])

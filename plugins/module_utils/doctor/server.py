@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import caller
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report import (
     ROLES,
     Reader,
     Report,
     has_role,
     rerun,
-    short,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import canonical, members_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import fnmatch
-import json
-import os
 import random
 import shlex
 import socket
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcp_sandbox.core.errors import STATUS_NAMES, ApiError, error_info, unauthenticated
+from gcp_sandbox.core.rulebook import Rulebook
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -117,42 +116,11 @@ def read(path: Path) -> list[list[str]]:
     return out
 
 
-class Book:
-    """The rules on disk, in a state folder."""
+class Book(Rulebook[Rule]):
+    """The rules on disk, in a state folder.  Adding an invalid rule raises FaultError."""
 
     def __init__(self, state: Path) -> None:
-        self.path = state / "faults.json"
-
-    def rules(self) -> list[Rule]:
-        """All rules, oldest first."""
-        return [parse(words, int(ident)) for ident, words in self._read()["rules"].items()]
-
-    def _read(self) -> dict[str, Any]:
-        if not self.path.exists():
-            return {"last": 0, "rules": {}}
-        return json.loads(self.path.read_text(encoding="utf-8"))
-
-    def add(self, words: list[str]) -> Rule:
-        """Add a rule.  Raises FaultError."""
-        doc = self._read()
-        doc["last"] += 1  # numbers are never reused, because they identify the counters
-        rule = parse(words, doc["last"])
-        doc["rules"][rule.ident] = words
-        self._write(doc)
-        return rule
-
-    def clear(self, *idents: int) -> int:
-        """Remove the given rules, or all if none is given; returns how many were removed."""
-        doc = self._read()
-        before = len(doc["rules"])
-        doc["rules"] = {i: words for i, words in doc["rules"].items() if idents and int(i) not in idents}
-        self._write(doc)
-        return before - len(doc["rules"])
-
-    def _write(self, doc: dict[str, Any]) -> None:
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(doc, indent=2) + "\n", encoding="utf-8")
-        part.replace(self.path)
+        super().__init__(state / "faults.json", parse)
 
 
 class Faults:
@@ -161,20 +129,15 @@ class Faults:
     def __init__(self, state: Path, store: Store) -> None:
         self._book = Book(state)
         self._store = store
-        self._stamp: tuple[int, int] | None = None
         self._rules: list[Rule] = []
 
     def _current(self) -> list[Rule]:
         """The current rules on disk; read for every request, later lookups of the same request use the last result."""
-        try:
-            found = os.stat(self._book.path)
-            stamp = found.st_mtime_ns, found.st_ino
-        except FileNotFoundError:
-            stamp = None
-        if stamp != self._stamp:
-            self._stamp, self._rules = stamp, self._book.rules()
+        rules = self._book.current()
+        if rules is not self._rules:
+            self._rules = rules
             for key, _ in self._store.list(KIND):
-                if int(key) not in {r.ident for r in self._rules}:
+                if int(key) not in {r.ident for r in rules}:
                     self._store.delete(KIND, key)
         return self._rules
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import base64
 import dataclasses
 import fnmatch
-import json
-import os
 import secrets
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gcp_sandbox.core.errors import ApiError, error_info
+from gcp_sandbox.core.rulebook import Rulebook
 
 CERTIFICATE_STATES = ("FAILED_CAA_CHECKING", "FAILED_CAA_FORBIDDEN", "FAILED_NOT_VISIBLE", "FAILED_RATE_LIMITED")
 # Kind -> (names of its two words, its options).
@@ -70,50 +68,26 @@ def parse(words: list[str], ident: int = 0) -> Restriction:
     return Restriction(ident, shlex.join(words), kind, what, value, options)
 
 
-class Book:
+class Book(Rulebook[Restriction]):
     """The rules on disk, in a state folder."""
 
     def __init__(self, state: Path) -> None:
-        self.path = state / "restrictions.json"
-
-    def rules(self) -> list[Restriction]:
-        """All rules, oldest first."""
-        return [parse(words, int(ident)) for ident, words in self._read()["rules"].items()]
-
-    def _read(self) -> dict[str, Any]:
-        if not self.path.exists():
-            return {"last": 0, "rules": {}}
-        doc: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        return doc
+        super().__init__(state / "restrictions.json", parse)
 
     def set(self, words: list[str]) -> Restriction:
         """Add a rule; it replaces one about the same.  Raises RestrictionError."""
-        new, doc = parse(words), self._read()
-        for old in self.rules():
-            value = new.kind == "perimeter" and old.value != new.value
-            if (old.kind, old.what) == (new.kind, new.what) and not value and _scope(old) == _scope(new):
-                del doc["rules"][str(old.ident)]
-        doc["last"] += 1
-        doc["rules"][str(doc["last"])] = words
-        self._write(doc)
-        return dataclasses.replace(new, ident=doc["last"])
-
-    def clear(self, *idents: int) -> int:
-        """Remove the given rules, or all if none is given; returns how many were removed."""
-        doc = self._read()
-        before = len(doc["rules"])
-        doc["rules"] = {i: words for i, words in doc["rules"].items() if idents and int(i) not in idents}
-        self._write(doc)
-        return before - len(doc["rules"])
-
-    def _write(self, doc: dict[str, Any]) -> None:
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(doc, indent=2) + "\n", encoding="utf-8")
-        part.replace(self.path)
+        new = _about_what(parse(words))
+        return self.add(words, instead=[old.ident for old in self.rules() if _about_what(old) == new])
 
 
 def _scope(rule: Restriction) -> tuple[str, str]:
     return rule.options.get("project", "*"), rule.options.get("region", "*")
+
+
+def _about_what(rule: Restriction) -> tuple[str, ...]:
+    """What a rule is about: of two about the same, only one can hold."""
+    # A project can be in perimeters of several APIs.
+    return rule.kind, rule.what, rule.value if rule.kind == "perimeter" else "", *_scope(rule)
 
 
 class Restrictions:
@@ -121,18 +95,9 @@ class Restrictions:
 
     def __init__(self, state: Path) -> None:
         self._book = Book(state)
-        self._stamp: tuple[int, int] | None = None
-        self._rules: list[Restriction] = []
 
     def _about(self, kind: str) -> Iterator[Restriction]:
-        try:
-            found = os.stat(self._book.path)
-            stamp = found.st_mtime_ns, found.st_ino
-        except FileNotFoundError:
-            stamp = None
-        if stamp != self._stamp:
-            self._stamp, self._rules = stamp, self._book.rules()
-        return (rule for rule in reversed(self._rules) if rule.kind == kind)
+        return (rule for rule in reversed(self._book.current()) if rule.kind == kind)
 
     def check_perimeter(self, project_id: str, number: str, host: str) -> None:
         """Raise the 403 of VPC Service Controls if a perimeter refuses an API's calls about a project."""
