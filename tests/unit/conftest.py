@@ -165,7 +165,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the credentials and proxy of the environment."""
+    """Without the credentials and proxy of the environment, and without tokens that another test has fetched."""
+    monkeypatch.setattr(importlib.import_module(f"{COLLECTION}.module_utils.client").TokenAuth, "shared", None)
     for name in list(os.environ):
         if name.startswith(("GCP_", "GOOGLE_", "HTTPS_PROXY", "https_proxy", "REQUESTS_CA_BUNDLE")):
             monkeypatch.delenv(name)
