@@ -99,29 +99,10 @@ def enable(api: Api, done: Callable[[requests.Response], dict[str, Any]]) -> Cal
 
 
 @pytest.fixture(scope="session")
-def kms_key(api: Api, enable: Callable[..., None]) -> Callable[..., str]:
+def kms_key(sandbox: Sandbox) -> Callable[..., str]:
     """``kms_key(project, "europe-west2", "storage", …)``: a new key of Cloud KMS that the agents of these services may use."""
 
     def call(project: str, place: str, *services: str) -> str:
-        enable(project, "cloudkms.googleapis.com")
-        ring = f"projects/{project}/locations/{place}/keyRings/r-{secrets.token_hex(4)}"
-        url = f"https://cloudkms.googleapis.com/v1/{ring}"
-        made = api("POST", url.rpartition("/")[0], params={"keyRingId": ring.rpartition("/")[2]}, json={})
-        assert made.status_code == 200, made.text
-        body = {"purpose": "ENCRYPT_DECRYPT"}
-        made = api("POST", f"{url}/cryptoKeys", params={"cryptoKeyId": "k"}, json=body)
-        assert made.status_code == 200, made.text
-        members = [f"serviceAccount:{agent(project, service)}" for service in services]
-        binding = {"role": "roles/cloudkms.cryptoKeyEncrypterDecrypter", "members": members}
-        policy = {"policy": {"bindings": [binding]}}
-        assert api("POST", f"{url}/cryptoKeys/k:setIamPolicy", json=policy).status_code == 200
-        return f"{ring}/cryptoKeys/k"
-
-    def agent(project: str, service: str) -> str:
-        if service == "storage":
-            url = f"https://storage.googleapis.com/storage/v1/projects/{project}/serviceAccount"
-            return str(api("GET", url).json()["email_address"])
-        url = f"https://serviceusage.googleapis.com/v1beta1/projects/{project}/services/{service}.googleapis.com"
-        return str(api("POST", f"{url}:generateServiceIdentity").json()["response"]["email"])
+        return sandbox.kms_key(project, place, *services, ring=f"r-{secrets.token_hex(4)}")
 
     return call
