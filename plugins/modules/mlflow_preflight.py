@@ -433,7 +433,8 @@ class Preflight:
 
     def check_secret_key(self, key: str, name: str) -> None:
         """Check that a secret that exists can be encrypted with the key that a variable names."""
-        if (live := self.live(key)) and (wrong := secretmanager.misplaced(live["replication"], self.text(name))):
+        replication = self.live(key).get("replication")
+        if replication and (wrong := secretmanager.misplaced(replication, self.text(name))):
             self.refuse(name, f"{self.found[key].label} cannot be encrypted with it: {wrong}")
 
     def check_network(self) -> None:
