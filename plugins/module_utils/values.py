@@ -821,6 +821,7 @@ KINDS: dict[str, Kind] = {
     "secret_locations": LOCATIONS,
     "service": RUN_NAME,
     "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
+    "ssl_policy": name(63, optional=True),
     "startup_failure_threshold": at_least(1),
     "startup_period_seconds": at_least(1),
     "subnetwork_name": name(63, optional=True),

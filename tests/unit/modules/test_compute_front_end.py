@@ -102,9 +102,10 @@ CASES = {
     "HTTPS proxy": Case(
         "compute_target_https_proxy",
         "targetHttpsProxies",
-        {"url_map": "map", "ssl_certificates": ["new"], "detach": ["old"]},
-        {"name": "lb", "urlMap": MAP, "sslCertificates": [CERT]},
+        {"url_map": "map", "ssl_certificates": ["new"], "detach": ["old"], "ssl_policy": "strict"},
+        {"name": "lb", "urlMap": MAP, "sslCertificates": [CERT], "sslPolicy": link("sslPolicies", "strict")},
         [
+            ({"sslPolicy": None}, [("POST", "/setSslPolicy", {"sslPolicy": link("sslPolicies", "strict")})]),
             ({"urlMap": link("urlMaps", "old")}, [("POST", "/setUrlMap", {"urlMap": MAP})]),
             (
                 {"sslCertificates": [link("sslCertificates", name) for name in ("theirs", "old", "more")]},
