@@ -286,3 +286,22 @@ def test_deletes(google, run_module, case):
 def test_invalid_options_make_no_request(google, run_module, module, options, message):
     with pytest.raises(Exception, match=message):
         run_module(module, name="lb", **options)
+
+
+def test_a_forwarding_rule_has_labels(google, run_module):
+    """A creation without an effect on them is followed by setLabels; those of others stay."""
+    case = CASES["forwarding rule"]
+    wanted = {"team": "ml", "mlflow-gcp-labels": "team"}
+    bare, done = case.live | {"labelFingerprint": "a="}, case.live | {"labels": wanted}
+    google.expect("GET", case.url, google.old_error(404, "notFound", "Not found."))
+    google.expect("POST", case.url.rpartition("/")[0], DONE).expect("GET", case.url, bare)
+    google.expect("POST", f"{case.url}/setLabels", DONE, body={"labels": wanted, "labelFingerprint": "a="})
+    google.expect("GET", case.url, done)
+    assert run_module(case.module, name="lb", labels={"team": "ml"}, **case.options)["changed"]
+    google.expect("GET", case.url, bare | {"labels": {"cost": "4711"}})
+    both = {"cost": "4711"} | wanted
+    google.expect("POST", f"{case.url}/setLabels", DONE, body={"labels": both, "labelFingerprint": "a="})
+    google.expect("GET", case.url, case.live | {"labels": both})
+    assert run_module(case.module, name="lb", labels={"team": "ml"}, **case.options)["changed"]
+    google.expect("GET", case.url, case.live | {"labels": both})
+    assert not run_module(case.module, name="lb", labels={"team": "ml"}, **case.options)["changed"]
