@@ -36,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "env": {"type": "dict", "default": {}, "kind": values.ENVIRONMENT},
     "secret_env": {"type": "dict", "default": {}, "no_log": False, "kind": values.SECRET_ENVIRONMENT},
     "service_account": {"type": "str"},
-    "kms_key": {"type": "str", "kind": values.KMS_KEY},
+    "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
     "cpu": {"type": "str", "default": "1", "kind": values.CPU},
     "memory": {"type": "str", "default": "1Gi", "kind": values.MEMORY},
     "network": {"type": "str"},

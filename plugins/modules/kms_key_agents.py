@@ -104,7 +104,7 @@ def main() -> None:
     run(
         converge,
         argument_spec={
-            "key": {"type": "str", "required": True, "kind": values.KMS_KEY},
+            "key": {"type": "str", "required": True, "no_log": False, "kind": values.KMS_KEY},
             "services": {"type": "list", "elements": "str", "required": True, "kind": values.API_NAMES},
         },
     )

@@ -356,7 +356,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             **LABELS_OPTION,
             "replication_locations": {"type": "list", "elements": "str", "default": [], "kind": values.LOCATIONS},
-            "kms_key": {"type": "str", "kind": values.KMS_KEY},
+            "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             "value": {"type": "str", "no_log": True},
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
             "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},

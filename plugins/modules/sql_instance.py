@@ -440,7 +440,7 @@ def main() -> None:
                 },
             },
             "query_insights": {"type": "bool"},
-            "kms_key": {"type": "str", "kind": values.KMS_KEY},
+            "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             **LABELS_OPTION,
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,

@@ -386,7 +386,7 @@ def main() -> None:
             "name": {"type": "str", "required": True, "kind": values.BUCKET_NAME},
             "location": {"type": "str", "kind": values.BUCKET_LOCATION},
             "storage_class": {"type": "str", "choices": CLASSES},
-            "kms_key": {"type": "str", "kind": values.KMS_KEY},
+            "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             **LABELS_OPTION,
             "uniform_access": {"type": "bool", "default": True},
             "public_access_prevention": {"type": "str", "choices": ["enforced", "inherited"], "default": "enforced"},
