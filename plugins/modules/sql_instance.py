@@ -149,6 +149,14 @@ options:
     description:
       - Collect query statistics.
     type: bool
+  kms_key:
+    description:
+      - Key of Cloud KMS to encrypt the instance and its backups with, as V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), in the region of
+        the instance.
+      - Its service agent must have the role C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on the key, see
+        M(mlops.mlflow_gcp.kms_key_agents).
+      - An instance keeps the key that it was created with, or none; this cannot be changed.
+    type: str
   timeout:
     description:
       - Seconds to wait for an operation.
@@ -294,6 +302,7 @@ class Instance(Resource):
             "name": self.name,
             "region": params["region"],
             "databaseVersion": params["database_version"],
+            "diskEncryptionConfiguration": {"kmsKeyName": params["kms_key"] or None},
             "settings": settings,
         }
 
@@ -310,6 +319,7 @@ class Instance(Resource):
         values.check_together(params, values.logs_need_backups, "point_in_time_recovery", "backup_enabled")
         values.check_together(params, values.standby_needs_logs, "availability_type", "point_in_time_recovery")
         values.check_together(params, values.zone_of_region, "zone", "region")
+        values.check_together(params, values.key_of_region, "kms_key", "region")
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if live.get("state") in BUSY_STATES:
@@ -336,7 +346,9 @@ class Instance(Resource):
         super().check_change(live, [path for path in changes if path != added])
 
     def create(self) -> dict[str, Any]:
-        return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
+        return self.while_propagating(
+            lambda: cloudsql.retry_while_busy(self.client, super(Instance, self).create, self.timeout)
+        )
 
     def name_taken(self, error: ApiError) -> GcpError:
         if cloudsql.is_busy(error):
@@ -428,6 +440,7 @@ def main() -> None:
                 },
             },
             "query_insights": {"type": "bool"},
+            "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             **LABELS_OPTION,
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,

@@ -582,6 +582,7 @@ def private_network(gcp_sandbox):
         "POST", "servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections", connection
     )
 
+    gcp_sandbox.kms_key(project, "europe-west2", "storage", "run")
     account = {"accountId": SERVER.partition("@")[0], "serviceAccount": {}}
     gcp_sandbox.call("POST", f"iam.googleapis.com/v1/projects/{project}/serviceAccounts", account)
 

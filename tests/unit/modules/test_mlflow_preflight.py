@@ -64,6 +64,7 @@ NAMES = {
     "cloudsql_password_secret_locations": "mlflow_secret_locations",
     "network_prefix": "mlflow_name",
     "iap_lb_domain": "mlflow_domain",
+    "cloudsql_kms_key": "mlflow_kms_key",
 }
 SUBNET = {
     "name": "mlflow-europe-west2",
@@ -107,6 +108,12 @@ DEPLOYED: dict[str, Any] = {
     RULE: {"name": "mlflow-lb-https", "IPAddress": "203.0.113.7"},
     f"{COMPUTE}/aggregated/forwardingRules": {},
 }
+# A key of Cloud KMS.
+KEY_NAME = "projects/security/locations/europe-west2/keyRings/r/cryptoKeys/k"
+KEY = f"https://cloudkms.googleapis.com/v1/{KEY_NAME}"
+ENCRYPTS = {"name": KEY_NAME, "purpose": "ENCRYPT_DECRYPT", "primary": {"state": "ENABLED"}}
+SERVER_KEY = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/mlflow-session-key"
+STORED = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
 # Another load balancer of the project.
 RIVAL = {
     f"{COMPUTE}/aggregated/{collection}": {"items": {"global": {collection: [entry]}}}
@@ -158,6 +165,19 @@ def changed(url: str, **fields: Any) -> dict[str, Any]:
 def without(*urls: str) -> dict[str, Any]:
     """The deployment without some resources."""
     return {url: body for url, body in DEPLOYED.items() if url not in urls}
+
+
+def test_a_deployment_with_a_key_passes(preflight, google):
+    """Also one whose key the caller may not read."""
+    keys = ("cloudsql_kms_key", "cloudsql_password_secret_kms_key", "bucket_kms_key", "cloudrun_kms_key")
+    variables = dict.fromkeys((*keys, "cloudrun_keys_kms_key"), KEY_NAME) | {"cloudrun_keys_prefix": "mlflow"}
+    live = changed(SQL, diskEncryptionConfiguration={"kmsKeyName": KEY_NAME})
+    live[SECRET] |= {"replication": STORED}
+    for answer, seen in ((ENCRYPTS, True), (google.error(403, "PERMISSION_DENIED", "Denied."), False)):
+        result = preflight(live | {SERVER_KEY: {"replication": STORED}, KEY: answer}, variables)
+        assert result["findings"] == []
+        assert (f"key {KEY_NAME}" in result["existing"]) is seen
+        assert (f"key {KEY_NAME} (Denied.)" in result["unread"]) is not seen
 
 
 def test_a_deployment_as_it_is_asked_for_passes_and_is_returned(preflight):
@@ -290,6 +310,39 @@ BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
             changed(SECRET, replication={"automatic": {}}),
             {"cloudsql_password_secret_locations": ["europe-west2"]},
             "mlflow_secret_locations is .*, but replication of secret mlflow-db-password is",
+        ),
+        (
+            DEPLOYED | {KEY: ENCRYPTS},
+            {"cloudsql_kms_key": KEY_NAME},
+            f"mlflow_kms_key is '{KEY_NAME}', but diskEncryptionConfiguration.kmsKeyName of .* mlflow is not set and cannot "
+            "be changed; .* cloudsql_kms_key",
+        ),
+        (
+            changed(SQL, diskEncryptionConfiguration={"kmsKeyName": f"{KEY_NAME}2"}) | {KEY: ENCRYPTS},
+            {"cloudsql_kms_key": KEY_NAME},
+            f"mlflow_kms_key is .*, but diskEncryptionConfiguration.kmsKeyName of .* mlflow is '{KEY_NAME}2' and cannot",
+        ),
+        (
+            changed(SECRET, replication={"automatic": {}}) | {KEY: ENCRYPTS},
+            {"cloudsql_password_secret_kms_key": KEY_NAME},
+            "cloudsql_password_secret_kms_key is .*, but secret mlflow-db-password cannot be encrypted with it: .* the key "
+            "must be global",
+        ),
+        (
+            DEPLOYED | {KEY: ENCRYPTS, SERVER_KEY: {"replication": {"automatic": {}}}},
+            {"cloudrun_keys_kms_key": KEY_NAME, "cloudrun_keys_prefix": "mlflow"},
+            "cloudrun_keys_kms_key is .*, but secret mlflow-session-key cannot be encrypted with it",
+        ),
+        (DEPLOYED, {"bucket_kms_key": KEY_NAME}, "bucket_kms_key is .*, but there is no such key"),
+        (
+            DEPLOYED | {KEY: ENCRYPTS | {"purpose": "ASYMMETRIC_SIGN"}},
+            {"bucket_kms_key": KEY_NAME},
+            "bucket_kms_key is .*, but the purpose of this key is ASYMMETRIC_SIGN",
+        ),
+        (
+            DEPLOYED | {KEY: ENCRYPTS | {"primary": {"state": "DISABLED"}}},
+            {"cloudrun_kms_key": KEY_NAME},
+            "cloudrun_kms_key is .*, but the primary version of this key is DISABLED",
         ),
         (
             DEPLOYED,

@@ -77,7 +77,7 @@ def begin(call: Call, name: str) -> Operation:
     if quota and len(call.cloud.store.list("run.services", f"{parent}/")) >= quota[0]:
         raise ApiError(429, f"Quota exceeded for the number of services in the region: the limit is {quota[0]}.")
     body = common.declared(call, "services", call.body)
-    doc = common.born(call, name, _spec(call, body)) | {CHOSEN: not _sent(body)}
+    doc = common.born(call, name, _spec(call, name, body)) | {CHOSEN: not _sent(body)}
     return _deploy(call, doc, new_revision=True)
 
 
@@ -86,12 +86,13 @@ def _sent(body: Doc) -> bool:
     return bool(body.get("template", {}).get("executionEnvironment"))
 
 
-def _spec(call: Call, body: Doc) -> Doc:
+def _spec(call: Call, name: str, body: Doc) -> Doc:
     within = common.message(call, "Service")
     checks.required(body, within)
     spec = defaults.service(body, call.project_number)
     checks.service(spec, within)
     checks.account(call, spec["template"]["serviceAccount"])
+    checks.encryption(call, names.parts(name)["locations"], spec["template"])
     return spec
 
 
@@ -118,7 +119,7 @@ def update(call: Call, *, retry: bool = True) -> Operation:
     common.check_etag(name, old, call.body.get("etag", ""))
     body = common.merged(call, "services", old, call.body)
     chosen = not _sent(body) or bool(old.get(CHOSEN)) and not _sent(call.body)
-    spec = _spec(call, body)
+    spec = _spec(call, name, body)
     before = common.declared(call, "services", {k: v for k, v in old.items() if not k.startswith("_")})
     failed = old["terminalCondition"]["state"] == FAILED
     again = failed and spec["traffic"] == before["traffic"]  # else it is a roll back

@@ -40,6 +40,7 @@ _OUTPUT_ONLY = (
     "satisfiesPzi",
     "geminiConfig",
     "currentDiskSize",
+    "diskEncryptionStatus",
     "pscServiceAttachmentLink",
     "failoverReplica",
     "replicaNames",
@@ -101,6 +102,8 @@ def insert(call: Call) -> Doc:
     refusals.engine(body.get("databaseVersion", "MYSQL_5_7"))
     doc = defaults.instance(call.project, body)
     refusals.instance(call.cloud, doc)
+    if "diskEncryptionConfiguration" in doc:
+        doc |= refusals.encryption(call.cloud, doc)
     if not primary:
         refusals.root_password(doc, body.get("rootPassword", ""))
     ca, ca_key = certificates.authority()
