@@ -38,6 +38,11 @@ def newest(client: Client, path: str, state: str) -> dict[str, Any] | None:
     return max((v for v in versions if v.get("state") == state), key=version_number, default=None)
 
 
+def has_version(client: Client, path: str) -> bool:
+    """Whether secret PATH has a version in any state."""
+    return any(client.items(f"{BASE}{path}/versions", "versions", params={"pageSize": 1}))
+
+
 def version_number(version: dict[str, Any]) -> int:
     """3 for …/versions/3."""
     return int(version["name"].rpartition("/")[2])

@@ -220,6 +220,9 @@ class Secret(Resource):
         # Another run has just created the secret and is about to add its value.
         if not self.has_value or live["version"] or not is_recent(live.get("createTime", "")):
             return live
+        # It has a disabled or destroyed one: nobody is about to add the first.
+        if secretmanager.has_version(self.client, self.path):
+            return live
         with suppress(operations.OperationTimeout):
             return operations.poll(
                 lambda: self.read() or {},
