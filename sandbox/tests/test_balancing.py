@@ -106,6 +106,35 @@ def test_rules_of_a_security_policy_are_filled_in(client: Client, scope: str) ->
     assert client.get(f"{scope}/securityPolicies/armor/getRule?priority=500")["preview"] is True
 
 
+def test_a_url_map_of_an_external_managed_backend_shows_its_quota(client: Client) -> None:
+    """As recorded for a map of this shape; Google does not publish how it counts."""
+    backend = client.make("global/backendServices", name="counted", loadBalancingScheme="EXTERNAL_MANAGED")
+    bucket = client.make("global/backendBuckets", name="errors", bucketName="errors")
+
+    def errors(code: str) -> Doc:
+        return {
+            "errorService": bucket["selfLink"],
+            "errorResponseRules": [{"matchResponseCodes": [code], "path": "/error.html", "overrideResponseCode": 404}],
+        }
+
+    made = client.make(
+        "global/urlMaps",
+        name="counted",
+        defaultService=backend["selfLink"],
+        defaultCustomErrorResponsePolicy=errors("5xx"),
+        hostRules=[{"hosts": ["counted.example.com"], "pathMatcher": "all"}],
+        pathMatchers=[
+            {
+                "name": "all",
+                "defaultService": backend["selfLink"],
+                "defaultCustomErrorResponsePolicy": errors("4xx"),
+            }
+        ],
+    )
+    assert made["status"] == {"quotaUsage": {"forwardingRules": 0, "units": "61"}}
+    assert "status" not in client.make("global/urlMaps", name="plain", defaultService=bucket["selfLink"])
+
+
 def test_certificates_of_certificate_manager_on_a_proxy(client: Client) -> None:
     own = f"projects/{client.project}/locations/global"
     url_map = {"name": "managed", "defaultUrlRedirect": {"httpsRedirect": True, "stripQuery": False}}
