@@ -166,7 +166,7 @@ class User(Resource):
         )
         self.client.retry(
             lambda: self.record(record),
-            lambda error: error.reason in ("FAILED_PRECONDITION", "ABORTED"),
+            secretmanager.is_stale,
             timeout=60,
         )
         return {**(self.find() or {}), "secretVersion": record.version, "passwordChange": ""}

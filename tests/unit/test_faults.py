@@ -131,10 +131,30 @@ CLIENT = Write(
     "identityAwareProxyClients",
     results={"client": "name"},
 )
+LABELS = {"labels": {"team": "ml"}}
 BUCKET_CHANGE = Write("storage.buckets.patch", "storage_bucket", BUCKET.options | {"versioning": True})
 NETWORK_CHANGE = Write("compute.networks.patch", "compute_network", NETWORK.options | {"routing_mode": "GLOBAL"})
+SECRET_CHANGE = Write(
+    "secretmanager.projects.secrets.patch",
+    "secret_manager_secret",
+    VERSION.options | LABELS,
+    f"{SECRETS}/password/versions",
+    "versions",
+)
 # Independent of the others, and without processes of Cloud Run and PostgreSQL.
-SAMPLE = (SERVICES, ACCOUNT, NETWORK, NETWORK_CHANGE, BUCKET, BUCKET_CHANGE, VERSION, VALUE, BRAND, CLIENT)
+SAMPLE = (
+    SERVICES,
+    ACCOUNT,
+    NETWORK,
+    NETWORK_CHANGE,
+    BUCKET,
+    BUCKET_CHANGE,
+    VERSION,
+    SECRET_CHANGE,
+    VALUE,
+    BRAND,
+    CLIENT,
+)
 INSERTS = (
     SERVICES,
     Write(
@@ -322,7 +342,6 @@ INSERTS = (
     ),
     members("iap.setIamPolicy", "iap_backend_service", "lb", "roles/iap.httpsResourceAccessor", exclusive=True),
 )
-LABELS = {"labels": {"team": "ml"}}
 SUBNETWORK = {"name": "sub", "region": RUN["region"], "network": "net", "ip_cidr_range": "10.8.0.0/23"}
 PROXY = {"name": "lb", "ssl_certificates": ["{certificate}"], "url_map": "lb"}
 # Of what INSERTS have made: Private Service Connect for the instance, and a change of everything.
@@ -390,13 +409,7 @@ UPDATES = (
     ),
     Write("iam.projects.serviceAccounts.patch", "iam_service_account", {"name": "server", "display_name": "Server"}),
     BUCKET_CHANGE,
-    Write(
-        "secretmanager.projects.secrets.patch",
-        "secret_manager_secret",
-        {"name": "password", "generate_length": 32, **LABELS},
-        f"{SECRETS}/password/versions",
-        "versions",
-    ),
+    SECRET_CHANGE,
     Write(
         "sql.users.update",
         "sql_user",

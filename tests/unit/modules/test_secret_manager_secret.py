@@ -109,6 +109,18 @@ def test_labels_are_merged_with_the_etag(google, run_module):
     assert result["diff"]["after"]["labels"] == labels
 
 
+def test_labels_are_merged_again_after_a_change_by_another_run(google, run_module):
+    options = {"name": "db-password", "labels": {"env": "prod"}}
+    theirs = {**LIVE, "etag": '"16211b"', "labels": {**LIVE["labels"], "new": "theirs"}}
+    stale = google.error(400, "FAILED_PRECONDITION", 'The provided etag ["16211a"] does not match the current etag.')
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("PATCH", URL, stale).expect("GET", URL, theirs)
+    google.expect("PATCH", URL, lambda request: {**theirs, "labels": request.body["labels"]})
+    assert run_module("secret_manager_secret", **options)["changed"] is True
+    sent = google.sent[-1].body
+    assert sent["etag"] == '"16211b"' and {"new": "theirs", "env": "prod"}.items() <= sent["labels"].items()
+
+
 def test_check_mode_writes_nothing(google, run_module):
     google.expect("GET", URL, absent(google))
     result = run_module("secret_manager_secret", name="db-password", generate_length=32, check=True)
