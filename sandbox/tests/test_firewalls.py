@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,8 @@ class App(http.server.BaseHTTPRequestHandler):
                 answer = database.recv(1) or b"closed"
         except TimeoutError:
             answer = b"timeout"
+        except ConnectionRefusedError:
+            answer = b"refused"
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
@@ -139,13 +142,23 @@ def deployed(api: Any, done: Any, enable: Any, project: str, sandbox: Any, tmp_p
     for name, access in ways.items():
         template = {"containers": [{"image": IMAGE}], "vpcAccess": access, "serviceAccount": account}
         make(base, {"template": template, "invokerIamDisabled": True}, serviceId=name)
-    host = api("GET", f"{instances}/db").json()["ipAddresses"][0]["ipAddress"]
+    psc = {"pscConfig": {"pscEnabled": True, "allowedConsumerProjects": [project]}}
+    done(api("PATCH", f"{instances}/db", json={"settings": {"ipConfiguration": psc}}))
+    database = api("GET", f"{instances}/db").json()
+    region = f"{compute}/regions/{REGION}"
+    subnetwork = f"projects/{project}/regions/{REGION}/subnetworks/sub"
+    make(f"{region}/addresses", {"name": "psc", "addressType": "INTERNAL", "subnetwork": subnetwork})
+    endpoint = {"name": "psc", "network": network, "target": database["pscServiceAttachmentLink"]}
+    address = f"projects/{project}/regions/{REGION}/addresses/psc"
+    make(f"{region}/forwardingRules", endpoint | {"IPAddress": address})
+    private = next(entry["ipAddress"] for entry in database["ipAddresses"] if entry["type"] == "PRIVATE")
+    hosts = {"private": private, "endpoint": api("GET", f"{region}/forwardingRules/psc").json()["IPAddress"]}
     urls = {name: api("GET", f"{base}/{name}").json()["urls"][0] for name in ways}
     client = sandbox.session(anonymous=True)
 
-    def said(name: str) -> str:
+    def said(name: str, host: str = "private") -> str:
         """What a service gets from the database."""
-        return str(client.get(f"{urls[name]}/{host}", timeout=20).text)
+        return str(client.get(f"{urls[name]}/{hosts[host]}", timeout=20).text)
 
     return SimpleNamespace(said=said, url=f"{compute}/global/firewalls", network=network, account=account)
 
@@ -179,3 +192,12 @@ def test_a_rule_for_the_service_account(deployed: SimpleNamespace, firewall: Cal
     firewall("denied", targetServiceAccounts=[deployed.account])
     # The machines of a connector have another one.
     assert [deployed.said(name) for name in ("direct", "connected")] == ["timeout", "S"]
+
+
+def test_an_endpoint_is_an_address_of_its_subnet(deployed: SimpleNamespace, firewall: Callable[..., None]) -> None:
+    end = time.monotonic() + 10
+    while (said := deployed.said("direct", "endpoint")) == "refused" and time.monotonic() < end:
+        time.sleep(0.05)
+    assert said == "S"
+    firewall("denied", ranges="10.9.0.0/24")
+    assert [deployed.said("direct", host) for host in ("endpoint", "private")] == ["timeout", "S"]
