@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, same_resource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import locations
 
 BASE = "https://secretmanager.googleapis.com/v1/"
@@ -39,6 +39,16 @@ def newest(client: Client, path: str, state: str) -> dict[str, Any] | None:
     """
     versions = client.items(f"{BASE}{path}/versions", "versions", params={"filter": f"state:{state}"})
     return max((v for v in versions if v.get("state") == state), key=version_number, default=None)
+
+
+def has_version(client: Client, path: str) -> bool:
+    """Whether secret PATH has a version in any state."""
+    return any(client.items(f"{BASE}{path}/versions", "versions", params={"pageSize": 1}))
+
+
+def is_stale(error: ApiError) -> bool:
+    """The secret has been changed since its etag was read; the change can be repeated with the new one."""
+    return error.reason == "ABORTED" or error.reason == "FAILED_PRECONDITION" and "etag" in error.message.lower()
 
 
 def version_number(version: dict[str, Any]) -> int:

@@ -144,6 +144,7 @@ COMPUTE = f"{API}/"
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
 RUN = "https://run.googleapis.com/v2/"
 KMS = "cloudkms.googleapis.com"
+NO_IPV4 = "has no IPv4 range, which Cloud Run needs"
 FIRST = "run site without --tags first"
 HELP = "https://github.com/mlops/mlflow_gcp/blob/main/docs/changes.md says how to make such changes"
 
@@ -479,6 +480,8 @@ class Preflight:
                 self.refuse(
                     "network_subnetwork_name", f"{label} belongs to network {live['network'].rpartition('/')[2]}"
                 )
+            elif live and not live.get("ipCidrRange") and not self.text("cloudrun_vpc_connector"):
+                self.refuse("network_subnetwork_name", f"{label} {NO_IPV4}; give one that has one")
             return
         asked = IPv4Network(wanted)
         if live and not same_resource(self.network, live["network"]):
@@ -486,7 +489,9 @@ class Preflight:
                 "network_name", f"{label} belongs to network {live['network'].rpartition('/')[2]} and cannot be moved"
             )
             return
-        if live and not IPv4Network(live["ipCidrRange"]).subnet_of(asked):
+        if live and not live.get("ipCidrRange"):
+            self.refuse("network_prefix", f"{label} {NO_IPV4}; delete it or give another value")
+        elif live and not IPv4Network(live["ipCidrRange"]).subnet_of(asked):
             self.refuse(name, f"the range of {label} is {live['ipCidrRange']!r} and can only be expanded")
         for path, other in self.live("subnetworks").items():
             if path == self.subnetwork or not IPv4Network(other["ipCidrRange"]).overlaps(asked):

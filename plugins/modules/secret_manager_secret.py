@@ -141,7 +141,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import SECRET
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
@@ -228,6 +228,9 @@ class Secret(Resource):
         # Another run has just created the secret and is about to add its value.
         if not self.has_value or live["version"] or not is_recent(live.get("createTime", "")):
             return live
+        # It has a disabled or destroyed one: nobody is about to add the first.
+        if secretmanager.has_version(self.client, self.path):
+            return live
         with suppress(operations.OperationTimeout):
             return operations.poll(
                 lambda: self.read() or {},
@@ -289,9 +292,7 @@ class Secret(Resource):
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         after = dict(live)
         if any(path.startswith("labels") for path in changes):
-            labels = overlay(live.get("labels"), self.wanted["labels"], self.rules, "labels")
-            body = {"labels": labels, "etag": live.get("etag")}
-            after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
+            after |= self.set_labels(live)
         if "replication" in changes:
             body = {"replication": self.wanted["replication"], "etag": after.get("etag")}
             query = {"updateMask": "replication"}
@@ -300,6 +301,18 @@ class Secret(Resource):
             disabled, newest = live.get("disabled"), int(live["version"] or 0)
             after["version"] = self.enable(disabled) if disabled else self.add_version(newest)
         return after | self.set_accessors() if "accessors" in changes else after
+
+    def set_labels(self, live: dict[str, Any], *, again: bool = False) -> dict[str, Any]:
+        """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/patch"""
+        labels = overlay(live.get("labels"), self.wanted["labels"], self.rules, "labels")
+        body = {"labels": labels, "etag": live.get("etag")}
+        try:
+            return self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
+        except ApiError as error:
+            if again or not secretmanager.is_stale(error):
+                raise
+        # Another run has changed it, or the response to the first attempt was lost.
+        return self.set_labels(self.client.get(self.url), again=True)
 
     def set_accessors(self) -> dict[str, Any]:
         """Grant the role to exactly the members in option accessors."""

@@ -28,7 +28,7 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of the instance. Google reserves the name of a deleted instance for about a week.
+      - Name of the instance. The name of a deleted instance can be used again (for years it could not within a week).
     type: str
     required: true
   region:
@@ -354,8 +354,8 @@ class Instance(Resource):
         if cloudsql.is_busy(error):
             return error
         return GcpError(
-            f"Cannot create {self.label}: Google still reserves the name for an instance that was deleted within the "
-            f"last week; give option name another value, or wait ({error.message})"
+            f"Cannot create {self.label}: Google still keeps the name of an instance that was deleted within the last "
+            f"week; wait, or give option name another value ({error.message})"
         )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:

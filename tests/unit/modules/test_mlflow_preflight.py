@@ -232,6 +232,15 @@ def test_what_can_be_changed_in_place_passes(preflight, variables):
     preflight(DEPLOYED, variables)
 
 
+def test_a_subnetwork_without_ipv4_addresses_overlaps_nothing(preflight):
+    other = IPV6_ONLY | {"name": "six", "selfLink": f"{LINK}/regions/europe-west2/subnetworks/six"}
+    items = {"regions/europe-west2": {"subnetworks": [SUBNET, other]}}
+    assert preflight(DEPLOYED | {SUBNETWORKS: {"items": items}})["findings"] == []
+    # With a connector, Cloud Run uses the subnetwork of that.
+    variables = {"network_subnetwork_name": "mlflow-europe-west2", "cloudrun_vpc_connector": "link"}
+    assert preflight(DEPLOYED | {SUBNETWORK: IPV6_ONLY}, variables)["findings"] == []
+
+
 def test_what_may_not_be_read_is_not_refused(preflight, google):
     denied = google.error(403, "PERMISSION_DENIED", "Permission denied.")
     result = preflight(dict.fromkeys([*DEPLOYED, "https://storage.googleapis.com/storage/v1/b"], denied))
@@ -244,6 +253,7 @@ def test_an_instance_without_a_network_can_get_one(preflight):
     preflight(live)
 
 
+IPV6_ONLY = {name: value for name, value in SUBNET.items() if name != "ipCidrRange"} | {"stackType": "IPV6_ONLY"}
 OTHER = {
     **SUBNET,
     "name": "other",
@@ -383,6 +393,16 @@ BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
             without(SUBNETWORK) | {SUBNETWORKS: {"items": {"regions/us-east1": {"subnetworks": [OTHER]}}}},
             {},
             "network_subnetwork_range is .*, but subnetwork other in us-east1 has 10.10.0.0/24",
+        ),
+        (
+            DEPLOYED | {SUBNETWORK: IPV6_ONLY},
+            {},
+            "mlflow_name is 'mlflow', but subnetwork mlflow-europe-west2 has no IPv4 range, which Cloud Run needs",
+        ),
+        (
+            DEPLOYED | {SUBNETWORK: IPV6_ONLY},
+            {"network_subnetwork_name": "mlflow-europe-west2"},
+            "network_subnetwork_name is .*, but subnetwork mlflow-europe-west2 has no IPv4 range",
         ),
         (
             changed(RULE, IPAddress="203.0.113.8"),

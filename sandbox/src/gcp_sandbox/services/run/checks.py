@@ -250,11 +250,6 @@ def _total(field: str, doc: Doc) -> None:
         raise invalid(f"{field}.cpu", f"Invalid value specified for cpu. Total cpu < 1 is not supported with {where}.")
 
 
-def suits_second_generation(containers: list[Doc]) -> bool:
-    """Whether containers have what the second generation of the execution environment needs at least."""
-    return total_memory(containers) >= quantity("512Mi") and sum(map(cpus, containers)) >= 1
-
-
 def cpus(container: Doc) -> float:
     """A container's CPUs."""
     return _cpu(container.get("resources", {}).get("limits", {}).get("cpu", "1"))

@@ -32,7 +32,7 @@ def missing() -> ApiError:
 
 
 def exists(*, reserved: bool) -> ApiError:
-    """409 for a name in use, or of an instance deleted less than a week ago."""
+    """409 for a name in use, or, as for years at Google, of an instance deleted less than a week ago."""
     text = "The Cloud SQL instance already exists."
     if reserved:
         text += (
