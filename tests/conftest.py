@@ -79,6 +79,12 @@ class Play:
         return sum(int(number) for number in re.findall(rf"^\S+ +: .*\b{what}=(\d+)", self.output, re.M))
 
     @property
+    def changed(self) -> list[str]:
+        """The names of the tasks that changed something, in their order."""
+        tasks = re.findall(r"^TASK \[(.*?)\] \*+\n(.*?)(?=^(?:TASK|PLAY) |\Z)", self.output, re.M | re.S)
+        return [name.split(" : ")[-1] for name, shown in tasks if re.search(r"^changed: \[", shown, re.M)]
+
+    @property
     def error(self) -> str:
         """The error message, without the task's other results."""
         found = re.findall(r"^\[ERROR\]: (.*)$|^ *msg: (.*(?:\n    .*)*)", self.output, re.M)
@@ -172,9 +178,16 @@ def deploy(state: Path) -> dict[str, Any]:
         # As at Google, where enabled APIs and role grants take a moment to propagate.
         cloud.command("fault", "add", "*", "service-disabled", "seconds=3")
         cloud.command("fault", "add", "*", "iam-delay", "seconds=8")
+        # A plan of an empty project writes nothing.
+        cloud.command("fault", "add", "*.insert", "418")
+        cloud.command("fault", "add", "*.create", "418")
+        plan = cloud.playbook("plan.yml", "-e", f"mlflow_plan_file={state / 'plan.json'}")
+        cloud.command("fault", "clear")
+        cloud.command("fault", "add", "*", "service-disabled", "seconds=3")
+        cloud.command("fault", "add", "*", "iam-delay", "seconds=8")
         play = cloud.playbook("site.yml", "--diff", "-v")
         cloud.command("fault", "clear")
-        return asdict(play)
+        return {"plan": asdict(plan), "site": asdict(play)}
     finally:
         cloud.command("down", check=False)
 
@@ -182,9 +195,15 @@ def deploy(state: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def deployment(pytestconfig: pytest.Config) -> tuple[Path, Play]:
     """MLflow deployed by playbooks/site.yml: the state folder of the stopped sandbox, and the run."""
-    state, play = once(pytestconfig, "deployment", deploy)
-    assert play["status"] == 0, play["output"]
-    return state, Play(**play)
+    state, plays = once(pytestconfig, "deployment", deploy)
+    assert plays["site"]["status"] == 0, plays["site"]["output"]
+    return state, Play(**plays["site"])
+
+
+@pytest.fixture(scope="session")
+def first_plan(pytestconfig: pytest.Config, deployment: tuple[Path, Play]) -> Play:
+    """playbooks/plan.yml, run before the deployment in the empty project."""
+    return Play(**once(pytestconfig, "deployment", deploy)[1]["plan"])
 
 
 @pytest.fixture(scope="session")

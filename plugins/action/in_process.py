@@ -21,7 +21,7 @@ from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.vars.clean import remove_internal_keys
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import record, warm
 
 MODULES = "ansible_collections.mlops.mlflow_gcp.plugins.modules"
 # The serialization of arguments and results for modules that are written in Python.
@@ -40,6 +40,17 @@ class ActionModule(ActionBase):
         if name == "in_process":
             raise AnsibleActionFail("in_process is no task; it runs the collection's modules")
         variables = task_vars or {}
+        asked = self._task.diff
+        # The plan has the diff of every resource.
+        self._task.diff = asked or self._task.check_mode
+        result = self._result(name, variables)
+        if not result.get("failed"):
+            self._note(name, variables, result)
+        if not asked:
+            result.pop("diff", None)
+        return result
+
+    def _result(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         if not self._stays_here(variables):
             normal = self._shared_loader_obj.action_loader.get(
                 "ansible.legacy.normal",
@@ -50,9 +61,16 @@ class ActionModule(ActionBase):
                 templar=self._templar,
                 shared_loader_obj=self._shared_loader_obj,
             )
-            return dict(normal.run(task_vars=task_vars))
-        result = super().run(tmp, task_vars)
-        return {**result, **self._call(name, variables)}
+            return dict(normal.run(task_vars=variables))
+        return {**super().run(task_vars=variables), **self._call(name, variables)}
+
+    def _note(self, name: str, variables: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Keep what the module has found and changed, for the plan."""
+        if self._task.no_log or self._task.async_val:
+            return
+        entry = record.entry(str(variables.get("inventory_hostname", "")), self._task.get_name(), name, result)
+        if entry:
+            record.add(entry)
 
     def _stays_here(self, variables: Mapping[str, Any]) -> bool:
         """The task would run on this host, as this user, with this Python."""

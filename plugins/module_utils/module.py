@@ -71,6 +71,10 @@ class Module(AnsibleModule):
         super().fail_json(msg, **kwargs)
 
 
+# What a return value is in check mode, if only the real run makes it.
+UNKNOWN = "(known after the run)"
+
+
 class Task:
     """One run of a module: options, client and result."""
 
@@ -133,15 +137,20 @@ class Task:
                 self.warn(f"Check mode assumes that {what} is absent: the API is not enabled yet")
                 return None
 
+    def known(self, value: str) -> str:
+        """VALUE, which may still be missing in check mode; the tasks that need it go on with a placeholder."""
+        return value or (UNKNOWN if self.check_mode else "")
+
     def warn(self, warning: str) -> None:
         """Show a warning."""
         self.module.warn(warning)
 
-    def result(self, *, changed: bool, before: Any, after: Any, **returns: Any) -> dict[str, Any]:
-        """The result of the module; BEFORE and AFTER (with secrets masked) are shown by --diff."""
+    def result(self, *, label: str, changed: bool, before: Any, after: Any, **returns: Any) -> dict[str, Any]:
+        """The result of the module for resource LABEL; BEFORE and AFTER (with secrets masked) are shown by --diff."""
         returns["changed"] = changed
         if self.module._diff:
-            returns["diff"] = {"before": before or {}, "after": after or {}}
+            headers = {"before_header": label, "after_header": label}
+            returns["diff"] = {"before": before or {}, "after": after or {}, **headers}
         return returns
 
 

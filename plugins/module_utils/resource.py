@@ -289,6 +289,7 @@ class Resource:
         self, changed: bool, before: Any, after: Any, live: dict[str, Any], changes: frozenset[str]
     ) -> dict[str, Any]:
         return self.task.result(
+            label=self.label,
             changed=changed,
             before=mask(before, self.rules),
             after=mask(after, self.rules, changes),

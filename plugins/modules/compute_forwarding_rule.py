@@ -149,7 +149,11 @@ class Endpoint(ComputeResource):
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         # A declaration has the address resource there.
         address = str(live.get("IPAddress") or "")
-        return {**super().returns(live), "path": self.path, "address": "" if "/" in address else address}
+        return {
+            **super().returns(live),
+            "path": self.path,
+            "address": self.task.known("" if "/" in address else address),
+        }
 
 
 def main() -> None:

@@ -195,6 +195,7 @@ def absent(task: Task) -> dict[str, Any]:
     left = [] if task.check_mode else list(map(short, of.delete("certificate", links)))
     gone = [name for name in obsolete if name not in left]
     return task.result(
+        label=f"certificates {task.params['name']}",
         changed=bool(gone),
         before={"certificates": names},
         after={"certificates": [name for name in names if name not in gone]},

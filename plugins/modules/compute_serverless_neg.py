@@ -190,6 +190,7 @@ def absent(task: Task) -> dict[str, Any]:
     left = [] if task.check_mode else of.delete("serverless NEG", obsolete)
     gone = [path for path in obsolete if path not in left]
     return task.result(
+        label=f"serverless NEGs {task.params['name']}",
         changed=bool(gone),
         before={"negs": paths},
         after={"negs": [path for path in paths if path not in gone]},

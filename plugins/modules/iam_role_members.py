@@ -225,7 +225,10 @@ def converge(task: Task) -> dict[str, Any]:
             before = after = iam.access({}, change.role)
     else:
         before, after = iam.apply(task, target(), change)
-    return task.result(changed=before != after, before=before, after=after, resource=after, members=after["members"])
+    label = f"{params['role']} on {target().label}"
+    return task.result(
+        label=label, changed=before != after, before=before, after=after, resource=after, members=after["members"]
+    )
 
 
 def main() -> None:

@@ -97,7 +97,8 @@ def converge(task: Task) -> dict[str, Any]:
             f"{', '.join(members)} are assumed to have {KEY_ROLE} on the key, because its policy cannot be read: {error.message}"
         )
         before = after = {}
-    return task.result(changed=before != after, before=before, after=after, resource=after, agents=agents)
+    label = f"{KEY_ROLE} on key {task.params['key']}"
+    return task.result(label=label, changed=before != after, before=before, after=after, resource=after, agents=agents)
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 def identity(task: Task) -> dict[str, Any]:
     """The work of the module."""
     agent = service_agents.identity(task, task.params["service"])
-    return task.result(changed=False, before=agent, after=agent, resource=agent, email=agent["email"])
+    label = f"service agent of {task.params['service']}"
+    return task.result(label=label, changed=False, before=agent, after=agent, resource=agent, email=agent["email"])
 
 
 def main() -> None:

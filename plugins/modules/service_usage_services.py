@@ -169,7 +169,8 @@ def converge(task: Task) -> dict[str, Any]:
         enable(task, missing)
         wait_until_available(task, missing)
     after = {**before, **dict.fromkeys(missing, "ENABLED")}
-    return task.result(changed=bool(missing), before=before, after=after, resource=after, enabled=missing)
+    label = f"APIs of project {task.project}"
+    return task.result(label=label, changed=bool(missing), before=before, after=after, resource=after, enabled=missing)
 
 
 def main() -> None:

@@ -111,14 +111,15 @@ def back_up(task: Task) -> dict[str, Any]:
     params, client = task.params, task.client
     url = f"{cloudsql.instances_url(task.project)}/{params['instance']}/backupRuns"
     body = declared({"description": params["description"]})
+    label = f"backup of Cloud SQL instance {params['instance']}"
     action = f"back up Cloud SQL instance {params['instance']}"
     if task.check_mode:
-        return task.result(changed=True, before={}, after=body, id="", resource={})
+        return task.result(label=label, changed=True, before={}, after=body, id="", resource={})
     with client.action(action):
         done = operations.repeat(lambda: operation(task, url, body, action))
         backup_id = str(lookup(done, "backupContext.backupId"))
         backup = client.get(f"{url}/{backup_id}")
-    return task.result(changed=True, before={}, after=backup, id=backup_id, resource=backup)
+    return task.result(label=label, changed=True, before={}, after=backup, id=backup_id, resource=backup)
 
 
 def main() -> None:

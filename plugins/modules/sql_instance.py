@@ -387,9 +387,9 @@ class Instance(Resource):
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}
         return {
-            "private_ip_address": addresses.get("PRIVATE", ""),
-            "psc_service_attachment": live.get("pscServiceAttachmentLink", ""),
-            "connection_name": live.get("connectionName", ""),
+            "private_ip_address": self.task.known(addresses.get("PRIVATE", "")),
+            "psc_service_attachment": self.task.known(live.get("pscServiceAttachmentLink", "")),
+            "connection_name": self.task.known(live.get("connectionName", "")),
         }
 
 

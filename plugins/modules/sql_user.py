@@ -186,7 +186,7 @@ class User(Resource):
         )
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {"secret_version": live.get("secretVersion", "")}
+        return {"secret_version": self.task.known(live.get("secretVersion", ""))}
 
 
 def main() -> None:

@@ -263,8 +263,11 @@ def test_site_repairs_them_all(cloud, deployed):
         break_it(cloud)
     for email in (SERVER, LOGGER):
         cloud.call("POST", f"{account(email)}:disable", {})
+    plan = cloud.playbook("plan.yml", "-e", "mlflow_plan_fail_on_changes=true")
+    assert plan.status == 2 and "The deployment is not as declared; a run of site would" in plan.error, plan.output
     play = cloud.playbook("site.yml", "--diff")
     assert play.status == 0 and play.recap("changed") > 0, play.output
+    assert play.changed == plan.changed, "a run does what its plan says, and nothing else"
     assert "until 2030" in play.output, "the diff shows whose conditional access was removed"
     assert [url for url in guarded(cloud) if EVE in str(read(cloud, url))] == []
     assert [sign_in(cloud, member) for member in (EVE, "user:jane@example.com")] == [403, 200]
