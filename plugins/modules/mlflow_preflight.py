@@ -264,7 +264,8 @@ class Preflight:
 
     def read(self) -> None:
         """Read all resources."""
-        sql = f"{cloudsql.instances_url(self.text('cloudsql_project_id'))}/{self.text('cloudsql_name')}"
+        sql_project, sql_name = self.text("cloudsql_project_id"), self.text("cloudsql_name")
+        sql = f"{cloudsql.instances_url(sql_project)}/{sql_name}"
         balancer = f"{COMPUTE}projects/{self.text('iap_lb_project_id')}/global"
         region = f"projects/{self.text('cloudrun_project_id')}/locations/{self.text('cloudrun_region')}"
         lb_name = self.text("iap_lb_name")
@@ -289,6 +290,10 @@ class Preflight:
             key: (f"{kind} {url.rpartition('/')[2]}", url.split("/")[2], partial(self.client.find, url))
             for key, (kind, url) in urls.items()
         }
+        calls["instance"] = (
+            *calls["instance"][:2],
+            partial(cloudsql.find_instance, self.client, sql_project, sql_name),
+        )
         bucket, secret = self.text("bucket_name"), self.secret.rpartition("/")[2]
         calls["bucket"] = (f"{immutable.BUCKET.name} {bucket}", "storage.googleapis.com", self.read_bucket)
         calls["secret"] = (f"secret {secret}", "secretmanager.googleapis.com", self.read_secret)
@@ -306,8 +311,9 @@ class Preflight:
         with ThreadPoolExecutor(len(calls)) as pool:
             futures = {key: pool.submit(self.look, *call) for key, call in calls.items()}
             self.found = {key: future.result() for key, future in futures.items()}
-        label, url = f"database {self.text('cloudsql_database')}", f"{sql}/databases/{self.text('cloudsql_database')}"
         found = self.found["instance"]
+        sql = f"{cloudsql.instances_url(sql_project)}/{(found.body or {}).get('name', sql_name)}"
+        label, url = f"database {self.text('cloudsql_database')}", f"{sql}/databases/{self.text('cloudsql_database')}"
         # For a database of an instance that does not exist, the error may be 403.
         read = self.look(label, "sqladmin.googleapis.com", lambda: self.client.find(url)) if found.body else found
         self.found["database"] = Found(label, read.body)

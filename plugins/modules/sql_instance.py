@@ -28,9 +28,17 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of the instance. Google reserves the name of a deleted instance for about a week.
+      - Name of the instance. Google may reserve the name of a deleted instance for about a week, see O(if_reserved).
     type: str
     required: true
+  if_reserved:
+    description:
+      - What to do if Google still reserves O(name) for an instance that was deleted. V(fail) fails.
+      - V(number) creates O(name) with C(-2) or the next number that is free. A label of the instance records its intended name, so
+        that later runs with the same O(name) find it, also when Google no longer reserves the name. RV(name) is the actual name.
+    type: str
+    choices: [fail, number]
+    default: fail
   region:
     description:
       - Region of the instance, such as V(europe-west2); required for O(state=present). Cannot be changed.
@@ -125,6 +133,17 @@ options:
       - Prevent the deletion of the instance. With O(state=absent), V(false) first disables the protection.
     type: bool
     default: true
+  final_backup:
+    description:
+      - With O(state=absent), let Google take a final backup, which stays for O(final_backup_days) after the instance is deleted and
+        can be restored to a new one. All other backups are deleted with the instance.
+    type: bool
+    default: false
+  final_backup_days:
+    description:
+      - Days for which Google keeps the final backup, 1 to 365.
+    type: int
+    default: 30
   database_flags:
     description:
       - Database flags by name, see U(https://cloud.google.com/sql/docs/postgres/flags). Other flags are left unchanged.
@@ -178,10 +197,16 @@ EXAMPLES = r"""
     auth_kind: application
     name: mlflow
     deletion_protection: false
+    final_backup: true
     state: absent
 """
 
 RETURN = r"""
+name:
+  description: Name of the instance, see O(if_reserved).
+  returned: success
+  type: str
+  sample: mlflow
 private_ip_address:
   description: Private IP address; empty without one.
   returned: success
@@ -217,6 +242,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LAB
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 ALWAYS = "ALWAYS"
+# How many names are tried at most.
+MOST_NUMBERS = 99
 # Temporary states in which an instance cannot be changed.
 BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
 
@@ -247,6 +274,19 @@ class Instance(Resource):
         self.collection = cloudsql.instances_url(task.project)
         self.url = f"{self.collection}/{self.name}"
         self.wanted = self.declaration()
+
+    def use(self, name: str) -> None:
+        """Manage the instance with this name."""
+        self.name, self.url = name, f"{self.collection}/{name}"
+        self.wanted["name"] = name
+
+    def read(self) -> dict[str, Any] | None:
+        live = super().read()
+        if live is None and self.params["if_reserved"] == "number":
+            live = cloudsql.replacement(self.client, self.task.project, self.params["name"])
+            if live is not None:
+                self.use(live["name"])
+        return live
 
     def declaration(self) -> dict[str, Any]:
         """The body for the options."""
@@ -336,7 +376,20 @@ class Instance(Resource):
         super().check_change(live, [path for path in changes if path != added])
 
     def create(self) -> dict[str, Any]:
-        return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
+        name, number = self.params["name"], 2
+        while True:
+            try:
+                return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
+            except ApiError as error:
+                if error.reason != "instanceAlreadyExists" or self.params["if_reserved"] == "fail":
+                    raise
+                if error.retried or number > MOST_NUMBERS or self.client.find(self.url):
+                    raise
+            # The response does not tell a reserved name from one in use, but there is no such instance.
+            self.use(f"{name}-{number}")
+            labels = self.wanted["settings"]["userLabels"] or {}
+            self.wanted["settings"]["userLabels"] = {**labels, cloudsql.INSTEAD_OF: cloudsql.label_of(name)}
+            number += 1
 
     def name_taken(self, error: ApiError) -> GcpError:
         if cloudsql.is_busy(error):
@@ -366,15 +419,21 @@ class Instance(Resource):
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         if lookup(live, "settings.deletionProtectionEnabled"):
             self.wait(self.send("PATCH", {"settings": {"deletionProtectionEnabled": False}}), self.url, "unprotect")
-        return self.send("DELETE")
+        if not self.params["final_backup"]:
+            return self.send("DELETE")
+        backup = {"enableFinalBackup": "true", "finalBackupTtlDays": str(self.params["final_backup_days"])}
+        return self.send("DELETE", params=backup)
 
-    def send(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def send(self, method: str, body: Any = None, params: dict[str, str] | None = None) -> dict[str, Any]:
         """The operation; waits while another one is running on the instance."""
-        return cloudsql.retry_while_busy(self.client, lambda: self.client.request(method, self.url, body), self.timeout)
+        return cloudsql.retry_while_busy(
+            self.client, lambda: self.client.request(method, self.url, body, params=params), self.timeout
+        )
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}
         return {
+            "name": self.name,
             "private_ip_address": addresses.get("PRIVATE", ""),
             "psc_service_attachment": live.get("pscServiceAttachmentLink", ""),
             "connection_name": live.get("connectionName", ""),
@@ -397,6 +456,7 @@ def main() -> None:
         Instance.converge,
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.SQL_NAME},
+            "if_reserved": {"type": "str", "choices": ["fail", "number"], "default": "fail"},
             "region": {"type": "str", "kind": values.REGION},
             "zone": {"type": "str"},
             "database_version": {"type": "str", "default": "POSTGRES_17"},
@@ -419,6 +479,8 @@ def main() -> None:
             "backup_retained": {"type": "int", "kind": values.BACKUP_RETAINED},
             "transaction_log_retention_days": {"type": "int"},
             "deletion_protection": {"type": "bool", "default": True},
+            "final_backup": {"type": "bool", "default": False},
+            "final_backup_days": {"type": "int", "default": 30, "kind": values.FINAL_BACKUP_DAYS},
             "database_flags": {"type": "dict", "kind": values.FLAGS},
             "maintenance_window": {
                 "type": "dict",

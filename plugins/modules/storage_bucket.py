@@ -136,7 +136,10 @@ options:
         type: list
         elements: str
   force_destroy:
-    description: With O(state=absent), first delete all objects including their versions.
+    description:
+      - With O(state=absent), first delete all objects including their versions.
+      - They are kept, and billed, as long as the bucket's soft delete policy says, unless O(soft_delete_retention_seconds) is given,
+        which then is set first. V(0) deletes them for good; what was deleted earlier stays until its time is over.
     type: bool
     default: false
 seealso:
@@ -164,6 +167,7 @@ EXAMPLES = r"""
     auth_kind: application
     name: my-project-mlflow-artifacts
     force_destroy: true
+    soft_delete_retention_seconds: 0
     state: absent
 """
 
@@ -194,7 +198,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, differences
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BUCKET
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
@@ -310,6 +314,9 @@ class Bucket(Resource):
             )
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
+        retention = {"softDeletePolicy": self.wanted["softDeletePolicy"]}
+        if differences(retention, live, self.rules):
+            self.client.request("PATCH", self.url, retention)
         if self.params["force_destroy"]:
             # One request per object: with eight at a time, 100,000 objects take minutes instead of hours.
             with ThreadPoolExecutor(8) as pool:

@@ -254,6 +254,14 @@ def test_force_destroy_deletes_every_version(google, run_module):
     assert run_module("storage_bucket", name="artifacts", state="absent", force_destroy=True)["changed"]
 
 
+def test_nothing_is_kept_of_what_is_deleted(google, run_module):
+    live_bucket(google)
+    google.expect("PATCH", URL, {}, body={"softDeletePolicy": {"retentionDurationSeconds": "0"}})
+    google.expect("GET", f"{URL}/o", {}).expect("DELETE", URL, google.answer(204, b""))
+    options = {"force_destroy": True, "soft_delete_retention_seconds": 0}
+    assert run_module("storage_bucket", name="artifacts", state="absent", **options)["changed"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
