@@ -290,11 +290,16 @@ class Bucket(Resource):
             live = super().read()
         except ApiError as error:
             if error.status == 403 and not error.disabled and not self._is_listed():
-                raise self._name_taken() from None
+                return self._of_others()
             raise
         if live is not None and live.get("projectNumber") and not self._is_in_project(live["projectNumber"]):
-            raise self._name_taken()
+            return self._of_others()
         return live
+
+    def _of_others(self) -> None:
+        """Raise GcpError, unless the bucket is to be absent: then the project just does not have it."""
+        if self.params["state"] != "absent":
+            raise self._name_taken() from None
 
     def name_taken(self, error: ApiError) -> GcpError:
         return self._name_taken()
