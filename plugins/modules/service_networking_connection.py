@@ -254,7 +254,9 @@ class Connection(Resource):
         return {**live, "reservedPeeringRanges": kept} if kept else {}
 
     def check_delete(self, live: dict[str, Any]) -> None:
-        if users := self.instances():
+        # In a connection with this range only, every instance has its address in it.
+        users = [entry["name"] for entry in self.instances() if not self.remains(live) or self.is_inside(entry)]
+        if users:
             raise InUse(f"Cannot delete {self.label}: Cloud SQL still uses it; first delete {', '.join(users)}")
 
     def is_held(self, error: ApiError) -> bool:
@@ -283,11 +285,11 @@ class Connection(Resource):
         operation = self.client.post(self.url, {"consumerNetwork": self.consumer_network}, idempotent=True)
         self.wait(operation, self.url, "delete")
 
-    def instances(self) -> list[str]:
-        """The Cloud SQL instances of this project in the network that have an address of what is to be deleted."""
+    def instances(self) -> list[dict[str, Any]]:
+        """The Cloud SQL instances of this project in the network."""
         url, path = cloudsql.instances_url(self.task.project), "settings.ipConfiguration.privateNetwork"
         try:
-            found = [
+            return [
                 instance
                 for instance in self.client.items(url, "items")
                 if same_resource(self.consumer_network, lookup(instance, path))
@@ -297,12 +299,9 @@ class Connection(Resource):
             if error.status == 403:
                 return []
             raise
-        return [instance["name"] for instance in found if self.is_inside(instance)]
 
     def is_inside(self, instance: dict[str, Any]) -> bool:
-        """Whether an instance has its address in option reserved_ranges; without this option, in any range."""
-        if self.params["reserved_ranges"] is None:
-            return True
+        """Whether an instance has its address in option reserved_ranges."""
         if lookup(instance, "settings.ipConfiguration.allocatedIpRange") in self.params["reserved_ranges"]:
             return True
         own = [
