@@ -288,18 +288,14 @@ class Bucket(Resource):
     def read(self) -> dict[str, Any] | None:
         try:
             live = super().read()
+            of_others = live and live.get("projectNumber") and not self._is_in_project(live["projectNumber"])
         except ApiError as error:
-            if error.status == 403 and not error.disabled and not self._is_listed():
-                return self._of_others()
-            raise
-        if live is not None and live.get("projectNumber") and not self._is_in_project(live["projectNumber"]):
-            return self._of_others()
-        return live
-
-    def _of_others(self) -> None:
-        """Raise GcpError, unless the bucket is to be absent: then the project just does not have it."""
-        if self.params["state"] != "absent":
-            raise self._name_taken() from None
+            if error.status != 403 or error.disabled or self._is_listed():
+                raise
+            live, of_others = None, True
+        if of_others and self.params["state"] != "absent":
+            raise self._name_taken()
+        return None if of_others else live
 
     def name_taken(self, error: ApiError) -> GcpError:
         return self._name_taken()
