@@ -422,7 +422,15 @@ class Instance(Resource):
         if not self.params["final_backup"]:
             return self.send("DELETE")
         backup = {"enableFinalBackup": "true", "finalBackupTtlDays": str(self.params["final_backup_days"])}
-        return self.send("DELETE", params=backup)
+        try:
+            return self.send("DELETE", params=backup)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            # Of an instance that does not run, for example.
+            raise GcpError(
+                f"{error}. If no final backup is possible, give final_backup=false (variable mlflow_final_backup)"
+            ) from None
 
     def send(self, method: str, body: Any = None, params: dict[str, str] | None = None) -> dict[str, Any]:
         """The operation; waits while another one is running on the instance."""

@@ -348,6 +348,13 @@ def test_a_final_backup(google, run_module):
     assert run_module("sql_instance", name="mlflow", **options)["changed"]
 
 
+def test_a_final_backup_that_is_not_possible(google, run_module):
+    stopped = google.old_error(400, "invalid", "Invalid request since instance is not running.")
+    google.expect("GET", URL, live(deletionProtectionEnabled=False)).expect("DELETE", URL, stopped)
+    with pytest.raises(Exception, match="^Cannot delete Cloud SQL instance mlflow: .* give final_backup=false"):
+        run_module("sql_instance", name="mlflow", final_backup=True, state="absent")
+
+
 def test_a_failed_operation(google, run_module):
     message = "Failed to create subnetwork. Please create Service Networking connection with service first."
     google.expect("GET", URL, absent(google)).expect(
