@@ -100,7 +100,6 @@ RUN = "https://run.googleapis.com/v2"
 NETWORKING = "https://servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
 NETWORK_OF_INSTANCE = "settings.ipConfiguration.privateNetwork"
 SERVER_ROLE = "roles/cloudsql.client"
-Body = dict[str, Any] | None
 # What exists, in the order in which it is deleted; the other resources that are read tell what is kept.
 ORDER = (
     "https_rule",
@@ -151,7 +150,7 @@ class Takedown(Deployment):
 
     # Reading.
 
-    def calls(self) -> Iterator[tuple[str, str, Callable[[], Body]]]:
+    def calls(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Any] | None]]]:
         """Everything that is read: its key, its label, and how."""
         name, sql_name = self.text("iap_lb_name"), self.text("cloudsql_name")
         balancer = f"{API}/projects/{self.text('iap_lb_project_id')}/global"
@@ -226,12 +225,12 @@ class Takedown(Deployment):
         found = self.found.get(key)
         return (found and found.body) or {}
 
-    def several(self, kind: str, names: Iterable[str]) -> Body:
+    def several(self, kind: str, names: Iterable[str]) -> dict[str, Any] | None:
         """A body for several resources of one kind, None for none."""
         found = sorted(names)
         return {"kind": kind, "names": found} if found else None
 
-    def read_certificates(self) -> Body:
+    def read_certificates(self) -> dict[str, Any] | None:
         """The managed certificates, for any domains."""
         project, family = self.text("iap_lb_project_id"), Family(self.task, self.text("iap_lb_name"), 8)
         found = family.members(
@@ -239,7 +238,7 @@ class Takedown(Deployment):
         )
         return self.several("certificate", (entry["name"] for entry in found if entry.get("type") == "MANAGED"))
 
-    def read_negs(self) -> Body:
+    def read_negs(self) -> dict[str, Any] | None:
         """The serverless NEGs, for any service and region."""
         family = Family(self.task, f"{self.text('iap_lb_name')}-neg", 4)
         groups = aggregated(self.client, self.text("iap_lb_project_id"), "networkEndpointGroups")
@@ -247,25 +246,25 @@ class Takedown(Deployment):
         serverless = (entry["name"] for entry in found if entry.get("networkEndpointType") == "SERVERLESS")
         return self.several("serverless NEG", serverless)
 
-    def read_keys(self) -> Body:
+    def read_keys(self) -> dict[str, Any] | None:
         """The secrets with the server's keys."""
         names = [f"{self.text('cloudrun_keys_prefix')}-{key}" for key in cloudrun_keys()]
         parent = f"{secretmanager.BASE}projects/{self.text('cloudrun_project_id')}/secrets"
         return self.several("secret", (name for name in names if self.client.find(f"{parent}/{name}")))
 
-    def read_role(self) -> Body:
+    def read_role(self) -> dict[str, Any] | None:
         """The server's role on the project."""
         policy = iam.policy_of(self.task, "project", self.text("cloudrun_project_id")).read(self.task)
         held = map(iam.before_deletion, iam.members_of(policy, SERVER_ROLE))
         return {"role": SERVER_ROLE} if self.member in map(iam.canonical, held) else None
 
-    def read_instances(self) -> Body:
+    def read_instances(self) -> dict[str, Any] | None:
         """The instances with an address in the network."""
         found = self.client.items(cloudsql.instances_url(self.text("cloudsql_project_id")), "items")
         used = (entry for entry in found if same_resource(self.network, lookup(entry, NETWORK_OF_INSTANCE)))
         return self.several("Cloud SQL instance", (entry["name"] for entry in used))
 
-    def read_backups(self) -> Body:
+    def read_backups(self) -> dict[str, Any] | None:
         """The final backups of earlier instances: https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/Backups"""
         url = f"https://sqladmin.googleapis.com/v1/projects/{self.text('cloudsql_project_id')}/backups"
         pattern = re.compile(rf"{re.escape(self.text('cloudsql_name'))}(-\d+)?")
@@ -276,7 +275,7 @@ class Takedown(Deployment):
         ]
         return {"backups": found} if found else None
 
-    def read_bucket(self) -> Body:
+    def read_bucket(self) -> dict[str, Any] | None:
         """The bucket, if it is one of the project, with the key "objects": how many are in it."""
         name = self.text("bucket_name")
         query = {"project": self.text("bucket_project_id"), "prefix": name}
@@ -287,14 +286,14 @@ class Takedown(Deployment):
         count = len(page.get("items", ()))
         return {"name": name, "objects": f"more than {count}" if page.get("nextPageToken") else str(count or "")}
 
-    def read_deleted_bucket(self) -> Body:
+    def read_deleted_bucket(self) -> dict[str, Any] | None:
         """Soft-deleted buckets of this name: https://cloud.google.com/storage/docs/use-soft-deleted-buckets"""
         name = self.text("bucket_name")
         query = {"project": self.text("bucket_project_id"), "prefix": name, "softDeleted": "true"}
         found = [entry for entry in self.client.items(BUCKETS, "items", params=query) if entry["name"] == name]
         return {"buckets": found} if found else None
 
-    def read_connection(self) -> Body:
+    def read_connection(self) -> dict[str, Any] | None:
         """The connection with Google's managed services, if it has the range."""
         network = (
             f"projects/{self.project_number or self.network_project}/global/networks/{self.network.rpartition('/')[2]}"
