@@ -54,10 +54,10 @@ test: lint clients ## Run everything that CI runs: linters, unit tests, the sand
 
 .PHONY: test-long
 test-long: setup ## Run the tests that take minutes each (`make test` runs samples of them)
-	@pytest -m long
+	@pytest --numprocesses auto --no-loadscope-reorder -m long
 
 .PHONY: faults
-faults: setup ## Run every write method of a first run with every passing fault (429, 503, reset, ...) and print the table
+faults: setup ## Run every write method with every passing fault (429, 503, reset, ...) and print the table
 	@pytest -m "long or not long" tests/unit/test_faults.py
 
 .PHONY: permissions

@@ -38,8 +38,9 @@ APIS = (
     "storage",
     "vpcaccess",
 )
-# The recordings precede the shutdown of IAP's OAuth Admin API, and compute/beta was rewritten in URLs, but not in bodies.
-OPTIONS = ("--iap-oauth-admin-api", "--recorded-links")
+# The recordings precede the shutdown of IAP's OAuth Admin API, compute/beta was rewritten in URLs, but
+# not in bodies, and services of Cloud Run show an environment that nobody asked for.
+OPTIONS = ("--iap-oauth-admin-api", "--recorded-links", "--recorded-environments")
 RESOURCE_MANAGER = "cloudresourcemanager.googleapis.com/v1"
 SERVICE_USAGE = "serviceusage.googleapis.com/v1"
 

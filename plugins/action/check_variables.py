@@ -18,6 +18,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import one_line
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import warm
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # The role that has the variables of a whole deployment.
@@ -27,6 +28,9 @@ REFERENCE = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
 PLACES = ("_project_id", "_region")
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+# This is the first action of every role.
+warm.up()
 
 
 @cache

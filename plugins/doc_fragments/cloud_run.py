@@ -63,6 +63,13 @@ options:
       - Memory per instance, which includes the container's file system.
     type: str
     default: 1Gi
+  kms_key:
+    description:
+      - Key of Cloud KMS to encrypt the container image as deployed with, as V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), in the region.
+      - Its service agent must have the role C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on the key, see
+        M(mlops.mlflow_gcp.kms_key_agents).
+      - If empty, the key is left unchanged.
+    type: str
   network:
     description:
       - VPC network to connect to with direct VPC egress, as a name, path or selfLink.

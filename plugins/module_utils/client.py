@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json as jsonlib
 import os
 import random
@@ -13,9 +14,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport
@@ -32,11 +34,20 @@ else:
 
 T = TypeVar("T")
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+CREDENTIAL_OPTIONS = ("auth_kind", "service_account_contents", "service_account_email", "access_token", "scopes")
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 RATE_LIMIT_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 MAX_ATTEMPTS = 5
 MAX_PAUSE = 32.0
+
+
+class TokenStore(Protocol):
+    """Keeps tokens under a key that stands for the credentials."""
+
+    def locked(self) -> AbstractContextManager[None]: ...
+    def load(self, key: str, credentials: Any) -> None: ...
+    def store(self, key: str, credentials: Any) -> None: ...
 
 
 class TokenAuth:
@@ -47,17 +58,36 @@ class TokenAuth:
     connection for each module run, and too late for its few requests.
     """
 
-    def __init__(self, credentials: Any) -> None:
+    # Where the tasks of a run find each other's tokens; the action in_process sets it.
+    shared: TokenStore | None = None
+
+    def __init__(self, credentials: Any, key: str = "") -> None:
         self.credentials = credentials
+        self.key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if not self.credentials.valid:
-            self.refresh()
+            self._obtain()
         self.credentials.apply(request.headers)
         return request
 
+    def _obtain(self) -> None:
+        """The token of an earlier task with the same credentials, or a new one."""
+        if not self.shared or not self.key:
+            self.refresh()
+            return
+        with self.shared.locked():
+            self.shared.load(self.key, self.credentials)
+            if not self.credentials.valid:
+                self.refresh()
+
     def refresh(self) -> None:
         """Fetch a new token; raises google.auth.exceptions.GoogleAuthError."""
+        self._fetch()
+        if self.shared and self.key:
+            self.shared.store(self.key, self.credentials)
+
+    def _fetch(self) -> None:
         try:
             # In a separate session: this one would need a token for the request that fetches the token.
             self.credentials.refresh(google.auth.transport.requests.Request())
@@ -100,8 +130,17 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
             text = f"{text.rstrip('.')}. {transport.auth_advice(error, 'the caller')}"
         raise GcpError(text) from None
     session = requests.Session()
-    session.auth = TokenAuth(credentials)
+    session.auth = TokenAuth(credentials, _identity(params))
     return session
+
+
+def _identity(params: Mapping[str, Any]) -> str:
+    """A key that is the same for the same credentials only: a hash of the options, and of the files that they come from."""
+    options = {name: params.get(name) for name in CREDENTIAL_OPTIONS}
+    files = [params.get("service_account_file"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")]
+    contents = [Path(file).expanduser().read_bytes().hex() if file else None for file in files]
+    environment = [os.environ.get(name) for name in ("HOME", "CLOUDSDK_CONFIG", "GOOGLE_CLOUD_QUOTA_PROJECT")]
+    return hashlib.sha256(jsonlib.dumps([options, contents, environment], default=str).encode()).hexdigest()
 
 
 def _loaded(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:

@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "env": {"type": "dict", "default": {}, "kind": values.ENVIRONMENT},
     "secret_env": {"type": "dict", "default": {}, "no_log": False, "kind": values.SECRET_ENVIRONMENT},
     "service_account": {"type": "str"},
+    "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
     "cpu": {"type": "str", "default": "1", "kind": values.CPU},
     "memory": {"type": "str", "default": "1Gi", "kind": values.MEMORY},
     "network": {"type": "str"},
@@ -94,8 +95,6 @@ NOT_SENT = frozenset(
         "urls",
     }
 )
-# Seconds that a new service account or role grant takes to propagate.
-PROPAGATION_TIMEOUT = 120
 
 
 def quantity(value: Any) -> Decimal | None:
@@ -109,6 +108,10 @@ def quantity(value: Any) -> Decimal | None:
 
 def same_quantity(wanted: Any, live: Any) -> bool:
     return live is not None and quantity(wanted) == quantity(live)
+
+
+def same_key(wanted: Any, live: Any) -> bool:
+    return same_resource(wanted, live or "")
 
 
 def same_network(wanted: Any, live: Any) -> bool:
@@ -154,6 +157,7 @@ def rules(
             f"{container}.env.valueSource.secretKeyRef.secret": same_resource,
             f"{template}.vpcAccess.connector": lambda wanted, live: same_resource(wanted, live or ""),
             f"{template}.vpcAccess.networkInterfaces": same_network,
+            f"{template}.encryptionKey": same_key,
             **same,
         },
     )
@@ -189,6 +193,7 @@ class CloudRun(Resource):
         return {
             "serviceAccount": self.params["service_account"],
             "executionEnvironment": self.params["execution_environment"],
+            "encryptionKey": self.params["kms_key"] or None,
             "vpcAccess": self.vpc_access(),
             "containers": [self.container()],
         }
@@ -235,6 +240,7 @@ class CloudRun(Resource):
 
     def validate(self) -> None:
         params = self.params
+        values.check_together(params, values.key_of_region, "kms_key", "region")
         for name, source in params["secret_env"].items():
             if not isinstance(source, dict) or not source.get("secret") or set(source) - {"secret", "version"}:
                 raise InvalidInput(f"secret_env.{name}", source, "give a dictionary with secret and version")
@@ -262,7 +268,7 @@ class CloudRun(Resource):
 
     def create(self) -> dict[str, Any]:
         body = without_optional(declared(self.wanted), self.rules)
-        return self.retry_while_propagating(
+        return self.while_propagating(
             lambda: self.client.post(self.collection, body, params=self.create_params, idempotent=True)
         )
 
@@ -278,14 +284,10 @@ class CloudRun(Resource):
                     self.wanted = self.complete(current[0])
                 raise
 
-        return self.retry_while_propagating(send)
+        return self.while_propagating(send)
 
-    def retry_while_propagating(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The result of CALL, repeated while a new account or role grant may be propagating, or after a conflict."""
-        timeout = min(self.timeout, PROPAGATION_TIMEOUT)
-        return self.client.retry(
-            call, lambda error: error.propagating or error.reason == CONFLICT, timeout=timeout, pause=5
-        )
+    def is_propagating(self, error: ApiError) -> bool:
+        return error.propagating or error.reason == CONFLICT
 
     def body(self, live: dict[str, Any]) -> dict[str, Any]:
         """
@@ -304,7 +306,7 @@ class CloudRun(Resource):
         if verb == "delete":
             return super().wait(response, url, verb)
         first = [response]
-        return self.retry_while_propagating(lambda: self.rollout(first.pop() if first else self.resend(), url, verb))
+        return self.while_propagating(lambda: self.rollout(first.pop() if first else self.resend(), url, verb))
 
     def rollout(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
         """The body after a successful operation RESPONSE; raises ApiError with the condition that failed."""

@@ -18,7 +18,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Api
 T = TypeVar("T")
 # States of an instance that do not end by themselves, each with what to do.
 UNUSABLE_STATES = {
-    "FAILED": "its creation failed; delete it and give another name (Google reserves this one for a week)",
+    "FAILED": "its creation failed; delete it, then run again",
     "SUSPENDED": "check the project's billing account and the instance's encryption key",
     "PENDING_DELETE": "it is being deleted; give another name",
 }

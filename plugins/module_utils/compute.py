@@ -93,6 +93,14 @@ class ComputeResource(Resource):
                 raise
         return self.client.request("PATCH", self.url, body | _fingerprint(self.client.get(self.url)))
 
+    def create_labelled(self) -> dict[str, Any]:
+        """Create the resource, and set its labels if the creation has not."""
+        self.wait(ComputeResource.create(self), self.collection, "create")
+        live = self.read() or {}
+        # Google documents that only setLabels sets labels, although a creation usually accepts them too.
+        unlabelled = any(path.startswith("labels") for path in self.differences(live))
+        return self.set_labels(live) if unlabelled else live
+
     def set_labels(self, live: dict[str, Any]) -> dict[str, Any]:
         """The labels as declared; Google sets those of most resources only by this method."""
         labels = lookup(overlay(live, self.wanted, self.rules), "labels") or {}
@@ -115,11 +123,7 @@ class AddressResource(ComputeResource):
         return self.poll(lambda body: body.get("status") != "RESERVING", "wait for the reservation")
 
     def create(self) -> dict[str, Any]:
-        self.wait(super().create(), self.collection, "create")
-        live = self.read() or {}
-        # Google documents that only setLabels sets labels, although a creation usually accepts them too.
-        unlabelled = any(path.startswith("labels") for path in self.differences(live))
-        return self.set_labels(live) if unlabelled else live
+        return self.create_labelled()
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         return self.set_labels(live)

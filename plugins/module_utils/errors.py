@@ -9,7 +9,9 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import organization
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.permissions import required_permission, roles_of
 
 API_DISABLED_REASONS = frozenset({"SERVICE_DISABLED", "accessNotConfigured"})
@@ -22,8 +24,14 @@ PROPAGATION_MESSAGES = tuple(
         r"permission 'iam\.serviceaccounts\.actas' denied",
         r"permission denied on secret",
         r"take a few minutes to propagate",
+        # A service agent that has just been granted the use of a key.
+        r"permission denied on cloud kms key",
+        r"permission 'cloudkms\.cryptokeyversions\.useto\w+' denied",
     )
 )
+KEY_DENIED = re.compile(r"denied on cloud kms key|cloudkms\.cryptoKeyVersions\.useTo", re.IGNORECASE)
+KEY_UNUSABLE = re.compile(r"cryptoKeyVersions/\d+ is not enabled", re.IGNORECASE)
+KEY_ROLE = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
 
 
 def one_line(text: object) -> str:
@@ -90,6 +98,11 @@ class ApiError(GcpError):
         return self.reason in ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
 
     @property
+    def constraint(self) -> str:
+        """The constraint of an organization policy that forbids the request, "" if none does."""
+        return organization.constraint(self.message)
+
+    @property
     def propagating(self) -> bool:
         """
         A new account or role grant may not have propagated yet; a permanent mistake looks the same.
@@ -99,7 +112,7 @@ class ApiError(GcpError):
 
 
 class Refusal(NamedTuple):
-    """What the body of an unsuccessful response says; symbols: all reasons and statuses in it."""
+    """What the body of an unsuccessful response says; symbols: all reasons, statuses and types of violations in it."""
 
     reason: str
     message: str
@@ -136,7 +149,11 @@ def parse(text: str) -> Refusal:
         for violation in detail.get("fieldViolations") or ()
         if violation.get("description", "") not in message
     ]
+    # Such as a violated constraint, which the message of some APIs does not name.
+    unmet = [violation for detail in details for violation in detail.get("violations") or ()]
+    violations += [str(found["description"]) for found in unmet if found.get("description", "") not in message]
     reason = symbols[0] if symbols else ""
+    symbols += [str(found["type"]) for found in unmet if found.get("type")]
     return Refusal(reason, "; ".join([message, *violations]), info.get("metadata") or {}, set(symbols))
 
 
@@ -149,8 +166,8 @@ def advice(status: int, text: str, principal: str, method: str = "", url: str = 
         return f"Enable {api} (module mlops.mlflow_gcp.service_usage_services); a newly enabled API takes a few minutes to become available"
     if symbols & {"BILLING_DISABLED", "UREQ_PROJECT_BILLING_NOT_OPEN"} or "billing" in message.lower():
         return "Link the project to an open billing account"
-    if "constraints/" in message or "conditionNotMet" in symbols:
-        return "An organization policy forbids this: ask its administrator, or change the option that the policy names"
+    if constraint := organization.constraint(" ".join([message, *sorted(symbols)])):
+        return organization.advice(constraint)
     if "SECURITY_POLICY_VIOLATED" in symbols or "vpcServiceControls" in message:
         return "A perimeter of VPC Service Controls forbids this: ask its administrator to let this caller in"
     if "TOS_VIOLATION" in symbols or "suspended" in message.lower():
@@ -161,6 +178,13 @@ def advice(status: int, text: str, principal: str, method: str = "", url: str = 
         )
     if symbols & {"RESOURCE_EXHAUSTED", "quotaExceeded", "QUOTA_EXCEEDED", "rateLimitExceeded"} or status == 429:
         return "Wait and run again, or request an increase on the project's Quotas page"
+    if KEY_DENIED.search(message):
+        return (
+            f"Grant {KEY_ROLE} on the key to the service agent of {urlsplit(url).hostname or 'this API'} (module "
+            "mlops.mlflow_gcp.kms_key_agents), and check that the key exists"
+        )
+    if KEY_UNUSABLE.search(message):
+        return "Enable this version of the key, or make an enabled version the primary one"
     if status == 403:
         permission = required_permission(method, url, message, refusal.metadata)
         grant = f"grant {principal} {_roles(permission)}"

@@ -21,6 +21,7 @@ RESOURCE_TYPES = (
     "bucket",
     "iap_backend_service",
     "iap_run_service",
+    "kms_key",
     "project",
     "run_service",
     "secret",
@@ -69,7 +70,7 @@ class PolicyTarget:
 def policy_of(task: Task, resource_type: str, name: str, region: str | None = None) -> PolicyTarget:
     """
     The policy of a project (by ID), secret (by name or path), service account (by e-mail address), Cloud Run service
-    (with REGION) or bucket, or the IAP policy of a backend service or Cloud Run service (with REGION).
+    (with REGION), bucket or key of Cloud KMS (by path), or the IAP policy of a backend service or Cloud Run service (with REGION).
     """
     label = f"{resource_type.replace('_', ' ')} {name}"
     if resource_type == "project":
@@ -81,6 +82,8 @@ def policy_of(task: Task, resource_type: str, name: str, region: str | None = No
     if resource_type == "run_service":
         path = full_path(task.project, f"locations/{region}/services", name)
         return PolicyTarget(label, f"https://run.googleapis.com/v2/{path}", "get")
+    if resource_type == "kms_key":
+        return PolicyTarget(label, f"https://cloudkms.googleapis.com/v1/{name}", "get")
     if resource_type == "bucket":
         return PolicyTarget(label, f"https://storage.googleapis.com/storage/v1/b/{name}/iam", "storage")
     web = "compute" if resource_type == "iap_backend_service" else f"cloud_run-{region}"
@@ -278,4 +281,6 @@ def _read(task: Task, target: PolicyTarget) -> dict[str, Any]:
 
 
 def _is_retryable(error: ApiError) -> bool:
+    if error.constraint:  # for which Cloud Storage also has the status 412
+        return False
     return error.status in (409, 412) or error.status in (400, 404) and error.propagating

@@ -23,18 +23,20 @@ class Kind:
     One kind of resource.
 
     name: as in messages, such as "bucket". fields: paths that cannot be changed once they are set, each with what to do
-    instead. same: custom equality of a field, called with (wanted, live).
+    instead. same: custom equality of a field, called with (wanted, live). unset: those of fields that also cannot be set later.
     """
 
     name: str
     fields: Mapping[str, str]
     same: Mapping[str, Callable[[Any, Any], bool]] = field(default_factory=dict)
+    unset: frozenset[str] = frozenset()
 
     def refused(self, wanted: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
         """The declared fields that LIVE has with another value: path, live value, what to do instead."""
         for path, instead in self.fields.items():
             new, old = lookup(wanted, path), lookup(live, path)
-            if new is not None and old not in (None, "") and not self.same.get(path, same_scalar)(new, old):
+            fixed = old not in (None, "") or path in self.unset
+            if new is not None and fixed and not self.same.get(path, same_scalar)(new, old):
                 yield path, old, instead
 
 
@@ -48,12 +50,13 @@ def same_charset(wanted: Any, live: Any) -> bool:
     return str(wanted).upper().replace("-", "") == str(live or "").upper().replace("-", "")
 
 
-def locations(replication: dict[str, Any] | None) -> list[str]:
+def locations(replication: Mapping[str, Any] | None) -> list[str]:
     """The regions of user-managed replication, [] for automatic replication."""
     replicas = (replication or {}).get("userManaged", {}).get("replicas", [])
     return sorted(replica["location"] for replica in replicas)
 
 
+KEY_OF_INSTANCE = "diskEncryptionConfiguration.kmsKeyName"
 NETWORK_OF_INSTANCE = "settings.ipConfiguration.privateNetwork"
 SQL_INSTANCE = Kind(
     "Cloud SQL instance",
@@ -63,8 +66,11 @@ SQL_INSTANCE = Kind(
         "then give the new version here",
         "settings.dataDiskType": "give its current type",
         NETWORK_OF_INSTANCE: "give its current network",
+        KEY_OF_INSTANCE: "set the key of the instance (variable cloudsql_kms_key) to '' to keep the instance as it is, or give the "
+        "instance another name and move the data",
     },
-    {NETWORK_OF_INSTANCE: same_resource},
+    {NETWORK_OF_INSTANCE: same_resource, KEY_OF_INSTANCE: lambda wanted, live: same_resource(wanted, live or "")},
+    frozenset({KEY_OF_INSTANCE}),
 )
 DATABASE = Kind(
     "Cloud SQL database",

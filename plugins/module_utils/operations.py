@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice, parse
 
 T = TypeVar("T")
 FIRST_PAUSE, MAX_PAUSE = 0.3, 8.0
@@ -93,7 +93,7 @@ def wait(client: Client, operation: dict[str, Any], url: str, *, timeout: float,
             time.sleep(pause)
             pause = min(pause * 1.6, MAX_PAUSE)
             operation = client.get(_link(operation, url))
-    _raise_failed(client, operation, action)
+    _raise_failed(client, operation, action, url)
     return operation.get("response") or {} if "done" in operation else operation
 
 
@@ -143,7 +143,7 @@ def _link(operation: Mapping[str, Any], url: str) -> str:
     return re.sub(r"(https://[^/]+/v\w+/).*", rf"\1{name}", url)
 
 
-def _raise_failed(client: Client, operation: Mapping[str, Any], action: str) -> None:
+def _raise_failed(client: Client, operation: Mapping[str, Any], action: str, url: str) -> None:
     error = operation.get("error")
     if not error:
         return
@@ -162,10 +162,11 @@ def _raise_failed(client: Client, operation: Mapping[str, Any], action: str) -> 
         body = {"message": message, "status": name, "details": error.get("details") or []}
     passing = reason.replace("_", "").lower() in PASSING and not PERMANENT.search(message)
     # The same advice as for a refused request.
-    hint = advice(status or HTTP_STATUSES.get(reason, 0), json.dumps({"error": body}), client.principal)
+    text = json.dumps({"error": body})
+    hint = advice(status or HTTP_STATUSES.get(reason, 0), text, client.principal, url=url)
     if passing:
         hint = LATER
-    raise ApiError(action, status, reason, message, hint=hint, passing=passing, operation=True)
+    raise ApiError(action, status, reason, parse(text).message, hint=hint, passing=passing, operation=True)
 
 
 def _details(entries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -47,6 +47,8 @@ ROLES: dict[str, Roles] = {
     r"servicenetworking\.services\.(addPeering|deleteConnection)": Roles("", "roles/compute.networkAdmin"),
     r"vpcaccess\.(connectors|locations)\.(get|list)": Roles("roles/vpcaccess.viewer", "roles/vpcaccess.user"),
     r"vpcaccess\.connectors\.use": Roles("", "roles/vpcaccess.user"),
+    r"cloudkms\.cryptoKeys\.get": Roles("", "roles/cloudkms.viewer"),
+    r"cloudkms\.cryptoKeys\.": Roles("", "roles/cloudkms.admin"),
     r"cloudsql\..*\.(get|list)": Roles("roles/cloudsql.viewer", "roles/cloudsql.admin"),
     r"cloudsql\.instances\.connect": Roles("", "roles/cloudsql.client"),
     r"cloudsql\.": Roles("", "roles/cloudsql.admin"),

@@ -22,6 +22,9 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InUse
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 
+# Seconds that a new service account or role grant takes to propagate.
+PROPAGATION_TIMEOUT = 120
+
 
 class Resource:
     """
@@ -130,6 +133,15 @@ class Resource:
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         """The module's own return values; LIVE is {} when absent, the declaration when it would be created."""
         return {}
+
+    def while_propagating(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of CALL, repeated while a new account or a new grant may be propagating."""
+        timeout = min(self.timeout, PROPAGATION_TIMEOUT)
+        return self.client.retry(call, self.is_propagating, timeout=timeout, pause=5)
+
+    def is_propagating(self, error: ApiError) -> bool:
+        """Whether the request that failed with ERROR may soon succeed."""
+        return error.propagating
 
     # The engine.
 

@@ -443,6 +443,20 @@ SECRET_NAME = Kind(
     matching(r"(?:projects/[^/\s]+/secrets/)?[A-Za-z0-9_-]{1,255}"),
     "1 to 255 letters, digits, hyphens and underscores, or projects/PROJECT/secrets/NAME",
 )
+_KMS_KEY = r"projects/(?:[\w.-]+:)?[\w-]+/locations/([a-z0-9-]+)/keyRings/[\w-]{1,63}/cryptoKeys/[\w-]{1,63}"
+KMS_KEY = Kind(
+    matching(_KMS_KEY),
+    "a key of Cloud KMS such as projects/my-project/locations/europe-west2/keyRings/mlflow/cryptoKeys/mlflow, without a version",
+    optional=True,
+)
+
+
+def location_of(key: str) -> str:
+    """The location of a key of Cloud KMS, "" for anything else."""
+    found = re.fullmatch(_KMS_KEY, key or "")
+    return found[1] if found else ""
+
+
 # The names of the load balancer's parts end with up to 9 more characters.
 BALANCER_NAME = name(54)
 API_NAMES = Kind(
@@ -659,6 +673,30 @@ def zone_of_region(zone: str, region: str) -> str | None:
     return f"a zone of {region} is {region}-a, {region}-b or the like"
 
 
+def key_of_region(kms_key: str, region: str) -> str | None:
+    """A key in the region of what it encrypts, or none."""
+    place = location_of(kms_key)
+    return None if place in ("", region) else f"the key is in {place}: give one in {region}"
+
+
+def key_of_bucket(kms_key: str, location: str) -> str | None:
+    """A key in the location of the bucket, or none.  https://cloud.google.com/storage/docs/encryption/customer-managed-keys"""
+    place, wanted = location_of(kms_key), {"EU": "europe"}.get(location.upper(), location.lower())
+    return None if place in ("", wanted) else f"the key is in {place}, and a bucket in {location} needs one in {wanted}"
+
+
+def key_of_secret(kms_key: str, locations: Any) -> str | None:
+    """A key in the one region that stores the secret, or a global one if Google chooses the regions; or none."""
+    place, regions = location_of(kms_key), listed(locations) or []
+    if not place or regions == [place]:
+        return None
+    if regions:
+        return f"the key is in {place}: store the secret only there, or give a key in {', '.join(regions)}"
+    if place == "global" or REGION.valid(place):
+        return None
+    return f"the key is in {place}: give one in a region, or a global one"
+
+
 def least_of_most(min_instances: int, max_instances: int) -> str | None:
     """The least number is no more than the greatest."""
     return None if min_instances <= max_instances else f"give at most max_instances, {max_instances}"
@@ -752,6 +790,8 @@ KINDS: dict[str, Kind] = {
     "job_timeout_seconds": JOB_TIMEOUT,
     "keys_locations": LOCATIONS,
     "keys_prefix": NAME,
+    "keys_kms_key": KMS_KEY,
+    "kms_key": KMS_KEY,
     "labels": LABELS,
     "lb_name": BALANCER_NAME,
     "log_sample_rate": SAMPLE_RATE,
@@ -770,6 +810,7 @@ KINDS: dict[str, Kind] = {
     "oauth_client_id": OAUTH_CLIENT_ID,
     "password_length": SECRET_LENGTH,
     "password_secret": SECRET_NAME,
+    "password_secret_kms_key": KMS_KEY,
     "password_secret_locations": LOCATIONS,
     "peering_address": IPV4,
     "pool_overflow": at_least(1),
@@ -783,6 +824,7 @@ KINDS: dict[str, Kind] = {
     "secret_locations": LOCATIONS,
     "service": RUN_NAME,
     "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
+    "ssl_policy": name(63, optional=True),
     "startup_failure_threshold": at_least(1),
     "startup_period_seconds": at_least(1),
     "subnetwork_name": name(63, optional=True),
@@ -845,6 +887,11 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (logs_need_backups, ("cloudsql_point_in_time_recovery", "cloudsql_backup_enabled")),
     (standby_needs_logs, ("cloudsql_availability_type", "cloudsql_point_in_time_recovery")),
     (zone_of_region, ("cloudsql_zone", "cloudsql_region")),
+    (key_of_bucket, ("bucket_kms_key", "bucket_location")),
+    (key_of_region, ("cloudsql_kms_key", "cloudsql_region")),
+    (key_of_region, ("cloudrun_kms_key", "cloudrun_region")),
+    (key_of_secret, ("cloudsql_password_secret_kms_key", "cloudsql_password_secret_locations")),
+    (key_of_secret, ("cloudrun_keys_kms_key", "cloudrun_keys_locations")),
     (least_of_most, ("cloudrun_min_instances", "cloudrun_max_instances")),
     (
         connections,

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state
 options:
   name:
@@ -97,7 +98,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, relative, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import ComputeResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 
 INSTEAD = "Google cannot change it: set the option back, give another name, or delete the rule first (state=absent)"
 # The service has yet to see the endpoint.
@@ -109,7 +110,8 @@ class Endpoint(ComputeResource):
 
     kind = "Private Service Connect endpoint"
     rules = Rules(
-        same={"network": same_resource, "target": same_resource, "IPAddress": lambda wanted, live: bool(live)}
+        labels=frozenset({"labels"}),
+        same={"network": same_resource, "target": same_resource, "IPAddress": lambda wanted, live: bool(live)},
     )
     immutable = {"network": INSTEAD, "target": INSTEAD}
 
@@ -121,7 +123,14 @@ class Endpoint(ComputeResource):
             "network": full_path(task.project, "global/networks", network) if network else None,
             "IPAddress": relative(self.params["address"]) or None,
             "target": relative(self.params["target"]) or None,
+            "labels": task.labels,
         }
+
+    def create(self) -> dict[str, Any]:
+        return self.create_labelled() if self.wanted["labels"] else super().create()
+
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        return self.set_labels(live)
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if self.params["state"] == "absent":
@@ -152,6 +161,7 @@ def main() -> None:
             "network": {"type": "str"},
             "address": {"type": "str"},
             "target": {"type": "str"},
+            **LABELS_OPTION,
             **STATE_OPTION,
         },
         required_if=[("state", "present", ["network", "address", "target"])],

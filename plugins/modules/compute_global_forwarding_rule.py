@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
+  - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state
 options:
   name:
@@ -77,7 +78,7 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import BalancerResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, same_link
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 
 INSTEAD = (
     "delete the forwarding rule and run again, which interrupts the traffic, or create one under another name and point "
@@ -95,7 +96,7 @@ class ForwardingRule(BalancerResource):
     """https://cloud.google.com/compute/docs/reference/rest/v1/globalForwardingRules"""
 
     kind = "forwarding rule"
-    rules = Rules(same={"target": same_link, "portRange": same_ports})
+    rules = Rules(labels=frozenset({"labels"}), same={"target": same_link, "portRange": same_ports})
     immutable = dict.fromkeys(("IPAddress", "IPProtocol", "portRange", "loadBalancingScheme"), INSTEAD)
 
     def __init__(self, task: Task) -> None:
@@ -108,11 +109,16 @@ class ForwardingRule(BalancerResource):
             "portRange": f"{params['port']}-{params['port']}",
             "loadBalancingScheme": params["load_balancing_scheme"],
             "target": params["target"],
+            "labels": task.labels,
         }
 
+    def create(self) -> dict[str, Any]:
+        return self.create_labelled() if self.wanted["labels"] else super().create()
+
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        self.set_field("setTarget", target=self.wanted["target"])
-        return {}
+        if "target" in changes:
+            self.set_field("setTarget", target=self.wanted["target"])
+        return {} if changes == ["target"] else self.set_labels(live)
 
 
 def main() -> None:
@@ -128,6 +134,7 @@ def main() -> None:
                 "choices": ["EXTERNAL_MANAGED", "EXTERNAL"],
                 "default": "EXTERNAL_MANAGED",
             },
+            **LABELS_OPTION,
             **STATE_OPTION,
         },
         required_if=[("state", "present", ["port", "target"])],

@@ -43,6 +43,11 @@ options:
     type: list
     elements: str
     default: []
+  ssl_policy:
+    description:
+      - Name or link of an SSL policy, which says which versions of TLS and which ciphers clients may use.
+      - If empty, the HTTPS proxy keeps the SSL policy that it has, and a new one has none.
+    type: str
 seealso:
   - name: Target HTTPS proxies
     description: The API.
@@ -90,14 +95,17 @@ class HttpsProxy(BalancerResource):
     rules = Rules(
         same={
             "urlMap": same_link,
+            "sslPolicy": same_link,
             "sslCertificates": lambda wanted, live: list(map(relative, wanted)) == list(map(relative, live or ())),
         }
     )
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, "targetHttpsProxies")
+        policy = self.params["ssl_policy"]
         self.wanted = {
             "name": self.name,
+            "sslPolicy": global_link(task.project, "sslPolicies", policy) if policy else None,
             "urlMap": self.link("urlMaps", self.params["url_map"]),
             "sslCertificates": self._links(self.params["ssl_certificates"]),
         }
@@ -123,6 +131,8 @@ class HttpsProxy(BalancerResource):
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         if "sslCertificates" in changes:
             self.set_field("setSslCertificates", sslCertificates=self.wanted["sslCertificates"])
+        if "sslPolicy" in changes:
+            self.set_field("setSslPolicy", sslPolicy=self.wanted["sslPolicy"])
         if "urlMap" in changes:
             self.set_field("setUrlMap", urlMap=self.wanted["urlMap"])
         return {}
@@ -136,6 +146,7 @@ def main() -> None:
             "url_map": {"type": "str"},
             "ssl_certificates": {"type": "list", "elements": "str"},
             "detach": {"type": "list", "elements": "str", "default": []},
+            "ssl_policy": {"type": "str"},
             **STATE_OPTION,
         },
         required_if=[("state", "present", ["url_map", "ssl_certificates"])],

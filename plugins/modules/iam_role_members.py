@@ -33,6 +33,7 @@ options:
       - bucket
       - iap_backend_service
       - iap_run_service
+      - kms_key
       - project
       - run_service
       - secret
@@ -40,7 +41,9 @@ options:
   resource:
     description:
       - Name of the resource, that is the ID of a project, the name of a secret or V(projects/PROJECT/secrets/NAME), the
-        e-mail address of a service account, or the name of a Cloud Run service, bucket or backend service.
+        e-mail address of a service account, the path of a key of Cloud KMS,
+        V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), or the name of a Cloud Run service, bucket or backend
+        service.
     type: str
     required: true
   region:

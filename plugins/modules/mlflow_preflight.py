@@ -10,7 +10,8 @@ module: mlflow_preflight
 short_description: Refuse a deployment that is not possible, before anything is written
 description:
   - Reads what exists of an MLflow deployment - network, subnetwork, reserved range, Cloud SQL instance, database, secret, bucket,
-    Cloud Run service, address and backend service of the load balancer - and compares it with what the variables ask for.
+    Cloud Run service, address and backend service of the load balancer, keys of Cloud KMS - and compares it with what the variables
+    ask for.
   - Fails if something cannot become what is asked, such as a database in another region, and lists all such findings, each with
     the variable to change. The modules that manage these resources would refuse the same, but each only when it is its turn, when
     others have already been changed.
@@ -142,6 +143,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 COMPUTE = f"{API}/"
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
 RUN = "https://run.googleapis.com/v2/"
+KMS = "cloudkms.googleapis.com"
+NO_IPV4 = "has no IPv4 range, which Cloud Run needs"
 FIRST = "run site without --tags first"
 HELP = "https://github.com/mlops/mlflow_gcp/blob/main/docs/changes.md says how to make such changes"
 
@@ -179,6 +182,14 @@ APIS = {
     "front_door": ("compute.googleapis.com",),
     "users": ("compute.googleapis.com",),
 }
+# The variables of each part that name a key of Cloud KMS.
+KEYS = {
+    "database": ("cloudsql_kms_key", "cloudsql_password_secret_kms_key"),
+    "bucket": ("bucket_kms_key",),
+    "image": ("cloudrun_kms_key", "cloudrun_keys_kms_key"),
+}
+# What the names of the secrets with the server's keys end with.
+SERVER_KEYS = ("webhook-key", "kek-passphrase", "session-key")
 # Tags of Ansible that stand for all parts.
 EVERY_TAG = {"all", "tagged"}
 
@@ -236,6 +247,12 @@ class Preflight(Deployment):
         calls["bucket"] = (f"{immutable.BUCKET.name} {bucket}", "storage.googleapis.com", self.read_bucket)
         calls["secret"] = (f"secret {secret}", "secretmanager.googleapis.com", self.read_secret)
         calls["rivals"] = ("other load balancers", "compute.googleapis.com", self.read_rivals)
+        for name in self.keys():
+            key = self.text(name)
+            calls[key] = (f"key {key}", KMS, partial(self.client.find, f"https://{KMS}/v1/{key}"))
+        for path in self.server_secrets():
+            label = f"secret {path.rpartition('/')[2]}"
+            calls[path] = (label, "secretmanager.googleapis.com", partial(self.client.find, secretmanager.BASE + path))
         if not self.text("network_subnetwork_name"):
             calls["subnetworks"] = ("subnetworks", "compute.googleapis.com", self.read_subnetworks)
         # First on its own, so that the credentials are exchanged for a token only once, and fail only once.
@@ -255,6 +272,17 @@ class Preflight(Deployment):
         # For a database of an instance that does not exist, the error may be 403.
         read = self.look(label, "sqladmin.googleapis.com", lambda: self.client.find(url)) if found.body else found
         self.found["database"] = Found(label, read.body)
+
+    def keys(self) -> list[str]:
+        """The variables of this run's parts that name a key of Cloud KMS."""
+        return [name for part, names in KEYS.items() if part in self.parts for name in names if self.text(name)]
+
+    def server_secrets(self) -> list[str]:
+        """The secrets with the server's keys, if they are to be encrypted with a key of Cloud KMS."""
+        if "cloudrun_keys_kms_key" not in self.keys():
+            return []
+        prefix, project = self.text("cloudrun_keys_prefix"), self.text("cloudrun_project_id")
+        return [secretmanager.secret_path(project, f"{prefix}-{name}") for name in SERVER_KEYS]
 
     def read_bucket(self) -> dict[str, Any] | None:
         """The bucket; with the key "taken" if another project has it."""
@@ -315,7 +343,8 @@ class Preflight(Deployment):
     def unchangeable(self, key: str, kind: immutable.Kind, names: Mapping[str, str], wanted: dict[str, Any]) -> None:
         """Add a finding for each field that Google cannot change; NAMES are the variables of the paths."""
         for path, old, instead in kind.refused(wanted, self.live(key)):
-            self.refuse(names[path], f"{path} of {self.found[key].label} is {old!r} and cannot be changed; {instead}")
+            shown = "not set" if old in (None, "") else repr(old)
+            self.refuse(names[path], f"{path} of {self.found[key].label} is {shown} and cannot be changed; {instead}")
 
     def compare(self) -> None:
         """Compare what the parts of this run manage."""
@@ -328,8 +357,30 @@ class Preflight(Deployment):
         for part, check in checks.items():
             if part in self.parts:
                 check()
+        self.check_keys()
         if self.partial:
             self.check_needs()
+
+    def check_keys(self) -> None:
+        """Check that the keys can encrypt, and can encrypt the secrets of the server that exist."""
+        for name in self.keys():
+            found = self.found[self.text(name)]
+            state = lookup(found.body or {}, "primary.state") or "ENABLED"
+            purpose = (found.body or {}).get("purpose", "ENCRYPT_DECRYPT")
+            if found.body is None and KMS not in self.disabled:
+                self.refuse(name, "there is no such key; create it first, or correct the name")
+            elif purpose != "ENCRYPT_DECRYPT":
+                self.refuse(name, f"the purpose of this key is {purpose}; give one with the purpose ENCRYPT_DECRYPT")
+            elif state != "ENABLED":
+                self.refuse(name, f"the primary version of this key is {state}; enable it first")
+        for path in self.server_secrets():
+            self.check_secret_key(path, "cloudrun_keys_kms_key")
+
+    def check_secret_key(self, key: str, name: str) -> None:
+        """Check that a secret that exists can be encrypted with the key that a variable names."""
+        replication = self.live(key).get("replication")
+        if replication and (wrong := secretmanager.misplaced(replication, self.text(name))):
+            self.refuse(name, f"{self.found[key].label} cannot be encrypted with it: {wrong}")
 
     def check_network(self) -> None:
         """Check the network, its subnetwork and its reserved range."""
@@ -373,6 +424,8 @@ class Preflight(Deployment):
                 self.refuse(
                     "network_subnetwork_name", f"{label} belongs to network {live['network'].rpartition('/')[2]}"
                 )
+            elif live and not live.get("ipCidrRange") and not self.text("cloudrun_vpc_connector"):
+                self.refuse("network_subnetwork_name", f"{label} {NO_IPV4}; give one that has one")
             return
         asked = IPv4Network(wanted)
         if live and not same_resource(self.network, live["network"]):
@@ -380,7 +433,9 @@ class Preflight(Deployment):
                 "network_name", f"{label} belongs to network {live['network'].rpartition('/')[2]} and cannot be moved"
             )
             return
-        if live and not IPv4Network(live["ipCidrRange"]).subnet_of(asked):
+        if live and not live.get("ipCidrRange"):
+            self.refuse("network_prefix", f"{label} {NO_IPV4}; delete it or give another value")
+        elif live and not IPv4Network(live["ipCidrRange"]).subnet_of(asked):
             self.refuse(name, f"the range of {label} is {live['ipCidrRange']!r} and can only be expanded")
         for path, other in self.live("subnetworks").items():
             if path == self.subnetwork or not IPv4Network(other["ipCidrRange"]).overlaps(asked):
@@ -412,6 +467,7 @@ class Preflight(Deployment):
             "region": "cloudsql_region",
             "databaseVersion": "cloudsql_database_version",
             "settings.dataDiskType": "cloudsql_disk_type",
+            immutable.KEY_OF_INSTANCE: "cloudsql_kms_key",
             immutable.NETWORK_OF_INSTANCE: "cloudsql_private_network"
             if self.text("cloudsql_private_network")
             else "network_name",
@@ -419,6 +475,7 @@ class Preflight(Deployment):
         wanted = {
             "region": self.text("cloudsql_region"),
             "databaseVersion": self.text("cloudsql_database_version"),
+            "diskEncryptionConfiguration": {"kmsKeyName": self.text("cloudsql_kms_key") or None},
             "settings": {
                 "dataDiskType": self.text("cloudsql_disk_type"),
                 "ipConfiguration": {
@@ -447,6 +504,8 @@ class Preflight(Deployment):
         replicas = [{"location": region} for region in regions]
         wanted = {"replication": {"userManaged": {"replicas": replicas}} if replicas else None}
         self.unchangeable("secret", immutable.SECRET, {"replication": "cloudsql_password_secret_locations"}, wanted)
+        if self.text("cloudsql_password_secret_kms_key"):
+            self.check_secret_key("secret", "cloudsql_password_secret_kms_key")
 
     def check_bucket(self) -> None:
         """Check the bucket."""

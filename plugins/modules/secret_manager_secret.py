@@ -33,6 +33,14 @@ options:
     type: list
     elements: str
     default: []
+  kms_key:
+    description:
+      - Key of Cloud KMS to encrypt the secret with, as V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY). Without
+        O(replication_locations), a new secret is stored in the region of the key; with a global key, Google chooses the regions.
+      - An existing secret gets the key if it is stored in the region of the key only, or with a global key, if Google has chosen the
+        regions. New versions are encrypted with it.
+      - If empty, an existing secret keeps its key.
+    type: str
   value:
     description:
       - Value of the secret, at most 64 KiB of UTF-8. A new version is added when the newest enabled version differs.
@@ -133,7 +141,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import SECRET
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
@@ -166,7 +174,7 @@ class Secret(Resource):
     rules = Rules(
         labels=frozenset({"labels"}),
         same={
-            **SECRET.same,
+            "replication": secretmanager.same_replication,
             "accessors": lambda wanted, live: live is not None and wanted | {"members": spelled(wanted, live)} == live,
         },
     )
@@ -187,12 +195,11 @@ class Secret(Resource):
                 ACCESSOR, iam.exactly(members), exclusive=True, on_conditional=self.params["on_conditional"]
             )
         )
+        self.key = self.params["kms_key"] or ""
         regions = self.params["replication_locations"]
         self.wanted = {
             "labels": task.labels,
-            "replication": {"userManaged": {"replicas": [{"location": region} for region in regions]}}
-            if regions
-            else {"automatic": {}},
+            "replication": secretmanager.replication(regions, self.key),
             "version": "1" if self.has_value else None,
             "accessors": self.accessors_change and {"role": ACCESSOR, "members": self.accessors_change.desired([])},
         }
@@ -204,6 +211,7 @@ class Secret(Resource):
         return any(self.params[option] is not None for option in ("value", "generate_length", "generate_bytes"))
 
     def validate(self) -> None:
+        values.check_together(self.params, values.key_of_secret, "kms_key", "replication_locations")
         value = self.params["value"]
         if value is not None and not 0 < len(value.encode()) <= 65536:
             raise InvalidInput("value", f"{len(value.encode())} bytes", "give 1 byte to 64 KiB")
@@ -220,6 +228,9 @@ class Secret(Resource):
         # Another run has just created the secret and is about to add its value.
         if not self.has_value or live["version"] or not is_recent(live.get("createTime", "")):
             return live
+        # It has a disabled or destroyed one: nobody is about to add the first.
+        if secretmanager.has_version(self.client, self.path):
+            return live
         with suppress(operations.OperationTimeout):
             return operations.poll(
                 lambda: self.read() or {},
@@ -235,6 +246,8 @@ class Secret(Resource):
         following = live.get("disabled") or str(int(live["version"] or 0) + 1)
         version = following if self.needs_version(live["version"]) else None
         replication = self.wanted["replication"] if self.params["replication_locations"] else None
+        if self.key and replication is None:
+            replication = secretmanager.encrypted(live["replication"], self.key)
         return {**self.wanted, "replication": replication, "version": version}
 
     def disabled(self, version: str) -> dict[str, str]:
@@ -260,22 +273,46 @@ class Secret(Resource):
             return False
         return secretmanager.payload(self.client, f"{self.path}/versions/{version}") != self.params["value"].encode()
 
+    def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
+        if "replication" in changes and SECRET.same["replication"](self.wanted["replication"], live["replication"]):
+            # Only the key is another one.
+            if wrong := secretmanager.misplaced(live["replication"], self.key):
+                raise GcpError(f"Cannot encrypt {self.label} with {self.key}: {wrong}")
+            changes = [path for path in changes if path != "replication"]
+        super().check_change(live, changes)
+
     def create(self) -> dict[str, Any]:
         body = {"labels": self.wanted["labels"] or {}, "replication": self.wanted["replication"]}
-        live = self.client.post(self.collection, body, params=self.create_params, idempotent=True)
+        live = self.while_propagating(
+            lambda: self.client.post(self.collection, body, params=self.create_params, idempotent=True)
+        )
         after = {**live, "version": self.add_version() if self.has_value else ""}
         return after | self.set_accessors() if self.params["accessors"] else after
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         after = dict(live)
         if any(path.startswith("labels") for path in changes):
-            labels = overlay(live.get("labels"), self.wanted["labels"], self.rules, "labels")
-            body = {"labels": labels, "etag": live.get("etag")}
-            after |= self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
+            after |= self.set_labels(live)
+        if "replication" in changes:
+            body = {"replication": self.wanted["replication"], "etag": after.get("etag")}
+            query = {"updateMask": "replication"}
+            after |= self.while_propagating(lambda: self.client.request("PATCH", self.url, body, params=query))
         if "version" in changes:
             disabled, newest = live.get("disabled"), int(live["version"] or 0)
             after["version"] = self.enable(disabled) if disabled else self.add_version(newest)
         return after | self.set_accessors() if "accessors" in changes else after
+
+    def set_labels(self, live: dict[str, Any], *, again: bool = False) -> dict[str, Any]:
+        """https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/patch"""
+        labels = overlay(live.get("labels"), self.wanted["labels"], self.rules, "labels")
+        body = {"labels": labels, "etag": live.get("etag")}
+        try:
+            return self.client.request("PATCH", self.url, body, params={"updateMask": "labels"})
+        except ApiError as error:
+            if again or not secretmanager.is_stale(error):
+                raise
+        # Another run has changed it, or the response to the first attempt was lost.
+        return self.set_labels(self.client.get(self.url), again=True)
 
     def set_accessors(self) -> dict[str, Any]:
         """Grant the role to exactly the members in option accessors."""
@@ -332,6 +369,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             **LABELS_OPTION,
             "replication_locations": {"type": "list", "elements": "str", "default": [], "kind": values.LOCATIONS},
+            "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             "value": {"type": "str", "no_log": True},
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
             "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},

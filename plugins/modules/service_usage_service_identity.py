@@ -57,26 +57,13 @@ resource:
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import service_agents
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import repeat, wait
 
 
 def identity(task: Task) -> dict[str, Any]:
-    """https://cloud.google.com/service-usage/docs/reference/rest/v1beta1/services/generateServiceIdentity"""
-    service = task.params["service"]
-    if task.check_mode:
-        number = task.project_number or "PROJECT_NUMBER"
-        agent = {"email": f"service-{number}@gcp-sa-{service.split('.')[0]}.iam.gserviceaccount.com"}
-    else:
-        url = f"https://serviceusage.googleapis.com/v1beta1/projects/{task.project}/services/{service}:generateServiceIdentity"
-        action = f"generate the service identity of {service} in project {task.project}"
-        with task.client.action(action):
-            agent = repeat(
-                lambda: wait(task.client, task.client.post(url, idempotent=True), url, timeout=300, action=action)
-            )
-            if not agent.get("email"):
-                raise GcpError(f"Cannot {action}: Google returned no e-mail address, so this API has no service agent")
+    """The work of the module."""
+    agent = service_agents.identity(task, task.params["service"])
     return task.result(changed=False, before=agent, after=agent, resource=agent, email=agent["email"])
 
 

@@ -104,8 +104,9 @@ class Database(Resource):
         try:
             return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
         except ApiError as error:
-            # The response to an earlier attempt was lost, or another run has just created it. Google's status is 400.
-            live = self.read() if "already exists" in error.message else None
+            # The response to an earlier attempt was lost, or another run has just created it. Google's status is 400, and its
+            # words are PostgreSQL's: "already exists", or, at the same moment, "duplicate key value violates unique constraint".
+            live = self.read() if error.status == 400 else None
             if live is None or self.differences(live):
                 raise
             return live

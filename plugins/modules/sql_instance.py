@@ -28,12 +28,13 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of the instance. Google may reserve the name of a deleted instance for about a week, see O(if_reserved).
+      - Name of the instance. The name of a deleted instance can be used again. For years it could not within a week; see O(if_reserved) for
+        a project where Google still keeps it.
     type: str
     required: true
   if_reserved:
     description:
-      - What to do if Google still reserves O(name) for an instance that was deleted. V(fail) fails.
+      - What to do if Google still keeps O(name) for an instance that was deleted. V(fail) fails.
       - V(number) creates O(name) with C(-2) or the next number that is free. A label of the instance records its intended name, so
         that later runs with the same O(name) find it, also when Google no longer reserves the name. RV(name) is the actual name.
     type: str
@@ -168,6 +169,14 @@ options:
     description:
       - Collect query statistics.
     type: bool
+  kms_key:
+    description:
+      - Key of Cloud KMS to encrypt the instance and its backups with, as V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), in the region of
+        the instance.
+      - Its service agent must have the role C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on the key, see
+        M(mlops.mlflow_gcp.kms_key_agents).
+      - An instance keeps the key that it was created with, or none; this cannot be changed.
+    type: str
   timeout:
     description:
       - Seconds to wait for an operation.
@@ -334,6 +343,7 @@ class Instance(Resource):
             "name": self.name,
             "region": params["region"],
             "databaseVersion": params["database_version"],
+            "diskEncryptionConfiguration": {"kmsKeyName": params["kms_key"] or None},
             "settings": settings,
         }
 
@@ -350,6 +360,7 @@ class Instance(Resource):
         values.check_together(params, values.logs_need_backups, "point_in_time_recovery", "backup_enabled")
         values.check_together(params, values.standby_needs_logs, "availability_type", "point_in_time_recovery")
         values.check_together(params, values.zone_of_region, "zone", "region")
+        values.check_together(params, values.key_of_region, "kms_key", "region")
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
         if live.get("state") in BUSY_STATES:
@@ -379,7 +390,7 @@ class Instance(Resource):
         name, number = self.params["name"], 2
         while True:
             try:
-                return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
+                return self.while_propagating(self.insert)
             except ApiError as error:
                 if error.reason != "instanceAlreadyExists" or self.params["if_reserved"] == "fail":
                     raise
@@ -391,12 +402,16 @@ class Instance(Resource):
             self.wanted["settings"]["userLabels"] = {**labels, cloudsql.INSTEAD_OF: cloudsql.label_of(name)}
             number += 1
 
+    def insert(self) -> dict[str, Any]:
+        """The operation of the creation; waits while another one is running on the instance."""
+        return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
+
     def name_taken(self, error: ApiError) -> GcpError:
         if cloudsql.is_busy(error):
             return error
         return GcpError(
-            f"Cannot create {self.label}: Google still reserves the name for an instance that was deleted within the "
-            f"last week; give option name another value, or wait ({error.message})"
+            f"Cannot create {self.label}: Google still keeps the name of an instance that was deleted within the last "
+            f"week; wait, or give option name another value ({error.message})"
         )
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
@@ -498,6 +513,7 @@ def main() -> None:
                 },
             },
             "query_insights": {"type": "bool"},
+            "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             **LABELS_OPTION,
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,

@@ -15,6 +15,8 @@ description:
     and by which operation. It sets the password again when there is a newer version, when a later operation may have
     changed the password (a user of the instance was created, changed or deleted, or a backup was restored), and when
     Google no longer lists the recorded operation.
+  - If somebody removes the annotation, as Terraform's provider before version 5 does with annotations that are not its own, the
+    next run sets the same password again. Nothing else comes of it.
   - Google does not say which user an operation has changed, so the module also sets the password again after a change of
     another user of the instance. Connected clients do not notice.
   - A password that was changed inside the database, by C(ALTER ROLE), is not noticed.
@@ -164,7 +166,7 @@ class User(Resource):
         )
         self.client.retry(
             lambda: self.record(record),
-            lambda error: error.reason in ("FAILED_PRECONDITION", "ABORTED"),
+            secretmanager.is_stale,
             timeout=60,
         )
         return {**(self.find() or {}), "secretVersion": record.version, "passwordChange": ""}

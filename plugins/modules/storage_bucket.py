@@ -36,6 +36,14 @@ options:
     description: Default storage class of new objects.
     type: str
     choices: [STANDARD, NEARLINE, COLDLINE, ARCHIVE]
+  kms_key:
+    description:
+      - Key of Cloud KMS to encrypt new objects with, as V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), in the
+        location of the bucket.
+      - Its service agent must have the role C(roles/cloudkms.cryptoKeyEncrypterDecrypter) on the key, see
+        M(mlops.mlflow_gcp.kms_key_agents).
+      - If empty, an existing bucket keeps its default key.
+    type: str
   uniform_access:
     description: Control access with IAM only, without object ACLs.
     type: bool
@@ -198,7 +206,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, differences
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, differences, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BUCKET
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
@@ -248,6 +256,7 @@ class Bucket(Resource):
             **BUCKET.same,
             "lifecycle.rule": same_entries,
             "cors": same_entries,
+            "encryption.defaultKmsKeyName": lambda wanted, live: same_resource(wanted, live or ""),
             "softDeletePolicy.retentionDurationSeconds": lambda wanted, live: int(wanted) == int(live or 0),
         },
     )
@@ -266,6 +275,7 @@ class Bucket(Resource):
             "location": (params["location"] or "").upper() or None,
             "storageClass": params["storage_class"],
             "labels": task.labels,
+            "encryption": {"defaultKmsKeyName": params["kms_key"] or None},
             "iamConfiguration": {
                 "uniformBucketLevelAccess": {"enabled": params["uniform_access"]},
                 "publicAccessPrevention": params["public_access_prevention"],
@@ -281,6 +291,7 @@ class Bucket(Resource):
         }
 
     def validate(self) -> None:
+        values.check_together(self.params, values.key_of_bucket, "kms_key", "location")
         for rule in self.params["lifecycle_rules"] or ():
             if not api_body(rule["condition"]):
                 raise InvalidInput("lifecycle_rules", api_body(rule["action"]), "every rule requires a condition")
@@ -299,6 +310,12 @@ class Bucket(Resource):
 
     def name_taken(self, error: ApiError) -> GcpError:
         return self._name_taken()
+
+    def create(self) -> dict[str, Any]:
+        return self.while_propagating(super().create)
+
+    def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        return self.while_propagating(lambda: super(Bucket, self).update(live, changes))
 
     def patch(self, live: dict[str, Any]) -> dict[str, Any]:
         body = super().patch(live)
@@ -377,6 +394,7 @@ def main() -> None:
             "name": {"type": "str", "required": True, "kind": values.BUCKET_NAME},
             "location": {"type": "str", "kind": values.BUCKET_LOCATION},
             "storage_class": {"type": "str", "choices": CLASSES},
+            "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             **LABELS_OPTION,
             "uniform_access": {"type": "bool", "default": True},
             "public_access_prevention": {"type": "str", "choices": ["enforced", "inherited"], "default": "enforced"},

@@ -96,3 +96,13 @@ def enable(api: Api, done: Callable[[requests.Response], dict[str, Any]]) -> Cal
         assert "error" not in operation, operation
 
     return call
+
+
+@pytest.fixture(scope="session")
+def kms_key(sandbox: Sandbox) -> Callable[..., str]:
+    """``kms_key(project, "europe-west2", "storage", …)``: a new key of Cloud KMS that the agents of these services may use."""
+
+    def call(project: str, place: str, *services: str) -> str:
+        return sandbox.kms_key(project, place, *services, ring=f"r-{secrets.token_hex(4)}")
+
+    return call

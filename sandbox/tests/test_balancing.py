@@ -98,10 +98,75 @@ def test_rules_of_a_security_policy_are_filled_in(client: Client, scope: str) ->
     assert {"description": "", "preview": False, "kind": "compute#securityPolicyRule"}.items() <= policy["rules"][
         0
     ].items()
-    client.do("POST", f"{scope}/securityPolicies/armor/addRule", rule | {"priority": 500, "preview": True})
-    client.do("POST", f"{scope}/securityPolicies/armor/removeRule?priority=1000")
+    done = client.do("POST", f"{scope}/securityPolicies/armor/addRule", rule | {"priority": 500, "preview": True})
+    assert done["operationType"] == "AddRule"
+    done = client.do("POST", f"{scope}/securityPolicies/armor/removeRule?priority=1000")
+    assert done["operationType"] == "RemoveRule"
     assert [r["priority"] for r in client.get(f"{scope}/securityPolicies/armor")["rules"]] == [500, 2147483647]
     assert client.get(f"{scope}/securityPolicies/armor/getRule?priority=500")["preview"] is True
+
+
+def test_a_url_map_of_an_external_managed_backend_shows_its_quota(client: Client) -> None:
+    """As recorded for a map of this shape; Google does not publish how it counts."""
+    backend = client.make("global/backendServices", name="counted", loadBalancingScheme="EXTERNAL_MANAGED")
+    bucket = client.make("global/backendBuckets", name="errors", bucketName="errors")
+
+    def errors(code: str) -> Doc:
+        return {
+            "errorService": bucket["selfLink"],
+            "errorResponseRules": [{"matchResponseCodes": [code], "path": "/error.html", "overrideResponseCode": 404}],
+        }
+
+    made = client.make(
+        "global/urlMaps",
+        name="counted",
+        defaultService=backend["selfLink"],
+        defaultCustomErrorResponsePolicy=errors("5xx"),
+        hostRules=[{"hosts": ["counted.example.com"], "pathMatcher": "all"}],
+        pathMatchers=[
+            {
+                "name": "all",
+                "defaultService": backend["selfLink"],
+                "defaultCustomErrorResponsePolicy": errors("4xx"),
+            }
+        ],
+    )
+    assert made["status"] == {"quotaUsage": {"forwardingRules": 0, "units": "61"}}
+    assert "status" not in client.make("global/urlMaps", name="plain", defaultService=bucket["selfLink"])
+
+
+def test_certificates_of_certificate_manager_on_a_proxy(client: Client) -> None:
+    own = f"projects/{client.project}/locations/global"
+    url_map = {"name": "managed", "defaultUrlRedirect": {"httpsRedirect": True, "stripQuery": False}}
+    client.make("global/urlMaps", **url_map)
+    proxy = {"name": "managed", "urlMap": client.link("global/urlMaps/managed")}
+    for version in ("v1", "v1alpha1"):
+        given = f"https://certificatemanager.googleapis.com/{version}/{own}/certificates/one"
+        made = client.make("global/targetHttpsProxies", **proxy, sslCertificates=[given])
+        # As recorded: without the version of the API.
+        stored = f"//certificatemanager.googleapis.com/{own}/certificates/one"
+        assert made["sslCertificates"] == [stored]
+        if version == "v1":
+            client.do("DELETE", "global/targetHttpsProxies/managed")
+    rule = {"name": "managed", "target": made["selfLink"], "portRange": "443"}
+    answer = client.call("POST", "global/forwardingRules", rule | {"loadBalancingScheme": "EXTERNAL_MANAGED"})
+    assert answer.status_code == 400 and "use certificate_map instead" in answer.text
+    managed = {"type": "MANAGED", "managed": {"domains": ["managed.example.com"]}}
+    classic = client.make("global/sslCertificates", name="classic", **managed)["selfLink"]
+    for wrong, text in (
+        ([stored, classic], "Mixing Classic Certificates and Certificate Manager Certificates is not allowed"),
+        ([stored.replace("/certificates/", "/nothing/")], "The URL is malformed"),
+        ([f"{stored}{number}" for number in range(101)], "At most 100"),
+    ):
+        answer = client.call("POST", "global/targetHttpsProxies", proxy | {"name": "wrong", "sslCertificates": wrong})
+        assert answer.status_code == 400 and text in answer.text, answer.text
+    answer = client.call("POST", "global/targetHttpsProxies/managed/setCertificateMap", {"certificateMap": "mine"})
+    assert answer.status_code == 400 and "certificateMap" in answer.text
+    map_ = f"//certificatemanager.googleapis.com/{own}/certificateMaps/mine"
+    done = client.do("POST", "global/targetHttpsProxies/managed/setCertificateMap", {"certificateMap": map_})
+    assert done["operationType"] == "compute.targetHttpsProxies.setCertificateMap"
+    assert client.get("global/targetHttpsProxies/managed")["certificateMap"] == map_
+    client.do("POST", "global/forwardingRules", rule | {"name": "by-map", "loadBalancingScheme": "EXTERNAL_MANAGED"})
 
 
 def expression(text: str) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_the_namespace_of_a_v1_service_is_that_of_the_url(api, serving):
     assert api("POST", serving, json=other).status_code == 400
 
 
-def test_v1_shows_an_execution_environment_only_as_sent(api, serving, ready):
+def test_a_service_shows_an_execution_environment_only_as_sent(api, serving, ready):
     def shown(name: str) -> dict[str, str]:
         return api("GET", f"{serving}/{name}").json()["spec"]["template"]["metadata"].get("annotations", {})
 
@@ -149,6 +149,14 @@ def test_v1_shows_an_execution_environment_only_as_sent(api, serving, ready):
     body = {"template": {"containers": [{"image": HELLO}], "executionEnvironment": "EXECUTION_ENVIRONMENT_GEN1"}}
     assert api("POST", f"{url}?serviceId=second", json=body).status_code == 200
     assert shown("second")[ENVIRONMENT] == "gen1"
+    assert api("GET", f"{url}/second").json()["template"]["executionEnvironment"] == "EXECUTION_ENVIRONMENT_GEN1"
+    assert "executionEnvironment" not in api("GET", f"{url}/unset").json()["template"]
+    # As recorded at Google, a job shows it.
+    job = {"template": {"template": {"containers": [{"image": HELLO}]}}}
+    jobs = url.replace("/services", "/jobs")
+    assert api("POST", f"{jobs}?jobId=unset", json=job).status_code == 200
+    template = api("GET", f"{jobs}/unset").json()["template"]["template"]
+    assert template["executionEnvironment"] == "EXECUTION_ENVIRONMENT_GEN2"
 
 
 def test_the_egress_of_a_service_is_shown_only_as_sent(api, done, serving, ready, compute):

@@ -162,14 +162,14 @@ def test_secret_of_one_region(api: Api, project: str, sandbox: Any) -> None:
     assert api("GET", url.replace("europe-west1.rep", "nowhere1.rep")).status_code == 404
 
 
-def test_keys_of_cloud_kms(api: Api, project: str) -> None:
+def test_keys_of_cloud_kms(api: Api, project: str, kms_key: Callable[..., str]) -> None:
     def create(ident: str, replication: dict[str, Any]) -> requests.Response:
         return api(
             "POST", f"{V1}/projects/{project}/secrets", params={"secretId": ident}, json={"replication": replication}
         )
 
     def key(place: str) -> dict[str, Any]:
-        name = f"projects/{project}/locations/{place}/keyRings/r/cryptoKeys/k"
+        name = kms_key(project, place, "secretmanager")
         return {"customerManagedEncryption": {"kmsKeyName": name}}
 
     made = create("locked", {"userManaged": {"replicas": [{"location": "us-east1"} | key("us-east1")]}})

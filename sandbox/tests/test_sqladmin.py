@@ -354,7 +354,7 @@ def test_a_major_upgrade_keeps_the_data(api, project):
 # -- life ------------------------------------------------------------------
 
 
-def test_one_operation_at_a_time_protection_and_reserved_names(api, project):
+def test_one_operation_at_a_time_protection_and_held_names(api, project, sandbox):
     url = BASE.format(project) + "/instances"
     body = {
         "name": "short",
@@ -371,7 +371,14 @@ def test_one_operation_at_a_time_protection_and_reserved_names(api, project):
     refused(api("POST", f"{url}/short/users", json={"name": "x", "password": "x"}), 400, "invalid")
     finish(api, api("DELETE", f"{url}/short"))
     refused(api("GET", f"{url}/short"), 404, "instanceDoesNotExist")
-    assert "one week" in refused(api("POST", url, json=body), 409, "instanceAlreadyExists")
+    sandbox.command("fault", "add", "sql.instances.insert", "held", "seconds=604800")
+    try:
+        assert "one week" in refused(api("POST", url, json=body), 409, "instanceAlreadyExists")
+    finally:
+        sandbox.command("fault", "clear")
+    body["settings"]["deletionProtectionEnabled"] = False
+    assert "error" not in finish(api, api("POST", url, json=body))
+    finish(api, api("DELETE", f"{url}/short"))
     kinds = {
         o["operationType"] for o in api("GET", BASE.format(project) + "/operations?instance=short").json()["items"]
     }

@@ -86,8 +86,8 @@ def test_a_locked_retention_policy_stays(api, make):
     assert api("PATCH", f"{JSON}/b/{name}", json={"retentionPolicy": {"retentionPeriod": "90"}}).status_code == 200
 
 
-def test_settings_with_defaults(api, make, put, project):
-    key = f"projects/{project}/locations/europe-west2/keyRings/r/cryptoKeys/k"
+def test_settings_with_defaults(api, make, put, project, kms_key):
+    key = kms_key(project, "europe-west2", "storage")
     name = make(logging={"logBucket": "logs"}, encryption={"defaultKmsKeyName": key})
     doc = api("GET", f"{JSON}/b/{name}").json()
     assert doc["logging"] == {"logBucket": "logs", "logObjectPrefix": name}

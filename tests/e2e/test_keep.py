@@ -199,6 +199,14 @@ def test_a_password_that_somebody_else_has_changed_is_set_again(cloud, deployed,
     assert (play.status, play.recap("changed")) == (0, 0), play.output
 
 
+def test_the_role_alone_refuses_another_region_before_it_makes_a_secret(cloud, deployed):
+    other = ["-e", "cloudsql_region=europe-west1", "-e", "cloudsql_password_secret=another"]
+    play = cloud.playbook("../tests/e2e/database.yml", *other)
+    assert "region is 'europe-west2' and cannot be changed to 'europe-west1'" in play.error, play.output
+    assert play.recap("changed") == 0
+    assert "another" not in [entry["name"].rpartition("/")[2] for entry in cloud.call("GET", SECRETS)["secrets"]]
+
+
 @pytest.mark.long
 def test_an_image_with_the_same_schema_needs_no_backup(cloud, deployed, other_image):
     before, asked = backups(cloud), executions(cloud)

@@ -82,6 +82,18 @@ def test_another_network_for_a_deployment_is_refused_before_anything_is_changed(
     assert state(cloud, base) == before
 
 
+def test_an_emptied_network_name_is_refused_before_a_network_is_made(cloud, base):
+    """Its subnetwork, or else its range, is in the network of before."""
+    body = {"name": "fifth-europe-west2", "network": f"{base.partition('/v1/')[2]}/global/networks/second"}
+    cloud.call("POST", f"{base}/regions/europe-west2/subnetworks", body | {"ipCidrRange": "10.50.0.0/24"})
+    before = state(cloud, base)
+    for prefix, refused in (("fifth", "subnetwork fifth-europe-west2"), ("first", "global address first-services")):
+        play = networks(cloud, {"project": "net-demo", "prefix": prefix, "subnetwork_range": "10.50.0.0/24"})
+        assert f"Cannot update {refused} of project net-demo: network is" in play.error, play.output
+        assert play.recap("changed") == 0
+    assert state(cloud, base) == before
+
+
 @pytest.mark.long
 def test_any_range_of_the_peering_is_only_read(cloud, base):
     play = networks(cloud, {"project": "net-demo", "prefix": "fourth", **DEFAULT, "reserved_range": ""})

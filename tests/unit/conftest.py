@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 from gcp_sandbox.testing import Sandbox
@@ -165,7 +166,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the credentials and proxy of the environment."""
+    """Without the credentials and proxy of the environment, and without tokens that another test has fetched."""
+    monkeypatch.setattr(importlib.import_module(f"{COLLECTION}.module_utils.client").TokenAuth, "shared", None)
     for name in list(os.environ):
         if name.startswith(("GCP_", "GOOGLE_", "HTTPS_PROXY", "https_proxy", "REQUESTS_CA_BUNDLE")):
             monkeypatch.delenv(name)
@@ -188,6 +190,7 @@ def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     def run_module(name: str, /, *, check: bool = False, auth: dict[str, Any] = AUTH, **options: Any) -> dict[str, Any]:
         module = importlib.import_module(f"{COLLECTION}.modules.{name}")
         arguments = {**auth, **options, "_ansible_check_mode": check, "_ansible_diff": True}
+        warnings._global_warnings.clear()
         with patch_module_args(arguments), pytest.raises(SystemExit):
             module.main()
         printed = capsys.readouterr().out

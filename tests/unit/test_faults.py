@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """
-Every write method of a first run, with every fault that passes: one run of its module succeeds, nothing is there twice, and
-a second run changes nothing.
+Every write method of a first run and of a change, with every fault that passes: one run of its module succeeds, nothing is
+there twice, and a second run changes nothing.
 
 `make faults` runs all of it and prints the table; `make test` runs the methods that would create a second thing if they were
 sent twice, and a few others. All write methods of the roles are called by modules of this collection: the roles use no
@@ -131,9 +131,31 @@ CLIENT = Write(
     "identityAwareProxyClients",
     results={"client": "name"},
 )
+LABELS = {"labels": {"team": "ml"}}
+BUCKET_CHANGE = Write("storage.buckets.patch", "storage_bucket", BUCKET.options | {"versioning": True})
+NETWORK_CHANGE = Write("compute.networks.patch", "compute_network", NETWORK.options | {"routing_mode": "GLOBAL"})
+SECRET_CHANGE = Write(
+    "secretmanager.projects.secrets.patch",
+    "secret_manager_secret",
+    VERSION.options | LABELS,
+    f"{SECRETS}/password/versions",
+    "versions",
+)
 # Independent of the others, and without processes of Cloud Run and PostgreSQL.
-SAMPLE = (SERVICES, ACCOUNT, NETWORK, BUCKET, VERSION, VALUE, BRAND, CLIENT)
-WRITES = (
+SAMPLE = (
+    SERVICES,
+    ACCOUNT,
+    NETWORK,
+    NETWORK_CHANGE,
+    BUCKET,
+    BUCKET_CHANGE,
+    VERSION,
+    SECRET_CHANGE,
+    VALUE,
+    BRAND,
+    CLIENT,
+)
+INSERTS = (
     SERVICES,
     Write(
         "serviceusage.services.generateServiceIdentity",
@@ -293,6 +315,13 @@ WRITES = (
         f"{COMPUTE}/global/urlMaps",
     ),
     Write(
+        "compute.urlMaps.insert",
+        "compute_url_map",
+        {"name": "other", "default_url_redirect": {"https_redirect": True}},
+        f"{COMPUTE}/global/urlMaps",
+        counts="'name': 'other'",
+    ),
+    Write(
         "compute.targetHttpsProxies.insert",
         "compute_target_https_proxy",
         {"name": "lb", "ssl_certificates": ["{certificate}"], "url_map": "lb"},
@@ -313,6 +342,136 @@ WRITES = (
     ),
     members("iap.setIamPolicy", "iap_backend_service", "lb", "roles/iap.httpsResourceAccessor", exclusive=True),
 )
+SUBNETWORK = {"name": "sub", "region": RUN["region"], "network": "net", "ip_cidr_range": "10.8.0.0/23"}
+PROXY = {"name": "lb", "ssl_certificates": ["{certificate}"], "url_map": "lb"}
+# Of what INSERTS have made: Private Service Connect for the instance, and a change of everything.
+UPDATES = (
+    Write(
+        "sql.instances.patch",
+        "sql_instance",
+        {
+            "name": "db",
+            "region": RUN["region"],
+            "tier": "db-g1-small",
+            "private_network": "net",
+            "psc_allowed_projects": ["{project}"],
+        },
+        results={"attachment": "psc_service_attachment"},
+    ),
+    Write(
+        "compute.addresses.insert",
+        "compute_address",
+        {"name": "psc", "region": RUN["region"], "subnetwork": "sub"},
+        f"{COMPUTE}/regions/europe-west2/addresses",
+        results={"psc": "path"},
+    ),
+    Write(
+        "compute.forwardingRules.insert",
+        "compute_forwarding_rule",
+        {"name": "psc", "region": RUN["region"], "network": "net", "address": "{psc}", "target": "{attachment}"},
+        f"{COMPUTE}/regions/europe-west2/forwardingRules",
+    ),
+    NETWORK_CHANGE,
+    Write("compute.subnetworks.expandIpCidrRange", "compute_subnetwork", SUBNETWORK),
+    Write(
+        "compute.subnetworks.setPrivateIpGoogleAccess",
+        "compute_subnetwork",
+        SUBNETWORK | {"private_ip_google_access": True},
+    ),
+    Write(
+        "compute.firewalls.patch",
+        "compute_firewall",
+        {"name": "fw", "network": "net", "source_ranges": ["10.8.0.0/23"], "allowed": [{"ip_protocol": "icmp"}]},
+    ),
+    Write(
+        "compute.globalAddresses.setLabels",
+        "compute_global_address",
+        {"name": "range", "purpose": "VPC_PEERING", "prefix_length": 24, "network": "net", **LABELS},
+    ),
+    Write(
+        "compute.addresses.setLabels",
+        "compute_address",
+        {"name": "psc", "region": RUN["region"], "subnetwork": "sub", **LABELS},
+    ),
+    Write(
+        "compute.globalAddresses.insert",
+        "compute_global_address",
+        {"name": "more", "purpose": "VPC_PEERING", "prefix_length": 24, "network": "net"},
+        f"{COMPUTE}/global/addresses",
+        counts="'name': 'more'",
+    ),
+    Write(
+        "servicenetworking.services.connections.patch",
+        "service_networking_connection",
+        {"network": "net", "reserved_ranges": ["more"]},
+        f"{COMPUTE}/global/networks/net",
+        "peerings",
+    ),
+    Write("iam.projects.serviceAccounts.patch", "iam_service_account", {"name": "server", "display_name": "Server"}),
+    BUCKET_CHANGE,
+    SECRET_CHANGE,
+    Write(
+        "sql.users.update",
+        "sql_user",
+        {"instance": "db", "name": "mlflow", "password_secret": "given"},
+        f"{SQL}/db/users",
+        counts="'mlflow'",
+    ),
+    Write(
+        "run.projects.locations.jobs.patch",
+        "run_job",
+        {**RUN, "name": "job", "service_account": SERVER, "image": DONE, **LABELS},
+    ),
+    Write(
+        "run.projects.locations.services.patch",
+        "run_service",
+        {**RUN, "name": "server", "service_account": SERVER, **LABELS},
+    ),
+    Write(
+        "compute.backendServices.patch",
+        "compute_backend_service",
+        {"name": "lb", "groups": ["{neg}"], "iap": {"enabled": True, "oauth2_client": "{client}"}, "log_enabled": True},
+    ),
+    Write(
+        "compute.urlMaps.patch",
+        "compute_url_map",
+        {"name": "other", "default_url_redirect": {"https_redirect": True, "redirect_response_code": "FOUND"}},
+    ),
+    Write(
+        "compute.sslCertificates.insert",
+        "compute_managed_ssl_certificate",
+        {"name": "lb", "domains": ["{project}.example.org"]},
+        f"{COMPUTE}/global/sslCertificates",
+        counts="{project}.example.org",
+        results={"other_certificate": "self_link"},
+    ),
+    Write(
+        "compute.targetHttpsProxies.setSslCertificates",
+        "compute_target_https_proxy",
+        PROXY | {"ssl_certificates": ["{other_certificate}"], "detach": ["{certificate}"]},
+    ),
+    Write(
+        "compute.targetHttpsProxies.setUrlMap",
+        "compute_target_https_proxy",
+        PROXY | {"ssl_certificates": ["{other_certificate}"], "url_map": "other"},
+    ),
+    Write("compute.targetHttpProxies.setUrlMap", "compute_target_http_proxy", {"name": "lb", "url_map": "other"}),
+    Write(
+        "compute.targetHttpsProxies.insert",
+        "compute_target_https_proxy",
+        PROXY | {"name": "second"},
+        f"{COMPUTE}/global/targetHttpsProxies",
+        counts="'name': 'second'",
+        results={"other_proxy": "self_link"},
+    ),
+    Write(
+        "compute.globalForwardingRules.setTarget",
+        "compute_global_forwarding_rule",
+        {"name": "lb", "ip_address": "{address}", "port": 443, "target": "{other_proxy}"},
+        f"{COMPUTE}/global/forwardingRules",
+    ),
+)
+WRITES = INSERTS + UPDATES
 # The method starts no operation that could fail.
 NO_STRIKE = "-"
 
@@ -415,7 +574,7 @@ def test_a_fault_that_passes(fault: str, quick: Any, gcp_sandbox: Sandbox) -> No
 
 @pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_write_method_of_a_first_run(fault: str, quick: Any, gcp_sandbox: Sandbox, table: Any) -> None:
+def test_every_write_method(fault: str, quick: Any, gcp_sandbox: Sandbox, table: Any) -> None:
     wrong = deploy(gcp_sandbox, quick, fault, WRITES, table)
     assert not wrong, "\n".join(wrong)
 

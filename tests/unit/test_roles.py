@@ -55,6 +55,7 @@ NOT_DELETED = {
     "iam_role_members": "a policy goes with its resource; what a role grants on the project is revoked",
     "iap_brand": "Google cannot delete a brand",
     "iap_client": "it goes with the brand, which stays",
+    "kms_key_agents": "service agents belong to the project, and may need the key for others",
     "run_job_execution": "it goes with the job",
     "service_usage_service_identity": "it belongs to the project",
     "service_usage_services": "others may use the APIs",
@@ -68,7 +69,7 @@ READ_ONLY = {"check_variables", "mlflow_front_door_check"}
 def modules(file: Path) -> set[str]:
     """The modules of ours in a file of tasks."""
     found = re.findall(
-        r"^ *(?:- )?mlops\.mlflow_gcp\.(\w+):$", file.read_text() if file.is_file() else "", re.MULTILINE
+        r"^ *(?:- )?mlops\.mlflow_gcp\.(\w+):(?: [&*]\w+)?$", file.read_text() if file.is_file() else "", re.MULTILINE
     )
     return set(found) - READ_ONLY
 

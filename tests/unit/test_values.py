@@ -8,6 +8,12 @@ import pytest
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 
+
+def key(location: str) -> str:
+    """A key of Cloud KMS."""
+    return f"projects/security/locations/{location}/keyRings/r/cryptoKeys/k"
+
+
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 
 
@@ -31,6 +37,9 @@ CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
         (values.IMAGE, "europe-docker.pkg.dev/example.com/proj/mlflow/server:1"),
         (values.IPV4, ""),
         (values.IPV4, "10.20.0.0"),
+        (values.KMS_KEY, ""),
+        (values.KMS_KEY, key("europe-west2")),
+        (values.KMS_KEY, "projects/example.com:security/locations/global/keyRings/R_1/cryptoKeys/K-2"),
         (
             values.LABELS,
             {"team": "ml", "cost-centre": "", "prod": True, "number": 1234, "none": None, "équipe": "données"},
@@ -79,6 +88,8 @@ def test_a_right_value_is_taken(kind, value):
         (values.IMAGE, "https://europe-docker.pkg.dev/p/mlflow", "server:3.17.2"),
         (values.IMAGE, "europe-docker.pkg.dev/example.com:proj/mlflow/server:1", "is example.com/my-project in it"),
         (values.IPV4, "10.20.0", "10.20.0.0"),
+        (values.KMS_KEY, "mlflow", "a key of Cloud KMS such as projects/"),
+        (values.KMS_KEY, f"{key('europe-west2')}/cryptoKeyVersions/1", "without a version"),
         (values.LABELS, ["team"], "lower-case"),
         (values.MAINTENANCE_WINDOW, {"day": 0}, "day 1 (Monday) to 7"),
         (values.MEMORY, "2GB", "2Gi"),
@@ -184,6 +195,21 @@ def test_a_region_that_google_may_have_opened_is_taken_with_a_doubt(region, doub
         (values.oauth, ["brand", "", "", ""], "support e-mail"),
         (values.zone_of_region, ["europe-west2-a", "europe-west2"], None),
         (values.zone_of_region, ["", "europe-west2"], None),
+        (values.key_of_region, [key("europe-west2"), "europe-west2"], None),
+        (values.key_of_region, ["", "europe-west2"], None),
+        (values.key_of_region, [key("global"), "europe-west2"], "the key is in global: give one in europe-west2"),
+        (values.key_of_bucket, [key("europe"), "EU"], None),
+        (values.key_of_bucket, [key("us"), "us"], None),
+        (values.key_of_bucket, [key("nam4"), "NAM4"], None),
+        (values.key_of_bucket, [key("europe-west2"), "EUROPE-WEST2"], None),
+        (values.key_of_bucket, [key("europe-west2"), "EU"], "a bucket in EU needs one in europe"),
+        (values.key_of_secret, [key("europe-west2"), []], None),
+        (values.key_of_secret, [key("europe-west2"), "europe-west2"], None),
+        (values.key_of_secret, [key("global"), []], None),
+        (values.key_of_secret, ["", ["europe-west1"]], None),
+        (values.key_of_secret, [key("europe-west2"), ["europe-west1"]], "give a key in europe-west1"),
+        (values.key_of_secret, [key("global"), ["europe-west1"]], "store the secret only there"),
+        (values.key_of_secret, [key("europe"), []], "give one in a region, or a global one"),
         (values.zone_of_region, ["europe-west1-b", "europe-west2"], "europe-west2-a"),
     ],
 )

@@ -109,6 +109,29 @@ class Sandbox:
             out.headers["Authorization"] = "Bearer " + self.command("token", *words).strip()
         return out
 
+    def kms_key(self, project: str, place: str, *services: str, ring: str = "r") -> str:
+        """Name of a new key k of Cloud KMS in a new key ring, which the agents of these services ("sqladmin") may use."""
+        apis = {"serviceIds": ["cloudkms.googleapis.com"]}
+        self.call("POST", f"serviceusage.googleapis.com/v1/projects/{project}/services:batchEnable", apis)
+        url = f"cloudkms.googleapis.com/v1/projects/{project}/locations/{place}/keyRings"
+        self.call("POST", f"{url}?keyRingId={ring}", {})
+        key = self.call("POST", f"{url}/{ring}/cryptoKeys?cryptoKeyId=k", {"purpose": "ENCRYPT_DECRYPT"})["name"]
+        members = [f"serviceAccount:{self.service_agent(project, service)}" for service in services]
+        binding = {"role": "roles/cloudkms.cryptoKeyEncrypterDecrypter", "members": members}
+        self.call("POST", f"cloudkms.googleapis.com/v1/{key}:setIamPolicy", {"policy": {"bindings": [binding]}})
+        return str(key)
+
+    def service_agent(self, project: str, service: str) -> str:
+        """E-mail address of the agent of a service ("sqladmin") in a project, created when it is not there."""
+        if service == "storage":
+            return str(
+                self.call("GET", f"storage.googleapis.com/storage/v1/projects/{project}/serviceAccount")[
+                    "email_address"
+                ]
+            )
+        url = f"serviceusage.googleapis.com/v1beta1/projects/{project}/services/{service}.googleapis.com"
+        return str(self.call("POST", f"{url}:generateServiceIdentity")["response"]["email"])
+
     @functools.cached_property
     def _deployer(self) -> requests.Session:
         return self.session()

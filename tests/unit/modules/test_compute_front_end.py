@@ -102,9 +102,10 @@ CASES = {
     "HTTPS proxy": Case(
         "compute_target_https_proxy",
         "targetHttpsProxies",
-        {"url_map": "map", "ssl_certificates": ["new"], "detach": ["old"]},
-        {"name": "lb", "urlMap": MAP, "sslCertificates": [CERT]},
+        {"url_map": "map", "ssl_certificates": ["new"], "detach": ["old"], "ssl_policy": "strict"},
+        {"name": "lb", "urlMap": MAP, "sslCertificates": [CERT], "sslPolicy": link("sslPolicies", "strict")},
         [
+            ({"sslPolicy": None}, [("POST", "/setSslPolicy", {"sslPolicy": link("sslPolicies", "strict")})]),
             ({"urlMap": link("urlMaps", "old")}, [("POST", "/setUrlMap", {"urlMap": MAP})]),
             (
                 {"sslCertificates": [link("sslCertificates", name) for name in ("theirs", "old", "more")]},
@@ -285,3 +286,22 @@ def test_deletes(google, run_module, case):
 def test_invalid_options_make_no_request(google, run_module, module, options, message):
     with pytest.raises(Exception, match=message):
         run_module(module, name="lb", **options)
+
+
+def test_a_forwarding_rule_has_labels(google, run_module):
+    """A creation without an effect on them is followed by setLabels; those of others stay."""
+    case = CASES["forwarding rule"]
+    wanted = {"team": "ml", "mlflow-gcp-labels": "team"}
+    bare, done = case.live | {"labelFingerprint": "a="}, case.live | {"labels": wanted}
+    google.expect("GET", case.url, google.old_error(404, "notFound", "Not found."))
+    google.expect("POST", case.url.rpartition("/")[0], DONE).expect("GET", case.url, bare)
+    google.expect("POST", f"{case.url}/setLabels", DONE, body={"labels": wanted, "labelFingerprint": "a="})
+    google.expect("GET", case.url, done)
+    assert run_module(case.module, name="lb", labels={"team": "ml"}, **case.options)["changed"]
+    google.expect("GET", case.url, bare | {"labels": {"cost": "4711"}})
+    both = {"cost": "4711"} | wanted
+    google.expect("POST", f"{case.url}/setLabels", DONE, body={"labels": both, "labelFingerprint": "a="})
+    google.expect("GET", case.url, case.live | {"labels": both})
+    assert run_module(case.module, name="lb", labels={"team": "ml"}, **case.options)["changed"]
+    google.expect("GET", case.url, case.live | {"labels": both})
+    assert not run_module(case.module, name="lb", labels={"team": "ml"}, **case.options)["changed"]

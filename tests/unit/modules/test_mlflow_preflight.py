@@ -65,6 +65,7 @@ NAMES = {
     "cloudsql_password_secret_locations": "mlflow_secret_locations",
     "network_prefix": "mlflow_name",
     "iap_lb_domain": "mlflow_domain",
+    "cloudsql_kms_key": "mlflow_kms_key",
 }
 SUBNET = {
     "name": "mlflow-europe-west2",
@@ -108,6 +109,12 @@ DEPLOYED: dict[str, Any] = {
     RULE: {"name": "mlflow-lb-https", "IPAddress": "203.0.113.7"},
     f"{COMPUTE}/aggregated/forwardingRules": {},
 }
+# A key of Cloud KMS.
+KEY_NAME = "projects/security/locations/europe-west2/keyRings/r/cryptoKeys/k"
+KEY = f"https://cloudkms.googleapis.com/v1/{KEY_NAME}"
+ENCRYPTS = {"name": KEY_NAME, "purpose": "ENCRYPT_DECRYPT", "primary": {"state": "ENABLED"}}
+SERVER_KEY = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/mlflow-session-key"
+STORED = {"userManaged": {"replicas": [{"location": "europe-west2"}]}}
 # Another load balancer of the project.
 RIVAL = {
     f"{COMPUTE}/aggregated/{collection}": {"items": {"global": {collection: [entry]}}}
@@ -159,6 +166,19 @@ def changed(url: str, **fields: Any) -> dict[str, Any]:
 def without(*urls: str) -> dict[str, Any]:
     """The deployment without some resources."""
     return {url: body for url, body in DEPLOYED.items() if url not in urls}
+
+
+def test_a_deployment_with_a_key_passes(preflight, google):
+    """Also one whose key the caller may not read."""
+    keys = ("cloudsql_kms_key", "cloudsql_password_secret_kms_key", "bucket_kms_key", "cloudrun_kms_key")
+    variables = dict.fromkeys((*keys, "cloudrun_keys_kms_key"), KEY_NAME) | {"cloudrun_keys_prefix": "mlflow"}
+    live = changed(SQL, diskEncryptionConfiguration={"kmsKeyName": KEY_NAME})
+    live[SECRET] |= {"replication": STORED}
+    for answer, seen in ((ENCRYPTS, True), (google.error(403, "PERMISSION_DENIED", "Denied."), False)):
+        result = preflight(live | {SERVER_KEY: {"replication": STORED}, KEY: answer}, variables)
+        assert result["findings"] == []
+        assert (f"key {KEY_NAME}" in result["existing"]) is seen
+        assert (f"key {KEY_NAME} (Denied.)" in result["unread"]) is not seen
 
 
 def test_a_deployment_as_it_is_asked_for_passes_and_is_returned(preflight):
@@ -225,6 +245,15 @@ def test_what_can_be_changed_in_place_passes(preflight, variables):
     preflight(DEPLOYED, variables)
 
 
+def test_a_subnetwork_without_ipv4_addresses_overlaps_nothing(preflight):
+    other = IPV6_ONLY | {"name": "six", "selfLink": f"{LINK}/regions/europe-west2/subnetworks/six"}
+    items = {"regions/europe-west2": {"subnetworks": [SUBNET, other]}}
+    assert preflight(DEPLOYED | {SUBNETWORKS: {"items": items}})["findings"] == []
+    # With a connector, Cloud Run uses the subnetwork of that.
+    variables = {"network_subnetwork_name": "mlflow-europe-west2", "cloudrun_vpc_connector": "link"}
+    assert preflight(DEPLOYED | {SUBNETWORK: IPV6_ONLY}, variables)["findings"] == []
+
+
 def test_what_may_not_be_read_is_not_refused(preflight, google):
     denied = google.error(403, "PERMISSION_DENIED", "Permission denied.")
     result = preflight(dict.fromkeys([*DEPLOYED, "https://storage.googleapis.com/storage/v1/b"], denied))
@@ -237,6 +266,7 @@ def test_an_instance_without_a_network_can_get_one(preflight):
     preflight(live)
 
 
+IPV6_ONLY = {name: value for name, value in SUBNET.items() if name != "ipCidrRange"} | {"stackType": "IPV6_ONLY"}
 OTHER = {
     **SUBNET,
     "name": "other",
@@ -305,6 +335,39 @@ BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
             "mlflow_secret_locations is .*, but replication of secret mlflow-db-password is",
         ),
         (
+            DEPLOYED | {KEY: ENCRYPTS},
+            {"cloudsql_kms_key": KEY_NAME},
+            f"mlflow_kms_key is '{KEY_NAME}', but diskEncryptionConfiguration.kmsKeyName of .* mlflow is not set and cannot "
+            "be changed; .* cloudsql_kms_key",
+        ),
+        (
+            changed(SQL, diskEncryptionConfiguration={"kmsKeyName": f"{KEY_NAME}2"}) | {KEY: ENCRYPTS},
+            {"cloudsql_kms_key": KEY_NAME},
+            f"mlflow_kms_key is .*, but diskEncryptionConfiguration.kmsKeyName of .* mlflow is '{KEY_NAME}2' and cannot",
+        ),
+        (
+            changed(SECRET, replication={"automatic": {}}) | {KEY: ENCRYPTS},
+            {"cloudsql_password_secret_kms_key": KEY_NAME},
+            "cloudsql_password_secret_kms_key is .*, but secret mlflow-db-password cannot be encrypted with it: .* the key "
+            "must be global",
+        ),
+        (
+            DEPLOYED | {KEY: ENCRYPTS, SERVER_KEY: {"replication": {"automatic": {}}}},
+            {"cloudrun_keys_kms_key": KEY_NAME, "cloudrun_keys_prefix": "mlflow"},
+            "cloudrun_keys_kms_key is .*, but secret mlflow-session-key cannot be encrypted with it",
+        ),
+        (DEPLOYED, {"bucket_kms_key": KEY_NAME}, "bucket_kms_key is .*, but there is no such key"),
+        (
+            DEPLOYED | {KEY: ENCRYPTS | {"purpose": "ASYMMETRIC_SIGN"}},
+            {"bucket_kms_key": KEY_NAME},
+            "bucket_kms_key is .*, but the purpose of this key is ASYMMETRIC_SIGN",
+        ),
+        (
+            DEPLOYED | {KEY: ENCRYPTS | {"primary": {"state": "DISABLED"}}},
+            {"cloudrun_kms_key": KEY_NAME},
+            "cloudrun_kms_key is .*, but the primary version of this key is DISABLED",
+        ),
+        (
             DEPLOYED,
             {"network_peering_prefix_length": 20},
             "network_peering_prefix_length is 20, but prefixLength of .* is 16",
@@ -343,6 +406,16 @@ BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
             without(SUBNETWORK) | {SUBNETWORKS: {"items": {"regions/us-east1": {"subnetworks": [OTHER]}}}},
             {},
             "network_subnetwork_range is .*, but subnetwork other in us-east1 has 10.10.0.0/24",
+        ),
+        (
+            DEPLOYED | {SUBNETWORK: IPV6_ONLY},
+            {},
+            "mlflow_name is 'mlflow', but subnetwork mlflow-europe-west2 has no IPv4 range, which Cloud Run needs",
+        ),
+        (
+            DEPLOYED | {SUBNETWORK: IPV6_ONLY},
+            {"network_subnetwork_name": "mlflow-europe-west2"},
+            "network_subnetwork_name is .*, but subnetwork mlflow-europe-west2 has no IPv4 range",
         ),
         (
             changed(RULE, IPAddress="203.0.113.8"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import string
+from datetime import UTC, datetime
 
 import pytest
 
@@ -106,6 +107,18 @@ def test_labels_are_merged_with_the_etag(google, run_module):
     assert result["resource"] == after
     assert result["diff"]["before"]["labels"] == before
     assert result["diff"]["after"]["labels"] == labels
+
+
+def test_labels_are_merged_again_after_a_change_by_another_run(google, run_module):
+    options = {"name": "db-password", "labels": {"env": "prod"}}
+    theirs = {**LIVE, "etag": '"16211b"', "labels": {**LIVE["labels"], "new": "theirs"}}
+    stale = google.error(400, "FAILED_PRECONDITION", 'The provided etag ["16211a"] does not match the current etag.')
+    google.expect("GET", URL, LIVE).expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("PATCH", URL, stale).expect("GET", URL, theirs)
+    google.expect("PATCH", URL, lambda request: {**theirs, "labels": request.body["labels"]})
+    assert run_module("secret_manager_secret", **options)["changed"] is True
+    sent = google.sent[-1].body
+    assert sent["etag"] == '"16211b"' and {"new": "theirs", "env": "prod"}.items() <= sent["labels"].items()
 
 
 def test_check_mode_writes_nothing(google, run_module):
@@ -219,6 +232,18 @@ def test_a_disabled_version_is_enabled_again(google, run_module, option):
     google.expect("POST", f"{URL}/versions/2:enable", version(2), body={})
     result = run_module("secret_manager_secret", name="db-password", **option)
     assert (result["changed"], result["version"], result["resource"]) == (True, "2", LIVE)
+
+
+@pytest.mark.parametrize("state", ["DISABLED", "DESTROYED"])
+def test_nothing_is_awaited_where_a_new_secret_has_a_version(google, run_module, state):
+    disabled = [1] if state == "DISABLED" else []
+    google.expect("GET", URL, {**LIVE, "createTime": datetime.now(UTC).isoformat()})
+    no_version(google, disabled)
+    google.expect("GET", f"{URL}/versions", {"versions": [version(1, state)]}, params={"pageSize": "1"})
+    method = "/versions/1:enable" if disabled else ":addVersion"
+    google.expect("POST", f"{URL}{method}", version(1 if disabled else 2))
+    result = run_module("secret_manager_secret", name="db-password", generate_length=32)
+    assert (result["changed"], result["version"]) == (True, "1" if disabled else "2")
 
 
 def test_a_given_value_does_not_become_a_disabled_one(google, run_module):

@@ -52,8 +52,18 @@ def test_check_mode_writes_nothing(google, run_module):
     assert (result["changed"], result["diff"]["after"]) == (True, SENT)
 
 
-def test_two_first_runs_at_once(google, run_module):
-    google.expect("GET", URL, absent(google)).expect("POST", DATABASES, exists(google)).expect("GET", URL, LIVE)
+@pytest.mark.parametrize(
+    "detail",
+    [
+        'database "mlflow" already exists.',
+        'duplicate key value violates unique constraint "pg_database_datname_index".',
+    ],
+)
+def test_two_first_runs_at_once(google, run_module, detail):
+    refused = google.old_error(
+        400, "invalid", f"Invalid request: failed to create database mlflow. Detail: pq: {detail}"
+    )
+    google.expect("GET", URL, absent(google)).expect("POST", DATABASES, refused).expect("GET", URL, LIVE)
     assert run_module("sql_database", **OPTIONS)["changed"] is True
 
 

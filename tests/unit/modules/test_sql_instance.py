@@ -293,15 +293,15 @@ def test_a_lost_response_to_an_update(google, run_module):
     assert run_module("sql_instance", **OPTIONS)["changed"] is True
 
 
-def test_a_name_that_is_still_reserved(google, run_module):
+def test_a_name_that_is_still_kept(google, run_module):
     google.expect("GET", URL, absent(google)).expect(
         "POST", INSTANCES, google.old_error(409, "instanceAlreadyExists", "The Cloud SQL instance already exists.")
     )
     google.expect("GET", URL, absent(google))
     with pytest.raises(
         Exception,
-        match="^Cannot create Cloud SQL instance mlflow: Google still reserves the name for an instance that was deleted "
-        "within the last week.*give option name another value, or wait",
+        match="^Cannot create Cloud SQL instance mlflow: Google still keeps the name of an instance that was deleted "
+        "within the last week; wait, or give option name another value",
     ):
         run_module("sql_instance", **OPTIONS)
 

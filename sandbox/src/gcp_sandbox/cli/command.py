@@ -184,6 +184,7 @@ def up(args: argparse.Namespace) -> None:
         latency=args.latency,
         iap_oauth_admin_api=args.iap_oauth_admin_api,
         recorded_links=args.recorded_links,
+        recorded_environments=args.recorded_environments,
     )
     _sweep(state)
 
@@ -558,6 +559,13 @@ def main(argv: list[str] | None = None) -> None:
         help="return compute/beta links in Compute Engine's resources, as in recordings that were made with the "
         "beta API and had their URLs rewritten to v1; Google returns v1 links (the default), and clients "
         "compare links as strings",
+    )
+    sub.add_argument(
+        "--recorded-environments",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show the second generation as the execution environment of Cloud Run services without one, as in recordings "
+        "that may be those of a fake; Terraform's provider shows that Google does not (the default)",
     )
     command("env", env, "print export lines for clients")
     sub = command("token", token, "print an access token")

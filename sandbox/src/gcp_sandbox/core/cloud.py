@@ -69,8 +69,8 @@ class Cloud:
         self.account_active: Callable[[str], bool] = lambda email: True
         # E-mail address of the service account that signed a JWT for a host, used instead of an access token.
         self.self_signed: Callable[[str, str], str | None] = lambda token, host: None
-        # Networks (store keys) that the process of a Cloud Run instance is attached to; set by Cloud Run.
-        self.networks_of_process: Callable[[int], frozenset[str]] = lambda pid: frozenset()
+        # How a process (of a Cloud Run instance) is attached to VPC networks; set by Cloud Run.
+        self.source_of_process: Callable[[int], network.Source] = lambda pid: network.Source()
         # The service attachments of managed services; set by Cloud SQL.
         self.attachments = Attachments()
         # Handlers for endpoints that no discovery document describes: (host, path prefix, handler).

@@ -12,6 +12,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from gcp_sandbox.core.settings import Settings
@@ -19,6 +20,16 @@ from gcp_sandbox.core.store import Store
 
 FIRST, LAST = 64, 223
 _KIND, _KEY = "sandbox", "network"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a connection comes from: the VPC networks (store keys) that its process is attached to, and what their
+    firewall rules recognise it by."""
+
+    networks: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    account: str = ""
 
 
 class NoneLeft(Exception):

@@ -32,6 +32,12 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "brands": _CRUD,
         "clients": "create createSecret delete get getWithSecret list listWithSecrets undelete update",
     },
+    "cloudkms": {
+        "cryptoKeyVersions": "create destroy get list restore update useToDecrypt useToEncrypt",
+        "cryptoKeys": "create get list update" + _IAM,
+        "keyRings": "create get list" + _IAM,
+        "locations": _READ,
+    },
     "cloudsql": {
         "backupRuns": _CRUD,
         "databases": _CRUD,

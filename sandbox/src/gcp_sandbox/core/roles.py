@@ -30,7 +30,8 @@ ROLES: dict[str, tuple[str, str]] = {
         f"* {_NEVER} !*.setIamPolicy !iap.* !secretmanager.versions.access !servicenetworking.services.addPeering "
         "!iam.roles.* !resourcemanager.projects.delete !resourcemanager.projects.undelete "
         "!resourcemanager.projects.createBillingAssignment !resourcemanager.projects.deleteBillingAssignment "
-        "!clientauthconfig.clients.getWithSecret !clientauthconfig.clients.listWithSecrets",
+        "!clientauthconfig.clients.getWithSecret !clientauthconfig.clients.listWithSecrets "
+        "!cloudkms.cryptoKeyVersions.useToDecrypt !cloudkms.cryptoKeyVersions.useToEncrypt",
     ),
     "roles/viewer": (
         "Viewer",
@@ -384,6 +385,25 @@ ROLES: dict[str, tuple[str, str]] = {
         "OAuth Config Viewer",
         "clientauthconfig.brands.get clientauthconfig.brands.list clientauthconfig.clients.get "
         f"clientauthconfig.clients.list oauthconfig.*.get {_PROJECT}",
+    ),
+    # Cloud KMS
+    "roles/cloudkms.admin": (
+        "Cloud KMS Admin",
+        f"cloudkms.* !cloudkms.cryptoKeyVersions.useToDecrypt !cloudkms.cryptoKeyVersions.useToEncrypt {_PROJECT}",
+    ),
+    "roles/cloudkms.viewer": ("Cloud KMS Viewer", f"cloudkms.*.get cloudkms.*.list {_PROJECT}"),
+    "roles/cloudkms.cryptoKeyEncrypterDecrypter": (
+        "Cloud KMS CryptoKey Encrypter/Decrypter",
+        "cloudkms.cryptoKeyVersions.useToDecrypt cloudkms.cryptoKeyVersions.useToEncrypt cloudkms.locations.* "
+        "resourcemanager.projects.get",
+    ),
+    "roles/cloudkms.cryptoKeyEncrypter": (
+        "Cloud KMS CryptoKey Encrypter",
+        "cloudkms.cryptoKeyVersions.useToEncrypt cloudkms.locations.* resourcemanager.projects.get",
+    ),
+    "roles/cloudkms.cryptoKeyDecrypter": (
+        "Cloud KMS CryptoKey Decrypter",
+        "cloudkms.cryptoKeyVersions.useToDecrypt cloudkms.locations.* resourcemanager.projects.get",
     ),
     # Artifact Registry
     "roles/artifactregistry.admin": ("Artifact Registry Administrator", "artifactregistry.*"),

@@ -31,6 +31,7 @@ class Settings:
     addresses are taken from (0: any free one).  latency: "none" or "realistic[:SCALE]".  organization: domain of the
     projects' organization.
     recorded_links: v1 of Compute Engine returns beta links (for recordings of which only the request URLs were rewritten).
+    recorded_environments: Cloud Run's services show an execution environment that nobody asked for (as in recordings).
     iap_oauth_admin_api: enables IAP's brands and OAuth clients (Google announced their shutdown for 2026-03-19).
     """
 
@@ -42,6 +43,7 @@ class Settings:
     iap_oauth_admin_api: bool = False
     organization: str = "example.com"
     recorded_links: bool = False
+    recorded_environments: bool = False
 
     @property
     def deployer(self) -> str:

@@ -140,6 +140,22 @@ def test_what_is_made_of_a_wrong_value_is_not_reported_besides():
     assert told.startswith("mlflow_name is 'MLflow'") and told.count("allowed:") == 1
 
 
+KEY = "projects/security/locations/{}/keyRings/r/cryptoKeys/k"
+
+
+def test_a_key_in_another_location_names_the_variable_of_the_user():
+    assert "mlflow_kms_key" in site(mlflow_kms_key=KEY.format("europe-west2"))["names"]["bucket_kms_key"]
+    text = refusal(mlflow_kms_key=KEY.format("us-east1"))
+    assert (
+        f"mlflow_kms_key is '{KEY.format('us-east1')}', mlflow_region is 'europe-west2': the key is in us-east1" in text
+    )
+    text = refusal(mlflow_kms_key=KEY.format("europe-west2"), bucket_location="EU")
+    assert "bucket_location is 'EU': the key is in europe-west2, and a bucket in EU needs one in europe" in text
+    text = refusal(mlflow_kms_key=KEY.format("europe-west2"), mlflow_secret_locations="europe-west1, europe-west2")
+    assert "store the secret only there" in text
+    site(mlflow_kms_key=KEY.format("europe-west2"), bucket_location="EU", bucket_kms_key=KEY.format("europe"))
+
+
 def test_one_wrong_tier_is_one_problem():
     told = refusal(
         cloudsql_tier="large",

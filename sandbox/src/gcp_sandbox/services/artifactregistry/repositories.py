@@ -15,6 +15,7 @@ from gcp_sandbox.core.masks import camel
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.resources import Collection, serve, serve_locations, serve_operations
 from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.services import cloudkms
 from gcp_sandbox.services.compute.places import REGIONS
 
 Doc = dict[str, Any]
@@ -102,12 +103,24 @@ def _ident(call: Call) -> str:
 def _prepared(call: Call, key: str, doc: Doc, old: Doc | None) -> Doc:
     if old is not None:
         return _checked(doc) | {"updateTime": now()}
+    if "kmsKeyName" in doc:
+        _encrypted(call, key, doc["kmsKeyName"])
     mode = doc.get("mode", "MODE_UNSPECIFIED")
     if mode == "MODE_UNSPECIFIED" and call.body.get("disallowUnspecifiedMode"):
         raise ApiError(400, "repository mode is required")
     doc["mode"] = mode.replace("MODE_UNSPECIFIED", "STANDARD_REPOSITORY")
     when = now()
     return _checked(doc) | {"createTime": when, "updateTime": when}
+
+
+def _encrypted(call: Call, name: str, key: str) -> None:
+    """Refuse a key that a repository cannot be encrypted with."""
+    place = cloudkms.location(key)
+    if not place:
+        raise ApiError(400, f'invalid kms key name "{key}"')
+    if place != name.split("/")[3]:
+        raise ApiError(400, f"the kms key must be in the location of the repository, {name.split('/')[3]}")
+    cloudkms.use(call.cloud, call.project_id, "artifactregistry", key)
 
 
 def _nowhere(name: str) -> ApiError:

@@ -15,10 +15,14 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.compute import armor, private_service_connect
 from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, link, missing, not_found, parse
 from gcp_sandbox.services.compute.kinds import KINDS, Draft
-from gcp_sandbox.services.compute.references import references, shown_users
+from gcp_sandbox.services.compute.references import CERTIFICATE_MANAGER, references, shown_users
 from gcp_sandbox.services.compute.vpc import external_address, internal_address
 
 PROXIES = ("targetHttpProxies", "targetHttpsProxies", "targetGrpcProxies")
+_MANAGED_CERTIFICATE = re.compile(rf"{CERTIFICATE_MANAGER}projects/[^/]+/locations/[^/]+/certificates/[^/]+")
+_CERTIFICATE_MAP = re.compile(
+    rf"(https:)?{CERTIFICATE_MANAGER}(v1/)?projects/[^/]+/locations/[^/]+/certificateMaps/[^/]+"
+)
 
 
 # -- network endpoint groups -----------------------------------------------
@@ -314,8 +318,18 @@ def prepare_https_proxy(draft: Draft) -> None:
             "At least 1 SSL certificate must be specified for setting SSL certificates in TargetHttpsProxy.",
             reason="invalid",
         )
-    if len(certificates) > 15:
-        raise invalid("sslCertificates", len(certificates), "At most 15 SSL certificates can be specified.")
+    managers = [text for text in certificates if text.startswith(CERTIFICATE_MANAGER)]
+    if managers and len(managers) < len(certificates):
+        text = "Mixing Classic Certificates and Certificate Manager Certificates is not allowed."
+        raise invalid("sslCertificates", certificates[0], text)
+    most = 100 if managers else 15
+    if len(certificates) > most:
+        raise invalid("sslCertificates", len(certificates), f"At most {most} SSL certificates can be specified.")
+    for text in managers:
+        if not _MANAGED_CERTIFICATE.fullmatch(text):
+            raise invalid("sslCertificates", text, "The URL is malformed.")
+    if doc.get("certificateMap") and not _CERTIFICATE_MAP.fullmatch(doc["certificateMap"]):
+        raise invalid("certificateMap", doc["certificateMap"], "The URL is malformed.")
     if len(set(certificates)) != len(certificates):
         raise invalid("sslCertificates", certificates[0], "Duplicate SSL certificates.")
 
@@ -347,8 +361,24 @@ def prepare_rule(draft: Draft) -> None:
         _ports(draft, target)
     if scheme == "INTERNAL_SELF_MANAGED":
         doc.setdefault("network", link(f"projects/{draft.project}/global/networks/default"))
+    if draft.scope == "global" and scheme in ("EXTERNAL", "EXTERNAL_MANAGED"):
+        _classic_certificates(doc, target)
     _address(draft)
     _schemes(draft)
+
+
+def _classic_certificates(doc: Doc, proxy: Doc | None) -> None:
+    """A global external load balancer takes those of Certificate Manager from a certificate map alone."""
+    if (
+        proxy
+        and not proxy.get("certificateMap")
+        and any(text.startswith(CERTIFICATE_MANAGER) for text in proxy.get("sslCertificates", ()))
+    ):
+        text = (
+            "Certificate Manager Certificates in sslCertificates are not supported by Global external Application Load "
+            "Balancer or Classic Application Load Balancer, use certificate_map instead."
+        )
+        raise invalid("target", doc["target"], text)
 
 
 def _internal(draft: Draft) -> None:

@@ -329,6 +329,7 @@ declare(
         labels="insert",
         fingerprint=True,
         defaults={"type": "CLOUD_ARMOR"},
+        types={"addRule": "AddRule", "removeRule": "RemoveRule", "patchRule": "PatchRule"},
         immutable=("type",),
         quota="SECURITY_POLICIES",
         prepare=balancing.prepare_security_policy,

@@ -81,13 +81,22 @@ def prepare_attached(draft: Draft) -> None:
     }
 
 
-def endpoints(cloud: Cloud, attachment: str) -> list[tuple[str, str]]:
-    """Address and network (store key) of the accepted endpoints of a service attachment (projects/…)."""
-    return [
-        (doc["IPAddress"], key_of(doc["network"]))
-        for _, doc in cloud.store.list("compute.forwardingRules")
-        if key_of(doc.get("target", "")) == attachment and doc.get("pscConnectionStatus") == "ACCEPTED"
+def endpoints(cloud: Cloud, attachment: str) -> dict[str, tuple[str, list[str]]]:
+    """The accepted endpoints of a service attachment (projects/…): address, network (store key) and the subnet's range."""
+    subnets = {doc["address"]: doc.get("subnetwork", "") for _, doc in cloud.store.list("compute.addresses")}
+    found = [
+        doc for _, doc in cloud.store.list("compute.forwardingRules") if doc.get("pscConnectionStatus") == "ACCEPTED"
     ]
+    return {
+        doc["IPAddress"]: (key_of(doc["network"]), _ranges(cloud, subnets.get(doc["IPAddress"], "")))
+        for doc in found
+        if key_of(doc.get("target", "")) == attachment
+    }
+
+
+def _ranges(cloud: Cloud, subnet: str) -> list[str]:
+    found = find(cloud, key_of(subnet)) if subnet else None
+    return [found["ipCidrRange"]] if found else []
 
 
 def rule_operation(private: str) -> Callable[[Doc], str]:

@@ -27,8 +27,11 @@ _parted: weakref.WeakKeyDictionary[Cloud, dict[str, tuple[list[str], float]]] = 
 _LAG = 1.0
 # Targets that are keywords, not links: https://cloud.google.com/vpc/docs/private-service-connect#google-apis
 _BUNDLES = ("all-apis", "vpc-sc")
-# References to other services, which are stored as given: certificates of Certificate Manager, …
+# References to other services, which are stored as given: service bindings, …
 _FOREIGN = re.compile(r"(https:)?//(?!www\.|compute\.|content\.)[a-z]+\.googleapis\.com/.+")
+# Those to Certificate Manager are stored without the version of its API (recorded).
+CERTIFICATE_MANAGER = "//certificatemanager.googleapis.com/"
+_VERSIONED = re.compile(r"https://certificatemanager\.googleapis\.com/(?:v\w+/)?")
 
 
 def references(kind: Kind, doc: Any) -> Iterator[str]:
@@ -98,7 +101,7 @@ def _reference(draft: Draft, field: str, value: Any, where: str) -> Any:
     if not isinstance(value, str):
         return resolve(draft, value, where)
     if not value or value in _BUNDLES or _FOREIGN.fullmatch(value):
-        return value
+        return _VERSIONED.sub(CERTIFICATE_MANAGER, value)
     key = parse(draft.cloud, value, draft.project)
     if key is None:
         raise invalid(where, value, "The URL is malformed.")

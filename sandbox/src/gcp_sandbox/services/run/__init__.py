@@ -18,7 +18,7 @@ __all__ = ["SERVICE", "jobs", "revisions", "serve", "setup", "v1"]
 def setup(cloud: Cloud) -> None:
     """Tell the others whose processes are whose."""
     cloud.fault_pages["*.run.app"] = dataplane.fault_page
-    cloud.networks_of_process = fleet(cloud).instances.networks_of
+    cloud.source_of_process = fleet(cloud).instances.source_of
 
 
 @SERVICE.raw("*.run.app")

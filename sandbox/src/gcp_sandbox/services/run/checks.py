@@ -13,6 +13,7 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError, bad_request
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.service import Call
+from gcp_sandbox.services import cloudkms
 from gcp_sandbox.services.compute import shared_vpc
 from gcp_sandbox.services.run import names
 from gcp_sandbox.services.run.plane import secrets
@@ -252,11 +253,6 @@ def _total(field: str, doc: Doc) -> None:
         raise invalid(f"{field}.cpu", f"Invalid value specified for cpu. Total cpu < 1 is not supported with {where}.")
 
 
-def suits_second_generation(containers: list[Doc]) -> bool:
-    """Whether containers have what the second generation of the execution environment needs at least."""
-    return total_memory(containers) >= quantity("512Mi") and sum(map(cpus, containers)) >= 1
-
-
 def cpus(container: Doc) -> float:
     """A container's CPUs."""
     return _cpu(container.get("resources", {}).get("limits", {}).get("cpu", "1"))
@@ -306,6 +302,19 @@ def account(call: Call, email: str) -> None:
     if found is None or not call.cloud.iam.allows(call.principal, "iam.serviceAccounts.actAs", *resources):
         text = f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
         raise ApiError(403, text, status="PERMISSION_DENIED")
+
+
+def encryption(call: Call, region: str, template: Doc) -> None:
+    """The key of a template in a region: it is in the same region, and Cloud Run's agent may use it.  Raises ApiError."""
+    key = template.get("encryptionKey")
+    if not key:
+        return
+    place = cloudkms.location(key)
+    if not place:
+        raise violation("template.encryption_key", "must be the name of a Cloud KMS key.")
+    if place != region:
+        raise violation("template.encryption_key", f"the key must be in the region {region}, and it is in {place}.")
+    cloudkms.use(call.cloud, call.project_id, "run", key)
 
 
 # -- networks --------------------------------------------------------------------

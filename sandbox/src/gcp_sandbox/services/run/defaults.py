@@ -21,7 +21,7 @@ def default_account(number: str) -> str:
     return f"{number}-compute@developer.gserviceaccount.com"
 
 
-def service(body: Doc, number: str) -> Doc:
+def service(body: Doc, number: str, *, recorded_environments: bool = False) -> Doc:
     """A service's declaration with the defaults filled in."""
     doc = copy.deepcopy(body)
     doc.setdefault("ingress", "INGRESS_TRAFFIC_ALL")
@@ -38,8 +38,11 @@ def service(body: Doc, number: str) -> Doc:
     for container in template.get("containers", ()):
         _resources(container, serves=True)
         _probes(container)
-    generation = 2 if checks.suits_second_generation(template.get("containers", ())) else 1
-    template.setdefault("executionEnvironment", f"EXECUTION_ENVIRONMENT_GEN{generation}")
+    # Of a service, the execution environment too is shown only as sent; Cloud Run chooses it by what the service uses.
+    if template.get("executionEnvironment") == "EXECUTION_ENVIRONMENT_UNSPECIFIED":
+        del template["executionEnvironment"]
+    if recorded_environments:
+        template.setdefault("executionEnvironment", "EXECUTION_ENVIRONMENT_GEN2")
     template.setdefault("timeout", "300s")
     scaling = template.setdefault("scaling", {})
     if not doc.get("scaling", {}).get("maxInstanceCount"):

@@ -56,12 +56,12 @@ def begin(call: Call, name: str) -> Operation:
     """Create a job of this resource name from the call's body."""
     if call.cloud.store.peek("run.jobs", name) is not None:
         raise ApiError(409, f"Resource '{name.rsplit('/', 1)[-1]}' already exists.")
-    doc = common.born(call, name, _spec(call, common.declared(call, "jobs", call.body)))
+    doc = common.born(call, name, _spec(call, name, common.declared(call, "jobs", call.body)))
     doc["latestCreatedExecution"] = {}
     return _change(call, doc)
 
 
-def _spec(call: Call, body: Doc) -> Doc:
+def _spec(call: Call, name: str, body: Doc) -> Doc:
     within = common.message(call, "Job")
     checks.required(body, within)
     spec = defaults.job(body, call.project_number)
@@ -74,6 +74,7 @@ def _spec(call: Call, body: Doc) -> Doc:
     if not 0 < checks.duration(execution["template"]["timeout"]) <= 168 * 3600:
         raise checks.invalid("template.template.timeout", "must be between 1s and 604800s.")
     checks.account(call, execution["template"]["serviceAccount"])
+    checks.encryption(call, names.parts(name)["locations"], execution["template"])
     return spec
 
 
@@ -100,7 +101,7 @@ def patch(call: Call) -> Operation:
     call.require("run.jobs.update", f"//run.googleapis.com/{name}")
     call.guard()
     common.check_etag(name, old, call.body.get("etag", ""))
-    spec = _spec(call, common.merged(call, "jobs", old, call.body))
+    spec = _spec(call, name, common.merged(call, "jobs", old, call.body))
     before = common.declared(call, "jobs", {k: v for k, v in old.items() if not k.startswith("_")})
     if spec == before and old["terminalCondition"]["state"] != FAILED:
         if call.params.get("validateOnly"):

@@ -30,8 +30,6 @@ _OUTPUT = (
     "uri",
     "urls",
 )
-# Of a service and its revisions: whether Cloud Run chose the execution environment, which v1 does not show then.
-CHOSEN = "_chosen"
 # What a revision takes over from its template.
 _FROM_TEMPLATE = (
     "scaling",
@@ -77,21 +75,17 @@ def begin(call: Call, name: str) -> Operation:
     if quota and len(call.cloud.store.list("run.services", f"{parent}/")) >= quota[0]:
         raise ApiError(429, f"Quota exceeded for the number of services in the region: the limit is {quota[0]}.")
     body = common.declared(call, "services", call.body)
-    doc = common.born(call, name, _spec(call, body)) | {CHOSEN: not _sent(body)}
+    doc = common.born(call, name, _spec(call, name, body))
     return _deploy(call, doc, new_revision=True)
 
 
-def _sent(body: Doc) -> bool:
-    """Whether a declaration says which execution environment it wants."""
-    return bool(body.get("template", {}).get("executionEnvironment"))
-
-
-def _spec(call: Call, body: Doc) -> Doc:
+def _spec(call: Call, name: str, body: Doc) -> Doc:
     within = common.message(call, "Service")
     checks.required(body, within)
-    spec = defaults.service(body, call.project_number)
+    spec = defaults.service(body, call.project_number, recorded_environments=call.cloud.settings.recorded_environments)
     checks.service(spec, within)
     checks.account(call, spec["template"]["serviceAccount"])
+    checks.encryption(call, names.parts(name)["locations"], spec["template"])
     return spec
 
 
@@ -117,16 +111,14 @@ def update(call: Call, *, retry: bool = True) -> Operation:
     call.guard()
     common.check_etag(name, old, call.body.get("etag", ""))
     body = common.merged(call, "services", old, call.body)
-    chosen = not _sent(body) or bool(old.get(CHOSEN)) and not _sent(call.body)
-    spec = _spec(call, body)
+    spec = _spec(call, name, body)
     before = common.declared(call, "services", {k: v for k, v in old.items() if not k.startswith("_")})
     failed = old["terminalCondition"]["state"] == FAILED
     again = failed and spec["traffic"] == before["traffic"]  # else it is a roll back
     renew = spec["template"] != before["template"] or retry and again or bool(call.params.get("forceNewRevision"))
-    renew = renew or not retry and chosen is not old.get(CHOSEN, False)
     if spec == before and not renew:
         return common.operation(call, old, "Service", "run.unchanged", {"name": name, "kind": "Service"}, "")
-    return _deploy(call, common.changed(call, old, spec, _OUTPUT) | {CHOSEN: chosen}, new_revision=renew)
+    return _deploy(call, common.changed(call, old, spec, _OUTPUT), new_revision=renew)
 
 
 def _deploy(call: Call, doc: Doc, *, new_revision: bool) -> Operation:
@@ -185,7 +177,7 @@ def _revision(call: Call, doc: Doc, key: str) -> Doc:
         + f"&resource=cloud_run_revision/service_name/{part['services']}/revision_name/{part['revisions']}",
         "etag": names.etag(key),
         "_configuration": doc["generation"],
-        **{k: doc[k] for k in ("_v1", CHOSEN) if k in doc},
+        **{k: doc[k] for k in ("_v1",) if k in doc},
     }
 
 

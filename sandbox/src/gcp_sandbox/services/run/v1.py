@@ -44,8 +44,6 @@ def _written(
         body, kept = read(call.body)
         before, _ = read(v1.shown(call, kind, old))
         wanted = v1_fields.untouched(body, old, before)
-        if not job and "executionEnvironment" not in body["template"]:
-            wanted["template"] = {k: v for k, v in wanted["template"].items() if k != "executionEnvironment"}
         v2 = v1.as_v2(call, f"{collection}.patch", {"name": old["name"]}, wanted)
         with call.cloud.store.atomic():
             return v1.remembered(call, kind, v1.translated(job, lambda: update(v2)), kept)

@@ -203,9 +203,7 @@ def remembered(call: Call, kind: str, op: Operation, kept: Doc) -> Doc:
     """The resource that an operation has begun to change, with what v2 has no fields for; as v1 shows it."""
     store, key = call.cloud.store, op["target"]
     if dry(call):
-        sent = call.body["spec"].get("template", {}).get("metadata", {}).get("annotations", {})
-        chosen = "run.googleapis.com/execution-environment" not in sent
-        return shown(call, kind, (op["response"] or op["metadata"]) | {"_v1": kept, "_chosen": chosen})
+        return shown(call, kind, (op["response"] or op["metadata"]) | {"_v1": kept})
     doc = store.get(f"run.{key.split('/')[-2]}", key)
     assert doc is not None
     doc["_v1"] = kept | {"operation": op["id"], "generation": doc["generation"]}

@@ -52,11 +52,6 @@ def conditions(found: list[Doc]) -> list[Doc]:
     return out
 
 
-def _as_sent(doc: Doc, template: Doc) -> Doc:
-    """A template of a service, or a revision, without the execution environment unless somebody asked for it."""
-    return {k: v for k, v in template.items() if k != "executionEnvironment"} if doc.get("_chosen") else template
-
-
 class Views:
     """The views of one project's resources."""
 
@@ -141,7 +136,7 @@ class Views:
         }
 
     def _template(self, doc: Doc) -> Doc:
-        template, kept = _as_sent(doc, doc["template"]), self._kept(doc, "template")
+        template, kept = doc["template"], self._kept(doc, "template")
         meta: Doc = {"name": template["revision"]} if template.get("revision") else {}
         meta["labels"] = v1_fields.template_labels(template)
         meta["annotations"] = dict(sorted(v1_fields.template_notes(template, kept, self._own).items()))
@@ -207,9 +202,7 @@ class Views:
             "serving.knative.dev/serviceUid": owner["uid"],
             "serving.knative.dev/configurationGeneration": doc.get("_configuration", "1"),
         }
-        annotations = v1_fields.template_notes(_as_sent(doc, doc), kept, self._own) | {
-            "serving.knative.dev/creator": doc["creator"]
-        }
+        annotations = v1_fields.template_notes(doc, kept, self._own) | {"serving.knative.dev/creator": doc["creator"]}
         meta = self._meta("Revision", doc, labels, annotations)
         meta["ownerReferences"] = self._owner("Configuration", name["services"], owner["uid"])
         found = doc["conditions"]

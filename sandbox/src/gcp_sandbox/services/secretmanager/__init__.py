@@ -138,6 +138,8 @@ def _settled(call: Call, key: str, doc: Doc, old: Doc | None) -> Doc:
             raise ApiError(400, f"Invalid version alias [{alias}].")
         if call.cloud.store.peek(VERSIONS.kind, f"{key}/versions/{number}") is None:
             raise _precondition(f"Version alias [{alias}] refers to version [{number}], which does not exist.")
+    if old is None or doc.get("replication") != old.get("replication"):
+        replication.use_keys(call.cloud, call.project_id, doc)
     return doc | {"etag": _etag()} | ({} if old else {"createTime": now()})
 
 
@@ -147,6 +149,8 @@ def _check_mask(call: Call, doc: Doc, old: Doc) -> None:
         raise ApiError(400, "An update mask must be provided.")
     if not replication.same_places(old.get("replication", {}), doc.get("replication", {})):
         raise ApiError(400, "Secret.replication is immutable.")
+    if doc.get("replication") != old.get("replication"):
+        replication.check(doc, "")
     if "ttl" in fields and "expireTime" not in fields:
         doc.pop("expireTime", None)  # either takes the other's place
 
@@ -281,6 +285,7 @@ def add(call: Call) -> Doc:
         raise ApiError(400, f"Secret Payload is too large: {len(data)} bytes, the limit is {PAYLOAD_MAX}.")
     if "dataCrc32c" in payload and int(payload["dataCrc32c"]) != crc32c(data):
         raise ApiError(400, "The provided data_crc32c does not match the checksum of the payload.")
+    replication.use_keys(call.cloud, call.project_id, secret)
     number = int(secret.get("_last", 0)) + 1
     doc: Doc = {"createTime": now(), "state": "ENABLED", "etag": _etag(), "_data": base64.b64encode(data).decode()}
     doc |= replication.of_version(secret)
@@ -296,6 +301,7 @@ def _content(cloud: Cloud, name: str) -> tuple[str, bytes]:
     doc, shown = VERSIONS.read(cloud, key), VERSIONS.public(cloud, key)
     if doc["state"] != "ENABLED":
         raise _precondition(f"Secret Version [{shown}] is in {doc['state']} state.")
+    replication.use_keys(cloud, key.split("/")[1], SECRETS.read(cloud, key.partition("/versions/")[0]), "useToDecrypt")
     return shown, base64.b64decode(doc["_data"])
 
 

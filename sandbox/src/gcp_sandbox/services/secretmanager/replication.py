@@ -1,18 +1,19 @@
 """Where copies of a secret are kept, and the keys of Cloud KMS that they are encrypted with.
 
-Cloud KMS is not played here: keys that are well named and in the right place are taken to be usable.
 https://cloud.google.com/secret-manager/docs/choosing-replication, https://cloud.google.com/secret-manager/docs/cmek
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
+from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.services import cloudkms
 
 Doc = dict[str, Any]
-_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
 
 
 def check(secret: Doc, region: str) -> None:
@@ -49,11 +50,25 @@ def _check_key(holder: Doc, place: str) -> None:
     if "customerManagedEncryption" not in holder:
         return
     name = holder["customerManagedEncryption"].get("kmsKeyName", "")
-    found = _KEY.fullmatch(name)
+    found = cloudkms.location(name)
     if not found:
         raise ApiError(400, f"Invalid Cloud KMS key name [{name}].")
-    if found.group(1) != place:
+    if found != place:
         raise ApiError(400, f"The Cloud KMS key [{name}] must be in the location [{place}].")
+
+
+def _keys(secret: Doc) -> Iterator[str]:
+    """The keys that the copies of a secret are encrypted with."""
+    given = secret.get("replication", {})
+    for holder in (secret, given.get("automatic", {}), *given.get("userManaged", {}).get("replicas", ())):
+        if "customerManagedEncryption" in holder:
+            yield holder["customerManagedEncryption"]["kmsKeyName"]
+
+
+def use_keys(cloud: Cloud, project_id: str, secret: Doc, permission: str = "useToEncrypt") -> None:
+    """Refuse where Secret Manager's agent in a project may not use the keys of a secret.  Raises ApiError."""
+    for name in dict.fromkeys(_keys(secret)):
+        cloudkms.use(cloud, project_id, "secretmanager", name, permission)
 
 
 def same_places(left: Doc, right: Doc) -> bool:

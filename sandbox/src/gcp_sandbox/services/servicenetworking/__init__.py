@@ -36,6 +36,15 @@ def connected(cloud: Cloud, network_key: str) -> bool:
     return doc is not None and _peering(cloud, network_key) is not None
 
 
+def ranges(cloud: Cloud, network_key: str) -> list[str]:
+    """The ranges from which managed services of a network get their addresses."""
+    doc = cloud.store.peek(KIND, f"{network_key}/{_PRODUCER}") or {}
+    place = network_key.rsplit("/", 2)[0]
+    keys = [f"{place}/addresses/{name}" for name in doc.get("reservedPeeringRanges", ())]
+    found = [cloud.store.peek("compute.addresses", key) for key in keys]
+    return [f"{address['address']}/{address['prefixLength']}" for address in found if address]
+
+
 def _peering(cloud: Cloud, network_key: str) -> Doc | None:
     network = cloud.store.peek("compute.networks", network_key) or {}
     for peering in network.get("peerings", ()):

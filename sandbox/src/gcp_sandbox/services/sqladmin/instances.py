@@ -16,8 +16,7 @@ from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
 from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, recoverable, served
 
-RESERVED = "sqladmin.reservedNames"
-_WEEK = 7 * 24 * 3600
+DELETED = "sqladmin.deletedNames"
 _KEPT = ("tier", "edition", "dataDiskType", "dataDiskSizeGb", "locationPreference", "settingsVersion")
 _RESTARTING = ("tier", "databaseFlags", "activationPolicy", "availabilityType")
 _OUTPUT_ONLY = (
@@ -40,6 +39,7 @@ _OUTPUT_ONLY = (
     "satisfiesPzi",
     "geminiConfig",
     "currentDiskSize",
+    "diskEncryptionStatus",
     "pscServiceAttachmentLink",
     "failoverReplica",
     "replicaNames",
@@ -101,6 +101,8 @@ def insert(call: Call) -> Doc:
     refusals.engine(body.get("databaseVersion", "MYSQL_5_7"))
     doc = defaults.instance(call.project, body)
     refusals.instance(call.cloud, doc)
+    if "diskEncryptionConfiguration" in doc:
+        doc |= refusals.encryption(call.cloud, doc)
     if not primary:
         refusals.root_password(doc, body.get("rootPassword", ""))
     ca, ca_key = certificates.authority()
@@ -131,11 +133,14 @@ def insert(call: Call) -> Doc:
 
 
 def free(cloud: Cloud, key: str) -> None:
-    """Check that a name is neither in use nor reserved.  Raises ApiError 409."""
+    """Check that a name is neither in use nor held after the deletion of an instance.  Raises ApiError 409.
+
+    https://cloud.google.com/sql/docs/postgres/delete-instance
+    """
     if cloud.store.peek(KIND, key):
         raise refusals.exists(reserved=False)
-    deleted = cloud.store.peek(RESERVED, key)
-    if deleted and time.time() - deleted["time"] < _WEEK:
+    deleted = cloud.store.peek(DELETED, key)
+    if deleted and time.time() - deleted["time"] < cloud.faults.held("sql.instances.insert"):
         raise refusals.exists(reserved=True)
 
 
@@ -366,7 +371,7 @@ def delete(call: Call) -> Doc:
 
 @SERVICE.action("delete")
 async def gone(cloud: Cloud, op: Doc) -> None:
-    """Delete the instance; its name stays reserved."""
+    """Delete the instance; its name can be used again, unless a fault holds it."""
     from gcp_sandbox.services import servicenetworking
 
     key = op["args"]["key"]
@@ -386,9 +391,6 @@ async def gone(cloud: Cloud, op: Doc) -> None:
             if primary:
                 primary["replicaNames"] = [n for n in primary.get("replicaNames", []) if n != doc["name"]]
                 cloud.store.put(KIND, primary_key, primary)
-        for other, record in cloud.store.list(RESERVED):
-            if time.time() - record["time"] > _WEEK:
-                cloud.store.delete(RESERVED, other)
-        cloud.store.put(RESERVED, key, {"time": time.time()})
+        cloud.store.put(DELETED, key, {"time": time.time()})
         cloud.store.delete(KIND, key)
         servicenetworking.released(cloud, doc)

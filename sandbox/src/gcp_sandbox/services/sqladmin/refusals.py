@@ -12,6 +12,7 @@ from typing import Any
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
+from gcp_sandbox.services import cloudkms
 from gcp_sandbox.services.sqladmin import catalogue, defaults
 
 Doc = dict[str, Any]
@@ -31,7 +32,7 @@ def missing() -> ApiError:
 
 
 def exists(*, reserved: bool) -> ApiError:
-    """409 for a name in use, or of an instance deleted less than a week ago."""
+    """409 for a name in use, or, as for years at Google, of an instance deleted less than a week ago."""
     text = "The Cloud SQL instance already exists."
     if reserved:
         text += (
@@ -244,8 +245,29 @@ def private_network(cloud: Cloud, doc: Doc, link: str) -> None:
         raise invalid(f"{config}NETWORK_NOT_PEERED.")
 
 
+def encryption(cloud: Cloud, doc: Doc) -> Doc:
+    """What a new instance says of its key.  Raises ApiError where it cannot be encrypted with it."""
+    key = doc["diskEncryptionConfiguration"].get("kmsKeyName", "")
+    place = cloudkms.location(key)
+    if not place:
+        raise invalid(f"Invalid Cloud KMS key name: {key}.")
+    if place != doc["region"]:
+        raise invalid(f"The Cloud KMS key must be in the region of the instance, {doc['region']}, and {key} is not.")
+    try:
+        version = cloudkms.use(cloud, doc["project"], "sqladmin", key)
+    except ApiError as error:
+        raise ApiError(error.code, error.message, reason="forbidden" if error.code == 403 else "invalid") from None
+    return {
+        "diskEncryptionConfiguration": {"kind": "sql#diskEncryptionConfiguration", "kmsKeyName": key},
+        "diskEncryptionStatus": {"kind": "sql#diskEncryptionStatus", "kmsKeyVersionName": version},
+    }
+
+
 def change(old: Doc, new: Doc) -> None:
     """Check an update against the current instance."""
+    keys = [doc.get("diskEncryptionConfiguration", {}).get("kmsKeyName") for doc in (old, new)]
+    if keys[0] != keys[1]:
+        raise invalid("The customer-managed encryption key of an instance cannot be changed.")
     if new["region"] != old["region"]:
         raise invalid("The region of an instance cannot be changed.")
     if new.get("masterInstanceName") != old.get("masterInstanceName"):

@@ -17,7 +17,8 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.storage import access, common, deleted, locations, permissions
+from gcp_sandbox.services.serviceusage import catalog
+from gcp_sandbox.services.storage import access, common, deleted, keys, locations, permissions
 from gcp_sandbox.services.storage.common import BUCKETS, SERVICE, Doc, bucket_of, full_name
 from gcp_sandbox.services.storage.objects import Objects, etag, generation, moment
 from gcp_sandbox.services.storage.permissions import require
@@ -283,8 +284,8 @@ def service_agent(call: Call) -> Doc:
     resource = project_resource(project["projectId"])
     if not call.cloud.iam.allows(call.principal, "resourcemanager.projects.get", resource):
         raise common.denied(call.principal, "resourcemanager.projects.get")
-    email = f"service-{project['projectNumber']}@gs-project-accounts.iam.gserviceaccount.com"
-    return {"kind": "storage#serviceAccount", "email_address": email}
+    agent = catalog.identity(call.cloud, project, "storage.googleapis.com")
+    return {"kind": "storage#serviceAccount", "email_address": agent["email"]}
 
 
 @SERVICE.method("storage.buckets.getStorageLayout")
@@ -342,6 +343,8 @@ def _lay(call: Call, doc: Doc, given: Doc) -> None:
             setter(doc, value)
         else:
             doc[key] = value
+    if name := (given.get("encryption") or {}).get("defaultKmsKeyName"):
+        keys.check(call.cloud, doc, name)
     _complete(call, doc)
 
 

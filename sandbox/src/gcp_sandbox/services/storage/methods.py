@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.storage import access, common, content, objects, operations, permissions
+from gcp_sandbox.services.storage import access, common, content, keys, objects, operations, permissions
 from gcp_sandbox.services.storage.common import SERVICE, Doc, bucket_of
 from gcp_sandbox.services.storage.objects import EDITABLE, Objects, shown
 from gcp_sandbox.services.storage.permissions import allows, require
@@ -54,6 +54,7 @@ async def get(call: Call) -> Doc | web.StreamResponse:
         return web.Response(status=304, headers={"ETag": doc["etag"]})
     if call.media != "download":
         return _projected(call, doc)
+    keys.read(call.cloud, doc)
     file = content.path_of(call.cloud, doc["_blob"])
     return await content.send(call.request, file, objects.headers(doc), encoding=doc.get("contentEncoding", ""))
 

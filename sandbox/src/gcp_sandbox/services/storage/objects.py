@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
-from gcp_sandbox.services.storage import content
+from gcp_sandbox.services.storage import content, keys
 from gcp_sandbox.services.storage.common import Doc
 
 _last_generation = 0
@@ -95,6 +96,11 @@ class Objects:
 
     def add(self, doc: Doc) -> Doc:
         """Make a record the live object of its name; the replaced object becomes a version, or is soft-deleted."""
+        try:
+            keys.write(self._cloud, doc)
+        except ApiError:
+            self._free(doc["_blob"])
+            raise
         with self._cloud.store.atomic():
             before = self._cloud.store.get(self._live, doc["name"])
             unused = self._retire(before) if before else None

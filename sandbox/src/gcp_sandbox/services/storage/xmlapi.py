@@ -15,7 +15,7 @@ from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.iam import project_resource
-from gcp_sandbox.services.storage import access, common, content, objects, parts, upload
+from gcp_sandbox.services.storage import access, common, content, keys, objects, parts, upload
 from gcp_sandbox.services.storage.common import SERVICE, Doc
 from gcp_sandbox.services.storage.messages import Request, XmlError, element, parsed, xml
 from gcp_sandbox.services.storage.permissions import require
@@ -171,6 +171,7 @@ async def _get(call: Request) -> web.StreamResponse:
     ):
         if name in call.query:
             headers[header] = call.query[name]
+    keys.read(call.cloud, doc)
     file = content.path_of(call.cloud, doc["_blob"])
     head = call.http.method == "HEAD"
     return await content.send(call.http, file, headers, encoding=doc.get("contentEncoding", ""), head=head)

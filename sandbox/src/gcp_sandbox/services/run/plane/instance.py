@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.network import Source
 from gcp_sandbox.images import Image, ImageError, Images
 from gcp_sandbox.services.run.plane import memory, probes, secrets
 from gcp_sandbox.services.run.plane.metadata import MetadataServer
@@ -60,8 +61,8 @@ class Instances:
                 return
         raise StartError("gcp-sandbox has no address left for another instance.")
 
-    def networks_of(self, pid: int) -> frozenset[str]:
-        """VPC networks (store keys) of the instance that a process belongs to; none for a process of nobody's."""
+    def source_of(self, pid: int) -> Source:
+        """How the instance that a process belongs to is attached to VPC networks; a process of nobody's is not."""
         try:
             found = self.sessions.get(os.getsid(pid))
             if found is None:
@@ -69,8 +70,8 @@ class Instances:
                     if found := self.sessions.get(parent.pid):
                         break
         except (OSError, psutil.Error):
-            return frozenset()
-        return found.workload.networks if found else frozenset()
+            return Source()
+        return found.workload.source if found else Source()
 
 
 class Instance:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gcp_sandbox.core.network import Source
+
 # https://cloud.google.com/run/docs/configuring/services/memory-limits
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|k|M|G|)")
 _BYTES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9, "": 1}
@@ -49,6 +51,20 @@ class Workload:
     networks: frozenset[str]
     env: dict[str, str]
     log: Path
+
+    @property
+    def source(self) -> Source:
+        """Where its connections come from, with direct VPC egress or from the machines of a connector.
+
+        https://cloud.google.com/vpc/docs/configure-serverless-vpc-access#network-tags
+        """
+        access = self.template.get("vpcAccess") or {}
+        if connector := access.get("connector"):
+            name = connector.rsplit("/", 1)[-1]
+            tags = frozenset({"vpc-connector", f"vpc-connector-{self.region}-{name}"})
+            return Source(self.networks, tags)
+        tags = frozenset(tag for interface in access.get("networkInterfaces", ()) for tag in interface.get("tags", ()))
+        return Source(self.networks, tags, self.account)
 
     @property
     def ingress(self) -> dict[str, Any]:

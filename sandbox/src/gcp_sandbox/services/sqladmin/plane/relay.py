@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
 import os
 import re
@@ -21,13 +22,24 @@ from gcp_sandbox.services.sqladmin.plane.postgres import ADMIN, Server
 _log = logging.getLogger("gcp_sandbox.sqladmin.relay")
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
 _LONGEST = 10_000
+PORT = 5432
 Peer = tuple[str, int]
+# Seconds between the packets with which Linux tries to open a connection that nobody answers.
+_RETRANSMISSIONS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Way(enum.Enum):
+    """What becomes of a client's connection: it is accepted, refused, or its packets are dropped (by a firewall)."""
+
+    OPEN = enum.auto()
+    REFUSED = enum.auto()
+    DROPPED = enum.auto()
 
 
 class Relay:
-    """Listens on one address, port 5432.
+    """Listens on one address.
 
-    admits(peer): whether the client may reach the address.  tls: the server's certificate.  ssl_mode(): current sslMode.
+    way(peer): whether the client reaches the address.  tls: the server's certificate.  ssl_mode(): current sslMode.
     patient: whether clients that connect before the server's first answer wait for it (it is starting).
     """
 
@@ -35,14 +47,14 @@ class Relay:
         self,
         address: str,
         server: Server,
-        admits: Callable[[Peer], Awaitable[bool]],
+        way: Callable[[Peer], Awaitable[Way]],
         tls: ssl.SSLContext,
         ssl_mode: Callable[[], str],
         *,
         patient: bool = False,
     ) -> None:
         self.address = address
-        self._server, self._admits, self._tls, self._ssl_mode = server, admits, tls, ssl_mode
+        self._server, self._way, self._tls, self._ssl_mode = server, way, tls, ssl_mode
         self._patient = patient
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,7 +62,7 @@ class Relay:
     async def start(self) -> None:
         """Listen.  Raises OSError."""
         # It is listening when this returns, although connections are accepted slightly later.
-        listener = socket.create_server((self.address, 5432), backlog=128)
+        listener = socket.create_server((self.address, PORT), backlog=128)
         self._listener = await asyncio.start_server(self._accept, sock=listener, limit=1 << 18)
 
     async def stop(self) -> None:
@@ -72,7 +84,7 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             peer = writer.get_extra_info("peername")
-            if not await self._admits(peer):
+            if not await self._reaches(peer):
                 _log.info("%s: refused a client that is not on the instance's network", self.address)
                 return
             first, secured = await asyncio.wait_for(self._open(reader, writer), 60)
@@ -83,6 +95,14 @@ class Relay:
         finally:
             # Aborted, not closed: a client that no longer reads must not delay stopping the server.
             writer.transport.abort()
+
+    async def _reaches(self, peer: Peer) -> bool:
+        """Whether a client's connection is accepted; while its packets are dropped, it gets no answer."""
+        for pause in _RETRANSMISSIONS:
+            if (way := await self._way(peer)) is not Way.DROPPED:
+                return way is Way.OPEN
+            await asyncio.sleep(pause)
+        return False
 
     async def _open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[bytes, bool]:
         """Read the first packet, after a TLS handshake if the client requests it; empty if it is invalid."""
@@ -169,7 +189,7 @@ def _error(code: str, message: str) -> bytes:
     return b"E" + struct.pack("!i", len(fields) + 5) + fields + b"\0"
 
 
-def process_of(peer: Peer, address: str, port: int = 5432) -> int | None:
+def process_of(peer: Peer, address: str, port: int = PORT) -> int | None:
     """Pid of the process with the client's end of a connection to address, or None if it is not visible."""
     inode = _inode(peer, (address, port))
     if inode is None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from gcp_sandbox.core.cloud import Cloud
+from gcp_sandbox.core.network import Source
 from gcp_sandbox.services.sqladmin import certificates
 from gcp_sandbox.services.sqladmin.plane import users
 from gcp_sandbox.services.sqladmin.plane.postgres import KEEPING, Server, identifier, installed
-from gcp_sandbox.services.sqladmin.plane.relay import Peer, Relay, process_of
+from gcp_sandbox.services.sqladmin.plane.relay import PORT, Peer, Relay, Way, process_of
 
 _log = logging.getLogger("gcp_sandbox.sqladmin")
 KIND = "sqladmin.instances"
@@ -145,13 +146,13 @@ class Plane:
         addresses = {a["type"]: a["ipAddress"] for a in doc["ipAddresses"]}
         context = self._context(doc, list(addresses.values()))
         relays = self._relays.setdefault(doc["_uid"], [])
-        for kind, admits in (("PRIVATE", self._on_network), ("PRIMARY", self._authorized)):
+        for kind, way in (("PRIVATE", self._by_network), ("PRIMARY", self._authorized)):
             if kind not in addresses:
                 continue
             address = addresses[kind]
 
-            async def ask(peer: Peer, admits: Any = admits, address: str = address) -> bool:
-                return await admits(key, peer, address)
+            async def ask(peer: Peer, way: Any = way, address: str = address) -> Way:
+                return await way(key, peer, address)
 
             relay = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key), patient=patient)
             await relay.start()
@@ -163,17 +164,16 @@ class Plane:
         from gcp_sandbox.services.compute.private_service_connect import endpoints
 
         attachment = doc.get("pscServiceAttachmentLink")
-        wanted = dict(endpoints(self._cloud, attachment)) if attachment else {}
+        wanted = endpoints(self._cloud, attachment) if attachment else {}
         running = self._endpoints.setdefault(doc["_uid"], {})
         for address in running.keys() - wanted.keys():
             await running.pop(address).stop()
-        for address, network in wanted.items():
+        for address, (network, ranges) in wanted.items():
             if address in running:
                 continue
 
-            async def ask(peer: Peer, address: str = address, network: str = network) -> bool:
-                pid = await asyncio.to_thread(process_of, peer, address)
-                return pid is not None and network in self._cloud.networks_of_process(pid)
+            async def ask(peer: Peer, to: str = address, network: str = network, ranges: list[str] = ranges) -> Way:
+                return await self._way(peer, to, network, ranges)
 
             context = self._context(doc, [address])
             running[address] = Relay(address, self.server(doc), ask, context, lambda: self._ssl_mode(key))
@@ -288,25 +288,33 @@ class Plane:
 
     # -- who may connect ---------------------------------------------------
 
-    async def _on_network(self, key: str, peer: Peer, address: str) -> bool:
+    async def _by_network(self, key: str, peer: Peer, address: str) -> Way:
+        """Over the peering of the instance's network."""
         from gcp_sandbox.services import servicenetworking
 
         doc = self._cloud.store.peek(KIND, key)
-        if doc is None:
-            return False
+        if doc is None or not servicenetworking.connected(self._cloud, network_key(doc)):
+            return Way.REFUSED
         network = network_key(doc)
-        pid = await asyncio.to_thread(process_of, peer, address)
-        return (
-            pid is not None
-            and network in self._cloud.networks_of_process(pid)
-            and servicenetworking.connected(self._cloud, network)
-        )
+        return await self._way(peer, address, network, servicenetworking.ranges(self._cloud, network))
 
-    async def _authorized(self, key: str, peer: Peer, address: str) -> bool:
+    async def _way(self, peer: Peer, address: str, network: str, ranges: list[str]) -> Way:
+        """From a process on a network to an address, which stands for one of these ranges."""
+        from gcp_sandbox.services.compute import firewalls
+
+        pid = await asyncio.to_thread(process_of, peer, address)
+        source = self._cloud.source_of_process(pid) if pid is not None else Source()
+        if network not in source.networks:
+            return Way.REFUSED
+        let_out = firewalls.lets_out(self._cloud, network, source, [address, *ranges], PORT)
+        return Way.OPEN if let_out else Way.DROPPED
+
+    async def _authorized(self, key: str, peer: Peer, address: str) -> Way:
         doc = self._cloud.store.peek(KIND, key)
         networks = doc["settings"]["ipConfiguration"]["authorizedNetworks"] if doc else []
         client = ipaddress.ip_address(peer[0])
-        return any(client in ipaddress.ip_network(n["value"], strict=False) for n in networks)
+        inside = any(client in ipaddress.ip_network(n["value"], strict=False) for n in networks)
+        return Way.OPEN if inside else Way.REFUSED
 
 
 def owned(database: str) -> str:

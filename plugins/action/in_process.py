@@ -1,0 +1,94 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The action of all modules that call Google; its documentation is in plugins/modules/in_process.py."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any
+
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils import basic
+from ansible.module_utils.common.json import Direction, get_module_encoder
+from ansible.plugins.action import ActionBase
+from ansible.vars.clean import remove_internal_keys
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import warm
+
+MODULES = "ansible_collections.mlops.mlflow_gcp.plugins.modules"
+# The serialization of arguments and results for modules that are written in Python.
+PROFILE = "legacy"
+
+warm.up()
+
+
+class ActionModule(ActionBase):
+    """Calls the main() of a module in this process where it would otherwise start a Python on the same host."""
+
+    _supports_async = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        name = self._task.action.rpartition(".")[2]
+        if name == "in_process":
+            raise AnsibleActionFail("in_process is no task; it runs the collection's modules")
+        variables = task_vars or {}
+        if not self._stays_here(variables):
+            normal = self._shared_loader_obj.action_loader.get(
+                "ansible.legacy.normal",
+                task=self._task,
+                connection=self._connection,
+                play_context=self._play_context,
+                loader=self._loader,
+                templar=self._templar,
+                shared_loader_obj=self._shared_loader_obj,
+            )
+            return dict(normal.run(task_vars=task_vars))
+        result = super().run(tmp, task_vars)
+        return {**result, **self._call(name, variables)}
+
+    def _stays_here(self, variables: Mapping[str, Any]) -> bool:
+        """The task would run on this host, as this user, with this Python."""
+        if self._connection.transport not in ("local", "ansible.builtin.local") or self._connection.become:
+            return False
+        if self._task.async_val or C.config.get_config_value("DEFAULT_KEEP_REMOTE_FILES") or client.IMPORT_ERROR:
+            return False
+        interpreter = self._templar.template(variables.get("ansible_python_interpreter") or "auto")
+        return str(interpreter).startswith("auto") or os.path.realpath(interpreter) == os.path.realpath(sys.executable)
+
+    def _call(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """The result of module NAME."""
+        arguments = dict(self._task.args)
+        self._update_module_args(self._task.action, arguments, variables)
+        encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
+        basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}, cls=encoder).encode()
+        basic._ANSIBLE_PROFILE = PROFILE
+        environment: dict[str, str] = {}
+        self._compute_environment_string(environment)
+        output, errors = io.StringIO(), io.StringIO()
+        with _environment(environment), redirect_stdout(output), redirect_stderr(errors), suppress(SystemExit):
+            importlib.import_module(f"{MODULES}.{name}").main()
+        result: dict[str, Any] = self._parse_returned_data(
+            {"stdout": output.getvalue(), "stderr": errors.getvalue()}, PROFILE
+        )
+        remove_internal_keys(result)
+        return result
+
+
+@contextmanager
+def _environment(variables: Mapping[str, Any]) -> Iterator[None]:
+    """The variables are in the environment, as the keyword environment asks; afterwards it is as it was."""
+    before = dict(os.environ)
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
