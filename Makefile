@@ -18,7 +18,7 @@ IN_SANDBOX = set -e; eval "$$(gcp-sandbox env)"; export ANSIBLE_FORCE_COLOR=$$(t
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
 demo: setup ## Deploy MLflow into the local sandbox of Google Cloud and verify it through the load balancer
@@ -32,7 +32,14 @@ demo: setup ## Deploy MLflow into the local sandbox of Google Cloud and verify i
 	@sed -n '/TASK \[Show what was deployed\]/,/^$$/s/^        /  /p' .gcp-sandbox/site.log
 	@echo "To open it in a browser (sign in as one of mlflow_webapp_users):"
 	@gcp-sandbox browser $(URL) | sed 's/^/  /'
-	@echo "To stop everything: make demo-down"
+	@echo "To take the deployment down: make demo-destroy. To stop everything: make demo-down"
+
+.PHONY: demo-destroy
+demo-destroy: setup ## Take down what `make demo` deployed, and list the billable resources of the project before and after
+	@$(IN_SANDBOX) python tools/resources.py --billable-only
+	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/destroy.yml \
+		-e mlflow_confirm_destroy=demo -e mlflow_destroy_data=true -e mlflow_final_backup=false
+	@$(IN_SANDBOX) python tools/resources.py --billable-only --fail-if-billable
 
 .PHONY: demo-down
 demo-down: ## Stop what `make demo` started (`make demo` resumes from its saved state)

@@ -40,6 +40,7 @@ if not LINK.exists():
 LONGEST = (
     "tests/e2e/test_keep.py",
     "tests/image/test_database.py",
+    "tests/e2e/test_destroy.py",
     "tests/e2e/test_readme.py",
     "tests/e2e/test_breakage.py",
     "tests/e2e/test_artifacts.py",

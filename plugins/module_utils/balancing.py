@@ -79,9 +79,9 @@ class Family:
             action = f"delete {label}"
             with client.action(action):
                 try:
-                    client.retry(partial(_delete, client, url, action), _in_use, timeout=60)
+                    client.retry(partial(_delete, client, url, action), lambda error: error.in_use, timeout=60)
                 except ApiError as error:
-                    if not _in_use(error):
+                    if not error.in_use:
                         raise
                     left.append(path)
                     self.task.warn(f"{label} is obsolete, but not deleted because it is in use: {error.message}")
@@ -94,11 +94,6 @@ def _delete(client: Client, url: str, action: str) -> None:
     except ApiError as error:
         if error.status != 404:
             raise
-
-
-def _in_use(error: ApiError) -> bool:
-    """Another resource uses it, perhaps only until a change propagates."""
-    return error.reason in ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
 
 
 def covers(pattern: str, domain: str) -> bool:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import secretmanager
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 
 T = TypeVar("T")
@@ -20,6 +22,8 @@ UNUSABLE_STATES = {
     "SUSPENDED": "check the project's billing account and the instance's encryption key",
     "PENDING_DELETE": "it is being deleted; give another name",
 }
+# The label of an instance that has another name because Google reserved the one it was to have: that name.
+INSTEAD_OF = "mlflow-gcp-instead-of"
 # Operations after which a user may have another password. Google does not say whose.
 USER_OPERATIONS = frozenset(
     {
@@ -44,6 +48,29 @@ USER_OPERATIONS = frozenset(
 def instances_url(project: str) -> str:
     """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/instances"""
     return f"https://sqladmin.googleapis.com/v1/projects/{project}/instances"
+
+
+def find_instance(client: Client, project: str, name: str) -> dict[str, Any] | None:
+    """The instance NAME, or the one that module sql_instance has created under another name because NAME was reserved."""
+    return client.find(f"{instances_url(project)}/{name}") or replacement(client, project, name)
+
+
+def replacement(client: Client, project: str, name: str) -> dict[str, Any] | None:
+    """The instance that was created under another name because NAME was reserved, None without one."""
+    return next(
+        (
+            instance
+            for instance in client.items(instances_url(project), "items")
+            if lookup(instance, f"settings.userLabels.{INSTEAD_OF}") == label_of(name)
+            and re.fullmatch(rf"{re.escape(name)}-\d+", instance["name"])
+        ),
+        None,
+    )
+
+
+def label_of(name: str) -> str:
+    """The value of label INSTEAD_OF for an instance that was to be called NAME; Google allows 63 characters."""
+    return name[:63]
 
 
 def is_busy(error: ApiError) -> bool:

@@ -15,7 +15,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     overlay,
     relative,
 )
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InUse
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import ADDRESS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
@@ -71,6 +71,14 @@ class ComputeResource(Resource):
         # Only what differs: some fields are refused even with the value that they have.
         return self.patch_fields(self.changed_fields(changes, live), live)
 
+    def delete(self, live: dict[str, Any]) -> dict[str, Any]:
+        # Not ready while an operation of an earlier run, such as a deletion, is in progress.
+        return self.client.retry(
+            lambda: super(ComputeResource, self).delete(live),
+            lambda error: error.reason == "resourceNotReady",
+            timeout=self.timeout,
+        )
+
     def changed_fields(self, changes: Iterable[str], live: dict[str, Any]) -> dict[str, Any]:
         """The declared fields at the paths CHANGES; an object is a merge patch with everything that is declared of it."""
         fields = {path.partition(".")[0] for path in changes}
@@ -123,7 +131,7 @@ class AddressResource(ComputeResource):
     def check_delete(self, live: dict[str, Any]) -> None:
         users = [relative(user).rpartition("/")[2] for user in live.get("users") or ()]
         if users:
-            raise GcpError(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
+            raise InUse(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         return {**super().returns(live), "path": self.path, "address": live.get("address") or ""}

@@ -53,6 +53,10 @@ class InvalidInput(GcpError):
         super().__init__(f"option {option}: {value!r} is not allowed; {allowed}")
 
 
+class InUse(GcpError):
+    """A resource is not deleted because something else uses it."""
+
+
 class ApiError(GcpError):
     """
     An unsuccessful response, or no response at all.
@@ -87,6 +91,11 @@ class ApiError(GcpError):
     def disabled(self) -> bool:
         """The API is not enabled in the project."""
         return self.reason in API_DISABLED_REASONS
+
+    @property
+    def in_use(self) -> bool:
+        """Another resource uses this one, perhaps only until a change propagates."""
+        return self.reason in ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
 
     @property
     def constraint(self) -> str:

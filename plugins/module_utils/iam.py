@@ -104,6 +104,11 @@ def canonical(member: str) -> str:
     return f"{kind}{colon}{address.lower()}" if kind in ("user", "group", "serviceAccount", "domain") else member
 
 
+def before_deletion(member: str) -> str:
+    """The member that a deleted one was: of deleted:user:jane@example.com?uid=1, user:jane@example.com."""
+    return canonical(member.removeprefix("deleted:").partition("?")[0]) if member.startswith("deleted:") else member
+
+
 def exactly(members: Iterable[str]) -> Callable[[list[str]], list[str]]:
     """A function from the current members of a role to MEMBERS, without duplicates, spelled as Google spells them."""
     wanted = dict.fromkeys(map(canonical, members))

@@ -52,6 +52,14 @@ STATE_OR_EXISTING_OPTION: dict[str, dict[str, Any]] = {
 }
 
 
+def deletion_options(release_timeout: int) -> dict[str, dict[str, Any]]:
+    """How state=absent treats what others may use; documented in the fragment deletion."""
+    return {
+        "in_use": {"type": "str", "choices": ["fail", "leave"], "default": "fail"},
+        "release_timeout": {"type": "int", "default": release_timeout},
+    }
+
+
 def text_map(mapping: Mapping[str, Any] | None) -> dict[str, str] | None:
     """MAPPING, such as labels, with text for values; None when not given."""
     return None if mapping is None else {str(key): values.text(value) for key, value in mapping.items()}

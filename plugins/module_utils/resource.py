@@ -19,7 +19,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
     overlay,
     patch,
 )
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InUse
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 
 # Seconds that a new service account or role grant takes to propagate.
@@ -116,11 +116,19 @@ class Resource:
         return self.client.request("PATCH", self.url, self.patch(live))
 
     def check_delete(self, live: dict[str, Any]) -> None:
-        """Raise GcpError when LIVE must not be deleted; also in check mode."""
+        """Raise GcpError when LIVE must not be deleted (InUse when others use it); also in check mode."""
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         """Google's response, an operation or {}."""
         return self.client.request("DELETE", self.url)
+
+    def is_held(self, error: ApiError) -> bool:
+        """Whether Google rejects the deletion only until it has released the resource itself."""
+        return False
+
+    def remains(self, live: dict[str, Any]) -> dict[str, Any]:
+        """What is left of LIVE after its deletion, {} for nothing."""
+        return {}
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         """The module's own return values; LIVE is {} when absent, the declaration when it would be created."""
@@ -166,6 +174,9 @@ class Resource:
         try:
             live = task.read(resource.label, resource.read)
         except ApiError as error:
+            if error.disabled and task.params.get("state") == "absent":
+                task.warn(f"{resource.label} is taken as absent: {error.message}")
+                return resource._absent(None)
             if error.status != 403 or error.disabled or not resource.is_hidden():
                 raise
             task.warn(f"{resource.label} is assumed to exist as given, because it cannot be read: {error.message}")
@@ -224,11 +235,29 @@ class Resource:
     def _absent(self, live: dict[str, Any] | None) -> dict[str, Any]:
         if live is None:
             return self._result(False, {}, {}, {}, frozenset())
-        self.check_delete(live)
-        if not self.task.check_mode:
-            with self.client.action(f"delete {self.label}"):
-                operations.repeat(lambda: self._delete(live))
-        return self._result(True, live, {}, {}, frozenset())
+        left = self._delete_or_leave(live)
+        after = live if left else self.remains(live)
+        return self._result(not left, live, after, after, frozenset())
+
+    def _delete_or_leave(self, live: dict[str, Any]) -> bool:
+        """Delete the resource, or with in_use=leave return True if it is still in use."""
+        try:
+            self.check_delete(live)
+            if not self.task.check_mode:
+                with self.client.action(f"delete {self.label}"):
+                    self.client.retry(
+                        lambda: operations.repeat(lambda: self._delete(live)),
+                        self.is_held,
+                        timeout=self.params.get("release_timeout") or 0,
+                        pause=5,
+                    )
+        except (ApiError, InUse) as error:
+            in_use = isinstance(error, InUse) or error.in_use or self.is_held(error)
+            if self.params.get("in_use") != "leave" or not in_use:
+                raise
+            self.task.warn(f"{self.label} is left, because it is in use: {error}")
+            return True
+        return False
 
     def _delete(self, live: dict[str, Any]) -> None:
         try:

@@ -577,6 +577,7 @@ MAX_INSTANCES = between(1, 10_000)
 MAX_RETRIES = between(0, 10)
 DISK_SIZE_GB = between(10, 65_536)
 BACKUP_RETAINED = between(1, 365)
+FINAL_BACKUP_DAYS = between(1, 365)
 SECRET_LENGTH = between(8, 1024)
 SECRET_BYTES = between(16, 1024)
 SAMPLE_RATE = between(0, 1)
@@ -782,6 +783,7 @@ KINDS: dict[str, Kind] = {
     "domain": DOMAIN,
     "env": ENVIRONMENT,
     "extra_domains": DOMAINS,
+    "final_backup_days": FINAL_BACKUP_DAYS,
     "gc_older_than": AGE,
     "image": IMAGE,
     "job_name": RUN_NAME,
@@ -816,6 +818,7 @@ KINDS: dict[str, Kind] = {
     "prefix": NAME,
     "project_id": PROJECT_ID,
     "region": REGION,
+    "release_timeout": at_least(0),
     "replaces": Kind(NAME.valid, NAME.allowed, listed),
     "rollout_timeout": at_least(1),
     "secret_locations": LOCATIONS,

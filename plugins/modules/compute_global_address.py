@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - mlops.mlflow_gcp.attributes
   - mlops.mlflow_gcp.labels
   - mlops.mlflow_gcp.state.existing
+  - mlops.mlflow_gcp.deletion
 options:
   name:
     description: Name of the address.
@@ -113,11 +114,12 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import full_path, relative
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import AddressResource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, InUse, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
     LABELS_OPTION,
     STATE_OR_EXISTING_OPTION,
     Task,
+    deletion_options,
     run,
 )
 
@@ -157,7 +159,7 @@ class Address(AddressResource):
     def check_delete(self, live: dict[str, Any]) -> None:
         super().check_delete(live)
         if live.get("purpose") == "VPC_PEERING" and self._is_connected(live["network"]):
-            raise GcpError(
+            raise InUse(
                 f"Cannot delete {self.label}: the service networking connection of network "
                 f"{relative(live['network']).rpartition('/')[2]} uses it; take it out of the connection first "
                 "(module mlops.mlflow_gcp.service_networking_connection, option exclusive, or state=absent)"
@@ -189,6 +191,7 @@ def main() -> None:
             "network": {"type": "str"},
             **LABELS_OPTION,
             **STATE_OR_EXISTING_OPTION,
+            **deletion_options(60),
         },
     )
 

@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
   - mlops.mlflow_gcp.state.existing
+  - mlops.mlflow_gcp.deletion
 options:
   name:
     description: Name of the network.
@@ -80,7 +81,12 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import ComputeResource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
+    STATE_OR_EXISTING_OPTION,
+    Task,
+    deletion_options,
+    run,
+)
 
 
 class Network(ComputeResource):
@@ -119,6 +125,7 @@ def main() -> None:
             "auto_create_subnetworks": {"type": "bool"},
             "routing_mode": {"type": "str", "choices": ["REGIONAL", "GLOBAL"]},
             **STATE_OR_EXISTING_OPTION,
+            **deletion_options(60),
         },
     )
 

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
   - mlops.mlflow_gcp.state.existing
+  - mlops.mlflow_gcp.deletion
 options:
   name:
     description: Name of the subnetwork.
@@ -100,8 +101,13 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import ComputeResource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
+    STATE_OR_EXISTING_OPTION,
+    Task,
+    deletion_options,
+    run,
+)
 
 
 class Subnetwork(ComputeResource):
@@ -142,6 +148,10 @@ class Subnetwork(ComputeResource):
                 self.wait(self.client.post(url, {field: self.wanted[field]}, idempotent=True), url, "update")
         return {}
 
+    def is_held(self, error: ApiError) -> bool:
+        # https://cloud.google.com/run/docs/configuring/vpc-direct-vpc#delete-subnet: released after one or two hours.
+        return error.in_use and "/addresses/serverless-" in error.message
+
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         return {**super().returns(live), "path": self.path, "ip_cidr_range": live.get("ipCidrRange") or ""}
 
@@ -156,6 +166,7 @@ def main() -> None:
             "ip_cidr_range": {"type": "str", "kind": values.IPV4_RANGE},
             "private_ip_google_access": {"type": "bool"},
             **STATE_OR_EXISTING_OPTION,
+            **deletion_options(60),
         },
         required_if=[("state", "present", ["network", "ip_cidr_range"])],
     )

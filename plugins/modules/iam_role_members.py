@@ -93,6 +93,7 @@ options:
   state:
     description:
       - Whether O(members) have the role.
+      - V(absent) also revokes it from deleted accounts with these names.
       - V(checked) changes nothing and fails where V(present) with O(exclusive) would refuse the change. A resource that
         does not exist has no members yet. Use it to find this out before other resources are changed.
     type: str
@@ -194,7 +195,7 @@ def desired(params: dict[str, Any]) -> Callable[[list[str]], list[str]]:
     def members(current: list[str]) -> list[str]:
         others = [member for member in current if iam.canonical(member) not in named]
         if params["state"] == "absent":
-            return others
+            return [member for member in others if iam.before_deletion(member) not in named]
         return exactly(current) + ([] if params["exclusive"] else others)
 
     return members

@@ -130,13 +130,13 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Network
-from typing import Any, NamedTuple
+from typing import Any
 
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, immutable, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import rivals
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, aggregated
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment, Found
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
@@ -194,21 +194,11 @@ SERVER_KEYS = ("webhook-key", "kek-passphrase", "session-key")
 EVERY_TAG = {"all", "tagged"}
 
 
-class Found(NamedTuple):
-    """A resource: its label for messages, and its body; None if it does not exist, {} if the caller may not read it."""
-
-    label: str
-    body: dict[str, Any] | None
-
-
-class Preflight:
+class Preflight(Deployment):
     """Reads what exists and collects what cannot become what is asked."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.params, self.client = task, task.params, task.client
-        self.variables: Mapping[str, Any] = self.params["variables"]
-        self.disabled: set[str] = set()
-        self.unread: list[str] = []
+        super().__init__(task)
         self.findings: list[str] = []
         self.missing: list[str] = []
         run_tags, skip_tags = set(self.params["run_tags"]), set(self.params["skip_tags"])
@@ -217,65 +207,14 @@ class Preflight:
             # The tasks that grant access are part of the front door.
             self.parts.discard("users")
         self.partial = not run_tags & EVERY_TAG or bool(skip_tags & PARTS.keys())
-        self.network_project = self.text("network_project_id")
-        self.network = self.path(
-            "network_name", f"projects/{self.network_project}/global/networks", self.text("network_prefix")
-        )
-        self.subnetwork = self.path(
-            "network_subnetwork_name",
-            f"projects/{self.network_project}/regions/{self.text('network_region')}/subnetworks",
-            f"{self.text('network_prefix')}-{self.text('network_region')}",
-        )
-        self.peered = self.text("network_private_access") != "psc"
-        # As in role network: only the range with the default name is made, any other belongs to somebody else.
-        self.range = self.text("network_reserved_range") if self.peered else ""
-        self.makes_range = self.range == f"{self.text('network_prefix')}-services"
-        self.secret = secretmanager.secret_path(self.text("cloudsql_project_id"), self.text("cloudsql_password_secret"))
         self.found: dict[str, Found] = {}
-
-    # The variables.
-
-    def text(self, name: str) -> str:
-        """A variable as text, "" if it is not known."""
-        value = self.variables.get(name)
-        return "" if value is None else str(value)
-
-    def number(self, name: str) -> int:
-        """A variable as a number."""
-        return int(self.variables.get(name) or 0)
-
-    def flag(self, name: str) -> bool:
-        """A variable as a truth value."""
-        return bool(boolean(self.variables.get(name), strict=False))
-
-    def said(self, name: str) -> str:
-        """The variable to name in messages."""
-        return str(self.params["names"].get(name, name))
-
-    def path(self, name: str, collection: str, default: str) -> str:
-        """The path of the resource that a variable gives by name, path or link."""
-        given = self.text(name)
-        return relative(given) if "/" in given else f"{collection}/{given or default}"
 
     # Reading.
 
-    def look(self, label: str, api: str, call: Callable[[], dict[str, Any] | None]) -> Found:
-        """What CALL reads from API."""
-        try:
-            with self.client.action(f"read {label}"):
-                return Found(label, call())
-        except ApiError as error:
-            if error.disabled:
-                self.disabled.add(api)
-                return Found(label, None)
-            if error.status != 403:
-                raise
-            self.unread.append(f"{label} ({error.message})")
-            return Found(label, {})
-
     def read(self) -> None:
         """Read all resources."""
-        sql = f"{cloudsql.instances_url(self.text('cloudsql_project_id'))}/{self.text('cloudsql_name')}"
+        sql_project, sql_name = self.text("cloudsql_project_id"), self.text("cloudsql_name")
+        sql = f"{cloudsql.instances_url(sql_project)}/{sql_name}"
         balancer = f"{COMPUTE}projects/{self.text('iap_lb_project_id')}/global"
         region = f"projects/{self.text('cloudrun_project_id')}/locations/{self.text('cloudrun_region')}"
         lb_name = self.text("iap_lb_name")
@@ -300,6 +239,10 @@ class Preflight:
             key: (f"{kind} {url.rpartition('/')[2]}", url.split("/")[2], partial(self.client.find, url))
             for key, (kind, url) in urls.items()
         }
+        calls["instance"] = (
+            *calls["instance"][:2],
+            partial(cloudsql.find_instance, self.client, sql_project, sql_name),
+        )
         bucket, secret = self.text("bucket_name"), self.secret.rpartition("/")[2]
         calls["bucket"] = (f"{immutable.BUCKET.name} {bucket}", "storage.googleapis.com", self.read_bucket)
         calls["secret"] = (f"secret {secret}", "secretmanager.googleapis.com", self.read_secret)
@@ -323,8 +266,9 @@ class Preflight:
         with ThreadPoolExecutor(len(calls)) as pool:
             futures = {key: pool.submit(self.look, *call) for key, call in calls.items()}
             self.found = {key: future.result() for key, future in futures.items()}
-        label, url = f"database {self.text('cloudsql_database')}", f"{sql}/databases/{self.text('cloudsql_database')}"
         found = self.found["instance"]
+        sql = f"{cloudsql.instances_url(sql_project)}/{(found.body or {}).get('name', sql_name)}"
+        label, url = f"database {self.text('cloudsql_database')}", f"{sql}/databases/{self.text('cloudsql_database')}"
         # For a database of an instance that does not exist, the error may be 403.
         read = self.look(label, "sqladmin.googleapis.com", lambda: self.client.find(url)) if found.body else found
         self.found["database"] = Found(label, read.body)

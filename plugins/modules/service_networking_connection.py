@@ -15,8 +15,9 @@ description:
   - The API has no protection against two changes at once, the last one wins. The module therefore reads the connection again
     after a change. If ranges were reserved in the last minutes that are not part of it yet, it waits for the deployments that
     are adding them, and adds its own again if one of them has dropped it.
-  - For a while after the last Cloud SQL instance has been deleted, Google rejects the deletion. The module retries, and
-    finally removes the peering from the network, unless a Cloud SQL instance of the project still uses it.
+  - For up to four days after the last Cloud SQL instance has been deleted, Google rejects the deletion. If the network has no
+    subnetwork left, so that nothing in it can use the connection, the module removes the peering from the network instead.
+    Otherwise it retries for O(release_timeout).
   - C(google.cloud) has no module for this.
 version_added: 0.1.0
 author:
@@ -25,6 +26,7 @@ extends_documentation_fragment:
   - google.cloud.gcp
   - mlops.mlflow_gcp.attributes
   - mlops.mlflow_gcp.state.existing
+  - mlops.mlflow_gcp.deletion
 options:
   network:
     description:
@@ -35,6 +37,8 @@ options:
     description:
       - Names of global addresses in the network with purpose C(VPC_PEERING); required for O(state=present).
       - With O(state=existing), ranges that the connection must have.
+      - With O(state=absent), take only these ranges out, and delete the connection if it has no others. A connection that has only
+        others belongs to others. Without this option, the whole connection is deleted.
     type: list
     elements: str
   exclusive:
@@ -49,7 +53,7 @@ options:
     default: servicenetworking.googleapis.com
   timeout:
     description:
-      - Seconds to wait for an operation, and to retry a deletion that Google rejects.
+      - Seconds to wait for an operation.
     type: int
     default: 600
 """
@@ -62,6 +66,16 @@ EXAMPLES = r"""
     network: mlflow-network
     reserved_ranges:
       - mlflow-services
+
+- name: Take the range out, and leave the connection if others use it
+  mlops.mlflow_gcp.service_networking_connection:
+    project: my-project
+    auth_kind: application
+    network: mlflow-network
+    reserved_ranges:
+      - mlflow-services
+    in_use: leave
+    state: absent
 
 - name: Use the connection of a Shared VPC
   mlops.mlflow_gcp.service_networking_connection:
@@ -86,12 +100,18 @@ resource:
 
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OR_EXISTING_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InUse, InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
+    STATE_OR_EXISTING_OPTION,
+    Task,
+    deletion_options,
+    run,
+)
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.operations import OperationTimeout, poll
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
@@ -129,16 +149,26 @@ class Connection(Resource):
         return number and f"projects/{number}/global/networks/{self.name}"
 
     def read(self) -> dict[str, Any] | None:
+        live = self.find()
+        if live is None or self.params["state"] != "absent":
+            return live
+        own, ranges = self.params["reserved_ranges"], live.get("reservedPeeringRanges") or []
+        # With other ranges only, the connection is one of others.
+        return live if not own or not ranges or set(own) & set(ranges) else None
+
+    def find(self) -> dict[str, Any] | None:
+        """The live connection, None without one."""
         if self.consumer_network is None:
             return None
         service, query = f"services/{self.params['service']}", {"network": self.consumer_network}
         try:
             connections = list(self.client.items(self.collection, "connections", params=query))
         except ApiError as error:
-            if not self.task.check_mode or "not exist" not in error.message:
+            if not (self.task.check_mode or self.params["state"] == "absent") or "not exist" not in error.message:
                 raise
-            # In a first --check of a whole deployment, the network has not been created yet.
-            self.task.warn(f"Check mode assumes that {self.label} is absent: the network does not exist yet")
+            if self.params["state"] != "absent":
+                # In a first --check of a whole deployment, the network has not been created yet.
+                self.task.warn(f"Check mode assumes that {self.label} is absent: the network does not exist yet")
             return None
         return next((found for found in connections if found.get("service", service) == service), None)
 
@@ -217,22 +247,36 @@ class Connection(Resource):
                 return None
             raise
 
-    def delete(self, live: dict[str, Any]) -> dict[str, Any]:
-        def is_in_use(error: ApiError) -> bool:
-            """Google reports the connection as in use, which it does for a while after the last instance is deleted."""
-            in_use = error.reason == "FAILED_PRECONDITION" or "still using" in error.message
-            if in_use and (instances := self.instances()):
-                raise GcpError(
-                    f"Cannot delete {self.label}: Cloud SQL still uses it; first delete {', '.join(instances)}"
-                )
-            return in_use
+    def remains(self, live: dict[str, Any]) -> dict[str, Any]:
+        kept = [
+            name for name in live["reservedPeeringRanges"] if name not in (self.params["reserved_ranges"] or [name])
+        ]
+        return {**live, "reservedPeeringRanges": kept} if kept else {}
 
+    def check_delete(self, live: dict[str, Any]) -> None:
+        # In a connection with this range only, every instance has its address in it.
+        users = [entry["name"] for entry in self.instances() if not self.remains(live) or self.is_inside(entry)]
+        if users:
+            raise InUse(f"Cannot delete {self.label}: Cloud SQL still uses it; first delete {', '.join(users)}")
+
+    def is_held(self, error: ApiError) -> bool:
+        # For up to four days after the last instance was deleted.
+        return error.reason == "FAILED_PRECONDITION" or "still using" in error.message
+
+    def delete(self, live: dict[str, Any]) -> dict[str, Any]:
+        if kept := self.remains(live):
+            query = {"force": "true", "updateMask": "reservedPeeringRanges"}
+            body = {"network": self.consumer_network, "reservedPeeringRanges": kept["reservedPeeringRanges"]}
+            return self.client.request("PATCH", f"{self.collection}/-", body, params=query)
         try:
-            self.client.retry(self.disconnect, is_in_use, timeout=self.timeout, pause=10)
-        except (ApiError, OperationTimeout) as error:
-            if isinstance(error, ApiError) and not is_in_use(error):
+            self.disconnect()
+        except ApiError as error:
+            # Who uses the connection is in a subnetwork of the network.
+            if not self.is_held(error) or self.subnetworks():
                 raise
-            self.task.warn(f"{error}. The peering was removed from the network instead")
+            self.task.warn(
+                f"{error}. No subnetwork is left to use it: the peering was removed from the network instead"
+            )
             self.remove_peering(live["peering"])
         return {}
 
@@ -241,19 +285,42 @@ class Connection(Resource):
         operation = self.client.post(self.url, {"consumerNetwork": self.consumer_network}, idempotent=True)
         self.wait(operation, self.url, "delete")
 
-    def instances(self) -> list[str]:
+    def instances(self) -> list[dict[str, Any]]:
         """The Cloud SQL instances of this project in the network."""
         url, path = cloudsql.instances_url(self.task.project), "settings.ipConfiguration.privateNetwork"
         try:
             return [
-                instance["name"]
+                instance
                 for instance in self.client.items(url, "items")
                 if same_resource(self.consumer_network, lookup(instance, path))
             ]
         except ApiError as error:
-            if error.disabled:
+            # Google itself rejects the deletion of a connection in use.
+            if error.status == 403:
                 return []
             raise
+
+    def is_inside(self, instance: dict[str, Any]) -> bool:
+        """Whether an instance has its address in option reserved_ranges."""
+        if lookup(instance, "settings.ipConfiguration.allocatedIpRange") in self.params["reserved_ranges"]:
+            return True
+        own = [
+            ip_network(f"{address['address']}/{address['prefixLength']}")
+            for name, address in self.known_addresses.items()
+            if name in self.params["reserved_ranges"]
+        ]
+        private = (entry["ipAddress"] for entry in instance.get("ipAddresses") or () if entry.get("type") == "PRIVATE")
+        return any(ip_address(address) in network for address in private for network in own)
+
+    @cached_property
+    def known_addresses(self) -> dict[str, dict[str, Any]]:
+        """The ranges of the network by name, as far as they may be listed."""
+        return self.addresses() or {}
+
+    def subnetworks(self) -> list[str]:
+        """The links of the network's subnetworks."""
+        network = self.client.find(f"https://compute.googleapis.com/compute/v1/{self.network}")
+        return (network or {}).get("subnetworks") or []
 
     def remove_peering(self, peering: str) -> None:
         """https://cloud.google.com/compute/docs/reference/rest/v1/networks/removePeering"""
@@ -271,6 +338,7 @@ def main() -> None:
             "service": {"type": "str", "default": "servicenetworking.googleapis.com"},
             "timeout": {"type": "int", "default": 600},
             **STATE_OR_EXISTING_OPTION,
+            **deletion_options(60),
         },
         required_if=[("state", "present", ["reserved_ranges"])],
     )

@@ -27,7 +27,8 @@ attributes:
 options:
   instance:
     description:
-      - Name of the instance.
+      - Name of the instance. One that has another name because this one was reserved is found too
+        (O(mlops.mlflow_gcp.sql_instance#module:if_reserved)).
     type: str
     required: true
   description:
@@ -76,6 +77,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, operations
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import declared, lookup
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
 # How the client names a caller whose address it does not know.
@@ -107,6 +109,20 @@ def operation(task: Task, url: str, body: dict[str, Any], action: str) -> dict[s
 
 
 def back_up(task: Task) -> dict[str, Any]:
+    """Back up the instance, or the one that has another name because this one was reserved."""
+    try:
+        return back_up_instance(task)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        other = cloudsql.replacement(task.client, task.project, task.params["instance"])
+        if other is None:
+            raise
+    task.params["instance"] = other["name"]
+    return back_up_instance(task)
+
+
+def back_up_instance(task: Task) -> dict[str, Any]:
     """https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/backupRuns"""
     params, client = task.params, task.client
     url = f"{cloudsql.instances_url(task.project)}/{params['instance']}/backupRuns"

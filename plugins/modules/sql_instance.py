@@ -28,9 +28,18 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of the instance. The name of a deleted instance can be used again (for years it could not within a week).
+      - Name of the instance. The name of a deleted instance can be used again. For years it could not within a week; see O(if_reserved) for
+        a project where Google still keeps it.
     type: str
     required: true
+  if_reserved:
+    description:
+      - What to do if Google still keeps O(name) for an instance that was deleted. V(fail) fails.
+      - V(number) creates O(name) with C(-2) or the next number that is free. A label of the instance records its intended name, so
+        that later runs with the same O(name) find it, also when Google no longer reserves the name. RV(name) is the actual name.
+    type: str
+    choices: [fail, number]
+    default: fail
   region:
     description:
       - Region of the instance, such as V(europe-west2); required for O(state=present). Cannot be changed.
@@ -125,6 +134,17 @@ options:
       - Prevent the deletion of the instance. With O(state=absent), V(false) first disables the protection.
     type: bool
     default: true
+  final_backup:
+    description:
+      - With O(state=absent), let Google take a final backup, which stays for O(final_backup_days) after the instance is deleted and
+        can be restored to a new one. All other backups are deleted with the instance.
+    type: bool
+    default: false
+  final_backup_days:
+    description:
+      - Days for which Google keeps the final backup, 1 to 365.
+    type: int
+    default: 30
   database_flags:
     description:
       - Database flags by name, see U(https://cloud.google.com/sql/docs/postgres/flags). Other flags are left unchanged.
@@ -186,10 +206,16 @@ EXAMPLES = r"""
     auth_kind: application
     name: mlflow
     deletion_protection: false
+    final_backup: true
     state: absent
 """
 
 RETURN = r"""
+name:
+  description: Name of the instance, see O(if_reserved).
+  returned: success
+  type: str
+  sample: mlflow
 private_ip_address:
   description: Private IP address; empty without one.
   returned: success
@@ -225,6 +251,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LAB
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
 
 ALWAYS = "ALWAYS"
+# How many names are tried at most.
+MOST_NUMBERS = 99
 # Temporary states in which an instance cannot be changed.
 BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
 
@@ -255,6 +283,19 @@ class Instance(Resource):
         self.collection = cloudsql.instances_url(task.project)
         self.url = f"{self.collection}/{self.name}"
         self.wanted = self.declaration()
+
+    def use(self, name: str) -> None:
+        """Manage the instance with this name."""
+        self.name, self.url = name, f"{self.collection}/{name}"
+        self.wanted["name"] = name
+
+    def read(self) -> dict[str, Any] | None:
+        live = super().read()
+        if live is None and self.params["if_reserved"] == "number":
+            live = cloudsql.replacement(self.client, self.task.project, self.params["name"])
+            if live is not None:
+                self.use(live["name"])
+        return live
 
     def declaration(self) -> dict[str, Any]:
         """The body for the options."""
@@ -346,9 +387,24 @@ class Instance(Resource):
         super().check_change(live, [path for path in changes if path != added])
 
     def create(self) -> dict[str, Any]:
-        return self.while_propagating(
-            lambda: cloudsql.retry_while_busy(self.client, super(Instance, self).create, self.timeout)
-        )
+        name, number = self.params["name"], 2
+        while True:
+            try:
+                return self.while_propagating(self.insert)
+            except ApiError as error:
+                if error.reason != "instanceAlreadyExists" or self.params["if_reserved"] == "fail":
+                    raise
+                if error.retried or number > MOST_NUMBERS or self.client.find(self.url):
+                    raise
+            # The response does not tell a reserved name from one in use, but there is no such instance.
+            self.use(f"{name}-{number}")
+            labels = self.wanted["settings"]["userLabels"] or {}
+            self.wanted["settings"]["userLabels"] = {**labels, cloudsql.INSTEAD_OF: cloudsql.label_of(name)}
+            number += 1
+
+    def insert(self) -> dict[str, Any]:
+        """The operation of the creation; waits while another one is running on the instance."""
+        return cloudsql.retry_while_busy(self.client, super().create, self.timeout)
 
     def name_taken(self, error: ApiError) -> GcpError:
         if cloudsql.is_busy(error):
@@ -378,15 +434,29 @@ class Instance(Resource):
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
         if lookup(live, "settings.deletionProtectionEnabled"):
             self.wait(self.send("PATCH", {"settings": {"deletionProtectionEnabled": False}}), self.url, "unprotect")
-        return self.send("DELETE")
+        if not self.params["final_backup"]:
+            return self.send("DELETE")
+        backup = {"enableFinalBackup": "true", "finalBackupTtlDays": str(self.params["final_backup_days"])}
+        try:
+            return self.send("DELETE", params=backup)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            # Of an instance that does not run, for example.
+            raise GcpError(
+                f"{error}. If no final backup is possible, give final_backup=false (variable mlflow_final_backup)"
+            ) from None
 
-    def send(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def send(self, method: str, body: Any = None, params: dict[str, str] | None = None) -> dict[str, Any]:
         """The operation; waits while another one is running on the instance."""
-        return cloudsql.retry_while_busy(self.client, lambda: self.client.request(method, self.url, body), self.timeout)
+        return cloudsql.retry_while_busy(
+            self.client, lambda: self.client.request(method, self.url, body, params=params), self.timeout
+        )
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         addresses = {address.get("type"): address.get("ipAddress") for address in live.get("ipAddresses") or ()}
         return {
+            "name": self.name,
             "private_ip_address": self.task.known(addresses.get("PRIVATE", "")),
             "psc_service_attachment": self.task.known(live.get("pscServiceAttachmentLink", "")),
             "connection_name": self.task.known(live.get("connectionName", "")),
@@ -409,6 +479,7 @@ def main() -> None:
         Instance.converge,
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.SQL_NAME},
+            "if_reserved": {"type": "str", "choices": ["fail", "number"], "default": "fail"},
             "region": {"type": "str", "kind": values.REGION},
             "zone": {"type": "str"},
             "database_version": {"type": "str", "default": "POSTGRES_17"},
@@ -431,6 +502,8 @@ def main() -> None:
             "backup_retained": {"type": "int", "kind": values.BACKUP_RETAINED},
             "transaction_log_retention_days": {"type": "int"},
             "deletion_protection": {"type": "bool", "default": True},
+            "final_backup": {"type": "bool", "default": False},
+            "final_backup_days": {"type": "int", "default": 30, "kind": values.FINAL_BACKUP_DAYS},
             "database_flags": {"type": "dict", "kind": values.FLAGS},
             "maintenance_window": {
                 "type": "dict",

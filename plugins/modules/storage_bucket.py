@@ -144,7 +144,10 @@ options:
         type: list
         elements: str
   force_destroy:
-    description: With O(state=absent), first delete all objects including their versions.
+    description:
+      - With O(state=absent), first delete all objects including their versions.
+      - They are kept, and billed, as long as the bucket's soft delete policy says, unless O(soft_delete_retention_seconds) is given,
+        which then is set first. V(0) deletes them for good; what was deleted earlier stays until its time is over.
     type: bool
     default: false
 seealso:
@@ -172,6 +175,7 @@ EXAMPLES = r"""
     auth_kind: application
     name: my-project-mlflow-artifacts
     force_destroy: true
+    soft_delete_retention_seconds: 0
     state: absent
 """
 
@@ -202,7 +206,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, differences, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import BUCKET
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
@@ -295,13 +299,14 @@ class Bucket(Resource):
     def read(self) -> dict[str, Any] | None:
         try:
             live = super().read()
+            of_others = live and live.get("projectNumber") and not self._is_in_project(live["projectNumber"])
         except ApiError as error:
-            if error.status == 403 and not error.disabled and not self._is_listed():
-                raise self._name_taken() from None
-            raise
-        if live is not None and live.get("projectNumber") and not self._is_in_project(live["projectNumber"]):
+            if error.status != 403 or error.disabled or self._is_listed():
+                raise
+            live, of_others = None, True
+        if of_others and self.params["state"] != "absent":
             raise self._name_taken()
-        return live
+        return None if of_others else live
 
     def name_taken(self, error: ApiError) -> GcpError:
         return self._name_taken()
@@ -327,6 +332,9 @@ class Bucket(Resource):
             )
 
     def delete(self, live: dict[str, Any]) -> dict[str, Any]:
+        retention = {"softDeletePolicy": self.wanted["softDeletePolicy"]}
+        if differences(retention, live, self.rules):
+            self.client.request("PATCH", self.url, retention)
         if self.params["force_destroy"]:
             # One request per object: with eight at a time, 100,000 objects take minutes instead of hours.
             with ThreadPoolExecutor(8) as pool:

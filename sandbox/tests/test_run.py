@@ -506,6 +506,26 @@ def test_a_network_must_be_there_and_its_subnet_large_enough(run, api, done):
     assert answer.status_code == 400
 
 
+def test_a_subnet_is_held_for_a_while_after_a_service(run, api, done, sandbox):
+    compute = f"https://compute.googleapis.com/compute/v1/projects/{run.project}"
+    done(api("POST", f"{compute}/global/networks", json={"name": "held", "autoCreateSubnetworks": False}))
+    network, subnet = f"projects/{run.project}/global/networks/held", f"{compute}/regions/{REGION}/subnetworks/held"
+    body = {"name": "held", "network": network, "ipCidrRange": "10.9.0.0/26"}
+    done(api("POST", subnet.rpartition("/")[0], json=body))
+    template = run.template(vpcAccess={"networkInterfaces": [{"network": "held", "subnetwork": "held"}]})
+    assert "response" in run.deploy("holder", template)
+    assert "/addresses/serverless-ipv4-" in api("DELETE", subnet).text
+    sandbox.command("fault", "add", "compute.subnetworks.delete", "held", "seconds=2")
+    try:
+        done(api("DELETE", f"{run.base}/services/holder"))
+    finally:
+        sandbox.command("fault", "clear")
+    answer = api("DELETE", subnet)
+    assert answer.status_code == 400 and "/addresses/serverless-ipv4-" in answer.text
+    time.sleep(2)
+    assert api("DELETE", subnet).status_code == 200
+
+
 # -- the container's world -----------------------------------------------------
 
 

@@ -269,6 +269,27 @@ def test_backup_and_restore(api, instance):
     assert finish(api, api("DELETE", f"{instance}/backupRuns/{run}"))["operationType"] == "DELETE_BACKUP"
 
 
+def test_a_final_backup_stays_after_the_instance(api, project, instance):
+    url = BASE.format(project) + "/instances"
+    body = {"databaseVersion": "POSTGRES_17", "settings": SETTINGS | {"ipConfiguration": OPEN}}
+    finish(api, api("POST", url, json=body | {"name": "gone"}))
+    finish(api, api("POST", f"{url}/gone/users", json={"name": "keeper", "password": "p"}))
+    psql(address(api, f"{url}/gone"), "keeper", "p", "CREATE TABLE final AS SELECT 9 AS x")
+    query = {"enableFinalBackup": "true", "finalBackupTtlDays": "400"}
+    assert "between 1 and 365 days" in refused(api("DELETE", f"{url}/gone", params=query), 400, "invalid")
+    finish(api, api("DELETE", f"{url}/gone", params=query | {"finalBackupTtlDays": "7"}))
+    (backup,) = api("GET", f"{BASE.format(project)}/backups").json()["backups"]
+    assert backup.items() >= {"type": "FINAL", "state": "SUCCESSFUL", "instance": "gone"}.items()
+    assert "_inside" not in backup
+
+    assert "error" not in finish(api, api("POST", f"{instance}/restoreBackup", json={"backup": backup["name"]}))
+    assert psql(address(api, instance), "keeper", "p", "SELECT x FROM final") == "9"
+    link = f"https://sqladmin.googleapis.com/v1/{backup['name']}"
+    assert api("GET", link).json() == backup
+    finish(api, api("DELETE", link))
+    assert api("GET", link).status_code == 404 and api("GET", f"{BASE.format(project)}/backups").json() == {}
+
+
 def secured(host: str, user: str) -> ssl.SSLSocket:
     """A TLS connection to the server that waits for the response to its startup message."""
     plain = socket.create_connection((host, 5432), timeout=20)

@@ -48,3 +48,36 @@ def test_nothing_that_one_deployment_looked_up_reaches_the_next(role: Path) -> N
         early = {name for name in registered if re.search(rf"\b{name}\b", text)} - seen
         assert early <= {task.get("register")}, f"{task['name']} reads what a later task registers: {early}"
         seen |= {task.get("register", "")}
+
+
+# What a role makes and the takedown does not delete by itself.
+NOT_DELETED = {
+    "iam_role_members": "a policy goes with its resource; what a role grants on the project is revoked",
+    "iap_brand": "Google cannot delete a brand",
+    "iap_client": "it goes with the brand, which stays",
+    "kms_key_agents": "service agents belong to the project, and may need the key for others",
+    "run_job_execution": "it goes with the job",
+    "service_usage_service_identity": "it belongs to the project",
+    "service_usage_services": "others may use the APIs",
+    "sql_backup": "it goes with the instance",
+    "sql_database": "it goes with the instance",
+    "sql_user": "it goes with the instance",
+}
+READ_ONLY = {"check_variables", "mlflow_front_door_check"}
+
+
+def modules(file: Path) -> set[str]:
+    """The modules of ours in a file of tasks."""
+    found = re.findall(
+        r"^ *(?:- )?mlops\.mlflow_gcp\.(\w+):(?: [&*]\w+)?$", file.read_text() if file.is_file() else "", re.MULTILINE
+    )
+    return set(found) - READ_ONLY
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_what_a_role_makes_is_deleted_by_its_takedown(role: Path) -> None:
+    made, deleted = modules(role / "tasks/main.yml"), modules(role / "tasks/destroy.yml")
+    assert made - deleted <= NOT_DELETED.keys() and deleted <= made
+    for task in yaml.safe_load((role / "tasks/destroy.yml").read_text()) if deleted else ():
+        (options,) = (value for key, value in task.items() if key.startswith("mlops."))
+        assert options["state"] == "absent", task["name"]

@@ -8,7 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.cloudsql import instances_url, password_problem
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.cloudsql import (
+    find_instance,
+    instances_url,
+    password_problem,
+)
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report import Reader, Report, has_role, rerun
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.server import Server, grant
@@ -100,7 +104,8 @@ class Database(Reader):
 
     def __init__(self, task: Task, report: Report, instance: dict[str, Any] | None) -> None:
         super().__init__(task, report)
-        self.name, self.instance = self.params["sql_instance"], instance or {}
+        self.instance = instance or {}
+        self.name = self.instance.get("name") or self.params["sql_instance"]
         self.where = f"Cloud SQL instance {self.name}"
         self.settings: dict[str, Any] = self.instance.get("settings") or {}
         self.address: dict[str, Any] = self.settings.get("ipConfiguration") or {}
@@ -222,6 +227,10 @@ def read_instance(task: Task, report: Report) -> dict[str, Any] | None:
     name = task.params["sql_instance"]
     if not name:
         return None
-    return Reader(task, report).get(
-        f"Cloud SQL instance {name}", f"{instances_url(task.project)}/{name}", rerun("cloudsql")
+    reader, url = Reader(task, report), f"{instances_url(task.project)}/{name}"
+    # A response of 404 is a problem, also if there is no instance under another name.
+    return reader.look(
+        f"Cloud SQL instance {name}",
+        lambda: find_instance(task.client, task.project, name) or task.client.get(url),
+        rerun("cloudsql"),
     )

@@ -129,6 +129,69 @@ def test_deletes_a_network(google, run_module):
     assert run_module("compute_network", name="mlflow", state="absent")["changed"]
 
 
+def in_use(google, kind, user):
+    return google.old_error(
+        400, "resourceInUseByAnotherResource", f"The {kind} resource 'mlflow' is already being used by '{user}'"
+    )
+
+
+def test_a_network_that_others_use(google, run_module):
+    user = "projects/demo/regions/europe-west2/subnetworks/theirs"
+    google.expect("GET", NETWORK, LIVE_NETWORK).expect("DELETE", NETWORK, in_use(google, "network", user))
+    with pytest.raises(Exception, match=f"^Cannot delete VPC network mlflow of project demo: .*{user}"):
+        run_module("compute_network", name="mlflow", state="absent")
+    google.expect("GET", NETWORK, LIVE_NETWORK).expect("DELETE", NETWORK, in_use(google, "network", user))
+    result = run_module("compute_network", name="mlflow", state="absent", in_use="leave")
+    assert not result["changed"] and user in str(result["warnings"])
+
+
+def test_a_deletion_of_an_earlier_run_is_waited_for(google, run_module):
+    busy = google.old_error(400, "resourceNotReady", "The resource 'mlflow' is not ready")
+    google.expect("GET", NETWORK, LIVE_NETWORK).expect("DELETE", NETWORK, busy).expect(
+        "DELETE", NETWORK, absent(google)
+    )
+    assert run_module("compute_network", name="mlflow", state="absent")["changed"]
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_without_the_api_there_is_nothing_to_delete(google, run_module, state):
+    details = [{"reason": "SERVICE_DISABLED"}]
+    google.expect("GET", NETWORK, google.error(403, "PERMISSION_DENIED", "Off.", details=details))
+    if state == "present":
+        with pytest.raises(Exception, match="^Cannot read VPC network"):
+            run_module("compute_network", name="mlflow")
+        return
+    assert not run_module("compute_network", name="mlflow", state="absent")["changed"]
+
+
+# https://github.com/nitrictech/nitric/issues/667
+HELD = "projects/demo/regions/europe-west2/addresses/serverless-ipv4-1721014303789269923"
+
+
+def test_a_subnetwork_is_released_after_a_while(google, run_module, clock):
+    google.expect("GET", SUBNETWORK, LIVE_SUBNETWORK)
+    for _attempt in range(3):
+        google.expect("DELETE", SUBNETWORK, in_use(google, "subnetwork", HELD))
+    google.expect("DELETE", SUBNETWORK, DONE)
+    assert run_module("compute_subnetwork", name="mlflow", region="europe-west2", state="absent")["changed"]
+    assert len(clock.slept) == 3
+
+
+def test_a_subnetwork_that_is_not_released_in_time(google, run_module, clock):
+    google.expect("GET", SUBNETWORK, LIVE_SUBNETWORK).expect("DELETE", SUBNETWORK, in_use(google, "subnetwork", HELD))
+    options = {"name": "mlflow", "region": "europe-west2", "state": "absent", "release_timeout": 0, "in_use": "leave"}
+    result = run_module("compute_subnetwork", **options)
+    assert not result["changed"] and "serverless-ipv4" in str(result["warnings"]) and not clock.slept
+
+
+def test_nobody_waits_for_what_others_use(google, run_module, clock):
+    google.expect("GET", SUBNETWORK, LIVE_SUBNETWORK)
+    google.expect("DELETE", SUBNETWORK, in_use(google, "subnetwork", "projects/demo/zones/europe-west2-a/instances/vm"))
+    with pytest.raises(Exception, match="instances/vm"):
+        run_module("compute_subnetwork", name="mlflow", region="europe-west2", state="absent", release_timeout=600)
+    assert not clock.slept
+
+
 # ---- subnetworks
 
 

@@ -72,6 +72,7 @@ def test_no_change(google, grant, held, options):
         ([JANE, "deleted:user:eve@example.com?uid=1"], {"exclusive": True}, [JANE]),
         ([JANE, APP], {"state": "absent"}, [APP]),
         ([JANE], {"state": "absent"}, []),
+        ([f"deleted:{JANE}?uid=123", APP], {"state": "absent"}, [APP]),
     ],
 )
 def test_revokes_the_role(google, grant, held, options, left):

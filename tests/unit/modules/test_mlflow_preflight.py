@@ -12,7 +12,8 @@ import pytest
 
 COMPUTE = "https://compute.googleapis.com/compute/v1/projects/demo"
 LINK = "https://www.googleapis.com/compute/v1/projects/demo"
-SQL = "https://sqladmin.googleapis.com/v1/projects/demo/instances/mlflow"
+INSTANCES = "https://sqladmin.googleapis.com/v1/projects/demo/instances"
+SQL = f"{INSTANCES}/mlflow"
 BUCKET = "https://storage.googleapis.com/storage/v1/b/demo-mlflow-artifacts"
 SECRET = "https://secretmanager.googleapis.com/v1/projects/demo/secrets/mlflow-db-password"
 SERVICE = "https://run.googleapis.com/v2/projects/demo/locations/europe-west2/services/mlflow"
@@ -140,7 +141,7 @@ def preflight(google, run_module, monkeypatch):
     """preflight(live, {"bucket_location": "EU"}, run_tags=[…]) -> what the module returns; LIVE are answers by their URLs."""
 
     def preflight(live: dict[str, Any], variables: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-        live = {f"{COMPUTE}/aggregated/forwardingRules": {}} | live
+        live = {f"{COMPUTE}/aggregated/forwardingRules": {}, INSTANCES: {}} | live
 
         def send(_adapter, prepared, **_kwargs):
             url = prepared.url.partition("?")[0]
@@ -198,6 +199,18 @@ def test_a_deployment_as_it_is_asked_for_passes_and_is_returned(preflight):
         "is_new": False,
     }
     assert result["bucket"] == {"name": "demo-mlflow-artifacts", "url": "gs://demo-mlflow-artifacts"}
+
+
+def test_an_instance_that_has_another_name_because_its_own_was_reserved(preflight):
+    instance = DEPLOYED[SQL]
+    labels = {"userLabels": {"mlflow-gcp-instead-of": "mlflow"}}
+    other = {**instance, "name": "mlflow-2", "settings": {**instance["settings"], **labels}}
+    live = without(SQL, f"{SQL}/databases/mlflow") | {
+        INSTANCES: {"items": [{**other, "name": "mlflow-else"}, other]},
+        f"{INSTANCES}/mlflow-2/databases/mlflow": {"name": "mlflow"},
+    }
+    result = preflight(live)["cloudsql"]
+    assert (result["instance"], result["database"]) == ("mlflow-2", "mlflow")
 
 
 def disabled(google):

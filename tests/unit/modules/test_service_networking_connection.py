@@ -250,6 +250,7 @@ def test_check_mode_writes_nothing(google, run_module, live):
     live()
     assert run_module("service_networking_connection", check=True, **OPTIONS)["changed"] is True
     live("range-a")
+    google.expect("GET", INSTANCES, {})
     assert run_module("service_networking_connection", check=True, network="net", state="absent")["changed"] is True
 
 
@@ -267,28 +268,22 @@ def test_check_mode_before_the_network_exists(google, run_module):
 
 def test_absent(google, run_module, live):
     live("range-a")
-    google.expect("POST", DELETE, done(), body={"consumerNetwork": NETWORK})
+    google.expect("GET", INSTANCES, {}).expect("POST", DELETE, done(), body={"consumerNetwork": NETWORK})
     assert run_module("service_networking_connection", network="net", state="absent")["changed"] is True
     live()
     assert run_module("service_networking_connection", network="net", state="absent")["changed"] is False
 
 
+def instance(name, address="10.20.0.3", **configuration):
+    network = {"privateNetwork": "projects/demo/global/networks/net", **configuration}
+    addresses = [{"type": "PRIVATE", "ipAddress": address}]
+    return {"name": name, "settings": {"ipConfiguration": network}, "ipAddresses": addresses}
+
+
 def test_a_connection_in_use_fails_immediately(google, run_module, live, clock):
     live("range-a")
-    google.expect("POST", DELETE, done(error={"code": 9, "message": IN_USE}))
-    google.expect(
-        "GET",
-        INSTANCES,
-        {
-            "items": [
-                {"name": "public", "settings": {"ipConfiguration": {"ipv4Enabled": True}}},
-                {
-                    "name": "mlflow",
-                    "settings": {"ipConfiguration": {"privateNetwork": "projects/demo/global/networks/net"}},
-                },
-            ]
-        },
-    )
+    public = {"name": "public", "settings": {"ipConfiguration": {"ipv4Enabled": True}}}
+    google.expect("GET", INSTANCES, {"items": [public, instance("mlflow")]})
     with pytest.raises(
         Exception,
         match="^Cannot delete service networking connection of network net: Cloud SQL still uses "
@@ -298,22 +293,75 @@ def test_a_connection_in_use_fails_immediately(google, run_module, live, clock):
     assert clock.slept == []
 
 
-def test_retries_after_the_last_instance_then_removes_the_peering(google, run_module, live):
+OWN_RANGE = {**OPTIONS, "state": "absent"}
+
+
+def test_takes_only_its_own_range_out(google, run_module, live):
+    live("theirs", "range-a")
+    google.expect("GET", INSTANCES, {"items": [instance("other", "10.99.0.3", allocatedIpRange="theirs")]})
+    google.expect("GET", ADDRESSES, {"items": [PEERED | {"name": "range-a", "address": "10.20.0.0"}]})
+    google.expect(
+        "PATCH",
+        f"{CONNECTIONS}/-",
+        done(),
+        params={"force": "true", "updateMask": "reservedPeeringRanges"},
+        body={"network": NETWORK, "reservedPeeringRanges": ["theirs"]},
+    )
+    result = run_module("service_networking_connection", **OWN_RANGE)
+    assert result["changed"] and result["resource"]["reservedPeeringRanges"] == ["theirs"]
+    live("theirs")
+    assert not run_module("service_networking_connection", **OWN_RANGE)["changed"]
+
+
+PEERED = {
+    "purpose": "VPC_PEERING",
+    "network": "https://www.googleapis.com/compute/v1/projects/demo/global/networks/net",
+    "prefixLength": 16,
+}
+
+
+@pytest.mark.parametrize("other", [instance("other"), instance("other", allocatedIpRange="range-a")])
+def test_a_range_that_others_use_is_left(google, run_module, live, other):
+    live("theirs", "range-a")
+    google.expect("GET", INSTANCES, {"items": [other]})
+    if "allocatedIpRange" not in str(other):
+        google.expect("GET", ADDRESSES, {"items": [PEERED | {"name": "range-a", "address": "10.20.0.0"}]})
+    result = run_module("service_networking_connection", **OWN_RANGE, in_use="leave")
+    assert not result["changed"] and "first delete other" in str(result["warnings"])
+
+
+GLOBAL_NETWORK = "https://compute.googleapis.com/compute/v1/projects/demo/global/networks/net"
+
+
+def test_removes_the_peering_of_a_network_without_subnetworks(google, run_module, live, clock):
     live("range-a")
-    for _ in range(3):
-        google.expect("POST", DELETE, google.error(400, "FAILED_PRECONDITION", IN_USE)).expect("GET", INSTANCES, {})
-    google.expect("GET", INSTANCES, {})
-    peering = "https://compute.googleapis.com/compute/v1/projects/demo/global/networks/net/removePeering"
+    google.expect("GET", INSTANCES, {}).expect("POST", DELETE, google.error(400, "FAILED_PRECONDITION", IN_USE))
+    google.expect("GET", GLOBAL_NETWORK, {"name": "net"})
     link = "https://www.googleapis.com/compute/v1/projects/demo/global/operations/op2"
     running = {"kind": "compute#operation", "name": "op2", "status": "RUNNING", "selfLink": link}
-    google.expect("POST", peering, running, body={"name": "servicenetworking-googleapis-com"})
+    google.expect("POST", f"{GLOBAL_NETWORK}/removePeering", running, body={"name": "servicenetworking-googleapis-com"})
     google.expect("POST", f"{link.replace('www.', 'compute.')}/wait", {**running, "status": "DONE"})
-    result = run_module("service_networking_connection", network="net", state="absent", timeout=30)
-    assert result["changed"] is True and "The peering was removed from the network instead" in str(result["warnings"])
+    result = run_module("service_networking_connection", network="net", state="absent")
+    assert result["changed"] is True and "the peering was removed from the network instead" in str(result["warnings"])
+    assert not clock.slept
+
+
+def test_never_removes_the_peering_from_under_others(google, run_module, live, clock):
+    live("range-a")
+    google.expect("GET", INSTANCES, {})
+    for _attempt in range(4):
+        google.expect("POST", DELETE, done(error={"code": 9, "message": IN_USE}))
+        google.expect("GET", GLOBAL_NETWORK, {"name": "net", "subnetworks": ["theirs"]})
+    result = run_module(
+        "service_networking_connection", network="net", state="absent", release_timeout=30, in_use="leave"
+    )
+    assert result["changed"] is False and IN_USE.rstrip(".") in str(result["warnings"])
+    assert sum(clock.slept) <= 30
 
 
 def test_other_errors_are_not_retried(google, run_module, live):
     live("range-a")
+    google.expect("GET", INSTANCES, {})
     google.expect("POST", DELETE, google.error(403, "PERMISSION_DENIED", "Permission denied."))
     with pytest.raises(
         Exception, match="^Cannot delete service networking connection of network net: Permission denied"

@@ -65,3 +65,16 @@ def test_a_backup_whose_response_is_lost(google, run_module):
 def test_check_mode_creates_no_backup(google, run_module):
     result = run_module("sql_backup", check=True, **OPTIONS)
     assert (result["changed"], result["id"], google.sent) == (True, "", [])
+
+
+def test_an_instance_under_another_name(google, run_module):
+    """Its own name was reserved when it was created, see option if_reserved of sql_instance."""
+    instances, gone = RUNS.rpartition("/mlflow/")[0], "The Cloud SQL instance does not exist."
+    other = {"name": "mlflow-2", "settings": {"userLabels": {"mlflow-gcp-instead-of": "mlflow"}}}
+    runs = f"{instances}/mlflow-2/backupRuns"
+    google.expect("GET", f"{PROJECT}/operations", {})
+    google.expect("POST", RUNS, google.old_error(404, "instanceDoesNotExist", gone))
+    google.expect("GET", instances, {"items": [other]})
+    google.expect("GET", f"{PROJECT}/operations", {}, params={"instance": "mlflow-2", "maxResults": "100"})
+    google.expect("POST", runs, operation("DONE")).expect("GET", f"{runs}/17", RUN)
+    assert run_module("sql_backup", instance="mlflow")["id"] == "17"

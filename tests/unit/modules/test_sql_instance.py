@@ -306,6 +306,55 @@ def test_a_name_that_is_still_kept(google, run_module):
         run_module("sql_instance", **OPTIONS)
 
 
+RESERVED = "The Cloud SQL instance already exists. When you delete an instance, you cannot reuse the name for a week."
+LABEL = {"mlflow-gcp-instead-of": "mlflow"}
+
+
+def test_takes_the_next_free_name_if_the_name_is_reserved(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("GET", INSTANCES, {})
+    for name in ("mlflow", "mlflow-2"):
+        google.expect("POST", INSTANCES, google.old_error(409, "instanceAlreadyExists", RESERVED))
+        google.expect("GET", f"{INSTANCES}/{name}", absent(google))
+    google.expect("POST", INSTANCES, operation()).expect("GET", f"{INSTANCES}/mlflow-3", {**live(), "name": "mlflow-3"})
+    result = run_module("sql_instance", **OPTIONS, if_reserved="number")
+    assert (result["changed"], result["name"]) == (True, "mlflow-3")
+    sent = google.writes[-1].body
+    assert sent["name"] == "mlflow-3" and sent["settings"]["userLabels"].items() >= LABEL.items()
+
+
+def test_finds_the_instance_under_the_name_that_it_got(google, run_module):
+    labels = live()["settings"].get("userLabels", {})
+    found = live(userLabels={**labels, **LABEL})
+    others = [{**found, "name": "mlflow-dev"}, {**live(), "name": "mlflow-4"}]
+    google.expect("GET", URL, absent(google)).expect(
+        "GET", INSTANCES, {"items": [*others, {**found, "name": "mlflow-3"}]}
+    )
+    result = run_module("sql_instance", **OPTIONS, if_reserved="number")
+    assert (result["changed"], result["name"]) == (False, "mlflow-3")
+
+
+def test_a_name_in_use_is_not_passed_over(google, run_module):
+    """Another run has created the instance at this moment."""
+    google.expect("GET", URL, absent(google)).expect("GET", INSTANCES, {})
+    google.expect("POST", INSTANCES, google.old_error(409, "instanceAlreadyExists", "It already exists."))
+    google.expect("GET", URL, live()).expect("GET", URL, live())
+    assert run_module("sql_instance", **OPTIONS, if_reserved="number")["name"] == "mlflow"
+
+
+def test_a_final_backup(google, run_module):
+    backup = {"enableFinalBackup": "true", "finalBackupTtlDays": "7"}
+    google.expect("GET", URL, live(deletionProtectionEnabled=False)).expect("DELETE", URL, operation(), params=backup)
+    options = {"final_backup": True, "final_backup_days": 7, "state": "absent"}
+    assert run_module("sql_instance", name="mlflow", **options)["changed"]
+
+
+def test_a_final_backup_that_is_not_possible(google, run_module):
+    stopped = google.old_error(400, "invalid", "Invalid request since instance is not running.")
+    google.expect("GET", URL, live(deletionProtectionEnabled=False)).expect("DELETE", URL, stopped)
+    with pytest.raises(Exception, match="^Cannot delete Cloud SQL instance mlflow: .* give final_backup=false"):
+        run_module("sql_instance", name="mlflow", final_backup=True, state="absent")
+
+
 def test_a_failed_operation(google, run_module):
     message = "Failed to create subnetwork. Please create Service Networking connection with service first."
     google.expect("GET", URL, absent(google)).expect(

@@ -201,8 +201,7 @@ def test_name_taken_and_unreadable(google, run_module):
 def test_name_taken_and_readable(google, run_module):
     google.expect("GET", URL, {**LIVE, "projectNumber": "999"})
     google.expect("GET", PROJECT, {"projectNumber": "123456789012"})
-    with pytest.raises(Exception, match=TAKEN):
-        run_module("storage_bucket", state="absent", force_destroy=True, name="artifacts")
+    assert not run_module("storage_bucket", state="absent", force_destroy=True, name="artifacts")["changed"]
 
 
 def test_check_mode_before_the_projects_number_can_be_read(google, run_module):
@@ -252,6 +251,14 @@ def test_force_destroy_deletes_every_version(google, run_module):
     google.expect("DELETE", f"{URL}/o/1%2Fa%20b", google.answer(204, b""), params={"generation": "7"})
     google.expect("DELETE", URL, google.answer(204, b""))
     assert run_module("storage_bucket", name="artifacts", state="absent", force_destroy=True)["changed"]
+
+
+def test_nothing_is_kept_of_what_is_deleted(google, run_module):
+    live_bucket(google)
+    google.expect("PATCH", URL, {}, body={"softDeletePolicy": {"retentionDurationSeconds": "0"}})
+    google.expect("GET", f"{URL}/o", {}).expect("DELETE", URL, google.answer(204, b""))
+    options = {"force_destroy": True, "soft_delete_retention_seconds": 0}
+    assert run_module("storage_bucket", name="artifacts", state="absent", **options)["changed"]
 
 
 @pytest.mark.parametrize(

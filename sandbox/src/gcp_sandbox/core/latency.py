@@ -31,6 +31,8 @@ SECONDS = {
     "sqladmin.instances.delete": 60.0,
     "run.services": 25.0,
     "run.jobs": 5.0,
+    # For how long the subnet's addresses stay reserved after a service or job was deleted (one to two hours).
+    "run.addresses": 5400.0,
     "vpcaccess.connectors": 120.0,
     "artifactregistry.repositories": 8.0,
     "": 2.0,

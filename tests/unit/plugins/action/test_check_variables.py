@@ -281,6 +281,32 @@ def test_the_connections_of_the_database_are_counted_however_the_flags_are_given
         assert found["cloudrun_database_connections"] == 50
 
 
+WIRED = {
+    "cloudrun_database_connections": "{{ cloudsql_tier | mlops.mlflow_gcp.max_connections(cloudsql_database_flags) }}"
+}
+
+
+def test_a_size_sets_everything_that_grows_together():
+    found = site(mlflow_size="large", cloudrun_min_instances=1, **WIRED)["variables"]
+    assert found["cloudsql_tier"] == "db-custom-2-7680" and found["cloudsql_availability_type"] == "REGIONAL"
+    assert (found["cloudrun_cpu"], found["cloudrun_min_instances"], found["cloudrun_max_instances"]) == ("2", 1, 12)
+    assert found["cloudrun_database_connections"] == 400
+
+
+def test_a_wrong_size_is_one_finding():
+    told = refusal(mlflow_size="tiny")
+    assert (
+        told.startswith("mlflow_size is 'tiny'; allowed: small, medium, large, xlarge.") and "cloudsql_tier" not in told
+    )
+
+
+@pytest.mark.parametrize(
+    "own", [{"cloudrun_max_instances": 7}, {"cloudsql_tier": "db-g1-small"}, {"cloudrun_pool_size": 6}]
+)
+def test_what_is_set_beside_a_size_must_fit_too(own):
+    assert "a rollout takes" in refusal(mlflow_size="medium", **own, **WIRED)
+
+
 @pytest.mark.parametrize("location", ["EU", "eu", "US", "asia1", "EUR4", "nam4", "europe-west2", "EUROPE-WEST2"])
 def test_places_of_a_bucket(location):
     assert "warnings" not in site(bucket_location=location)

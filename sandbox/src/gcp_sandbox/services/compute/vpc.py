@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -328,8 +329,8 @@ def after_subnet(cloud: Cloud, key: str, event: str) -> None:
 
 
 def guard_subnet(cloud: Cloud, key: str, doc: Doc) -> None:
-    """Cloud Run's direct VPC egress reserves addresses of the subnet as long as the service exists."""
-    project, region, name = key.split("/")[1], key.split("/")[3], doc["name"]
+    """Cloud Run's direct VPC egress reserves addresses of the subnet while a service exists, and for a while after it."""
+    project, region = key.split("/")[1], key.split("/")[3]
     if doc.get("_implied"):
         network = find(cloud, key_of(doc["network"])) or {}
         if network.get("autoCreateSubnetworks"):
@@ -337,16 +338,24 @@ def guard_subnet(cloud: Cloud, key: str, doc: Doc) -> None:
             raise ApiError(400, text, reason="invalid")
     for user in routers.users_of_subnet(cloud, key):
         raise in_use("subnetwork", key, user, "")
+    for path in _serverless_users(cloud, key):
+        number = sum(map(ord, path)) * 10_000_019
+        raise in_use("subnetwork", key, f"projects/{project}/regions/{region}/addresses/serverless-ipv4-{number}", "")
+
+
+def _serverless_users(cloud: Cloud, key: str) -> Iterator[str]:
+    """Names of the services and jobs of Cloud Run that have addresses of a subnet, also of those that are gone."""
+    _, project, _, region, _, name = key.split("/")
     for kind in ("run.services", "run.jobs"):
         for path, resource in cloud.store.list(kind, f"projects/{project}/locations/{region}/"):
             template = resource.get("template", {})
             template = template.get("template", template)
             for interface in template.get("vpcAccess", {}).get("networkInterfaces", ()):
                 if interface.get("subnetwork", "").rsplit("/", 1)[-1] == name:
-                    number = sum(map(ord, path)) * 10_000_019
-                    raise in_use(
-                        "subnetwork", key, f"projects/{project}/regions/{region}/addresses/serverless-ipv4-{number}", ""
-                    )
+                    yield path
+    for path, held in cloud.store.list("run.heldAddresses"):
+        if held["subnetwork"] == key and held["until"] > time.time():
+            yield path
 
 
 # -- routes and firewalls --------------------------------------------------

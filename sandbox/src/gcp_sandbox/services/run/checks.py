@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from typing import Any
 
 from gcp_sandbox.core import labels, projects
@@ -19,6 +20,8 @@ from gcp_sandbox.services.run.plane import secrets
 from gcp_sandbox.services.run.plane.workload import QUANTITY, StartError, quantity, total_memory
 
 Doc = dict[str, Any]
+# Addresses of services and jobs that are gone, by their names: {subnetwork, until}.
+HELD = "run.heldAddresses"
 _CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)")
 _MINIMUM_PREFIX = 26
 _VOLUMES = ("secret", "cloudSqlInstance", "emptyDir", "nfs", "gcs")
@@ -419,6 +422,23 @@ def _path(cloud: Cloud, text: str, project_id: str, collection: str) -> str:
         if project:
             text = text.replace(found.group(0), f"projects/{project['projectId']}/", 1)
     return text if text.startswith("projects/") else f"projects/{project_id}/{text}"
+
+
+def hold_addresses(cloud: Cloud, name: str, vpc_access: Doc) -> None:
+    """
+    Note that a service or job that is deleted keeps its addresses of a subnet for a while.
+
+    https://cloud.google.com/run/docs/configuring/vpc-direct-vpc#delete-subnet
+    """
+    seconds = cloud.faults.held("compute.subnetworks.delete") or cloud.latency("run.addresses")
+    for other, doc in cloud.store.list(HELD):
+        if doc["until"] < time.time():
+            cloud.store.delete(HELD, other)
+    if seconds and (interfaces := vpc_access.get("networkInterfaces")):
+        _, project, _, location, *_ = name.split("/")
+        given = interfaces[0].get("subnetwork") or interfaces[0]["network"].rsplit("/", 1)[-1]
+        subnet = _path(cloud, given, project, f"regions/{location}/subnetworks")
+        cloud.store.put(HELD, name, {"subnetwork": subnet, "until": time.time() + seconds})
 
 
 def secret_problems(cloud: Cloud, project_id: str, spec: Doc) -> None:

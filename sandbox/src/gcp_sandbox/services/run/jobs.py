@@ -173,6 +173,7 @@ async def finish_delete(cloud: Cloud, op: Doc) -> Doc | None:
     cloud.iam.drop(f"//run.googleapis.com/{name}")
     if doc is None:
         return None
+    checks.hold_addresses(cloud, name, doc["template"]["template"].get("vpcAccess", {}))
     doc.pop("reconciling", None)
     doc["observedGeneration"] = doc["generation"]
     doc["terminalCondition"] = doc["terminalCondition"] | {"state": DONE}

@@ -382,6 +382,7 @@ async def finish_delete(cloud: Cloud, op: Doc) -> Doc | None:
     fleet(cloud).locks.pop(name, None)
     if doc is None:
         return None
+    checks.hold_addresses(cloud, name, doc["template"].get("vpcAccess", {}))
     doc.pop("reconciling", None)
     doc["observedGeneration"] = doc["generation"]
     doc["terminalCondition"] = condition("Ready", DONE)

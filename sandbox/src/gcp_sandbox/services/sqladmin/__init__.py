@@ -9,11 +9,11 @@ import asyncio
 
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Attachments, Cloud
-from gcp_sandbox.services.sqladmin import backups, contents, copies, instances, others
+from gcp_sandbox.services.sqladmin import backups, contents, copies, final, instances, others
 from gcp_sandbox.services.sqladmin.common import SERVICE
 from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane
 
-__all__ = ["SERVICE", "backups", "contents", "copies", "instances", "others", "setup"]
+__all__ = ["SERVICE", "backups", "contents", "copies", "final", "instances", "others", "setup"]
 
 
 class _Attachments(Attachments):

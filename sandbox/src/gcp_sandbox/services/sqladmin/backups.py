@@ -12,13 +12,13 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.sqladmin import common, refusals
+from gcp_sandbox.services.sqladmin import common, final, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
 from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, served
+from gcp_sandbox.services.sqladmin.records import inside, put_inside
 
 RUNS = "sqladmin.backupRuns"
-_INSIDE = ("sqladmin.users", "sqladmin.databases")
 
 
 def _file(cloud: Cloud, uid: str, run: str) -> Path:
@@ -86,21 +86,6 @@ async def back_up(cloud: Cloud, op: Doc) -> None:
     cloud.store.put(RUNS, op["args"]["key"], doc | done)
 
 
-def inside(cloud: Cloud, key: str) -> dict[str, dict[str, Doc]]:
-    """Records of the users and databases of an instance."""
-    return {kind: dict(cloud.store.list(kind, f"{key}/")) for kind in _INSIDE}
-
-
-def put_inside(cloud: Cloud, records: dict[str, dict[str, Doc]], source: str, key: str) -> None:
-    """Copy the records of users and databases of another instance (source) to an instance."""
-    with cloud.store.atomic():
-        for kind in _INSIDE:
-            for other, _ in cloud.store.list(kind, f"{key}/"):
-                cloud.store.delete(kind, other)
-            for other, doc in records[kind].items():
-                cloud.store.put(kind, other.replace(source, key, 1), doc)
-
-
 @SERVICE.method("sql.backupRuns.get", permission="cloudsql.backupRuns.get")
 def get(call: Call) -> Doc:
     return common.shown(call, _run(call)[1])
@@ -126,22 +111,34 @@ def delete(call: Call) -> Doc:
 @SERVICE.method("sql.instances.restoreBackup", permission="cloudsql.instances.restoreBackup")
 def restore(call: Call) -> Doc:
     instance = common.runnable(call)
+    if call.body.get("backup"):
+        name = call.body["backup"]
+        _check_version(instance, final.find(call.cloud, name))
+        return _start_restore(call, instance, {"backup": name})
     context = call.body.get("restoreBackupContext", {})
     source = context.get("instanceId") or instance["name"]
     key = f"projects/{context.get('project') or call.project_id}/instances/{source}/backupRuns/{context.get('backupRunId', '')}"
     run = call.cloud.store.peek(RUNS, key)
     if run is None or run["status"] != "SUCCESSFUL":
         raise ApiError(404, "The backup run does not exist.", reason="backupRunDoesNotExist")
-    if served(instance) and postgres.installed(run["databaseVersion"]) > postgres.installed(
+    _check_version(instance, run)
+    return _start_restore(call, instance, {"run": key})
+
+
+def _check_version(instance: Doc, backup: Doc) -> None:
+    if served(instance) and postgres.installed(backup["databaseVersion"]) > postgres.installed(
         instance["databaseVersion"]
     ):
         raise refusals.invalid("A backup of a newer database version cannot be restored.")
+
+
+def _start_restore(call: Call, instance: Doc, source: Doc) -> Doc:
     return common.start(
         call,
         "RESTORE_VOLUME",
         instance["name"],
         "restore",
-        args={"run": key, "instance": common.instance_key(call)},
+        args={**source, "instance": common.instance_key(call)},
         latency="sqladmin.instances.restoreBackup",
     )
 
@@ -150,6 +147,8 @@ def restore(call: Call) -> Doc:
 async def put_back(cloud: Cloud, op: Doc) -> None:
     """Restore the backup into the instance."""
     key = op["args"]["instance"]
+    if name := op["args"].get("backup"):
+        return await final.put_back(cloud, name, key)
     run, instance = cloud.store.peek(RUNS, op["args"]["run"]), cloud.store.peek(KIND, key)
     if run is None or instance is None:
         return

@@ -13,10 +13,11 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.sqladmin import backups, certificates, common, contents, instances, refusals
+from gcp_sandbox.services.sqladmin import certificates, common, contents, instances, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
 from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, recoverable, served
+from gcp_sandbox.services.sqladmin.records import inside, put_inside
 
 # Roles and a database that every server has, and that the API does not show.
 _OF_CLOUD_SQL = {postgres.ADMIN, "cloudsqlsuperuser", "cloudsqlreplica"}
@@ -104,7 +105,7 @@ async def cloned(cloud: Cloud, op: Doc) -> None:
     except (OSError, RuntimeError, postgres.SqlError) as error:
         cloud.store.put(KIND, key, doc | {"state": "FAILED"})
         raise ApiError(500, f"Failed to create instance: {error}", reason="INTERNAL_ERROR") from error
-    backups.put_inside(cloud, backups.inside(cloud, source), source, key)
+    put_inside(cloud, inside(cloud, source), source, key)
     if moment:
         await _as_in_the_data(cloud, key)
     cloud.store.put(KIND, key, doc | {"state": "RUNNABLE"})
@@ -177,6 +178,6 @@ async def promoted(cloud: Cloud, op: Doc) -> None:
         return
     if served(primary):
         await plane(cloud).copy(source, key)
-    backups.put_inside(cloud, backups.inside(cloud, source), source, key)
+    put_inside(cloud, inside(cloud, source), source, key)
     primary["replicaNames"] = [n for n in primary.get("replicaNames", []) if n != doc["name"]]
     cloud.store.put(KIND, source, primary)

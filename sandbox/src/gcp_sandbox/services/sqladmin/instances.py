@@ -11,7 +11,7 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.masks import patched
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.sqladmin import certificates, common, defaults, refusals
+from gcp_sandbox.services.sqladmin import certificates, common, defaults, final, refusals
 from gcp_sandbox.services.sqladmin.common import SERVICE, Doc
 from gcp_sandbox.services.sqladmin.plane import postgres
 from gcp_sandbox.services.sqladmin.plane.servers import KIND, plane, recoverable, served
@@ -364,7 +364,7 @@ def delete(call: Call) -> Doc:
         "DELETE",
         doc["name"],
         "delete",
-        args={"key": common.instance_key(call)},
+        args={"key": common.instance_key(call), "final": final.wanted(call)},
         latency="sqladmin.instances.delete",
     )
 
@@ -378,6 +378,8 @@ async def gone(cloud: Cloud, op: Doc) -> None:
     doc = cloud.store.get(KIND, key)
     if doc is None:
         return
+    if op["args"].get("final"):
+        await final.take(cloud, key, doc, op["args"]["final"])
     await plane(cloud).remove(doc)
     with cloud.store.atomic():
         for kind in ("users", "databases", "backupRuns"):
