@@ -33,6 +33,7 @@ SECONDS = {
     "run.jobs": 5.0,
     "vpcaccess.connectors": 120.0,
     "artifactregistry.repositories": 8.0,
+    "cloudbuild.builds": 90.0,
     "": 2.0,
 }
 

@@ -32,6 +32,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "brands": _CRUD,
         "clients": "create createSecret delete get getWithSecret list listWithSecrets undelete update",
     },
+    "cloudbuild": {"builds": "approve create get list update", "workerpools": _CRUD + " use"},
     "cloudsql": {
         "backupRuns": _CRUD,
         "databases": _CRUD,
