@@ -21,6 +21,7 @@ PROPAGATION_MESSAGES = tuple(
         r"unknown service account",
         r"permission 'iam\.serviceaccounts\.actas' denied",
         r"permission denied on secret",
+        r"does not have permission to act as service account",
         r"take a few minutes to propagate",
     )
 )

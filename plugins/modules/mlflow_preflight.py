@@ -58,7 +58,7 @@ seealso:
 EXAMPLES = r"""
 - name: Check the variables
   mlops.mlflow_gcp.check_variables:
-    roles: [services, network, cloudsql, bucket, cloudrun, iap_lb]
+    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb]
   register: mlflow_checked
 
 - name: Stop before the first change if what exists cannot become what is asked

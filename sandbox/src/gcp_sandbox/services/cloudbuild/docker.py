@@ -18,6 +18,8 @@ from gcp_sandbox.images import NAMES, ImageError, Stage, installations, instruct
 
 # Options of pip that name a place for what is installed, or another index; each has a value.
 _PLACES = ("--prefix", "--target", "-t", "--root", "--index-url", "-i", "--extra-index-url", "--find-links", "-f")
+# What the interpreter has, pip would install into the image.
+_PRESENT = re.compile(r"Requirement already satisfied: ([\w.-]+).* \(([^()]+)\)$")
 _FILES = ("-r", "--requirement", "-c", "--constraint")
 
 
@@ -116,12 +118,18 @@ class Docker:
             )
             try:
                 assert process.stdout
+                installed = []
                 async for data in process.stdout:
                     line = data.decode(errors="replace").rstrip()
+                    if found := _PRESENT.match(line):
+                        installed.append(f"{found[1]}-{found[2]}")
+                        continue
                     for here, there in names.items():
                         line = line.replace(here, there)
                     yield line
                 status = await process.wait()
+                if installed and not status:
+                    yield f"Successfully installed {' '.join(installed)}"
             finally:
                 if process.returncode is None:
                     process.kill()
