@@ -79,11 +79,10 @@ ROLES: dict[str, Roles] = {
     r"clientauthconfig\.": Roles("", "roles/oauthconfig.editor"),
     r"logging\.log\w+\.(get|list)": Roles("roles/logging.viewer", ""),
     r"cloudbuild\.builds\.(get|list)": Roles("roles/cloudbuild.builds.viewer", "roles/cloudbuild.builds.editor"),
-    r"cloudbuild\.": Roles("", "roles/cloudbuild.builds.editor"),
+    r"cloudbuild\.builds\.(create|update)": Roles("", "roles/cloudbuild.builds.editor"),
     r"artifactregistry\.repositories\.downloadArtifacts": Roles("roles/artifactregistry.reader", ""),
-    r"artifactregistry\..*\.(get|list|getIamPolicy)": Roles(
-        "roles/artifactregistry.reader", "roles/artifactregistry.admin"
-    ),
+    r"artifactregistry\..*\.(get|list)": Roles("roles/artifactregistry.reader", "roles/artifactregistry.admin"),
+    r"artifactregistry\..*\.getIamPolicy": Roles("roles/iam.securityReviewer", "roles/artifactregistry.admin"),
     r"artifactregistry\.": Roles("", "roles/artifactregistry.admin"),
 }
 
@@ -130,6 +129,8 @@ def _permission_of_request(method: str, url: str, message: str) -> str:
             kind = "clients" if "identityAwareProxyClients" in parts.path else "brands"
             return f"clientauthconfig.{kind}.{_verb(method, path == 'brands' or path == 'identityAwareProxyClients')}"
         return f"iap.webServices.{verb or ('getSettings' if method == 'GET' else 'updateSettings')}"
+    if parts.hostname == "logging.googleapis.com":
+        return "logging.logEntries.list"
     if parts.hostname == "cloudbuild.googleapis.com":
         if "act as service account" in message:
             return "iam.serviceAccounts.actAs"

@@ -888,6 +888,7 @@ NAMES = (
     Name("the HTTPS proxy", "{iap_lb_name}-https", 63),
     Name("the HTTP proxy", "{iap_lb_name}-http", 63),
     Name("the service account that builds the image", "{image_build_account_id}", 30, ("image_reference", "")),
+    Name("the image", "{image_name}", 63, ("image_reference", "")),
     Name("the repository of the image", "{image_repository}", 63, ("image_reference", "")),
     Name("the bucket for the source of the image", "{image_source_bucket}", 63, ("image_reference", "")),
     Name("the network", "{network_prefix}", 63, ("network_name", "")),

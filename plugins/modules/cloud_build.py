@@ -141,9 +141,8 @@ log_url:
   sample: https://console.cloud.google.com/cloud-build/builds/5b4e7a5a-2c4b-4b0e-9d1a-3c2f1f0e9a77?project=123456789012
 """
 
-import random
 import re
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +159,6 @@ RUNNING = ("STATUS_UNKNOWN", "PENDING", "QUEUED", "WORKING")
 LAST_LINES = 5
 # Seconds that lines may take to appear in Cloud Logging, and that the grants of a new service account may take.
 LOG_TIMEOUT, GRANT_TIMEOUT = 20, 300
-# Cloud Logging allows 60 requests a minute.
-MAX_PAUSE = 5.0
 HASH_LENGTH = 16
 # What Cloud Build's own last line begins with.
 LAST_WORDS = ("DONE", "ERROR", "TIMEOUT", "CANCELLED")
@@ -207,12 +204,14 @@ class Log:
 
     def finish(self) -> None:
         """Add the lines that arrive after the end of the build."""
-        end = time.monotonic() + LOG_TIMEOUT
-        while self._readable and not any(line.startswith(LAST_WORDS) for line in self.lines[-3:]):
-            if time.monotonic() >= end:
-                return
-            time.sleep(1)
-            self.read()
+
+        def is_complete(_read: None) -> bool:
+            return not self._readable or any(line.startswith(LAST_WORDS) for line in self.lines[-1:])
+
+        if is_complete(None):
+            return
+        with suppress(operations.OperationTimeout):
+            operations.poll(self.read, is_complete, timeout=LOG_TIMEOUT, action="read the build's log")
 
     def _add(self, entries: list[dict[str, Any]]) -> None:
         self._known.update(entry["insertId"] for entry in entries)
@@ -313,18 +312,23 @@ class Build:
     def follow(self, build: dict[str, Any]) -> tuple[dict[str, Any], Log]:
         """The build when it has ended, and its log."""
         log, url = Log(self.task, build), f"{self.url}/{build['id']}"
-        end, pause = time.monotonic() + self.task.params["timeout"], operations.FIRST_PAUSE
-        with self.client.action(f"build image {self.reference}"):
-            while (build := self.client.get(url)).get("status") in RUNNING:
-                log.read()
-                if time.monotonic() >= end:
-                    raise operations.OperationTimeout(
-                        f"Cannot build image {self.reference} within {self.task.params['timeout']} s: build {build['id']} is "
-                        f"{build['status']}. It continues at Google: run again to see its result. Log: {build.get('logUrl')}"
-                    )
-                time.sleep(pause * random.uniform(0.9, 1.1))
-                pause = min(pause * 1.6, MAX_PAUSE)
+        action, timeout = f"build image {self.reference}", self.task.params["timeout"]
+
+        def read() -> dict[str, Any]:
+            found = self.client.get(url)
             log.read()
+            return found
+
+        with self.client.action(action):
+            try:
+                build = operations.poll(
+                    read, lambda found: found.get("status") not in RUNNING, timeout=timeout, action=action
+                )
+            except operations.OperationTimeout:
+                raise operations.OperationTimeout(
+                    f"Cannot {action} within {timeout} s: build {build['id']} is still running. It continues at Google: run again to see "
+                    f"its result. Log: {build.get('logUrl')}"
+                ) from None
             log.finish()
         return build, log
 

@@ -16,7 +16,7 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 
-ROLES = ["services", "network", "cloudsql", "bucket", "cloudrun", "iap_lb"]
+ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {
     "mlflow_project_id": "my-project",
@@ -328,7 +328,8 @@ def test_every_name_that_a_role_gives_is_in_the_table():
     for role in ROLES:
         folder = check_variables.ROLES / role
         own = yaml.safe_load((folder / "vars/main.yml").read_text()) if (folder / "vars/main.yml").is_file() else {}
-        tasks = [task for file in (folder / "tasks").glob("*.yml") for task in yaml.safe_load(file.read_text())]
+        entries = [entry for file in (folder / "tasks").glob("*.yml") for entry in yaml.safe_load(file.read_text())]
+        tasks = [task for entry in entries for task in entry.get("block", [entry])]
         names = [
             options["name"]
             for task in tasks

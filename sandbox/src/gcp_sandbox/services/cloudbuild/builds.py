@@ -128,7 +128,7 @@ def begin(call: Call, body: Doc) -> Operation:
         doc.setdefault("logsBucket", f"gs://{call.project_number}.cloudbuild-logs.googleusercontent.com")
     cloud.store.put(KIND, key, doc)
     name = base64.urlsafe_b64encode(ident.encode()).decode().rstrip("=")
-    return call.operation(
+    op = call.operation(
         "create",
         key,
         action="cloudbuild.build",
@@ -138,6 +138,11 @@ def begin(call: Call, body: Doc) -> Operation:
         metadata=metadata(doc),
         latency=KIND,
     )
+    if "fault" in op:  # the build is there, and ends with the error
+        cloud.store.put(KIND, key, doc | {"_fault": op.pop("fault")})
+        op.pop("undo")
+        cloud.store.put("operations", op["id"], op)
+    return op
 
 
 def metadata(doc: Doc) -> Doc:

@@ -54,7 +54,7 @@ async def build(cloud: Cloud, op: Doc) -> Doc:
     if doc["status"] == "CANCELLED":
         raise ApiError(499, "Build cancelled", status="CANCELLED")
     if doc["status"] != "SUCCESS":
-        raise ApiError(500, doc.get("failureInfo", {}).get("detail", doc["status"]), status="UNKNOWN")
+        raise ApiError(500, doc["statusDetail"], status="UNKNOWN")
     return {"@type": "type.googleapis.com/google.devtools.cloudbuild.v1.Build"} | builds.shown(doc)
 
 
@@ -91,7 +91,11 @@ class Work:
             self._put(status="WORKING", startTime=now(), timing={})
             async with asyncio.timeout(float(self.doc["timeout"].removesuffix("s"))):
                 self._log.write("MAIN", f'starting build "{self.doc["id"]}"')
-                await self._all()
+                if "_fault" in self.doc:
+                    self._log.write("MAIN", "ERROR")
+                    self._end("INTERNAL_ERROR", detail="Internal error encountered.")
+                else:
+                    await self._all()
         except _Cancelled:
             self._log.write("MAIN", "CANCELLED")
         except TimeoutError:
@@ -113,7 +117,9 @@ class Work:
         self._end("SUCCESS")
 
     def _end(self, status: str, **failure: str) -> None:
-        more = {"failureInfo": failure, "statusDetail": failure["detail"]} if failure else {}
+        more = {"statusDetail": failure["detail"]} if failure else {}
+        if "type" in failure:
+            more["failureInfo"] = failure
         self._put(status=status, finishTime=now(), **more)
 
     async def _wait(self) -> None:
