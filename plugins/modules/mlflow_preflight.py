@@ -10,7 +10,8 @@ module: mlflow_preflight
 short_description: Refuse a deployment that is not possible, before anything is written
 description:
   - Reads what exists of an MLflow deployment - network, subnetwork, reserved range, Cloud SQL instance, database, secret, bucket,
-    Cloud Run service, address and backend service of the load balancer - and compares it with what the variables ask for.
+    image that is given, Cloud Run service, address and backend service of the load balancer - and compares it with what the variables
+    ask for.
   - Fails if something cannot become what is asked, such as a database in another region, and lists all such findings, each with
     the variable to change. The modules that manage these resources would refuse the same, but each only when it is its turn, when
     others have already been changed.
@@ -138,10 +139,12 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lo
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, aggregated
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.registry import Image
 
 COMPUTE = f"{API}/"
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
 RUN = "https://run.googleapis.com/v2/"
+REGISTRY = "artifactregistry.googleapis.com"
 FIRST = "run site without --tags first"
 HELP = "https://github.com/mlops/mlflow_gcp/blob/main/docs/changes.md says how to make such changes"
 
@@ -292,6 +295,12 @@ class Preflight:
         bucket, secret = self.text("bucket_name"), self.secret.rpartition("/")[2]
         calls["bucket"] = (f"{immutable.BUCKET.name} {bucket}", "storage.googleapis.com", self.read_bucket)
         calls["secret"] = (f"secret {secret}", "secretmanager.googleapis.com", self.read_secret)
+        if image := Image.parse(self.text("image_reference")):
+            calls["image"] = (
+                f"image {self.text('image_reference')}",
+                REGISTRY,
+                partial(self.read_image, image),
+            )
         calls["rivals"] = ("other load balancers", "compute.googleapis.com", self.read_rivals)
         if not self.text("network_subnetwork_name"):
             calls["subnetworks"] = ("subnetworks", "compute.googleapis.com", self.read_subnetworks)
@@ -342,6 +351,11 @@ class Preflight:
         newest = secretmanager.newest_enabled(self.client, self.secret)
         return {**live, "version": str(secretmanager.version_number(newest)) if newest else ""}
 
+    def read_image(self, image: Image) -> dict[str, Any] | None:
+        """The digest of the image that is given, None if there is no such image."""
+        digest = image.find(self.client)
+        return {"digest": digest} if digest else None
+
     def read_rivals(self) -> dict[str, Any]:
         """The other load balancers of the project that serve a domain of this one, by the name of the forwarding rule."""
         domains = [self.text("iap_lb_domain"), *(values.listed(self.variables.get("iap_lb_extra_domains")) or ())]
@@ -379,6 +393,7 @@ class Preflight:
             "network": self.check_network,
             "database": self.check_instance,
             "bucket": self.check_bucket,
+            "image": self.check_image,
             "front_door": self.check_front_door,
         }
         for part, check in checks.items():
@@ -517,6 +532,16 @@ class Preflight:
         self.unchangeable(
             "bucket", immutable.BUCKET, {"location": "bucket_location"}, {"location": self.text("bucket_location")}
         )
+
+    def check_image(self) -> None:
+        """Check that an image that is given exists; in a project whose API is not enabled yet, this is seen later."""
+        if "image" in self.found and self.found["image"].body is None and REGISTRY not in self.disabled:
+            image = Image.parse(self.text("image_reference"))
+            assert image
+            self.refuse(
+                "image_reference",
+                f"{image.repository} has no such image; correct it, or leave {self.said('image_reference')} empty to build one",
+            )
 
     def check_front_door(self) -> None:
         """Check the address and the backend service of the load balancer."""

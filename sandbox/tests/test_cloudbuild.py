@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-from gcp_sandbox.testing import Sandbox, wait
+from gcp_sandbox.testing import CallError, Sandbox, wait
 
 Api = Callable[..., requests.Response]
 Done = Callable[..., dict[str, Any]]
@@ -157,6 +157,24 @@ def test_a_build_becomes_an_image_that_cloud_run_runs(builder: Builder, sandbox:
     served = sandbox.session(anonymous=True).get(service["response"]["uri"]).text
     # The code of the archive runs.
     assert served.startswith(str(sandbox.state)) and served.endswith("src/served.py")
+
+
+def test_another_project_needs_a_grant_to_pull(builder: Builder, sandbox: Sandbox) -> None:
+    build = builder.run(builder.body(FILES, "shared"))
+    sandbox.call("POST", "cloudresourcemanager.googleapis.com/v1/projects", {"projectId": "consumer"})
+    apis = {"serviceIds": ["cloudresourcemanager.googleapis.com", "iam.googleapis.com", "run.googleapis.com"]}
+    sandbox.call("POST", "serviceusage.googleapis.com/v1/projects/consumer/services:batchEnable", apis)
+    number = sandbox.call("GET", "cloudresourcemanager.googleapis.com/v1/projects/consumer")["projectNumber"]
+    sandbox.call("POST", "iam.googleapis.com/v1/projects/consumer/serviceAccounts", {"accountId": "server"})
+    container = {"image": f"{builder.image}@{build['results']['images'][0]['digest']}"}
+    template = {"containers": [container], "serviceAccount": "server@consumer.iam.gserviceaccount.com"}
+    url = f"run.googleapis.com/v2/projects/consumer/locations/{REGION}/services"
+    with pytest.raises(CallError, match="must have permission to read the image.*from project .builds., which is not"):
+        sandbox.call("POST", f"{url}?serviceId=denied", {"template": template})
+    agent = f"serviceAccount:service-{number}@serverless-robot-prod.iam.gserviceaccount.com"
+    policy = {"bindings": [{"role": "roles/artifactregistry.reader", "members": [agent]}]}
+    sandbox.call("POST", f"artifactregistry.googleapis.com/v1/{builder.repository}:setIamPolicy", {"policy": policy})
+    assert sandbox.call("POST", f"{url}?serviceId=allowed", {"template": template})["response"]["uri"]
 
 
 def test_missing_requirement(builder: Builder) -> None:

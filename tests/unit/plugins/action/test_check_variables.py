@@ -428,6 +428,37 @@ def test_every_rule_is_about_a_variable_that_exists():
     assert values.KINDS.keys() <= options.keys() | endings
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"image_source": "/nowhere"},
+            "image_source is '/nowhere'; allowed: the path of a folder with a Containerfile",
+        ),
+        ({"image_extra_packages": ["boto3>=1"]}, "image_extra_packages has 'boto3>=1'; allowed: Python packages, each"),
+        ({"image_extra_packages": "a==1, b"}, "image_extra_packages has 'b'; allowed: Python packages, each"),
+        ({"image_build_region": "europe"}, "image_build_region is 'europe'; allowed: a region of Google Cloud"),
+        ({"image_keep_newest": 0}, "image_keep_newest is 0; allowed: 1 to 1000"),
+        ({"image_readers": "allUsers"}, "image_readers has 'allUsers'; allowed: members by name"),
+        ({"image_repository": "Mlflow"}, "image_repository is 'Mlflow'; allowed: 1 to 63 lower-case letters"),
+        ({"mlflow_image": "docker.io/a/b:1", "image_extra_packages": ["c==1"]}, "an image that is given is not built"),
+        (
+            {"mlflow_image": "https://docker.io/a/b"},
+            "mlflow_image is 'https://docker.io/a/b'; allowed: an image such as",
+        ),
+    ],
+)
+def test_what_cannot_be_built(variables, message):
+    assert message in refusal(**{"mlflow_image": ""} | variables)
+
+
+def test_an_image_need_not_be_given():
+    result = site(mlflow_image="")
+    assert (
+        result["variables"]["image_reference"] == "" and result["variables"]["image_build_account_id"] == "mlflow-build"
+    )
+
+
 def with_other(other: dict[str, Any], **variables: Any) -> dict[str, Any]:
     """The variables of host a, in a play with host b."""
     hosts = {"a": {}, "b": trusted(REQUIRED | {"mlflow_name": "b", "mlflow_domain": "b.example.com"} | other)}

@@ -74,6 +74,19 @@ def refusal(cloud: Cloud, principal: Principal, reference: str) -> str | None:
     return None
 
 
+def unreadable(cloud: Cloud, principal: Principal, reference: str) -> str | None:
+    """The project of an image that was built, if an account may not pull it; None if it may."""
+    key = repository_of(reference)
+    if key is None or not any(
+        "digest" in entry for name, entry in Images(cloud.folder).all().items() if untagged(name) == untagged(reference)
+    ):
+        return None
+    project = key.split("/")[1]
+    permission = "artifactregistry.repositories.downloadArtifacts"
+    allowed = cloud.iam.allows(principal, permission, project_resource(project), f"//{SERVICE.host}/{key}")
+    return None if allowed else project
+
+
 # -- cleanup policies ------------------------------------------------------
 
 

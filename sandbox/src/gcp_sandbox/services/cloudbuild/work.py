@@ -117,7 +117,7 @@ class Work:
         self._end("SUCCESS")
 
     def _end(self, status: str, **failure: str) -> None:
-        more = {"statusDetail": failure["detail"]} if failure else {}
+        more: Doc = {"statusDetail": failure["detail"]} if failure else {}
         if "type" in failure:
             more["failureInfo"] = failure
         self._put(status=status, finishTime=now(), **more)
