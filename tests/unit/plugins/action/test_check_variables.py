@@ -21,7 +21,6 @@ CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {
     "mlflow_project_id": "my-project",
     "mlflow_region": "europe-west2",
-    "mlflow_image": "europe-docker.pkg.dev/my-project/mlflow/server:3.17.2",
     "mlflow_domain": "mlflow.example.com",
     "mlflow_webapp_users": ["user:jane@example.com"],
 }
@@ -34,6 +33,7 @@ WIRING = {
     "cloudrun_password_secret": "{{ cloudsql_result.password_secret }}",
     "cloudrun_password_version": "{{ cloudsql_result.password_version }}",
     "cloudrun_bucket": "{{ bucket_result.name }}",
+    "cloudrun_image": "{{ image_result.image }}",
     "iap_lb_service": "{{ cloudrun_name }}",
 }
 
@@ -377,7 +377,7 @@ def test_what_comes_later_is_checked_by_the_role(monkeypatch):
 def later() -> dict[str, Any]:
     """What the roles before cloudrun return."""
     database = {"private_ip_address": "10.0.0.3", "database": "d", "user": "u", "password_secret": "s"}
-    return {"cloudsql_result": {**database, "password_version": "1"}}
+    return {"cloudsql_result": {**database, "password_version": "1"}, "image_result": {"image": "docker.io/a/b:1"}}
 
 
 def test_nothing_is_checked_twice(monkeypatch):
@@ -394,7 +394,7 @@ def test_nothing_is_checked_twice(monkeypatch):
             | {"bucket_result": {"name": "b-1"}, "network_result": {"network_path": "n"}}
         )
         check({"role": role, "checked": play["variables"]}, variables)
-    assert checked == ["d", "u", "s", "b-1"]
+    assert sorted(checked) == ["b-1", "d", "docker.io/a/b:1", "s", "u"]
 
 
 def test_another_value_is_checked_again():
@@ -439,7 +439,7 @@ def test_every_rule_is_about_a_variable_that_exists():
         ({"image_extra_packages": "a==1, b"}, "image_extra_packages has 'b'; allowed: Python packages, each"),
         ({"image_build_region": "europe"}, "image_build_region is 'europe'; allowed: a region of Google Cloud"),
         ({"image_keep_newest": 0}, "image_keep_newest is 0; allowed: 1 to 1000"),
-        ({"image_readers": "allUsers"}, "image_readers has 'allUsers'; allowed: members by name"),
+        ({"image_readers": "allUsers"}, "image_readers is 'allUsers'; allowed: members by name"),
         ({"image_repository": "Mlflow"}, "image_repository is 'Mlflow'; allowed: 1 to 63 lower-case letters"),
         ({"mlflow_image": "docker.io/a/b:1", "image_extra_packages": ["c==1"]}, "an image that is given is not built"),
         (
@@ -449,11 +449,11 @@ def test_every_rule_is_about_a_variable_that_exists():
     ],
 )
 def test_what_cannot_be_built(variables, message):
-    assert message in refusal(**{"mlflow_image": ""} | variables)
+    assert message in refusal(**variables)
 
 
 def test_an_image_need_not_be_given():
-    result = site(mlflow_image="")
+    result = site()
     assert (
         result["variables"]["image_reference"] == "" and result["variables"]["image_build_account_id"] == "mlflow-build"
     )
