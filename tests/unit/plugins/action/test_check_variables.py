@@ -154,7 +154,11 @@ def test_a_name_that_is_too_long_for_one_of_its_uses():
         f"mlflow_name is '{'m' * 24}', 24 characters, and has at most 23 here: the name of the server's service account "
         f"(cloudrun_account_id) is '{'m' * 24}-server', and has at most 30."
     )
-    variables = {"mlflow_logger_service_account": "mlflow-logger", "cloudrun_account_id": "mlflow-server"}
+    variables = {
+        "mlflow_logger_service_account": "mlflow-logger",
+        "cloudrun_account_id": "mlflow-server",
+        "mlflow_image": "docker.io/a/b:1",
+    }
     told = refusal(mlflow_name="m" * 51, **variables)
     assert (
         told.startswith("mlflow_name is 'mmm") and "has at most 42 here: the name of the bucket (bucket_name)" in told
