@@ -125,7 +125,7 @@ class Cloud(Sandbox):
 @contextmanager
 def local_cloud() -> Iterator[Cloud]:
     """A sandbox with its own state, in which the server's image is registered; stopped at the end."""
-    with Cloud.running("--project", PROJECT) as cloud:
+    with Cloud.running("--project", PROJECT, "--image-python", IMAGE_PYTHON) as cloud:
         register(cloud)
         yield cloud
 
@@ -173,7 +173,7 @@ def deploy(state: Path) -> dict[str, Any]:
     """Deploy MLflow in a new sandbox, and stop it; the first run of site.yml, shown with --diff and all task results."""
     cloud = Cloud(state)
     try:
-        cloud.up("--project", PROJECT)
+        cloud.up("--project", PROJECT, "--image-python", IMAGE_PYTHON)
         register(cloud)
         # As at Google, where enabled APIs and role grants take a moment to propagate.
         cloud.command("fault", "add", "*", "service-disabled", "seconds=3")

@@ -117,6 +117,12 @@ cloudsql:
     password_secret: projects/my-project/secrets/mlflow-db-password
     password_version: "1"
     is_new: false
+image:
+  description: The image that the Cloud Run service runs, with "" for a service that does not exist.
+  returned: success
+  type: dict
+  sample:
+    image: europe-west2-docker.pkg.dev/my-project/mlflow/server@sha256:6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b
 bucket:
   description: What role bucket would return, with "" for what does not exist.
   returned: success
@@ -628,6 +634,8 @@ class Preflight:
                 "is_new": False,
             },
         )
+        containers = lookup(self.live("service"), "template.containers") or [{}]
+        yield "image", {"image": containers[0].get("image", "")}
         name = self.live("bucket").get("name", "")
         yield "bucket", {"name": name, "url": f"gs://{name}" if name else ""}
 

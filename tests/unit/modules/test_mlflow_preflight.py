@@ -168,6 +168,9 @@ def test_a_deployment_as_it_is_asked_for_passes_and_is_returned(preflight):
     assert result["network"]["network_path"] == "projects/demo/global/networks/mlflow"
     assert result["network"]["subnetwork"] == "mlflow-europe-west2"
     assert result["network"]["reserved_range"] == "mlflow-services"
+    assert result["image"] == {"image": ""}
+    service = {"template": {"containers": [{"image": GIVEN}]}}
+    assert preflight(DEPLOYED | {SERVICE: service})["image"] == {"image": GIVEN}
     assert result["cloudsql"] == {
         "instance": "mlflow",
         "private_ip_address": "10.20.0.3",

@@ -33,7 +33,8 @@ WIRING = {
     "cloudrun_password_secret": "{{ cloudsql_result.password_secret }}",
     "cloudrun_password_version": "{{ cloudsql_result.password_version }}",
     "cloudrun_bucket": "{{ bucket_result.name }}",
-    "cloudrun_image": "{{ image_result.image }}",
+    "cloudrun_image": "{{ deployed_image.image }}",
+    "deployed_image": "{{ image_result | default(mlflow_existing.image) }}",
     "iap_lb_service": "{{ cloudrun_name }}",
 }
 
