@@ -69,8 +69,9 @@ class PolicyTarget:
 
 def policy_of(task: Task, resource_type: str, name: str, region: str | None = None) -> PolicyTarget:
     """
-    The policy of an Artifact Registry repository (with REGION), project (by ID), secret (by name or path), service account (by e-mail address), Cloud Run service
-    (with REGION) or bucket, or the IAP policy of a backend service or Cloud Run service (with REGION).
+    The policy of an Artifact Registry repository (with REGION), project (by ID), secret (by name or path), service account
+    (by e-mail address), Cloud Run service (with REGION) or bucket, or the IAP policy of a backend service or Cloud Run service
+    (with REGION).
     """
     label = f"{resource_type.replace('_', ' ')} {name}"
     if resource_type == "project":

@@ -157,8 +157,10 @@ UPLOAD = "https://storage.googleapis.com/upload/storage/v1/b/{bucket}/o"
 RUNNING = ("STATUS_UNKNOWN", "PENDING", "QUEUED", "WORKING")
 # Lines of a failed build that are in the error.
 LAST_LINES = 5
-# Seconds that lines may take to appear in Cloud Logging, and that the grants of a new service account may take.
-LOG_TIMEOUT, GRANT_TIMEOUT = 20, 300
+# Seconds that lines may take to appear in Cloud Logging.
+LOG_TIMEOUT = 20
+# Seconds that the grants of a new service account may take.
+GRANT_TIMEOUT = 300
 HASH_LENGTH = 16
 # What Cloud Build's own last line begins with.
 LAST_WORDS = ("DONE", "ERROR", "TIMEOUT", "CANCELLED")
@@ -230,7 +232,7 @@ class Build:
         if not params["source"]:
             raise InvalidInput("source", params["source"], "give the path of a folder with a Containerfile")
         try:
-            self.archive = Archive(Path(params["source"]).expanduser().resolve(), params["extra_packages"])
+            self.archive = Archive(Path(params["source"]).resolve(), params["extra_packages"])
         except GcpError as error:
             raise InvalidInput("source", params["source"], str(error)) from None
         self.tag = f"source-{self.archive.digest[:HASH_LENGTH]}"
@@ -261,8 +263,7 @@ class Build:
 
     def existing(self) -> str | None:
         """The digest of the image, None if it has not been built."""
-        image = registry.Image.parse(self.reference)
-        assert image
+        image = registry.Image(self.name, self.task.params["repository"], self.task.params["name"], self.tag, "")
         return self.task.read(f"image {self.reference}", lambda: image.find(self.client))
 
     def upload(self) -> None:

@@ -541,9 +541,8 @@ class Preflight:
 
     def check_image(self) -> None:
         """Check that an image that is given exists; in a project whose API is not enabled yet, this is seen later."""
-        if "image" in self.found and self.found["image"].body is None and REGISTRY not in self.disabled:
-            image = Image.parse(self.text("image_reference"))
-            assert image
+        image = Image.parse(self.text("image_reference"))
+        if image and self.found["image"].body is None and REGISTRY not in self.disabled:
             self.refuse(
                 "image_reference",
                 f"{image.repository} has no such image; correct it, or leave {self.said('image_reference')} empty to build one",
