@@ -133,7 +133,7 @@ def test_a_given_image_is_pinned(built, empty):
 @pytest.mark.long
 def test_an_interrupted_run_leaves_a_build_that_the_next_one_follows(tmp_path: Path):
     (tmp_path / "Containerfile").write_text('FROM python:3\nENTRYPOINT ["python"]\n')
-    with Cloud.running(*OPTIONS, "--latency", "realistic:0.05") as cloud:
+    with Cloud.running(*OPTIONS, "--latency", "realistic:0.4") as cloud:
         variables = json.dumps({"image_source": str(tmp_path), "mlflow_image": ""})
         command = [Path(IMAGE_PYTHON).parents[2] / ".venv/bin/ansible-playbook", "-i", "inventories/sandbox"]
         process = subprocess.Popen(
