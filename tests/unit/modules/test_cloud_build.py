@@ -173,7 +173,7 @@ def test_a_build_without_a_log(google, run_module, options, tag, status):
     google.expect("POST", LOG, google.error(403, "PERMISSION_DENIED", "Permission denied for all log views"))
     with pytest.raises(Exception, match=f"{status}: build timed out. Log: https") as caught:
         run_module("cloud_build", **options)
-    assert "roles/logging.viewer" in str(caught.value.result["warnings"][0])
+    assert "roles/logging.viewer" in str(caught.value.result["warnings"])
 
 
 def test_an_internal_error_is_built_again(google, run_module, options, tag):
