@@ -5,7 +5,6 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH VIRTUAL_ENV
 
 BIN := .venv/bin
-IMAGE := europe-west2-docker.pkg.dev/mlflow-demo/mlflow/server:3.17.2
 URL := https://mlflow.example.com
 # Set explicitly, because Ansible ignores an ansible.cfg in a world-writable folder.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -21,9 +20,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 .PHONY: demo
-demo: setup ## Deploy MLflow into the local sandbox of Google Cloud and verify it through the load balancer
-	@tools/step "starting the sandbox in .gcp-sandbox" gcp-sandbox up --detach --project mlflow-demo
-	@gcp-sandbox image add $(IMAGE) image --python .venv-image/bin/python
+demo: setup ## Build and deploy MLflow in the local sandbox of Google Cloud and verify it through the load balancer
+	@tools/step "starting the sandbox in .gcp-sandbox" gcp-sandbox up --detach --project mlflow-demo --image-python .venv-image/bin/python
 	@rm -f .gcp-sandbox/site.log
 	@$(IN_SANDBOX) ANSIBLE_LOG_PATH=.gcp-sandbox/site.log ansible-playbook -i inventories/sandbox playbooks/site.yml
 	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/verify.yml
@@ -131,10 +129,10 @@ clients: setup
 	@tools/step "installing Google's client libraries and the browser driver into .venv" .venv/bin/pip install --quiet -r $<
 	@touch $@
 
-.venv-image/.stamp: image/requirements.txt image/pyproject.toml
+.venv-image/.stamp: image/requirements.txt image/build-requirements.txt image/pyproject.toml
 	@$(call make_venv,.venv-image)
-	@tools/step "installing the MLflow server image into .venv-image" .venv-image/bin/python -m pip install --quiet -r image/requirements.txt
-	@.venv-image/bin/python -m pip install --quiet --no-deps -e ./image
+	@tools/step "installing the MLflow server image into .venv-image" .venv-image/bin/python -m pip install --quiet -r image/requirements.txt -r image/build-requirements.txt
+	@.venv-image/bin/python -m pip install --quiet --no-deps --no-build-isolation -e ./image
 	@touch $@
 
 # $(PYTHON) is tried first if it is set; each candidate is run, because a name on the PATH may be an empty shim.

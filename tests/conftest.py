@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 IMAGE_PYTHON = os.environ.get("IMAGE_PYTHON", str(ROOT / ".venv-image" / "bin" / "python"))
 PROJECT = "mlflow-demo"
+# Registered in the sandbox, so that only the tests of the build wait for one.
+IMAGE = f"europe-west2-docker.pkg.dev/{PROJECT}/mlflow/server:3.17.2"
 SHARED = pytest.StashKey[Path]()
 
 # The link to the checkout under the collection's name, as created by the Makefile, for direct calls of pytest.
@@ -106,12 +108,17 @@ class Cloud(Sandbox):
         return self.session(anonymous=True).request(method, url, timeout=60, **options)
 
     def playbook(
-        self, name: str, *arguments: str, inventory: Path = Path("inventories/sandbox"), **env: str | None
+        self,
+        name: str,
+        *arguments: str,
+        inventory: Path = Path("inventories/sandbox"),
+        image: str = IMAGE,
+        **env: str | None,
     ) -> Play:
-        """Run playbooks/`name` with further environment variables (None: without that one)."""
+        """Run playbooks/`name` with an image ("": it is built) and further environment variables (None: without that one)."""
         start = time.monotonic()
         done = subprocess.run(
-            [BIN / "ansible-playbook", "-i", inventory, f"playbooks/{name}", *arguments],
+            [BIN / "ansible-playbook", "-i", inventory, "-e", f"mlflow_image={image}", f"playbooks/{name}", *arguments],
             cwd=ROOT,
             env={name: value for name, value in (self.env | env).items() if value is not None},
             stdout=subprocess.PIPE,
@@ -125,15 +132,14 @@ class Cloud(Sandbox):
 @contextmanager
 def local_cloud() -> Iterator[Cloud]:
     """A sandbox with its own state, in which the server's image is registered; stopped at the end."""
-    with Cloud.running("--project", PROJECT) as cloud:
+    with Cloud.running("--project", PROJECT, "--image-python", IMAGE_PYTHON) as cloud:
         register(cloud)
         yield cloud
 
 
 def register(cloud: Cloud) -> None:
     """Register the server's image."""
-    image = re.search(r"^IMAGE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
-    cloud.command("image", "add", image, str(ROOT / "image"), "--python", IMAGE_PYTHON)
+    cloud.command("image", "add", IMAGE, str(ROOT / "image"), "--python", IMAGE_PYTHON)
 
 
 # -- made once for all workers -------------------------------------------------
@@ -174,7 +180,7 @@ def deploy(state: Path) -> dict[str, Any]:
     """Deploy MLflow in a new sandbox, and stop it; the first run of site.yml, shown with --diff and all task results."""
     cloud = Cloud(state)
     try:
-        cloud.up("--project", PROJECT)
+        cloud.up("--project", PROJECT, "--image-python", IMAGE_PYTHON)
         register(cloud)
         # As at Google, where enabled APIs and role grants take a moment to propagate.
         cloud.command("fault", "add", "*", "service-disabled", "seconds=3")

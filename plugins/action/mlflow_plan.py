@@ -28,9 +28,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        options = self.validate_argument_spec(
             {"file": {"type": "path"}, "fail_on_changes": {"type": "bool", "default": False}}
-        )
+        )[1]
         entries = record.entries((task_vars or {})["inventory_hostname"])
         counts = Counter(entry.action for entry in entries)
         numbers = {action: counts[action] for action in ACTIONS}

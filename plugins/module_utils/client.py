@@ -290,6 +290,10 @@ class Client:
         """
         idempotent = method in IDEMPOTENT_METHODS if idempotent is None else idempotent
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
+        return self._body(response, method, url, retried)
+
+    def _body(self, response: requests.Response, method: str, url: str, retried: bool) -> dict[str, Any]:
+        """The JSON of a response; raises ApiError for status 400 and above, and for anything else than JSON."""
         if response.status_code >= 400:
             refusal = parse(response.text)
             hint = advice(response.status_code, response.text, self.principal, method, url)
@@ -313,6 +317,14 @@ class Client:
                 f"{response.headers.get('Content-Type', 'an unknown content type')} instead of JSON",
                 hint="Check the proxy between this host and Google",
             ) from None
+
+    def upload(
+        self, url: str, content: bytes, *, params: Mapping[str, Any], content_type: str, timeout: float = 600
+    ) -> dict[str, Any]:
+        """POST of CONTENT; may be retried, because PARAMS say that what exists already is not replaced. Raises ApiError."""
+        headers = {"Content-Type": content_type}
+        response, retried = self._send("POST", url, True, timeout=timeout, params=params, data=content, headers=headers)
+        return self._body(response, "POST", url, retried)
 
     def _send(self, method: str, url: str, idempotent: bool, **kwargs: Any) -> tuple[requests.Response, bool]:
         """The response, whatever its status, and whether the request was sent more than once."""

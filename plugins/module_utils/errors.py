@@ -23,6 +23,7 @@ PROPAGATION_MESSAGES = tuple(
         r"unknown service account",
         r"permission 'iam\.serviceaccounts\.actas' denied",
         r"permission denied on secret",
+        r"does not have permission to act as service account",
         r"take a few minutes to propagate",
         # A service agent that has just been granted the use of a key.
         r"permission denied on cloud kms key",

@@ -18,6 +18,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager imp
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import project_of
 
 RESOURCE_TYPES = (
+    "artifact_registry_repository",
     "bucket",
     "iap_backend_service",
     "iap_run_service",
@@ -69,8 +70,9 @@ class PolicyTarget:
 
 def policy_of(task: Task, resource_type: str, name: str, region: str | None = None) -> PolicyTarget:
     """
-    The policy of a project (by ID), secret (by name or path), service account (by e-mail address), Cloud Run service
-    (with REGION), bucket or key of Cloud KMS (by path), or the IAP policy of a backend service or Cloud Run service (with REGION).
+    The policy of an Artifact Registry repository (with REGION), project (by ID), secret (by name or path), service account
+    (by e-mail address), Cloud Run service (with REGION), bucket or key of Cloud KMS (by path), or the IAP policy of a backend
+    service or Cloud Run service (with REGION).
     """
     label = f"{resource_type.replace('_', ' ')} {name}"
     if resource_type == "project":
@@ -79,6 +81,9 @@ def policy_of(task: Task, resource_type: str, name: str, region: str | None = No
         return PolicyTarget(label, SECRETMANAGER + secret_path(task.project, name, "resource"), "get")
     if resource_type == "service_account":
         return PolicyTarget(label, account_url(name, task.project), "query")
+    if resource_type == "artifact_registry_repository":
+        path = full_path(task.project, f"locations/{region}/repositories", name)
+        return PolicyTarget(label, f"https://artifactregistry.googleapis.com/v1/{path}", "get")
     if resource_type == "run_service":
         path = full_path(task.project, f"locations/{region}/services", name)
         return PolicyTarget(label, f"https://run.googleapis.com/v2/{path}", "get")

@@ -80,7 +80,12 @@ ROLES: dict[str, Roles] = {
     r"iap\.web\w*\.(setIamPolicy|getSettings|updateSettings)": Roles("", "roles/iap.admin"),
     r"clientauthconfig\.": Roles("", "roles/oauthconfig.editor"),
     r"logging\.log\w+\.(get|list)": Roles("roles/logging.viewer", ""),
+    r"cloudbuild\.builds\.(get|list)": Roles("roles/cloudbuild.builds.viewer", "roles/cloudbuild.builds.editor"),
+    r"cloudbuild\.builds\.(create|update)": Roles("", "roles/cloudbuild.builds.editor"),
     r"artifactregistry\.repositories\.downloadArtifacts": Roles("roles/artifactregistry.reader", ""),
+    r"artifactregistry\..*\.(get|list)": Roles("roles/artifactregistry.reader", "roles/artifactregistry.admin"),
+    r"artifactregistry\..*\.getIamPolicy": Roles("roles/iam.securityReviewer", "roles/artifactregistry.admin"),
+    r"artifactregistry\.": Roles("", "roles/artifactregistry.admin"),
 }
 
 # Exactly three parts, and no part of an e-mail address, a domain or a path.
@@ -109,10 +114,10 @@ def required_permission(method: str, url: str, message: str, metadata: Mapping[s
     the one of the API's reference. "" if neither tells.
     """
     named = metadata.get("permission") or next(iter(PERMISSION.findall(message)), "")
-    return named or _permission_of_request(method, url)
+    return named or _permission_of_request(method, url, message)
 
 
-def _permission_of_request(method: str, url: str) -> str:
+def _permission_of_request(method: str, url: str, message: str) -> str:
     """The permission of a request to one of the APIs whose errors do not name it."""
     parts = urlsplit(url)
     path, _colon, verb = parts.path.rpartition("/")[2].partition(":")
@@ -126,6 +131,12 @@ def _permission_of_request(method: str, url: str) -> str:
             kind = "clients" if "identityAwareProxyClients" in parts.path else "brands"
             return f"clientauthconfig.{kind}.{_verb(method, path == 'brands' or path == 'identityAwareProxyClients')}"
         return f"iap.webServices.{verb or ('getSettings' if method == 'GET' else 'updateSettings')}"
+    if parts.hostname == "logging.googleapis.com":
+        return "logging.logEntries.list"
+    if parts.hostname == "cloudbuild.googleapis.com":
+        if "act as service account" in message:
+            return "iam.serviceAccounts.actAs"
+        return f"cloudbuild.builds.{'update' if verb else _verb(method, path == 'builds')}"
     if parts.hostname == "servicenetworking.googleapis.com":
         return f"servicenetworking.services.{'get' if method == 'GET' else 'addPeering'}"
     if parts.hostname == "serviceusage.googleapis.com":

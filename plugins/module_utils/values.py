@@ -20,10 +20,12 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import LABEL_RECORD, RECORD_KEY
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.source import CONTAINERFILES
 
 
 class Refused(ValueError):
@@ -512,6 +514,43 @@ IMAGE = Kind(
         )
     ),
 )
+# https://cloud.google.com/artifact-registry/docs/repositories/repo-locations
+REGISTRY_LOCATION = Kind(
+    lambda value: value in ("asia", "europe", "us") or REGION.valid(value),
+    lambda value: f"{region_words(value)}, or asia, europe or us",
+    doubt=lambda value: None if value in ("asia", "europe", "us") else unknown_region(value),
+)
+REPOSITORY = Kind(
+    matching(r"projects/[^/\s]+/locations/[a-z0-9-]+/repositories/[a-z](?:[a-z0-9-]*[a-z0-9])?"),
+    "projects/PROJECT/locations/LOCATION/repositories/NAME",
+)
+IMAGE_TAGS = Kind(
+    matching(r"[A-Za-z0-9_][\w.-]{0,127}"),
+    "at most 128 letters, digits, underscores, dots and hyphens, not beginning with a dot or hyphen",
+    listed,
+)
+# https://cloud.google.com/build/docs/locations
+BUILD_REGION = Kind(
+    lambda value: value == "global" or REGION.valid(value),
+    lambda value: f"{region_words(value)}, or global",
+    doubt=lambda value: None if value == "global" else unknown_region(value),
+)
+BUILD_TIMEOUT = between(60, 86_400)
+# https://packaging.python.org/en/latest/specifications/version-specifiers/
+PACKAGES = Kind(
+    matching(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\[[\w., -]+\])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*(?: ?; ?[^;\n]+)?"),
+    "Python packages, each with one version, such as boto3==1.42.0",
+    listed,
+)
+
+
+def is_source(value: Any) -> bool:
+    """Whether it is the path of a folder with a Containerfile on this host."""
+    folder = Path(str(value)).expanduser()
+    return isinstance(value, str) and any((folder / name).is_file() for name in CONTAINERFILES)
+
+
+SOURCE = Kind(is_source, f"the path of a folder with a {' or '.join(CONTAINERFILES)}", optional=True)
 # https://cloud.google.com/run/docs/container-contract#env-vars
 RESERVED_VARIABLES = (
     "PORT",
@@ -735,6 +774,13 @@ def subnetwork_of_endpoint(private_access: str, subnetwork: str) -> str | None:
     return "psc needs the subnetwork of the endpoint" if private_access == "psc" and not subnetwork else None
 
 
+def given_or_built(reference: str, source: str, extra_packages: Any) -> str | None:
+    """An image that is given is not built."""
+    if not reference or not (source or listed(extra_packages)):
+        return None
+    return "an image that is given is not built: leave it out to build one, or leave out the source and the packages"
+
+
 def domains_of_certificate(domain: str, extra_domains: Any) -> str | None:
     """The domains that one managed certificate covers."""
     count = len({domain, *(listed(extra_domains) or ())})
@@ -764,6 +810,8 @@ KINDS: dict[str, Kind] = {
     "cloudrun_name": RUN_NAME,
     "cloudsql_name": SQL_NAME,
     "iap_lb_name": BALANCER_NAME,
+    "image_reference": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
+    "mlflow_image": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
     "services_names": API_NAMES,
     # by the name without the prefix, mlflow_ or the role's
     "accepted_members": MEMBERS,
@@ -773,6 +821,9 @@ KINDS: dict[str, Kind] = {
     "backup_start_time": TIME,
     "brand_name": Kind(BRAND.valid, BRAND.allowed, optional=True),
     "bucket": BUCKET_NAME,
+    "build_account_id": ACCOUNT_ID,
+    "build_region": BUILD_REGION,
+    "build_timeout_seconds": BUILD_TIMEOUT,
     "concurrency": CONCURRENCY,
     "cpu": CPU,
     "database": SQL_IDENTIFIER,
@@ -783,11 +834,13 @@ KINDS: dict[str, Kind] = {
     "domain": DOMAIN,
     "env": ENVIRONMENT,
     "extra_domains": DOMAINS,
+    "extra_packages": PACKAGES,
     "final_backup_days": FINAL_BACKUP_DAYS,
     "gc_older_than": AGE,
     "image": IMAGE,
     "job_name": RUN_NAME,
     "job_timeout_seconds": JOB_TIMEOUT,
+    "keep_newest": between(1, 1000),
     "keys_locations": LOCATIONS,
     "keys_prefix": NAME,
     "keys_kms_key": KMS_KEY,
@@ -817,12 +870,16 @@ KINDS: dict[str, Kind] = {
     "pool_size": at_least(1),
     "prefix": NAME,
     "project_id": PROJECT_ID,
+    "readers": MEMBERS,
     "region": REGION,
     "release_timeout": at_least(0),
+    "repository": NAME,
     "replaces": Kind(NAME.valid, NAME.allowed, listed),
     "rollout_timeout": at_least(1),
     "secret_locations": LOCATIONS,
     "service": RUN_NAME,
+    "source": SOURCE,
+    "source_bucket": BUCKET_NAME,
     "soft_delete_retention_seconds": SOFT_DELETE_SECONDS,
     "ssl_policy": name(63, optional=True),
     "startup_failure_threshold": at_least(1),
@@ -875,6 +932,10 @@ NAMES = (
     Name("the URL map that redirects HTTP", "{iap_lb_name}-redirect", 63),
     Name("the HTTPS proxy", "{iap_lb_name}-https", 63),
     Name("the HTTP proxy", "{iap_lb_name}-http", 63),
+    Name("the service account that builds the image", "{image_build_account_id}", 30, ("image_reference", "")),
+    Name("the image", "{image_name}", 63, ("image_reference", "")),
+    Name("the repository of the image", "{image_repository}", 63, ("image_reference", "")),
+    Name("the bucket for the source of the image", "{image_source_bucket}", 63, ("image_reference", "")),
     Name("the network", "{network_prefix}", 63, ("network_name", "")),
     Name("the subnetwork", "{network_prefix}-{network_region}", 63, ("network_subnetwork_name", "")),
     Name("the range for private services access", "{network_reserved_range}", 63),
@@ -900,6 +961,7 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (subnetwork_of_network, ("network_subnetwork_name", "network_name")),
     (range_of_network, ("network_reserved_range", "network_prefix", "network_name", "network_private_access")),
     (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
+    (given_or_built, ("image_reference", "image_source", "image_extra_packages")),
     (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )

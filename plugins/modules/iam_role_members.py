@@ -30,6 +30,7 @@ options:
     type: str
     required: true
     choices:
+      - artifact_registry_repository
       - bucket
       - iap_backend_service
       - iap_run_service
@@ -42,13 +43,14 @@ options:
     description:
       - Name of the resource, that is the ID of a project, the name of a secret or V(projects/PROJECT/secrets/NAME), the
         e-mail address of a service account, the path of a key of Cloud KMS,
-        V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), or the name of a Cloud Run service, bucket or backend
-        service.
+        V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), or the name of a Cloud Run service, repository, bucket or
+        backend service.
     type: str
     required: true
   region:
     description:
-      - Region of the Cloud Run service; required for O(resource_type=run_service) and O(resource_type=iap_run_service).
+      - Region of the Cloud Run service or location of the repository; required for O(resource_type=run_service),
+        O(resource_type=iap_run_service) and O(resource_type=artifact_registry_repository).
     type: str
   role:
     description:
@@ -238,7 +240,7 @@ def main() -> None:
         argument_spec={
             "resource_type": {"type": "str", "required": True, "choices": list(iam.RESOURCE_TYPES)},
             "resource": {"type": "str", "required": True},
-            "region": {"type": "str", "kind": values.REGION},
+            "region": {"type": "str", "kind": values.REGISTRY_LOCATION},
             "role": {"type": "str", "required": True},
             "members": {"type": "list", "elements": "str", "required": True, "kind": values.ANY_MEMBERS},
             "exclusive": {"type": "bool", "default": False},
@@ -250,6 +252,7 @@ def main() -> None:
         required_if=[
             ("resource_type", "run_service", ["region"]),
             ("resource_type", "iap_run_service", ["region"]),
+            ("resource_type", "artifact_registry_repository", ["region"]),
         ],
     )
 

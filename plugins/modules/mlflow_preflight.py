@@ -10,8 +10,8 @@ module: mlflow_preflight
 short_description: Refuse a deployment that is not possible, before anything is written
 description:
   - Reads what exists of an MLflow deployment - network, subnetwork, reserved range, Cloud SQL instance, database, secret, bucket,
-    Cloud Run service, address and backend service of the load balancer, keys of Cloud KMS - and compares it with what the variables
-    ask for.
+    image that is given, Cloud Run service, address and backend service of the load balancer, keys of Cloud KMS - and compares it
+    with what the variables ask for.
   - Fails if something cannot become what is asked, such as a database in another region, and lists all such findings, each with
     the variable to change. The modules that manage these resources would refuse the same, but each only when it is its turn, when
     others have already been changed.
@@ -59,7 +59,7 @@ seealso:
 EXAMPLES = r"""
 - name: Check the variables
   mlops.mlflow_gcp.check_variables:
-    roles: [services, network, cloudsql, bucket, cloudrun, iap_lb]
+    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb]
   register: mlflow_checked
 
 - name: Stop before the first change if what exists cannot become what is asked
@@ -117,6 +117,12 @@ cloudsql:
     password_secret: projects/my-project/secrets/mlflow-db-password
     password_version: "1"
     is_new: false
+image:
+  description: The image that the Cloud Run service runs, with "" for a service that does not exist.
+  returned: success
+  type: dict
+  sample:
+    image: europe-west2-docker.pkg.dev/my-project/mlflow/server@sha256:6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b
 bucket:
   description: What role bucket would return, with "" for what does not exist.
   returned: success
@@ -139,12 +145,14 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import AP
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment, Found
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.registry import Image
 
 COMPUTE = f"{API}/"
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
 RUN = "https://run.googleapis.com/v2/"
 KMS = "cloudkms.googleapis.com"
 NO_IPV4 = "has no IPv4 range, which Cloud Run needs"
+REGISTRY = "artifactregistry.googleapis.com"
 FIRST = "run site without --tags first"
 HELP = "https://github.com/mlops/mlflow_gcp/blob/main/docs/changes.md says how to make such changes"
 
@@ -246,6 +254,12 @@ class Preflight(Deployment):
         bucket, secret = self.text("bucket_name"), self.secret.rpartition("/")[2]
         calls["bucket"] = (f"{immutable.BUCKET.name} {bucket}", "storage.googleapis.com", self.read_bucket)
         calls["secret"] = (f"secret {secret}", "secretmanager.googleapis.com", self.read_secret)
+        if image := Image.parse(self.text("image_reference")):
+            calls["image"] = (
+                f"image {self.text('image_reference')}",
+                REGISTRY,
+                partial(self.read_image, image),
+            )
         calls["rivals"] = ("other load balancers", "compute.googleapis.com", self.read_rivals)
         for name in self.keys():
             key = self.text(name)
@@ -314,6 +328,11 @@ class Preflight(Deployment):
         newest = secretmanager.newest_enabled(self.client, self.secret)
         return {**live, "version": str(secretmanager.version_number(newest)) if newest else ""}
 
+    def read_image(self, image: Image) -> dict[str, Any] | None:
+        """The digest of the image that is given, None if there is no such image."""
+        digest = image.find(self.client)
+        return {"digest": digest} if digest else None
+
     def read_rivals(self) -> dict[str, Any]:
         """The other load balancers of the project that serve a domain of this one, by the name of the forwarding rule."""
         domains = [self.text("iap_lb_domain"), *(values.listed(self.variables.get("iap_lb_extra_domains")) or ())]
@@ -352,6 +371,7 @@ class Preflight(Deployment):
             "network": self.check_network,
             "database": self.check_instance,
             "bucket": self.check_bucket,
+            "image": self.check_image,
             "front_door": self.check_front_door,
         }
         for part, check in checks.items():
@@ -521,6 +541,15 @@ class Preflight(Deployment):
             "bucket", immutable.BUCKET, {"location": "bucket_location"}, {"location": self.text("bucket_location")}
         )
 
+    def check_image(self) -> None:
+        """Check that an image that is given exists; in a project whose API is not enabled yet, this is seen later."""
+        image = Image.parse(self.text("image_reference"))
+        if image and self.found["image"].body is None and REGISTRY not in self.disabled:
+            self.refuse(
+                "image_reference",
+                f"{image.repository} has no such image; correct it, or leave {self.said('image_reference')} empty to build one",
+            )
+
     def check_front_door(self) -> None:
         """Check the address and the backend service of the load balancer."""
         name, address = self.text("iap_lb_address_name"), self.found["address"]
@@ -606,6 +635,8 @@ class Preflight(Deployment):
                 "is_new": False,
             },
         )
+        containers = lookup(self.live("service"), "template.containers") or [{}]
+        yield "image", {"image": containers[0].get("image", "")}
         name = self.live("bucket").get("name", "")
         yield "bucket", {"name": name, "url": f"gs://{name}" if name else ""}
 

@@ -97,9 +97,11 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
 RUN = "https://run.googleapis.com/v2"
+REGISTRY = "https://artifactregistry.googleapis.com/v1"
 NETWORKING = "https://servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
 NETWORK_OF_INSTANCE = "settings.ipConfiguration.privateNetwork"
 SERVER_ROLE = "roles/cloudsql.client"
+BUILD_ROLE = "roles/logging.logWriter"
 # What exists, in the order in which it is deleted; the other resources that are read tell what is kept.
 ORDER = (
     "https_rule",
@@ -118,6 +120,10 @@ ORDER = (
     "binding",
     "keys",
     "server",
+    "repository",
+    "source",
+    "log_role",
+    "builder",
     "endpoint",
     "endpoint_address",
     "instance",
@@ -189,7 +195,9 @@ class Takedown(Deployment):
         yield "certificates", f"certificates {name}", self.read_certificates
         yield "negs", f"serverless NEGs {name}-neg", self.read_negs
         yield "keys", f"secrets {self.text('cloudrun_keys_prefix')}-*", self.read_keys
-        yield "binding", f"{SERVER_ROLE} of {self.member} on project {self.text('cloudrun_project_id')}", self.read_role
+        yield self.role("binding", SERVER_ROLE, "cloudrun_project_id", "cloudrun_account_id")
+        if not self.text("image_reference"):
+            yield from self.image_calls()
         instance = partial(cloudsql.find_instance, self.client, self.text("cloudsql_project_id"), sql_name)
         yield "instance", f"Cloud SQL instance {sql_name}", instance
         yield "instances", "Cloud SQL instances", self.read_instances
@@ -199,11 +207,23 @@ class Takedown(Deployment):
         if self.peered:
             yield "connection", f"private services access of {self.network.rpartition('/')[2]}", self.read_connection
 
-    @property
-    def member(self) -> str:
-        """The server's service account."""
-        account = values.service_account_email(self.text("cloudrun_account_id"), self.text("cloudrun_project_id"))
-        return f"serviceAccount:{account}"
+    def image_calls(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Any] | None]]]:
+        """What builds the image."""
+        project, bucket = self.text("image_project_id"), self.text("image_source_bucket")
+        url = f"{REGISTRY}/projects/{project}/locations/{self.text('image_region')}/repositories/{self.text('image_repository')}"
+        yield "repository", f"repository {self.text('image_repository')}", partial(self.client.find, url)
+        yield "source", f"bucket {bucket}", partial(self.find_bucket, project, bucket)
+        yield self.role("log_role", BUILD_ROLE, "image_project_id", "image_build_account_id")
+        email = values.service_account_email(self.text("image_build_account_id"), project)
+        yield "builder", f"service account {email}", partial(self.client.find, iam.account_url(email, project))
+
+    def role(
+        self, key: str, role: str, project: str, account: str
+    ) -> tuple[str, str, Callable[[], dict[str, Any] | None]]:
+        """A role on a project that a service account has; PROJECT and ACCOUNT are variables."""
+        member = f"serviceAccount:{values.service_account_email(self.text(account), self.text(project))}"
+        label = f"{role} of {member} on project {self.text(project)}"
+        return key, label, partial(self.read_role, self.text(project), role, member)
 
     def read(self) -> None:
         """Read everything."""
@@ -252,11 +272,11 @@ class Takedown(Deployment):
         parent = f"{secretmanager.BASE}projects/{self.text('cloudrun_project_id')}/secrets"
         return self.several("secret", (name for name in names if self.client.find(f"{parent}/{name}")))
 
-    def read_role(self) -> dict[str, Any] | None:
-        """The server's role on the project."""
-        policy = iam.policy_of(self.task, "project", self.text("cloudrun_project_id")).read(self.task)
-        held = map(iam.before_deletion, iam.members_of(policy, SERVER_ROLE))
-        return {"role": SERVER_ROLE} if self.member in map(iam.canonical, held) else None
+    def read_role(self, project: str, role: str, member: str) -> dict[str, Any] | None:
+        """A role on a project, if MEMBER has it."""
+        policy = iam.policy_of(self.task, "project", project).read(self.task)
+        held = map(iam.before_deletion, iam.members_of(policy, role))
+        return {"role": role} if member in map(iam.canonical, held) else None
 
     def read_instances(self) -> dict[str, Any] | None:
         """The instances with an address in the network."""
@@ -278,13 +298,19 @@ class Takedown(Deployment):
     def read_bucket(self) -> dict[str, Any] | None:
         """The bucket, if it is one of the project, with the key "objects": how many are in it."""
         name = self.text("bucket_name")
-        query = {"project": self.text("bucket_project_id"), "prefix": name}
-        if name not in {entry["name"] for entry in self.client.items(BUCKETS, "items", params=query)}:
+        if not self.find_bucket(self.text("bucket_project_id"), name):
             return None
         objects = {"versions": "true", "maxResults": "1000", "fields": "items(name),nextPageToken"}
         page = self.client.get(f"{BUCKETS}/{name}/o", params=objects)
         count = len(page.get("items", ()))
         return {"name": name, "objects": f"more than {count}" if page.get("nextPageToken") else str(count or "")}
+
+    def find_bucket(self, project: str, name: str) -> dict[str, Any] | None:
+        """A bucket, if it is one of the project."""
+        query = {"project": project, "prefix": name}
+        return next(
+            (entry for entry in self.client.items(BUCKETS, "items", params=query) if entry["name"] == name), None
+        )
 
     def read_deleted_bucket(self) -> dict[str, Any] | None:
         """Soft-deleted buckets of this name: https://cloud.google.com/storage/docs/use-soft-deleted-buckets"""
@@ -395,6 +421,8 @@ class Takedown(Deployment):
         advice = "set mlflow_destroy_data to true to delete"
         if lookup(self.live("instance"), "settings.deletionProtectionEnabled"):
             yield f"Cloud SQL instance {self.live('instance')['name']} has deletion protection: {advice} it with its data"
+        if self.live("repository") and (readers := self.text("image_readers")) not in ("", "[]"):
+            yield f"repository {self.text('image_repository')} has images that {readers} may run: {advice} them"
         if objects := self.live("bucket").get("objects"):
             yield f"bucket {self.text('bucket_name')} holds {objects} objects: {advice} them, or move them away"
 

@@ -22,7 +22,7 @@ from tests.conftest import BIN, ROOT, Cloud, Play, local_cloud
 
 from .conftest import PROJECT
 
-ROLES = ("services", "network", "cloudsql", "bucket", "cloudrun", "iap_lb")
+ROLES = ("services", "image", "network", "cloudsql", "bucket", "cloudrun", "iap_lb")
 
 
 class Recorder:

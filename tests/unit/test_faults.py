@@ -49,7 +49,19 @@ SECRETS = "secretmanager.googleapis.com/v1/projects/{project}/secrets"
 SQL = "sqladmin.googleapis.com/v1/projects/{project}/instances"
 SERVER = "server@{project}.iam.gserviceaccount.com"
 LINKS = "https://www.googleapis.com/compute/v1/projects/{project}"
-APIS = ("compute", "iam", "iap", "logging", "run", "secretmanager", "servicenetworking", "sqladmin", "storage")
+APIS = (
+    "artifactregistry",
+    "cloudbuild",
+    "compute",
+    "iam",
+    "iap",
+    "logging",
+    "run",
+    "secretmanager",
+    "servicenetworking",
+    "sqladmin",
+    "storage",
+)
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,47 @@ SECRET_CHANGE = Write(
     "versions",
 )
 # Independent of the others, and without processes of Cloud Run and PostgreSQL.
+REGISTRY = "artifactregistry.googleapis.com/v1/projects/{project}/locations/europe-west2/repositories"
+BUILD = (
+    Write(
+        "artifactregistry.projects.locations.repositories.create",
+        "artifact_registry_repository",
+        {"name": "images", "location": RUN["region"]},
+        REGISTRY,
+        "repositories",
+    ),
+    members(
+        "artifactregistry.projects.locations.repositories.setIamPolicy",
+        "artifact_registry_repository",
+        "images",
+        "roles/artifactregistry.writer",
+        region=RUN["region"],
+    ),
+    members("storage.buckets.setIamPolicy", "bucket", "{project}-b", "roles/storage.objectViewer"),
+    members("cloudresourcemanager.projects.setIamPolicy", "project", "{project}", "roles/logging.logWriter"),
+    Write(
+        "cloudbuild.projects.locations.builds.create",
+        "cloud_build",
+        {
+            "source": str(ROOT / "image"),
+            "repository": "projects/{project}/locations/europe-west2/repositories/images",
+            "name": "server",
+            "bucket": "{project}-b",
+            "service_account": SERVER,
+        },
+        f"{REGISTRY}/images/packages/server/versions",
+        "versions",
+        results={"image": "image"},
+    ),
+    Write(
+        "artifactregistry.projects.locations.repositories.packages.tags.create",
+        "artifact_registry_image",
+        {"image": "{image}", "tags": ["deployed"]},
+        f"{REGISTRY}/images/packages/server/tags",
+        "tags",
+        "tags/deployed",
+    ),
+)
 SAMPLE = (
     SERVICES,
     ACCOUNT,
@@ -154,6 +207,7 @@ SAMPLE = (
     VALUE,
     BRAND,
     CLIENT,
+    *BUILD,
 )
 INSERTS = (
     SERVICES,
@@ -341,6 +395,7 @@ INSERTS = (
         f"{COMPUTE}/global/forwardingRules",
     ),
     members("iap.setIamPolicy", "iap_backend_service", "lb", "roles/iap.httpsResourceAccessor", exclusive=True),
+    *BUILD,
 )
 SUBNETWORK = {"name": "sub", "region": RUN["region"], "network": "net", "ip_cidr_range": "10.8.0.0/23"}
 PROXY = {"name": "lb", "ssl_certificates": ["{certificate}"], "url_map": "lb"}

@@ -15,17 +15,18 @@ import yaml
 ROLES = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "roles").glob("*/tasks"))
 
 
+def flat(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks of a file, also those inside blocks."""
+    return [
+        task
+        for entry in entries
+        for task in (entry, *(flat(entry[key]) for key in ("block", "rescue", "always") if key in entry))
+        for task in (task if isinstance(task, list) else [task])
+    ]
+
+
 def tasks(role: Path) -> list[dict[str, Any]]:
-    """All tasks of a role, also those inside blocks."""
-
-    def flat(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
-            task
-            for entry in entries
-            for task in (entry, *(flat(entry[key]) for key in ("block", "rescue", "always") if key in entry))
-            for task in (task if isinstance(task, list) else [task])
-        ]
-
+    """All tasks of a role."""
     return [task for file in sorted((role / "tasks").glob("*.yml")) for task in flat(yaml.safe_load(file.read_text()))]
 
 
@@ -42,7 +43,8 @@ def test_nothing_that_one_deployment_looked_up_reaches_the_next(role: Path) -> N
     own = yaml.safe_load((role / "vars/main.yml").read_text()) if (role / "vars/main.yml").is_file() else {}
     registered = {task["register"] for task in tasks(role) if "register" in task}
     for task in tasks(role):
-        text = str({key: value for key, value in task.items() if key != "register"})
+        # The tasks of a block follow it.
+        text = str({key: value for key, value in task.items() if key not in ("register", "block", "rescue", "always")})
         for _depth in range(3):
             text += "".join(str(value) for name, value in own.items() if name in text)
         early = {name for name in registered if re.search(rf"\b{name}\b", text)} - seen
@@ -52,6 +54,7 @@ def test_nothing_that_one_deployment_looked_up_reaches_the_next(role: Path) -> N
 
 # What a role makes and the takedown does not delete by itself.
 NOT_DELETED = {
+    "cloud_build": "images go with their repository",
     "iam_role_members": "a policy goes with its resource; what a role grants on the project is revoked",
     "iap_brand": "Google cannot delete a brand",
     "iap_client": "it goes with the brand, which stays",
@@ -63,7 +66,7 @@ NOT_DELETED = {
     "sql_database": "it goes with the instance",
     "sql_user": "it goes with the instance",
 }
-READ_ONLY = {"check_variables", "mlflow_front_door_check"}
+READ_ONLY = {"artifact_registry_image", "check_variables", "mlflow_front_door_check"}
 
 
 def modules(file: Path) -> set[str]:
@@ -78,6 +81,6 @@ def modules(file: Path) -> set[str]:
 def test_what_a_role_makes_is_deleted_by_its_takedown(role: Path) -> None:
     made, deleted = modules(role / "tasks/main.yml"), modules(role / "tasks/destroy.yml")
     assert made - deleted <= NOT_DELETED.keys() and deleted <= made
-    for task in yaml.safe_load((role / "tasks/destroy.yml").read_text()) if deleted else ():
-        (options,) = (value for key, value in task.items() if key.startswith("mlops."))
-        assert options["state"] == "absent", task["name"]
+    for task in flat(yaml.safe_load((role / "tasks/destroy.yml").read_text())) if deleted else ():
+        options = [value for key, value in task.items() if key.startswith("mlops.")]
+        assert all(option["state"] == "absent" for option in options) and (options or "block" in task), task["name"]

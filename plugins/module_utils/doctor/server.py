@@ -18,6 +18,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report imp
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import canonical, members_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.registry import same_image
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
 
@@ -89,7 +90,7 @@ class ServerChecks(Reader):
         if body.get("invokerIamDisabled"):
             add(self.where, "accepts requests from callers without roles/run.invoker (invokerIamDisabled)", fix)
         wanted, image = self.params["image"], self.server.container.get("image")
-        if wanted and image != wanted:
+        if wanted and not same_image(self.task.client, wanted, str(image)):
             add(self.where, f"runs image {image} instead of {wanted}", fix)
         if not self.server.account:
             add(self.where, "uses the default service account of Compute Engine instead of its own", fix)

@@ -1,7 +1,8 @@
 """Container images without containers: a reference stands for a folder, whose Containerfile defines how to start it.
 
-Nothing is built: RUN is skipped, and files that COPY would put into the image are used in place, with the interpreter
-(and its packages) that the image was registered with.  https://docs.docker.com/reference/dockerfile/
+Files that COPY would put into the image are used in place, with the interpreter (and its packages) that the image was
+registered with; of RUN only the installation of a local package counts, whose code the interpreter then finds first.
+https://docs.docker.com/reference/dockerfile/
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gcp_sandbox.core.operations import now
+
 # Google's sample images for Cloud Run, which these modules of the package replace.
 _HELLO = "gcp_sandbox.services.run.hello"
 BUILT_IN = {
@@ -27,8 +30,8 @@ BUILT_IN = {
     "gcr.io/google-samples/hello-app": [_HELLO],
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_NAMES = ("Containerfile", "Dockerfile")
-_SKIPPED = {"RUN", "LABEL", "MAINTAINER", "VOLUME", "STOPSIGNAL", "HEALTHCHECK", "ONBUILD", "SHELL"}
+NAMES = ("Containerfile", "Dockerfile")
+_SKIPPED = {"LABEL", "MAINTAINER", "VOLUME", "STOPSIGNAL", "HEALTHCHECK", "ONBUILD", "SHELL"}
 
 
 class ImageError(Exception):
@@ -128,10 +131,44 @@ class Images:
         image.argv([], [])
         images = self.all()
         images[canonical(reference)] = {"folder": str(folder), "python": str(python) if python else None}
+        self._write(images)
+        return image
+
+    def push(self, references: list[str], digest: str, folder: Path, python: Path | None) -> None:
+        """Register a built image, whose folder is in the state folder, under its digest and the references' tags."""
+        pushed = {
+            "folder": str(folder.relative_to(self._file.parent)),
+            "python": str(python) if python else None,
+            "digest": digest,
+            "uploaded": now(),
+        }
+        images = self.all()
+        for reference in references:
+            images[f"{untagged(reference)}@{digest}"] = pushed
+            images[canonical(reference)] = pushed | {"updated": pushed["uploaded"]}
+        self._write(images)
+
+    def tag(self, reference: str, digest: str) -> None:
+        """Let the tag of a reference stand for an image of its repository that was built."""
+        images = self.all()
+        images[canonical(reference)] = images[f"{untagged(reference)}@{digest}"] | {"updated": now()}
+        self._write(images)
+
+    def remove(self, *references: str) -> None:
+        """Forget tags (repository:tag) and images with all their tags (repository@digest)."""
+        images = self.all()
+        for reference in references:
+            name, _, digest = reference.partition("@")
+            for key in list(images):
+                same = untagged(key) == name and images[key].get("digest") == digest if digest else key == reference
+                if same:
+                    del images[key]
+        self._write(images)
+
+    def _write(self, images: dict[str, dict[str, Any]]) -> None:
         part = self._file.with_suffix(".part")
         part.write_text(json.dumps(images, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         part.replace(self._file)
-        return image
 
     def lookup(self, reference: str) -> Image | None:
         """The image of a reference, or None.  Raises ImageError if its folder has become unusable."""
@@ -139,12 +176,12 @@ class Images:
         key = canonical(name)
         images = self.all()
         if digest:  # it says which image, whatever the tag
-            repository = _untagged(name)
+            repository = untagged(name)
             for added in sorted(images, key=lambda other: other != key):
-                if _untagged(added) == repository and (image := _added(added, images[added])).digest == digest:
+                if untagged(added) == repository and (image := self._added(added, images[added])).digest == digest:
                     return image
         elif found := images.get(key):
-            return _added(name, found)
+            return self._added(name, found)
         module = BUILT_IN.get(key.removesuffix(":latest"))
         if module is None:
             return None
@@ -166,7 +203,10 @@ class Images:
         )
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """The registered images: {reference: {folder, python}}.  Raises ImageError if the file is invalid."""
+        """The images: {repository:tag or repository@digest: {folder, python}}, and of built ones digest and uploaded.
+
+        Raises ImageError if the file is invalid.
+        """
         try:
             return json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -174,15 +214,15 @@ class Images:
         except ValueError as error:
             raise ImageError(f"{self._file} is not JSON: {error}") from None
 
+    def _added(self, reference: str, found: dict[str, Any]) -> Image:
+        """The image of an entry.  Raises ImageError."""
+        folder = self._file.parent / found["folder"]
+        image = read(reference, folder, Path(found["python"]) if found.get("python") else None)
+        digest = reference.partition("@")[2] or found.get("digest")
+        return dataclasses.replace(image, digest=digest) if digest else image
 
-def _added(reference: str, found: dict[str, Any]) -> Image:
-    """The image of an entry of ``images.json``.  Raises ImageError."""
-    image = read(reference, Path(found["folder"]), Path(found["python"]) if found.get("python") else None)
-    digest = reference.partition("@")[2]
-    return dataclasses.replace(image, digest=digest) if digest else image
 
-
-def _untagged(reference: str) -> str:
+def untagged(reference: str) -> str:
     """A reference without its tag and digest."""
     name = reference.partition("@")[0]
     return name.removesuffix(":" + name.rpartition("/")[2].partition(":")[2])
@@ -199,19 +239,21 @@ def read(reference: str, folder: Path, python: Path | None) -> Image:
     """An image from the Containerfile (or Dockerfile) of a folder.  Raises ImageError."""
     if not folder.is_dir():
         raise ImageError(f"the folder {folder} does not exist")
-    file = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
+    file = next((folder / name for name in NAMES if (folder / name).is_file()), None)
     if file is None:
         raise ImageError(f"{folder} has no Containerfile")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ImageError(f"{file} cannot be read: {error}") from None
-    stage = _Stage(file, folder)
-    for line, word, rest in _instructions(text):
+    stage = Stage(file, folder)
+    for line, word, rest in instructions(text):
         stage.take(line, word, rest)
     if not stage.begun:
         raise ImageError(f"{file}: no FROM")
     first = [str(python.parent)] if python else []
+    if stage.installed:
+        stage.env["PYTHONPATH"] = ":".join([*stage.installed, *filter(None, [stage.env.get("PYTHONPATH")])])
     stage.env["PATH"] = ":".join([*first, stage.env.get("PATH", SYSTEM_PATH)])
     digest = "sha256:" + hashlib.sha256(text.encode() + canonical(reference).encode()).hexdigest()
     return Image(
@@ -227,7 +269,7 @@ def read(reference: str, folder: Path, python: Path | None) -> Image:
     )
 
 
-def _instructions(text: str) -> list[tuple[int, str, str]]:
+def instructions(text: str) -> list[tuple[int, str, str]]:
     """(line number, INSTRUCTION, rest) with continuation lines joined, comments and here-documents dropped."""
     out: list[tuple[int, str, str]] = []
     lines = iter(enumerate(text.splitlines(), 1))
@@ -252,13 +294,35 @@ def _instructions(text: str) -> list[tuple[int, str, str]]:
     return out
 
 
-class _Stage:
-    """The last stage of a Containerfile, while it is being read."""
+def installations(command: str) -> list[list[str]]:
+    """The arguments of each ``pip install`` in a shell command."""
+    found = []
+    for part in re.split(r"&&|\|\||;|\n", command):
+        try:
+            words = shlex.split(part)
+        except ValueError:
+            continue
+        for number, word in enumerate(words[:-1]):
+            if re.fullmatch(r"(?:.*/)?pip3?", word) and words[number + 1] == "install":
+                found.append(words[number + 2 :])
+                break
+    return found
+
+
+def is_path(word: str) -> bool:
+    """Whether an argument of pip is a local folder."""
+    return word in (".", "./") or word.startswith(("/", "./", "../"))
+
+
+class Stage:
+    """The last stage of a Containerfile, while it is being read.  folder: the build context."""
 
     def __init__(self, file: Path, folder: Path) -> None:
         self._file, self._folder = file, folder
         self._args: dict[str, str] = {}
         self.begun = False
+        # Local folders with the code of packages that a stage installs from its own files.
+        self.installed: list[str] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -270,6 +334,7 @@ class _Stage:
         self.ports: list[int] = []
 
     def take(self, line: int, word: str, rest: str) -> None:
+        """Follow an instruction.  Raises ImageError."""
         at = f"{self._file.name}:{line}"
         if word == "FROM":
             self._reset()
@@ -293,8 +358,26 @@ class _Stage:
             self.entrypoint, self.cmd = self._words(at, rest), []
         elif word == "CMD":
             self.cmd = self._words(at, rest)
+        elif word == "RUN":
+            self.installed += [str(folder) for folder in self._packages(rest) if str(folder) not in self.installed]
         elif word != "USER" and word not in _SKIPPED:
             raise ImageError(f"{at}: {word} is not a supported instruction")
+
+    def _packages(self, rest: str) -> list[Path]:
+        """The folders with the code of the packages that a RUN installs from the image's own files."""
+        places = [self.local(word) for words in installations(rest) for word in words if is_path(word)]
+        sources = [place / "src" if (place / "src").is_dir() else place for place in places if place]
+        return [source for source in sources if source.is_dir()]
+
+    def local(self, path: str) -> Path | None:
+        """Where a path of the image is on this machine, or None."""
+        wanted = PurePosixPath(_join(self.workdir, path))
+        for parent in (wanted, *wanted.parents):
+            if str(parent) in self.files:
+                return Path(self.files[str(parent)], *wanted.parts[len(parent.parts) :])
+        # Files that were copied one by one into the same folder, as they are in the build context.
+        beside = {str(Path(here).parent) for there, here in self.files.items() if PurePosixPath(there).parent == wanted}
+        return Path(beside.pop()) if len(beside) == 1 else None
 
     def _expand(self, text: str) -> str:
         def value(found: re.Match[str]) -> str:

@@ -64,6 +64,7 @@ NAMES = {
     "network_name": "mlflow_network_name",
     "cloudsql_password_secret_locations": "mlflow_secret_locations",
     "network_prefix": "mlflow_name",
+    "image_reference": "mlflow_image",
     "iap_lb_domain": "mlflow_domain",
     "cloudsql_kms_key": "mlflow_kms_key",
 }
@@ -188,6 +189,9 @@ def test_a_deployment_as_it_is_asked_for_passes_and_is_returned(preflight):
     assert result["network"]["network_path"] == "projects/demo/global/networks/mlflow"
     assert result["network"]["subnetwork"] == "mlflow-europe-west2"
     assert result["network"]["reserved_range"] == "mlflow-services"
+    assert result["image"] == {"image": ""}
+    service = {"template": {"containers": [{"image": GIVEN}]}}
+    assert preflight(DEPLOYED | {SERVICE: service})["image"] == {"image": GIVEN}
     assert result["cloudsql"] == {
         "instance": "mlflow",
         "private_ip_address": "10.20.0.3",
@@ -535,3 +539,15 @@ def test_rejected_credentials_fail_once(preflight, google):
 def test_an_error_of_one_resource_names_it(preflight, google):
     with pytest.raises(Exception, match="^Cannot read bucket demo-mlflow-artifacts: Invalid"):
         preflight(DEPLOYED | {BUCKET: google.old_error(400, "invalid", "Invalid.")})
+
+
+GIVEN = "europe-west2-docker.pkg.dev/dev/mlflow/server:1"
+TAG = "https://artifactregistry.googleapis.com/v1/projects/dev/locations/europe-west2/repositories/mlflow/packages/server/tags/1"
+
+
+def test_an_image_that_does_not_exist(preflight):
+    with pytest.raises(Exception, match=f"mlflow_image is '{GIVEN}', but .*repositories/mlflow has no such image"):
+        preflight(DEPLOYED, {"image_reference": GIVEN})
+    preflight(DEPLOYED, {"image_reference": GIVEN}, run_tags=["bucket"])
+    preflight(DEPLOYED | {TAG: {"version": "x/versions/sha256:1"}}, {"image_reference": GIVEN})
+    preflight(DEPLOYED, {"image_reference": "docker.io/mlflow/server:1"})

@@ -20,6 +20,8 @@ ACCOUNTS = "https://iam.googleapis.com/v1/projects/demo/serviceAccounts"
 SECRETS = preflight.SECRET.rpartition("/")[0]
 CONNECTIONS = "https://servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
 NEGS = f"{COMPUTE}/aggregated/networkEndpointGroups"
+REPOSITORY = "https://artifactregistry.googleapis.com/v1/projects/demo/locations/europe-west2/repositories/mlflow"
+BUILDER = "mlflow-build@demo.iam.gserviceaccount.com"
 SERVER = "mlflow-server@demo.iam.gserviceaccount.com"
 VARIABLES = preflight.VARIABLES | {
     "mlflow_confirm_destroy": "prod",
@@ -31,6 +33,13 @@ VARIABLES = preflight.VARIABLES | {
     "cloudsql_final_backup_days": "30",
     "iap_lb_logger_account_id": "mlflow-logger",
     "iap_lb_oauth": "google_managed",
+    "image_project_id": "demo",
+    "image_reference": "",
+    "image_region": "europe-west2",
+    "image_repository": "mlflow",
+    "image_readers": [],
+    "image_source_bucket": "demo-mlflow-source",
+    "image_build_account_id": "mlflow-build",
 }
 EMPTY = {INSTANCES: {}, BACKUPS: {}, BUCKETS: {}, POLICY: {}, CONNECTIONS: {}, f"{BALANCER}/sslCertificates": {}}
 
@@ -84,12 +93,19 @@ DEPLOYED = {
     f"{ACCOUNTS}/{SERVER}": {"email": SERVER},
     preflight.SERVICE: {"name": "mlflow"},
     preflight.SERVICE.replace("services/mlflow", "jobs/mlflow-admin"): {"name": "mlflow-admin"},
-    POLICY: {"bindings": [{"role": "roles/cloudsql.client", "members": [f"serviceAccount:{SERVER}", "user:a@b.com"]}]},
+    f"{ACCOUNTS}/{BUILDER}": {"email": BUILDER},
+    REPOSITORY: {"name": "mlflow"},
+    POLICY: {
+        "bindings": [
+            {"role": "roles/cloudsql.client", "members": [f"serviceAccount:{SERVER}", "user:a@b.com"]},
+            {"role": "roles/logging.logWriter", "members": [f"serviceAccount:{BUILDER}"]},
+        ]
+    },
     **{f"{SECRETS}/mlflow-{key}": {"name": key} for key in ("webhook-key", "kek-passphrase", "session-key")},
     preflight.SECRET: {"name": "mlflow-db-password"},
     SQL: {"name": "mlflow", "settings": {"deletionProtectionEnabled": True}},
     f"{SQL}/databases": {"items": [{"name": "postgres"}, {"name": "mlflow"}, {"name": "reports"}]},
-    BUCKETS: {"items": [{"name": "demo-mlflow-artifacts"}]},
+    BUCKETS: {"items": [{"name": "demo-mlflow-artifacts"}, {"name": "demo-mlflow-source"}]},
     OBJECTS: {"items": [{"name": "a"}, {"name": "b"}]},
     SUBNETWORK: {"name": "mlflow-europe-west2"},
     **instances("mlflow"),
@@ -138,6 +154,10 @@ def test_lists_everything_in_the_order_of_the_deletion(takedown):
         "secret mlflow-session-key",
         "secret mlflow-webhook-key",
         f"service account {SERVER}",
+        "repository mlflow",
+        "bucket demo-mlflow-source",
+        f"roles/logging.logWriter of serviceAccount:{BUILDER} on project demo",
+        f"service account {BUILDER}",
         "Cloud SQL instance mlflow with the databases mlflow, reports, after a final backup for 30 days",
         "secret mlflow-db-password",
         "bucket demo-mlflow-artifacts with 2 objects",
@@ -158,6 +178,12 @@ def test_what_has_to_be_decided_first(takedown):
         "bucket demo-mlflow-artifacts holds 2 objects",
     ]
     assert takedown(DEPLOYED, mlflow_destroy_data="yes")["findings"] == []
+    given = takedown(DEPLOYED, image_reference="europe-docker.pkg.dev/p/r/server:1")["delete"]
+    assert not [line for line in given if "repository" in line or BUILDER in line], (
+        "a given image and its repository are not ours"
+    )
+    shared = takedown(DEPLOYED, mlflow_confirm_destroy="prod", image_readers=["user:a@b.com"])["findings"]
+    assert "repository mlflow has images that ['user:a@b.com'] may run" in " ".join(shared)
     many = {OBJECTS: {"items": [{"name": "a"}] * 1000, "nextPageToken": "t"}}
     assert "holds more than 1000 objects" in takedown(DEPLOYED | many)["findings"][-1]
 

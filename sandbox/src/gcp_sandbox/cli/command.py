@@ -142,7 +142,8 @@ def up(args: argparse.Namespace) -> None:
             print(
                 f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}, project {other['project']}"
             )
-            if any(value is not None for value in (args.port, args.project, args.latency, args.faults)):
+            options = (args.port, args.project, args.latency, args.faults, args.image_python)
+            if any(value is not None for value in options):
                 print("its options are unchanged; to start it with other options, stop it first: gcp-sandbox down")
             return
         fail(f"already running with this state: pid {other['pid']}")
@@ -153,6 +154,8 @@ def up(args: argparse.Namespace) -> None:
             f"project {args.project!r}: an ID has at most 30 lowercase letters, digits and hyphens, and starts with a letter "
             "(after the domain and a colon, if the project belongs to one)"
         )
+    if args.image_python is not None and not args.image_python.is_file():
+        fail(f"the interpreter {args.image_python} does not exist")
     try:
         profile(args.latency or "none")
     except ValueError as error:
@@ -185,6 +188,7 @@ def up(args: argparse.Namespace) -> None:
         iap_oauth_admin_api=args.iap_oauth_admin_api,
         recorded_links=args.recorded_links,
         recorded_environments=args.recorded_environments,
+        image_python=str(args.image_python.absolute()) if args.image_python else None,
     )
     _sweep(state)
 
@@ -551,6 +555,12 @@ def main(argv: list[str] | None = None) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="enable the API of IAP's brands and OAuth clients, whose shutdown Google announced for March 2026",
+    )
+    sub.add_argument(
+        "--image-python",
+        type=Path,
+        metavar="PATH",
+        help="interpreter that stands for the python of images that Cloud Build makes, with the packages that they install",
     )
     sub.add_argument(
         "--recorded-links",

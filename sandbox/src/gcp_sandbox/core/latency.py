@@ -35,6 +35,7 @@ SECONDS = {
     "run.addresses": 5400.0,
     "vpcaccess.connectors": 120.0,
     "artifactregistry.repositories": 8.0,
+    "cloudbuild.builds": 90.0,
     "": 2.0,
 }
 

@@ -32,6 +32,7 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "brands": _CRUD,
         "clients": "create createSecret delete get getWithSecret list listWithSecrets undelete update",
     },
+    "cloudbuild": {"builds": "approve create get list update", "workerpools": _CRUD + " use"},
     "cloudkms": {
         "cryptoKeyVersions": "create destroy get list restore update useToDecrypt useToEncrypt",
         "cryptoKeys": "create get list update" + _IAM,

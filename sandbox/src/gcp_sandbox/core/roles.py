@@ -425,6 +425,26 @@ ROLES: dict[str, tuple[str, str]] = {
         "Artifact Registry Service Agent",
         "artifactregistry.*.get storage.objects.*",
     ),
+    # Cloud Build
+    "roles/cloudbuild.builds.editor": (
+        "Cloud Build Editor",
+        f"cloudbuild.builds.* !cloudbuild.builds.approve {_PROJECT}",
+    ),
+    "roles/cloudbuild.builds.viewer": (
+        "Cloud Build Viewer",
+        f"cloudbuild.builds.get cloudbuild.builds.list {_PROJECT}",
+    ),
+    "roles/cloudbuild.builds.builder": (
+        "Cloud Build Service Account",
+        "cloudbuild.builds.* !cloudbuild.builds.approve artifactregistry.*.get artifactregistry.*.list "
+        "artifactregistry.repositories.downloadArtifacts artifactregistry.repositories.uploadArtifacts "
+        "artifactregistry.tags.create artifactregistry.tags.update logging.logEntries.create storage.buckets.create "
+        f"storage.buckets.get storage.buckets.list storage.objects.* {_PROJECT}",
+    ),
+    "roles/cloudbuild.serviceAgent": (
+        "Cloud Build Service Agent",
+        "cloudbuild.* iam.serviceAccounts.getAccessToken iam.serviceAccounts.actAs logging.logEntries.create",
+    ),
     # Logging and monitoring
     "roles/logging.logWriter": ("Logs Writer", "logging.logEntries.create logging.logEntries.route"),
     "roles/logging.viewer": ("Logs Viewer", f"logging.*.get logging.*.list !logging.privateLogEntries.list {_PROJECT}"),

@@ -30,6 +30,7 @@ class Settings:
     port: of the proxy (0: any free one).  project: ID of the first project.  network: N of the 127.N.0.0/16 that private
     addresses are taken from (0: any free one).  latency: "none" or "realistic[:SCALE]".  organization: domain of the
     projects' organization.
+    image_python: interpreter that stands for that of the images that Cloud Build makes ("": none).
     recorded_links: v1 of Compute Engine returns beta links (for recordings of which only the request URLs were rewritten).
     recorded_environments: Cloud Run's services show an execution environment that nobody asked for (as in recordings).
     iap_oauth_admin_api: enables IAP's brands and OAuth clients (Google announced their shutdown for 2026-03-19).
@@ -44,6 +45,7 @@ class Settings:
     organization: str = "example.com"
     recorded_links: bool = False
     recorded_environments: bool = False
+    image_python: str = ""
 
     @property
     def deployer(self) -> str:

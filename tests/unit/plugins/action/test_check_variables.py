@@ -16,12 +16,11 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 
-ROLES = ["services", "network", "cloudsql", "bucket", "cloudrun", "iap_lb"]
+ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {
     "mlflow_project_id": "my-project",
     "mlflow_region": "europe-west2",
-    "mlflow_image": "europe-docker.pkg.dev/my-project/mlflow/server:3.17.2",
     "mlflow_domain": "mlflow.example.com",
     "mlflow_webapp_users": ["user:jane@example.com"],
 }
@@ -34,6 +33,8 @@ WIRING = {
     "cloudrun_password_secret": "{{ cloudsql_result.password_secret }}",
     "cloudrun_password_version": "{{ cloudsql_result.password_version }}",
     "cloudrun_bucket": "{{ bucket_result.name }}",
+    "cloudrun_image": "{{ deployed_image.image }}",
+    "deployed_image": "{{ image_result | default(mlflow_existing.image) }}",
     "iap_lb_service": "{{ cloudrun_name }}",
 }
 
@@ -170,7 +171,11 @@ def test_a_name_that_is_too_long_for_one_of_its_uses():
         f"mlflow_name is '{'m' * 24}', 24 characters, and has at most 23 here: the name of the server's service account "
         f"(cloudrun_account_id) is '{'m' * 24}-server', and has at most 30."
     )
-    variables = {"mlflow_logger_service_account": "mlflow-logger", "cloudrun_account_id": "mlflow-server"}
+    variables = {
+        "mlflow_logger_service_account": "mlflow-logger",
+        "cloudrun_account_id": "mlflow-server",
+        "mlflow_image": "docker.io/a/b:1",
+    }
     told = refusal(mlflow_name="m" * 51, **variables)
     assert (
         told.startswith("mlflow_name is 'mmm") and "has at most 42 here: the name of the bucket (bucket_name)" in told
@@ -370,7 +375,8 @@ def test_every_name_that_a_role_gives_is_in_the_table():
     for role in ROLES:
         folder = check_variables.ROLES / role
         own = yaml.safe_load((folder / "vars/main.yml").read_text()) if (folder / "vars/main.yml").is_file() else {}
-        tasks = [task for file in (folder / "tasks").glob("*.yml") for task in yaml.safe_load(file.read_text())]
+        entries = [entry for file in (folder / "tasks").glob("*.yml") for entry in yaml.safe_load(file.read_text())]
+        tasks = [task for entry in entries for task in entry.get("block", [entry])]
         names = [
             options["name"]
             for task in tasks
@@ -418,7 +424,7 @@ def test_what_comes_later_is_checked_by_the_role(monkeypatch):
 def later() -> dict[str, Any]:
     """What the roles before cloudrun return."""
     database = {"private_ip_address": "10.0.0.3", "database": "d", "user": "u", "password_secret": "s"}
-    return {"cloudsql_result": {**database, "password_version": "1"}}
+    return {"cloudsql_result": {**database, "password_version": "1"}, "image_result": {"image": "docker.io/a/b:1"}}
 
 
 def test_nothing_is_checked_twice(monkeypatch):
@@ -435,7 +441,7 @@ def test_nothing_is_checked_twice(monkeypatch):
             | {"bucket_result": {"name": "b-1"}, "network_result": {"network_path": "n"}}
         )
         check({"role": role, "checked": play["variables"]}, variables)
-    assert checked == ["d", "u", "s", "b-1"]
+    assert sorted(checked) == ["b-1", "d", "docker.io/a/b:1", "s", "u"]
 
 
 def test_another_value_is_checked_again():
@@ -467,6 +473,37 @@ def test_every_rule_is_about_a_variable_that_exists():
     assert names <= options.keys()
     endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *ROLES] for name in options}
     assert values.KINDS.keys() <= options.keys() | endings
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"image_source": "/nowhere"},
+            "image_source is '/nowhere'; allowed: the path of a folder with a Containerfile",
+        ),
+        ({"image_extra_packages": ["boto3>=1"]}, "image_extra_packages has 'boto3>=1'; allowed: Python packages, each"),
+        ({"image_extra_packages": "a==1, b"}, "image_extra_packages has 'b'; allowed: Python packages, each"),
+        ({"image_build_region": "europe"}, "image_build_region is 'europe'; allowed: a region of Google Cloud"),
+        ({"image_keep_newest": 0}, "image_keep_newest is 0; allowed: 1 to 1000"),
+        ({"image_readers": "allUsers"}, "image_readers is 'allUsers'; allowed: members by name"),
+        ({"image_repository": "Mlflow"}, "image_repository is 'Mlflow'; allowed: 1 to 63 lower-case letters"),
+        ({"mlflow_image": "docker.io/a/b:1", "image_extra_packages": ["c==1"]}, "an image that is given is not built"),
+        (
+            {"mlflow_image": "https://docker.io/a/b"},
+            "mlflow_image is 'https://docker.io/a/b'; allowed: an image such as",
+        ),
+    ],
+)
+def test_what_cannot_be_built(variables, message):
+    assert message in refusal(**variables)
+
+
+def test_an_image_need_not_be_given():
+    result = site()
+    assert (
+        result["variables"]["image_reference"] == "" and result["variables"]["image_build_account_id"] == "mlflow-build"
+    )
 
 
 def with_other(other: dict[str, Any], **variables: Any) -> dict[str, Any]:

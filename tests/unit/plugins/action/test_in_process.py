@@ -134,7 +134,7 @@ def test_every_module_that_calls_google_runs_in_process():
     assert {entry["action_plugin"] for entry in routing["plugin_routing"]["modules"].values()} == {
         "mlops.mlflow_gcp.in_process"
     }
-    assert {name for name in routing["action_groups"]["all"] if isinstance(name, str)} == modules
+    assert {name for name in routing["action_groups"]["all"] if isinstance(name, str)} >= modules
 
 
 # -- tokens --------------------------------------------------------------------

@@ -15,6 +15,7 @@ from gcp_sandbox.core.masks import camel
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.resources import Collection, serve, serve_locations, serve_operations
 from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.images import Images
 from gcp_sandbox.services import cloudkms
 from gcp_sandbox.services.compute.places import REGIONS
 
@@ -123,6 +124,25 @@ def _encrypted(call: Call, name: str, key: str) -> None:
     cloudkms.use(call.cloud, call.project_id, "artifactregistry", key)
 
 
+def _find(cloud: Cloud, key: str) -> Doc | None:
+    """A repository; `gcp-sandbox image add` makes that of its image, if it is not there."""
+    doc = cloud.store.peek(REPOSITORIES.kind, key)
+    if doc is None and any(repository_of(reference) == key for reference in Images(cloud.folder).all()):
+        stamp = now()
+        doc = {"name": key, "format": "DOCKER", "mode": "STANDARD_REPOSITORY", "createTime": stamp, "updateTime": stamp}
+        cloud.store.put(REPOSITORIES.kind, key, doc)
+    return doc
+
+
+def repository_of(reference: str) -> str | None:
+    """The key of the repository that an image is in, or None if it is of another registry."""
+    found = re.match(r"([a-z0-9-]+)-docker\.pkg\.dev/(?:([a-z0-9-]+\.[a-z0-9.-]+)/)?([^/]+)/([^/]+)/", reference)
+    if found is None:
+        return None
+    project = f"{found[2]}:{found[3]}" if found[2] else found[3]
+    return f"projects/{project}/locations/{found[1]}/repositories/{found[4]}"
+
+
 def _nowhere(name: str) -> ApiError:
     return ApiError(404, f"Location {name.rpartition('/')[2]} is not found or access is unauthorized.")
 
@@ -149,6 +169,7 @@ REPOSITORIES = Collection(
     type="google.devtools.artifactregistry.{version}.Repository",
     ident=_ident,
     prepare=_prepared,
+    find=_find,
     shown=_shown,
     taken=lambda name: ApiError(409, "the repository already exists"),
     wrong=lambda path: ApiError(400, f"{camel(path.partition('.')[0])} cannot be changed"),

@@ -20,6 +20,7 @@ LOGS = {
     "system": "run.googleapis.com%2Fvarlog%2Fsystem",
 }
 REQUESTS = "requests"
+BUILDS = "cloudbuild"
 _SPECIAL = "logging.googleapis.com/"
 _WORDS = {
     "WARN": "WARNING",
@@ -101,6 +102,20 @@ def of_balancer(project: str, ident: str, line: Doc) -> Doc:
         "severity": line["severity"],
         "logName": f"projects/{project}/logs/{REQUESTS}",
         "receiveTimestamp": line["timestamp"],
+    }
+
+
+def of_build(project: str, build: str, ident: str, line: Doc) -> Doc:
+    """The entry for a line of a build's log (services/cloudbuild/work.py)."""
+    return {
+        "insertId": _insert_id(ident, line["time"]),
+        "textPayload": line["text"],
+        "resource": {"type": "build", "labels": {"project_id": project, "build_id": build, "build_trigger_id": ""}},
+        "timestamp": line["time"],
+        "severity": "INFO",
+        "labels": {"build_step": line["step"]},
+        "logName": f"projects/{project}/logs/{BUILDS}",
+        "receiveTimestamp": line["time"],
     }
 
 

@@ -20,6 +20,7 @@ _KNOWN = {
     ("resource", "labels", "service_name"),
     ("resource", "labels", "configuration_name"),
     ("resource", "labels", "job_name"),
+    ("resource", "labels", "build_id"),
 }
 
 
@@ -31,6 +32,12 @@ def _runs(folder: Path, project: str) -> list[tuple[Path, str, str]]:
         if owner == project:
             out.append((file, location, name))
     return out
+
+
+def _builds(folder: Path, project: str) -> list[tuple[Path, str]]:
+    """(file, ID) of the project's builds that have output."""
+    files = sorted((folder / "build").glob(f"{project}.*.jsonl"))
+    return [(file, ident) for file in files for owner, ident in [file.stem.rsplit(".", 1)] if owner == project]
 
 
 def _balancer(folder: Path) -> Path:
@@ -52,6 +59,9 @@ def chosen(folder: Path, projects: list[str], tree: filters.Node) -> list[Source
                 "cloud_run_job", job_name=name, **where
             ):
                 out.append(Source(file, functools.partial(_run_entry, project, location)))
+        for file, ident in _builds(folder, project):
+            if meant("build", build_id=ident, project_id=project):
+                out.append(Source(file, functools.partial(entries.of_build, project, ident)))
         if meant("http_load_balancer", project_id=project):
             out.append(Source(_balancer(folder), functools.partial(_balancer_entry, project)))
     return out
@@ -83,6 +93,8 @@ def logs(folder: Path, project: str) -> set[str]:
     for file, _, _ in _runs(folder, project):
         data = _ends(file)
         out |= {name for stream, name in entries.LOGS.items() if f'","stream":"{stream}"'.encode() in data}
+    if _builds(folder, project):
+        out.add(entries.BUILDS)
     if f'"project_id":"{project}"'.encode() in _ends(_balancer(folder)):
         out.add(entries.REQUESTS)
     return out

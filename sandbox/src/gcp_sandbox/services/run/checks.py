@@ -14,10 +14,12 @@ from gcp_sandbox.core.errors import ApiError, bad_request
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.core.service import Call
 from gcp_sandbox.services import cloudkms
+from gcp_sandbox.services.artifactregistry import contents
 from gcp_sandbox.services.compute import shared_vpc
 from gcp_sandbox.services.run import names
 from gcp_sandbox.services.run.plane import secrets
 from gcp_sandbox.services.run.plane.workload import QUANTITY, StartError, quantity, total_memory
+from gcp_sandbox.services.serviceusage.catalog import agent_email
 
 Doc = dict[str, Any]
 # Addresses of services and jobs that are gone, by their names: {subnetwork, until}.
@@ -439,6 +441,29 @@ def hold_addresses(cloud: Cloud, name: str, vpc_access: Doc) -> None:
         given = interfaces[0].get("subnetwork") or interfaces[0]["network"].rsplit("/", 1)[-1]
         subnet = _path(cloud, given, project, f"regions/{location}/subnetworks")
         cloud.store.put(HELD, name, {"subnetwork": subnet, "until": time.time() + seconds})
+
+
+def images(cloud: Cloud, project_id: str, spec: Doc) -> None:
+    """Raise StartError where Cloud Run's service agent may not pull an image of the template."""
+    project = projects.find(cloud, project_id)
+    assert project
+    agent = agent_email("run.googleapis.com", project["projectNumber"])
+    for container in spec["containers"]:
+        owner = contents.unreadable(cloud, Principal(agent), container["image"])
+        if owner is None:
+            continue
+        text = (
+            f"Google Cloud Run Service Agent {agent} must have permission to read the image, {container['image']}. Ensure "
+            "that the provided container image URL is correct and that the above account has permission to access the "
+            "image. If you just enabled the Cloud Run API, the permissions might take a few minutes to propagate."
+        )
+        if owner != project_id:
+            text += (
+                f" Note that the image is from project [{owner}], which is not the same as this project [{project_id}]. "
+                "Permission must be granted to the Google Cloud Run Service Agent from this project. See "
+                "https://cloud.google.com/run/docs/deploying#other-projects"
+            )
+        raise StartError(text, {"reason": "CONTAINER_PERMISSION_DENIED"}, "PERMISSION_DENIED")
 
 
 def secret_problems(cloud: Cloud, project_id: str, spec: Doc) -> None:

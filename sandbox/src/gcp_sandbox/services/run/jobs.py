@@ -148,6 +148,7 @@ def _check(cloud: Cloud, name: str, template: Doc) -> None:
             raise StartError(f"Image '{container['image']}' not found.", {"reason": "CONTAINER_MISSING"}, "NOT_FOUND")
     checks.networks(cloud, part["projects"], part["locations"], template.get("vpcAccess"))
     checks.secret_problems(cloud, part["projects"], template)
+    checks.images(cloud, part["projects"], template)
 
 
 def delete(call: Call, name: str, doc: Doc) -> Operation:

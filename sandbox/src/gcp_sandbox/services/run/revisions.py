@@ -253,6 +253,7 @@ async def _make_ready(cloud: Cloud, key: str) -> None:
     try:
         checks.networks(cloud, part["projects"], part["locations"], revision.get("vpcAccess"))
         checks.secret_problems(cloud, part["projects"], revision)
+        checks.images(cloud, part["projects"], revision)
         await fleet(cloud).pool(key, revision).launch()
     except StartError as failure:
         error = failure
