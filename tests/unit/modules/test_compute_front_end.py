@@ -131,7 +131,7 @@ CASES = {
                 [("POST", "/setSslCertificates", {"sslCertificates": [CERT]}), ("POST", "/setUrlMap", {"urlMap": MAP})],
             ),
         ],
-        required=("url_map", "ssl_certificates"),
+        required=("url_map",),
     ),
     "HTTP proxy": Case(
         "compute_target_http_proxy",
