@@ -56,7 +56,7 @@ options:
   survey:
     description:
       - Whether to look also at what lies outside the deployment - the credentials, billing, the caller's permissions, organization
-        policies, quotas, APIs that are off - with some 25 more requests at the same time.
+        policies, quotas, APIs that are off - with some 20 more requests at the same time.
       - With V(first), only if nothing of the deployment exists yet and the run is not limited to some parts.
     type: str
     choices: [never, first, always]
