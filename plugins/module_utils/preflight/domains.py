@@ -15,13 +15,12 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import AP
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import Site
 
 HOST = "dns.googleapis.com"
-Calls = dict[str, tuple[str, str, Callable[[], dict[str, Any] | None]]]
 
 
-def reads(site: Site) -> Calls:
+def reads(site: Site) -> dict[str, tuple[str, str, Callable[[], dict[str, Any] | None]]]:
     """What to read, as of existing.read(): the zone, the record sets of the domains and of the names above them in it, and
     the certificates of others."""
-    calls: Calls = {}
+    calls: dict[str, tuple[str, str, Callable[[], dict[str, Any] | None]]] = {}
     for certificate in site.listed("iap_lb_certificates"):
         url = f"{API}/projects/{site.text('iap_lb_project_id')}/global/sslCertificates/{certificate}"
         label = f"certificate {certificate}"
