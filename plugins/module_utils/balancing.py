@@ -36,8 +36,9 @@ class BalancerResource(ComputeResource):
 
     def set_field(self, method: str, **body: Any) -> None:
         """Call a method that changes one field, such as setUrlMap, and wait."""
-        # These methods of proxies are the only ones of global resources without /global/ in their path.
-        url = self.url.replace("/global/target", "/target")
+        # These older methods of proxies are the only ones of global resources without /global/ in their path.
+        old = method in ("setSslCertificates", "setUrlMap")
+        url = self.url.replace("/global/target", "/target") if old else self.url
         self.wait(self.client.post(f"{url}/{method}", body, idempotent=True), self.url, "update")
 
 

@@ -68,13 +68,18 @@ class PolicyTarget:
         return task.client.post(f"{self.url}:setIamPolicy", {"policy": policy}, idempotent=True)
 
 
+def label_of(resource_type: str, name: str) -> str:
+    """A resource with a policy, in messages."""
+    return f"{resource_type.replace('_', ' ')} {name}"
+
+
 def policy_of(task: Task, resource_type: str, name: str, region: str | None = None) -> PolicyTarget:
     """
     The policy of an Artifact Registry repository (with REGION), project (by ID), secret (by name or path), service account
     (by e-mail address), Cloud Run service (with REGION), bucket or key of Cloud KMS (by path), or the IAP policy of a backend
     service or Cloud Run service (with REGION).
     """
-    label = f"{resource_type.replace('_', ' ')} {name}"
+    label = label_of(resource_type, name)
     if resource_type == "project":
         return PolicyTarget(label, f"{RESOURCE_MANAGER}/v1/projects/{name}", "body")
     if resource_type == "secret":

@@ -395,6 +395,22 @@ ANY_MEMBERS = Kind(
     member_words,
     listed,
 )
+# https://cloud.google.com/dns/docs/reference/rest/v1/managedZones
+_ZONE = r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
+DNS_ZONE = Kind(
+    matching(rf"(?:projects/[a-z0-9.:-]+/managedZones/)?{_ZONE}"),
+    "the name of a managed zone (not its domain name) such as example-com, or projects/PROJECT/managedZones/NAME",
+    optional=True,
+)
+RECORD_NAME = Kind(
+    matching(r"(?=.{1,254}\Z)(?:\*\.)?(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9-]+\.?"),
+    "a domain name such as mlflow.example.com",
+)
+CERTIFICATE_MAP = Kind(
+    matching(r"(?:projects/[^/\s]+/locations/global/certificateMaps/)?[a-z][a-z0-9-]*"),
+    "the name of a certificate map, or projects/PROJECT/locations/global/certificateMaps/NAME",
+    optional=True,
+)
 SERVICE_ACCOUNT_EMAIL = Kind(EMAIL.valid, "the e-mail address of a service account, without a prefix", optional=True)
 ACCOUNT_ID = Kind(
     matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]"),
@@ -608,6 +624,7 @@ TIME = Kind(matching(r"(?:[01]\d|2[0-3]):[0-5]\d"), "a time of day in UTC such a
 CPU = Kind(matching(r"(?=.*[1-9])(?:\d+m?|\d*\.\d+)"), "a number of CPUs such as 2 or 500m")
 MEMORY = Kind(matching(r"(?=.*[1-9])\d+(?:\.\d+)?(?:[kMG]|[KMG]i)"), "a size such as 512Mi or 2Gi")
 PORT = between(1, 65535)
+TTL = between(1, 604_800)
 REQUEST_TIMEOUT = between(1, 3600)
 JOB_TIMEOUT = between(1, 604_800)
 CONCURRENCY = between(1, 1000)
@@ -787,6 +804,20 @@ def domains_of_certificate(domain: str, extra_domains: Any) -> str | None:
     return None if count <= 100 else f"these are {count} domains, and a certificate covers 100"
 
 
+def existing_certificate(certificate: str, certificates: Any, certificate_map: str) -> str | None:
+    """The certificates of others, exactly where they are used."""
+    given = [
+        name for name, value in (("certificates", listed(certificates)), ("certificate_map", certificate_map)) if value
+    ]
+    if certificate == "existing" and len(given) != 1:
+        return "existing needs the names of certificates, or that of a certificate map" + (
+            ", not both" if given else ""
+        )
+    if certificate != "existing" and given:
+        return f"{certificate} takes no {given[0]}: leave it out or choose existing"
+    return None
+
+
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
@@ -819,11 +850,16 @@ KINDS: dict[str, Kind] = {
     "address_name": NAME,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
+    "certificate_map": CERTIFICATE_MAP,
+    "certificates": Kind(NAME.valid, NAME.allowed, listed),
+    "dns_replaces": Kind(RECORD_NAME.valid, "addresses or names that existing records lead to", listed),
+    "dns_zone": DNS_ZONE,
     "brand_name": Kind(BRAND.valid, BRAND.allowed, optional=True),
     "bucket": BUCKET_NAME,
     "build_account_id": ACCOUNT_ID,
     "build_region": BUILD_REGION,
     "build_timeout_seconds": BUILD_TIMEOUT,
+    "certificate_timeout": at_least(1),
     "concurrency": CONCURRENCY,
     "cpu": CPU,
     "database": SQL_IDENTIFIER,
@@ -927,6 +963,7 @@ NAMES = (
     Name("the backend service", "{iap_lb_name}-backend", 63),
     # Certificates and NEGs are replaced by others, whose names end with a part that is computed.
     Name("the certificate", "{iap_lb_name}-00000000", 63),
+    Name("the certificate map", "{iap_lb_name}", 63, ("iap_lb_certificate", "certificate_manager")),
     Name("the serverless NEG", "{iap_lb_name}-neg-0000", 63),
     Name("the URL map", "{iap_lb_name}", 63),
     Name("the URL map that redirects HTTP", "{iap_lb_name}-redirect", 63),
@@ -963,6 +1000,7 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
     (given_or_built, ("image_reference", "image_source", "image_extra_packages")),
     (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
+    (existing_certificate, ("iap_lb_certificate", "iap_lb_certificates", "iap_lb_certificate_map")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )
 

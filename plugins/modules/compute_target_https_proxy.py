@@ -10,8 +10,8 @@ module: compute_target_https_proxy
 short_description: Manage the URL map and the certificates of a global HTTPS proxy
 description:
   - Creates, updates and deletes the part of a load balancer that terminates TLS.
-  - Each field has a method of its own, so that no other field is ever sent. The SSL policy, the QUIC setting, the certificate
-    map, the keep-alive timeout and everything else that others have set is left unchanged.
+  - Each field has a method of its own, so that no other field is ever sent. The SSL policy, the QUIC setting, the keep-alive
+    timeout, a certificate map without O(certificate_map), and everything else that others have set is left unchanged.
   - M(google.cloud.gcp_compute_target_https_proxy) sends every field when one differs, those without an option as empty, and so
     removes the SSL policy when the certificate changes; it neither waits for the change nor notices that Google refuses it.
 version_added: 0.1.0
@@ -31,10 +31,24 @@ options:
     type: str
   ssl_certificates:
     description:
-      - Names or links of the certificates to attach. Required for O(state=present).
+      - Names or links of the certificates to attach.
       - Other certificates stay attached, except those in O(detach).
+      - A new proxy needs certificates or O(certificate_map).
     type: list
     elements: str
+    default: []
+  certificate_map:
+    description:
+      - Path of a certificate map of Certificate Manager, by which the proxy then serves instead of by its certificates. C("") detaches
+        the map.
+      - Without this option, a map that is attached stays.
+    type: str
+  ready:
+    description:
+      - Whether O(certificate_map) can serve already. With V(false), a proxy that has certificates or another map keeps serving by
+        these, and the map is not attached yet.
+    type: bool
+    default: true
   detach:
     description:
       - Names or links of certificates to detach, such as
@@ -71,6 +85,17 @@ self_link:
   returned: success
   type: str
   sample: https://www.googleapis.com/compute/v1/projects/my-project/global/targetHttpsProxies/mlflow-lb-https
+ssl_certificates:
+  description: Names of the certificates that are attached.
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow-lb-5d41402a]
+certificate_map:
+  description: Path of the certificate map that is attached, "" without one.
+  returned: success
+  type: str
+  sample: ""
 resource:
   description: The HTTPS proxy as Google returns it.
   returned: success
@@ -84,8 +109,17 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import BalancerResource, global_link
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, relative, same_link
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
+    Rules,
+    relative,
+    same_link,
+    same_resource,
+    short,
+)
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+
+MAPS = "//certificatemanager.googleapis.com/"
 
 
 class HttpsProxy(BalancerResource):
@@ -97,6 +131,7 @@ class HttpsProxy(BalancerResource):
             "urlMap": same_link,
             "sslPolicy": same_link,
             "sslCertificates": lambda wanted, live: list(map(relative, wanted)) == list(map(relative, live or ())),
+            "certificateMap": same_resource,
         }
     )
 
@@ -110,10 +145,21 @@ class HttpsProxy(BalancerResource):
             "sslCertificates": self._links(self.params["ssl_certificates"]),
         }
 
+    def validate(self) -> None:
+        given = self.params["certificate_map"] is not None or self.params["ssl_certificates"] or self.params["detach"]
+        if self.params["state"] == "present" and not given:
+            raise InvalidInput("ssl_certificates", [], "give at least one, or option certificate_map")
+
     def _links(self, names: list[str] | None) -> list[str]:
         return [global_link(self.task.project, "sslCertificates", name) for name in names or ()]
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        """With the certificates, and with the map unless the proxy is to go on serving by what it has."""
+        serves = live is not None and any(live.get(field) for field in ("sslCertificates", "certificateMap"))
+        path = self.params["certificate_map"] if self.params["ready"] or not serves else None
+        return self._with_certificates(live) | {"certificateMap": f"{MAPS}{path}" if path else path}
+
+    def _with_certificates(self, live: dict[str, Any] | None) -> dict[str, Any]:
         """The attached certificates in their order, new ones in place of the first that goes, or at the end."""
         detach = set(map(relative, self._links(self.params["detach"])))
         attached = list((live or {}).get("sslCertificates") or ())
@@ -129,13 +175,27 @@ class HttpsProxy(BalancerResource):
         return self.wanted | {"sslCertificates": result + new}
 
     def update(self, live: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-        if "sslCertificates" in changes:
-            self.set_field("setSslCertificates", sslCertificates=self.wanted["sslCertificates"])
+        certificates, new = self.wanted["sslCertificates"], self.wanted["certificateMap"]
+        steps = {
+            "sslCertificates": lambda: self.set_field("setSslCertificates", sslCertificates=certificates),
+            "certificateMap": lambda: self.set_field("setCertificateMap", certificateMap=new),
+        }
+        # What is to serve comes before what goes.
+        for field in sorted(steps, reverse=not new):
+            if field in changes:
+                steps[field]()
         if "sslPolicy" in changes:
             self.set_field("setSslPolicy", sslPolicy=self.wanted["sslPolicy"])
         if "urlMap" in changes:
             self.set_field("setUrlMap", urlMap=self.wanted["urlMap"])
         return {}
+
+    def returns(self, live: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **super().returns(live),
+            "ssl_certificates": [short(link) for link in live.get("sslCertificates") or ()],
+            "certificate_map": relative(live.get("certificateMap")),
+        }
 
 
 def main() -> None:
@@ -144,12 +204,14 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.NAME},
             "url_map": {"type": "str"},
-            "ssl_certificates": {"type": "list", "elements": "str"},
+            "ssl_certificates": {"type": "list", "elements": "str", "default": []},
+            "certificate_map": {"type": "str"},
+            "ready": {"type": "bool", "default": True},
             "detach": {"type": "list", "elements": "str", "default": []},
             "ssl_policy": {"type": "str"},
             **STATE_OPTION,
         },
-        required_if=[("state", "present", ["url_map", "ssl_certificates"])],
+        required_if=[("state", "present", ["url_map"])],
     )
 
 

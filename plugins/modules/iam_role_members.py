@@ -228,7 +228,7 @@ def converge(task: Task) -> dict[str, Any]:
             before = after = iam.access({}, change.role)
     else:
         before, after = iam.apply(task, target(), change)
-    label = f"{params['role']} on {target().label}"
+    label = f"{params['role']} on {iam.label_of(params['resource_type'], params['resource'])}"
     return task.result(
         label=label, changed=before != after, before=before, after=after, resource=after, members=after["members"]
     )

@@ -73,6 +73,11 @@ findings:
   type: list
   elements: str
   sample: ["bucket my-project-mlflow-artifacts holds 12 objects: set mlflow_destroy_data to true to delete them, or move them away"]
+address:
+  description: The address of the load balancer, to which DNS records lead; "" without one.
+  returned: success
+  type: str
+  sample: 203.0.113.7
 unread:
   description: What the caller may not read, each with Google's message. It is neither in RV(delete) nor in RV(keep).
   returned: success
@@ -87,9 +92,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, iam, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import (
+    certificate_manager,
+    cloudsql,
+    dns,
+    iam,
+    secretmanager,
+    values,
+)
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, aggregated
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment, Found
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
@@ -104,12 +116,16 @@ SERVER_ROLE = "roles/cloudsql.client"
 BUILD_ROLE = "roles/logging.logWriter"
 # What exists, in the order in which it is deleted; the other resources that are read tell what is kept.
 ORDER = (
+    "records",
     "https_rule",
     "http_rule",
     "https_proxy",
     "http_proxy",
     "url_map",
     "redirect",
+    "certificate_map",
+    "issued",
+    "authorizations",
     "certificates",
     "backend",
     "negs",
@@ -198,6 +214,8 @@ class Takedown(Deployment):
         yield self.role("binding", SERVER_ROLE, "cloudrun_project_id", "cloudrun_account_id")
         if not self.text("image_reference"):
             yield from self.image_calls()
+        if self.text("iap_lb_certificate") == "certificate_manager":
+            yield from self.certificate_calls()
         instance = partial(cloudsql.find_instance, self.client, self.text("cloudsql_project_id"), sql_name)
         yield "instance", f"Cloud SQL instance {sql_name}", instance
         yield "instances", "Cloud SQL instances", self.read_instances
@@ -206,6 +224,38 @@ class Takedown(Deployment):
         yield "deleted_bucket", "soft-deleted buckets", self.read_deleted_bucket
         if self.peered:
             yield "connection", f"private services access of {self.network.rpartition('/')[2]}", self.read_connection
+
+    def certificate_calls(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Any] | None]]]:
+        """What Certificate Manager has of the load balancer."""
+        name = self.text("iap_lb_name")
+        place = f"{certificate_manager.API}/projects/{self.text('iap_lb_project_id')}/locations/global"
+        yield "certificate_map", f"certificate map {name}", partial(self.client.find, f"{place}/certificateMaps/{name}")
+        for key, kind, collection in (
+            ("issued", "certificate", "certificates"),
+            ("authorizations", "DNS authorization", "dnsAuthorizations"),
+        ):
+            yield key, f"{kind}s {name}", partial(self.read_family, kind, f"{place}/{collection}")
+
+    def read_family(self, kind: str, url: str) -> dict[str, Any] | None:
+        """The resources of a collection of Certificate Manager whose names are those of the load balancer."""
+        entries = [{"name": short(entry["name"])} for entry in self.client.items(url, url.rpartition("/")[2])]
+        family = Family(self.task, self.text("iap_lb_name"), certificate_manager.DIGITS)
+        return self.several(kind, (entry["name"] for entry in family.members(entries, f"{kind}s")))
+
+    def read_records(self) -> dict[str, Any] | None:
+        """The A records of the domains that lead to the address."""
+        zone = dns.zone_path(self.text("iap_lb_project_id"), self.text("iap_lb_dns_zone"))
+        extra = values.listed(self.variables.get("iap_lb_extra_domains")) or ()
+        sets = [
+            entry for name in (self.text("iap_lb_domain"), *extra) for entry in dns.record_sets(self.client, zone, name)
+        ]
+        ours = (entry for entry in sets if entry["type"] == "A" and entry.get("rrdatas") == [self.address])
+        return self.several("DNS record", (entry["name"] for entry in ours))
+
+    @property
+    def address(self) -> str:
+        """The address of the load balancer, "" without one."""
+        return str(self.live("address").get("address", ""))
 
     def image_calls(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Any] | None]]]:
         """What builds the image."""
@@ -235,6 +285,8 @@ class Takedown(Deployment):
         with ThreadPoolExecutor(len(calls)) as pool:
             futures = {key: pool.submit(self.look, label, "", call) for key, label, call in calls}
             self.found = {key: future.result() for key, future in futures.items()}
+        if self.text("iap_lb_dns_zone") and self.address:
+            self.found["records"] = self.look("DNS records", "", self.read_records)
         if instance := self.live("instance"):
             url = f"{cloudsql.instances_url(self.text('cloudsql_project_id'))}/{instance['name']}/databases"
             found = self.look("databases", "", partial(self.client.find, url)).body or {}
@@ -406,7 +458,8 @@ class Takedown(Deployment):
         if self.text("iap_lb_oauth") == "brand":
             yield "brand and OAuth client: Google's API cannot delete a brand, and others of the project may use it"
         yield "APIs: other parts of the project may use them; they cost nothing"
-        yield f"DNS records of {self.text('iap_lb_domain')}: remove them, the address is no longer yours"
+        if not self.text("iap_lb_dns_zone"):
+            yield f"DNS records of {self.text('iap_lb_domain')}: remove them, the address is no longer yours"
 
     def findings(self) -> Iterator[str]:
         """What has to be decided first."""
@@ -441,6 +494,7 @@ def examine(task: Task) -> dict[str, Any]:
         "delete": list(takedown.deleted()),
         "keep": list(takedown.kept()),
         "findings": list(takedown.findings()),
+        "address": takedown.address,
         "unread": sorted(takedown.unread),
     }
 

@@ -16,7 +16,13 @@ def test_site_shows_what_it_deployed(cloud, deployed):
     (lb_ip,) = [entry["address"] for entry in address if entry.get("purpose") != "VPC_PEERING"]
     summary = deployed.output[deployed.output.index("TASK [Show what was deployed]") :]
     lines = (f"export MLFLOW_TRACKING_URI={URL}", f"export MLFLOW_IAP_SERVICE_ACCOUNT={LOGGER}")
-    for part in (*lines, lb_ip, "oauth_redirect_url", "brand_name", f"{PROJECT}-mlflow-artifacts"):
+    for part in (
+        *lines,
+        f"mlflow.example.com. A {lb_ip}",
+        "oauth_redirect_url",
+        "brand_name",
+        f"{PROJECT}-mlflow-artifacts",
+    ):
         assert part in summary, f"{part!r} is missing in: {summary}"
 
 

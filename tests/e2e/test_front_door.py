@@ -92,16 +92,16 @@ def test_another_domain_and_service_and_back_keep_what_others_set(cloud, others,
     before, first = others(), names(cloud)
     assert all(before.values()) and experiments(cloud, URL) == 200
 
-    play = change(cloud, mlflow_domain=DOMAIN, iap_lb_service=second)
-    # The grant on the service; NEG and certificate, each made, switched to and deleted.
-    assert (play.status, play.recap("changed")) == (0, 7), play.output
+    play = change(cloud, mlflow_domain=DOMAIN, iap_lb_service=second, iap_lb_wait_for_certificate="true")
+    # The grant on the service; NEG and certificate, each made, switched to and deleted, the certificate also detached.
+    assert (play.status, play.recap("changed")) == (0, 8), play.output
     assert experiments(cloud, f"https://{DOMAIN}") == 200
     assert others() == before
     negs, certificates = names(cloud)
     assert len(negs) == len(certificates) == 1 and not {*negs, *certificates} & {*first[0], *first[1]}
 
-    play = change(cloud)
-    assert (play.status, play.recap("changed")) == (0, 6), play.output
+    play = change(cloud, iap_lb_wait_for_certificate="true")
+    assert (play.status, play.recap("changed")) == (0, 7), play.output
     assert (others(), names(cloud), experiments(cloud, URL)) == (before, first, 200)
 
 

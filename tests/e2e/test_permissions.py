@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import yaml
 
 from tests.conftest import local_cloud
 
@@ -113,6 +114,35 @@ def smallest() -> Iterator[Cloud]:
 def test_the_deployer_needs_only_these_roles(smallest):
     play = verify(smallest, VERIFIER_ROLES)
     assert play.status == 0, play.output
+
+
+@pytest.mark.long
+def test_the_custom_role_of_the_deployer_suffices():
+    role = yaml.safe_load((ROOT / "docs" / "deployer-role.yml").read_text())
+    with local_cloud() as cloud:
+        services = f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services"
+        apis = [f"{api}.googleapis.com" for api in ("cloudresourcemanager", "dns", "iam")]
+        cloud.call("POST", f"{services}:batchEnable", {"serviceIds": apis})
+        url = f"iam.googleapis.com/v1/projects/{PROJECT}/roles"
+        name = cloud.call("POST", url, {"roleId": "mlflowDeployer", "role": role})["name"]
+        zone = {"name": "example", "dnsName": "example.com.", "description": "zone"}
+        cloud.call("POST", f"dns.googleapis.com/dns/v1/projects/{PROJECT}/managedZones", zone)
+        options = {"mlflow_dns_zone": "example", "network_allow_internal": True}
+        by_dns = options | {"iap_lb_certificate": "certificate_manager"}
+        changes = {
+            "mlflow_extra_domains": ["models.example.com"],
+            "mlflow_labels": {"team": "ml"},
+            "cloudsql_disk_size_gb": 20,
+        }
+        with holding(cloud, DEPLOYER, [name]) as env:
+            preflight = cloud.playbook("preflight.yml", *creators(), "-e", json.dumps(options), **env)
+            assert preflight.status == 0 and "lacks" not in preflight.output, preflight.output
+            for variables in (by_dns, options | changes | {"iap_lb_wait_for_certificate": True}):
+                play = cloud.playbook("site.yml", *creators(), "-e", json.dumps(variables), **env)
+                assert play.status == 0, play.output
+            for book in ("upgrade.yml", "gc.yml"):
+                play = cloud.playbook(book, *creators(), "-e", json.dumps(options), **env)
+                assert play.status == 0, play.output
 
 
 def an_api_is_disabled(cloud: Cloud) -> None:

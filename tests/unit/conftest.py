@@ -196,6 +196,9 @@ def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         printed = capsys.readouterr().out
         assert "not-to-be-seen" not in printed
         result = json.loads(printed)
+        if diff := result.get("diff"):
+            label = diff.pop("after_header")
+            assert label and diff.pop("before_header") == label
         if result.get("failed"):
             assert "\n" not in result["msg"]
             raise Failed(result)

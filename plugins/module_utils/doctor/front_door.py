@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificates
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import covers
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report import (
@@ -90,6 +91,7 @@ class FrontDoor(Reader):
     def certificates(self, proxy: dict[str, Any], rule: dict[str, Any]) -> None:
         """Check that the certificates of the HTTPS proxy are active and cover all domains."""
         if proxy.get("certificateMap"):
+            self.certificate_map(proxy["certificateMap"])
             return
         where, fix, missing = f"HTTPS proxy {proxy['name']}", rerun("iap_lb"), [self.domain, *self.extra_domains]
         for link in proxy.get("sslCertificates") or ():
@@ -109,6 +111,17 @@ class FrontDoor(Reader):
                 )
         if missing:
             self.report.add(where, f"has no certificate for {', '.join(missing)}", fix)
+
+    def certificate_map(self, link: str) -> None:
+        """Check that a certificate map has an active certificate for every domain."""
+        where, domains = f"certificate map {short(link)}", [self.domain, *self.extra_domains]
+        fix = rerun("iap_lb")
+        states = self.look(where, lambda: certificates.served(self.task, self.params["lb_name"], domains), fix)
+        for state in states or ():
+            if state.state != certificates.ACTIVE:
+                self.report.add(
+                    where, f"has no active certificate for {state.domain} ({state.state})", state.advice or fix
+                )
 
     def routes(self, url_map: dict[str, Any]) -> list[tuple[str, str | None]]:
         """The links of the backend services for all paths of the domain, and for paths that a rule covers completely."""

@@ -85,7 +85,7 @@ def test_creates_an_endpoint(google, run_module):
 def test_check_mode_does_not_know_the_address(google, run_module):
     google.expect("GET", RULE, absent(google))
     result = run_module("compute_forwarding_rule", check=True, **RULE_OPTIONS)
-    assert (result["changed"], result["address"]) == (True, "")
+    assert (result["changed"], result["address"]) == (True, "(known after the run)")
 
 
 def test_an_endpoint_that_is_not_accepted(google, run_module):

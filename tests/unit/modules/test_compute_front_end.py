@@ -35,8 +35,9 @@ class Case:
         return f"{COMPUTE}/{self.collection}/lb"
 
     def request(self, suffix: str) -> str:
-        """URL of a method of the resource; those of proxies are without /global/."""
-        return self.url.replace("/global/target", "/target" if suffix else "/global/target") + suffix
+        """URL of a method of the resource; the older ones of proxies are without /global/."""
+        old = suffix and suffix not in ("/setCertificateMap", "/setSslPolicy")
+        return self.url.replace("/global/target", "/target" if old else "/global/target") + suffix
 
     @property
     def live(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ CASES = {
                 [("POST", "/setSslCertificates", {"sslCertificates": [CERT]}), ("POST", "/setUrlMap", {"urlMap": MAP})],
             ),
         ],
-        required=("url_map", "ssl_certificates"),
+        required=("url_map",),
     ),
     "HTTP proxy": Case(
         "compute_target_http_proxy",

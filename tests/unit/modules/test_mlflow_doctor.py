@@ -538,6 +538,25 @@ def test_an_unreadable_resource_is_a_problem(google, estate, run_module):
     ]
 
 
+def test_a_certificate_map_has_an_active_certificate_for_every_domain(estate, run_module):
+    path = "projects/demo/locations/global/certificateMaps/mlflow-lb"
+    manager = "https://certificatemanager.googleapis.com/v1"
+    estate[f"{GLOBAL}/targetHttpsProxies/mlflow-lb-https"]["certificateMap"] = (
+        f"//certificatemanager.googleapis.com/{path}"
+    )
+    certificate = "projects/demo/locations/global/certificates/mlflow-lb"
+    entry = {"hostname": "mlflow.example.com", "certificates": [certificate]}
+    estate[f"{manager}/{path}/certificateMapEntries"] = {"certificateMapEntries": [entry]}
+    estate[f"{manager}/{certificate}"] = {"managed": {"domains": ["mlflow.example.com"], "state": "ACTIVE"}}
+    assert run_module("mlflow_doctor", **OPTIONS)["findings"] == []
+    estate[f"{manager}/{certificate}"]["managed"]["state"] = "PROVISIONING"
+    where = "certificate map mlflow-lb: has no active certificate for"
+    assert findings(run_module, extra_domains=["models.example.com"]) == [
+        f"{where} mlflow.example.com (PROVISIONING)",
+        f"{where} models.example.com (MISSING)",
+    ]
+
+
 def test_every_domain_requires_a_certificate(estate, run_module):
     estate[CERTIFICATE]["managed"]["domains"].append("models.example.com")
     assert run_module("mlflow_doctor", **OPTIONS, extra_domains=["models.example.com"])["findings"] == []

@@ -551,3 +551,23 @@ def test_an_image_that_does_not_exist(preflight):
     preflight(DEPLOYED, {"image_reference": GIVEN}, run_tags=["bucket"])
     preflight(DEPLOYED | {TAG: {"version": "x/versions/sha256:1"}}, {"image_reference": GIVEN})
     preflight(DEPLOYED, {"image_reference": "docker.io/mlflow/server:1"})
+
+
+CERTIFICATE = f"{COMPUTE}/global/sslCertificates/wildcard"
+MAP = "https://certificatemanager.googleapis.com/v1/projects/demo/locations/global/certificateMaps/theirs"
+
+
+def test_certificates_of_others_exist_and_are_for_the_domains(preflight):
+    variables = {"iap_lb_certificate": "existing", "iap_lb_certificates": "wildcard"}
+    for names in (["*.example.com"], ["mlflow.example.com"]):
+        live = DEPLOYED | {CERTIFICATE: {"name": "wildcard", "subjectAlternativeNames": names}}
+        assert preflight(live, variables)["findings"] == []
+    with pytest.raises(Exception, match="project demo has no SSL certificate wildcard"):
+        preflight(DEPLOYED, variables)
+    live = DEPLOYED | {CERTIFICATE: {"name": "wildcard", "subjectAlternativeNames": ["*.other.com"]}}
+    with pytest.raises(Exception, match=r"none of them is for mlflow\.example\.com; they are for \*\.other\.com"):
+        preflight(live, variables)
+    variables = {"iap_lb_certificate": "existing", "iap_lb_certificate_map": "theirs"}
+    assert preflight(DEPLOYED | {MAP: {"name": "theirs"}}, variables)["findings"] == []
+    with pytest.raises(Exception, match="there is no certificate map of that name"):
+        preflight(DEPLOYED, variables)

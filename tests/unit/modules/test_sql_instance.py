@@ -269,7 +269,7 @@ def test_check_mode_writes_nothing(google, run_module):
     result = run_module("sql_instance", check=True, **OPTIONS)
     assert (result["changed"], result["resource"]["settings"]["tier"]) == (True, "db-custom-1-3840")
     google.expect("GET", URL, absent(google))
-    assert run_module("sql_instance", check=True, **OPTIONS)["private_ip_address"] == ""
+    assert run_module("sql_instance", check=True, **OPTIONS)["private_ip_address"] == "(known after the run)"
 
 
 def test_waits_for_another_operation(google, run_module, clock):

@@ -26,6 +26,7 @@ _TITLES = {
     "iam": "IAM",
     "iap": "Identity-Aware Proxy",
     "artifactregistry": "Artifact Registry",
+    "certificatemanager": "Certificate Manager",
     "dns": "Cloud DNS",
     "servicenetworking": "Service Networking",
     "vpcaccess": "Serverless VPC Access",

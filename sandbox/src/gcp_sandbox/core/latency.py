@@ -19,6 +19,8 @@ SECONDS = {
     "compute.subnetworks.insert": 15.0,
     # From when a forwarding rule first uses a managed certificate until it is active; the insert does not wait for it.
     "compute.certificate": 900.0,
+    # From the creation of a managed certificate until it is active, if its records are there.
+    "certificatemanager.certificate": 300.0,
     "servicenetworking.connections": 60.0,
     # For how long after an instance's deletion its network's connection is still in use, at least (up to four days).
     "servicenetworking.release": 600.0,

@@ -28,6 +28,16 @@ CATALOGUE: dict[str, dict[str, str]] = {
         "resourceAssociations": "create delete list",
         "subscriptions": _CRUD,
     },
+    "certificatemanager": {
+        "certissuanceconfigs": _CRUD + " use",
+        "certmapentries": _CRUD,
+        "certmaps": _CRUD + " use",
+        "certs": _CRUD + " use",
+        "dnsauthorizations": _CRUD + " use",
+        "locations": _READ,
+        "operations": "cancel delete get list",
+        "trustconfigs": _CRUD + " use",
+    },
     "clientauthconfig": {
         "brands": _CRUD,
         "clients": "create createSecret delete get getWithSecret list listWithSecrets undelete update",

@@ -237,6 +237,16 @@ ROLES: dict[str, tuple[str, str]] = {
     ),
     "roles/vpcaccess.viewer": ("Serverless VPC Access Viewer", f"vpcaccess.*.get vpcaccess.*.list {_PROJECT}"),
     "roles/vpcaccess.serviceAgent": ("Serverless VPC Access Service Agent", "compute.* !compute.*.setIamPolicy"),
+    "roles/certificatemanager.owner": ("Certificate Manager Owner", f"certificatemanager.* {_PROJECT}"),
+    "roles/certificatemanager.editor": (
+        "Certificate Manager Editor",
+        "certificatemanager.*.create certificatemanager.*.get certificatemanager.*.list certificatemanager.*.update "
+        f"certificatemanager.*.use {_PROJECT}",
+    ),
+    "roles/certificatemanager.viewer": (
+        "Certificate Manager Viewer",
+        f"certificatemanager.*.get certificatemanager.*.list {_PROJECT}",
+    ),
     "roles/dns.admin": ("DNS Administrator", f"dns.* compute.networks.get compute.networks.list {_PROJECT}"),
     "roles/dns.reader": ("DNS Reader", f"dns.*.get dns.*.list dns.*.getIamPolicy compute.networks.get {_PROJECT}"),
     "roles/dns.peer": ("DNS Peer", "dns.networks.targetWithPeeringZone"),

@@ -1,7 +1,8 @@
 """The load balancer: forwarding rule -> target proxy -> URL map -> backend service -> serverless NEG -> Cloud Run.
 
 Every step is read from the compute documents for every request, so that a misconfigured path does not work.
-Names resolve as if their owner had pointed DNS at the rule whose certificate (through a target HTTPS proxy) contains them.
+Names in a public zone of this cloud resolve by its records.  All others do as if their owner had pointed DNS at the rule
+whose certificate (through a target HTTPS proxy) contains them.
 https://cloud.google.com/load-balancing/docs/https/setting-up-https-serverless
 """
 
@@ -28,7 +29,9 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.exchange import ANSWER, is_secure
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.frontdoor import gate
+from gcp_sandbox.services.certificatemanager import maps
 from gcp_sandbox.services.compute import armor
+from gcp_sandbox.services.dns import resolver
 from gcp_sandbox.services.run import dataplane
 
 Doc = dict[str, Any]
@@ -58,15 +61,22 @@ class Listener:
 
     rule: Doc
     proxy: Doc
-    certificates: list[Doc]
+    names: list[tuple[str, Doc]]
+    """(domain, certificate) of all certificates of the proxy."""
 
-    def names(self) -> list[tuple[str, Doc]]:
-        """(domain, certificate) of all certificates of the proxy."""
-        out = []
-        for certificate in self.certificates:
-            domains = certificate.get("managed", {}).get("domains") or certificate.get("subjectAlternativeNames", [])
-            out += [(domain, certificate) for domain in domains]
-        return out
+
+def _domains(certificate: Doc) -> list[str]:
+    """The names in a certificate of the compute API or of Certificate Manager."""
+    managed: list[str] = certificate.get("managed", {}).get("domains", [])
+    return managed or certificate.get("subjectAlternativeNames") or certificate.get("sanDnsnames", [])
+
+
+def _names(cloud: Cloud, proxy: Doc) -> list[tuple[str, Doc]]:
+    """The names of a proxy's certificate map, which takes precedence, or of its certificates."""
+    if proxy.get("certificateMap"):
+        return maps.served(cloud, proxy["certificateMap"])
+    found = [_read(cloud, link) for link in proxy.get("sslCertificates", [])]
+    return [(domain, doc) for doc in found if doc for domain in _domains(doc)]
 
 
 def _listeners(cloud: Cloud) -> list[Listener]:
@@ -76,8 +86,7 @@ def _listeners(cloud: Cloud) -> list[Listener]:
             continue
         proxy = _read(cloud, rule["target"])
         if proxy is not None:
-            found = [_read(cloud, link) for link in proxy.get("sslCertificates", [])]
-            out.append(Listener(rule, proxy, [doc for doc in found if doc]))
+            out.append(Listener(rule, proxy, _names(cloud, proxy)))
     return out
 
 
@@ -91,7 +100,11 @@ def _at(cloud: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
     """The listener on a port of a host's address, and whether the host belongs to any load balancer."""
     listeners = _listeners(cloud)
     addresses = {one.rule.get("IPAddress") for one in listeners if one.rule.get("IPAddress") == host}
-    addresses |= {one.rule.get("IPAddress") for one in listeners for name, _ in one.names() if _covers(name, host)}
+    resolved = resolver.lookup(cloud, host, "A")
+    for one in listeners:
+        address = one.rule.get("IPAddress")
+        if any(_covers(name, host) for name, _ in one.names) if resolved is None else address in resolved:
+            addresses.add(address)
     for one in listeners:
         low, _, high = one.rule.get("portRange", "").partition("-")
         if one.rule.get("IPAddress") in addresses and low and int(low) <= port <= int(high or low):
@@ -106,13 +119,14 @@ def certificate(cloud: Cloud, host: str) -> ssl.SSLContext | None | bool:
         return False
     if listener is None:
         return None
-    for name, doc in listener.names():
+    for name, doc in listener.names:
         by_address = listener.rule.get("IPAddress") == host
         if not by_address and not _covers(name, host):
             continue
         if "managed" in doc:
-            if doc["managed"].get("status") == "ACTIVE":
-                return cloud.authority.context(name if by_address else host)
+            if "ACTIVE" in (doc["managed"].get("status"), doc["managed"].get("state")):
+                covered = any(_covers(domain, host) for domain in _domains(doc))
+                return cloud.authority.context(host if covered else _domains(doc)[0])
         elif "_privateKey" in doc:
             return _own(doc)
     return None
@@ -122,7 +136,7 @@ def _own(doc: Doc) -> ssl.SSLContext | None:
     """A context with a certificate that the user uploaded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-        file.write(doc["_privateKey"].strip() + "\n" + doc["certificate"])
+        file.write(doc["_privateKey"].strip() + "\n" + (doc.get("certificate") or doc["pemCertificate"]))
         file.flush()
         try:
             context.load_cert_chain(file.name)

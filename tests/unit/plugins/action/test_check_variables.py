@@ -381,7 +381,10 @@ def test_every_name_that_a_role_gives_is_in_the_table():
             options["name"]
             for task in tasks
             for action, options in task.items()
-            if action.startswith(("mlops.mlflow_gcp.", "google.cloud.")) and "name" in options
+            # The names of records are those of domains.
+            if action.startswith(("mlops.mlflow_gcp.", "google.cloud."))
+            and "name" in options
+            and "dns_record" not in action
         ]
         assert names or role == "services"
         for name in names:
@@ -548,3 +551,38 @@ def test_other_hosts_are_checked_once():
     variables = with_other({"mlflow_domain": "mlflow.example.com"})
     checked = site()["variables"]
     assert check({"roles": ROLES, "checked": checked}, REQUIRED | WIRING | variables)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"iap_lb_certificate": "existing"}, "existing needs the names of certificates, or that of a certificate map"),
+        (
+            {"iap_lb_certificate": "existing", "iap_lb_certificates": "a, b", "iap_lb_certificate_map": "m"},
+            "existing needs the names of certificates, or that of a certificate map, not both",
+        ),
+        ({"iap_lb_certificate_map": "m"}, "managed takes no certificate_map: leave it out or choose existing"),
+        (
+            {"iap_lb_certificate": "self"},
+            "iap_lb_certificate is 'self'; allowed: managed, certificate_manager, existing",
+        ),
+        ({"mlflow_dns_zone": "example.com"}, "mlflow_dns_zone is 'example.com'; allowed: the name of a managed zone"),
+        (
+            {"mlflow_dns_zone": "projects/p/zones/z"},
+            "mlflow_dns_zone is 'projects/p/zones/z'; allowed: the name of a managed",
+        ),
+        ({"iap_lb_dns_replaces": "1.2.3.4, a b"}, "iap_lb_dns_replaces has 'a b'; allowed: addresses or names"),
+        ({"iap_lb_certificate_timeout": 0}, "iap_lb_certificate_timeout is 0; allowed: 1 or more"),
+    ],
+)
+def test_certificates_and_zones(variables, told):
+    assert told in refusal(**variables)
+
+
+def test_a_zone_of_another_project_and_existing_certificates_are_accepted():
+    site(
+        mlflow_dns_zone="projects/dns-project/managedZones/example-com",
+        iap_lb_dns_replaces=["203.0.113.9", "old.example.com"],
+    )
+    site(iap_lb_certificate="existing", iap_lb_certificates="wildcard")
+    site(iap_lb_certificate="existing", iap_lb_certificate_map="projects/p/locations/global/certificateMaps/m")

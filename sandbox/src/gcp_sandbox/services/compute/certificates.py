@@ -1,7 +1,7 @@
 """SSL certificates: self-managed ones are stored as given, Google-managed ones are provisioned in the background.
 
-A managed certificate becomes ACTIVE some time after a forwarding rule first leads to a proxy that uses it; the domains'
-DNS records are assumed to point there.  https://cloud.google.com/load-balancing/docs/ssl-certificates/google-managed-certs
+A managed certificate becomes ACTIVE some time after a forwarding rule first leads to a proxy that uses it, if its domains lead
+there; those that are in no public zone of this cloud are assumed to.  https://cloud.google.com/load-balancing/docs/ssl-certificates/google-managed-certs
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.services.compute.base import SERVICE, Doc, invalid, key_of, missing
 from gcp_sandbox.services.compute.kinds import Draft
+from gcp_sandbox.services.dns import resolver
 
 KIND = "compute.sslCertificates"
 _UNFINISHED = ("PROVISIONING", "PROVISIONING_FAILED")
@@ -100,13 +101,27 @@ def _stamp(when: datetime) -> str:
     return when.astimezone(ZoneInfo("America/Los_Angeles")).isoformat(timespec="milliseconds")
 
 
-def reached(cloud: Cloud) -> set[str]:
-    """Keys of the certificates that are used by a forwarding rule."""
-    out: set[str] = set()
+def reached(cloud: Cloud) -> dict[str, set[str]]:
+    """Keys of the certificates that are used by a forwarding rule, each with the addresses of these."""
+    out: dict[str, set[str]] = {}
     for _, rule in cloud.store.list("compute.forwardingRules"):
         proxy = cloud.store.peek("compute.targetHttpsProxies", key_of(rule.get("target", "")))
-        out.update(map(key_of, (proxy or {}).get("sslCertificates", ())))
+        for link in (proxy or {}).get("sslCertificates", ()):
+            out.setdefault(key_of(link), set()).add(rule.get("IPAddress", ""))
     return out
+
+
+def _leads_elsewhere(cloud: Cloud, cert: str, domain: str) -> bool:
+    """Whether the records of a domain do not have the address at which a certificate is served."""
+    found = resolver.lookup(cloud, domain, "A")
+    return found is not None and not reached(cloud).get(cert, set()) & set(found)
+
+
+def _state(cloud: Cloud, cert: str, domain: str) -> str:
+    """The state of a domain of a certificate that is due."""
+    if forced := cloud.restrictions.certificate(domain):
+        return forced
+    return "FAILED_NOT_VISIBLE" if _leads_elsewhere(cloud, cert, domain) else "ACTIVE"
 
 
 def review(cloud: Cloud, key: str = "", event: str = "") -> None:
@@ -143,7 +158,7 @@ def _provision(cloud: Cloud, cert: str) -> bool:
     if doc is None or doc.get("_due", time.time() + 1) > time.time():
         return True
     domains = doc["managed"]["domains"]
-    states = {domain: cloud.restrictions.certificate(domain) or "ACTIVE" for domain in domains}
+    states = {domain: _state(cloud, cert, domain) for domain in domains}
     failed = {state for state in states.values() if state != "ACTIVE"}
     # A domain that does not lead to the load balancer may do so soon; Google keeps trying.
     status = "PROVISIONING" if failed == {"FAILED_NOT_VISIBLE"} else "PROVISIONING_FAILED" if failed else "ACTIVE"

@@ -11,7 +11,7 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.services.iam import accounts
 
-# Those that have no discovery document.
+# Those that the index of discovery documents does not have.
 _OTHERS = {
     "cloudapis": "Google Cloud APIs",
     "storage-api": "Google Cloud Storage JSON API",
@@ -26,6 +26,7 @@ _OTHERS = {
     "containerfilesystem": "Container File System API",
     "anthos": "Anthos API",
     "gkehub": "GKE Hub API",
+    "certificatemanager": "Certificate Manager API",
     "vpcaccess": "Serverless VPC Access API",
 }
 # API -> what is enabled with it, and cannot be disabled while it is enabled.
