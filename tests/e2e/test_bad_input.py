@@ -115,5 +115,7 @@ def test_an_expired_token(cloud, unchanged):
 def test_an_account_without_permission(cloud, unchanged):
     token = cloud.command("token", "--as", LOGGER).strip()
     play = cloud.playbook("site.yml", **by_token(token))
-    assert_one_clear_line(play, "403", "serviceusage.services.")
+    assert_one_clear_line(
+        play, LOGGER, "lacks serviceusage.services.enable", "--role=roles/serviceusage.serviceUsageAdmin"
+    )
     assert token not in play.output

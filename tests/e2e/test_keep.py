@@ -109,7 +109,8 @@ def roll_out(cloud: Cloud, **variables: object) -> Play:
     """Run only the role cloudrun, with further variables."""
     instance = cloud.call("GET", INSTANCE)
     (address,) = [entry["ipAddress"] for entry in instance["ipAddresses"] if entry["type"] == "PRIVATE"]
-    variables = {"database_address": address, **variables}
+    (container,) = service(cloud)["template"]["containers"]
+    variables = {"database_address": address, "mlflow_image": container["image"], **variables}
     return cloud.playbook("../tests/e2e/rollout.yml", "--extra-vars", json.dumps(variables))
 
 

@@ -21,6 +21,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site im
 PROJECTS = "https://cloudresourcemanager.googleapis.com/v1/projects"
 PER_CALL = 100  # permissions that one call can test
 SHORT = 1800  # seconds for which a token should be good: a database takes up to 25 minutes
+SHOWN = 4  # permissions that a finding names; the role has all of them
 NEARLY = 0.8  # of a quota, from where on it is worth a note
 # Metrics of Compute Engine, each with what a first deployment takes of it. https://cloud.google.com/compute/resource-usage
 GLOBAL_QUOTAS = {
@@ -169,7 +170,11 @@ def _permissions(
                 if role
                 else "add them to a role that it has"
             )
-            add(f"{who or 'the caller'} lacks {', '.join(names)} on project {project}{later}: {mend}")
+            add(f"{who or 'the caller'} lacks {_some(names)} on project {project}{later}: {mend}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN else f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
 
 
 def _by_role(missing: Iterable[str]) -> Mapping[str, list[str]]:
