@@ -74,8 +74,13 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import UNKNOWN, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.registry import Image, body_of
+
+
+def may_be_built(task: Task) -> bool:
+    """Whether the real run may have built the image by now: tags are given for what was built."""
+    return task.check_mode and bool(task.params["tags"])
 
 
 def digest_of(task: Task, image: Image) -> str:
@@ -87,8 +92,12 @@ def digest_of(task: Task, image: Image) -> str:
     except ApiError as error:
         if error.status != 403:
             raise
+        if error.disabled and may_be_built(task):
+            return UNKNOWN
         task.warn(f"The digest of image {reference} was not looked up: {error.message}")
         return image.digest
+    if digest is None and may_be_built(task):
+        return UNKNOWN
     if digest is None:
         raise GcpError(
             f"Cannot use image {reference}: repository {image.repository} has no {image.package} with "
@@ -136,9 +145,8 @@ def find(task: Task) -> dict[str, Any]:
     changed = tag(task, image, digest)
     after = {"tags": sorted(task.params["tags"])}
     before = {"tags": sorted(set(task.params["tags"]) - set(changed))}
-    return task.result(
-        label=label, changed=bool(changed), before=before, after=after, image=image.pinned(digest), digest=digest
-    )
+    pinned = reference if digest == UNKNOWN else image.pinned(digest)
+    return task.result(label=label, changed=bool(changed), before=before, after=after, image=pinned, digest=digest)
 
 
 def main() -> None:

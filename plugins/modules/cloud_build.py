@@ -148,7 +148,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations, registry, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import UNKNOWN, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.source import Archive
 
 BUILDS = "https://cloudbuild.googleapis.com/v1/projects/{project}/locations/{region}/builds"
@@ -342,7 +342,7 @@ class Build:
 
     def result(self, changed: bool, digest: str, build: dict[str, Any], lines: list[str]) -> dict[str, Any]:
         """The result of the module."""
-        image = f"{self.name}@{digest}" if digest else self.reference
+        image = f"{self.name}@{digest}" if digest not in ("", UNKNOWN) else self.reference
         return self.task.result(
             label=f"image {self.reference}",
             changed=changed,
@@ -367,7 +367,7 @@ def build(task: Task) -> dict[str, Any]:
     image = Build(task)
     digest = image.existing()
     if digest or task.check_mode:
-        return image.result(not digest, digest or "", {}, [])
+        return image.result(not digest, task.known(digest or ""), {}, [])
     image.upload()
     for attempt in range(1, operations.ATTEMPTS + 1):
         ended, log = image.follow(image.start())

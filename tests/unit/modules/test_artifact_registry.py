@@ -171,3 +171,15 @@ def test_the_project_of_a_domain(google, run_module):
     google.expect("GET", url, {"version": f"x/versions/{DIGEST}"})
     result = run_module("artifact_registry_image", image="us-docker.pkg.dev/example.com/ml/r/i:1")
     assert result["image"] == f"us-docker.pkg.dev/example.com/ml/r/i@{DIGEST}"
+
+
+def test_check_mode_tags_an_image_that_the_run_would_build_first(google, run_module):
+    disabled = google.error(403, "PERMISSION_DENIED", "Off.", details=[{"reason": "SERVICE_DISABLED"}])
+    for answer in (missing(google), disabled):
+        google.expect("GET", f"{PACKAGE}/tags/1", answer).expect("GET", f"{PACKAGE}/tags/deployed", answer)
+        result = run_module("artifact_registry_image", check=True, image=f"{IMAGE}:1", tags=["deployed"])
+        assert (result["changed"], result["digest"]) == (True, "(known after the run)")
+        assert result["diff"] == {"before": {"tags": []}, "after": {"tags": ["deployed"]}}
+    google.expect("GET", f"{PACKAGE}/tags/1", missing(google))
+    with pytest.raises(Exception, match="Cannot use image"):
+        run_module("artifact_registry_image", check=True, image=f"{IMAGE}:1")

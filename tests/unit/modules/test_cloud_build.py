@@ -129,7 +129,7 @@ def test_an_unchanged_source_is_not_built_again(google, run_module, options, tag
 def test_check_mode_builds_nothing(google, run_module, options, tag):
     google.expect("GET", f"{PACKAGE}/tags/{tag}", missing(google))
     result = run_module("cloud_build", check=True, **options)
-    assert result["changed"] and result["image"] == f"{NAME}:{tag}" and result["digest"] == ""
+    assert result["changed"] and result["image"] == f"{NAME}:{tag}" and result["digest"] == "(known after the run)"
     assert result["diff"] == {"before": {}, "after": {"image": f"{NAME}:{tag}"}}
 
 
