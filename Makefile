@@ -43,16 +43,19 @@ demo-destroy: setup ## Take down what `make demo` deployed, and list the billabl
 demo-down: ## Stop what `make demo` started (`make demo` resumes from its saved state)
 	@if test -x $(BIN)/gcp-sandbox; then gcp-sandbox down; else echo "Nothing is running."; fi
 
+# The tests wait for servers as often as for a processor, so that three workers keep two cores busy.
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
+
 # Minimum coverage of the modules and plugins by the unit tests.
 COVERAGE := --cov=plugins --cov-report=term:skip-covered --cov-fail-under=95
 
 .PHONY: test
 test: lint clients ## Run everything that CI runs: linters, unit tests, the sandbox's tests, end to end
-	@pytest --numprocesses auto --no-loadscope-reorder -m "not long" $(COVERAGE)
+	@pytest --numprocesses $(WORKERS) --no-loadscope-reorder -m "not long" $(COVERAGE)
 
 .PHONY: test-long
 test-long: setup ## Run the tests that take minutes each (`make test` runs samples of them)
-	@pytest --numprocesses auto --no-loadscope-reorder -m long
+	@pytest --numprocesses $(WORKERS) --no-loadscope-reorder -m long
 
 .PHONY: faults
 faults: setup ## Run every write method with every passing fault (429, 503, reset, ...) and print the table
