@@ -42,7 +42,7 @@ seealso:
 EXAMPLES = r"""
 - name: Check the variables
   mlops.mlflow_gcp.check_variables:
-    roles: [services, network, cloudsql, bucket, cloudrun, iap_lb]
+    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb]
   register: mlflow_checked
 
 - name: List what is deleted and what is kept

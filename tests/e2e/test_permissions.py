@@ -135,13 +135,13 @@ def test_the_custom_role_of_the_deployer_suffices():
             "cloudsql_disk_size_gb": 20,
         }
         with holding(cloud, DEPLOYER, [name]) as env:
-            preflight = cloud.playbook("preflight.yml", *creators(), "-e", json.dumps(options), **env)
+            preflight = cloud.playbook("preflight.yml", *creators(), "-e", json.dumps(options), image="", **env)
             assert preflight.status == 0 and "lacks" not in preflight.output, preflight.output
             for variables in (by_dns, options | changes | {"iap_lb_wait_for_certificate": True}):
-                play = cloud.playbook("site.yml", *creators(), "-e", json.dumps(variables), **env)
+                play = cloud.playbook("site.yml", *creators(), "-e", json.dumps(variables), image="", **env)
                 assert play.status == 0, play.output
             for book in ("upgrade.yml", "gc.yml"):
-                play = cloud.playbook(book, *creators(), "-e", json.dumps(options), **env)
+                play = cloud.playbook(book, *creators(), "-e", json.dumps(options), image="", **env)
                 assert play.status == 0, play.output
 
 

@@ -10,6 +10,12 @@ from .test_bad_input import assert_one_clear_line, unchanged
 __all__ = ["unchanged"]
 
 
+def test_preflight_finds_nothing_on_a_deployment_and_says_who_deploys(cloud: Cloud, deployed):
+    play = cloud.playbook("preflight.yml")
+    assert (play.status, play.recap("changed")) == (0, 0), play.output
+    assert "deployer@mlflow-demo.iam.gserviceaccount.com" in play.output
+
+
 @pytest.fixture
 def other_hosts(tmp_path):
     inventory = tmp_path / "hosts.yml"

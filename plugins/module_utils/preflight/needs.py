@@ -32,10 +32,8 @@ PARTS: dict[str, Needs] = {
     "services": Needs(
         "services_project_id",
         permissions("""
-            artifactregistry.locations list
             resourcemanager.projects get
             serviceusage.services enable get list
-            vpcaccess.locations list
         """),
     ),
     "network": Needs(
