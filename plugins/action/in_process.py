@@ -68,7 +68,8 @@ class ActionModule(ActionBase):
         """Keep what the module has found and changed, for the plan."""
         if self._task.no_log or self._task.async_val:
             return
-        entry = record.entry(str(variables.get("inventory_hostname", "")), self._task.get_name(), name, result)
+        host, project = variables.get("inventory_hostname", ""), self._task.args.get("project") or ""
+        entry = record.entry(str(host), self._task.name or self._task.action, name, str(project), result)
         if entry:
             record.add(entry)
 

@@ -134,4 +134,4 @@ class AddressResource(ComputeResource):
             raise InUse(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
-        return {**super().returns(live), "path": self.path, "address": live.get("address") or ""}
+        return {**super().returns(live), "path": self.path, "address": self.task.known(live.get("address") or "")}

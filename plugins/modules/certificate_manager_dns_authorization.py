@@ -118,7 +118,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificate_manager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, UNKNOWN, Task, run
 
 COLLECTION = "dnsAuthorizations"
 
@@ -140,9 +140,14 @@ class Authorization(certificate_manager.CertificateResource):
         super().__init__(task, COLLECTION, Family(task, task.params["name"], certificate_manager.DIGITS).member(domain))
         self.wanted = {"domain": domain, "type": "PER_PROJECT_RECORD"}
 
+    def foreseen(self) -> dict[str, str]:
+        """The record in check mode, before Google has chosen where it leads to."""
+        name = f"_acme-challenge.{self.wanted['domain'].removeprefix('*.')}."
+        return {"name": name, "type": "CNAME", "data": UNKNOWN} if self.task.check_mode else {}
+
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         domains = {entry["domain"] for entry in family(self.task)} | {self.wanted["domain"]}
-        record = live.get("dnsResourceRecord") or {}
+        record = live.get("dnsResourceRecord") or self.foreseen()
         return {
             **super().returns(live),
             "record": record,

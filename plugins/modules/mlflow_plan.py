@@ -77,6 +77,10 @@ changes:
       description: The module.
       type: str
       returned: always
+    project:
+      description: The option C(project) of the task, empty where the environment names it.
+      type: str
+      returned: always
     resource:
       description: Kind and name of the resource.
       type: str

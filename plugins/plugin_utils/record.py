@@ -15,7 +15,6 @@ from typing import Any
 from ansible import constants as C
 
 FILE = "mlops.mlflow_gcp.jsonl"
-# Results that are no resources, and are only mentioned if they change something.
 EMPTY: Mapping[str, Any] = {}
 
 
@@ -26,6 +25,7 @@ class Entry:
     host: str
     task: str
     module: str
+    project: str
     resource: str
     """Kind and name, such as "Cloud SQL database mlflow"."""
     action: str
@@ -34,17 +34,18 @@ class Entry:
     after: Mapping[str, Any]
 
 
-def entry(host: str, task: str, module: str, result: Mapping[str, Any]) -> Entry | None:
-    """What RESULT of a module says; None for one that only reads."""
+def entry(host: str, task: str, module: str, project: str, result: Mapping[str, Any]) -> Entry | None:
+    """What RESULT of a module says; None for one that only reads. PROJECT is "" where the environment names it."""
     diff = result.get("diff") or EMPTY
     changed, before, after = bool(result.get("changed")), diff.get("before") or EMPTY, diff.get("after") or EMPTY
     resource = diff.get("after_header") or ""
     if not resource:
-        return Entry(host, task, module, task, "run", EMPTY, EMPTY) if changed else None
+        # No resource; only mentioned if it changes something.
+        return Entry(host, task, module, project, task, "run", EMPTY, EMPTY) if changed else None
     action = "unchanged" if not changed else "create" if not before else "delete" if not after else "update"
     if action == "unchanged" and not before:
         return None  # absent, and to be absent
-    return Entry(host, task, module, resource, action, before, after)
+    return Entry(host, task, module, project, resource, action, before, after)
 
 
 def _file() -> Path:
@@ -64,4 +65,4 @@ def entries(host: str) -> list[Entry]:
     if not _file().exists():
         return []
     found = [Entry(**json.loads(line)) for line in _file().read_text().splitlines()]
-    return list({each.resource: each for each in found if each.host == host}.values())
+    return list({(each.project, each.resource): each for each in found if each.host == host}.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +28,9 @@ class SharedTokens:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, SIZE)
-        # Always empty. A lock of this kind goes with the process that holds it, even if it is killed.
-        self._lock = tempfile.TemporaryFile()  # noqa: SIM115
+        # An empty file without a name. A lock of this kind goes with the process that holds it, even if it is killed.
+        self._lock, name = tempfile.mkstemp()
+        os.unlink(name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

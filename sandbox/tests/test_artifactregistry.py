@@ -93,7 +93,7 @@ def test_the_beta_version_knows_less(api: Api, url: str, done: Done) -> None:
 
 
 def test_images_that_were_added(
-    api: Api, project: str, url: str, make: Callable[..., Any], sandbox: Any, tmp_path: Path
+    api: Api, project: str, url: str, make: Callable[..., Any], done: Done, sandbox: Any, tmp_path: Path
 ) -> None:
     make("docker")
     (tmp_path / "Containerfile").write_text('FROM scratch\nENTRYPOINT ["true"]\n')
@@ -109,3 +109,5 @@ def test_images_that_were_added(
     (version,) = api("GET", f"{url}/docker/packages/team%2Fapp/versions").json()["versions"]
     assert tag["version"] == version["name"]
     assert api("GET", f"{url}/docker/packages/app/tags/none").status_code == 404
+    done(api("DELETE", f"{url}/docker"))
+    assert api("GET", f"{url}/docker").status_code == 404, "the images are gone, and do not bring their repository back"

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.conftest import PROJECT, local_cloud
+
 LINE = "update bucket mlflow-demo-mlflow-artifacts"
 
 
@@ -44,3 +46,24 @@ def test_a_file_that_cannot_be_written(cloud):
     assert (
         "Cannot write the plan to /no/such/folder/plan.json (mlflow_plan_file): No such file or directory" in play.error
     )
+
+
+@pytest.mark.long
+def test_a_deployment_with_everything_that_is_optional_is_made_as_planned_and_taken_down():
+    """By the owner of the project: the image is built, the records are set, the certificate is from Certificate Manager."""
+    options = ("-e", json.dumps({"mlflow_dns_zone": "example", "iap_lb_certificate": "certificate_manager"}))
+    decided = ("-e", json.dumps({"mlflow_confirm_destroy": "demo", "mlflow_destroy_data": True}))
+    with local_cloud() as cloud:
+        apis = {"serviceIds": [f"{api}.googleapis.com" for api in ("cloudresourcemanager", "dns")]}
+        cloud.call("POST", f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable", apis)
+        zone = {"name": "example", "dnsName": "example.com.", "description": "zone"}
+        cloud.call("POST", f"dns.googleapis.com/dns/v1/projects/{PROJECT}/managedZones", zone)
+        plan, site = (cloud.playbook(name, *options, image="") for name in ("plan.yml", "site.yml"))
+        assert (plan.status, site.status) == (0, 0), plan.output + site.output
+        assert plan.changed == site.changed and len(site.changed) > 40
+        assert cloud.playbook("plan.yml", *options, image="").changed == []
+        gone, again = (cloud.playbook("destroy.yml", *options, *decided, image="") for _turn in range(2))
+        assert (gone.status, again.status) == (0, 0), gone.output + again.output
+        assert "still in use: []" in gone.output and again.recap("changed") == 0
+        (backup,) = cloud.call("GET", f"sqladmin.googleapis.com/v1/projects/{PROJECT}/backups")["backups"]
+        assert backup["type"] == "FINAL"

@@ -21,6 +21,8 @@ Doc = dict[str, Any]
 ROLE = Path(__file__).resolve().parents[2] / "docs" / "deployer-role.yml"
 MANAGER = "cloudresourcemanager.googleapis.com/v1/projects"
 MORE = {
+    "image_project_id": "replaced",
+    "image_reference": "",
     "iap_lb_certificate": "managed",
     "iap_lb_dns_zone": "",
     "iap_lb_oauth": "google_managed",

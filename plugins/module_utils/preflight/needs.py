@@ -138,7 +138,6 @@ BUILD = Needs(
         logging.logEntries list
         resourcemanager.projects get getIamPolicy setIamPolicy
         storage.buckets create get getIamPolicy list setIamPolicy
-        storage.objects create get list
     """),
     permissions("""
         artifactregistry.repositories update
@@ -202,13 +201,15 @@ ZONE = permissions("""
 """)
 # On a key; not needed if its administrator has granted the role to the service agents.
 KEY = permissions("cloudkms.cryptoKeys get getIamPolicy setIamPolicy")
+# On the objects of the bucket for the source. The owner of a project does not have them on the project: every new bucket grants them.
+SOURCE = permissions("storage.objects create get list")
 OPTIONAL = (BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, BRAND)
 
 
 def everything() -> frozenset[str]:
     """The permissions for all options and all changes, those on the project of a zone included."""
     needs = (*PARTS.values(), *OPTIONAL)
-    return frozenset().union(ZONE, KEY, *(need.making for need in needs), *(need.changing for need in needs))
+    return frozenset().union(ZONE, KEY, SOURCE, *(need.making for need in needs), *(need.changing for need in needs))
 
 
 def chosen(site: Site) -> list[Needs]:

@@ -20,7 +20,7 @@ def result(before: Any, after: Any, changed: bool | None = None, label: str = "b
 
 
 def entry(*args: Any, **kwargs: Any) -> record.Entry | None:
-    return record.entry("demo", "Create the bucket", "storage_bucket", result(*args, **kwargs))
+    return record.entry("demo", "Create the bucket", "storage_bucket", "p", result(*args, **kwargs))
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_what_is_absent_and_to_be_absent_is_not_in_the_plan():
 
 
 def test_a_task_without_a_resource_is_there_if_it_would_change_something():
-    assert record.entry("demo", "Run the job", "run_job_execution", {"changed": False}) is None
-    assert record.entry("demo", "Run the job", "run_job_execution", {"changed": True}).action == "run"
+    assert record.entry("demo", "Run the job", "run_job_execution", "p", {"changed": False}) is None
+    assert record.entry("demo", "Run the job", "run_job_execution", "p", {"changed": True}).action == "run"
 
 
 def test_the_table_names_the_fields_that_change():
@@ -63,5 +63,6 @@ def test_the_last_entry_of_a_resource_counts_for_its_host(tmp_path, monkeypatch)
     assert record.entries("demo") == []
     record.add(entry({}, {"a": 1}))
     record.add(entry({"a": 1}, {"a": 2}))
-    record.add(record.Entry("other", "", "", "bucket b", "create", {}, {}))
-    assert [each.action for each in record.entries("demo")] == ["update"]
+    record.add(record.Entry("other", "", "", "p", "bucket b", "create", {}, {}))
+    record.add(record.Entry("demo", "", "", "of a second deployment", "bucket b", "create", {}, {}))
+    assert [each.action for each in record.entries("demo")] == ["update", "create"]

@@ -147,7 +147,16 @@ def _nowhere(name: str) -> ApiError:
     return ApiError(404, f"Location {name.rpartition('/')[2]} is not found or access is unauthorized.")
 
 
-REPOSITORIES = Collection(
+class Repositories(Collection):
+    """Repositories, with which their images go."""
+
+    def remove(self, cloud: Cloud, key: str) -> None:
+        super().remove(cloud, key)
+        images = Images(cloud.folder)
+        images.remove(*(reference for reference in images.all() if repository_of(reference) == key))
+
+
+REPOSITORIES = Repositories(
     SERVICE,
     "artifactregistry.projects.locations.repositories",
     "artifactregistry.repositories",
