@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,8 @@ RECORDS = {
 
 
 @pytest.fixture(scope="module")
-def zones(gcp_sandbox: Sandbox, project: str) -> None:
+def zones(gcp_sandbox: Sandbox, project: str) -> Iterator[None]:
+    """Zones for the domain, gone at the end: while one is there, names of the domain resolve by its records only."""
     url = f"dns.googleapis.com/dns/v1/projects/{project}/managedZones"
     for name in ("other", "inside", *RECORDS):
         body = {"name": name, "dnsName": "other.test." if name == "other" else "example.com.", "description": "zone"}
@@ -179,6 +180,11 @@ def zones(gcp_sandbox: Sandbox, project: str) -> None:
             gcp_sandbox.call(
                 "POST", f"{url}/{name}/rrsets", {"name": record, "type": kind, "ttl": 60, "rrdatas": [data]}
             )
+    yield
+    for name in ("other", "inside", *RECORDS):
+        for record, kind, _data in RECORDS.get(name, ()):
+            gcp_sandbox.call("DELETE", f"{url}/{name}/rrsets/{record}/{kind}")
+        gcp_sandbox.call("DELETE", f"{url}/{name}")
 
 
 @pytest.mark.parametrize(("zone", "message"), ZONES.values(), ids=ZONES)
