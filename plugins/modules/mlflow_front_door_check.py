@@ -189,14 +189,16 @@ def policy_problems(task: Task) -> Iterator[str]:
 def previous(task: Task) -> dict[str, list[str]]:
     """The address and the certificates of the load balancer with the previous name."""
     name, compute = f"{task.params['previous']}-https", f"{API}/projects/{task.project}/global"
-    rule: dict[str, Any] = {}
-    proxy: dict[str, Any] = {}
-    if task.params["previous"]:
-        rule = task.read(f"forwarding rule {name}", lambda: task.client.find(f"{compute}/forwardingRules/{name}")) or {}
-        proxy = task.read(f"HTTPS proxy {name}", lambda: task.client.find(f"{compute}/targetHttpsProxies/{name}")) or {}
+
+    def find(kind: str, collection: str) -> dict[str, Any]:
+        return task.read(f"{kind} {name}", lambda: task.client.find(f"{compute}/{collection}/{name}")) or {}
+
+    given = bool(task.params["previous"])
+    address = find("forwarding rule", "forwardingRules").get("IPAddress") if given else None
+    certificates = find("HTTPS proxy", "targetHttpsProxies").get("sslCertificates") if given else None
     return {
-        "previous_addresses": list(filter(None, [rule.get("IPAddress")])),
-        "previous_certificates": [short(link) for link in proxy.get("sslCertificates") or ()],
+        "previous_addresses": [address] if address else [],
+        "previous_certificates": [short(link) for link in certificates or ()],
     }
 
 

@@ -243,7 +243,9 @@ def check_front_door(site: Site) -> None:
             )
     ranges = site.listed("iap_lb_allowed_ranges")
     if ranges and (problem := other_policy(site.live("backend"), f"{site.text('iap_lb_name')}-allowed")):
-        site.refuse("iap_lb_allowed_ranges", f"{problem}; add the ranges to it and leave this empty, or detach it first")
+        site.refuse(
+            "iap_lb_allowed_ranges", f"{problem}; add the ranges to it and leave this empty, or detach it first"
+        )
     domains.check(site)
     wanted = {"loadBalancingScheme": "EXTERNAL_MANAGED"}
     site.unchangeable("backend", immutable.BACKEND_SERVICE, dict.fromkeys(wanted, "iap_lb_name"), wanted)
