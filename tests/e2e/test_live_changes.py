@@ -210,6 +210,7 @@ def status(cloud: Cloud, address: str) -> set[int]:
     return answers(traffic)
 
 
+@pytest.mark.long
 def test_only_some_addresses_are_let_in(cloud: Cloud, report: Report) -> None:
     """Not for a moment is a client refused that stays allowed, or one let in that is not."""
     unharmed(report, "ranges: set", cloud, book=ROLE, iap_lb_allowed_ranges=[HERE, OFFICE])
