@@ -139,10 +139,13 @@ class Traffic:
         self.runs: dict[str, Run] = {}
         self.experiment = ""
         self.clients = [Client(self, number) for number in range(clients)]
-        self._end = threading.Event()
+        self._end, self._warm = threading.Event(), threading.Barrier(clients + 1, timeout=120)
 
     def _go(self, client: Client) -> None:
-        client.answered = time.time()
+        # The first round is that in which new instances start.
+        self.work(client, self)
+        self._warm.wait()
+        client.gap, client.answered = 0.0, time.time()
         while not self._end.is_set():
             self.work(client, self)
             if client.failed and client.failed[-1].answered > client.answered:
@@ -150,16 +153,15 @@ class Traffic:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Work in the background; every client has finished a round before this begins, and does another one at its end."""
+        """Work in the background; every client has finished a round before this begins."""
         if self.work is log:
             made = self.clients[0].post("experiments/create", {"name": f"traffic-{uuid.uuid4()}"})
             assert made, self.clients[0].failed
             self.experiment = made["experiment_id"]
-        for client in self.clients:
-            self.work(client, self)
         threads = [threading.Thread(target=self._go, args=(client,)) for client in self.clients]
         for thread in threads:
             thread.start()
+        self._warm.wait()
         try:
             yield
         finally:
