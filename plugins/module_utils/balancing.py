@@ -103,10 +103,10 @@ def covers(pattern: str, domain: str) -> bool:
     return pattern in (domain, "*") or pattern.startswith("*.") and domain.partition(".")[2] == pattern[2:]
 
 
-def other_policy(backend: Mapping[str, Any], name: str) -> str | None:
-    """A sentence about the Cloud Armor policy of a backend service, if it has another one than NAME."""
+def other_policy(backend: Mapping[str, Any], *names: str) -> str | None:
+    """A sentence about the Cloud Armor policy of a backend service, if it has another one than those called NAMES."""
     attached = short(backend.get("securityPolicy"))
-    if attached in ("", name):
+    if attached in ("", *names):
         return None
     return f"backend service {backend['name']} has the Cloud Armor policy {attached} of others"
 

@@ -176,14 +176,14 @@ def domain_problems(task: Task) -> Iterator[str]:
 
 
 def policy_problems(task: Task) -> Iterator[str]:
-    """Whether the backend service has a Cloud Armor policy of others."""
-    wanted, name = task.params["security_policy"], f"{task.params['name']}-backend"
-    if not wanted:
-        return
-    url = f"{API}/projects/{task.project}/global/backendServices/{name}"
-    live = task.read(f"backend service {name}", lambda: task.client.find(url)) or {}
-    if problem := other_policy(live, wanted):
-        yield f"{problem}: add the ranges to that policy and leave iap_lb_allowed_ranges empty, or detach it first"
+    """Whether the backend service, or that of the previous load balancer, has a Cloud Armor policy of others."""
+    wanted, names = task.params["security_policy"], [task.params["name"], task.params["previous"]]
+    for balancer in filter(None, names if wanted else ()):
+        name = f"{balancer}-backend"
+        url = f"{API}/projects/{task.project}/global/backendServices/{name}"
+        live = task.read(f"backend service {name}", partial(task.client.find, url)) or {}
+        if problem := other_policy(live, wanted, f"{balancer}-allowed"):
+            yield f"{problem}: add the ranges to that policy and leave iap_lb_allowed_ranges empty, or detach it first"
 
 
 def previous(task: Task) -> dict[str, list[str]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import PROJECT, URL, Cloud, Play
-from .test_access import sign_in
+from .conftest import LOGGER, PROJECT, URL, Cloud, Play
+from .test_access import read, sign_in, web
 from .traffic import Traffic, ask
 
 COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
@@ -174,8 +174,15 @@ def test_a_load_balancer_gets_another_name(cloud: Cloud, report: Report, zone: s
     assert "set iap_lb_previous_name to mlflow-lb" in " ".join(refused.error.split())
 
     names = {"mlflow_dns_zone": zone, "mlflow_lb_name": "front", "iap_lb_previous_name": "mlflow-lb"}
-    unharmed(report, "lb_name: beside and swap", cloud, **names)
-    assert any(name.startswith("mlflow-lb") for name in balancers(cloud)), "it still serves those who know its address"
+    who = {"mlflow_webapp_users": [JOE], "iap_lb_allowed_ranges": [HERE]}
+    unharmed(report, "lb_name: beside and swap", cloud, **names, **who)
+    # The old one serves clients that know its address, and only those who may use the new one.
+    for backend in ("mlflow-lb-backend", "front-backend"):
+        (binding,) = read(cloud, f"{web(cloud)}/compute/services/{backend}")["bindings"]
+        assert set(binding["members"]) == {JOE, f"serviceAccount:{LOGGER}"}
+        assert cloud.call("GET", f"{COMPUTE}/global/backendServices/{backend}")["securityPolicy"].endswith(
+            "/front-allowed"
+        )
     unharmed(
         report,
         "lb_name: the old one goes",
@@ -191,7 +198,7 @@ def test_a_load_balancer_gets_another_name(cloud: Cloud, report: Report, zone: s
     # And back, for the other tests.
     names = {"mlflow_dns_zone": zone, "iap_lb_previous_name": "front"}
     for last in (False, True):
-        play = site(cloud, **names, iap_lb_delete_previous=last, iap_lb_wait_for_certificate=True)
+        play = site(cloud, book=ROLE, **names, iap_lb_delete_previous=last, iap_lb_wait_for_certificate=True)
         assert play.status == 0, play.output
 
 
