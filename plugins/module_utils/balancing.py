@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -101,6 +101,14 @@ def covers(pattern: str, domain: str) -> bool:
     """Whether PATTERN, a host name of a certificate or URL map, perhaps with a wildcard, matches DOMAIN."""
     pattern = pattern.lower().removesuffix(".")
     return pattern in (domain, "*") or pattern.startswith("*.") and domain.partition(".")[2] == pattern[2:]
+
+
+def other_policy(backend: Mapping[str, Any], *names: str) -> str | None:
+    """A sentence about the Cloud Armor policy of a backend service, if it has another one than those called NAMES."""
+    attached = short(backend.get("securityPolicy"))
+    if attached in ("", *names):
+        return None
+    return f"backend service {backend['name']} has the Cloud Armor policy {attached} of others"
 
 
 def rivals(client: Client, project: str, name: str, domains: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -314,6 +314,32 @@ IPV4_RANGE = Kind(is_ipv4_range, "an IPv4 range, its first address before the sl
 SUBNETWORK_RANGE = Kind(is_subnetwork_range, CIDR_WORDS)
 IPV4 = Kind(is_ipv4, "an IPv4 address such as 10.20.0.0", optional=True)
 
+
+def is_client_range(value: Any) -> bool:
+    """Whether it is an address, or a range written with its first address, of IPv4 or IPv6."""
+    try:
+        return isinstance(value, str) and bool(ipaddress.ip_network(value))
+    except ValueError:
+        return False
+
+
+def client_range_words(value: Any) -> str:
+    """What to give instead of VALUE; for a range with bits of a host, the range."""
+    try:
+        meant = f"{ipaddress.ip_network(str(value), strict=False)}, or another" if "/" in str(value) else "a"
+    except ValueError:
+        meant = "a"
+    return f"{meant} range, its first address before the slash, such as 203.0.113.0/24 or 2001:db8::/48, or a single address"
+
+
+def canonical_range(value: str) -> str:
+    """A range of addresses as Cloud Armor spells it; "*" stands for all."""
+    return value if value == "*" else str(ipaddress.ip_network(value, strict=False))
+
+
+CLIENT_RANGES = Kind(is_client_range, client_range_words, listed)
+MOST_CLIENT_RANGES = 100
+
 # ---- people, accounts and domains
 
 _DOMAIN = r"(?=.{1,253}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
@@ -818,6 +844,26 @@ def existing_certificate(certificate: str, certificates: Any, certificate_map: s
     return None
 
 
+def most_client_ranges(allowed_ranges: Any) -> str | None:
+    """The ranges of one Cloud Armor policy."""
+    count = len(listed(allowed_ranges) or ())
+    return None if count <= MOST_CLIENT_RANGES else f"these are {count} ranges, and a policy has {MOST_CLIENT_RANGES}"
+
+
+def ranges_of_front_door(allowed_ranges: Any, front_door: str) -> str | None:
+    """Cloud Armor looks at the requests of an external load balancer only."""
+    if front_door == "load_balancer" or not listed(allowed_ranges):
+        return None
+    return f"{front_door} has no external load balancer, which would refuse other addresses: leave out the ranges"
+
+
+def renamed(previous_name: str, name: str, certificate: str) -> str | None:
+    """What a load balancer with another name can be made beside the previous one with."""
+    if previous_name and certificate == "certificate_manager":
+        return "a project authorizes a domain only once: change to managed first, and back when the previous one is deleted"
+    return "this is the name that it has" if previous_name == name else None
+
+
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
@@ -848,6 +894,7 @@ KINDS: dict[str, Kind] = {
     "accepted_members": MEMBERS,
     "account_id": ACCOUNT_ID,
     "address_name": NAME,
+    "allowed_ranges": CLIENT_RANGES,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
     "certificate_map": CERTIFICATE_MAP,
@@ -905,6 +952,7 @@ KINDS: dict[str, Kind] = {
     "pool_overflow": at_least(1),
     "pool_size": at_least(1),
     "prefix": NAME,
+    "previous_name": Kind(BALANCER_NAME.valid, BALANCER_NAME.allowed, optional=True),
     "project_id": PROJECT_ID,
     "readers": MEMBERS,
     "region": REGION,
@@ -961,6 +1009,7 @@ NAMES = (
     Name("the service account for programs", "{iap_lb_logger_account_id}", 30),
     Name("the address of the load balancer", "{iap_lb_address_name}", 63),
     Name("the backend service", "{iap_lb_name}-backend", 63),
+    Name("the Cloud Armor policy", "{iap_lb_name}-allowed", 63),
     # Certificates and NEGs are replaced by others, whose names end with a part that is computed.
     Name("the certificate", "{iap_lb_name}-00000000", 63),
     Name("the certificate map", "{iap_lb_name}", 63, ("iap_lb_certificate", "certificate_manager")),
@@ -1001,6 +1050,8 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (given_or_built, ("image_reference", "image_source", "image_extra_packages")),
     (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
     (existing_certificate, ("iap_lb_certificate", "iap_lb_certificates", "iap_lb_certificate_map")),
+    (renamed, ("iap_lb_previous_name", "iap_lb_name", "iap_lb_certificate")),
+    (most_client_ranges, ("iap_lb_allowed_ranges",)),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
 )
 

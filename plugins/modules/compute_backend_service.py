@@ -84,6 +84,9 @@ options:
   security_policy:
     description: Name or link of a Cloud Armor policy; an empty string removes it.
     type: str
+  detach_security_policy:
+    description: Name or link of a Cloud Armor policy that is removed if it is attached, while any other one stays.
+    type: str
 seealso:
   - name: Backend services
     description: The API.
@@ -218,6 +221,9 @@ class BackendService(BalancerResource):
             raise GcpError(f"option iap: oauth2_client_{given} requires oauth2_client_{missing}; give both or neither")
 
     def complete(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        going = self.link("securityPolicies", self.params["detach_security_policy"])
+        if going and same_link(going, (live or {}).get("securityPolicy")):
+            self.wanted["securityPolicy"] = ""
         if live and self.wanted["backends"] is not None:
             self.wanted["backends"] = self._backends(live.get("backends") or [])
         if not lookup(self.wanted, "iap.enabled"):
@@ -346,8 +352,10 @@ def main() -> None:
             "log_sample_rate": {"type": "float", "kind": values.SAMPLE_RATE},
             "custom_request_headers": {"type": "list", "elements": "str"},
             "security_policy": {"type": "str"},
+            "detach_security_policy": {"type": "str"},
             **STATE_OPTION,
         },
+        mutually_exclusive=[("security_policy", "detach_security_policy")],
     )
 
 

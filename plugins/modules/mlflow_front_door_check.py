@@ -16,6 +16,7 @@ description:
   - No other load balancer of the project may serve one of the domains, since a domain leads to one load balancer only. This sees
     the certificates and host rules of the project's global and regional external HTTPS load balancers. It does not see other
     projects, nor names that are only in a certificate map.
+  - The backend service may have no Cloud Armor policy of others where one is to be attached.
   - Only reads.
 version_added: 0.1.0
 author:
@@ -56,6 +57,18 @@ options:
     type: list
     elements: str
     default: []
+  previous:
+    description:
+      - The O(name) that the load balancer had before, empty for none. It may serve the domains, and its address and certificates are
+        returned.
+    type: str
+    default: ""
+  security_policy:
+    description:
+      - Name of the Cloud Armor policy that is to be attached to the backend service, empty for none. One of others that is attached
+        there is a problem.
+    type: str
+    default: ""
 seealso:
   - module: mlops.mlflow_gcp.mlflow_doctor
 """
@@ -79,6 +92,18 @@ problems:
   type: list
   elements: str
   sample: []
+previous_addresses:
+  description: The address of the load balancer in O(previous), none if there is no such load balancer.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+previous_certificates:
+  description: Names of the SSL certificates of the load balancer in O(previous).
+  returned: success
+  type: list
+  elements: str
+  sample: []
 """
 
 from collections.abc import Iterator
@@ -86,7 +111,8 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import rivals
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import other_policy, rivals
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
@@ -140,23 +166,51 @@ def domain_problems(task: Task) -> Iterator[str]:
         f"load balancers of project {task.project}",
         lambda: list(rivals(task.client, task.project, task.params["name"], task.params["domains"])),
     )
+    accepted = [*task.params["replaces"], f"{task.params['previous']}-https"]
     for rule, sentence in found or ():
-        if rule not in task.params["replaces"]:
+        if rule not in accepted:
             yield (
                 f"{sentence}, and a domain leads to one load balancer only: choose another domain, remove it from that load "
                 f"balancer, or list {rule} in the option replaces (iap_lb_replaces) to take the domain over"
             )
 
 
+def policy_problems(task: Task) -> Iterator[str]:
+    """Whether the backend service, or that of the previous load balancer, has a Cloud Armor policy of others."""
+    wanted, names = task.params["security_policy"], [task.params["name"], task.params["previous"]]
+    for balancer in filter(None, names if wanted else ()):
+        name = f"{balancer}-backend"
+        url = f"{API}/projects/{task.project}/global/backendServices/{name}"
+        live = task.read(f"backend service {name}", partial(task.client.find, url)) or {}
+        if problem := other_policy(live, wanted, f"{balancer}-allowed"):
+            yield f"{problem}: add the ranges to that policy and leave iap_lb_allowed_ranges empty, or detach it first"
+
+
+def previous(task: Task) -> dict[str, list[str]]:
+    """The address and the certificates of the load balancer with the previous name."""
+    name, compute = f"{task.params['previous']}-https", f"{API}/projects/{task.project}/global"
+
+    def find(kind: str, collection: str) -> dict[str, Any]:
+        return task.read(f"{kind} {name}", lambda: task.client.find(f"{compute}/{collection}/{name}")) or {}
+
+    given = bool(task.params["previous"])
+    address = find("forwarding rule", "forwardingRules").get("IPAddress") if given else None
+    certificates = find("HTTPS proxy", "targetHttpsProxies").get("sslCertificates") if given else None
+    return {
+        "previous_addresses": [address] if address else [],
+        "previous_certificates": [short(link) for link in certificates or ()],
+    }
+
+
 def check(task: Task) -> dict[str, Any]:
     """The work of the module."""
     # A later step needs the number; this fails already now where the API is not enabled.
     _number = task.project_number
-    problems = [*service_problems(task), *address_problems(task), *domain_problems(task)]
+    problems = [*service_problems(task), *address_problems(task), *domain_problems(task), *policy_problems(task)]
     if problems:
         listed = problems[0] if len(problems) == 1 else "; ".join(f"{n}) {text}" for n, text in enumerate(problems, 1))
         task.module.fail_json(msg=f"Nothing was changed: {listed}", problems=problems)
-    return {"changed": False, "problems": []}
+    return {"changed": False, "problems": [], **previous(task)}
 
 
 def main() -> None:
@@ -170,6 +224,8 @@ def main() -> None:
             "cloud_run_service": {"type": "str"},
             "region": {"type": "str"},
             "replaces": {"type": "list", "elements": "str", "default": []},
+            "previous": {"type": "str", "default": ""},
+            "security_policy": {"type": "str", "default": ""},
         },
         required_together=[("cloud_run_service", "region")],
     )

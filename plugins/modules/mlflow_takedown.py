@@ -128,6 +128,7 @@ ORDER = (
     "authorizations",
     "certificates",
     "backend",
+    "security_policy",
     "negs",
     "address",
     "logger",
@@ -187,6 +188,7 @@ class Takedown(Deployment):
             "url_map": ("URL map", f"{balancer}/urlMaps/{name}"),
             "redirect": ("URL map", f"{balancer}/urlMaps/{name}-redirect"),
             "backend": ("backend service", f"{balancer}/backendServices/{name}-backend"),
+            "security_policy": ("Cloud Armor policy", f"{balancer}/securityPolicies/{name}-allowed"),
             "address": ("address", f"{balancer}/addresses/{self.text('iap_lb_address_name')}"),
             "service": ("Cloud Run service", f"{place}/services/{self.text('cloudrun_name')}"),
             "job": ("Cloud Run job", f"{place}/jobs/{self.text('cloudrun_job_name')}"),
@@ -197,6 +199,8 @@ class Takedown(Deployment):
             "subnetwork": ("subnetwork", f"{API}/{self.subnetwork}"),
             "network": ("network", f"{API}/{self.network}"),
         }
+        if previous := self.text("iap_lb_previous_name"):
+            urls["previous"] = ("forwarding rule", f"{balancer}/forwardingRules/{previous}-https")
         if self.range:
             urls["range"] = ("range", f"{network}/addresses/{self.range}")
         for key, (kind, url) in urls.items():
@@ -468,6 +472,11 @@ class Takedown(Deployment):
             yield (
                 f"mlflow_confirm_destroy is {confirmed!r}, and this deployment is called {name!r} in the inventory: "
                 f"set it to {name} to delete what is listed"
+            )
+        if self.live("previous"):
+            yield (
+                f"the load balancer {self.text('iap_lb_previous_name')} (iap_lb_previous_name) still exists: run site with "
+                "iap_lb_delete_previous first"
             )
         if self.flag("mlflow_destroy_data"):
             return

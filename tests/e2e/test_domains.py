@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import requests
 
 from .conftest import LOGGER, PROJECT, Cloud, Play
 from .test_mlflow_client import token
+from .traffic import Traffic, ask
 
 pytestmark = pytest.mark.long
 
@@ -49,46 +47,13 @@ def change(cloud: Cloud, *domains: str, **more: Any) -> Play:
     return cloud.playbook("../tests/e2e/front_door.yml", "--extra-vars", json.dumps(variables))
 
 
-class Traffic:
-    """Requests to a domain, one after another over a new connection each, and what became of those that failed."""
-
-    def __init__(self, cloud: Cloud, domain: str) -> None:
-        self.cloud, self.url = cloud, f"https://{domain}/"
-        self.sent, self.failed = 0, list[str]()
-        self._end = threading.Event()
-
-    def _send(self) -> None:
-        headers = {"Authorization": f"Bearer {token(self.cloud, LOGGER, self.url.rstrip('/'))}"}
-        while not self._end.is_set():
-            self.sent += 1
-            try:
-                with self.cloud.session(anonymous=True) as session:
-                    while not self._end.wait(0.02):
-                        self.sent += 1
-                        answer = session.get(self.url, headers=headers | {"Connection": "close"}, timeout=30)
-                        if answer.status_code != 200:
-                            self.failed.append(f"{answer.status_code}: {answer.text[:200]}")
-            except requests.RequestException as error:
-                self.failed.append(str(error))
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._send)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._end.set()
-            thread.join()
-
-
 def unharmed(cloud: Cloud, domain: str, *domains: str, **more: Any) -> Play:
     """Change the domains while requests are sent to one of them, none of which fails; a second run changes nothing."""
-    traffic = Traffic(cloud, domain)
+    traffic = Traffic(cloud, f"https://{domain}", work=ask, clients=2)
     with traffic.running():
         play = change(cloud, *domains, **more)
     assert play.status == 0, play.output
-    assert traffic.failed == [] and traffic.sent > 50, traffic.failed[:3]
+    assert traffic.failed == [] and traffic.sent > 50, f"{traffic}: {traffic.failed[:3]}"
     again = change(cloud, *domains, **more)
     assert (again.status, again.recap("changed")) == (0, 0), again.output
     return play

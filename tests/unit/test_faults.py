@@ -42,6 +42,8 @@ RUN = {
     "subnetwork": "sub",
     "image": "us-docker.pkg.dev/cloudrun/container/hello",
 }
+# As many ranges as a rule of Cloud Armor has.
+TEN = [f"10.0.{number}.0/24" for number in range(10)]
 # An image whose program ends at once.
 DONE = "europe-west2-docker.pkg.dev/faults/images/done:1"
 COMPUTE = "compute.googleapis.com/compute/v1/projects/{project}"
@@ -486,6 +488,32 @@ UPDATES = (
         "compute.backendServices.patch",
         "compute_backend_service",
         {"name": "lb", "groups": ["{neg}"], "iap": {"enabled": True, "oauth2_client": "{client}"}, "log_enabled": True},
+    ),
+    Write(
+        "compute.securityPolicies.insert",
+        "compute_security_policy",
+        {"name": "armor", "allowed_ranges": TEN},
+        f"{COMPUTE}/global/securityPolicies",
+    ),
+    Write(
+        "compute.securityPolicies.addRule",
+        "compute_security_policy",
+        {"name": "armor", "allowed_ranges": [*TEN, "203.0.113.0/24"]},
+    ),
+    Write(
+        "compute.securityPolicies.patchRule",
+        "compute_security_policy",
+        {"name": "armor", "allowed_ranges": [*TEN[1:], "203.0.113.0/24"]},
+    ),
+    Write(
+        "compute.securityPolicies.removeRule",
+        "compute_security_policy",
+        {"name": "armor", "allowed_ranges": TEN[1:]},
+    ),
+    Write(
+        "compute.backendServices.setSecurityPolicy",
+        "compute_backend_service",
+        {"name": "lb", "security_policy": "armor"},
     ),
     Write(
         "compute.urlMaps.patch",

@@ -228,3 +228,23 @@ def test_options_of_a_module_that_must_fit_together():
     values.check_together({"zone": None, "region": "europe-west2"}, values.zone_of_region, "zone", "region")
     with pytest.raises(InvalidInput, match="^option zone: 'a' is not allowed; a zone of europe-west2 is"):
         values.check_together({"zone": "a", "region": "europe-west2"}, values.zone_of_region, "zone", "region")
+
+
+def test_ranges_need_a_front_door_that_can_refuse() -> None:
+    assert values.ranges_of_front_door([], "cloud_run") is None
+    assert values.ranges_of_front_door("10.0.0.0/8", "load_balancer") is None
+    assert "internal has no external load balancer" in str(values.ranges_of_front_door(["10.0.0.0/8"], "internal"))
+
+
+@pytest.mark.parametrize(
+    ("previous", "name", "certificate", "told"),
+    [
+        ("", "lb", "certificate_manager", None),
+        ("old", "lb", "managed", None),
+        ("lb", "lb", "managed", "this is the name that it has"),
+        ("old", "lb", "certificate_manager", "change to managed first"),
+    ],
+)
+def test_a_load_balancer_with_another_name(previous: str, name: str, certificate: str, told: str | None) -> None:
+    found = values.renamed(previous, name, certificate)
+    assert found == told or told and told in str(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, immutable, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import other_policy
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import domains
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import (
@@ -231,13 +232,20 @@ def check_front_door(site: Site) -> None:
             f"{site.found['rule'].label} has the address {current}, and Google cannot change it to that of {name}, "
             f"{reserved}; set the name of the address {current}",
         )
+    accepted = [*site.listed("iap_lb_replaces"), f"{site.text('iap_lb_previous_name')}-https"]
     for rule, sentence in site.live("rivals").items():
-        if rule not in (values.listed(site.variables.get("iap_lb_replaces")) or ()):
+        if rule not in accepted:
             site.refuse(
                 "iap_lb_domain",
                 f"{sentence}, and a domain leads to one load balancer only; set another domain, remove it from that load "
-                f"balancer, or list {rule} in iap_lb_replaces to take the domain over",
+                f"balancer, or list {rule} in iap_lb_replaces to take the domain over (set iap_lb_previous_name to "
+                f"{rule.removesuffix('-https')} if that is the previous name of this load balancer)",
             )
+    ranges = site.listed("iap_lb_allowed_ranges")
+    if ranges and (problem := other_policy(site.live("backend"), f"{site.text('iap_lb_name')}-allowed")):
+        site.refuse(
+            "iap_lb_allowed_ranges", f"{problem}; add the ranges to it and leave this empty, or detach it first"
+        )
     domains.check(site)
     wanted = {"loadBalancingScheme": "EXTERNAL_MANAGED"}
     site.unchangeable("backend", immutable.BACKEND_SERVICE, dict.fromkeys(wanted, "iap_lb_name"), wanted)

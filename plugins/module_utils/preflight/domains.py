@@ -52,7 +52,8 @@ def check(site: Site) -> None:
     if not site.zone or site.found["zone"].body == {}:
         return
     zone = site.live("zone")
-    accepted = list(filter(None, [site.live("address").get("address"), *site.listed("iap_lb_dns_replaces")]))
+    own = [site.live("address").get("address"), site.live("previous rule").get("IPAddress")]
+    accepted = list(filter(None, [*own, *site.listed("iap_lb_dns_replaces")]))
     for domain in site.domains:
         if problem := dns.zone_problem(site.zone, zone or None, domain):
             site.refuse("iap_lb_dns_zone", problem)

@@ -42,6 +42,8 @@ def read(site: Site) -> None:
         "backend": (immutable.BACKEND_SERVICE.name, f"{balancer}/backendServices/{lb_name}-backend"),
         "rule": ("forwarding rule", f"{balancer}/forwardingRules/{lb_name}-https"),
     }
+    if previous := site.text("iap_lb_previous_name"):
+        urls["previous rule"] = ("forwarding rule", f"{balancer}/forwardingRules/{previous}-https")
     if site.range:
         urls["range"] = (
             "reserved range",

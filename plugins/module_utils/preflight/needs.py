@@ -107,6 +107,7 @@ PARTS: dict[str, Needs] = {
             compute.networkEndpointGroups list
             compute.regionNetworkEndpointGroups create get list use
             compute.regionOperations get
+            compute.securityPolicies get
             compute.targetHttpProxies create get list use
             compute.targetHttpsProxies create get list use
             compute.urlMaps create get list use
@@ -186,6 +187,27 @@ BY_DNS = Needs(
         compute.targetHttpsProxies setCertificateMap setSslCertificates
     """),
 )
+ARMOR = Needs(
+    "iap_lb_project_id",
+    permissions("""
+        compute.backendServices setSecurityPolicy
+        compute.securityPolicies create update use
+    """),
+    permissions("compute.securityPolicies delete"),
+)
+PREVIOUS = Needs(
+    "iap_lb_project_id",
+    permissions("""
+        compute.backendServices delete
+        compute.globalAddresses delete
+        compute.globalForwardingRules delete
+        compute.regionNetworkEndpointGroups delete
+        compute.sslCertificates delete
+        compute.targetHttpProxies delete
+        compute.targetHttpsProxies delete setSslCertificates
+        compute.urlMaps delete
+    """),
+)
 BRAND = Needs(
     "iap_lb_project_id",
     permissions("""
@@ -203,7 +225,7 @@ ZONE = permissions("""
 KEY = permissions("cloudkms.cryptoKeys get getIamPolicy setIamPolicy")
 # On the objects of the bucket for the source. The owner of a project does not have them on the project: every new bucket grants them.
 SOURCE = permissions("storage.objects create get list")
-OPTIONAL = (BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, BRAND)
+OPTIONAL = (BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, ARMOR, PREVIOUS, BRAND)
 
 
 def everything() -> frozenset[str]:
@@ -227,6 +249,8 @@ def chosen(site: Site) -> list[Needs]:
     if "front_door" in site.parts:
         certificate = {"managed": MANAGED, "certificate_manager": BY_DNS}.get(site.text("iap_lb_certificate"))
         found += [certificate] if certificate else []
+        found += [ARMOR] if site.listed("iap_lb_allowed_ranges") else []
+        found += [PREVIOUS] if site.flag("iap_lb_delete_previous") else []
         found += [BRAND] if site.text("iap_lb_oauth") == "brand" else []
     return found
 

@@ -232,3 +232,12 @@ def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
         run_module("compute_backend_service", **{**OPTIONS, **options})
     assert not google.sent
+
+
+def test_only_the_given_security_policy_is_detached(google, run_module):
+    policies = f"{LINKS}/global/securityPolicies"
+    google.expect("GET", URL, {**LIVE, "securityPolicy": f"{policies}/theirs"})
+    assert not run_module("compute_backend_service", detach_security_policy="ours", **OPTIONS)["changed"]
+    google.expect("GET", URL, {**LIVE, "securityPolicy": f"{policies}/ours"})
+    google.expect("POST", f"{URL}/setSecurityPolicy", DONE, body={}).expect("GET", URL, LIVE)
+    assert run_module("compute_backend_service", detach_security_policy="ours", **OPTIONS)["changed"]

@@ -185,3 +185,25 @@ def test_all_problems_in_one_message(world, run_module):
     with pytest.raises(Exception, match=r"1\) Cloud Run service mlflow .*; 2\) forwarding rule corporate") as failed:
         run_module("mlflow_front_door_check", **OPTIONS)
     assert len(failed.value.result["problems"]) == 2
+
+
+def test_a_policy_of_others(world, run_module):
+    backend = f"{COMPUTE}/global/backendServices/mlflow-lb-backend"
+    live = {"name": "mlflow-lb-backend", "securityPolicy": f"{LINKS}/securityPolicies/corporate"}
+    world.script()
+    world.find(backend, live)
+    with pytest.raises(Exception, match="mlflow-lb-backend has the Cloud Armor policy corporate of others: add the"):
+        run_module("mlflow_front_door_check", security_policy="mlflow-lb-allowed", **OPTIONS)
+    world.script()
+    world.find(backend, live | {"securityPolicy": f"{LINKS}/securityPolicies/mlflow-lb-allowed"})
+    assert not run_module("mlflow_front_door_check", security_policy="mlflow-lb-allowed", **OPTIONS)["problems"]
+
+
+def test_the_previous_name_of_the_load_balancer(world, run_module):
+    world.balancer("old-https", domains=["mlflow.example.com"])
+    world.script()
+    world.find(f"{COMPUTE}/global/forwardingRules/old-https", {"IPAddress": "34.9.9.9"})
+    proxy = {"sslCertificates": [f"{LINKS}/sslCertificates/old-5d41402a"]}
+    world.find(f"{COMPUTE}/global/targetHttpsProxies/old-https", proxy)
+    result = run_module("mlflow_front_door_check", previous="old", **OPTIONS)
+    assert (result["previous_addresses"], result["previous_certificates"]) == (["34.9.9.9"], ["old-5d41402a"])

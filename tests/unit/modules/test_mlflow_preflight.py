@@ -441,6 +441,11 @@ BIG = {"settings": {**DEPLOYED[SQL]["settings"], "storageAutoResize": False}}
             {},
             "iap_lb_name is .*, but loadBalancingScheme of .* is 'EXTERNAL'",
         ),
+        (
+            changed(BACKEND, securityPolicy=f"{COMPUTE}/global/securityPolicies/theirs"),
+            {"iap_lb_allowed_ranges": ["203.0.113.0/24"]},
+            "iap_lb_allowed_ranges is .*, but backend service mlflow-lb-backend has the Cloud Armor policy theirs of others",
+        ),
     ],
     ids=lambda value: value.split(", but")[0][:60] if isinstance(value, str) else "",
 )

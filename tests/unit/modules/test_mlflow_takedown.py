@@ -71,6 +71,7 @@ DEPLOYED = {
             "urlMaps/mlflow-lb",
             "urlMaps/mlflow-lb-redirect",
             "backendServices/mlflow-lb-backend",
+            "securityPolicies/mlflow-lb-allowed",
             "addresses/mlflow-lb-ip",
             "addresses/mlflow-services",
         )
@@ -144,6 +145,7 @@ def test_lists_everything_in_the_order_of_the_deletion(takedown):
         "URL map mlflow-lb-redirect",
         "certificate mlflow-lb-0123abcd",
         "backend service mlflow-lb-backend",
+        "Cloud Armor policy mlflow-lb-allowed",
         "serverless NEG mlflow-lb-neg-00ff",
         "address mlflow-lb-ip",
         "service account mlflow-logger@demo.iam.gserviceaccount.com",
@@ -184,6 +186,11 @@ def test_what_has_to_be_decided_first(takedown):
     )
     shared = takedown(DEPLOYED, mlflow_confirm_destroy="prod", image_readers=["user:a@b.com"])["findings"]
     assert "repository mlflow has images that ['user:a@b.com'] may run" in " ".join(shared)
+    old = {f"{BALANCER}/forwardingRules/old-https": {"name": "old-https"}}
+    found = takedown(DEPLOYED | old, iap_lb_previous_name="old", mlflow_destroy_data="yes")["findings"]
+    assert [finding.partition(":")[0] for finding in found] == [
+        "the load balancer old (iap_lb_previous_name) still exists"
+    ]
     many = {OBJECTS: {"items": [{"name": "a"}] * 1000, "nextPageToken": "t"}}
     assert "holds more than 1000 objects" in takedown(DEPLOYED | many)["findings"][-1]
 
