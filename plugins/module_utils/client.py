@@ -14,10 +14,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport
@@ -40,52 +42,87 @@ RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 RATE_LIMIT_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 MAX_ATTEMPTS = 5
 MAX_PAUSE = 32.0
+# A token that expires sooner is replaced; google-auth's own margin is a little smaller.
+MARGIN = timedelta(minutes=4)
+
+
+class Token(NamedTuple):
+    """An access token as a request carries it: the headers, and when it expires (UTC); None for never."""
+
+    headers: dict[str, str]
+    expiry: datetime | None
+
+    @property
+    def valid(self) -> bool:
+        """Whether it will not expire while a request is on its way."""
+        return self.expiry is None or datetime.now(UTC) < self.expiry - MARGIN
 
 
 class TokenStore(Protocol):
-    """Keeps tokens under a key that stands for the credentials."""
+    """Keeps tokens that expire, each under a key that stands for the credentials."""
 
     def locked(self) -> AbstractContextManager[None]: ...
-    def load(self, key: str, credentials: Any) -> None: ...
-    def store(self, key: str, credentials: Any) -> None: ...
+    def load(self, key: str) -> Token | None: ...
+    def store(self, key: str, token: Token) -> None: ...
 
 
 class TokenAuth:
     """
-    Adds google-auth's access token to every request of a session.
+    Adds an access token to every request of a session.
 
     Replaces google-auth's AuthorizedSession, which also looks up regional access boundaries in a thread: one more
-    connection for each module run, and too late for its few requests.
+    connection for each module run, and too late for its few requests. LOAD returns google-auth's credentials; it is only
+    called when no earlier task has left a token, because reading the private key of a service account takes longer
+    than a request.
     """
 
     # Where the tasks of a run find each other's tokens; the action in_process sets it.
     shared: TokenStore | None = None
 
-    def __init__(self, credentials: Any, key: str = "") -> None:
-        self.credentials = credentials
-        self.key = key
+    def __init__(self, load: Callable[[], Any], key: str = "") -> None:
+        self._load, self.key = load, key
+        self._token: Token | None = None
+        if not self._find():
+            # Fails here for credentials that cannot be read.
+            self.credentials  # noqa: B018
+
+    @cached_property
+    def credentials(self) -> Any:
+        """The google-auth credentials."""
+        return self._load()
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if not self.credentials.valid:
+        if not self._token or not self._token.valid:
             self._obtain()
-        self.credentials.apply(request.headers)
+        request.headers.update(self._token.headers if self._token else {})
         return request
 
+    def _find(self) -> bool:
+        """Take the token of an earlier task with the same credentials, if there is one."""
+        found = self.shared.load(self.key) if self.shared and self.key else None
+        if not found or not found.valid:
+            return False
+        self._token = found
+        return True
+
     def _obtain(self) -> None:
-        """The token of an earlier task with the same credentials, or a new one."""
-        if not self.shared or not self.key:
-            self.refresh()
-            return
-        with self.shared.locked():
-            self.shared.load(self.key, self.credentials)
-            if not self.credentials.valid:
-                self.refresh()
+        with self.shared.locked() if self.shared and self.key else nullcontext():
+            if not self._find():
+                self._take(fetch=not self.credentials.valid)
 
     def refresh(self) -> None:
         """Fetch a new token; raises google.auth.exceptions.GoogleAuthError."""
-        self._fetch()
-        if self.shared and self.key:
-            self.shared.store(self.key, self.credentials)
+        self._take(fetch=True)
+
+    def _take(self, *, fetch: bool) -> None:
+        if fetch:
+            self._fetch()
+        headers: dict[str, str] = {}
+        self.credentials.apply(headers)
+        expiry = self.credentials.expiry
+        self._token = Token(headers, expiry.replace(tzinfo=UTC) if expiry else None)
+        if self.shared and self.key and expiry:
+            self.shared.store(self.key, self._token)
 
     def _fetch(self) -> None:
         try:
@@ -113,8 +150,15 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
         )
     if params.get("access_token") is not None and kind != "accesstoken":
         raise GcpError(f"option access_token only works with auth_kind accesstoken, not {kind}")
+    session = requests.Session()
+    session.auth = TokenAuth(partial(_signed_in, kind, params), _identity(params))
+    return session
+
+
+def _signed_in(kind: str, params: Mapping[str, Any]) -> Any:
+    """The credentials that the options select; raises GcpError."""
     try:
-        credentials = _loaded(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
+        return _loaded(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
     except (
         AttributeError,
         LookupError,
@@ -129,16 +173,19 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
         if isinstance(error, google.auth.exceptions.GoogleAuthError):
             text = f"{text.rstrip('.')}. {transport.auth_advice(error, 'the caller')}"
         raise GcpError(text) from None
-    session = requests.Session()
-    session.auth = TokenAuth(credentials, _identity(params))
-    return session
 
 
 def _identity(params: Mapping[str, Any]) -> str:
-    """A key that is the same for the same credentials only: a hash of the options, and of the files that they come from."""
+    """
+    A key that is the same for the same credentials only: a hash of the options, and of the files that they come from; ""
+    if these cannot be read.
+    """
     options = {name: params.get(name) for name in CREDENTIAL_OPTIONS}
     files = [params.get("service_account_file"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")]
-    contents = [Path(file).expanduser().read_bytes().hex() if file else None for file in files]
+    try:
+        contents = [Path(file).expanduser().read_bytes().hex() if file else None for file in files]
+    except OSError:
+        return ""
     environment = [os.environ.get(name) for name in ("HOME", "CLOUDSDK_CONFIG", "GOOGLE_CLOUD_QUOTA_PROJECT")]
     return hashlib.sha256(jsonlib.dumps([options, contents, environment], default=str).encode()).hexdigest()
 
