@@ -9,11 +9,13 @@ import hashlib
 import json as jsonlib
 import os
 import random
+import re
 import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -40,6 +42,8 @@ CREDENTIAL_OPTIONS = ("auth_kind", "service_account_contents", "service_account_
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 RATE_LIMIT_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
+# POST methods that change nothing, or nothing when they are repeated.
+READING = re.compile(r"[:/](get\w*|list|testIamPermissions|signJwt|generateServiceIdentity)$")
 MAX_ATTEMPTS = 5
 MAX_PAUSE = 32.0
 # A token that expires sooner is replaced; google-auth's own margin is a little smaller.
@@ -64,6 +68,36 @@ class TokenStore(Protocol):
     def locked(self) -> AbstractContextManager[None]: ...
     def load(self, key: str) -> Token | None: ...
     def store(self, key: str, token: Token) -> None: ...
+
+
+class Reread(BaseException):
+    """The module wants to write after it has read what was read ahead: it has to begin again, and read anew."""
+
+
+class Answer(NamedTuple):
+    """A response to a request that only reads."""
+
+    status: int
+    text: str
+
+
+class ReadStore(Protocol):
+    """What has been read ahead in a run, until its first write; each answer is used once by each module."""
+
+    def ahead(self) -> list[str]:
+        """The requests that are worth reading ahead, as Client sends them."""
+
+    def fill(self, answers: Mapping[str, Answer]) -> None:
+        """Keep the answers to requests."""
+
+    def take(self, request: str) -> Answer | None:
+        """The answer to a request, if it was read ahead."""
+
+    def sent(self, request: str) -> None:
+        """A request that only reads is sent to Google."""
+
+    def writes(self) -> None:
+        """A request that may change something is about to be sent; raises Reread if the module has used an answer."""
 
 
 class TokenAuth:
@@ -245,6 +279,9 @@ class Client:
     SESSION comes from authorized_session().
     """
 
+    # What has been read ahead for the tasks of a run; the action in_process sets it.
+    reads: ReadStore | None = None
+
     def __init__(self, session: requests.Session, user_agent: str = "mlops.mlflow_gcp") -> None:
         self.session = session
         self.session.headers["User-Agent"] = user_agent
@@ -336,8 +373,48 @@ class Client:
         IDEMPOTENT (by default every method except POST); otherwise only requests that Google cannot have processed.
         """
         idempotent = method in IDEMPOTENT_METHODS if idempotent is None else idempotent
+        answer = self._read_ahead(method, url, body, params)
+        if answer is not None:  # a response with an error is false
+            return self._body(answer, method, url, False)
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
         return self._body(response, method, url, retried)
+
+    def _read_ahead(
+        self, method: str, url: str, body: Any, params: Mapping[str, Any] | None
+    ) -> requests.Response | None:
+        """The response, if it is there already."""
+        if not self.reads:
+            return None
+        if method != "GET" and not READING.search(url):
+            self.reads.writes()
+            return None
+        if method != "GET" and not url.endswith(":getIamPolicy"):
+            return None
+        request = jsonlib.dumps([method, url, body, dict(params) if params else None])
+        answer = self.reads.take(request)
+        if not answer:
+            self.reads.sent(request)
+            return None
+        response = requests.Response()
+        response.status_code, response._content = answer.status, answer.text.encode()
+        response.encoding = "utf-8"
+        return response
+
+    def read_ahead(self, pool: Executor) -> None:
+        """Read at once what the tasks of this run will read one after another, as far as an earlier run has shown it."""
+        wanted = self.reads.ahead() if self.reads else []
+        found = zip(wanted, pool.map(self._answer, wanted), strict=True)
+        if self.reads:
+            self.reads.fill({request: answer for request, answer in found if answer})
+
+    def _answer(self, request: str) -> Answer | None:
+        """The answer to a request; None for a failure, which the task is to meet itself."""
+        method, url, body, params = jsonlib.loads(request)
+        try:
+            response, _retried = self._send(method, url, True, timeout=120, params=params, json=body)
+        except ApiError:
+            return None
+        return Answer(response.status_code, response.text) if response.status_code in (200, 404) else None
 
     def _body(self, response: requests.Response, method: str, url: str, retried: bool) -> dict[str, Any]:
         """The JSON of a response; raises ApiError for status 400 and above, and for anything else than JSON."""
@@ -370,6 +447,8 @@ class Client:
     ) -> dict[str, Any]:
         """POST of CONTENT; may be retried, because PARAMS say that what exists already is not replaced. Raises ApiError."""
         headers = {"Content-Type": content_type}
+        if self.reads:
+            self.reads.writes()
         response, retried = self._send("POST", url, True, timeout=timeout, params=params, data=content, headers=headers)
         return self._body(response, "POST", url, retried)
 

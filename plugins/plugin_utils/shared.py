@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory that the worker processes of one run share: access tokens, and which variables have been checked."""
+"""Memory that the worker processes of one run share: access tokens, which variables have been checked, what has been read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import json
 import mmap
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Token
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Answer, Reread, Token
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import hints
 
 LENGTH = 4
 
@@ -95,3 +97,85 @@ class SharedChecks(Shared):
         """The variables of DIGESTS are as they should be."""
         with self.locked():
             self.add({host: {**self.of(host), **digests}})
+
+
+class SharedReads(Shared):
+    """
+    What mlflow_preflight has read ahead for the tasks of a run, until the run's first write.
+
+    Without it, each task would make its own connection and wait for its own answer. An answer is used once by each task,
+    and for MAX_AGE seconds: who reads a second time waits for a change. A module that has to write after all begins
+    again and reads anew.
+    """
+
+    MAX_AGE = 60
+    CLOSED = "closed"
+
+    def __init__(self) -> None:
+        super().__init__(1 << 20)
+        self._texts = mmap.mmap(-1, 1 << 26)
+        self.task: hints.Task | None = None
+        """The task that this process runs; None if it is not to use what was read ahead."""
+        self._taken: set[str] = set()
+        self._asked: list[str] = []
+        self._wrote = False
+
+    def begin(self, task: hints.Task | None) -> None:
+        """A module starts, for TASK."""
+        self.task, self._wrote = task, False
+        self._taken.clear()
+        self._asked.clear()
+
+    def end(self) -> None:
+        """The module has ended; what it has read is remembered for the next run, unless it will read less then."""
+        if self.task and not self._wrote:
+            self.task.remember(self._asked)
+
+    def ahead(self) -> list[str]:
+        """What the tasks of this run have read the last time."""
+        return self.task.others() if self.task else []
+
+    def fill(self, answers: Mapping[str, Answer]) -> None:
+        """Keep ANSWERS, as long as there is room."""
+        with self.locked():
+            stored = self.read()
+            place = max((entry["end"] for entry in stored.values() if isinstance(entry, dict)), default=0)
+            added = {}
+            for request, answer in answers.items():
+                data = answer.text.encode()
+                if place + len(data) > len(self._texts):
+                    break
+                self._texts[place : place + len(data)] = data
+                added[request] = {
+                    "start": place,
+                    "end": place + len(data),
+                    "status": answer.status,
+                    "time": time.monotonic(),
+                }
+                place += len(data)
+            self.add(added)
+
+    def take(self, request: str) -> Answer | None:
+        """The answer to REQUEST, if it was read ahead."""
+        if not self.task or request in self._taken:
+            return None
+        stored = self.read()
+        entry = stored.get(request)
+        if not entry or self.CLOSED in stored or time.monotonic() - entry["time"] > self.MAX_AGE:
+            return None
+        self._taken.add(request)
+        self._asked.append(request)
+        return Answer(entry["status"], self._texts[entry["start"] : entry["end"]].decode())
+
+    def sent(self, request: str) -> None:
+        """REQUEST is sent to Google."""
+        self._asked.append(request)
+
+    def writes(self) -> None:
+        """From now on, nothing that was read before counts."""
+        self._wrote = True
+        if self._taken:
+            raise Reread
+        if self.CLOSED not in self.read():
+            with self.locked():
+                self.add({self.CLOSED: True})

@@ -10,22 +10,24 @@ import pkgutil
 
 from ansible.plugins.loader import action_loader, filter_loader, lookup_loader, test_loader
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedTokens
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedReads, SharedTokens
 
 COLLECTION = "ansible_collections.mlops.mlflow_gcp.plugins"
 # Imported on demand by the modules, for which it is the most common kind of credentials.
 ON_DEMAND = ("google.oauth2.service_account",)
+READS = SharedReads()
 
 
 def up() -> None:
     """
-    Import what modules and templates need, and let the modules share their access tokens.
+    Import what modules and templates need, and let the modules share their access tokens and what has been read ahead.
 
     Without effect when called again. Every role begins with the action check_variables, whose file Ansible loads in its main process.
     """
     if client.IMPORT_ERROR or client.TokenAuth.shared:
         return
     client.TokenAuth.shared = SharedTokens()
+    client.Client.reads = READS
     for name in ON_DEMAND:
         importlib.import_module(name)
     modules = importlib.import_module(f"{COLLECTION}.modules")
