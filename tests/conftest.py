@@ -101,7 +101,8 @@ class Cloud(Sandbox):
     def env(self) -> dict[str, str]:
         """The environment of a client, without this process's variables of Ansible, Google and MLflow."""
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "GCP_", "MLFLOW_"))}
-        return plain | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"} | self.exports
+        ansible = {"CONFIG": ROOT / "ansible.cfg", "HOME": self.state / "ansible", "NOCOLOR": "1"}
+        return plain | {f"ANSIBLE_{name}": str(value) for name, value in ansible.items()} | self.exports
 
     def http(self, method: str, url: str, **options: Any) -> requests.Response:
         """One request through the proxy, without additional credentials."""

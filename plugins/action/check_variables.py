@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -19,18 +20,18 @@ from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import one_line
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # The role that has the variables of a whole deployment.
 DEPLOYMENT = "mlflow"
 REFERENCE = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
+# What no two hosts of a play may share.
+OF_OTHERS = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
 # Variables that say where a resource is, not what it is called.
 PLACES = ("_project_id", "_region")
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-
-# This is the first action of every role.
-warm.up()
 
 
 @cache
@@ -39,11 +40,18 @@ def files(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not (ROLES / role / "meta/argument_specs.yml").is_file():
         raise AnsibleActionFail(f"mlops.mlflow_gcp has no role {role!r}")
     loader = DataLoader()
-    specs = loader.load_from_file(str(ROLES / role / "meta/argument_specs.yml"))
+    # The loader's own cache would copy what it returns.
+    specs = loader.load_from_file(str(ROLES / role / "meta/argument_specs.yml"), cache="none")
     (entry_point,) = specs["argument_specs"].values()
-    return entry_point["options"], loader.load_from_file(
-        str(ROLES / role / "defaults/main.yml"), trusted_as_template=True
-    )
+    defaults = loader.load_from_file(str(ROLES / role / "defaults/main.yml"), cache="none", trusted_as_template=True)
+    return entry_point["options"], defaults
+
+
+# This is the first action of every role; Ansible loads this file in its main process.
+warm.up()
+CHECKED = SharedChecks()
+for each in ROLES.glob("*/meta/argument_specs.yml"):
+    files(each.parents[1].name)
 
 
 class Option:
@@ -151,6 +159,11 @@ class Variables:
             found |= words
         return found
 
+    def digest(self, name: str) -> str:
+        """A digest of the templates and values that a variable's value comes from."""
+        sources = {word: self.raw[word] for word in sorted({name, *self.mentioned(name)}) if word in self.raw}
+        return hashlib.sha256(repr(sources).encode()).hexdigest()
+
     def comes_later(self, name: str) -> bool:
         """Whether a variable depends on the result of a role that has not run yet."""
         results = {f"{role}_result" for role in self.roles}
@@ -158,9 +171,9 @@ class Variables:
 
 
 class Check:
-    """One check of VARIABLES, except those that are in CHECKED with the same value. OTHERS are the play's other hosts."""
+    """One check of VARIABLES, except those that are CHECKED. OTHERS are the play's other hosts."""
 
-    def __init__(self, variables: Variables, checked: Mapping[str, Any], others: Mapping[str, Variables]) -> None:
+    def __init__(self, variables: Variables, checked: set[str], others: Callable[[], Mapping[str, Variables]]) -> None:
         self.variables, self.checked = variables, checked
         self.problems: dict[tuple[str, ...], str] = {}
         """A sentence for each invalid variable, or for several that are inconsistent, by their names."""
@@ -171,6 +184,8 @@ class Check:
         self.names = {name: said for name in variables.options if (said := variables.said(name)) != name}
         undefined: dict[str, str] = {}
         for name, option in variables.options.items():
+            if name in checked:
+                continue
             try:
                 value = variables.value(name)
             except AnsibleUndefinedVariable as error:
@@ -185,8 +200,9 @@ class Check:
         self.check_names()
         for rule, names in values.TOGETHER:
             self.check_together(rule, names)
-        for host, other in others.items():
-            self.check_other_host(host, other)
+        if not checked.issuperset(OF_OTHERS) and self.recall(*OF_OTHERS):
+            for host, other in others().items():
+                self.check_other_host(host, other)
         self.leave_out_consequences()
 
     def leave_out_consequences(self) -> None:
@@ -208,9 +224,11 @@ class Check:
         reason = "" if option.secret else f": {one_line(error).rstrip('.')}"
         self.problem(said, sentence=f"{said} cannot be evaluated{reason}.")
 
-    def is_checked(self, name: str) -> bool:
-        """Whether a variable was already checked with its current value."""
-        return name in self.checked and self.checked[name] == self.values[name]
+    def recall(self, *names: str) -> bool:
+        """Whether the values of variables are known; those of variables that are not checked again are evaluated now."""
+        for name in self.checked.intersection(names) - self.typed.keys():
+            self.typed[name] = self.variables.options[name].coerced(self.variables.value(name))
+        return self.typed.keys() >= {*names}
 
     def check_one(self, option: Option, value: Any) -> None:
         """Check the type of a variable and apply the rule for its kind."""
@@ -221,7 +239,7 @@ class Check:
         try:
             typed = self.typed[option.name] = option.coerced(value)
             self.values[option.name] = option.shown(typed)
-            if kind is None or self.is_checked(option.name):
+            if kind is None:
                 return
             kind.check(typed)
         except values.Refused as refused:
@@ -260,9 +278,11 @@ class Check:
         tightest: dict[str, int] = {}
         for name in values.NAMES:
             parts = re.findall(r"{(\w+)}", name.pattern)
-            if not all(isinstance(self.typed.get(part), str) for part in parts):
+            if self.checked.issuperset(parts) or not self.recall(*parts):
                 continue
-            if name.when and self.typed.get(name.when[0]) != name.when[1]:
+            if not all(isinstance(self.typed[part], str) for part in parts):
+                continue
+            if name.when and (not self.recall(name.when[0]) or self.typed[name.when[0]] != name.when[1]):
                 continue
             called = name.pattern.format(**self.typed)
             # Each part of a bucket's name between dots.
@@ -283,9 +303,8 @@ class Check:
         """Check variables that must be consistent, unless one of them is already invalid or not known yet."""
         variables = self.variables
         said = {name: variables.said(name) for name in names}
-        known = all(name in self.typed for name in names)
         wrong = any((variable,) in self.problems for variable in said.values())
-        if not known or wrong or all(map(self.is_checked, names)):
+        if wrong or self.checked.issuperset(names) or not self.recall(*names):
             return
         typed = {name: self.typed[name] for name in names}
         if told := rule(*typed.values()):
@@ -299,11 +318,8 @@ class Check:
     def check_other_host(self, host: str, other: Variables) -> None:
         """Check that another host of the play has neither the same load balancer nor one of the same domains."""
         variables = self.variables
-        names = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
-        if not all(name in self.typed for name in names) or all(map(self.is_checked, names)):
-            return
         try:
-            project, balancer, domain, extra = (other.value(name) for name in names)
+            project, balancer, domain, extra = map(other.value, OF_OTHERS)
         except AnsibleError:
             return  # reported for that host
         if (project, balancer) == (self.typed["iap_lb_project_id"], self.typed["iap_lb_name"]):
@@ -337,16 +353,21 @@ class ActionModule(ActionBase):
             argument_spec={
                 "role": {"type": "str"},
                 "roles": {"type": "list", "elements": "str"},
-                "checked": {"type": "dict", "default": {}},
             },
             mutually_exclusive=[("role", "roles")],
             required_one_of=[("role", "roles")],
         )[1]
         roles = [options["role"]] if options["role"] else [DEPLOYMENT, *options["roles"]]
         variables = Variables(self._templar, task_vars or {}, roles)
-        check = Check(variables, options["checked"], self.others(task_vars or {}, roles))
+        host = str((task_vars or {}).get("inventory_hostname", ""))
+        digests = {name: variables.digest(name) for name in variables.options}
+        # All variables are returned for several roles, so that they are evaluated anyway.
+        before = CHECKED.of(host) if options["role"] else {}
+        checked = {name for name, digest in digests.items() if before.get(name) == digest}
+        check = Check(variables, checked, lambda: self.others(task_vars or {}, roles))
         if check.problems:
             raise AnsibleActionFail(" ".join(check.problems.values()))
+        CHECKED.passed(host, {name: digests[name] for name in check.typed})
         if check.warnings:
             result["warnings"] = check.warnings
         result.update(changed=False, variables=check.values, names=check.names)

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.vars.clean import remove_internal_keys
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import record, warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import hints, record, warm
 
 MODULES = "ansible_collections.mlops.mlflow_gcp.plugins.modules"
 # The serialization of arguments and results for modules that are written in Python.
@@ -82,6 +82,13 @@ class ActionModule(ActionBase):
         interpreter = self._templar.template(variables.get("ansible_python_interpreter") or "auto")
         return str(interpreter).startswith("auto") or os.path.realpath(interpreter) == os.path.realpath(sys.executable)
 
+    def _hint(self, variables: Mapping[str, Any]) -> hints.Task:
+        """Where to remember what the task reads."""
+        host, play = variables.get("inventory_hostname", ""), variables.get("ansible_play_name", "")
+        item = variables.get(variables.get("ansible_loop_var", ""), "")
+        tags, run_tags = self._task.tags, variables.get("ansible_run_tags", ())
+        return hints.Task(str(host), str(play), f"{self._task.get_name()} {item}".strip(), tuple(tags), tuple(run_tags))
+
     def _call(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The result of module NAME."""
         arguments = dict(self._task.args)
@@ -92,13 +99,27 @@ class ActionModule(ActionBase):
         environment: dict[str, str] = {}
         self._compute_environment_string(environment)
         output, errors = io.StringIO(), io.StringIO()
-        with _environment(environment), redirect_stdout(output), redirect_stderr(errors), suppress(SystemExit):
-            importlib.import_module(f"{MODULES}.{name}").main()
+        main = importlib.import_module(f"{MODULES}.{name}").main
+        with _environment(environment), redirect_stdout(output), redirect_stderr(errors):
+            _run(main, self._hint(variables))
         result: dict[str, Any] = self._parse_returned_data(
             {"stdout": output.getvalue(), "stderr": errors.getvalue()}, PROFILE
         )
         remove_internal_keys(result)
         return result
+
+
+def _run(main: Callable[[], None], task: hints.Task) -> None:
+    """Call MAIN of a module; once more if it has to write after it has read what was read ahead."""
+    reads = warm.READS
+    reads.begin(task)
+    with suppress(SystemExit):
+        try:
+            main()
+        except client.Reread:
+            reads.begin(None)
+            main()
+    reads.end()
 
 
 @contextmanager

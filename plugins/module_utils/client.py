@@ -9,15 +9,19 @@ import hashlib
 import json as jsonlib
 import os
 import random
+import re
 import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport
@@ -38,54 +42,121 @@ CREDENTIAL_OPTIONS = ("auth_kind", "service_account_contents", "service_account_
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 RATE_LIMIT_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
+# POST methods that change nothing, or nothing when they are repeated.
+READING = re.compile(r"[:/](get\w*|list|testIamPermissions|signJwt|generateServiceIdentity)$")
 MAX_ATTEMPTS = 5
 MAX_PAUSE = 32.0
+# A token that expires sooner is replaced; google-auth's own margin is a little smaller.
+MARGIN = timedelta(minutes=4)
+
+
+class Token(NamedTuple):
+    """An access token as a request carries it: the headers, and when it expires (UTC); None for never."""
+
+    headers: dict[str, str]
+    expiry: datetime | None
+
+    @property
+    def valid(self) -> bool:
+        """Whether it will not expire while a request is on its way."""
+        return self.expiry is None or datetime.now(UTC) < self.expiry - MARGIN
 
 
 class TokenStore(Protocol):
-    """Keeps tokens under a key that stands for the credentials."""
+    """Keeps tokens that expire, each under a key that stands for the credentials."""
 
     def locked(self) -> AbstractContextManager[None]: ...
-    def load(self, key: str, credentials: Any) -> None: ...
-    def store(self, key: str, credentials: Any) -> None: ...
+    def load(self, key: str) -> Token | None: ...
+    def store(self, key: str, token: Token) -> None: ...
+
+
+class Reread(BaseException):
+    """The module wants to write after it has read what was read ahead: it has to begin again, and read anew."""
+
+
+class Answer(NamedTuple):
+    """A response to a request that only reads."""
+
+    status: int
+    text: str
+
+
+class ReadStore(Protocol):
+    """What has been read ahead in a run, until its first write; each answer is used once by each module."""
+
+    def ahead(self) -> list[str]:
+        """The requests that are worth reading ahead, as Client sends them."""
+
+    def fill(self, answers: Mapping[str, Answer]) -> None:
+        """Keep the answers to requests."""
+
+    def take(self, request: str) -> Answer | None:
+        """The answer to a request, if it was read ahead."""
+
+    def sent(self, request: str) -> None:
+        """A request that only reads is sent to Google."""
+
+    def writes(self) -> None:
+        """A request that may change something is about to be sent; raises Reread if the module has used an answer."""
 
 
 class TokenAuth:
     """
-    Adds google-auth's access token to every request of a session.
+    Adds an access token to every request of a session.
 
     Replaces google-auth's AuthorizedSession, which also looks up regional access boundaries in a thread: one more
-    connection for each module run, and too late for its few requests.
+    connection for each module run, and too late for its few requests. LOAD returns google-auth's credentials; it is only
+    called when no earlier task has left a token, because reading the private key of a service account takes longer
+    than a request.
     """
 
     # Where the tasks of a run find each other's tokens; the action in_process sets it.
     shared: TokenStore | None = None
 
-    def __init__(self, credentials: Any, key: str = "") -> None:
-        self.credentials = credentials
-        self.key = key
+    def __init__(self, load: Callable[[], Any], key: str = "") -> None:
+        self._load, self.key = load, key
+        self._token: Token | None = None
+        if not self._find():
+            # Fails here for credentials that cannot be read.
+            self.credentials  # noqa: B018
+
+    @cached_property
+    def credentials(self) -> Any:
+        """The google-auth credentials."""
+        return self._load()
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if not self.credentials.valid:
+        if not self._token or not self._token.valid:
             self._obtain()
-        self.credentials.apply(request.headers)
+        request.headers.update(self._token.headers if self._token else {})
         return request
 
+    def _find(self) -> bool:
+        """Take the token of an earlier task with the same credentials, if there is one."""
+        found = self.shared.load(self.key) if self.shared and self.key else None
+        if not found or not found.valid:
+            return False
+        self._token = found
+        return True
+
     def _obtain(self) -> None:
-        """The token of an earlier task with the same credentials, or a new one."""
-        if not self.shared or not self.key:
-            self.refresh()
-            return
-        with self.shared.locked():
-            self.shared.load(self.key, self.credentials)
-            if not self.credentials.valid:
-                self.refresh()
+        with self.shared.locked() if self.shared and self.key else nullcontext():
+            if not self._find():
+                self._take(fetch=not self.credentials.valid)
 
     def refresh(self) -> None:
         """Fetch a new token; raises google.auth.exceptions.GoogleAuthError."""
-        self._fetch()
-        if self.shared and self.key:
-            self.shared.store(self.key, self.credentials)
+        self._take(fetch=True)
+
+    def _take(self, *, fetch: bool) -> None:
+        if fetch:
+            self._fetch()
+        headers: dict[str, str] = {}
+        self.credentials.apply(headers)
+        expiry = self.credentials.expiry
+        self._token = Token(headers, expiry.replace(tzinfo=UTC) if expiry else None)
+        if self.shared and self.key and expiry:
+            self.shared.store(self.key, self._token)
 
     def _fetch(self) -> None:
         try:
@@ -113,8 +184,15 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
         )
     if params.get("access_token") is not None and kind != "accesstoken":
         raise GcpError(f"option access_token only works with auth_kind accesstoken, not {kind}")
+    session = requests.Session()
+    session.auth = TokenAuth(partial(_signed_in, kind, params), _identity(params))
+    return session
+
+
+def _signed_in(kind: str, params: Mapping[str, Any]) -> Any:
+    """The credentials that the options select; raises GcpError."""
     try:
-        credentials = _loaded(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
+        return _loaded(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
     except (
         AttributeError,
         LookupError,
@@ -129,16 +207,19 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
         if isinstance(error, google.auth.exceptions.GoogleAuthError):
             text = f"{text.rstrip('.')}. {transport.auth_advice(error, 'the caller')}"
         raise GcpError(text) from None
-    session = requests.Session()
-    session.auth = TokenAuth(credentials, _identity(params))
-    return session
 
 
 def _identity(params: Mapping[str, Any]) -> str:
-    """A key that is the same for the same credentials only: a hash of the options, and of the files that they come from."""
+    """
+    A key that is the same for the same credentials only: a hash of the options, and of the files that they come from; ""
+    if these cannot be read.
+    """
     options = {name: params.get(name) for name in CREDENTIAL_OPTIONS}
     files = [params.get("service_account_file"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")]
-    contents = [Path(file).expanduser().read_bytes().hex() if file else None for file in files]
+    try:
+        contents = [Path(file).expanduser().read_bytes().hex() if file else None for file in files]
+    except OSError:
+        return ""
     environment = [os.environ.get(name) for name in ("HOME", "CLOUDSDK_CONFIG", "GOOGLE_CLOUD_QUOTA_PROJECT")]
     return hashlib.sha256(jsonlib.dumps([options, contents, environment], default=str).encode()).hexdigest()
 
@@ -197,6 +278,9 @@ class Client:
 
     SESSION comes from authorized_session().
     """
+
+    # What has been read ahead for the tasks of a run; the action in_process sets it.
+    reads: ReadStore | None = None
 
     def __init__(self, session: requests.Session, user_agent: str = "mlops.mlflow_gcp") -> None:
         self.session = session
@@ -289,8 +373,48 @@ class Client:
         IDEMPOTENT (by default every method except POST); otherwise only requests that Google cannot have processed.
         """
         idempotent = method in IDEMPOTENT_METHODS if idempotent is None else idempotent
+        answer = self._read_ahead(method, url, body, params)
+        if answer is not None:  # a response with an error is false
+            return self._body(answer, method, url, False)
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
         return self._body(response, method, url, retried)
+
+    def _read_ahead(
+        self, method: str, url: str, body: Any, params: Mapping[str, Any] | None
+    ) -> requests.Response | None:
+        """The response, if it is there already."""
+        if not self.reads:
+            return None
+        if method != "GET" and not READING.search(url):
+            self.reads.writes()
+            return None
+        if method != "GET" and not url.endswith(":getIamPolicy"):
+            return None
+        request = jsonlib.dumps([method, url, body, dict(params) if params else None])
+        answer = self.reads.take(request)
+        if not answer:
+            self.reads.sent(request)
+            return None
+        response = requests.Response()
+        response.status_code, response._content = answer.status, answer.text.encode()
+        response.encoding = "utf-8"
+        return response
+
+    def read_ahead(self, pool: Executor) -> None:
+        """Read at once what the tasks of this run will read one after another, as far as an earlier run has shown it."""
+        wanted = self.reads.ahead() if self.reads else []
+        found = zip(wanted, pool.map(self._answer, wanted), strict=True)
+        if self.reads:
+            self.reads.fill({request: answer for request, answer in found if answer})
+
+    def _answer(self, request: str) -> Answer | None:
+        """The answer to a request; None for a failure, which the task is to meet itself."""
+        method, url, body, params = jsonlib.loads(request)
+        try:
+            response, _retried = self._send(method, url, True, timeout=120, params=params, json=body)
+        except ApiError:
+            return None
+        return Answer(response.status_code, response.text) if response.status_code in (200, 404) else None
 
     def _body(self, response: requests.Response, method: str, url: str, retried: bool) -> dict[str, Any]:
         """The JSON of a response; raises ApiError for status 400 and above, and for anything else than JSON."""
@@ -323,6 +447,8 @@ class Client:
     ) -> dict[str, Any]:
         """POST of CONTENT; may be retried, because PARAMS say that what exists already is not replaced. Raises ApiError."""
         headers = {"Content-Type": content_type}
+        if self.reads:
+            self.reads.writes()
         response, retried = self._send("POST", url, True, timeout=timeout, params=params, data=content, headers=headers)
         return self._body(response, "POST", url, retried)
 

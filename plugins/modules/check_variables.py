@@ -29,6 +29,8 @@ options:
   role:
     description:
       - Role whose variables are checked. The first task of each role does this for its own.
+      - A variable that an earlier check of the same run has checked for this host is not checked again, as long as the templates and
+        values that it comes from are the same.
     type: str
   roles:
     description:
@@ -36,12 +38,6 @@ options:
       - Values that come from the result of one of these roles, such as C(network_result.network), may still be missing.
     type: list
     elements: str
-  checked:
-    description:
-      - Variables that need no check as long as they have these values, the RV(variables) that an earlier check returned.
-      - A play that registers its check as C(mlflow_checked) passes them on to the checks of the roles.
-    type: dict
-    default: {}
 attributes:
   check_mode:
     description: Checks in check mode too.
@@ -60,16 +56,16 @@ EXAMPLES = r"""
     roles: [network, cloudsql]
   register: mlflow_checked
 
-- name: Check the variables of one role, unless the play has done so
+- name: Check the variables of one role
   mlops.mlflow_gcp.check_variables:
     role: network
-    checked: "{{ mlflow_checked.variables | default(omit) }}"
 """
 
 RETURN = r"""
 variables:
   description:
-    - The variables with their values, each in its type. Those whose value is not known yet are left out.
+    - The variables with their values, each in its type. Those whose value is not known yet, or that were not checked again, are
+      left out.
     - A secret is replaced by a placeholder.
   returned: success
   type: dict

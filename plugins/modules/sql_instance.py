@@ -177,6 +177,12 @@ options:
         M(mlops.mlflow_gcp.kms_key_agents).
       - An instance keeps the key that it was created with, or none; this cannot be changed.
     type: str
+  wait:
+    description:
+      - Whether to wait until a new instance has been created, which takes minutes. A later task with the same O(name) waits for it.
+      - Everything else is always waited for.
+    type: bool
+    default: true
   timeout:
     description:
       - Seconds to wait for an operation.
@@ -254,7 +260,8 @@ ALWAYS = "ALWAYS"
 # How many names are tried at most.
 MOST_NUMBERS = 99
 # Temporary states in which an instance cannot be changed.
-BUSY_STATES = ("PENDING_CREATE", "MAINTENANCE", "REPAIRING")
+CREATING = "PENDING_CREATE"
+BUSY_STATES = (CREATING, "MAINTENANCE", "REPAIRING")
 
 
 class Instance(Resource):
@@ -363,6 +370,12 @@ class Instance(Resource):
         values.check_together(params, values.key_of_region, "kms_key", "region")
 
     def settle(self, live: dict[str, Any]) -> dict[str, Any]:
+        if live.get("state") == CREATING:
+            if not self.params["wait"]:
+                return live
+            if creation := self.creation():
+                self.wait(creation, self.collection, "create")
+                live = self.read() or {}
         if live.get("state") in BUSY_STATES:
             live = self.poll(lambda body: body.get("state") not in BUSY_STATES, "wait for the running operation")
         state = str(live.get("state"))
@@ -401,6 +414,18 @@ class Instance(Resource):
             labels = self.wanted["settings"]["userLabels"] or {}
             self.wanted["settings"]["userLabels"] = {**labels, cloudsql.INSTEAD_OF: cloudsql.label_of(name)}
             number += 1
+
+    def creation(self) -> dict[str, Any] | None:
+        """
+        The operation that creates the instance, if it is still running.
+        https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/operations/list
+        """
+        url = f"https://sqladmin.googleapis.com/v1/projects/{self.task.project}/operations"
+        found = self.client.items(url, "items", params={"instance": self.name, "maxResults": "100"})
+        return next((each for each in found if each["operationType"] == "CREATE" and each["status"] != "DONE"), None)
+
+    def wait(self, response: dict[str, Any], url: str, verb: str) -> dict[str, Any]:
+        return super().wait(response, url, verb) if self.params["wait"] or verb != "create" else response
 
     def insert(self) -> dict[str, Any]:
         """The operation of the creation; waits while another one is running on the instance."""
@@ -515,6 +540,7 @@ def main() -> None:
             "query_insights": {"type": "bool"},
             "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             **LABELS_OPTION,
+            "wait": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 1800},
             **STATE_OPTION,
         },

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,9 +80,7 @@ def test_everything_that_is_missing_is_told_at_once(
     gcp_sandbox: Sandbox, project: str, survey: Callable[..., Doc]
 ) -> None:
     grant(gcp_sandbox, project, "user:jane@example.com", "roles/compute.networkAdmin", "roles/run.admin")
-    start = time.monotonic()
     result = survey(project, as_="jane@example.com")
-    assert time.monotonic() - start < 10
     told = "\n".join(result["findings"])
     for role in ("cloudsql.admin", "secretmanager.admin", "storage.admin", "compute.loadBalancerAdmin", "iap.admin"):
         assert (
@@ -126,7 +123,9 @@ def test_organization_policies_that_refuse_something(
     assert "compute.restrictVpcPeering refuses the peering" in told and "network_private_access: psc" in told
     assert "storage.uniformBucketLevelAccess refuses a bucket without uniform access" in told
     assert any("iam.allowedPolicyMemberDomains" in note for note in result["notes"])
-    other = survey(project, network_private_access="psc", cloudsql_password_secret_locations=["us-east1"])
+    key = "projects/p-1/locations/us-east1/keyRings/r/cryptoKeys/k"
+    stored = {"cloudsql_password_secret_locations": ["us-east1"], "cloudrun_keys_kms_key": key}
+    other = survey(project, network_private_access="psc", **stored)
     told = "\n".join(other["findings"])
     assert "restrictVpcPeering" not in told and "secrets without" not in told and "uniform" not in told
     for name in made:

@@ -79,7 +79,8 @@ def read(site: Site) -> None:
             f"https://cloudresourcemanager.googleapis.com/v1/projects/{site.text('bucket_project_id')}"
         ),
     )
-    with ThreadPoolExecutor(min(len(calls), AT_ONCE)) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        site.client.read_ahead(pool)
         futures = {key: pool.submit(site.look, *call) for key, call in calls.items()}
         site.found = {key: future.result() for key, future in futures.items()}
     found = site.found["instance"]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import secretmanager
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import Site
 
@@ -24,6 +25,8 @@ INGRESS = {
 }
 EGRESS = {"ALL_TRAFFIC": "all-traffic", "PRIVATE_RANGES_ONLY": "private-ranges-only"}
 BALANCER = "EXTERNAL_MANAGED_HTTP_HTTPS"
+# What the variables of the secrets begin with.
+SECRETS = ("cloudsql_password_secret", "cloudrun_keys")
 
 
 class Rules(NamedTuple):
@@ -87,7 +90,11 @@ def _locations(site: Site, rules: Rules) -> str:
         value.removeprefix("is:").count("-") <= 1 and "in:" not in value for value in rules.allowed
     )
     refused = [f"{region} ({name})" for name, region in regions.items() if decides and _place(rules, region.lower())]
-    if not site.listed("cloudsql_password_secret_locations"):
+    # Without locations, a secret is stored in the region of its key.
+    kept = (
+        secretmanager.replication(site.listed(f"{name}_locations"), site.text(f"{name}_kms_key")) for name in SECRETS
+    )
+    if any("automatic" in replication for replication in kept):
         refused.append("secrets without locations (set mlflow_secret_locations to regions that it allows)")
     return ", ".join(refused)
 

@@ -280,10 +280,40 @@ def test_waits_for_another_operation(google, run_module, clock):
     assert len(clock.slept) == 2
 
 
-def test_waits_for_the_creation_of_an_earlier_run(google, run_module):
-    creating = {**live(), "state": "PENDING_CREATE", "ipAddresses": []}
-    google.expect("GET", URL, creating).expect("GET", URL, creating).expect("GET", URL, live())
+CREATING = {**live(), "state": "PENDING_CREATE", "ipAddresses": []}
+OPERATIONS = "https://sqladmin.googleapis.com/v1/projects/demo/operations"
+
+
+def test_waits_for_the_creation_of_an_earlier_task(google, run_module):
+    google.expect("GET", URL, CREATING)
+    google.expect("GET", OPERATIONS, {"items": [operation(operationType="CREATE", status="RUNNING")]})
+    google.expect("GET", f"{OPERATIONS}/op1", operation(operationType="CREATE"))
+    google.expect("GET", URL, live())
     assert run_module("sql_instance", **OPTIONS)["private_ip_address"] == "10.20.0.3"
+
+
+def test_a_creation_whose_operation_is_not_listed_any_more(google, run_module):
+    google.expect("GET", URL, CREATING).expect("GET", OPERATIONS, {"items": [operation(operationType="UPDATE")]})
+    google.expect("GET", URL, CREATING).expect("GET", URL, live())
+    assert run_module("sql_instance", **OPTIONS)["changed"] is False
+
+
+def test_a_creation_of_an_earlier_task_that_fails(google, run_module):
+    google.expect("GET", URL, CREATING)
+    google.expect("GET", OPERATIONS, {"items": [operation(operationType="CREATE", status="RUNNING")]})
+    problem = {"errors": [{"code": "INVALID_ARGUMENT", "message": "The range is used up."}]}
+    google.expect("GET", f"{OPERATIONS}/op1", operation(operationType="CREATE", error=problem))
+    with pytest.raises(Exception, match="The range is used up"):
+        run_module("sql_instance", **OPTIONS)
+
+
+def test_starts_the_creation_without_waiting_for_it(google, run_module):
+    google.expect("GET", URL, absent(google)).expect("POST", INSTANCES, operation(status="PENDING"))
+    google.expect("GET", URL, CREATING)
+    result = run_module("sql_instance", wait=False, **OPTIONS)
+    assert (result["changed"], result["resource"]["state"]) == (True, "PENDING_CREATE")
+    google.expect("GET", URL, CREATING)
+    assert run_module("sql_instance", wait=False, **OPTIONS)["changed"] is False
 
 
 def test_a_lost_response_to_an_update(google, run_module):

@@ -15,6 +15,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
 ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
@@ -67,6 +68,12 @@ def refusal(**variables: Any) -> str:
     with pytest.raises(AnsibleActionFail) as failure:
         site(**variables)
     return str(failure.value)
+
+
+@pytest.fixture(autouse=True)
+def new_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a run of its own, in which nothing has been checked yet."""
+    monkeypatch.setattr(check_variables, "CHECKED", SharedChecks())
 
 
 def test_what_has_to_be_set_is_enough():
@@ -327,10 +334,9 @@ def test_a_project_of_a_domain():
 def test_the_project_of_the_environment(monkeypatch):
     variables = {key: value for key, value in (REQUIRED | WIRING).items() if key != "mlflow_project_id"}
     monkeypatch.setenv("GCP_PROJECT", "of-the-environment")
+    for_role = check({"role": "bucket"}, {"bucket_location": "EU"})
+    assert for_role["variables"]["bucket_project_id"] == "of-the-environment"
     assert check({"roles": ROLES}, variables)["variables"]["bucket_project_id"] == "of-the-environment"
-    assert (
-        check({"role": "bucket"}, {"bucket_location": "EU"})["variables"]["bucket_project_id"] == "of-the-environment"
-    )
 
 
 @pytest.mark.parametrize(
@@ -413,7 +419,7 @@ def test_a_region_that_this_release_does_not_know_is_a_warning():
     (warning,) = result["warnings"]
     assert warning.startswith("mlflow_region is 'europe-west13', which is not a region that this release knows of")
     variables = REQUIRED | {"mlflow_region": "europe-west13"}
-    assert "warnings" not in check({"role": "network", "checked": result["variables"]}, variables)
+    assert "warnings" not in check({"role": "network"}, variables)
 
 
 def test_what_comes_later_is_checked_by_the_role(monkeypatch):
@@ -421,7 +427,7 @@ def test_what_comes_later_is_checked_by_the_role(monkeypatch):
     assert "cloudrun_bucket" not in play["variables"]
     variables = REQUIRED | WIRING | {"bucket_result": {"name": "Bucket"}}
     with pytest.raises(AnsibleActionFail, match="^cloudrun_bucket is 'Bucket'; allowed: 3 to 63"):
-        check({"role": "cloudrun", "checked": play["variables"]}, variables | later())
+        check({"role": "cloudrun"}, variables | later())
 
 
 def later() -> dict[str, Any]:
@@ -431,7 +437,8 @@ def later() -> dict[str, Any]:
 
 
 def test_nothing_is_checked_twice(monkeypatch):
-    play, checked = site(), []
+    site()
+    checked: list[Any] = []
     check_kind = values.Kind.check
     monkeypatch.setattr(values.Kind, "check", lambda kind, value: checked.append(value) or check_kind(kind, value))
     for role in ROLES:
@@ -440,18 +447,18 @@ def test_nothing_is_checked_twice(monkeypatch):
             REQUIRED
             | WIRING
             | later()
-            | {"cloudrun_name": "mlflow"}
+            | {"cloudrun_name": "{{ mlflow_name }}"}
             | {"bucket_result": {"name": "b-1"}, "network_result": {"network_path": "n"}}
         )
-        check({"role": role, "checked": play["variables"]}, variables)
+        check({"role": role}, variables)
     assert sorted(checked) == ["b-1", "d", "docker.io/a/b:1", "s", "u"]
 
 
 def test_another_value_is_checked_again():
-    play = site()
+    site()
     variables = REQUIRED | {"iap_lb_oauth": "custom"}
     with pytest.raises(AnsibleActionFail, match="custom needs the client's id and secret"):
-        check({"role": "iap_lb", "checked": play["variables"]}, variables)
+        check({"role": "iap_lb"}, variables)
 
 
 def test_a_role_that_is_included_alone():
@@ -549,8 +556,8 @@ def test_two_hosts_with_one_load_balancer_or_domain(other, told):
 
 def test_other_hosts_are_checked_once():
     variables = with_other({"mlflow_domain": "mlflow.example.com"})
-    checked = site()["variables"]
-    assert check({"roles": ROLES, "checked": checked}, REQUIRED | WIRING | variables)
+    site(inventory_hostname=variables["inventory_hostname"])
+    assert check({"role": "iap_lb"}, REQUIRED | WIRING | variables | {"cloudrun_name": "{{ mlflow_name }}"})
 
 
 @pytest.mark.parametrize(

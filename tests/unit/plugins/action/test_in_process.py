@@ -17,8 +17,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 import yaml
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.tokens import SharedTokens
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Token, TokenAuth
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedTokens
 from gcp_sandbox.testing import Sandbox
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -140,28 +142,23 @@ def test_every_module_that_calls_google_runs_in_process():
 # -- tokens --------------------------------------------------------------------
 
 
-def credentials(token: str | None = None) -> Any:
-    return SimpleNamespace(
-        token=token, expiry=datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1) if token else None
-    )
+def token(text: str) -> Token:
+    return Token({"authorization": f"Bearer {text}"}, datetime.now(UTC) + timedelta(hours=1))
 
 
 def test_a_token_reaches_the_processes_that_are_forked_later_and_back():
     tokens = SharedTokens()
-    tokens.store("one", credentials("first"))
+    tokens.store("one", token("first"))
     child = os.fork()
     if not child:
         with tokens.locked():
-            found = credentials()
-            tokens.load("one", found)
-            tokens.store("two", credentials(f"{found.token} and second"))
+            found = tokens.load("one")
+            tokens.store("two", token(f"{found.headers['authorization'] if found else 'nothing'} and second"))
         os._exit(0)
     os.waitpid(child, 0)
-    found, none = credentials(), credentials()
-    tokens.load("two", found)
-    tokens.load("three", none)
-    assert found.token == "first and second" and found.expiry > datetime.now(UTC).replace(tzinfo=None)
-    assert none.token is None
+    found = tokens.load("two")
+    assert found and found.headers == {"authorization": "Bearer Bearer first and second"} and found.valid
+    assert tokens.load("three") is None
 
 
 def test_a_process_that_is_killed_leaves_no_lock():
@@ -176,21 +173,41 @@ def test_a_process_that_is_killed_leaves_no_lock():
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     with tokens.locked():
-        tokens.store("one", credentials("first"))
+        tokens.store("one", token("first"))
 
 
 def test_a_token_without_an_end_is_not_kept():
     tokens = SharedTokens()
-    tokens.store("one", SimpleNamespace(token="given", expiry=None))
-    found = credentials()
-    tokens.load("one", found)
-    assert found.token is None
+    tokens.store("one", Token({"authorization": "Bearer given"}, None))
+    assert tokens.load("one") is None
 
 
 def test_more_tokens_than_there_is_room_for_are_not_kept():
     tokens = SharedTokens()
-    tokens.store("one", credentials("first"))
-    tokens.store("two", credentials("x" * (1 << 16)))
-    found = credentials()
-    tokens.load("one", found)
-    assert found.token == "first"
+    tokens.store("one", token("first"))
+    tokens.store("two", token("x" * (1 << 16)))
+    assert tokens.load("one") and tokens.load("two") is None
+
+
+def test_with_a_token_of_an_earlier_task_the_private_key_is_not_read(monkeypatch):
+    tokens = SharedTokens()
+    monkeypatch.setattr(TokenAuth, "shared", tokens)
+    tokens.store("key", token("first"))
+    auth = TokenAuth(lambda: pytest.fail("the key was read"), "key")
+    assert auth(requests.Request("GET", "https://example.com").prepare()).headers["authorization"] == "Bearer first"
+
+
+def test_a_token_that_is_about_to_expire_is_replaced(monkeypatch):
+    tokens = SharedTokens()
+    monkeypatch.setattr(TokenAuth, "shared", tokens)
+    tokens.store("key", Token({"authorization": "Bearer old"}, datetime.now(UTC) + timedelta(minutes=1)))
+    new = SimpleNamespace(
+        valid=False,
+        expiry=datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1),
+        refresh=lambda request: None,
+        apply=lambda headers: headers.update(authorization="Bearer new"),
+    )
+    auth = TokenAuth(lambda: new, "key")
+    assert auth(requests.Request("GET", "https://example.com").prepare()).headers["authorization"] == "Bearer new"
+    kept = tokens.load("key")
+    assert kept and kept.headers == {"authorization": "Bearer new"}
