@@ -54,7 +54,7 @@ test: lint clients ## Run everything that CI runs: linters, unit tests, the sand
 	@pytest --numprocesses $(WORKERS) --no-loadscope-reorder -m "not long" $(COVERAGE)
 
 .PHONY: test-long
-test-long: setup ## Run the tests that take minutes each (`make test` runs samples of them)
+test-long: clients ## Run the tests that take minutes each (`make test` runs samples of them)
 	@pytest --numprocesses $(WORKERS) --no-loadscope-reorder -m long
 
 .PHONY: faults
