@@ -45,7 +45,10 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Doc, list[str]]
 
 def test_each_new_state_is_shown_until_the_certificate_is_active(wait: Callable[..., tuple[Doc, list[str]]]) -> None:
     result, shown = wait([waiting("one"), waiting("one"), waiting("two"), ACTIVE])
-    assert result == ACTIVE and shown == ["prod: after 0 s, one", "prod: after 7 s, two"]
+    assert result == ACTIVE and shown == [
+        "prod: after 0 s, one (usually some minutes to an hour after the DNS records are set)",
+        "prod: after 7 s, two",
+    ]
 
 
 def test_long_waiting_is_shown_every_minute(wait: Callable[..., tuple[Doc, list[str]]]) -> None:
