@@ -26,7 +26,24 @@ def test_site_shows_what_it_deployed(cloud, deployed):
         assert part in summary, f"{part!r} is missing in: {summary}"
 
 
-def test_no_run_shows_a_secret(cloud, deployed):
+def test_the_run_is_drawn_with_what_it_waited_for(deployment):
+    page = (deployment[0] / "timeline.html").read_text()
+    rows = {}
+    for resource, began, took, pending, calls, number in re.findall(
+        r"<tr><td>demo<td>[^<]*<td>([^<]+)<td>changed<td>yes" + r'<td class="n">([\d.]+)' * 5, page
+    ):
+        rows[resource] = [float(value) for value in (began, took, pending, calls, number)]
+    for resource in ("Cloud SQL instance mlflow", f"bucket {PROJECT}-mlflow-artifacts"):
+        _began, took, pending, calls, number = rows[resource]
+        assert 0 < pending + calls < took and number >= 2
+    # Those that have to exist before others.
+    order = [rows[name][0] for name in ("VPC network mlflow of project mlflow-demo", "Cloud SQL instance mlflow")]
+    assert order == sorted(order)
+    assert re.search(r"^The run took .*: 1 host, \d+ tasks, \d+ calls of Google$", deployment[1].output, re.M)
+
+
+def test_no_run_shows_a_secret(cloud, deployed, deployment):
+    page = (deployment[0] / "timeline.html").read_text()
     secrets = cloud.call("GET", SECRETS)["secrets"]
     names = {secret["name"].rpartition("/")[2] for secret in secrets}
     assert names == {"mlflow-db-password", "mlflow-webhook-key", "mlflow-kek-passphrase", "mlflow-session-key"}
@@ -36,6 +53,7 @@ def test_no_run_shows_a_secret(cloud, deployed):
         value = base64.b64decode(encoded).decode()
         assert len(value) >= 32
         assert value not in deployed.output and encoded not in deployed.output
+        assert value not in page and encoded not in page
 
 
 def test_verify_proves_the_eight_data_paths(cloud, deployed):

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +16,7 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from ansible_collections.mlops.mlflow_gcp.plugins.callback import timeline as callback
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.timeline import (
     Event,
@@ -25,7 +29,9 @@ from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.timeline import (
     ticks,
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.watch import Store, Waited
+from gcp_sandbox.testing import Sandbox
 
+ROOT = Path(__file__).resolve().parents[4]
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -256,3 +262,43 @@ def test_a_picture_alone(run: Callable[..., tuple[str, str]]) -> None:
 def test_a_file_that_cannot_be_written_is_a_warning(run: Callable[..., tuple[str, str]]) -> None:
     page, shown = run("missing/timeline.html")
     assert page == "" and "Cannot write the timeline to" in shown and "No such file or directory" in shown
+
+
+def test_a_play_with_two_hosts_is_drawn_as_it_was(gcp_sandbox: Sandbox, tmp_path: Path) -> None:
+    """Free strategy, forks, check mode, a loop, an included file, no_log, a failure."""
+    bucket = {"mlops.mlflow_gcp.storage_bucket": {"name": "drawn-{{ item }}", "location": "EU"}, "loop": ["a", "b"]}
+    secret = {"name": "of-{{ inventory_hostname }}", "value": "{{ hunter }}"}
+    included = [{"name": "Hidden", "mlops.mlflow_gcp.secret_manager_secret": secret, "no_log": True}]
+    tasks = [
+        {"name": "Buckets <&>", **bucket},
+        {"name": "Included", "ansible.builtin.include_tasks": str(tmp_path / "more.yml")},
+        {"name": "Not b", "ansible.builtin.fail": {"msg": "{{ hunter }}"}, "when": "inventory_hostname == 'b'"},
+        {"name": "Last", "ansible.builtin.debug": {"msg": "end"}},
+    ]
+    head = {"hosts": "all", "connection": "local", "gather_facts": False, "strategy": "free"}
+    (tmp_path / "more.yml").write_text(yaml.safe_dump(included))
+    (tmp_path / "drawn.yml").write_text(yaml.safe_dump([{**head, "vars": {"hunter": "hunter2"}, "tasks": tasks}]))
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "GCP_"))}
+    settings = {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_CALLBACKS_ENABLED": "mlops.mlflow_gcp.timeline",
+        "MLFLOW_GCP_TIMELINE_FILE": str(tmp_path / "timeline.html"),
+    }
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "a,b,", "--check", "drawn.yml"],
+        cwd=tmp_path,
+        env={**plain, **gcp_sandbox.exports, **settings},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "The run took " in done.stdout, done.stdout + done.stderr
+    page = (tmp_path / "timeline.html").read_text()
+    found = re.findall(r'<tr><td>(.)<td>(.*?)<td>(.*?)<td>(\w+)<td>.*<td class="n">(\d+)$', page, re.M)
+    for host in "ab":
+        ours = [row[1:] for row in found if row[0] == host]
+        buckets = [("Buckets &lt;&amp;&gt;", f"bucket drawn-{item}", "changed") for item in "ab"]
+        assert [row[:3] for row in ours[:2]] == buckets and all(int(row[3]) >= 1 for row in ours[:2])
+        assert ("Hidden", "", "changed") in [row[:3] for row in ours]
+    assert [row[0] for row in found if row[1] == "Last"] == ["a"]
+    assert [row[0] for row in found if row[3] == "failed"] == ["b"]
+    assert "hunter2" not in page and gcp_sandbox.command("token").strip() not in page
