@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 
-from .conftest import LOGGER, PROJECT, URL
+import pytest
+
+from .conftest import LOGGER, PROJECT, ROOT, URL
 
 SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
 
@@ -40,6 +44,18 @@ def test_the_run_is_drawn_with_what_it_waited_for(deployment):
     order = [rows[name][0] for name in ("VPC network mlflow of project mlflow-demo", "Cloud SQL instance mlflow")]
     assert order == sorted(order)
     assert re.search(r"^The run took .*: 1 host, \d+ tasks, \d+ calls of Google$", deployment[1].output, re.M)
+
+
+def test_the_critical_path_of_the_operations(deployment):
+    done = subprocess.run(
+        [sys.executable, ROOT / "bench" / "critical.py", deployment[0]], capture_output=True, text=True, check=True
+    )
+    found = [line.split()[2] for line in done.stdout.splitlines()]
+    # Linked, or known to need each other; the ones between them depend on how long each took.
+    assert found[0] == "serviceusage.enable" and found[-1] == "in" and len(found) >= 4
+    assert sum(float(line.split()[0]) for line in done.stdout.splitlines()[:-1]) == pytest.approx(
+        float(done.stdout.splitlines()[-1].split()[0]), abs=0.1 * len(found)
+    )
 
 
 def test_no_run_shows_a_secret(cloud, deployed, deployment):
