@@ -46,7 +46,11 @@ class ActionModule(ActionBase):
         self._task.diff = asked or self._task.check_mode or watch.Store.enabled
         host = str(variables.get("inventory_hostname", ""))
         began = time.monotonic()
-        with watch.Watch(lambda line: self._display.display(f"{host}: {line}", stderr=True)) as heard:
+
+        def show(line: str) -> None:
+            self._display.display(f"{host}: {line}", stderr=True)
+
+        with watch.Watch(None if self._task.no_log else show) as heard:
             result = self._result(name, variables)
         resource = "" if self._task.no_log else (result.get("diff") or {}).get("after_header") or ""
         watch.Store.add(watch.Waited(host, self._task._uuid, resource, began, time.monotonic(), heard.waits))

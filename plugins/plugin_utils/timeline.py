@@ -20,7 +20,7 @@ SLACK = 0.25
 # Of the whole run: what is shorter shares a row with its neighbours.
 SHORT = 0.005
 # Pixels of the picture.
-WIDTH, LABELS, ROW, HEADER, LANE, CHARACTERS = 1160, 330, 18, 66, 26, 50
+WIDTH, LABELS, ROW, HEADER, LANE, CHARACTERS = 1160, 330, 18, 66, 26, 46
 STYLE = """
 svg { --ink: #1f2328; --dim: #656d76; --line: #d0d7de; --back: #ffffff; --ours: #8c959f; --call: #54aeff; --pending: #0969da;
   --critical: #bc4c00; --failed: #cf222e; font: 12px system-ui, sans-serif }
@@ -71,7 +71,7 @@ class Bar:
 
     @property
     def label(self) -> str:
-        return self.resource or self.task
+        return self.resource.partition(" of project ")[0] or self.task
 
     @property
     def seconds(self) -> float:
