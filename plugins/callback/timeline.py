@@ -17,7 +17,7 @@ description:
     Everything else counts as the controller's time.
   - The page has names of hosts, tasks and resources, and times; no arguments, results or messages. Of tasks with C(no_log) it has
     the name of the task only.
-  - Also works in check mode, with any strategy and number of forks, and for a run that fails.
+  - Also works in check mode, with any strategy and number of forks, and for a run that fails. A run that is interrupted writes nothing.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)

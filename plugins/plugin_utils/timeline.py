@@ -130,7 +130,7 @@ class Timeline:
             f"Waiting for Google: {duration(calls + pending)} ({(calls + pending) / self.seconds:.0%}), operations "
             f"{duration(pending)}, other calls {duration(calls)}",
             f"Waiting for us: {duration(ours)} ({ours / self.seconds:.0%}), Ansible and the modules",
-            f"Longest on the critical path: {'; '.join(f'{bar.label} {duration(bar.seconds)}' for bar in longest) or 'nothing'}",
+            f"Longest on the critical path: {'; '.join(f'{short(bar.label)} {duration(bar.seconds)}' for bar in longest) or 'nothing'}",
         ]
 
 
@@ -204,6 +204,11 @@ def rows(bars: list[Bar], short: float) -> Iterator[list[Bar]]:
         yield row
 
 
+def short(text: str) -> str:
+    """TEXT as far as there is room."""
+    return text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"
+
+
 def ticks(seconds: float) -> Iterator[float]:
     """The times that the axis shows, at most ten."""
     steps: tuple[float, ...] = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
@@ -252,9 +257,8 @@ def svg(timeline: Timeline, title: str) -> str:
             y += LANE
             continue
         text = each[0].label if len(each) == 1 else f"{len(each)} short tasks"
-        text = text if len(text) <= CHARACTERS else f"{text[: CHARACTERS - 1]}…"
         name = ' class="failed"' if each[0].status in ("failed", "unreachable") else ""
-        out.append(f'<text{name} x="22" y="{y + 12}">{escape(text)}</text>')
+        out.append(f'<text{name} x="22" y="{y + 12}">{escape(short(text))}</text>')
         out += [drawn(bar, y, scale) for bar in each]
         y += ROW
     return "\n".join([*out, "</svg>\n"])

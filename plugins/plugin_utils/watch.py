@@ -24,7 +24,7 @@ FIRST, EVERY = 10.0, 30.0
 TICK = 1.0
 # Only what somebody has measured or Google says: the beginning of an action, and how long it usually takes.
 USUAL = {
-    # https://github.com/terraform-google-modules/terraform-google-sql-db/pull/425 (below one core, by a Google engineer)
+    # https://github.com/terraform-google-modules/terraform-google-sql-db/pull/425 (below one core)
     # https://github.com/hashicorp/terraform-provider-google/issues/14770 (others)
     "create Cloud SQL instance": "10 to 20 minutes, up to 25 for a tier below one core",
     # https://cloud.google.com/load-balancing/docs/ssl-certificates/google-managed-certs
