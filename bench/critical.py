@@ -60,9 +60,9 @@ def operations(state: Path) -> list[Operation]:
             target = _target(record)
             found.append(Operation(record, target, resources.get(target, "")))
     found.sort(key=lambda each: each.began)
-    for one in found:
-        # What is still running when this one begins cannot have been needed.
-        one.needs = [other for other in found if other.ended <= one.began and _needs(one, other)]
+    for number, one in enumerate(found):
+        # What is still running when this one begins cannot have been needed; one that takes no time does not need itself.
+        one.needs = [other for other in found[:number] if other.ended <= one.began and _needs(one, other)]
     return found
 
 

@@ -51,8 +51,9 @@ def test_the_critical_path_of_the_operations(deployment):
         [sys.executable, ROOT / "bench" / "critical.py", deployment[0]], capture_output=True, text=True, check=True
     )
     found = [line.split()[2] for line in done.stdout.splitlines()]
-    # Linked, or known to need each other; the ones between them depend on how long each took.
-    assert found[0] == "serviceusage.enable" and found[-1] == "in" and len(found) >= 4
+    assert found[0] == "serviceusage.enable" and found[-1] == "in"
+    # Both are real processes, which take seconds here too, and the server needs the address of the database.
+    assert found.index("sqladmin.instances.insert") < found.index("run.services")
     assert sum(float(line.split()[0]) for line in done.stdout.splitlines()[:-1]) == pytest.approx(
         float(done.stdout.splitlines()[-1].split()[0]), abs=0.1 * len(found)
     )
