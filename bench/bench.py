@@ -104,7 +104,7 @@ class Clone:
 
     def delayed_run(self) -> float:
         """How often the second run's time is that of its reads, made concurrently by one process; every call takes DELAY."""
-        record = self.folder / "calls.jsonl"
+        record = Path(self.state) / "calls.jsonl"
         self.up("--latency", f"call:{DELAY}", "--calls", str(record))
         seconds = self.second_run()
         calls, found = len(record.read_text(encoding="utf-8").splitlines()), len(reads(record))

@@ -13,7 +13,7 @@ description:
     a bar for each resource, or task without one, in which waiting for Google is apart from what the controller did; the critical path is
     marked.
   - Ends the output of the run with the same in five lines.
-  - Waiting is known of this collection's modules that run in the process of their task, see M(mlops.mlflow_gcp.in_process#module).
+  - Waiting is known of this collection's modules that run in the process of their task, see M(mlops.mlflow_gcp.in_process).
     Everything else counts as the controller's time.
   - The page has names of hosts, tasks and resources, and times; no arguments, results or messages. Of tasks with C(no_log) it has
     the name of the task only.

@@ -104,33 +104,33 @@ class Timeline:
         for event in events:
             if event.status != "skipped":
                 self.bars += bars(event, by_task.get((event.host, event.task), []), began)
-        self.bars.sort(key=lambda bar: (bar.began, bar.ended))
-        for bar in path(self.bars):
-            bar.critical = True
+        self.bars.sort(key=lambda one: (one.began, one.ended))
+        for one in path(self.bars):
+            one.critical = True
 
     @property
     def hosts(self) -> list[str]:
         """The hosts in the order of their first task."""
-        return list(dict.fromkeys(bar.host for bar in self.bars))
+        return list(dict.fromkeys(one.host for one in self.bars))
 
     @property
     def critical(self) -> list[Bar]:
         """The bars that the length of the run depends on, in their order."""
-        return [bar for bar in self.bars if bar.critical]
+        return [one for one in self.bars if one.critical]
 
     def summary(self) -> list[str]:
         """What the run has waited for, in four lines."""
-        calls = sum(bar.waited(waits.CALL) for bar in self.critical)
-        pending = sum(bar.waited(waits.PENDING) for bar in self.critical)
+        calls = sum(one.waited(waits.CALL) for one in self.critical)
+        pending = sum(one.waited(waits.PENDING) for one in self.critical)
         ours = self.seconds - calls - pending
-        longest = sorted(self.critical, key=lambda bar: -bar.seconds)[:3]
-        hosts, number = len(self.hosts), sum(bar.calls for bar in self.bars)
+        longest = sorted(self.critical, key=lambda one: -one.seconds)[:3]
+        hosts, number = len(self.hosts), sum(one.calls for one in self.bars)
         return [
             f"The run took {duration(self.seconds)}: {hosts} host{'s' * (hosts != 1)}, {len(self.bars)} tasks, {number} calls of Google",
             f"Waiting for Google: {duration(calls + pending)} ({(calls + pending) / self.seconds:.0%}), operations "
             f"{duration(pending)}, other calls {duration(calls)}",
             f"Waiting for us: {duration(ours)} ({ours / self.seconds:.0%}), Ansible and the modules",
-            f"Longest on the critical path: {'; '.join(f'{short(bar.label)} {duration(bar.seconds)}' for bar in longest) or 'nothing'}",
+            f"Longest on the critical path: {'; '.join(f'{short(one.label)} {duration(one.seconds)}' for one in longest) or 'nothing'}",
         ]
 
 
@@ -174,18 +174,18 @@ def path(bars: list[Bar]) -> Iterator[Bar]:
 
     That is the last one to end on the same host, or on another one if this one was waiting for it, as the strategy linear does.
     """
-    order = sorted(bars, key=lambda bar: bar.ended)
+    order = sorted(bars, key=lambda one: one.ended)
     index = len(order) - 1
     while index >= 0:
-        bar = order.pop(index)
-        yield bar
-        while order and (order[-1].ended > bar.began + SLACK or order[-1].began >= bar.began):
+        one = order.pop(index)
+        yield one
+        while order and (order[-1].ended > one.began + SLACK or order[-1].began >= one.began):
             order.pop()
         index = last = len(order) - 1
         for near in range(last, -1, -1):
             if order[near].ended < order[last].ended - SLACK:
                 break
-            if order[near].host == bar.host:
+            if order[near].host == one.host:
                 index = near
                 break
 
@@ -193,13 +193,13 @@ def path(bars: list[Bar]) -> Iterator[Bar]:
 def rows(bars: list[Bar], short: float) -> Iterator[list[Bar]]:
     """The bars of a host in rows; SHORT ones, in seconds, that follow each other share one."""
     row: list[Bar] = []
-    for bar in bars:
+    for one in bars:
         if row and not (
-            bar.seconds < short and row[-1].seconds < short and row[-1].status == bar.status == row[0].status
+            one.seconds < short and row[-1].seconds < short and row[-1].status == one.status == row[0].status
         ):
             yield row
             row = []
-        row.append(bar)
+        row.append(one)
     if row:
         yield row
 
@@ -259,7 +259,7 @@ def svg(timeline: Timeline, title: str) -> str:
         text = each[0].label if len(each) == 1 else f"{len(each)} short tasks"
         name = ' class="failed"' if each[0].status in ("failed", "unreachable") else ""
         out.append(f'<text{name} x="22" y="{y + 12}">{escape(short(text))}</text>')
-        out += [drawn(bar, y, scale) for bar in each]
+        out += [drawn(one, y, scale) for one in each]
         y += ROW
     return "\n".join([*out, "</svg>\n"])
 
@@ -268,39 +268,39 @@ def lanes(timeline: Timeline) -> Iterator[str | list[Bar]]:
     """The lines of the picture: the name of each host, and its rows."""
     for host in timeline.hosts:
         yield host
-        yield from rows([bar for bar in timeline.bars if bar.host == host], timeline.seconds * SHORT)
+        yield from rows([one for one in timeline.bars if one.host == host], timeline.seconds * SHORT)
 
 
-def drawn(bar: Bar, y: int, scale: float) -> str:
+def drawn(one: Bar, y: int, scale: float) -> str:
     """One bar; its parts are shortened to a tenth of a pixel."""
 
     def rect(kind: str, first: float, last: float, top: int, thick: int, least: float = 0) -> str:
         wide = max((last - first) * scale, least)
         return f'<rect class="{kind}" x="{LABELS + first * scale:.1f}" y="{top}" width="{wide:.1f}" height="{thick}"/>'
 
-    kind = "failed" if bar.status in ("failed", "unreachable") else "ours"
-    parts = [rect(kind, bar.began, bar.ended, y + 3, 10, least=0.8)]
-    parts += [rect(each, first, last, y + 3, 10) for each, first, last in bar.spans if (last - first) * scale >= 0.1]
-    if bar.critical:
-        parts.append(rect("critical", bar.began, bar.ended, y + 14, 2, least=0.8))
-    return f"<g><title>{escape(bar.sentence)}</title>{''.join(parts)}</g>"
+    kind = "failed" if one.status in ("failed", "unreachable") else "ours"
+    parts = [rect(kind, one.began, one.ended, y + 3, 10, least=0.8)]
+    parts += [rect(each, first, last, y + 3, 10) for each, first, last in one.spans if (last - first) * scale >= 0.1]
+    if one.critical:
+        parts.append(rect("critical", one.began, one.ended, y + 14, 2, least=0.8))
+    return f"<g><title>{escape(one.sentence)}</title>{''.join(parts)}</g>"
 
 
 def html(timeline: Timeline, title: str, when: datetime) -> str:
     """A page with the summary, the picture and all numbers; it needs no network."""
     numbers = "\n".join(
-        f"<tr><td>{escape(bar.host)}<td>{escape(bar.task)}<td>{escape(bar.resource)}<td>{bar.status}<td>{'yes' if bar.critical else ''}"
+        f"<tr><td>{escape(one.host)}<td>{escape(one.task)}<td>{escape(one.resource)}<td>{one.status}<td>{'yes' if one.critical else ''}"
         + "".join(
             f'<td class="n">{value}'
             for value in (
-                f"{bar.began:.2f}",
-                f"{bar.seconds:.2f}",
-                f"{bar.waited(waits.PENDING):.2f}",
-                f"{bar.waited(waits.CALL):.2f}",
-                str(bar.calls),
+                f"{one.began:.2f}",
+                f"{one.seconds:.2f}",
+                f"{one.waited(waits.PENDING):.2f}",
+                f"{one.waited(waits.CALL):.2f}",
+                str(one.calls),
             )
         )
-        for bar in timeline.bars
+        for one in timeline.bars
     )
     heads = "".join(f"<th>{text}" for text in ("Host", "Task", "Resource", "Status", "Critical"))
     heads += "".join(

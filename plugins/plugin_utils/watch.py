@@ -137,9 +137,8 @@ class Watch:
 
 def line(what: str, seconds: float) -> str:
     """What is awaited, for how long, and how long it usually takes."""
-    return (
-        f"after {duration(seconds)}, still waiting: {what}{f' (usually {usually})' if (usually := usual(what)) else ''}"
-    )
+    often = usual(what)
+    return f"after {duration(seconds)}, still waiting: {what}{f' (usually {often})' if often else ''}"
 
 
 def usual(what: str) -> str:
