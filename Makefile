@@ -23,13 +23,15 @@ help: ## List the targets
 demo: setup ## Build and deploy MLflow in the local sandbox of Google Cloud and verify it through the load balancer
 	@tools/step "starting the sandbox in .gcp-sandbox" gcp-sandbox up --detach --project mlflow-demo --image-python .venv-image/bin/python
 	@rm -f .gcp-sandbox/site.log
-	@$(IN_SANDBOX) ANSIBLE_LOG_PATH=.gcp-sandbox/site.log ansible-playbook -i inventories/sandbox playbooks/site.yml
+	@$(IN_SANDBOX) export ANSIBLE_CALLBACKS_ENABLED=mlops.mlflow_gcp.timeline MLFLOW_GCP_TIMELINE_FILE=.gcp-sandbox/timeline.html; \
+		ANSIBLE_LOG_PATH=.gcp-sandbox/site.log ansible-playbook -i inventories/sandbox playbooks/site.yml
 	@$(IN_SANDBOX) ansible-playbook -i inventories/sandbox playbooks/verify.yml
 	@echo
 	@echo "MLflow is deployed and verified:"
 	@sed -n '/TASK \[Show what was deployed\]/,/^$$/s/^        /  /p' .gcp-sandbox/site.log
 	@echo "To open it in a browser (sign in as one of mlflow_webapp_users):"
 	@gcp-sandbox browser $(URL) | sed 's/^/  /'
+	@echo "Where the time of the run went: .gcp-sandbox/timeline.html"
 	@echo "To take the deployment down: make demo-destroy. To stop everything: make demo-down"
 
 .PHONY: demo-destroy

@@ -178,7 +178,7 @@ def once(config: pytest.Config, name: str, make: Callable[[Path], Any]) -> tuple
 
 
 def deploy(state: Path) -> dict[str, Any]:
-    """Deploy MLflow in a new sandbox, and stop it; the first run of site.yml, shown with --diff and all task results."""
+    """Deploy MLflow in a new sandbox, and stop it; the first run of site.yml, shown with --diff and task results, and drawn."""
     cloud = Cloud(state)
     try:
         cloud.up("--project", PROJECT, "--image-python", IMAGE_PYTHON)
@@ -193,7 +193,10 @@ def deploy(state: Path) -> dict[str, Any]:
         cloud.command("fault", "clear")
         cloud.command("fault", "add", "*", "service-disabled", "seconds=3")
         cloud.command("fault", "add", "*", "iam-delay", "seconds=8")
-        play = cloud.playbook("site.yml", "--diff", "-v")
+        drawn = {"ANSIBLE_CALLBACKS_ENABLED": "mlops.mlflow_gcp.timeline"}
+        play = cloud.playbook(
+            "site.yml", "--diff", "-v", **drawn, MLFLOW_GCP_TIMELINE_FILE=str(state / "timeline.html")
+        )
         cloud.command("fault", "clear")
         return {"plan": asdict(plan), "site": asdict(play)}
     finally:

@@ -10,12 +10,15 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import waits
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import watch
 
 MODULE = "mlops.mlflow_gcp.certificate_wait"
 PAUSES = (2.0, 5.0, 10.0, 20.0)
 """Seconds between two looks; the last is that between all further ones."""
 SHOWN_EVERY = 60.0
 """Seconds after which what has not changed is shown again."""
+AWAITED = "issue the certificate"
 
 display = Display()
 
@@ -35,6 +38,8 @@ class ActionModule(ActionBase):
         began = shown_at = time.monotonic()
         shown: list[str] = []
         looks = 0
+        host = str(task_vars["inventory_hostname"]) if task_vars else ""
+        usual = f" (usually {watch.usual(AWAITED)})"
         while True:
             found = self._execute_module(module_name=MODULE, task_vars=task_vars)
             result.update(found)
@@ -45,11 +50,15 @@ class ActionModule(ActionBase):
             if found["problems"] != shown or time.monotonic() - shown_at >= SHOWN_EVERY:
                 shown, shown_at = found["problems"], time.monotonic()
                 for problem in shown:
-                    display.display(
-                        f"{task_vars['inventory_hostname'] if task_vars else ''}: after {passed:.0f} s, {problem}"
-                    )
+                    display.display(f"{host}: after {passed:.0f} s, {problem}{usual}")
+                usual = ""
             looks += 1
             time.sleep(pause)
+        if watch.Store.enabled:
+            ended = time.monotonic()
+            watch.Store.add(
+                watch.Waited(host, self._task._uuid, "certificate", began, ended, [(waits.PENDING, began, ended)])
+            )
         if not found.get("failed") and not found.get("active") and timeout:
             result["failed"] = True
             reason = "this does not pass by waiting" if found["lasting"] else f"still so after {passed:.0f} s"

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
@@ -21,7 +22,7 @@ from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.vars.clean import remove_internal_keys
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import hints, record, warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import hints, record, warm, watch
 
 MODULES = "ansible_collections.mlops.mlflow_gcp.plugins.modules"
 # The serialization of arguments and results for modules that are written in Python.
@@ -42,8 +43,17 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         asked = self._task.diff
         # The plan has the diff of every resource.
-        self._task.diff = asked or self._task.check_mode
-        result = self._result(name, variables)
+        self._task.diff = asked or self._task.check_mode or watch.Store.enabled
+        host = str(variables.get("inventory_hostname", ""))
+        began = time.monotonic()
+
+        def show(line: str) -> None:
+            self._display.display(f"{host}: {line}", stderr=True)
+
+        with watch.Watch(None if self._task.no_log else show) as heard:
+            result = self._result(name, variables)
+        resource = "" if self._task.no_log else (result.get("diff") or {}).get("after_header") or ""
+        watch.Store.add(watch.Waited(host, self._task._uuid, resource, began, time.monotonic(), heard.waits))
         if not result.get("failed"):
             self._note(name, variables, result)
         if not asked:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json as jsonlib
 import os
 import random
@@ -16,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport, waits
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice, parse
 
 try:
@@ -340,7 +341,8 @@ class Client:
                 if attempt == MAX_ATTEMPTS or not error.passing:
                     raise
             # The first request may still be in progress.
-            time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))
+            with waits.noted(waits.PENDING, self._doing.actions[-1]):
+                time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))
             found = find()
             if found is not None:
                 return found
@@ -458,12 +460,12 @@ class Client:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             pause = None
             try:
-                response = self.session.request(method, url, **kwargs)
+                response = self._called(method, url, **kwargs)
                 if response.status_code == 401 and isinstance(self.session.auth, TokenAuth) and not refreshed:
                     # The token expired earlier than this host's clock suggests.
                     refreshed = True
                     self.session.auth.refresh()
-                    response = self.session.request(method, url, **kwargs)
+                    response = self._called(method, url, **kwargs)
             except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
                 # Exceptions of requests are OSErrors; it also raises plain ones, for a missing CA bundle or a proxy's URL.
                 may_repeat = transport.is_transient(error) and (idempotent or transport.is_unsent(error))
@@ -473,22 +475,31 @@ class Client:
                 if attempt == MAX_ATTEMPTS or not _is_retryable(response, idempotent):
                     return response, attempt > 1
                 pause = _retry_after(response)
-            time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1) if pause is None else pause)
+            with waits.noted(waits.PENDING, self._doing.actions[-1]):
+                time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1) if pause is None else pause)
         raise AssertionError("unreachable")
+
+    def _called(self, method: str, url: str, **kwargs: Any) -> requests.Response:
+        with waits.noted(waits.CALL, self._doing.actions[-1]):
+            return self.session.request(method, url, **kwargs)
 
     def retry(
         self, call: Callable[[], T], retryable: Callable[[ApiError], bool], *, timeout: float, pause: float = 2
     ) -> T:
         """The result of CALL, repeated for up to TIMEOUT seconds while it raises an error that RETRYABLE accepts."""
         end = time.monotonic() + timeout
-        while True:
-            try:
-                return call()
-            except ApiError as error:
-                if not retryable(error) or time.monotonic() + pause > end:
-                    raise
-            time.sleep(pause * random.uniform(0.75, 1.25))
-            pause = min(pause * 1.5, 15)
+        with ExitStack() as waiting:
+            for attempt in itertools.count():
+                try:
+                    return call()
+                except ApiError as error:
+                    if not retryable(error) or time.monotonic() + pause > end:
+                        raise
+                if not attempt:
+                    waiting.enter_context(waits.noted(waits.PENDING, self._doing.actions[-1]))
+                time.sleep(pause * random.uniform(0.75, 1.25))
+                pause = min(pause * 1.5, 15)
+        raise AssertionError("unreachable")
 
     def _explained(self, url: str, error: Exception) -> ApiError:
         """The error of a request without a response."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import waits
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import one_line, parse
 
 with suppress(ImportError):  # Task.client reports the missing library
@@ -130,7 +131,8 @@ class FrontDoor:
 
         kwargs = {"timeout": (10, 60), **kwargs}
         try:
-            response = self._session.request(method, self.url + path, auth=auth, allow_redirects=False, **kwargs)
+            with waits.noted(waits.CALL, f"reach {self.url}"):
+                response = self._session.request(method, self.url + path, auth=auth, allow_redirects=False, **kwargs)
         except requests.exceptions.RequestException as error:
             return error
         return read_response(response)
@@ -140,12 +142,13 @@ class FrontDoor:
     ) -> Response | Exception:
         """Send a request repeatedly until ``done`` accepts its outcome, or there is no time left."""
         pause = 1.0
-        while True:
-            outcome = self.send(method, path, email, **kwargs)
-            if done(outcome) or pause > self.time_left:
-                return outcome
-            time.sleep(pause)
-            pause = min(pause * 2, MAX_PAUSE)
+        outcome = self.send(method, path, email, **kwargs)
+        with waits.noted(waits.PENDING, f"reach {self.url}"):
+            while not done(outcome) and pause <= self.time_left:
+                time.sleep(pause)
+                pause = min(pause * 2, MAX_PAUSE)
+                outcome = self.send(method, path, email, **kwargs)
+        return outcome
 
 
 def is_transient(outcome: Response | Exception, idempotent: bool, uses_bucket: bool = False) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import waits
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Client
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice, parse
 
@@ -76,7 +77,7 @@ def wait(client: Client, operation: dict[str, Any], url: str, *, timeout: float,
     https://google.aip.dev/151
     """
     end, pause = time.monotonic() + timeout, FIRST_PAUSE
-    with client.action(action):
+    with client.action(action), waits.noted(waits.PENDING, action):
         while not _done(operation):
             if time.monotonic() >= end:
                 raise OperationTimeout(
@@ -104,7 +105,8 @@ def may_repeat(error: ApiError, attempt: int) -> bool:
     """
     if not (error.operation and error.passing) or attempt >= ATTEMPTS:
         return False
-    time.sleep(random.uniform(0.75, 1.25) * 2**attempt)
+    with waits.noted(waits.PENDING, "repeat the operation that failed"):
+        time.sleep(random.uniform(0.75, 1.25) * 2**attempt)
     return True
 
 
@@ -123,12 +125,16 @@ def repeat(call: Callable[[], T]) -> T:
 def poll(read: Callable[[], T], ready: Callable[[T], bool], *, timeout: float, action: str) -> T:
     """The result of READ, repeated until READY accepts it; for changes without an operation. TIMEOUT in seconds."""
     end, pause = time.monotonic() + timeout, FIRST_PAUSE
-    while not ready(body := read()):
-        if time.monotonic() >= end:
-            raise OperationTimeout(f"Cannot {action} within {timeout:g} s; run again later")
-        time.sleep(pause)
-        pause = min(pause * 1.6, MAX_PAUSE)
-    return body
+    if ready(body := read()):
+        return body
+    with waits.noted(waits.PENDING, action):
+        while True:
+            if time.monotonic() >= end:
+                raise OperationTimeout(f"Cannot {action} within {timeout:g} s; run again later")
+            time.sleep(pause)
+            pause = min(pause * 1.6, MAX_PAUSE)
+            if ready(body := read()):
+                return body
 
 
 def _done(operation: Mapping[str, Any]) -> bool:

@@ -24,6 +24,8 @@ description:
     same.
   - Arguments, results, warnings, check mode, C(--diff), C(no_log), C(environment), C(timeout), C(module_defaults) and loops are the
     same as without it.
+  - What takes longer than ten seconds is shown on the standard error, and again every half minute - what is awaited, for how long, and how long
+    it usually takes, where that is known - except of a task with C(no_log).
   - A module runs as usual, in a Python of its own, with any connection but C(local), with C(become), with C(async), with an
     C(ansible_python_interpreter) other than the Python of Ansible, with E(ANSIBLE_KEEP_REMOTE_FILES) set, and where the Python of
     Ansible has no google-auth and requests.

@@ -117,7 +117,23 @@ def test_port_of_last_time_in_use_takes_another(own):
 
 def test_bad_latency(own):
     text = own.command("up", "--detach", "--latency", "slow", check=False)
-    assert "latency 'slow': must be none, realistic or realistic:SCALE" in text
+    assert "latency 'slow': must be none, realistic, realistic:SCALE or call:SECONDS, or two of them" in text
+    assert "'fast' is not a number" in own.command("up", "--detach", "--latency", "realistic,call:fast", check=False)
+
+
+def test_every_call_takes_its_time_and_is_recorded(own):
+    record = own.state.with_name("calls")
+    own.command("up", "--detach", "--latency", "call:0.2,realistic:0.001", "--calls", str(record))
+    session = own.session()
+    url = "https://storage.googleapis.com/storage/v1/b?project=sandbox-project"
+    assert session.get(url).status_code == 200
+    assert session.post(url, json={"name": "of-the-calls"}).status_code == 200
+    assert session.get("https://storage.googleapis.com/storage/v1/b/none").status_code == 404
+    calls = [json.loads(line) for line in record.read_text().splitlines()]
+    # gcp-sandbox token makes no call.
+    assert [(call["method"], call["status"]) for call in calls] == [("GET", 200), ("POST", 200), ("GET", 404)]
+    assert calls[0]["url"] == url and all(call["seconds"] >= 0.2 for call in calls)
+    assert session.headers["Authorization"].removeprefix("Bearer ") not in record.read_text()
 
 
 def test_two_at_once_do_not_share(own, sandbox):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 
-from .conftest import LOGGER, PROJECT, URL
+import pytest
+
+from .conftest import LOGGER, PROJECT, ROOT, URL
 
 SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
 
@@ -26,7 +30,37 @@ def test_site_shows_what_it_deployed(cloud, deployed):
         assert part in summary, f"{part!r} is missing in: {summary}"
 
 
-def test_no_run_shows_a_secret(cloud, deployed):
+def test_the_run_is_drawn_with_what_it_waited_for(deployment):
+    page = (deployment[0] / "timeline.html").read_text()
+    rows = {}
+    for resource, began, took, pending, calls, number in re.findall(
+        r"<tr><td>demo<td>[^<]*<td>([^<]+)<td>changed<td>yes" + r'<td class="n">([\d.]+)' * 5, page
+    ):
+        rows[resource] = [float(value) for value in (began, took, pending, calls, number)]
+    for resource in ("Cloud SQL instance mlflow", f"bucket {PROJECT}-mlflow-artifacts"):
+        _began, took, pending, calls, number = rows[resource]
+        assert 0 < pending + calls < took and number >= 2
+    # Those that have to exist before others.
+    order = [rows[name][0] for name in ("VPC network mlflow of project mlflow-demo", "Cloud SQL instance mlflow")]
+    assert order == sorted(order)
+    assert re.search(r"^The run took .*: 1 host, \d+ tasks, \d+ calls of Google$", deployment[1].output, re.M)
+
+
+def test_the_critical_path_of_the_operations(deployment):
+    done = subprocess.run(
+        [sys.executable, ROOT / "bench" / "critical.py", deployment[0]], capture_output=True, text=True, check=True
+    )
+    found = [line.split()[2] for line in done.stdout.splitlines()]
+    assert found[0] == "serviceusage.enable" and found[-1] == "in"
+    # Both are real processes, which take seconds here too, and the server needs the address of the database.
+    assert found.index("sqladmin.instances.insert") < found.index("run.services")
+    assert sum(float(line.split()[0]) for line in done.stdout.splitlines()[:-1]) == pytest.approx(
+        float(done.stdout.splitlines()[-1].split()[0]), abs=0.1 * len(found)
+    )
+
+
+def test_no_run_shows_a_secret(cloud, deployed, deployment):
+    page = (deployment[0] / "timeline.html").read_text()
     secrets = cloud.call("GET", SECRETS)["secrets"]
     names = {secret["name"].rpartition("/")[2] for secret in secrets}
     assert names == {"mlflow-db-password", "mlflow-webhook-key", "mlflow-kek-passphrase", "mlflow-session-key"}
@@ -36,6 +70,7 @@ def test_no_run_shows_a_secret(cloud, deployed):
         value = base64.b64decode(encoded).decode()
         assert len(value) >= 32
         assert value not in deployed.output and encoded not in deployed.output
+        assert value not in page and encoded not in page
 
 
 def test_verify_proves_the_eight_data_paths(cloud, deployed):

@@ -28,7 +28,7 @@ import psutil
 from gcp_sandbox import __version__
 from gcp_sandbox.core import network
 from gcp_sandbox.core.faults import Book, FaultError, read
-from gcp_sandbox.core.latency import profile
+from gcp_sandbox.core.latency import Latency
 from gcp_sandbox.core.restrictions import KINDS as RESTRICTIONS
 from gcp_sandbox.core.restrictions import Book as Restrictions
 from gcp_sandbox.core.restrictions import RestrictionError
@@ -142,7 +142,7 @@ def up(args: argparse.Namespace) -> None:
             print(
                 f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}, project {other['project']}"
             )
-            options = (args.port, args.project, args.latency, args.faults, args.image_python)
+            options = (args.port, args.project, args.latency, args.calls, args.faults, args.image_python)
             if any(value is not None for value in options):
                 print("its options are unchanged; to start it with other options, stop it first: gcp-sandbox down")
             return
@@ -157,7 +157,7 @@ def up(args: argparse.Namespace) -> None:
     if args.image_python is not None and not args.image_python.is_file():
         fail(f"the interpreter {args.image_python} does not exist")
     try:
-        profile(args.latency or "none")
+        Latency(args.latency or "none")
     except ValueError as error:
         fail(str(error))
     try:
@@ -185,6 +185,7 @@ def up(args: argparse.Namespace) -> None:
         port=args.port,
         project=args.project,
         latency=args.latency,
+        calls=str(args.calls.absolute()) if args.calls else None,
         iap_oauth_admin_api=args.iap_oauth_admin_api,
         recorded_links=args.recorded_links,
         recorded_environments=args.recorded_environments,
@@ -546,7 +547,8 @@ def main(argv: list[str] | None = None) -> None:
     sub.add_argument("--detach", action="store_true", help="run in the background, return when it is ready")
     sub.add_argument("--port", type=int, help="port of the proxy (default: any free one, remembered)")
     sub.add_argument("--project", help="ID of the first project")
-    sub.add_argument("--latency", help="none (default) or realistic[:SCALE]")
+    sub.add_argument("--latency", help="none (default), realistic[:SCALE], call:SECONDS, or both: realistic,call:0.15")
+    sub.add_argument("--calls", type=Path, metavar="FILE", help="append a line (JSON) to this file for every call")
     sub.add_argument(
         "--faults", type=Path, metavar="FILE", help="rules that make calls fail, replacing the existing ones"
     )

@@ -17,7 +17,7 @@ from gcp_sandbox.core.auth import ANONYMOUS, Principal, Tokens
 from gcp_sandbox.core.errors import ApiError, unauthenticated
 from gcp_sandbox.core.faults import Faults
 from gcp_sandbox.core.iam import Iam
-from gcp_sandbox.core.latency import profile
+from gcp_sandbox.core.latency import Latency
 from gcp_sandbox.core.operations import Operations
 from gcp_sandbox.core.restrictions import Restrictions
 from gcp_sandbox.core.settings import Settings
@@ -56,7 +56,7 @@ class Cloud:
         self.tokens = Tokens(self.store)
         self.iam = Iam(self.store)
         self.authority = Authority(self.folder)
-        self.latency = profile(settings.latency)
+        self.latency = Latency(settings.latency)
         self.faults = Faults(self.folder, self.store)
         self.iam.delay, self.tokens.longest = self.faults.iam_delay, self.faults.token_lifetime
         self.operations = Operations(self.store, self.latency, self.faults)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 # A row applies to all names without a longer match: "compute" to "compute.routes.insert".
 SECONDS = {
@@ -49,15 +48,29 @@ def base(row: str) -> float:
     return SECONDS[row]
 
 
-def profile(text: str) -> Callable[[str], float]:
-    """A function from row to seconds.  text: "none", "realistic" or "realistic:SCALE".  Raises ValueError."""
-    name, _, scale = text.partition(":")
-    if name == "none" and not scale:
-        return lambda row: 0.0
-    if name != "realistic":
-        raise ValueError(f"latency {text!r}: must be none, realistic or realistic:SCALE")
-    try:
-        factor = float(scale or 1)
-    except ValueError:
-        raise ValueError(f"latency {text!r}: {scale!r} is not a number") from None
-    return lambda row: base(row) * factor * random.uniform(0.8, 1.2)
+class Latency:
+    """The durations of a sandbox: called with a row, the seconds of an operation; call: the seconds of every call.
+
+    text: "none", "realistic" or "realistic:SCALE", "call:SECONDS", or both with a comma.  Raises ValueError.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._scale = self.call = 0.0
+        for part in text.split(","):
+            name, _, number = part.partition(":")
+            if not {"none": not number, "realistic": True, "call": bool(number)}.get(name, False):
+                raise ValueError(
+                    f"latency {text!r}: must be none, realistic, realistic:SCALE or call:SECONDS, or two of them"
+                )
+            try:
+                value = float(number or 1)
+            except ValueError:
+                raise ValueError(f"latency {text!r}: {number!r} is not a number") from None
+            if name == "realistic":
+                self._scale = value
+            elif name == "call":
+                self.call = value
+
+    def __call__(self, row: str) -> float:
+        """The seconds of an operation, different each time, 0 for none."""
+        return base(row) * self._scale * random.uniform(0.8, 1.2)

@@ -28,8 +28,8 @@ class Settings:
     """Options of `gcp-sandbox up`; those that must survive restarts are stored in the state folder.
 
     port: of the proxy (0: any free one).  project: ID of the first project.  network: N of the 127.N.0.0/16 that private
-    addresses are taken from (0: any free one).  latency: "none" or "realistic[:SCALE]".  organization: domain of the
-    projects' organization.
+    addresses are taken from (0: any free one).  latency: see core/latency.py.  calls: file for a line on every call ("": none).
+    organization: domain of the projects' organization.
     image_python: interpreter that stands for that of the images that Cloud Build makes ("": none).
     recorded_links: v1 of Compute Engine returns beta links (for recordings of which only the request URLs were rewritten).
     recorded_environments: Cloud Run's services show an execution environment that nobody asked for (as in recordings).
@@ -41,6 +41,7 @@ class Settings:
     project: str = "sandbox-project"
     network: int = 0
     latency: str = "none"
+    calls: str = ""
     iap_oauth_admin_api: bool = False
     organization: str = "example.com"
     recorded_links: bool = False

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.mlops.mlflow_gcp.plugins.action import certificate_wait
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.watch import Store
 
 Doc = dict[str, Any]
 ACTIVE: Doc = {"active": True, "lasting": False, "problems": [], "states": {"a.test": "ACTIVE"}}
@@ -35,7 +37,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Doc, list[str]]
         monkeypatch.setattr(certificate_wait, "display", SimpleNamespace(display=shown.append))
         monkeypatch.setattr(certificate_wait.ActionBase, "run", lambda *_args, **_kwargs: {})
         action = object.__new__(certificate_wait.ActionModule)
-        action._task = SimpleNamespace(args={"timeout": timeout}, check_mode=False)
+        action._task = SimpleNamespace(args={"timeout": timeout}, check_mode=False, _uuid="id")
         left = list(looks)
         action._execute_module = lambda **_kwargs: left.pop(0) if len(left) > 1 else left[0]
         return action.run(task_vars={"inventory_hostname": "prod"}), shown
@@ -45,7 +47,21 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Doc, list[str]]
 
 def test_each_new_state_is_shown_until_the_certificate_is_active(wait: Callable[..., tuple[Doc, list[str]]]) -> None:
     result, shown = wait([waiting("one"), waiting("one"), waiting("two"), ACTIVE])
-    assert result == ACTIVE and shown == ["prod: after 0 s, one", "prod: after 7 s, two"]
+    assert result == ACTIVE and shown == [
+        "prod: after 0 s, one (usually some minutes to an hour after the DNS records are set)",
+        "prod: after 7 s, two",
+    ]
+
+
+def test_all_of_it_is_waiting_for_google(
+    wait: Callable[..., tuple[Doc, list[str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Store, "enabled", True)
+    monkeypatch.setattr(Store, "file", lambda: tmp_path / "waits")
+    wait([waiting("one"), waiting("one"), ACTIVE])
+    (waited,) = Store.all()
+    assert (waited.host, waited.task, waited.resource) == ("prod", "id", "certificate")
+    assert waited.waits == [["pending", waited.began, waited.ended]] and waited.ended - waited.began == 7
 
 
 def test_long_waiting_is_shown_every_minute(wait: Callable[..., tuple[Doc, list[str]]]) -> None:
