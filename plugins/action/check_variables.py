@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Option:
     """A variable of a role, as the role's argument specification has it."""
 
     def __init__(self, name: str, role: str, spec: Mapping[str, Any]) -> None:
-        self.name = name
+        self.name, self.role = name, role
         self.required: bool = spec.get("required", False)
         self.secret: bool = spec.get("no_log", name.endswith("_secret"))
         self.kind = values.kind_of(name, role)
@@ -105,6 +106,7 @@ class Variables:
             self.known |= specs.keys()
             if role in roles:
                 self.options |= {name: Option(name, role, spec) for name, spec in specs.items()}
+        self.defaults = defaults
         self.raw = {**defaults, **task_vars}
         self.templar = templar.copy_with_new_env(available_variables=self.raw)
         self.value = cache(self._value)
@@ -114,6 +116,10 @@ class Variables:
         if name not in self.raw:
             raise AnsibleUndefinedVariable(f"{name!r} is undefined")
         return self.templar.template(self.raw[name])
+
+    def is_set(self, name: str) -> bool:
+        """Whether somebody has set a variable, to something else than its default."""
+        return bool(self.raw.get(name) != self.defaults.get(name))
 
     def said(self, name: str) -> str:
         """The variable to name in messages: the one that NAME only passes on, or NAME itself."""
@@ -169,8 +175,12 @@ class Check:
         """What the variables are, each in its type, secrets masked; and as they are."""
         self.typed: dict[str, Any] = {}
         self.names = {name: said for name in variables.options if (said := variables.said(name)) != name}
+        self.door = self.front_door()
         undefined: dict[str, str] = {}
         for name, option in variables.options.items():
+            if self.is_foreign(option):
+                self.check_foreign(option)
+                continue
             try:
                 value = variables.value(name)
             except AnsibleUndefinedVariable as error:
@@ -188,6 +198,34 @@ class Check:
         for host, other in others.items():
             self.check_other_host(host, other)
         self.leave_out_consequences()
+
+    def front_door(self) -> str | None:
+        """The front door of a deployment, None if it is not valid or a single role is checked."""
+        try:
+            value = self.variables.value("mlflow_front_door") if DEPLOYMENT in self.variables.roles else None
+        except AnsibleError:
+            return None
+        return value if value in values.FRONT_DOORS else None
+
+    def is_foreign(self, option: Option) -> bool:
+        """Whether a variable is one of a front door that the deployment does not have."""
+        if self.door is None:
+            return False
+        if doors := values.ONLY_WITH.get(option.name):
+            return self.door not in doors
+        return option.role in values.FRONT_DOORS.values() and option.role != values.FRONT_DOORS[self.door]
+
+    def check_foreign(self, option: Option) -> None:
+        """Record that such a variable is set; otherwise its value is only kept, to take away what exists of that front door."""
+        name = option.name
+        if self.variables.is_set(name) and name.removeprefix(f"{option.role}_") not in values.FOR_REMOVAL:
+            self.problem(
+                name,
+                sentence=f"{name} is set, but the front door {self.door} (mlflow_front_door) has no use for it: leave it out.",
+            )
+        with suppress(AnsibleError, values.Refused):
+            self.typed[name] = option.coerced(self.variables.value(name))
+            self.values[name] = option.shown(self.typed[name])
 
     def leave_out_consequences(self) -> None:
         """Drop the problems of variables that depend on another invalid variable."""
@@ -283,7 +321,7 @@ class Check:
         """Check variables that must be consistent, unless one of them is already invalid or not known yet."""
         variables = self.variables
         said = {name: variables.said(name) for name in names}
-        known = all(name in self.typed for name in names)
+        known = all(name in self.typed and not self.is_foreign(variables.options[name]) for name in names)
         wrong = any((variable,) in self.problems for variable in said.values())
         if not known or wrong or all(map(self.is_checked, names)):
             return

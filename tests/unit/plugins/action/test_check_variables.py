@@ -16,7 +16,7 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 
-ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb"]
+ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb", "iap_cloud_run"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {
     "mlflow_project_id": "my-project",
