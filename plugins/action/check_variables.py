@@ -218,14 +218,15 @@ class Check:
     def check_foreign(self, option: Option) -> None:
         """Record that such a variable is set; otherwise its value is only kept, to take away what exists of that front door."""
         name = option.name
-        if self.variables.is_set(name) and name.removeprefix(f"{option.role}_") not in values.FOR_REMOVAL:
-            self.problem(
-                name,
-                sentence=f"{name} is set, but the front door {self.door} (mlflow_front_door) has no use for it: leave it out.",
-            )
         with suppress(AnsibleError, values.Refused):
             self.typed[name] = option.coerced(self.variables.value(name))
             self.values[name] = option.shown(self.typed[name])
+        if self.variables.is_set(name) and name.removeprefix(f"{option.role}_") not in values.FOR_REMOVAL:
+            shown = f"is {self.values[name]!r}" if name in self.values else "is set"
+            self.problem(
+                name,
+                sentence=f"{name} {shown}, but the front door {self.door} (mlflow_front_door) has no use for it: leave it out.",
+            )
 
     def leave_out_consequences(self) -> None:
         """Drop the problems of variables that depend on another invalid variable."""
