@@ -336,8 +336,11 @@ class Check:
             self.problem(*said.values(), sentence=f"{', '.join(shown)}: {told}.")
 
     def check_other_host(self, host: str, other: Variables) -> None:
-        """Check that another host of the play has neither the same load balancer nor one of the same domains."""
+        """Check that another host of the play has neither the same load balancer nor one of the same domains, nor the same service."""
         variables = self.variables
+        if self.door == "cloud_run":
+            self.check_same_service(host, other)
+            return
         names = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
         if not all(name in self.typed for name in names) or all(map(self.is_checked, names)):
             return
@@ -361,6 +364,23 @@ class Check:
                     sentence=f"{said} {'is' if shared == self.typed[name] else 'has'} {shared!r}, which {host} has too: a "
                     f"domain leads to one load balancer only, so give each host its own.",
                 )
+
+    def check_same_service(self, host: str, other: Variables) -> None:
+        """Check that another host of the play has not the same Cloud Run service."""
+        variables, names = self.variables, ("cloudrun_project_id", "cloudrun_region", "cloudrun_name")
+        if not all(name in self.typed for name in names) or all(map(self.is_checked, names)):
+            return
+        try:
+            theirs = [other.value(name) for name in names]
+        except AnsibleError:
+            return  # reported for that host
+        if theirs == [self.typed[name] for name in names]:
+            cause = variables.origin("cloudrun_name")
+            self.problem(
+                cause,
+                sentence=f"{cause} is {variables.value(cause)!r} on {host} too, in the same project {theirs[0]} and region: give each "
+                f"host its own name.",
+            )
 
 
 class ActionModule(ActionBase):
@@ -398,4 +418,7 @@ class ActionModule(ActionBase):
         hosts = [
             host for host in task_vars.get("ansible_play_hosts_all", ()) if host != task_vars.get("inventory_hostname")
         ]
-        return {host: Variables(self._templar, task_vars["hostvars"].raw_get(host), ["iap_lb"]) for host in hosts}
+        return {
+            host: Variables(self._templar, task_vars["hostvars"].raw_get(host), ["iap_lb", "cloudrun"])
+            for host in hosts
+        }

@@ -45,8 +45,8 @@ def members(reader: Reader, where: str, resource: tuple[str, ...], fix: str) -> 
 class CloudRunDoor(Reader):
     """Identity-Aware Proxy of the Cloud Run service itself; the checks of the service say whether it is on."""
 
-    def check(self) -> None:
-        """Check who may pass, and that no load balancer of the deployment is left."""
+    def check(self) -> str | None:
+        """Check who may pass, and that no load balancer of the deployment is left. None: there is no backend service."""
         service, prefix = self.params["run_service"], self.params["lb_name"]
         where = f"Cloud Run service {service}"
         members(self, where, ("iap_run_service", service, self.params["region"]), rerun("iap_cloud_run"))
@@ -61,6 +61,7 @@ class CloudRunDoor(Reader):
                     "is left of the load balancer that the deployment had, and is billed",
                     "run mlops.mlflow_gcp.site again",
                 )
+        return None
 
 
 class FrontDoor(Reader):

@@ -185,3 +185,19 @@ def test_all_problems_in_one_message(world, run_module):
     with pytest.raises(Exception, match=r"1\) Cloud Run service mlflow .*; 2\) forwarding rule corporate") as failed:
         run_module("mlflow_front_door_check", **OPTIONS)
     assert len(failed.value.result["problems"]) == 2
+
+
+def test_a_service_with_identity_aware_proxy_itself(world, run_module):
+    world.service = {"name": "mlflow", "iapEnabled": True}
+    world.script()
+    with pytest.raises(
+        Exception, match=r"Cloud Run service mlflow has Identity-Aware Proxy itself .*: turn it off first"
+    ):
+        run_module("mlflow_front_door_check", **OPTIONS)
+
+
+def test_check_mode_only_warns_about_its_identity_aware_proxy(world, run_module):
+    world.service = {"name": "mlflow", "iapEnabled": True}
+    world.script()
+    result = run_module("mlflow_front_door_check", check=True, **OPTIONS)
+    assert result["problems"] == [] and "has Identity-Aware Proxy itself" in str(result["warnings"])

@@ -648,3 +648,12 @@ def test_the_front_doors_are_those_of_the_specification():
     shared = {"project_id", "users", "logger_account_id", "logger_token_creators", "oauth", "allow_nobody"}
     for role in values.FRONT_DOORS.values():
         assert {f"{role}_{name}" for name in shared} <= check_variables.files(role)[0].keys()
+
+
+def test_two_hosts_with_one_service():
+    other = {**CLOUD_RUN, "mlflow_name": "mlflow"}
+    assert "mlflow_name is 'mlflow' on b too, in the same project my-project" in refusal(
+        **with_other(other, **CLOUD_RUN)
+    )
+    site(**with_other({**CLOUD_RUN, "mlflow_name": "other"}, **CLOUD_RUN))
+    site(**with_other({**other, "mlflow_region": "europe-west1"}, **CLOUD_RUN))
