@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificate_manager, dns
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
@@ -15,9 +15,16 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import sh
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, aggregated
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment
 
-Call = tuple[str, str, Callable[[], dict[str, Any] | None]]
 # What Certificate Manager has of it.
 BY_DNS = ("certificate_map", "issued", "authorizations")
+
+
+class Call(NamedTuple):
+    """A resource to read: its key, its label, and how."""
+
+    key: str
+    label: str
+    read: Callable[[], dict[str, Any] | None]
 
 
 class LoadBalancer:
@@ -33,7 +40,7 @@ class LoadBalancer:
         return self.deployment.text("iap_lb_address_name") == f"{self.name}-ip"
 
     def calls(self) -> Iterator[Call]:
-        """Everything that is read: its key, its label, and how."""
+        """Everything that is read."""
         base, name = f"{API}/projects/{self.project}/global", self.name
         urls = {
             "https_rule": ("forwarding rule", f"{base}/forwardingRules/{name}-https"),
@@ -46,20 +53,20 @@ class LoadBalancer:
             "address": ("address", f"{base}/addresses/{self.deployment.text('iap_lb_address_name')}"),
         }
         for key, (kind, url) in urls.items():
-            yield key, f"{kind} {url.rpartition('/')[2]}", partial(self.client.find, url)
-        yield "certificates", f"certificates {name}", self.read_certificates
-        yield "negs", f"serverless NEGs {name}-neg", self.read_negs
+            yield Call(key, f"{kind} {url.rpartition('/')[2]}", partial(self.client.find, url))
+        yield Call("certificates", f"certificates {name}", self.read_certificates)
+        yield Call("negs", f"serverless NEGs {name}-neg", self.read_negs)
 
     def calls_of_certificate_manager(self) -> Iterator[Call]:
         """The same for what Certificate Manager has of it."""
         place = f"{certificate_manager.API}/projects/{self.project}/locations/global"
         map_url = f"{place}/certificateMaps/{self.name}"
-        yield "certificate_map", f"certificate map {self.name}", partial(self.client.find, map_url)
+        yield Call("certificate_map", f"certificate map {self.name}", partial(self.client.find, map_url))
         for key, kind, collection in (
             ("issued", "certificate", "certificates"),
             ("authorizations", "DNS authorization", "dnsAuthorizations"),
         ):
-            yield key, f"{kind}s {self.name}", partial(self.read_family, kind, f"{place}/{collection}")
+            yield Call(key, f"{kind}s {self.name}", partial(self.read_family, kind, f"{place}/{collection}"))
 
     def read_family(self, kind: str, url: str) -> dict[str, Any] | None:
         """The resources of a collection of Certificate Manager whose names are those of the load balancer."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.load_balancer import BY_DNS, LoadBalancer
@@ -34,10 +35,9 @@ def address(site: Site) -> str:
 def read_records(site: Site) -> None:
     """Read which records of the zone lead to a load balancer that goes."""
     if site.zone and address(site):
-        read = lambda: LoadBalancer(site).read_records(address(site))  # noqa: E731
-        site.found[f"{PREFIX}records"] = site.look(
-            f"records of zone {site.text('iap_lb_dns_zone')}", "dns.googleapis.com", read
-        )
+        label = f"records of zone {site.text('iap_lb_dns_zone')}"
+        read = partial(LoadBalancer(site).read_records, address(site))
+        site.found[f"{PREFIX}records"] = site.look(label, "dns.googleapis.com", read)
 
 
 def left(site: Site) -> Iterator[str]:
