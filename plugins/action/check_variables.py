@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 DEPLOYMENT = "mlflow"
 REFERENCE = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
 # What no two hosts of a play may share.
-OF_OTHERS = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
+BALANCER = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
+SERVICE = ("cloudrun_project_id", "cloudrun_region", "cloudrun_name")
 # Variables that say where a resource is, not what it is called.
 PLACES = ("_project_id", "_region")
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -58,7 +60,7 @@ class Option:
     """A variable of a role, as the role's argument specification has it."""
 
     def __init__(self, name: str, role: str, spec: Mapping[str, Any]) -> None:
-        self.name = name
+        self.name, self.role = name, role
         self.required: bool = spec.get("required", False)
         self.secret: bool = spec.get("no_log", name.endswith("_secret"))
         self.kind = values.kind_of(name, role)
@@ -113,6 +115,7 @@ class Variables:
             self.known |= specs.keys()
             if role in roles:
                 self.options |= {name: Option(name, role, spec) for name, spec in specs.items()}
+        self.defaults = defaults
         self.raw = {**defaults, **task_vars}
         self.templar = templar.copy_with_new_env(available_variables=self.raw)
         self.value = cache(self._value)
@@ -122,6 +125,10 @@ class Variables:
         if name not in self.raw:
             raise AnsibleUndefinedVariable(f"{name!r} is undefined")
         return self.templar.template(self.raw[name])
+
+    def is_set(self, name: str) -> bool:
+        """Whether somebody has set a variable, to something else than its default."""
+        return bool(self.raw.get(name) != self.defaults.get(name))
 
     def said(self, name: str) -> str:
         """The variable to name in messages: the one that NAME only passes on, or NAME itself."""
@@ -182,9 +189,13 @@ class Check:
         """What the variables are, each in its type, secrets masked; and as they are."""
         self.typed: dict[str, Any] = {}
         self.names = {name: said for name in variables.options if (said := variables.said(name)) != name}
+        self.door = self.front_door()
         undefined: dict[str, str] = {}
         for name, option in variables.options.items():
             if name in checked:
+                continue
+            if self.is_foreign(option):
+                self.check_foreign(option)
                 continue
             try:
                 value = variables.value(name)
@@ -200,10 +211,42 @@ class Check:
         self.check_names()
         for rule, names in values.TOGETHER:
             self.check_together(rule, names)
-        if not checked.issuperset(OF_OTHERS) and self.recall(*OF_OTHERS):
+        unique, check = (
+            (SERVICE, self.check_same_service) if self.door == "cloud_run" else (BALANCER, self.check_same_balancer)
+        )
+        if not checked.issuperset(unique) and self.recall(*unique):
             for host, other in others().items():
-                self.check_other_host(host, other)
+                check(host, other)
         self.leave_out_consequences()
+
+    def front_door(self) -> str | None:
+        """The front door of a deployment, None if it is not valid or a single role is checked."""
+        try:
+            value = self.variables.value("mlflow_front_door") if DEPLOYMENT in self.variables.roles else None
+        except AnsibleError:
+            return None
+        return value if value in values.FRONT_DOORS else None
+
+    def is_foreign(self, option: Option) -> bool:
+        """Whether a variable is one of a front door that the deployment does not have."""
+        if self.door is None:
+            return False
+        if doors := values.ONLY_WITH.get(option.name):
+            return self.door not in doors
+        return option.role in values.FRONT_DOORS.values() and option.role != values.FRONT_DOORS[self.door]
+
+    def check_foreign(self, option: Option) -> None:
+        """Record that such a variable is set; otherwise its value is only kept, to take away what exists of that front door."""
+        name = option.name
+        with suppress(AnsibleError, values.Refused):
+            self.typed[name] = option.coerced(self.variables.value(name))
+            self.values[name] = option.shown(self.typed[name])
+        if self.variables.is_set(name) and name.removeprefix(f"{option.role}_") not in values.FOR_REMOVAL:
+            shown = f"is {self.values[name]!r}" if name in self.values else "is set"
+            self.problem(
+                name,
+                sentence=f"{name} {shown}, but the front door {self.door} (mlflow_front_door) has no use for it: leave it out.",
+            )
 
     def leave_out_consequences(self) -> None:
         """Drop the problems of variables that depend on another invalid variable."""
@@ -306,6 +349,8 @@ class Check:
         wrong = any((variable,) in self.problems for variable in said.values())
         if wrong or self.checked.issuperset(names) or not self.recall(*names):
             return
+        if any(self.is_foreign(variables.options[name]) for name in names):
+            return
         typed = {name: self.typed[name] for name in names}
         if told := rule(*typed.values()):
             shown = [
@@ -315,11 +360,11 @@ class Check:
             ]
             self.problem(*said.values(), sentence=f"{', '.join(shown)}: {told}.")
 
-    def check_other_host(self, host: str, other: Variables) -> None:
+    def check_same_balancer(self, host: str, other: Variables) -> None:
         """Check that another host of the play has neither the same load balancer nor one of the same domains."""
         variables = self.variables
         try:
-            project, balancer, domain, extra = map(other.value, OF_OTHERS)
+            project, balancer, domain, extra = map(other.value, BALANCER)
         except AnsibleError:
             return  # reported for that host
         if (project, balancer) == (self.typed["iap_lb_project_id"], self.typed["iap_lb_name"]):
@@ -338,6 +383,21 @@ class Check:
                     sentence=f"{said} {'is' if shared == self.typed[name] else 'has'} {shared!r}, which {host} has too: a "
                     f"domain leads to one load balancer only, so give each host its own.",
                 )
+
+    def check_same_service(self, host: str, other: Variables) -> None:
+        """Check that another host of the play has not the same Cloud Run service."""
+        variables = self.variables
+        try:
+            theirs = [other.value(name) for name in SERVICE]
+        except AnsibleError:
+            return  # reported for that host
+        if theirs == [self.typed[name] for name in SERVICE]:
+            cause = variables.origin("cloudrun_name")
+            self.problem(
+                cause,
+                sentence=f"{cause} is {variables.value(cause)!r} on {host} too, in the same project {theirs[0]} and region: give each "
+                f"host its own name.",
+            )
 
 
 class ActionModule(ActionBase):
@@ -380,4 +440,7 @@ class ActionModule(ActionBase):
         hosts = [
             host for host in task_vars.get("ansible_play_hosts_all", ()) if host != task_vars.get("inventory_hostname")
         ]
-        return {host: Variables(self._templar, task_vars["hostvars"].raw_get(host), ["iap_lb"]) for host in hosts}
+        return {
+            host: Variables(self._templar, task_vars["hostvars"].raw_get(host), ["iap_lb", "cloudrun"])
+            for host in hosts
+        }

@@ -29,6 +29,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import (
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import FRONT_DOORS
 
 # They change every policy, and so can let themselves in anywhere; editors run code as any service account of the project.
 ADMINISTRATORS = frozenset(
@@ -247,6 +248,11 @@ def guards(
                 "iap_lb",
             )
         )
+    front_door = FRONT_DOORS[params.get("front_door") or "load_balancer"]
+    name, region = params["run_service"], params["region"]
+    if service and front_door == "iap_cloud_run" and params["members"] is not None:
+        where, resource = f"IAP of Cloud Run service {name}", ("iap_run_service", name, region)
+        found.append(Guard(where, IAP, resource, _canonical(params["members"]), front_door))
     account = lookup(service, "template.serviceAccount") if service else None
     if service:
         found.append(
@@ -255,7 +261,7 @@ def guards(
                 INVOKE,
                 ("run_service", params["run_service"], params["region"]),
                 _canonical([f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com"]),
-                "iap_lb",
+                front_door,
             )
         )
     server = _canonical([f"serviceAccount:{account}"])
@@ -274,7 +280,7 @@ def guards(
         found.append(Guard(f"service account {account}", ACCOUNT, ("service_account", account), server, "cloudrun"))
     if (logger := params["logger_service_account"]) and params["logger_token_creators"] is not None:
         creators = _canonical(params["logger_token_creators"])
-        found.append(Guard(f"service account {logger}", ACCOUNT, ("service_account", logger), creators, "iap_lb"))
+        found.append(Guard(f"service account {logger}", ACCOUNT, ("service_account", logger), creators, front_door))
     return found
 
 
@@ -335,9 +341,12 @@ class Access:
         number = self.task.project_number
         if guard.door is IAP and number:
             base = f"https://iap.googleapis.com/v1/projects/{number}/iap_web"
-            yield Level(
-                "IAP of all backend services", PolicyTarget("", f"{base}/compute", "body"), "iap.webTypes.getIamPolicy"
-            )
+            if guard.resource[0] == "iap_run_service":
+                region = guard.resource[2]
+                where, web_type = f"IAP of all Cloud Run services in {region}", f"cloud_run-{region}"
+            else:
+                where, web_type = "IAP of all backend services", "compute"
+            yield Level(where, PolicyTarget("", f"{base}/{web_type}", "body"), "iap.webTypes.getIamPolicy")
             yield Level("IAP of all web services", PolicyTarget("", base, "body"), "iap.web.getIamPolicy")
 
     def _above(self) -> Iterator[Level]:

@@ -97,6 +97,14 @@ NOT_SENT = frozenset(
 )
 
 
+def host(name: str, number: str, region: str) -> str:
+    """
+    The deterministic host of the service NAME in the project with NUMBER, known before the service exists.
+    https://cloud.google.com/run/docs/triggering/https-request#deterministic
+    """
+    return f"{name}-{number}.{region}.run.app"
+
+
 def quantity(value: Any) -> Decimal | None:
     """The number that VALUE stands for (1000m equals 1, 1Gi equals 1024Mi), None for anything else."""
     found = re.fullmatch(r"([\d.]+)([a-zA-Z]*)", str(value))

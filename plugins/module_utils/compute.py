@@ -130,7 +130,9 @@ class AddressResource(ComputeResource):
 
     def check_delete(self, live: dict[str, Any]) -> None:
         users = [relative(user).rpartition("/")[2] for user in live.get("users") or ()]
-        if users:
+        if users and self.task.check_mode:
+            self.task.warn(f"Check mode assumes that {', '.join(users)}, which uses {self.label}, is deleted before")
+        elif users:
             raise InUse(f"Cannot delete {self.label}: {', '.join(users)} uses it; delete that first")
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:

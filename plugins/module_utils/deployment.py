@@ -13,6 +13,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import secretmana
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import FRONT_DOORS
 
 
 class Found(NamedTuple):
@@ -65,6 +66,15 @@ class Deployment:
     def said(self, name: str) -> str:
         """The variable to name in messages."""
         return str(self.params["names"].get(name, name))
+
+    @property
+    def door(self) -> str:
+        """The front door."""
+        return self.text("mlflow_front_door") or "load_balancer"
+
+    def of_door(self, name: str) -> str:
+        """A variable of the role that makes the front door, by its name without the prefix, as text."""
+        return self.text(f"{FRONT_DOORS[self.door]}_{name}")
 
     def path(self, name: str, collection: str, default: str) -> str:
         """The path of the resource that a variable gives by name, path or link."""

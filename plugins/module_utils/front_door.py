@@ -205,12 +205,12 @@ def advice(outcome: Response | Exception) -> str:
     if outcome.status == 401:
         return "IAP does not accept the service account's JWT."
     if outcome.status == 403 and "x-goog-iap-generated-response" in outcome.headers:
-        return "IAP denied access: the account requires roles/iap.httpsResourceAccessor on the backend service."
+        return "IAP denied access: the account requires roles/iap.httpsResourceAccessor on the backend service, or the Cloud Run service."
     if outcome.status == 403:
         return (
             "Cloud Run or IAP denied access: the IAP service agent requires roles/run.invoker on the service, "
-            "and the account roles/iap.httpsResourceAccessor on the backend service. Or Cloud Armor did: the address of this "
-            "machine must be in iap_lb_allowed_ranges, or be let through by the policy of others."
+            "and the account roles/iap.httpsResourceAccessor on the backend service, or the Cloud Run service. Or Cloud Armor did: the "
+            "address of this machine must be in iap_lb_allowed_ranges, or be let through by the policy of others."
         )
     if outcome.status in (404, 429, 502, 503, 504):
         return "The response is from the load balancer or Cloud Run, not from MLflow; module mlflow_doctor finds the cause."

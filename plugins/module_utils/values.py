@@ -864,7 +864,7 @@ def renamed(previous_name: str, name: str, certificate: str) -> str | None:
     return "this is the name that it has" if previous_name == name else None
 
 
-def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str) -> str | None:
+def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str | None = None) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
         if bool(oauth_client_id) != bool(oauth_client_secret):
@@ -873,20 +873,42 @@ def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_em
             return "custom needs the client's id and secret"
     elif oauth_client_id or oauth_client_secret:
         return f"{oauth} takes no client id and secret: leave them out or choose custom"
-    if oauth == "brand" and not support_email:
+    if oauth == "brand" and support_email == "":
         return "brand needs the support e-mail of the consent screen"
     return None
 
 
+def without_brand(oauth: str) -> str | None:
+    """The brand and its client are those of backend services."""
+    return "Cloud Run's own Identity-Aware Proxy takes google_managed or custom" if oauth == "brand" else None
+
+
+def door_of_service(front_door: str, iap_enabled: bool) -> str | None:
+    """Identity-Aware Proxy is in one place only."""
+    if iap_enabled == (front_door == "cloud_run"):
+        return None
+    return "Identity-Aware Proxy of Cloud Run itself is exactly that of the front door cloud_run: leave cloudrun_iap_enabled out"
+
+
 # ---- the variables of the roles
+
+# The front doors, and the role that makes each.
+FRONT_DOORS = {"load_balancer": "iap_lb", "cloud_run": "iap_cloud_run"}
+# The variables of a deployment that only some front doors have.
+ONLY_WITH = {"mlflow_domain": ("load_balancer",), "mlflow_extra_domains": ("load_balancer",)}
+# The variables of a front door's role, without its prefix, that may be set with another front door too: what exists of the former is
+# found, and taken away, by them; and the one that the playbooks set.
+FOR_REMOVAL = frozenset({"project_id", "region", "name", "address_name", "dns_zone", "service"})
 
 KINDS: dict[str, Kind] = {
     # by full name, where the rest of the name means something else in another role
     "bucket_location": BUCKET_LOCATION,
     "bucket_name": BUCKET_NAME,
+    "cloudrun_domain": Kind(DOMAIN.valid, DOMAIN.allowed, optional=True),
     "cloudrun_name": RUN_NAME,
     "cloudsql_name": SQL_NAME,
     "iap_lb_name": BALANCER_NAME,
+    "mlflow_domain": Kind(DOMAIN.valid, DOMAIN.allowed, optional=True),
     "image_reference": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
     "mlflow_image": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
     "services_names": API_NAMES,
@@ -1007,6 +1029,8 @@ NAMES = (
     Name("the database user", "{cloudsql_user}", 63),
     Name("the secret of the database password", "{cloudsql_password_secret}", 255),
     Name("the service account for programs", "{iap_lb_logger_account_id}", 30),
+    Name("the service account for programs", "{iap_cloud_run_logger_account_id}", 30),
+    Name("the Cloud Run service", "{iap_cloud_run_service}", 49),
     Name("the address of the load balancer", "{iap_lb_address_name}", 63),
     Name("the backend service", "{iap_lb_name}-backend", 63),
     Name("the Cloud Armor policy", "{iap_lb_name}-allowed", 63),
@@ -1053,6 +1077,12 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (renamed, ("iap_lb_previous_name", "iap_lb_name", "iap_lb_certificate")),
     (most_client_ranges, ("iap_lb_allowed_ranges",)),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
+    (without_brand, ("iap_cloud_run_oauth",)),
+    (
+        oauth,
+        ("iap_cloud_run_oauth", "iap_cloud_run_oauth_client_id", "iap_cloud_run_oauth_client_secret"),
+    ),
+    (door_of_service, ("mlflow_front_door", "cloudrun_iap_enabled")),
 )
 
 

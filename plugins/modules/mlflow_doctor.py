@@ -39,10 +39,16 @@ options:
     description: Region of the Cloud Run service and of its network endpoint group.
     type: str
     required: true
-  domain:
-    description: Domain name of MLflow.
+  front_door:
+    description:
+      - How users reach MLflow. V(load_balancer) is a load balancer with IAP, V(cloud_run) IAP of the Cloud Run service itself, at the
+        address that Cloud Run gives it.
     type: str
-    required: true
+    choices: [load_balancer, cloud_run]
+    default: load_balancer
+  domain:
+    description: Domain name of MLflow. Required with O(front_door=load_balancer).
+    type: str
   extra_domains:
     description: Additional domain names of MLflow.
     type: list
@@ -182,6 +188,11 @@ notes:
       description: Who could do what.
       type: str
       sample: user:jane@example.com could read the secrets (roles/secretmanager.admin)
+url:
+  description: Address of MLflow.
+  returned: success
+  type: str
+  sample: https://mlflow.example.com
 checked:
   description: The resources that were read.
   returned: always
@@ -194,14 +205,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import access, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import access, cloudrun, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.data import (
     SSL_MODES,
     Bucket,
     Database,
     read_instance,
 )
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.front_door import FrontDoor
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.front_door import CloudRunDoor, FrontDoor
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.network import Network
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report import Reader, Report
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.server import (
@@ -239,7 +250,10 @@ def examine(task: Task) -> Report:
             started.append((report, future))
             return future
 
-        backend = start(lambda report: FrontDoor(task, report).check())
+        if task.params["front_door"] == "cloud_run":
+            backend = start(lambda report: CloudRunDoor(task, report).check())
+        else:
+            backend = start(lambda report: FrontDoor(task, report).check())
         start(lambda report: Accounts(task, report).logger())
         reads = (
             start(lambda report: read_service(task, report)),
@@ -276,6 +290,14 @@ def who_gets_in(task: Task, report: Report, backend: str | None, server: Server)
     report.notes += found.notes
 
 
+def host(task: Task) -> str:
+    """The host at which users reach MLflow."""
+    params = task.params
+    if params["front_door"] == "cloud_run":
+        return cloudrun.host(params["run_service"], str(task.project_number), params["region"])
+    return str(params["domain"])
+
+
 def diagnose(task: Task) -> dict[str, Any]:
     """The work of the module."""
     report = examine(task)
@@ -288,7 +310,13 @@ def diagnose(task: Task) -> dict[str, Any]:
         task.module.fail_json(
             msg=f"{count}: {summary}", findings=report.findings, notes=report.notes, checked=report.checked
         )
-    return {"changed": False, "findings": [], "notes": report.notes, "checked": report.checked}
+    return {
+        "changed": False,
+        "findings": [],
+        "notes": report.notes,
+        "checked": report.checked,
+        "url": f"https://{host(task)}",
+    }
 
 
 def main() -> None:
@@ -296,7 +324,8 @@ def main() -> None:
         diagnose,
         argument_spec={
             "region": {"type": "str", "required": True, "kind": values.REGION},
-            "domain": {"type": "str", "required": True, "kind": values.DOMAIN},
+            "front_door": {"type": "str", "choices": list(values.FRONT_DOORS), "default": "load_balancer"},
+            "domain": {"type": "str", "kind": values.DOMAIN},
             "extra_domains": {"type": "list", "elements": "str", "default": [], "kind": values.DOMAINS},
             "lb_name": {"type": "str", "default": "mlflow-lb"},
             "backend_service": {"type": "str"},
@@ -316,6 +345,7 @@ def main() -> None:
             "logger_token_creators": {"type": "list", "elements": "str", "no_log": False},
             "accepted_members": {"type": "list", "elements": "str", "default": [], "kind": values.ANY_MEMBERS},
         },
+        required_if=[("front_door", "load_balancer", ["domain"])],
     )
 
 

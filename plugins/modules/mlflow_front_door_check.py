@@ -10,7 +10,8 @@ module: mlflow_front_door_check
 short_description: Refuse a load balancer that is not possible, before anything is written
 description:
   - Reads the project and what the load balancer of an MLflow deployment depends on, and fails with all problems that it finds.
-  - The Cloud Run service must exist. In check mode its absence is only a warning, since an earlier step may create it.
+  - The Cloud Run service must exist, and must not have Identity-Aware Proxy itself, which Google does not allow together with that of the
+    load balancer. In check mode this is only a warning, since an earlier step may create or change it.
   - A reserved address that others manage must exist, be external, and be the one that the load balancer already has, because
     Google cannot change the address of a forwarding rule.
   - No other load balancer of the project may serve one of the domains, since a domain leads to one load balancer only. This sees
@@ -124,13 +125,19 @@ def service_problems(task: Task) -> Iterator[str]:
         return
     url = f"https://run.googleapis.com/v2/projects/{task.project}/locations/{region}/services/{name}"
     what = f"Cloud Run service {name}"
-    if task.read(what, lambda: task.client.find(url)) is not None:
-        return
-    problem = f"Cloud Run service {name} does not exist in region {region} of project {task.project}"
-    if task.check_mode:
-        task.warn(f"{problem} yet")
+    service = task.read(what, lambda: task.client.find(url))
+    if service is None:
+        problem = f"{what} does not exist in region {region} of project {task.project}"
+        advice = "deploy it first (role cloudrun), or give the name and the region of an existing one"
+    elif service.get("iapEnabled"):
+        problem = f"{what} has Identity-Aware Proxy itself (iapEnabled), which Google does not allow besides that of a load balancer"
+        advice = "turn it off first (cloudrun_iap_enabled), or use the role iap_cloud_run"
     else:
-        yield f"{problem}: deploy it first (role cloudrun), or give the name and the region of an existing one"
+        return
+    if task.check_mode:
+        task.warn(f"{problem} yet" if service is None else problem)
+    else:
+        yield f"{problem}: {advice}"
 
 
 def address_problems(task: Task) -> Iterator[str]:

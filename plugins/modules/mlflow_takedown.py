@@ -42,7 +42,7 @@ seealso:
 EXAMPLES = r"""
 - name: Check the variables
   mlops.mlflow_gcp.check_variables:
-    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb]
+    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb, iap_cloud_run]
   register: mlflow_checked
 
 - name: List what is deleted and what is kept
@@ -87,24 +87,17 @@ unread:
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import (
-    certificate_manager,
-    cloudsql,
-    dns,
-    iam,
-    secretmanager,
-    values,
-)
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource, short
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, aggregated
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, iam, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, same_resource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment, Found
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.load_balancer import LoadBalancer, several
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
@@ -159,6 +152,7 @@ class Takedown(Deployment):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
+        self.balancer = LoadBalancer(self)
         self.project_number = ""
         self.found: dict[str, Found] = {}
         self.databases: list[str] = []
@@ -168,28 +162,18 @@ class Takedown(Deployment):
             "subnetwork": not self.text("network_subnetwork_name"),
             "range": self.makes_range,
             "connection": self.makes_range,
-            "address": self.text("iap_lb_address_name") == f"{self.text('iap_lb_name')}-ip",
+            "address": self.balancer.owns_address,
         }
 
     # Reading.
 
     def calls(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Any] | None]]]:
         """Everything that is read: its key, its label, and how."""
-        name, sql_name = self.text("iap_lb_name"), self.text("cloudsql_name")
-        balancer = f"{API}/projects/{self.text('iap_lb_project_id')}/global"
+        sql_name = self.text("cloudsql_name")
         place = f"{RUN}/projects/{self.text('cloudrun_project_id')}/locations/{self.text('cloudrun_region')}"
         endpoint = f"{API}/projects/{self.text('cloudsql_project_id')}/regions/{self.text('cloudsql_region')}"
         network = f"{API}/projects/{self.network_project}/global"
         urls = {
-            "https_rule": ("forwarding rule", f"{balancer}/forwardingRules/{name}-https"),
-            "http_rule": ("forwarding rule", f"{balancer}/forwardingRules/{name}-http"),
-            "https_proxy": ("HTTPS proxy", f"{balancer}/targetHttpsProxies/{name}-https"),
-            "http_proxy": ("HTTP proxy", f"{balancer}/targetHttpProxies/{name}-http"),
-            "url_map": ("URL map", f"{balancer}/urlMaps/{name}"),
-            "redirect": ("URL map", f"{balancer}/urlMaps/{name}-redirect"),
-            "backend": ("backend service", f"{balancer}/backendServices/{name}-backend"),
-            "security_policy": ("Cloud Armor policy", f"{balancer}/securityPolicies/{name}-allowed"),
-            "address": ("address", f"{balancer}/addresses/{self.text('iap_lb_address_name')}"),
             "service": ("Cloud Run service", f"{place}/services/{self.text('cloudrun_name')}"),
             "job": ("Cloud Run job", f"{place}/jobs/{self.text('cloudrun_job_name')}"),
             "endpoint": ("endpoint", f"{endpoint}/forwardingRules/{sql_name}-psc"),
@@ -200,26 +184,28 @@ class Takedown(Deployment):
             "network": ("network", f"{API}/{self.network}"),
         }
         if previous := self.text("iap_lb_previous_name"):
-            urls["previous"] = ("forwarding rule", f"{balancer}/forwardingRules/{previous}-https")
+            urls["previous"] = (
+                "forwarding rule",
+                f"{API}/projects/{self.text('iap_lb_project_id')}/global/forwardingRules/{previous}-https",
+            )
         if self.range:
             urls["range"] = ("range", f"{network}/addresses/{self.range}")
         for key, (kind, url) in urls.items():
             yield key, f"{kind} {url.rpartition('/')[2]}", partial(self.client.find, url)
         for key, project, account in (
-            ("logger", "iap_lb_project_id", "iap_lb_logger_account_id"),
-            ("server", "cloudrun_project_id", "cloudrun_account_id"),
+            ("logger", self.of_door("project_id"), self.of_door("logger_account_id")),
+            ("server", self.text("cloudrun_project_id"), self.text("cloudrun_account_id")),
         ):
-            email = values.service_account_email(self.text(account), self.text(project))
-            url = iam.account_url(email, self.text(project))
+            email = values.service_account_email(account, project)
+            url = iam.account_url(email, project)
             yield key, f"service account {email}", partial(self.client.find, url)
-        yield "certificates", f"certificates {name}", self.read_certificates
-        yield "negs", f"serverless NEGs {name}-neg", self.read_negs
+        yield from self.balancer.calls()
         yield "keys", f"secrets {self.text('cloudrun_keys_prefix')}-*", self.read_keys
         yield self.role("binding", SERVER_ROLE, "cloudrun_project_id", "cloudrun_account_id")
         if not self.text("image_reference"):
             yield from self.image_calls()
         if self.text("iap_lb_certificate") == "certificate_manager":
-            yield from self.certificate_calls()
+            yield from self.balancer.calls_of_certificate_manager()
         instance = partial(cloudsql.find_instance, self.client, self.text("cloudsql_project_id"), sql_name)
         yield "instance", f"Cloud SQL instance {sql_name}", instance
         yield "instances", "Cloud SQL instances", self.read_instances
@@ -229,32 +215,10 @@ class Takedown(Deployment):
         if self.peered:
             yield "connection", f"private services access of {self.network.rpartition('/')[2]}", self.read_connection
 
-    def certificate_calls(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Any] | None]]]:
-        """What Certificate Manager has of the load balancer."""
-        name = self.text("iap_lb_name")
-        place = f"{certificate_manager.API}/projects/{self.text('iap_lb_project_id')}/locations/global"
-        yield "certificate_map", f"certificate map {name}", partial(self.client.find, f"{place}/certificateMaps/{name}")
-        for key, kind, collection in (
-            ("issued", "certificate", "certificates"),
-            ("authorizations", "DNS authorization", "dnsAuthorizations"),
-        ):
-            yield key, f"{kind}s {name}", partial(self.read_family, kind, f"{place}/{collection}")
-
-    def read_family(self, kind: str, url: str) -> dict[str, Any] | None:
-        """The resources of a collection of Certificate Manager whose names are those of the load balancer."""
-        entries = [{"name": short(entry["name"])} for entry in self.client.items(url, url.rpartition("/")[2])]
-        family = Family(self.task, self.text("iap_lb_name"), certificate_manager.DIGITS)
-        return self.several(kind, (entry["name"] for entry in family.members(entries, f"{kind}s")))
-
     def read_records(self) -> dict[str, Any] | None:
-        """The A records of the domains that lead to the address."""
-        zone = dns.zone_path(self.text("iap_lb_project_id"), self.text("iap_lb_dns_zone"))
-        extra = values.listed(self.variables.get("iap_lb_extra_domains")) or ()
-        sets = [
-            entry for name in (self.text("iap_lb_domain"), *extra) for entry in dns.record_sets(self.client, zone, name)
-        ]
-        ours = (entry for entry in sets if entry["type"] == "A" and entry.get("rrdatas") == [self.address])
-        return self.several("DNS record", (entry["name"] for entry in ours))
+        """The A records of the domains that lead to the address; without a load balancer now, those of all names."""
+        names = [self.text("iap_lb_domain"), *(values.listed(self.variables.get("iap_lb_extra_domains")) or ())]
+        return self.balancer.read_records(self.address, names if self.door == "load_balancer" else None)
 
     @property
     def address(self) -> str:
@@ -301,32 +265,11 @@ class Takedown(Deployment):
         found = self.found.get(key)
         return (found and found.body) or {}
 
-    def several(self, kind: str, names: Iterable[str]) -> dict[str, Any] | None:
-        """A body for several resources of one kind, None for none."""
-        found = sorted(names)
-        return {"kind": kind, "names": found} if found else None
-
-    def read_certificates(self) -> dict[str, Any] | None:
-        """The managed certificates, for any domains."""
-        project, family = self.text("iap_lb_project_id"), Family(self.task, self.text("iap_lb_name"), 8)
-        found = family.members(
-            self.client.items(f"{API}/projects/{project}/global/sslCertificates", "items"), "certificates"
-        )
-        return self.several("certificate", (entry["name"] for entry in found if entry.get("type") == "MANAGED"))
-
-    def read_negs(self) -> dict[str, Any] | None:
-        """The serverless NEGs, for any service and region."""
-        family = Family(self.task, f"{self.text('iap_lb_name')}-neg", 4)
-        groups = aggregated(self.client, self.text("iap_lb_project_id"), "networkEndpointGroups")
-        found = family.members(groups, "network endpoint groups")
-        serverless = (entry["name"] for entry in found if entry.get("networkEndpointType") == "SERVERLESS")
-        return self.several("serverless NEG", serverless)
-
     def read_keys(self) -> dict[str, Any] | None:
         """The secrets with the server's keys."""
         names = [f"{self.text('cloudrun_keys_prefix')}-{key}" for key in cloudrun_keys()]
         parent = f"{secretmanager.BASE}projects/{self.text('cloudrun_project_id')}/secrets"
-        return self.several("secret", (name for name in names if self.client.find(f"{parent}/{name}")))
+        return several("secret", (name for name in names if self.client.find(f"{parent}/{name}")))
 
     def read_role(self, project: str, role: str, member: str) -> dict[str, Any] | None:
         """A role on a project, if MEMBER has it."""
@@ -338,7 +281,7 @@ class Takedown(Deployment):
         """The instances with an address in the network."""
         found = self.client.items(cloudsql.instances_url(self.text("cloudsql_project_id")), "items")
         used = (entry for entry in found if same_resource(self.network, lookup(entry, NETWORK_OF_INSTANCE)))
-        return self.several("Cloud SQL instance", (entry["name"] for entry in used))
+        return several("Cloud SQL instance", (entry["name"] for entry in used))
 
     def read_backups(self) -> dict[str, Any] | None:
         """The final backups of earlier instances: https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/Backups"""
@@ -459,10 +402,10 @@ class Takedown(Deployment):
         for bucket in self.live("deleted_bucket").get("buckets", ()):
             until = str(bucket.get("hardDeleteTime"))[:10]
             yield f"soft-deleted bucket {bucket['name']}: until {until}, billed until then"
-        if self.text("iap_lb_oauth") == "brand":
+        if self.of_door("oauth") == "brand":
             yield "brand and OAuth client: Google's API cannot delete a brand, and others of the project may use it"
         yield "APIs: other parts of the project may use them; they cost nothing"
-        if not self.text("iap_lb_dns_zone"):
+        if self.door == "load_balancer" and not self.text("iap_lb_dns_zone"):
             yield f"DNS records of {self.text('iap_lb_domain')}: remove them, the address is no longer yours"
 
     def findings(self) -> Iterator[str]:

@@ -82,6 +82,12 @@ options:
       - Whether everyone may call the service, without Cloud Run's invoker role. V(false) makes the role required again.
         Without this option, the setting is left unchanged.
     type: bool
+  iap_enabled:
+    description:
+      - Whether users sign in through Identity-Aware Proxy of Cloud Run itself, on all addresses of the service. Its service agent
+        needs Cloud Run's invoker role. Google does not allow it together with Identity-Aware Proxy of a backend service.
+        Without this option, the setting is left unchanged.
+    type: bool
   startup_probe:
     description:
       - HTTP request that must succeed before an instance receives requests. Without this option, Google's default is
@@ -221,6 +227,7 @@ class Service(cloudrun.CloudRun):
             **super().declaration(),
             "ingress": self.params["ingress"],
             "invokerIamDisabled": self.params["invoker_iam_disabled"],
+            "iapEnabled": self.params["iap_enabled"],
             "template": self.template(),
             "traffic": [{"type": LATEST, "percent": 100}],
         }
@@ -312,6 +319,7 @@ def main() -> None:
                 ],
             },
             "invoker_iam_disabled": {"type": "bool"},
+            "iap_enabled": {"type": "bool"},
             "startup_probe": {"type": "dict", "options": PROBE},
             "liveness_probe": {"type": "dict", "options": PROBE},
             "readiness_probe": {"type": "dict", "options": PROBE},

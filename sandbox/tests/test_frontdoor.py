@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import sys
@@ -575,3 +576,102 @@ def test_without_a_matching_rule_the_default_one_decides(stack, armored, browser
     assert browser.get(f"https://{DOMAIN}/", headers={"User-Agent": "A Friend"}, **ask).status_code == 302
     answer = browser.get(f"https://{DOMAIN}/", headers={"User-Agent": "other"}, **ask)
     assert (answer.status_code, answer.text.endswith("403 Forbidden")) == (403, True)
+
+
+# -- a Cloud Run service with Identity-Aware Proxy of its own -------------------
+
+
+@pytest.fixture(scope="module")
+def direct(stack, api, done):
+    """The same image as a service with IAP of its own, which one person and the robot may pass."""
+    run = stack.run.rpartition("/")[0]
+    service = {"template": {"containers": [{"image": IMAGE}]}, "ingress": "INGRESS_TRAFFIC_ALL", "iapEnabled": True}
+    assert "error" not in done(api("POST", f"{run}?serviceId=direct", json=service))
+    iap = f"https://iap.googleapis.com/v1/projects/{stack.number}/iap_web/cloud_run-{REGION}/services/direct"
+    members = ["user:alice@example.com", f"serviceAccount:{stack.account}"]
+    _policy(api, iap, [{"role": "roles/iap.httpsResourceAccessor", "members": members}])
+    _policy(api, f"{run}/direct", [{"role": "roles/run.invoker", "members": [stack.agent]}])
+    urls = api("GET", f"{run}/direct").json()["urls"]
+    assert urls[0] == f"https://direct-{stack.number}.{REGION}.run.app"
+    return SimpleNamespace(run=f"{run}/direct", iap=iap, url=urls[0], urls=urls)
+
+
+def test_the_run_app_address_asks_to_sign_in(direct, browser):
+    for url in direct.urls:
+        answer = browser.get(f"{url}/a?b=c", allow_redirects=False, timeout=10)
+        assert answer.status_code == 302 and answer.headers["Location"].startswith("https://accounts.google.com/")
+    page = browser.get(f"{direct.url}/a?b=c", timeout=10)
+    done = browser.post(page.url, data={"email": "alice@example.com"}, timeout=20)
+    assert (done.status_code, done.url) == (200, f"{direct.url}/a?b=c")
+
+
+def test_who_is_not_named_for_the_service_is_refused(direct, browser):
+    page = browser.get(direct.url, timeout=10)
+    assert browser.post(page.url, data={"other": "bob@example.com"}, timeout=20).status_code == 403
+
+
+def test_a_jwt_is_for_the_run_app_address(stack, direct, browser):
+    answer = browser.get(direct.url, headers=_with(_jwt(stack, f"{direct.url}/*")), timeout=10)
+    told = {k.lower(): v for k, v in answer.json()["headers"].items()}
+    assert answer.status_code == 200 and told["x-goog-authenticated-user-email"].endswith(stack.account)
+    claims = jwt.decode(told["x-goog-iap-jwt-assertion"], options={"verify_signature": False})
+    assert claims["aud"] == f"/projects/{stack.number}/locations/{REGION}/services/direct"
+    assert browser.get(direct.url, headers=_with(_jwt(stack)), timeout=10).status_code == 401
+
+
+def test_the_agent_needs_the_invoker_role_of_a_service_with_iap(stack, direct, api, browser):
+    _policy(api, direct.run, [])
+    try:
+        answer = browser.get(direct.url, headers=_with(_jwt(stack, f"{direct.url}/*")), timeout=10)
+        assert answer.status_code == 403 and "Your client does not have permission" in answer.text
+    finally:
+        _policy(api, direct.run, [{"role": "roles/run.invoker", "members": [stack.agent]}])
+
+
+def test_ingress_comes_before_iap(direct, api, done, browser):
+    for ingress, status in (("INGRESS_TRAFFIC_INTERNAL_ONLY", 404), ("INGRESS_TRAFFIC_ALL", 302)):
+        done(api("PATCH", direct.run, params={"updateMask": "ingress"}, json={"ingress": ingress}))
+        assert browser.get(direct.url, allow_redirects=False, timeout=10).status_code == status
+
+
+def test_a_custom_client_of_the_settings_lets_others_sign_in(direct, api, browser):
+    client = {"clientId": "77-abc.apps.googleusercontent.com", "clientSecret": "GOCSPX-not-shown"}
+    url, mask = f"{direct.iap}:iapSettings", {"updateMask": "iapSettings.accessSettings.oauthSettings"}
+    half = {"accessSettings": {"oauthSettings": {"clientId": client["clientId"]}}}
+    assert api("PATCH", url, params=mask, json=half).status_code == 400
+    shown = api("PATCH", url, params=mask, json={"accessSettings": {"oauthSettings": client}})
+    assert client["clientSecret"] not in shown.text and client["clientSecret"] not in api("GET", url).text
+    hashed = shown.json()["accessSettings"]["oauthSettings"]["clientSecretSha256"]
+    assert hashed == hashlib.sha256(client["clientSecret"].encode()).hexdigest()
+    policy = api("POST", f"{direct.iap}:getIamPolicy", json={}).json()["bindings"]
+    try:
+        bob = {"role": "roles/iap.httpsResourceAccessor", "members": ["user:bob@elsewhere.example"]}
+        _policy(api, direct.iap, [*policy, bob])
+        page = browser.get(direct.url, timeout=10)
+        assert client["clientId"] in page.url
+        assert browser.post(page.url, data={"other": "bob@elsewhere.example"}, timeout=20).status_code == 200
+    finally:
+        _policy(api, direct.iap, policy)
+        api("PATCH", url, params=mask, json={})
+    assert set(api("GET", url).json()) == {"name"}
+
+
+def test_only_one_of_them_has_iap(stack, direct, api, done):
+    """A load balancer may lead to a service with IAP, but not have it too."""
+    refused = api("PATCH", stack.run, params={"updateMask": "iapEnabled"}, json={"iapEnabled": True})
+    assert refused.status_code == 400 and "cannot be enabled on both" in refused.text
+    neg = {"name": "direct", "networkEndpointType": "SERVERLESS", "cloudRun": {"service": "direct"}}
+    place = f"{stack.compute}/regions/{REGION}/networkEndpointGroups"
+    assert "error" not in done(api("POST", place, json=neg))
+    body = {
+        "name": "direct",
+        "loadBalancingScheme": "EXTERNAL_MANAGED",
+        "protocol": "HTTPS",
+        "backends": [{"group": f"{place}/direct"}],
+    }
+    url = f"{stack.compute}/global/backendServices"
+    assert "on both" in api("POST", url, json={**body, "iap": {"enabled": True}}).text
+    assert "error" not in done(api("POST", url, json=body))
+    assert "on both" in api("PATCH", f"{url}/direct", json={"iap": {"enabled": True}}).text
+    done(api("DELETE", f"{url}/direct"))
+    done(api("DELETE", f"{place}/direct"))

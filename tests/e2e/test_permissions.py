@@ -94,7 +94,7 @@ def test_the_missing_grant_on_the_logger_is_named_first(cloud, deployed):
     said = " ".join(play.error.split())
     assert play.status != 0 and f"user:{VERIFIER} may not sign in as {LOGGER}" in said, play.output
     assert f"add user:{VERIFIER} to mlflow_logger_token_creators" in said
-    assert "Log a run through the load balancer" not in play.output
+    assert "Log a run through the front door" not in play.output
 
 
 @pytest.fixture(scope="module")

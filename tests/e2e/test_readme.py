@@ -230,7 +230,7 @@ def test_a_part_alone_changes_only_this_part(installed, site, tags, variables, c
 
 @pytest.mark.long
 def test_verify_is_a_part_that_runs_only_by_its_tag(installed, site):
-    probe = "TASK [Log a run through the load balancer"
+    probe = "TASK [Log a run through the front door"
     play = installed.site("--tags verify")
     assert play.status == 0 and probe in play.output, play.output
     assert probe not in site.output

@@ -59,6 +59,7 @@ NOT_DELETED = {
     "iam_role_members": "a policy goes with its resource; what a role grants on the project is revoked",
     "iap_brand": "Google cannot delete a brand",
     "iap_client": "it goes with the brand, which stays",
+    "iap_oauth_settings": "settings go with the service",
     "kms_key_agents": "service agents belong to the project, and may need the key for others",
     "run_job_execution": "it goes with the job",
     "service_usage_service_identity": "it belongs to the project",
@@ -67,7 +68,13 @@ NOT_DELETED = {
     "sql_database": "it goes with the instance",
     "sql_user": "it goes with the instance",
 }
-READ_ONLY = {"artifact_registry_image", "certificate_wait", "check_variables", "mlflow_front_door_check"}
+READ_ONLY = {
+    "artifact_registry_image",
+    "certificate_wait",
+    "check_variables",
+    "mlflow_front_door_check",
+    "run_service_address",
+}
 
 
 def modules(file: Path) -> set[str]:

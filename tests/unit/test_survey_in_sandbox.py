@@ -91,6 +91,18 @@ def test_everything_that_is_missing_is_told_at_once(
     assert "cloudsql.instances.create" in told
 
 
+def test_without_a_load_balancer_nothing_of_it_is_needed(
+    gcp_sandbox: Sandbox, project: str, survey: Callable[..., Doc]
+) -> None:
+    grant(gcp_sandbox, project, "user:jane@example.com", "roles/compute.networkAdmin", "roles/run.admin")
+    own = {"project_id": project, "logger_account_id": "mlflow-logger", "users": ["user:jane@example.com"]}
+    variables = {f"iap_cloud_run_{name}": value for name, value in own.items()}
+    result = survey(project, as_="jane@example.com", mlflow_front_door="cloud_run", **variables)
+    told = "\n".join(result["findings"] + result["notes"])
+    assert "--role=roles/iap.admin" in told and "iap.webServices" in told
+    assert "compute.loadBalancerAdmin" not in told and "sslCertificates" not in told
+
+
 def test_the_owner_of_a_project_without_billing(gcp_sandbox: Sandbox, project: str, survey: Callable[..., Doc]) -> None:
     result = survey(project)
     (finding,) = result["findings"]

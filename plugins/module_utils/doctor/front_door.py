@@ -22,6 +22,48 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 ACCESSOR = "roles/iap.httpsResourceAccessor"
 
 
+def members(reader: Reader, where: str, resource: tuple[str, ...], fix: str) -> None:
+    """Check that exactly the given members may pass IAP; RESOURCE are the arguments of policy_of()."""
+    wanted = reader.params["members"]
+    if wanted is None:
+        return
+    place = f"IAP of {where}"
+    policy = reader.look(place, lambda: policy_of(reader.task, *resource).read(reader.task), fix)
+    reader.report.policies[resource] = policy or {}
+    if policy is None:
+        return
+    # Google returns addresses in lower case.
+    desired, current = (
+        {canonical(member): member for member in group} for group in (wanted, members_of(policy, ACCESSOR))
+    )
+    for member in [desired[key] for key in desired if key not in current]:
+        reader.report.add(place, f"{member} does not have {ACCESSOR}", fix)
+    for member in [current[key] for key in current if key not in desired]:
+        reader.report.add(place, f"{member} has {ACCESSOR}, but is not one of the given members", fix)
+
+
+class CloudRunDoor(Reader):
+    """Identity-Aware Proxy of the Cloud Run service itself; the checks of the service say whether it is on."""
+
+    def check(self) -> str | None:
+        """Check who may pass, and that no load balancer of the deployment is left. None: there is no backend service."""
+        service, prefix = self.params["run_service"], self.params["lb_name"]
+        where = f"Cloud Run service {service}"
+        members(self, where, ("iap_run_service", service, self.params["region"]), rerun("iap_cloud_run"))
+        url = f"{COMPUTE}projects/{self.task.project}/global/forwardingRules"
+        rules = self.look(
+            f"load balancer {prefix}", lambda: list(self.task.client.items(url, "items")), rerun("iap_cloud_run")
+        )
+        for rule in rules or ():
+            if rule["name"] in (f"{prefix}-https", f"{prefix}-http"):
+                self.report.add(
+                    f"forwarding rule {rule['name']}",
+                    "is left of the load balancer that the deployment had, and is billed",
+                    "run mlops.mlflow_gcp.site again",
+                )
+        return None
+
+
 class FrontDoor(Reader):
     """The load balancer, read by the links from one resource to the next."""
 
@@ -142,24 +184,7 @@ class FrontDoor(Reader):
             self.report.add(where, "Identity-Aware Proxy (IAP) is disabled, so users need not sign in", fix)
         if not lookup(backend, "logConfig.enable"):
             self.report.add(where, "requests are not logged", fix)
-        wanted = self.params["members"]
-        if wanted is None:
-            return
-        place = f"IAP of {where}"
-        policy = self.look(
-            place, lambda: policy_of(self.task, "iap_backend_service", backend["name"]).read(self.task), fix
-        )
-        self.report.policies["iap_backend_service", backend["name"]] = policy or {}
-        if policy is None:
-            return
-        # Google returns addresses in lower case.
-        desired, current = (
-            {canonical(member): member for member in group} for group in (wanted, members_of(policy, ACCESSOR))
-        )
-        for member in [desired[key] for key in desired if key not in current]:
-            self.report.add(place, f"{member} does not have {ACCESSOR}", fix)
-        for member in [current[key] for key in current if key not in desired]:
-            self.report.add(place, f"{member} has {ACCESSOR}, but is not one of the given members", fix)
+        members(self, where, ("iap_backend_service", backend["name"]), fix)
 
     def endpoint_groups(self, backend: dict[str, Any]) -> None:
         """Check that the network endpoint groups direct requests to the Cloud Run service."""

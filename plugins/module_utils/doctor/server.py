@@ -21,6 +21,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.registry import same_image
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import BASE as SECRETS
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.secretmanager import secret_path
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import FRONT_DOORS
 
 RUN = "https://run.googleapis.com/v2/"
 IAM = "https://iam.googleapis.com/v1/"
@@ -83,7 +84,20 @@ class ServerChecks(Reader):
             return
         add, fix, body = self.report.add, rerun("cloudrun"), self.server.body
         ingress = body.get("ingress")
-        if ingress == "INGRESS_TRAFFIC_ALL":
+        direct = self.params["front_door"] == "cloud_run"
+        if direct and not body.get("iapEnabled"):
+            add(self.where, "Identity-Aware Proxy (IAP) is disabled (iapEnabled), so that nobody can sign in", fix)
+        elif body.get("iapEnabled") and not direct:
+            add(
+                self.where,
+                "has Identity-Aware Proxy (iapEnabled) besides the load balancer, which Google does not allow",
+                fix,
+            )
+        if direct and ingress == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER":
+            add(self.where, f"cannot be reached at its own address (ingress {ingress})", fix)
+        elif direct:
+            pass
+        elif ingress == "INGRESS_TRAFFIC_ALL":
             add(self.where, "can be reached without the load balancer and IAP (ingress INGRESS_TRAFFIC_ALL)", fix)
         elif ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY":
             add(self.where, "cannot be reached by the load balancer (ingress INGRESS_TRAFFIC_INTERNAL_ONLY)", fix)
@@ -137,7 +151,14 @@ class ServerChecks(Reader):
         service = self.params["run_service"]
         agent = f"serviceAccount:service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
         resource = ("run_service", service, self.params["region"])
-        grant(self, self.where, resource, "roles/run.invoker", agent, "the IAP service agent", "iap_lb", project_policy)
+        grant(
+            self, self.where, resource, "roles/run.invoker", agent, "the IAP service agent", door(self), project_policy
+        )
+
+
+def door(reader: Reader) -> str:
+    """The role that makes the front door."""
+    return FRONT_DOORS[reader.params["front_door"]]
 
 
 def grant(
@@ -195,14 +216,14 @@ class Accounts(Reader):
     def logger(self) -> None:
         """Check the logger's account, and that the caller may sign in as it, as the probe does."""
         email = self.params["logger_service_account"]
-        if not email or not self.account(email, "the logger's account", "iap_lb"):
+        if not email or not self.account(email, "the logger's account", door(self)):
             return
         where = f"service account {email}"
         if caller.has_key_of(self.task, email):
             return
-        if self.look(where, lambda: caller.may_sign_as(self.task, email), rerun("iap_lb")) is not False:
+        if self.look(where, lambda: caller.may_sign_as(self.task, email), rerun(door(self))) is not False:
             return
-        policy = self.policy(where, ("service_account", email), rerun("iap_lb"))
+        policy = self.policy(where, ("service_account", email), rerun(door(self)))
         member = caller.member(self.task)
         named = {canonical(one) for one in members_of(policy or {}, TOKEN_CREATOR)}
         if member and canonical(member) in named:

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, immutable, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import other_policy
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, same_resource
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import domains
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import domains, front_doors
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import (
     APIS,
     FIRST,
@@ -38,6 +38,7 @@ def compare(site: Site) -> None:
         if part in site.parts:
             check(site)
     check_keys(site)
+    front_doors.check(site)
     if site.partial:
         check_needs(site)
 
@@ -217,6 +218,8 @@ def check_image(site: Site) -> None:
 
 def check_front_door(site: Site) -> None:
     """Check the address and the backend service of the load balancer."""
+    if site.door != "load_balancer":
+        return
     name, address = site.text("iap_lb_address_name"), site.found["address"]
     own = name == f"{site.text('iap_lb_name')}-ip"
     if address.body is None and not own and "compute.googleapis.com" not in site.disabled:
@@ -251,6 +254,12 @@ def check_front_door(site: Site) -> None:
     site.unchangeable("backend", immutable.BACKEND_SERVICE, dict.fromkeys(wanted, "iap_lb_name"), wanted)
 
 
+def needed(site: Site, part: str) -> tuple[str, ...]:
+    """What a part needs from the others."""
+    # Without a load balancer, the members are those of the service itself.
+    return ("service",) if part == "users" and site.door == "cloud_run" else PARTS[part]
+
+
 def check_needs(site: Site) -> None:
     """Check that what other parts make exists."""
     disabled = sorted(site.disabled & {api for part in site.parts for api in APIS[part]})
@@ -259,7 +268,7 @@ def check_needs(site: Site) -> None:
         site.missing.append(f"the run is limited to {chosen}, for which {', '.join(disabled)} must be enabled; {FIRST}")
         return
     for key, part in MADE_BY.items():
-        wanted = [chosen for chosen in PARTS if chosen in site.parts and key in PARTS[chosen]]
+        wanted = [chosen for chosen in PARTS if chosen in site.parts and key in needed(site, chosen)]
         if key not in site.found:
             continue
         connector = key == "subnetwork" and site.text("cloudrun_vpc_connector")

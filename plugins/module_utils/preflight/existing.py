@@ -16,7 +16,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lo
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, LINKS, aggregated
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Found
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import domains
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import domains, front_doors
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import KMS, REGISTRY, Site
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.registry import Image
 
@@ -32,18 +32,21 @@ def read(site: Site) -> None:
     sql = f"{cloudsql.instances_url(sql_project)}/{sql_name}"
     balancer = f"{COMPUTE}projects/{site.text('iap_lb_project_id')}/global"
     region = f"projects/{site.text('cloudrun_project_id')}/locations/{site.text('cloudrun_region')}"
-    lb_name = site.text("iap_lb_name")
+    lb_name, balanced = site.text("iap_lb_name"), site.door == "load_balancer"
     urls = {
         "network": ("network", COMPUTE + site.network),
         "subnetwork": ("subnetwork", COMPUTE + site.subnetwork),
         "instance": (immutable.SQL_INSTANCE.name, sql),
         "service": ("Cloud Run service", f"{RUN}{region}/services/{site.text('cloudrun_name')}"),
-        "address": (immutable.ADDRESS.name, f"{balancer}/addresses/{site.text('iap_lb_address_name')}"),
-        "backend": (immutable.BACKEND_SERVICE.name, f"{balancer}/backendServices/{lb_name}-backend"),
-        "rule": ("forwarding rule", f"{balancer}/forwardingRules/{lb_name}-https"),
     }
-    if previous := site.text("iap_lb_previous_name"):
-        urls["previous rule"] = ("forwarding rule", f"{balancer}/forwardingRules/{previous}-https")
+    if balanced:
+        urls |= {
+            "address": (immutable.ADDRESS.name, f"{balancer}/addresses/{site.text('iap_lb_address_name')}"),
+            "backend": (immutable.BACKEND_SERVICE.name, f"{balancer}/backendServices/{lb_name}-backend"),
+            "rule": ("forwarding rule", f"{balancer}/forwardingRules/{lb_name}-https"),
+        }
+        if previous := site.text("iap_lb_previous_name"):
+            urls["previous rule"] = ("forwarding rule", f"{balancer}/forwardingRules/{previous}-https")
     if site.range:
         urls["range"] = (
             "reserved range",
@@ -62,7 +65,11 @@ def read(site: Site) -> None:
     calls["secret"] = (f"secret {secret}", "secretmanager.googleapis.com", partial(read_secret, site))
     if image := Image.parse(site.text("image_reference")):
         calls["image"] = (f"image {site.text('image_reference')}", REGISTRY, partial(read_image, site, image))
-    calls["rivals"] = ("other load balancers", "compute.googleapis.com", partial(read_rivals, site))
+    if balanced:
+        calls["rivals"] = ("other load balancers", "compute.googleapis.com", partial(read_rivals, site))
+        calls |= domains.reads(site)
+    else:
+        calls |= front_doors.reads(site)
     for key in map(site.text, site.keys):
         calls[key] = (f"key {key}", KMS, partial(site.client.find, f"https://{KMS}/v1/{key}"))
     for path in site.server_secrets:
@@ -70,7 +77,6 @@ def read(site: Site) -> None:
         calls[path] = (label, "secretmanager.googleapis.com", partial(site.client.find, secretmanager.BASE + path))
     if not site.text("network_subnetwork_name"):
         calls["subnetworks"] = ("subnetworks", "compute.googleapis.com", partial(read_subnetworks, site))
-    calls |= domains.reads(site)
     # First on its own, so that the credentials are exchanged for a token only once, and fail only once.
     site.owner = site.look(
         f"project {site.text('bucket_project_id')}",
@@ -86,6 +92,7 @@ def read(site: Site) -> None:
     found = site.found["instance"]
     sql = f"{cloudsql.instances_url(sql_project)}/{(found.body or {}).get('name', sql_name)}"
     label, url = f"database {site.text('cloudsql_database')}", f"{sql}/databases/{site.text('cloudsql_database')}"
+    front_doors.read_records(site)
     # For a database of an instance that does not exist, the error may be 403.
     read = site.look(label, "sqladmin.googleapis.com", lambda: site.client.find(url)) if found.body else found
     site.found["database"] = Found(label, read.body)
@@ -178,6 +185,7 @@ def results(site: Site) -> Iterator[tuple[str, dict[str, Any]]]:
             "is_new": False,
         },
     )
+    yield "front_door", front_doors.result(site)
     containers = lookup(site.live("service"), "template.containers") or [{}]
     yield "image", {"image": containers[0].get("image", "")}
     name = site.live("bucket").get("name", "")

@@ -129,6 +129,20 @@ PARTS: dict[str, Needs] = {
         """),
     ),
 }
+CLOUD_RUN = Needs(
+    "iap_cloud_run_project_id",
+    permissions("""
+        iam.serviceAccounts create get getIamPolicy list setIamPolicy
+        iap.webServices getIamPolicy getSettings setIamPolicy
+        resourcemanager.projects get
+        run.services get getIamPolicy setIamPolicy
+    """),
+    permissions("""
+        iam.serviceAccounts enable update
+        iap.webServices updateSettings
+    """),
+)
+"""In place of the part front_door, for Identity-Aware Proxy of Cloud Run itself."""
 BUILD = Needs(
     "image_project_id",
     permissions("""
@@ -225,7 +239,7 @@ ZONE = permissions("""
 KEY = permissions("cloudkms.cryptoKeys get getIamPolicy setIamPolicy")
 # On the objects of the bucket for the source. The owner of a project does not have them on the project: every new bucket grants them.
 SOURCE = permissions("storage.objects create get list")
-OPTIONAL = (BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, ARMOR, PREVIOUS, BRAND)
+OPTIONAL = (CLOUD_RUN, BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, ARMOR, PREVIOUS, BRAND)
 
 
 def everything() -> frozenset[str]:
@@ -246,7 +260,9 @@ def chosen(site: Site) -> list[Needs]:
         found.append(BUILD)
     if "database" in site.parts and not site.peered:
         found.append(ENDPOINT)
-    if "front_door" in site.parts:
+    if "front_door" in site.parts and site.door == "cloud_run":
+        found[found.index(PARTS["front_door"])] = CLOUD_RUN
+    elif "front_door" in site.parts:
         certificate = {"managed": MANAGED, "certificate_manager": BY_DNS}.get(site.text("iap_lb_certificate"))
         found += [certificate] if certificate else []
         found += [ARMOR] if site.listed("iap_lb_allowed_ranges") else []
@@ -259,7 +275,7 @@ def by_project(site: Site) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     """The permissions for making and for changing what is chosen, by the project on which they are needed."""
     out: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     needs = [(site.text(need.project), need.making, need.changing) for need in chosen(site)]
-    if site.zone and "front_door" in site.parts:
+    if site.zone and "front_door" in site.parts and site.door == "load_balancer":
         needs.append((site.zone.split("/")[1], ZONE, frozenset()))
     for project, making, changing in needs:
         before = out.get(project, (frozenset(), frozenset()))

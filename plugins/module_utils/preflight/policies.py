@@ -71,6 +71,8 @@ def _egress(site: Site, rules: Rules) -> str:
 
 
 def _balancer(site: Site, rules: Rules) -> str:
+    if site.door != "load_balancer":
+        return ""
     refused = rules.refuses(BALANCER, "EXTERNAL", "GLOBAL_EXTERNAL_MANAGED_HTTP_HTTPS")
     return f"the load balancer, of type {BALANCER}" if refused else ""
 

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import dns, immutable, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment, Found
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import FRONT_DOORS
 
 KMS = "cloudkms.googleapis.com"
 REGISTRY = "artifactregistry.googleapis.com"
@@ -83,6 +84,10 @@ class Site(Deployment):
         self.found: dict[str, Found] = {}
 
     # The variables.
+
+    def listed_of_door(self, name: str) -> list[str]:
+        """The entries of a variable of the role that makes the front door, by its name without the prefix."""
+        return self.listed(f"{FRONT_DOORS[self.door]}_{name}")
 
     def listed(self, name: str) -> list[str]:
         """The entries of a variable that is a list, or text for one."""

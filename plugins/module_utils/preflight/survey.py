@@ -35,6 +35,8 @@ GLOBAL_QUOTAS = {
     "TARGET_HTTPS_PROXIES": 1,
     "URL_MAPS": 2,
 }
+NETWORK_QUOTAS = {"NETWORKS": 1, "STATIC_ADDRESSES": 1, "SUBNETWORKS": 1}
+"""Without a load balancer. The address is the range of private services access."""
 REGION_QUOTAS = {"NETWORK_ENDPOINT_GROUPS": 1}
 INSTANCES = 100
 """Cloud SQL instances that a project may have by default. https://cloud.google.com/sql/docs/quotas"""
@@ -69,8 +71,9 @@ def survey(site: Site) -> dict[str, Any]:
     for name, (making, changing) in wanted.items():
         _permissions(site, who, name, making, changing, found[f"permissions on {name}"])
     policies.check(site, found)
-    _quotas(site, found["quotas"], GLOBAL_QUOTAS, "")
-    _quotas(site, found["regional quotas"], REGION_QUOTAS, site.text("iap_lb_region"))
+    balanced = site.door == "load_balancer"
+    _quotas(site, found["quotas"], GLOBAL_QUOTAS if balanced else NETWORK_QUOTAS, "")
+    _quotas(site, found["regional quotas"], REGION_QUOTAS if balanced else {}, site.text("iap_lb_region"))
     _count_instances(site, found["instances"])
     _deleted_accounts(site, found["policy"])
     _apis(site, found["apis"])
@@ -210,7 +213,7 @@ def _deleted_accounts(site: Site, policy: Any) -> None:
     members = {member for binding in policy.get("bindings") or () for member in binding.get("members") or ()}
     for account, project in (
         (site.text("cloudrun_account_id"), site.text("cloudrun_project_id")),
-        (site.text("iap_lb_logger_account_id"), site.text("iap_lb_project_id")),
+        (site.of_door("logger_account_id"), site.of_door("project_id")),
     ):
         email = values.service_account_email(account, project)
         for member in sorted(member for member in members if member.startswith(f"deleted:serviceAccount:{email}?")):

@@ -135,12 +135,18 @@ def test_does_not_use_what_is_not_as_expected(google, run_module, live, words):
     assert failed.match(words)
 
 
-@pytest.mark.parametrize("check", [False, True])
-def test_an_address_in_use_is_not_deleted(google, run_module, check):
+def test_an_address_in_use_is_not_deleted(google, run_module):
     rule = f"{LINKS}/global/forwardingRules/mlflow-lb-https"
     google.expect("GET", IP, {**EXTERNAL, "status": "IN_USE", "users": [rule]})
     with pytest.raises(Exception, match="^Cannot delete global address mlflow-lb-ip .*: mlflow-lb-https uses it"):
-        run_module("compute_global_address", check=check, name="mlflow-lb-ip", state="absent")
+        run_module("compute_global_address", name="mlflow-lb-ip", state="absent")
+
+
+def test_in_check_mode_what_uses_an_address_may_be_deleted_before(google, run_module):
+    rule = f"{LINKS}/global/forwardingRules/mlflow-lb-https"
+    google.expect("GET", IP, {**EXTERNAL, "status": "IN_USE", "users": [rule]})
+    result = run_module("compute_global_address", check=True, name="mlflow-lb-ip", state="absent")
+    assert result["changed"] and "mlflow-lb-https" in str(result["warnings"])
 
 
 @pytest.fixture

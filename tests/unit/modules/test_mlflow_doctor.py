@@ -702,3 +702,53 @@ def test_a_changed_password(estate, run_module):
     estate[OPERATIONS] = {"items": [theirs, ours]}
     (found,) = findings(run_module)
     assert "the password of user mlflow may not be the one in secret" in found and "eve@example.com" in found
+
+
+# -- the front door cloud_run
+
+DIRECT_IAP = IAP.replace("compute/services/mlflow-lb-backend", "cloud_run-europe-west2/services/mlflow")
+DIRECT = {"front_door": "cloud_run", "domain": None}
+OTHERS_RULE = {"items": [{"name": "other-https", "portRange": "443-443"}]}
+
+
+@pytest.fixture
+def direct(estate):
+    """The same deployment with Identity-Aware Proxy of Cloud Run itself."""
+    estate[DIRECT_IAP] = estate.pop(IAP)
+    estate[RUN] |= {"ingress": "INGRESS_TRAFFIC_ALL", "iapEnabled": True}
+    estate[f"{GLOBAL}/forwardingRules"] = OTHERS_RULE
+    return estate
+
+
+def test_no_problems_of_cloud_run_itself(direct, run_module):
+    result = run_module("mlflow_doctor", **OPTIONS | DIRECT)
+    assert result["findings"] == [] and result["url"] == "https://mlflow-123456789012.europe-west2.run.app"
+
+
+def test_a_load_balancer_needs_a_domain(google, run_module):
+    with pytest.raises(Exception, match="front_door is load_balancer but all of the following are missing: domain"):
+        run_module("mlflow_doctor", region="europe-west2")
+
+
+@pytest.mark.parametrize(
+    ("url", "change", "message"),
+    [
+        (RUN, {"iapEnabled": False}, r"Proxy \(IAP\) is disabled \(iapEnabled\), so that nobody can sign in"),
+        (RUN, {"ingress": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"}, "cannot be reached at its own address"),
+        (DIRECT_IAP, policy("roles/iap.httpsResourceAccessor", MEMBERS[0]), f"{LOGGER} does not have roles/iap.https"),
+        (f"{RUN}:getIamPolicy", policy("roles/run.invoker"), r"\(the IAP service agent\) does not have roles/run.invoker"),
+        (f"{GLOBAL}/forwardingRules", {"items": [{"name": "mlflow-lb-http"}]}, "rule mlflow-lb-http: is left of the load"),
+        (DIRECT_IAP.replace("/services/mlflow", ""), policy("roles/iap.httpsResourceAccessor", "user:eve@example.com"),
+         "IAP of all Cloud Run services in europe-west2: user:eve@example.com has roles/iap.httpsResourceAccessor"),
+    ],
+)  # fmt: skip
+def test_finds_what_is_wrong_with_cloud_run_itself(direct, run_module, url, change, message):
+    direct[url] = {**direct.get(url, {}), **change}
+    found = findings(run_module, **DIRECT)
+    assert len(found) == 1 and re.search(message, found[0]), found
+
+
+def test_both_kinds_of_identity_aware_proxy(estate, run_module):
+    estate[RUN]["iapEnabled"] = True
+    (found,) = findings(run_module)
+    assert "has Identity-Aware Proxy (iapEnabled) besides the load balancer, which Google does not allow" in found

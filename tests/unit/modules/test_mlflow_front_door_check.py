@@ -207,3 +207,19 @@ def test_the_previous_name_of_the_load_balancer(world, run_module):
     world.find(f"{COMPUTE}/global/targetHttpsProxies/old-https", proxy)
     result = run_module("mlflow_front_door_check", previous="old", **OPTIONS)
     assert (result["previous_addresses"], result["previous_certificates"]) == (["34.9.9.9"], ["old-5d41402a"])
+
+
+def test_a_service_with_identity_aware_proxy_itself(world, run_module):
+    world.service = {"name": "mlflow", "iapEnabled": True}
+    world.script()
+    with pytest.raises(
+        Exception, match=r"Cloud Run service mlflow has Identity-Aware Proxy itself .*: turn it off first"
+    ):
+        run_module("mlflow_front_door_check", **OPTIONS)
+
+
+def test_check_mode_only_warns_about_its_identity_aware_proxy(world, run_module):
+    world.service = {"name": "mlflow", "iapEnabled": True}
+    world.script()
+    result = run_module("mlflow_front_door_check", check=True, **OPTIONS)
+    assert result["problems"] == [] and "has Identity-Aware Proxy itself" in str(result["warnings"])

@@ -137,12 +137,22 @@ RIVAL = {
 }
 
 
+# Where a load balancer is looked for that the deployment does not ask for.
+CERTIFICATES = "https://certificatemanager.googleapis.com/v1/projects/demo/locations/global"
+LISTS = (
+    f"{COMPUTE}/aggregated/networkEndpointGroups",
+    f"{COMPUTE}/global/sslCertificates",
+    f"{CERTIFICATES}/certificates",
+    f"{CERTIFICATES}/dnsAuthorizations",
+)
+
+
 @pytest.fixture
 def preflight(google, run_module, monkeypatch):
     """preflight(live, {"bucket_location": "EU"}, run_tags=[…]) -> what the module returns; LIVE are answers by their URLs."""
 
     def preflight(live: dict[str, Any], variables: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-        live = {f"{COMPUTE}/aggregated/forwardingRules": {}, INSTANCES: {}} | live
+        live = {f"{COMPUTE}/aggregated/forwardingRules": {}, INSTANCES: {}} | dict.fromkeys(LISTS, {}) | live
 
         def send(_adapter, prepared, **_kwargs):
             url = prepared.url.partition("?")[0]
@@ -576,3 +586,71 @@ def test_certificates_of_others_exist_and_are_for_the_domains(preflight):
     assert preflight(DEPLOYED | {MAP: {"name": "theirs"}}, variables)["findings"] == []
     with pytest.raises(Exception, match="there is no certificate map of that name"):
         preflight(DEPLOYED, variables)
+
+
+# -- another front door
+
+CLOUD_RUN = {"mlflow_front_door": "cloud_run", "iap_cloud_run_users": ["user:jane@example.com"]}
+OWN_PROXY = {SERVICE: DEPLOYED[SERVICE] | {"iapEnabled": True}}
+BALANCER = (ADDRESS, BACKEND, RULE)
+WITHOUT_BALANCER = {url: body for url, body in DEPLOYED.items() if url not in BALANCER}
+
+
+def test_everything_of_a_load_balancer_that_goes_is_found(preflight):
+    found = preflight(DEPLOYED, CLOUD_RUN)["front_door"]
+    removed = ["forwarding rule mlflow-lb-https", "backend service mlflow-lb-backend", "address mlflow-lb-ip"]
+    assert (found["changes"], found["remove"], found["address"]) == (True, removed, "203.0.113.7")
+    assert (found["records"], found["certificate_manager"]) == ([], False)
+
+
+def test_its_records_and_what_certificate_manager_has_of_it(preflight):
+    zone = "https://dns.googleapis.com/dns/v1/projects/demo/managedZones/example/rrsets"
+    certificate_map = f"{CERTIFICATES}/certificateMaps/mlflow-lb"
+    sets = [
+        {"name": f"{name}.example.com.", "type": kind, "rrdatas": data}
+        for name, kind, data in (
+            ("mlflow", "A", ["203.0.113.7"]),
+            ("both", "A", ["203.0.113.7", "203.0.113.8"]),
+            ("other", "A", ["203.0.113.8"]),
+            ("text", "TXT", ["203.0.113.7"]),
+        )
+    ]
+    live = DEPLOYED | {zone: {"rrsets": sets}, certificate_map: {"name": "mlflow-lb"}}
+    found = preflight(live, CLOUD_RUN | {"iap_lb_dns_zone": "example"})["front_door"]
+    assert (found["records"], found["certificate_manager"]) == (["mlflow.example.com"], True)
+
+
+def test_an_address_of_others_stays(preflight):
+    live = WITHOUT_BALANCER | OWN_PROXY | {f"{COMPUTE}/global/addresses/theirs": {"address": "203.0.113.9"}}
+    found = preflight(live, CLOUD_RUN | {"iap_lb_address_name": "theirs"})["front_door"]
+    assert (found["changes"], found["remove"]) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("live", "variables", "changes"),
+    [
+        (DEPLOYED, {}, False),
+        (DEPLOYED | OWN_PROXY, {}, True),
+        (WITHOUT_BALANCER | OWN_PROXY, CLOUD_RUN, False),
+        # The load balancer is gone, and the run was interrupted.
+        (WITHOUT_BALANCER, CLOUD_RUN, True),
+        ({PROJECT: DEPLOYED[PROJECT]}, CLOUD_RUN, False),
+    ],
+)
+def test_whether_the_front_door_changes(preflight, live, variables, changes):
+    assert preflight(live, {"iap_lb_users": ["user:jane@example.com"]} | variables)["front_door"]["changes"] is changes
+
+
+@pytest.mark.parametrize("tag", ["image", "front_door", "users"])
+def test_only_a_whole_run_changes_it(preflight, tag):
+    with pytest.raises(Exception, match="mlflow_front_door is 'cloud_run', but the deployment has another front door"):
+        preflight(DEPLOYED, CLOUD_RUN, run_tags=[tag])
+    preflight(DEPLOYED, CLOUD_RUN, run_tags=["bucket"])
+
+
+def test_somebody_can_sign_in_at_the_new_one(preflight):
+    nobody = CLOUD_RUN | {"iap_cloud_run_users": []}
+    with pytest.raises(Exception, match="mlflow_webapp_users is .*nobody could sign in at the new one"):
+        preflight(DEPLOYED, nobody)
+    preflight(DEPLOYED, nobody | {"mlflow_allow_nobody": True})
+    preflight(WITHOUT_BALANCER | OWN_PROXY, nobody)

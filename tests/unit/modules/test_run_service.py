@@ -181,6 +181,16 @@ def test_an_update_sends_the_whole_service_with_undeclared_fields(google, run_mo
     assert images == ["registry.example.com/mlflow:0", "registry.example.com/mlflow:1"]
 
 
+def test_identity_aware_proxy_of_the_service_itself(google, run_module):
+    google.expect("GET", URL, live())
+    assert run_module("run_service", **OPTIONS, iap_enabled=False)["changed"] is False
+    for before, wanted in ((live(), True), (live() | {"iapEnabled": True}, False)):
+        google.expect("GET", URL, before)
+        google.expect("PATCH", URL, done(), params={}, body=sent(live(), iapEnabled=wanted))
+        google.expect("GET", URL, live())
+        assert run_module("run_service", **OPTIONS, iap_enabled=wanted)["changed"] is True
+
+
 def test_labels_of_others_stay_on_the_service_and_its_revisions(google, run_module):
     others = {"cost-center": "4711"}
     before = changed("0.image", "registry.example.com/mlflow:0") | {"labels": others}

@@ -78,6 +78,11 @@ class Cloud:
         # The handler for all other hosts, and the certificate for their clients (False: not one of its hosts).
         self.front_door: RawHandler | None = None
         self.hosts: list[Callable[[Cloud, str], ssl.SSLContext | None | bool]] = []
+        # Identity-Aware Proxy of a Cloud Run service (its store key): the headers and the caller of a request that may pass, or
+        # the response to one that may not; set by the front door.
+        self.identity_aware_proxy: Callable[
+            [web.BaseRequest, str], tuple[dict[str, str], Principal] | web.StreamResponse
+        ] = lambda request, service: web.Response(status=502)
         # The responses to faults at hosts (patterns) that do not respond like the APIs; "" is the front door.
         self.fault_pages: dict[str, Callable[[web.BaseRequest, ApiError], web.Response]] = {}
         # The host that each connection was opened to, which may differ from the Host header.

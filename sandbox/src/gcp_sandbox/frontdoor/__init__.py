@@ -1,6 +1,8 @@
-"""The external Application Load Balancer and Identity-Aware Proxy, as configured through the compute and iap APIs."""
+"""The external Application Load Balancer and Identity-Aware Proxy, as configured through the compute, run and iap APIs."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.frontdoor import balancer, gate, signin
@@ -10,6 +12,7 @@ def setup(cloud: Cloud) -> None:
     """Install the front door for all hosts that belong to no API."""
     cloud.hosts.append(balancer.certificate)
     cloud.front_door = balancer.serve
+    cloud.identity_aware_proxy = partial(gate.of_service, cloud)
     cloud.fault_pages[""] = balancer.fault_page
     cloud.raw_routes += [
         ("accounts.google.com", "/", signin.chooser),

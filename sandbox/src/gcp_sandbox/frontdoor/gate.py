@@ -27,6 +27,7 @@ from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.iam import project_resource
 from gcp_sandbox.frontdoor import signin
 from gcp_sandbox.services.iam import accounts, service_account
+from gcp_sandbox.services.run import names
 
 Doc = dict[str, Any]
 # Times and audience are checked here, with Google's tolerance.
@@ -48,13 +49,31 @@ class Refused(Exception):
     """The credentials are invalid; the text is that of IAP's 401."""
 
 
+def of_service(cloud: Cloud, request: web.BaseRequest, key: str) -> tuple[dict[str, str], Principal] | web.Response:
+    """As check(), for the Cloud Run service with this store key.
+
+    https://cloud.google.com/run/docs/securing/identity-aware-proxy-cloud-run
+    """
+    doc = cloud.store.get("run.services", key) or {}
+    part = names.parts(key)
+    resource = {"selfLink": key, "name": part["services"], "id": doc["uid"], "iap": {}, "_region": part["locations"]}
+    passed = check(cloud, request, resource)
+    return passed if isinstance(passed, web.Response) else (passed.headers, passed.agent)
+
+
+def _web_type(backend: Doc) -> str:
+    """What IAP calls the kind of a resource: that of backend services, or of the Cloud Run services of a region."""
+    return f"cloud_run-{backend['_region']}" if "_region" in backend else "compute"
+
+
 def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Response:
     """Authorize a request to the backend service, or respond to it (302 to the sign-in page, 401, 403)."""
     found = re.search(r"projects/([^/]+)/", backend["selfLink"])
     project = projects.find(cloud, found.group(1)) if found else None
     if project is None:
         return _text(500, "The backend service has no project.")
-    name = backend["name"]
+    name, web_type = backend["name"], _web_type(backend)
+    backend = backend | {"iap": {"oauth2ClientId": _client(cloud, backend, project)}}
     path = request.path
     number = project["projectNumber"]
     agent = f"service-{number}@gcp-sa-iap.iam.gserviceaccount.com"
@@ -81,9 +100,9 @@ def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.
         return signin.refresher(f"{_SPECIAL}do_session_refresh")
     base = f"//iap.googleapis.com/projects/{number}/iap_web"
     resources = (
-        f"{base}/compute/services/{name}",
-        f"{base}/compute/services/{backend['id']}",
-        f"{base}/compute",
+        f"{base}/{web_type}/services/{name}",
+        f"{base}/{web_type}/services/{backend['id']}",
+        f"{base}/{web_type}",
         base,
         project_resource(project["projectId"]),
     )
@@ -185,6 +204,13 @@ def programmatic_clients(cloud: Cloud, backend: Doc, project: Doc) -> list[str]:
     return out
 
 
+def _client(cloud: Cloud, backend: Doc, project: Doc) -> str:
+    """The custom OAuth client of a resource, its own or that of the nearest settings; "" where Google manages the client."""
+    own = backend["iap"].get("oauth2ClientId", "").strip()
+    said = (settings.get("oauthSettings", {}).get("clientId", "") for settings in _settings(cloud, backend, project))
+    return own or next(filter(None, said), "")
+
+
 def _lets_options_pass(cloud: Cloud, backend: Doc, project: Doc) -> bool:
     """Whether CORS preflight requests need no credentials; the nearest settings that define it apply."""
     said = (settings.get("corsSettings", {}).get("allowHttpOptions") for settings in _settings(cloud, backend, project))
@@ -192,12 +218,13 @@ def _lets_options_pass(cloud: Cloud, backend: Doc, project: Doc) -> bool:
 
 
 def _settings(cloud: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
-    """Access settings of a backend service and of its ancestors, nearest first."""
+    """Access settings of a backend service, or Cloud Run service, and of its ancestors, nearest first."""
+    web_type = _web_type(backend)
     number, parent = project["projectNumber"], project.get("parent", {})
     for name in (
-        f"projects/{number}/iap_web/compute/services/{backend['name']}",
-        f"projects/{number}/iap_web/compute/services/{backend['id']}",
-        f"projects/{number}/iap_web/compute",
+        f"projects/{number}/iap_web/{web_type}/services/{backend['name']}",
+        f"projects/{number}/iap_web/{web_type}/services/{backend['id']}",
+        f"projects/{number}/iap_web/{web_type}",
         f"projects/{number}/iap_web",
         f"projects/{number}",
         f"{parent.get('type')}s/{parent.get('id')}",
@@ -270,6 +297,13 @@ def _subject(principal: Principal) -> str:
     return f"accounts.google.com:{subject_id(principal.email)}"
 
 
+def _audience(number: str, backend: Doc) -> str:
+    """The audience of the assertion for a backend service, or Cloud Run service."""
+    if "_region" in backend:
+        return f"/projects/{number}/locations/{backend['_region']}/services/{backend['name']}"
+    return f"/projects/{number}/global/backendServices/{backend['id']}"
+
+
 def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:
     """test: the intended error of the assertion, for a service that tests its own checks (SIGNATURE, …)."""
     key = _assertion_key(cloud)
@@ -281,7 +315,7 @@ def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test
         "email": principal.email,
         "iat": when,
         "exp": when + 600,
-        "aud": f"/projects/{number}/global/backendServices/{backend['id']}",
+        "aud": _audience(number, backend),
         "azp": f"/projects/{number}",
         "identity_source": "GOOGLE",
     }
@@ -290,7 +324,7 @@ def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test
     if test == "ISSUER":
         claims["iss"] = "https://example.com/not-iap"
     if test == "AUDIENCE":
-        claims["aud"] = f"/projects/{number}/global/backendServices/0"
+        claims["aud"] = _audience(number, backend | {"id": "0", "name": "0"})
     assertion = jwt.encode(claims, key["pem"], algorithm="ES256", headers={"kid": key["kid"]})
     if test == "SIGNATURE":
         head, body, _ = assertion.split(".")

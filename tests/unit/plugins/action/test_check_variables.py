@@ -17,7 +17,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
-ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb"]
+ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb", "iap_cloud_run"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {
     "mlflow_project_id": "my-project",
@@ -37,6 +37,7 @@ WIRING = {
     "cloudrun_image": "{{ deployed_image.image }}",
     "deployed_image": "{{ image_result | default(mlflow_existing.image) }}",
     "iap_lb_service": "{{ cloudrun_name }}",
+    "iap_cloud_run_service": "{{ cloudrun_name }}",
 }
 
 
@@ -593,3 +594,73 @@ def test_a_zone_of_another_project_and_existing_certificates_are_accepted():
     )
     site(iap_lb_certificate="existing", iap_lb_certificates="wildcard")
     site(iap_lb_certificate="existing", iap_lb_certificate_map="projects/p/locations/global/certificateMaps/m")
+
+
+# -- front doors
+
+CLOUD_RUN = {"mlflow_front_door": "cloud_run", "mlflow_domain": ""}
+
+
+def test_the_front_door_of_cloud_run_needs_no_domain():
+    result = site(**CLOUD_RUN)["variables"]
+    assert (result["cloudrun_iap_enabled"], result["cloudrun_ingress"]) == (True, "INGRESS_TRAFFIC_ALL")
+    # What takes a load balancer away has its names.
+    assert (result["iap_lb_name"], result["iap_lb_address_name"]) == ("mlflow-lb", "mlflow-lb-ip")
+
+
+def test_a_load_balancer_needs_one():
+    assert "mlflow_domain is not set; allowed: a domain name" in refusal(mlflow_domain="")
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        (
+            {"mlflow_domain": "mlflow.example.com"},
+            "mlflow_domain is 'mlflow.example.com', but the front door cloud_run",
+        ),
+        ({"mlflow_extra_domains": ["a.example.com"]}, "mlflow_extra_domains is ['a.example.com'], but the front door"),
+        ({"iap_lb_certificate": "existing"}, "iap_lb_certificate is 'existing', but the front door cloud_run"),
+        ({"iap_lb_certificate": "wrong"}, "iap_lb_certificate is set, but the front door cloud_run"),
+        ({"iap_lb_users": ["user:eve@example.com"]}, "iap_lb_users is ['user:eve@example.com'], but"),
+        (
+            {
+                "mlflow_front_door": "load_balancer",
+                "mlflow_domain": "a.example.com",
+                "iap_cloud_run_users": ["user:a@b.de"],
+            },
+            "iap_cloud_run_users is ['user:a@b.de'], but the front door load_balancer",
+        ),
+        ({"mlflow_oauth": "brand", "mlflow_support_email": "a@example.com"}, "takes google_managed or custom"),
+        ({"mlflow_oauth": "custom"}, "custom needs the client's id and secret"),
+        ({"cloudrun_iap_enabled": False}, "exactly that of the front door cloud_run: leave cloudrun_iap_enabled out"),
+        ({"mlflow_front_door": "internal"}, "mlflow_front_door is 'internal'; allowed: load_balancer, cloud_run."),
+    ],
+)
+def test_what_a_front_door_has_no_use_for_is_refused(variables, told):
+    assert told in refusal(**CLOUD_RUN | variables)
+
+
+def test_what_takes_a_previous_load_balancer_away_may_be_set():
+    site(**CLOUD_RUN, mlflow_dns_zone="example-com", mlflow_lb_name="lb", iap_lb_address_name="theirs")
+
+
+def test_the_front_doors_are_those_of_the_specification():
+    (spec,) = yaml.safe_load((check_variables.ROLES / "mlflow/meta/argument_specs.yml").read_text())[
+        "argument_specs"
+    ].values()
+    assert spec["options"]["mlflow_front_door"]["choices"] == list(values.FRONT_DOORS)
+    assert set(values.FRONT_DOORS.values()) <= set(ROLES)
+    assert values.ONLY_WITH.keys() <= spec["options"].keys()
+    shared = {"project_id", "users", "logger_account_id", "logger_token_creators", "oauth", "allow_nobody"}
+    for role in values.FRONT_DOORS.values():
+        assert {f"{role}_{name}" for name in shared} <= check_variables.files(role)[0].keys()
+
+
+def test_two_hosts_with_one_service():
+    other = {**CLOUD_RUN, "mlflow_name": "mlflow"}
+    assert "mlflow_name is 'mlflow' on b too, in the same project my-project" in refusal(
+        **with_other(other, **CLOUD_RUN)
+    )
+    site(**with_other({**CLOUD_RUN, "mlflow_name": "other"}, **CLOUD_RUN))
+    site(**with_other({**other, "mlflow_region": "europe-west1"}, **CLOUD_RUN))

@@ -152,6 +152,22 @@ def _iap(draft: Draft) -> None:
             raise invalid("iap", "", "IAP and Cloud CDN cannot both be enabled on a backend service.")
 
 
+def _one_proxy(draft: Draft, neg: Doc) -> None:
+    """Refuse Identity-Aware Proxy here where the Cloud Run service of a serverless NEG has it too.
+
+    Google's documentation only says that both cannot be configured, not by which error:
+    https://cloud.google.com/iap/docs/enabling-cloud-run#known_limitations
+    """
+    place, name = key_of(neg.get("selfLink", "")).split("/"), neg.get("cloudRun", {}).get("service")
+    if not draft.doc.get("iap", {}).get("enabled") or not name:
+        return
+    service = draft.cloud.store.peek("run.services", f"projects/{place[1]}/locations/{place[3]}/services/{name}")
+    if service and service.get("iapEnabled"):
+        raise invalid(
+            "iap", "", f"Identity-Aware Proxy cannot be enabled on both this and the Cloud Run service {name}."
+        )
+
+
 def _backends(draft: Draft) -> None:
     doc = draft.doc
     backends = doc.get("backends", [])
@@ -209,6 +225,7 @@ def _backends(draft: Draft) -> None:
                 "A backend service cannot have more than one Serverless network endpoint group per region.",
             )
         seen.add(region)
+        _one_proxy(draft, neg or {})
         backend = backends[i]
         if backend.get("balancingMode", "UTILIZATION") != "UTILIZATION":
             raise invalid(f"backends[{i}].balancingMode", backend["balancingMode"], f"Balancing mode {what}")

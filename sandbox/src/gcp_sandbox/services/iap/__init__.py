@@ -5,6 +5,7 @@ https://cloud.google.com/iap/docs/reference/rest
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from functools import partial
@@ -101,7 +102,7 @@ policies.serve(SERVICE, "iap", full_name, _require)
 def get_settings(call: Call) -> Doc:
     name = _resource(call)
     _require(call, "getSettings")
-    return {"name": name} | (call.cloud.store.peek(SETTINGS, name) or {})
+    return _shown(name, call.cloud.store.get(SETTINGS, name) or {})
 
 
 @SERVICE.method("iap.updateIapSettings")
@@ -115,7 +116,16 @@ def update_settings(call: Call) -> Doc:
     _check_settings(body)
     new = _pruned(body)
     call.cloud.store.put(SETTINGS, name, new)
-    return {"name": name} | new
+    return _shown(name, new)
+
+
+def _shown(name: str, settings: Doc) -> Doc:
+    """Settings as they are returned: with a hash in place of the OAuth client's secret."""
+    access = settings.get("accessSettings", {})
+    oauth = {k: v for k, v in access.get("oauthSettings", {}).items() if k != "clientSecret"}
+    if secret := access.get("oauthSettings", {}).get("clientSecret"):
+        oauth["clientSecretSha256"] = hashlib.sha256(secret.encode()).hexdigest()
+    return {"name": name} | settings | ({"accessSettings": access | {"oauthSettings": oauth}} if oauth else {})
 
 
 def _wrong_path(path: str) -> ApiError:
@@ -133,6 +143,9 @@ def _check_settings(doc: Doc) -> None:
         found = re.fullmatch(r"(\d+)(?:\.\d+)?s", reauth["maxAge"])
         if not found or int(found.group(1)) < 300:
             raise ApiError(400, "reauth_settings.max_age must be at least 300s.")
+    oauth = doc.get("accessSettings", {}).get("oauthSettings", {})
+    if bool(oauth.get("clientId")) != bool(oauth.get("clientSecret")):
+        raise ApiError(400, "Both client_id and client_secret must be set in oauth_settings, or neither of them.")
     domains = doc.get("accessSettings", {}).get("allowedDomainsSettings", {}).get("domains", [])
     for domain in domains:
         if not re.fullmatch(r"([a-z0-9-]+\.)+[a-z]{2,}", domain):

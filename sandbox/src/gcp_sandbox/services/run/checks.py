@@ -472,3 +472,27 @@ def secret_problems(cloud: Cloud, project_id: str, spec: Doc) -> None:
     if found:
         status = found[0][0]
         raise StartError("\n".join(text for _, text in found), {"reason": "SECRETS_ACCESS_CHECK_FAILED"}, status)
+
+
+def one_proxy(cloud: Cloud, service_key: str) -> None:
+    """Raise ApiError 400 where Identity-Aware Proxy is on for a backend service that leads to a service.
+
+    Google's documentation only says that both cannot be configured, not by which error:
+    https://cloud.google.com/run/docs/securing/identity-aware-proxy-cloud-run#known_limitations
+    """
+    part = names.parts(service_key)
+    for collection in ("compute.backendServices", "compute.regionBackendServices"):
+        for _, backend in cloud.store.list(collection):
+            if not backend.get("iap", {}).get("enabled"):
+                continue
+            for entry in backend.get("backends", ()):
+                key = entry["group"][entry["group"].index("projects/") :]
+                neg = cloud.store.peek("compute.networkEndpointGroups", key) or {}
+                same = neg.get("cloudRun", {}).get("service") == part["services"]
+                if same and key.startswith(f"projects/{part['projects']}/regions/{part['locations']}/"):
+                    raise ApiError(
+                        400,
+                        "Identity-Aware Proxy cannot be enabled on both this service and the backend service "
+                        f"{backend['name']}.",
+                        status="FAILED_PRECONDITION",
+                    )

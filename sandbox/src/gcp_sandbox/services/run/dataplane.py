@@ -170,6 +170,11 @@ async def serve(
     if doc is None or not _enters(doc.get("ingress", ""), via):
         return _not_found()
     path = request.rel_url.raw_path
+    if doc.get("iapEnabled"):
+        passed = cloud.identity_aware_proxy(request, service_key)
+        if isinstance(passed, web.StreamResponse):
+            return passed
+        headers, caller = {**(headers or {}), **passed[0]}, passed[1]
     checked, by_iap = "", caller is not None
     if caller is None and not doc.get("invokerIamDisabled"):
         checked, token = _token(request)

@@ -85,6 +85,8 @@ def _spec(call: Call, name: str, body: Doc) -> Doc:
     spec = defaults.service(body, call.project_number, recorded_environments=call.cloud.settings.recorded_environments)
     checks.service(spec, within)
     checks.account(call, spec["template"]["serviceAccount"])
+    if spec.get("iapEnabled"):
+        checks.one_proxy(call.cloud, name)
     checks.encryption(call, names.parts(name)["locations"], spec["template"])
     return spec
 

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What exists of the load balancer of a deployment, whatever its variables say now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificate_manager, dns
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, aggregated
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment
+
+# What Certificate Manager has of it.
+BY_DNS = ("certificate_map", "issued", "authorizations")
+
+
+class Call(NamedTuple):
+    """A resource to read: its key, its label, and how."""
+
+    key: str
+    label: str
+    read: Callable[[], dict[str, Any] | None]
+
+
+class LoadBalancer:
+    """The names of a load balancer, and reading what has them."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment, self.client = deployment, deployment.client
+        self.project, self.name = deployment.text("iap_lb_project_id"), deployment.text("iap_lb_name")
+
+    @property
+    def owns_address(self) -> bool:
+        """Whether the address is made here; one with any other name belongs to others."""
+        return self.deployment.text("iap_lb_address_name") == f"{self.name}-ip"
+
+    def calls(self) -> Iterator[Call]:
+        """Everything that is read."""
+        base, name = f"{API}/projects/{self.project}/global", self.name
+        urls = {
+            "https_rule": ("forwarding rule", f"{base}/forwardingRules/{name}-https"),
+            "http_rule": ("forwarding rule", f"{base}/forwardingRules/{name}-http"),
+            "https_proxy": ("HTTPS proxy", f"{base}/targetHttpsProxies/{name}-https"),
+            "http_proxy": ("HTTP proxy", f"{base}/targetHttpProxies/{name}-http"),
+            "url_map": ("URL map", f"{base}/urlMaps/{name}"),
+            "redirect": ("URL map", f"{base}/urlMaps/{name}-redirect"),
+            "backend": ("backend service", f"{base}/backendServices/{name}-backend"),
+            "security_policy": ("Cloud Armor policy", f"{base}/securityPolicies/{name}-allowed"),
+            "address": ("address", f"{base}/addresses/{self.deployment.text('iap_lb_address_name')}"),
+        }
+        for key, (kind, url) in urls.items():
+            yield Call(key, f"{kind} {url.rpartition('/')[2]}", partial(self.client.find, url))
+        yield Call("certificates", f"certificates {name}", self.read_certificates)
+        yield Call("negs", f"serverless NEGs {name}-neg", self.read_negs)
+
+    def calls_of_certificate_manager(self) -> Iterator[Call]:
+        """The same for what Certificate Manager has of it."""
+        place = f"{certificate_manager.API}/projects/{self.project}/locations/global"
+        map_url = f"{place}/certificateMaps/{self.name}"
+        yield Call("certificate_map", f"certificate map {self.name}", partial(self.client.find, map_url))
+        for key, kind, collection in (
+            ("issued", "certificate", "certificates"),
+            ("authorizations", "DNS authorization", "dnsAuthorizations"),
+        ):
+            yield Call(key, f"{kind}s {self.name}", partial(self.read_family, kind, f"{place}/{collection}"))
+
+    def read_family(self, kind: str, url: str) -> dict[str, Any] | None:
+        """The resources of a collection of Certificate Manager whose names are those of the load balancer."""
+        entries = [{"name": short(entry["name"])} for entry in self.client.items(url, url.rpartition("/")[2])]
+        family = Family(self.deployment.task, self.name, certificate_manager.DIGITS)
+        return several(kind, (entry["name"] for entry in family.members(entries, f"{kind}s")))
+
+    def read_certificates(self) -> dict[str, Any] | None:
+        """The managed certificates, for any domains."""
+        url, family = (
+            f"{API}/projects/{self.project}/global/sslCertificates",
+            Family(self.deployment.task, self.name, 8),
+        )
+        found = family.members(self.client.items(url, "items"), "certificates")
+        return several("certificate", (entry["name"] for entry in found if entry.get("type") == "MANAGED"))
+
+    def read_negs(self) -> dict[str, Any] | None:
+        """The serverless NEGs, for any service and region."""
+        family = Family(self.deployment.task, f"{self.name}-neg", 4)
+        groups = aggregated(self.client, self.project, "networkEndpointGroups")
+        found = family.members(groups, "network endpoint groups")
+        serverless = (entry["name"] for entry in found if entry.get("networkEndpointType") == "SERVERLESS")
+        return several("serverless NEG", serverless)
+
+    def read_records(self, address: str, names: Iterable[str] | None = None) -> dict[str, Any] | None:
+        """The A records in the zone that lead to the address and nowhere else: those with NAMES, or all."""
+        zone = dns.zone_path(self.project, self.deployment.text("iap_lb_dns_zone"))
+        if names is None:
+            sets = list(self.client.items(f"{dns.API}/{zone}/rrsets", "rrsets"))
+        else:
+            sets = [entry for name in names for entry in dns.record_sets(self.client, zone, name)]
+        ours = (entry for entry in sets if entry["type"] == "A" and entry.get("rrdatas") == [address])
+        return several("DNS record", (entry["name"] for entry in ours))
+
+
+def several(kind: str, names: Iterable[str]) -> dict[str, Any] | None:
+    """A body for several resources of one kind, None for none."""
+    found = sorted(names)
+    return {"kind": kind, "names": found} if found else None
