@@ -79,11 +79,11 @@ def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.
         return web.json_response(who, headers=_GENERATED)
     if mode == "SESSION_REFRESHER":
         return signin.refresher(f"{_SPECIAL}do_session_refresh")
-    base = f"//iap.googleapis.com/projects/{number}/iap_web"
+    base, kind = f"//iap.googleapis.com/projects/{number}/iap_web", _kind(backend)
     resources = (
-        f"{base}/compute/services/{name}",
-        f"{base}/compute/services/{backend['id']}",
-        f"{base}/compute",
+        f"{base}/{kind}/services/{name}",
+        f"{base}/{kind}/services/{backend['id']}",
+        f"{base}/{kind}",
         base,
         project_resource(project["projectId"]),
     )
@@ -99,6 +99,16 @@ def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.
         )
     test = _test(request) if mode == "SECURE_TOKEN_TEST" else ""
     return Passed(_headers(cloud, principal, number, backend, test), Principal(agent))
+
+
+def _region(backend: Doc) -> str:
+    """Region of a backend service, "" for a global one."""
+    return str(backend.get("region", "")).rpartition("/")[2]
+
+
+def _kind(backend: Doc) -> str:
+    """The part of an IAP resource's name that stands for the place of a backend service."""
+    return f"compute-{_region(backend)}" if _region(backend) else "compute"
 
 
 def _mode(request: web.BaseRequest) -> str:
@@ -195,9 +205,9 @@ def _settings(cloud: Cloud, backend: Doc, project: Doc) -> Iterator[Doc]:
     """Access settings of a backend service and of its ancestors, nearest first."""
     number, parent = project["projectNumber"], project.get("parent", {})
     for name in (
-        f"projects/{number}/iap_web/compute/services/{backend['name']}",
-        f"projects/{number}/iap_web/compute/services/{backend['id']}",
-        f"projects/{number}/iap_web/compute",
+        f"projects/{number}/iap_web/{_kind(backend)}/services/{backend['name']}",
+        f"projects/{number}/iap_web/{_kind(backend)}/services/{backend['id']}",
+        f"projects/{number}/iap_web/{_kind(backend)}",
         f"projects/{number}/iap_web",
         f"projects/{number}",
         f"{parent.get('type')}s/{parent.get('id')}",
@@ -281,7 +291,7 @@ def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test
         "email": principal.email,
         "iat": when,
         "exp": when + 600,
-        "aud": f"/projects/{number}/global/backendServices/{backend['id']}",
+        "aud": f"/projects/{number}/{_region(backend) or 'global'}/backendServices/{backend['id']}",
         "azp": f"/projects/{number}",
         "identity_source": "GOOGLE",
     }
@@ -290,7 +300,7 @@ def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test
     if test == "ISSUER":
         claims["iss"] = "https://example.com/not-iap"
     if test == "AUDIENCE":
-        claims["aud"] = f"/projects/{number}/global/backendServices/0"
+        claims["aud"] = f"/projects/{number}/{_region(backend) or 'global'}/backendServices/0"
     assertion = jwt.encode(claims, key["pem"], algorithm="ES256", headers={"kid": key["kid"]})
     if test == "SIGNATURE":
         head, body, _ = assertion.split(".")
