@@ -279,10 +279,10 @@ def test_the_takedown_leaves_nothing(cloud, run, balancer):
 
 @pytest.mark.long
 def test_the_proxy_only_subnetwork_of_others_is_used_and_kept(cloud, run, balancer):
-    network = f"projects/{PROJECT}/global/networks/corp"
+    assert run(tasks_from="destroy").status == 0
     theirs = {
         "name": "theirs",
-        "network": network,
+        "network": f"projects/{PROJECT}/global/networks/corp",
         "ipCidrRange": "10.77.0.0/26",
         "purpose": "REGIONAL_MANAGED_PROXY",
         "role": "ACTIVE",
@@ -291,7 +291,7 @@ def test_the_proxy_only_subnetwork_of_others_is_used_and_kept(cloud, run, balanc
     play = run()
     assert play.status == 0 and re.search(r"proxy_only_subnetwork: projects/.*/theirs\n", play.output), play.output
     names = {entry["name"] for entry in cloud.call("GET", f"{REGIONAL}/subnetworks")["items"]}
-    assert names == {"corp", "office", "theirs"}
+    assert names == {"corp", "default", "office", "theirs"}
     address = cloud.call("GET", f"{REGIONAL}/addresses/{NAME}-ip")["address"]
     for changed in (True, False):
         play = run(tasks_from="destroy", address=address)

@@ -265,7 +265,9 @@ OPTIONAL = (BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, INTERNAL, PROXIES, BY_PO
 def everything() -> frozenset[str]:
     """The permissions for all options and all changes, those on the project of a zone included."""
     needs = (*PARTS.values(), *OPTIONAL)
-    return frozenset().union(ZONE, KEY, POOL, SOURCE, *(need.making for need in needs), *(need.changing for need in needs))
+    return frozenset().union(
+        ZONE, KEY, POOL, SOURCE, *(need.making for need in needs), *(need.changing for need in needs)
+    )
 
 
 def chosen(site: Site) -> list[Needs]:

@@ -620,9 +620,7 @@ def test_the_certificate_of_an_internal_load_balancer():
             "iap_internal_lb_private_key is 'VALUE_.*a private key in PEM without a pass",
         ),
         (
-            {
-                "iap_internal_lb_private_key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nSECRET\n-----END ENCRYPTED PRIVATE KEY-----"
-            },
+            {"iap_internal_lb_private_key": f"{ENCRYPTED.format('BEGIN')}SECRET\n{ENCRYPTED.format('END')}"},
             "without a passphrase",
         ),
         ({"iap_internal_lb_private_key": ""}, "self_managed needs the certificate's private key"),
