@@ -19,20 +19,23 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Api
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 
 
-def global_link(project: str, collection: str, name: str) -> str:
-    """The link of a global resource, from its name or any link."""
-    return name if "/" in name else f"{LINKS}/projects/{project}/global/{collection}/{name}"
+def scope_of(region: str | None) -> str:
+    """The part of a path before the collection, of a resource in REGION or, without one, of a global one."""
+    return f"regions/{region}" if region else "global"
 
 
 class BalancerResource(ComputeResource):
-    """A global resource of a load balancer."""
+    """A resource of a load balancer: of a regional one with option region, of a global one otherwise."""
 
     def __init__(self, task: Task, collection: str) -> None:
-        super().__init__(task, "global", collection)
+        self.scope = scope_of(task.params.get("region"))
+        super().__init__(task, self.scope, collection)
 
     def link(self, collection: str, name: str | None) -> str | None:
-        """The link of another global resource of the project, None without one."""
-        return global_link(self.task.project, collection, name) if name else None
+        """The link of another resource of the load balancer in the project, None without one."""
+        if not name or "/" in name:
+            return name or None
+        return f"{LINKS}/projects/{self.task.project}/{self.scope}/{collection}/{name}"
 
     def set_field(self, method: str, **body: Any) -> None:
         """Call a method that changes one field, such as setUrlMap, and wait."""
@@ -56,6 +59,10 @@ class Family:
         """The name of the member with this content."""
         return f"{self.prefix}-{hashlib.sha256(content.encode()).hexdigest()[: self.digits]}"
 
+    def has(self, name: str) -> bool:
+        """Whether a name is that of a member."""
+        return bool(self._name.fullmatch(name))
+
     def members(self, resources: Iterable[dict[str, Any]], what: str) -> list[dict[str, Any]]:
         """Those of RESOURCES that are members, the newest last. WHAT is for example "certificates"."""
         with self.task.client.action(f"list the {what} of project {self.task.project}"):
@@ -66,7 +73,7 @@ class Family:
                 if not self.task.check_mode or not error.disabled:
                     raise
                 return []
-        found = [entry for entry in entries if self._name.fullmatch(entry["name"])]
+        found = [entry for entry in entries if self.has(entry["name"])]
         return sorted(found, key=lambda entry: str(entry.get("creationTimestamp") or ""))
 
     def delete(self, kind: str, links: Iterable[str]) -> list[str]:
@@ -95,6 +102,12 @@ def _delete(client: Client, url: str, action: str) -> None:
     except ApiError as error:
         if error.status != 404:
             raise
+
+
+def same_ports(wanted: str, live: Any) -> bool:
+    """Whether port ranges are equal; "443" is the same as "443-443"."""
+    low, _dash, high = str(live or "").partition("-")
+    return wanted == f"{low}-{high or low}"
 
 
 def covers(pattern: str, domain: str) -> bool:

@@ -20,8 +20,8 @@ DIGITS = 8
 
 
 def location(task: Task) -> str:
-    """What the resources of global load balancers are in."""
-    return f"projects/{task.project}/locations/global"
+    """What the resources of global load balancers are in, or those of regional ones, with option region."""
+    return f"projects/{task.project}/locations/{task.params.get('region') or 'global'}"
 
 
 def map_path(project: str, name: str) -> str:
@@ -83,7 +83,7 @@ def _deletion(task: Task, url: str, action: str) -> Callable[[], None]:
 
 
 class CertificateResource(Resource):
-    """A global resource of Certificate Manager; COLLECTION is for example "certificates", ID_PARAM "certificateId"."""
+    """A resource of Certificate Manager; COLLECTION is for example "certificates", ID_PARAM "certificateId"."""
 
     id_param: ClassVar[str] = ""
 

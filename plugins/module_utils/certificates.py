@@ -82,8 +82,22 @@ def _of_manager(body: dict[str, Any], domains: Iterable[str], address: str) -> l
     managed = body.get("managed")
     if not managed or managed.get("state") == ACTIVE:
         return [State(domain, ACTIVE) for domain in domains]
+    if managed.get("issuanceConfig"):
+        return [_by_pool(managed, domain) for domain in domains]
     attempts = {attempt.get("domain"): attempt for attempt in managed.get("authorizationAttemptInfo") or ()}
     return [_attempted(domain, attempts.get(domain) or {}, address) for domain in domains]
+
+
+def _by_pool(managed: dict[str, Any], domain: str) -> State:
+    """https://cloud.google.com/certificate-manager/docs/troubleshooting#ca-service"""
+    issue = managed.get("provisioningIssue") or {}
+    if not issue:
+        return State(domain, PROVISIONING, "the CA pool is issuing the certificate, which takes some minutes")
+    text = (
+        f"the CA pool does not issue the certificate: {str(issue.get('details') or 'no reason given').rstrip('.')}. The pool needs an "
+        "enabled certificate authority, and the service agent of Certificate Manager roles/privateca.certificateRequester on it"
+    )
+    return State(domain, str(issue.get("reason") or "FAILED"), text)
 
 
 def _attempted(domain: str, attempt: dict[str, Any], address: str) -> State:

@@ -20,6 +20,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import pro
 RESOURCE_TYPES = (
     "artifact_registry_repository",
     "bucket",
+    "ca_pool",
     "iap_backend_service",
     "iap_run_service",
     "kms_key",
@@ -76,8 +77,8 @@ def label_of(resource_type: str, name: str) -> str:
 def policy_of(task: Task, resource_type: str, name: str, region: str | None = None) -> PolicyTarget:
     """
     The policy of an Artifact Registry repository (with REGION), project (by ID), secret (by name or path), service account
-    (by e-mail address), Cloud Run service (with REGION), bucket or key of Cloud KMS (by path), or the IAP policy of a backend
-    service or Cloud Run service (with REGION).
+    (by e-mail address), Cloud Run service (with REGION), bucket, key of Cloud KMS or CA pool (by path), or the IAP policy of a
+    backend service (with REGION that of a regional one) or Cloud Run service (with REGION).
     """
     label = label_of(resource_type, name)
     if resource_type == "project":
@@ -94,9 +95,12 @@ def policy_of(task: Task, resource_type: str, name: str, region: str | None = No
         return PolicyTarget(label, f"https://run.googleapis.com/v2/{path}", "get")
     if resource_type == "kms_key":
         return PolicyTarget(label, f"https://cloudkms.googleapis.com/v1/{name}", "get")
+    if resource_type == "ca_pool":
+        return PolicyTarget(label, f"https://privateca.googleapis.com/v1/{name}", "get")
     if resource_type == "bucket":
         return PolicyTarget(label, f"https://storage.googleapis.com/storage/v1/b/{name}/iam", "storage")
-    web = "compute" if resource_type == "iap_backend_service" else f"cloud_run-{region}"
+    web = "cloud_run" if resource_type == "iap_run_service" else "compute"
+    web = f"{web}-{region}" if region else web
     number = task.project_number
     path = f"projects/{number}/iap_web/{web}/services/{name.rpartition('/')[2]}"
     return PolicyTarget(label, f"https://iap.googleapis.com/v1/{path}" if number else None, "body")

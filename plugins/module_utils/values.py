@@ -36,6 +36,10 @@ class Refused(ValueError):
         super().__init__(f"{value!r} is not allowed; give {allowed}")
 
 
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+"""What Ansible shows in place of a secret."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of value, with its rule."""
@@ -52,6 +56,8 @@ class Kind:
     """Describes what is unusual about a valid value, as a phrase after the value; returns None if nothing is."""
     mapping: bool = False
     """Whether the value is a dictionary, or text for one; PARTS then takes the dictionary."""
+    secret: bool = False
+    """Whether messages do not show the value."""
 
     @property
     def container(self) -> type | None:
@@ -75,7 +81,7 @@ class Kind:
         parts = list(self.parts(value)) if self.parts else [value]
         for part in parts:
             if not self.valid(part):
-                raise Refused(part, self.words(part))
+                raise Refused(HIDDEN if self.secret else part, self.words(part))
         return parts
 
     def words(self, value: Any) -> str:
@@ -502,6 +508,26 @@ def location_of(key: str) -> str:
 
 
 # The names of the load balancer's parts end with up to 9 more characters.
+CA_POOL = Kind(
+    matching(r"projects/(?:[\w.-]+:)?[\w-]+/locations/[a-z0-9-]+/caPools/[\w-]{1,63}"),
+    "a CA pool such as projects/my-project/locations/europe-west2/caPools/internal",
+    optional=True,
+)
+_PEM = r"-----BEGIN {0}-----\s[A-Za-z0-9+/=\s]+-----END {0}-----"
+CERTIFICATE_CHAIN = Kind(
+    matching(rf"\s*(?:{_PEM.format('CERTIFICATE')}\s*)+"),
+    "certificates in PEM, that of the server first, each from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
+    optional=True,
+    secret=True,
+)
+PRIVATE_KEY = Kind(
+    matching(
+        rf"\s*(?:-----BEGIN EC PARAMETERS-----[^-]*-----END EC PARAMETERS-----\s*)?{_PEM.format('(?:RSA |EC )?PRIVATE KEY')}\s*"
+    ),
+    "a private key in PEM without a passphrase, from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----",
+    optional=True,
+    secret=True,
+)
 BALANCER_NAME = name(54)
 API_NAMES = Kind(
     matching(r"[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+"),
@@ -864,6 +890,26 @@ def renamed(previous_name: str, name: str, certificate: str) -> str | None:
     return "this is the name that it has" if previous_name == name else None
 
 
+def own_certificate(certificate: str, certificate_chain: str, private_key: str, ca_pool: str) -> str | None:
+    """What each kind of certificate of an internal load balancer needs, and nothing that it would ignore."""
+    if certificate == "ca_pool":
+        if not ca_pool:
+            return "ca_pool needs the CA pool that issues the certificate"
+        if certificate_chain or private_key:
+            return "ca_pool takes no certificate and key: leave them out or choose self_managed"
+        return None
+    if ca_pool:
+        return "self_managed takes no CA pool: leave it out or choose ca_pool"
+    missing = [word for word, value in (("chain", certificate_chain), ("private key", private_key)) if not value]
+    return f"self_managed needs the certificate's {' and '.join(missing)}" if missing else None
+
+
+def pool_of_region(ca_pool: str, region: str) -> str | None:
+    """A CA pool in the region of the load balancer, or none."""
+    place = ca_pool.split("/")[3] if ca_pool else region
+    return None if place == region else f"the CA pool is in {place}: give one in {region}"
+
+
 def oauth(oauth: str, oauth_client_id: str, oauth_client_secret: str, support_email: str | None = None) -> str | None:
     """What each way of signing in needs, and nothing that it would ignore."""
     if oauth == "custom":
@@ -907,6 +953,7 @@ KINDS: dict[str, Kind] = {
     "cloudrun_domain": Kind(DOMAIN.valid, DOMAIN.allowed, optional=True),
     "cloudrun_name": RUN_NAME,
     "cloudsql_name": SQL_NAME,
+    "iap_internal_lb_name": BALANCER_NAME,
     "iap_lb_name": BALANCER_NAME,
     "mlflow_domain": Kind(DOMAIN.valid, DOMAIN.allowed, optional=True),
     "image_reference": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
@@ -919,6 +966,8 @@ KINDS: dict[str, Kind] = {
     "allowed_ranges": CLIENT_RANGES,
     "backup_retained": BACKUP_RETAINED,
     "backup_start_time": TIME,
+    "ca_pool": CA_POOL,
+    "certificate_chain": CERTIFICATE_CHAIN,
     "certificate_map": CERTIFICATE_MAP,
     "certificates": Kind(NAME.valid, NAME.allowed, listed),
     "dns_replaces": Kind(RECORD_NAME.valid, "addresses or names that existing records lead to", listed),
@@ -975,7 +1024,9 @@ KINDS: dict[str, Kind] = {
     "pool_size": at_least(1),
     "prefix": NAME,
     "previous_name": Kind(BALANCER_NAME.valid, BALANCER_NAME.allowed, optional=True),
+    "private_key": PRIVATE_KEY,
     "project_id": PROJECT_ID,
+    "proxy_range": SUBNETWORK_RANGE,
     "readers": MEMBERS,
     "region": REGION,
     "release_timeout": at_least(0),
@@ -1028,6 +1079,12 @@ NAMES = (
     Name("the database", "{cloudsql_database}", 63),
     Name("the database user", "{cloudsql_user}", 63),
     Name("the secret of the database password", "{cloudsql_password_secret}", 255),
+    Name("the service account for programs", "{iap_internal_lb_logger_account_id}", 30),
+    Name("the backend service", "{iap_internal_lb_name}-backend", 63),
+    Name("the certificate", "{iap_internal_lb_name}-00000000", 63),
+    Name("the serverless NEG", "{iap_internal_lb_name}-neg-0000", 63),
+    Name("the URL map that redirects HTTP", "{iap_internal_lb_name}-redirect", 63),
+    Name("the proxy-only subnetwork", "{iap_internal_lb_name}-proxies", 63),
     Name("the service account for programs", "{iap_lb_logger_account_id}", 30),
     Name("the service account for programs", "{iap_cloud_run_logger_account_id}", 30),
     Name("the Cloud Run service", "{iap_cloud_run_service}", 49),
@@ -1073,6 +1130,18 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (subnetwork_of_endpoint, ("cloudsql_private_access", "cloudsql_subnetwork")),
     (given_or_built, ("image_reference", "image_source", "image_extra_packages")),
     (domains_of_certificate, ("iap_lb_domain", "iap_lb_extra_domains")),
+    (domains_of_certificate, ("iap_internal_lb_domain", "iap_internal_lb_extra_domains")),
+    (
+        own_certificate,
+        (
+            "iap_internal_lb_certificate",
+            "iap_internal_lb_certificate_chain",
+            "iap_internal_lb_private_key",
+            "iap_internal_lb_ca_pool",
+        ),
+    ),
+    (pool_of_region, ("iap_internal_lb_ca_pool", "iap_internal_lb_region")),
+    (oauth, ("iap_internal_lb_oauth", "iap_internal_lb_oauth_client_id", "iap_internal_lb_oauth_client_secret")),
     (existing_certificate, ("iap_lb_certificate", "iap_lb_certificates", "iap_lb_certificate_map")),
     (renamed, ("iap_lb_previous_name", "iap_lb_name", "iap_lb_certificate")),
     (most_client_ranges, ("iap_lb_allowed_ranges",)),

@@ -10,11 +10,11 @@ module: certificate_manager_certificate
 short_description: Manage a Google-managed certificate of Certificate Manager
 description:
   - Google issues and renews the certificate when each domain is authorized, with O(dns_authorizations) by a DNS record, before any
-    load balancer serves it. Until then RV(status) is V(PROVISIONING). The module does not wait for it; see
-    M(mlops.mlflow_gcp.certificate_wait).
+    load balancer serves it; with O(issuance_config), a CA pool issues it for any domain. Until then RV(status) is V(PROVISIONING).
+    The module does not wait for it; see M(mlops.mlflow_gcp.certificate_wait).
   - Google cannot change the domains of a certificate, and does not delete one that a map entry has. O(name) is therefore the
-    prefix of a family of certificates, followed by a hyphen and 8 hexadecimal digits that depend on the domains. For other
-    domains the module creates an additional certificate; when the map entries have it, delete the others, RV(obsolete), with
+    prefix of a family of certificates, followed by a hyphen and 8 hexadecimal digits that depend on the domains and the issuance
+    config. For other domains the module creates an additional certificate; when the map entries have it, delete the others, RV(obsolete), with
     O(state=absent) and O(keep).
   - google.cloud has no module for it.
 version_added: 0.1.0
@@ -32,10 +32,18 @@ options:
     description: Domain names in any order, at most 100. Required for O(state=present).
     type: list
     elements: str
+  region:
+    description: Region of the load balancer. Without it, the certificate is for global ones.
+    type: str
   dns_authorizations:
-    description: Paths of the DNS authorizations of the domains. Required for O(state=present).
+    description: Paths of the DNS authorizations of the domains. This or O(issuance_config) is required for O(state=present).
     type: list
     elements: str
+  issuance_config:
+    description:
+      - Path of the issuance config with the CA pool that issues the certificate, as returned by
+        M(mlops.mlflow_gcp.certificate_manager_issuance_config).
+    type: str
   keep:
     description: With O(state=absent), names or paths of certificates of the family to keep.
     type: list
@@ -54,6 +62,7 @@ seealso:
     description: The API.
     link: https://cloud.google.com/certificate-manager/docs/reference/certificate-manager/rest/v1/projects.locations.certificates
   - module: mlops.mlflow_gcp.certificate_manager_dns_authorization
+  - module: mlops.mlflow_gcp.certificate_manager_issuance_config
   - module: mlops.mlflow_gcp.certificate_manager_certificate_map_entry
 """
 
@@ -104,7 +113,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificate_manager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, same_resource, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 
@@ -126,21 +135,34 @@ class Certificate(certificate_manager.CertificateResource):
             "managed.domains": lambda wanted, live: set(wanted) == set(live or ()),
             # Google returns them with the project's number.
             "managed.dnsAuthorizations": lambda wanted, live: set(map(short, wanted)) == set(map(short, live or ())),
+            "managed.issuanceConfig": same_resource,
         }
     )
-    immutable = {"managed.domains": "delete it", "managed.dnsAuthorizations": "delete it"}
+    immutable = dict.fromkeys(("managed.domains", "managed.dnsAuthorizations", "managed.issuanceConfig"), "delete it")
 
     def __init__(self, task: Task) -> None:
         domains = list(dict.fromkeys(task.params["domains"] or ()))
-        name = Family(task, task.params["name"], certificate_manager.DIGITS).member("\n".join(sorted(domains)))
+        config = task.params["issuance_config"]
+        content = "\n".join([*sorted(domains), *([short(config)] if config else [])])
+        name = Family(task, task.params["name"], certificate_manager.DIGITS).member(content)
         super().__init__(task, COLLECTION, name)
-        self.wanted = {"managed": {"domains": domains, "dnsAuthorizations": self.params["dns_authorizations"]}}
+        self.wanted = {
+            "managed": {
+                "domains": domains,
+                "dnsAuthorizations": self.params["dns_authorizations"],
+                "issuanceConfig": config,
+            }
+        }
 
     def validate(self) -> None:
         domains = self.wanted["managed"]["domains"]
         if not 1 <= len(domains) <= 100:
             raise InvalidInput("domains", domains, "1 to 100 domain names")
         values.check_option("domains", domains, values.DOMAINS)
+        if bool(self.params["dns_authorizations"]) == bool(self.params["issuance_config"]):
+            raise InvalidInput(
+                "dns_authorizations", self.params["dns_authorizations"], "give either this or issuance_config"
+            )
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -177,11 +199,13 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.BALANCER_NAME},
             "domains": {"type": "list", "elements": "str"},
+            "region": {"type": "str", "kind": values.REGION},
             "dns_authorizations": {"type": "list", "elements": "str"},
+            "issuance_config": {"type": "str"},
             "keep": {"type": "list", "elements": "str", "default": []},
             **STATE_OPTION,
         },
-        required_if=[("state", "present", ["domains", "dns_authorizations"])],
+        required_if=[("state", "present", ["domains"])],
     )
 
 

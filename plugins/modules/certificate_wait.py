@@ -84,6 +84,7 @@ lasting:
   sample: false
 """
 
+import re
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificates, values
@@ -96,8 +97,10 @@ def look(task: Task) -> dict[str, Any]:
     name, domains, certificate = task.params["name"], task.params["domains"], task.params["certificate"]
     if certificate:
         url = f"{API}/projects/{task.project}/global/forwardingRules/{name}-https"
-        rule = task.read(f"forwarding rule {name}-https", lambda: task.client.find(url)) or {}
-        states = certificates.states_of(task, certificate, domains, rule.get("IPAddress", ""))
+        # A CA pool issues that of a regional load balancer, wherever the domains lead.
+        is_global = re.search("/locations/(?!global/)", certificate) is None
+        rule = task.read(f"forwarding rule {name}-https", lambda: task.client.find(url)) if is_global else None
+        states = certificates.states_of(task, certificate, domains, (rule or {}).get("IPAddress", ""))
     else:
         states = certificates.served(task, name, domains)
     waiting = [state for state in states if state.state != certificates.ACTIVE]

@@ -36,6 +36,12 @@ options:
       - Subnetwork that the address is taken from, as a name, V(projects/PROJECT/regions/REGION/subnetworks/NAME) or selfLink.
       - Required for O(state=present).
     type: str
+  purpose:
+    description:
+      - What the address is for. V(SHARED_LOADBALANCER_VIP) is one that several forwarding rules of internal load balancers may have,
+        such as those for HTTPS and HTTP.
+    type: str
+    choices: [GCE_ENDPOINT, SHARED_LOADBALANCER_VIP]
 seealso:
   - name: Addresses
     description: The API.
@@ -103,6 +109,7 @@ class Address(AddressResource):
         self.wanted = {
             "name": self.name,
             "addressType": "INTERNAL",
+            "purpose": self.params["purpose"],
             "subnetwork": full_path(task.project, f"{region}/subnetworks", subnetwork) if subnetwork else None,
             "labels": task.labels,
         }
@@ -120,6 +127,7 @@ def main() -> None:
             "name": {"type": "str", "required": True, "kind": values.NAME},
             "region": {"type": "str", "required": True, "kind": values.REGION},
             "subnetwork": {"type": "str"},
+            "purpose": {"type": "str", "choices": ["GCE_ENDPOINT", "SHARED_LOADBALANCER_VIP"]},
             **LABELS_OPTION,
             **STATE_OR_EXISTING_OPTION,
         },

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: compute_backend_service
-short_description: Manage a global backend service with serverless backends and Identity-Aware Proxy
+short_description: Manage a backend service with serverless backends and Identity-Aware Proxy
 description:
   - Creates, updates and deletes the part of a load balancer that selects the backends of requests, and enables
     Identity-Aware Proxy (IAP) for them.
@@ -30,6 +30,9 @@ options:
     description: Name of the backend service.
     type: str
     required: true
+  region:
+    description: Region of a regional load balancer. Without it, the resource is that of a global one.
+    type: str
   description:
     description: Description of the backend service.
     type: str
@@ -331,6 +334,7 @@ def main() -> None:
         BackendService.converge,
         argument_spec={
             "name": {"type": "str", "required": True},
+            "region": {"type": "str", "kind": values.REGION},
             "description": {"type": "str"},
             "load_balancing_scheme": {
                 "type": "str",

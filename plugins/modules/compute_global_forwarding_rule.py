@@ -76,7 +76,7 @@ resource:
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import BalancerResource
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import BalancerResource, same_ports
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, same_link
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import LABELS_OPTION, STATE_OPTION, Task, run
 
@@ -84,12 +84,6 @@ INSTEAD = (
     "delete the forwarding rule and run again, which interrupts the traffic, or create one under another name and point "
     "the domain to its address"
 )
-
-
-def same_ports(wanted: str, live: Any) -> bool:
-    """Whether port ranges are equal; "443" is the same as "443-443"."""
-    low, _dash, high = str(live or "").partition("-")
-    return wanted == f"{low}-{high or low}"
 
 
 class ForwardingRule(BalancerResource):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: compute_target_http_proxy
-short_description: Manage the URL map of a global HTTP proxy
+short_description: Manage the URL map of an HTTP proxy
 description:
   - Creates, updates and deletes the part of a load balancer that receives requests without TLS, for example to redirect them.
   - Fields not covered by an option are left unchanged.
@@ -25,6 +25,9 @@ options:
     description: Name of the HTTP proxy.
     type: str
     required: true
+  region:
+    description: Region of a regional load balancer. Without it, the resource is that of a global one.
+    type: str
   url_map:
     description: Name or link of the URL map. Required for O(state=present).
     type: str
@@ -86,6 +89,7 @@ def main() -> None:
         HttpProxy.converge,
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.NAME},
+            "region": {"type": "str", "kind": values.REGION},
             "url_map": {"type": "str"},
             **STATE_OPTION,
         },

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: compute_url_map
-short_description: Manage the default route of a global URL map
+short_description: Manage the default route of a URL map
 description:
   - Creates, updates and deletes the part of a load balancer that selects the backend service of requests, or redirects them.
   - Only the default route is covered by options. Everything else is left unchanged, such as host rules and path matchers,
@@ -26,6 +26,9 @@ options:
     description: Name of the URL map.
     type: str
     required: true
+  region:
+    description: Region of a regional load balancer. Without it, the resource is that of a global one.
+    type: str
   default_service:
     description:
       - Name or link of the backend service for all requests that no host rule matches. Traffic is no longer divided between
@@ -146,6 +149,7 @@ def main() -> None:
         UrlMap.converge,
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.NAME},
+            "region": {"type": "str", "kind": values.REGION},
             "default_service": {"type": "str"},
             "default_url_redirect": {
                 "type": "dict",

@@ -32,6 +32,7 @@ options:
     choices:
       - artifact_registry_repository
       - bucket
+      - ca_pool
       - iap_backend_service
       - iap_run_service
       - kms_key
@@ -43,7 +44,8 @@ options:
     description:
       - Name of the resource, that is the ID of a project, the name of a secret or V(projects/PROJECT/secrets/NAME), the
         e-mail address of a service account, the path of a key of Cloud KMS,
-        V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), or the name of a Cloud Run service, repository, bucket or
+        V(projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY), that of a CA pool,
+        V(projects/PROJECT/locations/LOCATION/caPools/POOL), or the name of a Cloud Run service, repository, bucket or
         backend service.
     type: str
     required: true
@@ -51,6 +53,7 @@ options:
     description:
       - Region of the Cloud Run service or location of the repository; required for O(resource_type=run_service),
         O(resource_type=iap_run_service) and O(resource_type=artifact_registry_repository).
+      - With O(resource_type=iap_backend_service), the region of a regional backend service.
     type: str
   role:
     description:

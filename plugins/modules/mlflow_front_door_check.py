@@ -35,14 +35,13 @@ options:
     type: str
     required: true
   domains:
-    description: Domain names of the server.
+    description: Domain names of the server. Those of an internal load balancer may lead elsewhere from outside, and are left out.
     type: list
     elements: str
-    required: true
+    default: []
   address_name:
-    description: Name of the load balancer's reserved address.
+    description: Name of the load balancer's reserved global address. Not checked without this option.
     type: str
-    required: true
   address_exists:
     description: Whether that address must exist already.
     type: bool
@@ -143,6 +142,8 @@ def service_problems(task: Task) -> Iterator[str]:
 def address_problems(task: Task) -> Iterator[str]:
     """Whether the reserved address exists and is the one of the forwarding rules."""
     name, compute = task.params["address_name"], f"{API}/projects/{task.project}/global"
+    if not name:
+        return
     address = task.read(f"global address {name}", lambda: task.client.find(f"{compute}/addresses/{name}"))
     if address is None and task.params["address_exists"]:
         yield (
@@ -169,6 +170,8 @@ def address_problems(task: Task) -> Iterator[str]:
 
 def domain_problems(task: Task) -> Iterator[str]:
     """Whether another load balancer serves one of the domains."""
+    if not task.params["domains"]:
+        return
     found = task.read(
         f"load balancers of project {task.project}",
         lambda: list(rivals(task.client, task.project, task.params["name"], task.params["domains"])),
@@ -225,8 +228,8 @@ def main() -> None:
         check,
         argument_spec={
             "name": {"type": "str", "required": True, "kind": values.BALANCER_NAME},
-            "domains": {"type": "list", "elements": "str", "required": True},
-            "address_name": {"type": "str", "required": True, "kind": values.NAME},
+            "domains": {"type": "list", "elements": "str", "default": []},
+            "address_name": {"type": "str", "kind": values.NAME},
             "address_exists": {"type": "bool", "default": False},
             "cloud_run_service": {"type": "str"},
             "region": {"type": "str"},

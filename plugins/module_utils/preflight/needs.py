@@ -222,6 +222,60 @@ PREVIOUS = Needs(
         compute.urlMaps delete
     """),
 )
+# The front door within a network, instead of the part "front_door".
+INTERNAL = Needs(
+    "iap_internal_lb_project_id",
+    permissions("""
+        compute.addresses createInternal get list use
+        compute.forwardingRules create get list
+        compute.networkEndpointGroups list
+        compute.networks use
+        compute.regionBackendServices create get list use
+        compute.regionNetworkEndpointGroups create get list use
+        compute.regionOperations get
+        compute.regionSslCertificates create get list
+        compute.regionTargetHttpProxies create get list use
+        compute.regionTargetHttpsProxies create get list use
+        compute.regionUrlMaps create get list use
+        compute.subnetworks use
+        iam.serviceAccounts create get getIamPolicy list setIamPolicy
+        iap.webServices getIamPolicy setIamPolicy
+        resourcemanager.projects get
+        run.services get getIamPolicy setIamPolicy
+    """),
+    permissions("""
+        compute.addresses setLabels
+        compute.forwardingRules setLabels setTarget
+        compute.regionBackendServices update
+        compute.regionNetworkEndpointGroups delete
+        compute.regionSslCertificates delete
+        compute.regionTargetHttpProxies setUrlMap
+        compute.regionTargetHttpsProxies setSslCertificates setUrlMap update
+        compute.regionUrlMaps update
+        iam.serviceAccounts enable update
+    """),
+)
+PROXIES = Needs(
+    "iap_internal_lb_network_project_id",
+    permissions("""
+        compute.networks get updatePolicy
+        compute.regionOperations get
+        compute.subnetworks create get list
+    """),
+)
+BY_POOL = Needs(
+    "iap_internal_lb_project_id",
+    permissions("""
+        certificatemanager.certissuanceconfigs create get list use
+        certificatemanager.certs create get list use
+        certificatemanager.operations get
+    """),
+    permissions("""
+        certificatemanager.certissuanceconfigs delete
+        certificatemanager.certs delete
+        compute.regionTargetHttpsProxies setSslCertificates
+    """),
+)
 BRAND = Needs(
     "iap_lb_project_id",
     permissions("""
@@ -239,13 +293,17 @@ ZONE = permissions("""
 KEY = permissions("cloudkms.cryptoKeys get getIamPolicy setIamPolicy")
 # On the objects of the bucket for the source. The owner of a project does not have them on the project: every new bucket grants them.
 SOURCE = permissions("storage.objects create get list")
-OPTIONAL = (CLOUD_RUN, BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, ARMOR, PREVIOUS, BRAND)
+# On a CA pool; not needed if its administrator has granted the role to the service agent.
+POOL = permissions("privateca.caPools getIamPolicy setIamPolicy")
+OPTIONAL = (CLOUD_RUN, BUILD, ENDPOINT, FIREWALL, MANAGED, BY_DNS, ARMOR, PREVIOUS, INTERNAL, PROXIES, BY_POOL, BRAND)
 
 
 def everything() -> frozenset[str]:
     """The permissions for all options and all changes, those on the project of a zone included."""
     needs = (*PARTS.values(), *OPTIONAL)
-    return frozenset().union(ZONE, KEY, SOURCE, *(need.making for need in needs), *(need.changing for need in needs))
+    return frozenset().union(
+        ZONE, KEY, POOL, SOURCE, *(need.making for need in needs), *(need.changing for need in needs)
+    )
 
 
 def chosen(site: Site) -> list[Needs]:

@@ -89,7 +89,12 @@ class Sandbox:
     @property
     def exports(self) -> dict[str, str]:
         """The variables that ``gcp-sandbox env`` exports."""
-        words = (shlex.split(line)[1] for line in self.command("env").splitlines())
+        return self.exports_in()
+
+    def exports_in(self, network: str = "", region: str = "") -> dict[str, str]:
+        """The variables that ``gcp-sandbox env`` exports to a client in a VPC network (NAME or projects/…) and region."""
+        options = ["--network", network, "--region", region] if network else []
+        words = (shlex.split(line)[1] for line in self.command("env", *options).splitlines())
         return {name: value for name, _, value in (word.partition("=") for word in words)}
 
     @property
@@ -97,9 +102,11 @@ class Sandbox:
         """The environment of this process, with the variables that direct clients to the sandbox."""
         return os.environ | self.exports
 
-    def session(self, email: str | None = None, *, anonymous: bool = False) -> requests.Session:
-        """A client that uses the proxy, signed in as an account (default: the deployer)."""
-        exports = self.exports
+    def session(
+        self, email: str | None = None, *, anonymous: bool = False, network: str = "", region: str = ""
+    ) -> requests.Session:
+        """A client that uses the proxy, signed in as an account (default: the deployer), in a VPC network or outside."""
+        exports = self.exports_in(network, region)
         out = requests.Session()
         out.trust_env = False
         out.proxies = {"https": exports["HTTPS_PROXY"], "http": exports["HTTPS_PROXY"]}

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -286,9 +287,10 @@ def reset(args: argparse.Namespace) -> None:
 # -- for clients -----------------------------------------------------------
 
 
-def environment(state: Path, doc: dict[str, Any]) -> dict[str, str]:
-    """The environment variables that direct unmodified Google clients to the running sandbox."""
-    proxy = f"http://127.0.0.1:{doc['port']}"
+def environment(state: Path, doc: dict[str, Any], vpc: str = "", region: str = "") -> dict[str, str]:
+    """The environment variables that direct unmodified Google clients to the running sandbox, as a machine in a VPC network."""
+    within = f"{urllib.parse.quote(vpc, safe='')}:{region}@" if vpc else ""
+    proxy = f"http://{within}127.0.0.1:{doc['port']}"
     ca = str((state / "ca.pem").resolve())
     key = str((state / "deployer.json").resolve())
     return {
@@ -313,7 +315,12 @@ def environment(state: Path, doc: dict[str, Any]) -> dict[str, str]:
 
 def env(args: argparse.Namespace) -> None:
     """Print the export lines."""
-    for name, value in environment(args.state, _running(args.state)).items():
+    doc, vpc = _running(args.state), args.network
+    if bool(vpc) != bool(args.region):
+        fail("--network and --region go together: a machine is in a network and a region")
+    if vpc and "/" not in vpc:
+        vpc = f"projects/{doc['project']}/global/networks/{vpc}"
+    for name, value in environment(args.state, doc, vpc, args.region).items():
         print(f"export {name}={shlex.quote(value)}")
 
 
@@ -579,7 +586,14 @@ def main(argv: list[str] | None = None) -> None:
         help="show the second generation as the execution environment of Cloud Run services without one, as in recordings "
         "that may be those of a fake; Terraform's provider shows that Google does not (the default)",
     )
-    command("env", env, "print export lines for clients")
+    sub = command("env", env, "print export lines for clients")
+    sub.add_argument(
+        "--network",
+        default="",
+        help="VPC network that the client is in (NAME or projects/PROJECT/global/networks/NAME), for internal load balancers; "
+        "by default it is on the internet",
+    )
+    sub.add_argument("--region", default="", help="region that the client is in, with --network")
     sub = command("token", token, "print an access token")
     sub.add_argument("--as", dest="email", help="account (default: the deployer)")
     sub.add_argument("--lifetime", type=int, default=3600, help="lifetime in seconds (default: 3600)")

@@ -27,6 +27,7 @@ _TITLES = {
     "iap": "Identity-Aware Proxy",
     "artifactregistry": "Artifact Registry",
     "certificatemanager": "Certificate Manager",
+    "privateca": "Certificate Authority Service",
     "dns": "Cloud DNS",
     "servicenetworking": "Service Networking",
     "vpcaccess": "Serverless VPC Access",

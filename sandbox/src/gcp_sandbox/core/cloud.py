@@ -77,7 +77,7 @@ class Cloud:
         self.raw_routes: list[tuple[str, str, RawHandler]] = []
         # The handler for all other hosts, and the certificate for their clients (False: not one of its hosts).
         self.front_door: RawHandler | None = None
-        self.hosts: list[Callable[[Cloud, str], ssl.SSLContext | None | bool]] = []
+        self.hosts: list[Callable[[Cloud, str, network.Client], ssl.SSLContext | None | bool]] = []
         # Identity-Aware Proxy of a Cloud Run service (its store key): the headers and the caller of a request that may pass, or
         # the response to one that may not; set by the front door.
         self.identity_aware_proxy: Callable[
@@ -87,10 +87,16 @@ class Cloud:
         self.fault_pages: dict[str, Callable[[web.BaseRequest, ApiError], web.Response]] = {}
         # The host that each connection was opened to, which may differ from the Host header.
         self.reached: weakref.WeakKeyDictionary[asyncio.BaseTransport, str] = weakref.WeakKeyDictionary()
+        # Where the client of each connection is, if it is not on the internet.
+        self.clients: weakref.WeakKeyDictionary[asyncio.BaseTransport, network.Client] = weakref.WeakKeyDictionary()
 
     def when_enabled(self, service: str, hook: Callable[[Cloud, str], None]) -> None:
         """Register hook(cloud, project ID), which runs when a project enables an API (default networks, service agents, …)."""
         self.enable_hooks.setdefault(service, []).append(hook)
+
+    def client_of(self, request: web.BaseRequest) -> network.Client:
+        """Where the client of a request is."""
+        return self.clients.get(request.transport, network.INTERNET) if request.transport else network.INTERNET
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Keep a reference to a background task until it ends; it is cancelled when the sandbox stops."""

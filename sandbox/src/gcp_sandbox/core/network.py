@@ -32,6 +32,17 @@ class Source:
     account: str = ""
 
 
+@dataclass(frozen=True)
+class Client:
+    """Where a client of the proxy is: in a VPC network (store key) and region, or, with neither, on the internet."""
+
+    network: str = ""
+    region: str = ""
+
+
+INTERNET = Client()
+
+
 class NoneLeft(Exception):
     """There are too many sandboxes on this machine."""
 

@@ -156,6 +156,13 @@ CATALOGUE: dict[str, dict[str, str]] = {
     },
     "oauthconfig": {"clientpolicy": "get", "testusers": "get update", "verification": "get submit update"},
     "orgpolicy": {"constraints": "list", "policies": _CRUD, "policy": "get set"},
+    "privateca": {
+        "caPools": _CRUD + _IAM + " use",
+        "certificateAuthorities": _CRUD + _IAM,
+        "certificates": "create createForSelf get getIamPolicy list setIamPolicy update",
+        "locations": _READ,
+        "operations": "cancel delete get list",
+    },
     "resourcemanager": {
         "folders": "create delete get getIamPolicy list move setIamPolicy undelete update",
         "organizations": "get getIamPolicy setIamPolicy",

@@ -247,6 +247,8 @@ ROLES: dict[str, tuple[str, str]] = {
         "Certificate Manager Viewer",
         f"certificatemanager.*.get certificatemanager.*.list {_PROJECT}",
     ),
+    "roles/privateca.admin": ("CA Service Admin", f"privateca.* {_PROJECT}"),
+    "roles/privateca.certificateRequester": ("CA Service Certificate Requester", "privateca.certificates.create"),
     "roles/dns.admin": ("DNS Administrator", f"dns.* compute.networks.get compute.networks.list {_PROJECT}"),
     "roles/dns.reader": ("DNS Reader", f"dns.*.get dns.*.list dns.*.getIamPolicy compute.networks.get {_PROJECT}"),
     "roles/dns.peer": ("DNS Peer", "dns.networks.targetWithPeeringZone"),

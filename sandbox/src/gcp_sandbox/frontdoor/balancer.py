@@ -1,8 +1,8 @@
 """The load balancer: forwarding rule -> target proxy -> URL map -> backend service -> serverless NEG -> Cloud Run.
 
 Every step is read from the compute documents for every request, so that a misconfigured path does not work.
-Names in a public zone of this cloud resolve by its records.  All others do as if their owner had pointed DNS at the rule
-whose certificate (through a target HTTPS proxy) contains them.
+Names in a zone of this cloud resolve by its records.  All others do as if their owner had pointed DNS at the rule
+whose certificate (through a target HTTPS proxy) contains them.  Internal rules are there for clients in their network alone.
 https://cloud.google.com/load-balancing/docs/https/setting-up-https-serverless
 """
 
@@ -27,9 +27,10 @@ from multidict import CIMultiDict
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.exchange import ANSWER, is_secure
+from gcp_sandbox.core.network import INTERNET, Client
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.frontdoor import gate
-from gcp_sandbox.services.certificatemanager import maps
+from gcp_sandbox.services.certificatemanager import certificates, maps
 from gcp_sandbox.services.compute import armor
 from gcp_sandbox.services.dns import resolver
 from gcp_sandbox.services.run import dataplane
@@ -75,19 +76,37 @@ def _names(cloud: Cloud, proxy: Doc) -> list[tuple[str, Doc]]:
     """The names of a proxy's certificate map, which takes precedence, or of its certificates."""
     if proxy.get("certificateMap"):
         return maps.served(cloud, proxy["certificateMap"])
-    found = [_read(cloud, link) for link in proxy.get("sslCertificates", [])]
+    found = [
+        certificates.of_link(cloud, link) if link.startswith(certificates.HOST) else _read(cloud, link)
+        for link in proxy.get("sslCertificates", [])
+    ]
     return [(domain, doc) for doc in found if doc for domain in _domains(doc)]
 
 
-def _listeners(cloud: Cloud) -> list[Listener]:
+def _listeners(cloud: Cloud, client: Client = INTERNET) -> list[Listener]:
+    """What a client reaches."""
     out = []
     for key, rule in cloud.store.list("compute.forwardingRules"):
-        if "/global/" not in key or "target" not in rule:
+        if "target" not in rule or not ("/global/" in key or _is_within_reach(cloud, key, rule, client)):
             continue
         proxy = _read(cloud, rule["target"])
         if proxy is not None:
             out.append(Listener(rule, proxy, _names(cloud, proxy)))
     return out
+
+
+def _is_within_reach(cloud: Cloud, key: str, rule: Doc, client: Client) -> bool:
+    """Whether an internal rule is one of the client's network or of a peered one, and of its region, or of all regions.
+
+    https://cloud.google.com/load-balancing/docs/l7-internal/internal-https-lb-and-other-networks
+    """
+    if rule.get("loadBalancingScheme") != "INTERNAL_MANAGED" or not client.network:
+        return False
+    if f"/regions/{client.region}/" not in key and not rule.get("allowGlobalAccess"):
+        return False
+    network = cloud.store.peek("compute.networks", client.network) or {}
+    peers = [entry["network"] for entry in network.get("peerings", ()) if entry.get("state") == "ACTIVE"]
+    return key_of(rule["network"]) in (client.network, *map(key_of, peers))
 
 
 def _covers(name: str, host: str) -> bool:
@@ -96,11 +115,11 @@ def _covers(name: str, host: str) -> bool:
     return name.lower() == host
 
 
-def _at(cloud: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
-    """The listener on a port of a host's address, and whether the host belongs to any load balancer."""
-    listeners = _listeners(cloud)
+def _at(cloud: Cloud, host: str, port: int, client: Client) -> tuple[Listener | None, bool]:
+    """The listener on a port of a host's address, and whether the host belongs to any load balancer, as a client sees it."""
+    listeners = _listeners(cloud, client)
     addresses = {one.rule.get("IPAddress") for one in listeners if one.rule.get("IPAddress") == host}
-    resolved = resolver.lookup(cloud, host, "A")
+    resolved = resolver.lookup(cloud, host, "A", client.network)
     for one in listeners:
         address = one.rule.get("IPAddress")
         if any(_covers(name, host) for name, _ in one.names) if resolved is None else address in resolved:
@@ -112,9 +131,9 @@ def _at(cloud: Cloud, host: str, port: int) -> tuple[Listener | None, bool]:
     return None, bool(addresses)
 
 
-def certificate(cloud: Cloud, host: str) -> ssl.SSLContext | None | bool:
+def certificate(cloud: Cloud, host: str, client: Client) -> ssl.SSLContext | None | bool:
     """The certificate for TLS clients of this host: a context, None (no certificate yet: no handshake), False (other host)."""
-    listener, known = _at(cloud, host, 443)
+    listener, known = _at(cloud, host, 443, client)
     if not known:
         return False
     if listener is None:
@@ -123,7 +142,7 @@ def certificate(cloud: Cloud, host: str) -> ssl.SSLContext | None | bool:
         by_address = listener.rule.get("IPAddress") == host
         if not by_address and not _covers(name, host):
             continue
-        if "managed" in doc:
+        if "managed" in doc and "_privateKey" not in doc:
             if "ACTIVE" in (doc["managed"].get("status"), doc["managed"].get("state")):
                 covered = any(_covers(domain, host) for domain in _domains(doc))
                 return cloud.authority.context(host if covered else _domains(doc)[0])
@@ -152,11 +171,11 @@ def _own(doc: Doc) -> ssl.SSLContext | None:
 async def serve(cloud: Cloud, request: web.BaseRequest) -> web.StreamResponse:
     """Answer a request for a host of a load balancer."""
     host = (request.host or "").split(":")[0].lower()
-    secure = is_secure(request)
-    listener, _ = _at(cloud, host, 443 if secure else 80)
+    secure, client = is_secure(request), cloud.client_of(request)
+    listener, _ = _at(cloud, host, 443 if secure else 80, client)
     if listener is None:  # a host that is not on the certificate; the URL map covers all hosts
         reached = cloud.reached.get(request.transport, "") if request.transport else ""
-        listener, _ = _at(cloud, reached, 443 if secure else 80)
+        listener, _ = _at(cloud, reached, 443 if secure else 80, client)
     if listener is None:
         if request.transport:
             request.transport.abort()  # nothing listens on that port
@@ -294,7 +313,9 @@ async def _to_backend(
     for header in backend.get("customResponseHeaders", []):
         name, _, value = header.partition(":")
         request[ANSWER].add(name.strip(), value.strip())
-    answer = await dataplane.serve(cloud, request, key, caller=caller, via="load-balancer", headers=headers)
+    # A regional internal load balancer is one of the ways by which a service is reached from within.
+    via = "internal" if listener.rule.get("loadBalancingScheme") == "INTERNAL_MANAGED" else "load-balancer"
+    answer = await dataplane.serve(cloud, request, key, caller=caller, via=via, headers=headers)
     return answer, "response_sent_by_backend"
 
 
@@ -342,6 +363,12 @@ def _write_log(
     seconds: float,
     details: str,
 ) -> None:
+    kind, place = "http_load_balancer", {"zone": "global"}
+    if "region" in listener.rule:
+        # https://cloud.google.com/load-balancing/docs/l7-internal/monitoring
+        network = listener.rule["network"].rpartition("/")[2]
+        kind = "internal_http_lb_rule"
+        place = {"region": listener.rule["region"].rpartition("/")[2], "network_name": network}
     entry: Doc = {
         "timestamp": now(),
         "severity": "INFO" if response.status < 400 else "WARNING",
@@ -354,10 +381,10 @@ def _write_log(
             "latency": f"{seconds:.6f}s",
         },
         "resource": {
-            "type": "http_load_balancer",
+            "type": kind,
             "labels": {
                 "project_id": _project(listener.rule),
-                "zone": "global",
+                **place,
                 "forwarding_rule_name": listener.rule["name"],
                 "target_proxy_name": listener.proxy["name"],
                 "url_map_name": listener.proxy.get("urlMap", "").rsplit("/", 1)[-1],

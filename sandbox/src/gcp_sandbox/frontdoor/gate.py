@@ -62,8 +62,10 @@ def of_service(cloud: Cloud, request: web.BaseRequest, key: str) -> tuple[dict[s
 
 
 def _web_type(backend: Doc) -> str:
-    """What IAP calls the kind of a resource: that of backend services, or of the Cloud Run services of a region."""
-    return f"cloud_run-{backend['_region']}" if "_region" in backend else "compute"
+    """What IAP calls the kind of a resource: backend services, global or of a region, or the Cloud Run services of a region."""
+    if "_region" in backend:
+        return f"cloud_run-{backend['_region']}"
+    return f"compute-{_region(backend)}" if _region(backend) else "compute"
 
 
 def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.Response:
@@ -118,6 +120,11 @@ def check(cloud: Cloud, request: web.BaseRequest, backend: Doc) -> Passed | web.
         )
     test = _test(request) if mode == "SECURE_TOKEN_TEST" else ""
     return Passed(_headers(cloud, principal, number, backend, test), Principal(agent))
+
+
+def _region(backend: Doc) -> str:
+    """Region of a backend service, "" for a global one."""
+    return str(backend.get("region", "")).rpartition("/")[2]
 
 
 def _mode(request: web.BaseRequest) -> str:
@@ -301,7 +308,7 @@ def _audience(number: str, backend: Doc) -> str:
     """The audience of the assertion for a backend service, or Cloud Run service."""
     if "_region" in backend:
         return f"/projects/{number}/locations/{backend['_region']}/services/{backend['name']}"
-    return f"/projects/{number}/global/backendServices/{backend['id']}"
+    return f"/projects/{number}/{_region(backend) or 'global'}/backendServices/{backend['id']}"
 
 
 def _headers(cloud: Cloud, principal: Principal, number: str, backend: Doc, test: str = "") -> dict[str, str]:

@@ -24,6 +24,7 @@ from gcp_sandbox.core.errors import ApiError, error_info, service_disabled
 from gcp_sandbox.core.exchange import Exchange
 from gcp_sandbox.core.faults import Dropped, reset
 from gcp_sandbox.core.iam import project_resource
+from gcp_sandbox.core.network import Client
 from gcp_sandbox.core.operations import Operation
 from gcp_sandbox.core.pretty import pretty
 from gcp_sandbox.core.service import Call, Service
@@ -42,7 +43,7 @@ class Server:
         self.cloud = cloud
         # Weak: the proxy is not notified when a connection that was passed on is closed.
         self.connections: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
-        self.reached, self.keep = cloud.reached, cloud.keep
+        self.reached, self.clients, self.keep = cloud.reached, cloud.clients, cloud.keep
         self.services: dict[str, Service] = {}
         self._server: asyncio.Server | None = None
         # Bodies are not decoded: objects keep their encoding, as do requests that are passed on to Cloud Run.
@@ -100,22 +101,22 @@ class Server:
 
     # -- called by the proxy -----------------------------------------------
 
-    def emulates(self, host: str) -> bool:
-        """Whether this host is emulated."""
+    def emulates(self, host: str, client: Client) -> bool:
+        """Whether this host is emulated for a client."""
         if host.endswith(".googleapis.com") or any(
             self._host_matches(pattern, host) for pattern, _, _ in self.cloud.raw_routes
         ):
             return True
-        return any(hook(self.cloud, host) is not False for hook in self.cloud.hosts)
+        return any(hook(self.cloud, host, client) is not False for hook in self.cloud.hosts)
 
-    def tls_context(self, host: str) -> ssl.SSLContext | None:
+    def tls_context(self, host: str, client: Client) -> ssl.SSLContext | None:
         """The certificate for clients of this host; None: the handshake fails."""
         if host.endswith(".googleapis.com") or any(
             self._host_matches(pattern, host) for pattern, _, _ in self.cloud.raw_routes
         ):
             return self.cloud.authority.context(host)
         for hook in self.cloud.hosts:
-            answer = hook(self.cloud, host)
+            answer = hook(self.cloud, host, client)
             if answer is not False:
                 return answer if isinstance(answer, ssl.SSLContext) else None
         return None

@@ -477,12 +477,13 @@ def test_a_role_that_is_not_there():
 
 
 def test_every_rule_is_about_a_variable_that_exists():
-    options = check_variables.Variables(Templar(DataLoader()), {}, ["mlflow", *ROLES]).options
+    roles = [*ROLES, "iap_internal_lb"]
+    options = check_variables.Variables(Templar(DataLoader()), {}, ["mlflow", *roles]).options
     names = {name for _, together in values.TOGETHER for name in together}
     names |= {name.when[0] for name in values.NAMES if name.when}
     names |= {variable for name in values.NAMES for variable in re.findall(r"{(\w+)}", name.pattern)}
     assert names <= options.keys()
-    endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *ROLES] for name in options}
+    endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *roles] for name in options}
     assert values.KINDS.keys() <= options.keys() | endings
 
 
@@ -664,3 +665,71 @@ def test_two_hosts_with_one_service():
     )
     site(**with_other({**CLOUD_RUN, "mlflow_name": "other"}, **CLOUD_RUN))
     site(**with_other({**other, "mlflow_region": "europe-west1"}, **CLOUD_RUN))
+
+
+INTERNAL = {
+    **REQUIRED,
+    "iap_internal_lb_network": "corp",
+    "iap_internal_lb_subnetwork": "corp",
+    "iap_internal_lb_certificate_chain": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n" * 2,
+    "iap_internal_lb_private_key": "-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----",
+}
+ENCRYPTED = "-----{0} ENCRYPTED PRIVATE KEY-----\n"
+POOL = "projects/pki/locations/europe-west2/caPools/corp"
+
+
+def test_the_certificate_of_an_internal_load_balancer():
+    found = check({"role": "iap_internal_lb"}, INTERNAL)
+    assert "MHcC" not in str(found) and "MIIB" not in str(found)
+    by_pool = {"iap_internal_lb_certificate": "ca_pool", "iap_internal_lb_ca_pool": POOL}
+    nothing = {"iap_internal_lb_certificate_chain": "", "iap_internal_lb_private_key": ""}
+    check({"role": "iap_internal_lb"}, INTERNAL | by_pool | nothing)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"iap_internal_lb_certificate_chain": "MIIB"},
+            "iap_internal_lb_certificate_chain is 'VALUE_.*certificates in PEM",
+        ),
+        (
+            {"iap_internal_lb_private_key": "SECRET"},
+            "iap_internal_lb_private_key is 'VALUE_.*a private key in PEM without a pass",
+        ),
+        (
+            {"iap_internal_lb_private_key": f"{ENCRYPTED.format('BEGIN')}SECRET\n{ENCRYPTED.format('END')}"},
+            "without a passphrase",
+        ),
+        ({"iap_internal_lb_private_key": ""}, "self_managed needs the certificate's private key"),
+        ({"iap_internal_lb_ca_pool": POOL}, "self_managed takes no CA pool"),
+        ({"iap_internal_lb_certificate": "ca_pool"}, "ca_pool needs the CA pool"),
+        (
+            {"iap_internal_lb_certificate": "ca_pool", "iap_internal_lb_ca_pool": POOL},
+            "ca_pool takes no certificate and key",
+        ),
+        (
+            {"iap_internal_lb_certificate": "managed"},
+            "iap_internal_lb_certificate is 'managed'; allowed: self_managed, ca_pool",
+        ),
+        (
+            {"iap_internal_lb_proxy_range": "10.11.0.0/27"},
+            "iap_internal_lb_proxy_range is '10.11.0.0/27'; allowed: an IPv4 range of /26",
+        ),
+        ({"mlflow_oauth": "brand"}, "iap_internal_lb_oauth is 'brand'; allowed: google_managed, custom"),
+        ({"mlflow_oauth": "custom"}, "custom needs the client's id and secret"),
+        ({"iap_internal_lb_name": "x" * 55}, "iap_internal_lb_name is 'x*', 55 characters, and has at most 54 here"),
+    ],
+)
+def test_what_an_internal_load_balancer_cannot_have(variables, message):
+    with pytest.raises(AnsibleActionFail) as failure:
+        check({"role": "iap_internal_lb"}, INTERNAL | variables)
+    assert re.search(message, str(failure.value), re.S), str(failure.value)
+    assert not re.search("SECRET|MHcC|MIIB", str(failure.value))
+
+
+def test_a_ca_pool_in_another_region():
+    pool = {"iap_internal_lb_certificate": "ca_pool", "iap_internal_lb_ca_pool": POOL.replace("west2", "west1")}
+    nothing = {"iap_internal_lb_certificate_chain": "", "iap_internal_lb_private_key": ""}
+    with pytest.raises(AnsibleActionFail, match="the CA pool is in europe-west1: give one in europe-west2"):
+        check({"role": "iap_internal_lb"}, INTERNAL | pool | nothing)

@@ -1,7 +1,8 @@
 """Certificates: self-managed ones are stored as given, managed ones are issued when their domains are authorized.
 
 A domain is authorized by the record of its DNS authorization, or, without one, by a load balancer that serves the certificate
-at the address of the domain. What has become of it is found out whenever somebody looks.
+at the address of the domain. With an issuance config, a CA pool issues the certificate, for any domain. What has become of it
+is found out whenever somebody looks.
 https://cloud.google.com/certificate-manager/docs/certificates
 """
 
@@ -18,11 +19,12 @@ from gcp_sandbox.core.errors import ApiError
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.resources import serve
 from gcp_sandbox.core.service import Call
-from gcp_sandbox.services.certificatemanager import authorizations
+from gcp_sandbox.services.certificatemanager import authorizations, issuance
 from gcp_sandbox.services.certificatemanager.common import (
     AUTHORIZATIONS,
     BASE,
     CERTIFICATES,
+    CONFIGS,
     ENTRIES,
     Doc,
     Resources,
@@ -30,12 +32,14 @@ from gcp_sandbox.services.certificatemanager.common import (
     ident,
     in_use,
     invalid,
+    key_of,
     numbered,
     refer,
     stamped,
 )
 from gcp_sandbox.services.dns import resolver
 
+HOST = "//certificatemanager.googleapis.com/"
 _REASONS = {
     "FAILED_NOT_VISIBLE": "CONFIG",
     "FAILED_CAA_CHECKING": "CAA",
@@ -60,6 +64,9 @@ def _managed(call: Call, new: Doc) -> Doc:
         raise invalid("managed.domains", "at least one domain is required")
     if len(domains) > 100:
         raise invalid("managed.domains", "too many domains")
+    due = time.time() + call.cloud.latency("certificatemanager.certificate")
+    if managed.get("issuanceConfig"):
+        return _by_config(call, new, managed, domains) | {"_due": due}
     names = managed.get("dnsAuthorizations", [])
     keys = refer(call, AUTHORIZATIONS, names, "managed.dns_authorizations", "certificatemanager.dnsauthorizations.use")
     found = [call.cloud.store.peek(AUTHORIZATIONS, key) for key in keys]
@@ -69,8 +76,19 @@ def _managed(call: Call, new: Doc) -> Doc:
         if keys and not any(doc and authorizations.covered(doc, domain) for doc in found):
             raise invalid("managed.dns_authorizations", f"missing DNS authorization for domain {domain}")
     managed |= {"domains": domains, "state": "PROVISIONING"} | ({"dnsAuthorizations": keys} if keys else {})
-    due = time.time() + call.cloud.latency("certificatemanager.certificate")
     return new | {"managed": managed, "sanDnsnames": domains, "_due": due}
+
+
+def _by_config(call: Call, new: Doc, managed: Doc, domains: list[str]) -> Doc:
+    if managed.get("dnsAuthorizations"):
+        raise invalid("managed.issuance_config", "issuance_config and dns_authorizations can't be used together")
+    names = [managed["issuanceConfig"]]
+    (key,) = refer(call, CONFIGS, names, "managed.issuance_config", "certificatemanager.certissuanceconfigs.use")
+    place = (call.params.get("parent") or "").rpartition("/")[2]
+    if key.split("/")[3] != place:
+        raise invalid("managed.issuance_config", "the certificate issuance config must be in the same location")
+    managed |= {"domains": domains, "state": "PROVISIONING", "issuanceConfig": key}
+    return new | {"managed": managed, "sanDnsnames": domains, "_number": call.project_number}
 
 
 def _self_managed(new: Doc) -> Doc:
@@ -113,6 +131,8 @@ def current(cloud: Cloud, key: str) -> Doc | None:
     if doc is None or doc.get("managed", {}).get("state", "ACTIVE") == "ACTIVE":
         return doc
     managed = doc["managed"]
+    if "issuanceConfig" in managed:
+        return doc if doc["_due"] > time.time() else _issued(cloud, key, doc)
     if doc["_due"] > time.time():
         attempts = [{"domain": domain, "state": "AUTHORIZING"} for domain in managed["domains"]]
         return doc | {"managed": managed | {"authorizationAttemptInfo": attempts}}
@@ -132,6 +152,19 @@ def current(cloud: Cloud, key: str) -> Doc | None:
     managed.pop("provisioningIssue", None)
     expires = (datetime.now(UTC) + timedelta(days=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return cloud.store.put(CERTIFICATES, key, doc | {"managed": managed, "expireTime": expires})
+
+
+def _issued(cloud: Cloud, key: str, doc: Doc) -> Doc:
+    """A certificate that a CA pool has issued, or has refused to."""
+    managed = doc["managed"]
+    try:
+        chain, private = issuance.issue(cloud, managed["issuanceConfig"], doc["_number"], managed["domains"])
+    except ApiError as error:
+        issue = {"reason": "AUTHORIZATION_ISSUE", "details": error.message}
+        return doc | {"managed": managed | {"provisioningIssue": issue}}
+    until = x509.load_pem_x509_certificates(chain.encode())[0].not_valid_after_utc
+    done = {"pemCertificate": chain, "_privateKey": private, "expireTime": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return cloud.store.put(CERTIFICATES, key, doc | done | {"managed": managed | {"state": "ACTIVE"}})
 
 
 def _attempt(cloud: Cloud, key: str, managed: Doc, domain: str) -> Doc:
@@ -182,6 +215,18 @@ def users(cloud: Cloud, key: str) -> list[str]:
     return [entry for entry, doc in cloud.store.list(ENTRIES) if key in doc.get("certificates", ())]
 
 
+def _proxies(cloud: Cloud, key: str) -> list[str]:
+    """Keys of the proxies of regional load balancers that have a certificate."""
+    links = (f"{HOST}{key}", f"{HOST}{numbered(cloud, key)}")
+    found = cloud.store.list("compute.targetHttpsProxies")
+    return [proxy for proxy, doc in found if any(link in doc.get("sslCertificates", ()) for link in links)]
+
+
+def of_link(cloud: Cloud, link: str) -> Doc | None:
+    """The certificate that a proxy refers to, in the state that it has by now."""
+    return current(cloud, key_of(cloud, link.removeprefix(HOST)))
+
+
 # -- the collection --------------------------------------------------------
 
 
@@ -189,12 +234,15 @@ def _shown(cloud: Cloud, key: str, doc: Doc) -> Doc:
     doc = dict(current(cloud, key) or doc)
     if names := doc.get("managed", {}).get("dnsAuthorizations"):
         doc["managed"] = doc["managed"] | {"dnsAuthorizations": [numbered(cloud, name) for name in names]}
-    used = [{"name": f"//certificatemanager.googleapis.com/{numbered(cloud, entry)}"} for entry in users(cloud, key)]
+    if config := doc.get("managed", {}).get("issuanceConfig"):
+        doc["managed"] = doc["managed"] | {"issuanceConfig": numbered(cloud, config)}
+    used = [{"name": f"{HOST}{numbered(cloud, entry)}"} for entry in users(cloud, key)]
+    used += [{"name": f"//compute.googleapis.com/{proxy}"} for proxy in _proxies(cloud, key)]
     return doc | ({"usedBy": used} if used else {})
 
 
 def _operation(call: Call, method: str, key: str) -> Doc:
-    if method == "delete" and users(call.cloud, key):
+    if method == "delete" and (users(call.cloud, key) or _proxies(call.cloud, key)):
         text = "can't delete certificate that is referenced by a CertificateMapEntry or other resources"
         raise in_use(numbered(call.cloud, key), text)
     if method == "patch" and "managed" in call.body:

@@ -12,6 +12,7 @@ from gcp_sandbox.core.errors import ApiError, bad_request
 from gcp_sandbox.core.operations import now
 from gcp_sandbox.core.resources import Collection, parameter, serve_locations, serve_operations
 from gcp_sandbox.core.service import Call, Service
+from gcp_sandbox.services.compute.places import REGIONS
 
 Doc = dict[str, Any]
 
@@ -23,6 +24,7 @@ def _denied(call: Call, permission: str, shown: str) -> ApiError:
 SERVICE = Service("certificatemanager", "v1", denied=_denied)
 BASE = "certificatemanager.projects.locations"
 AUTHORIZATIONS, CERTIFICATES = "certificatemanager.dnsAuthorizations", "certificatemanager.certificates"
+CONFIGS = "certificatemanager.certificateIssuanceConfigs"
 MAPS, ENTRIES = "certificatemanager.certificateMaps", "certificatemanager.certificateMapEntries"
 _ID = "[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 
@@ -109,4 +111,4 @@ Resources = partial(
 serve_operations(
     SERVICE, f"{BASE}.operations", "get list delete", permission="certificatemanager.operations", missing=absent
 )
-serve_locations(SERVICE, BASE, "get list", {"global": {}})
+serve_locations(SERVICE, BASE, "get list", dict.fromkeys(("global", *REGIONS), {}))

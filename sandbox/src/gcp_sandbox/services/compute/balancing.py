@@ -12,7 +12,7 @@ from typing import Any
 from gcp_sandbox.core import projects
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.services.compute import armor, private_service_connect
+from gcp_sandbox.services.compute import armor, balancer_proxies, private_service_connect
 from gcp_sandbox.services.compute.base import NAME, Doc, find, invalid, key_of, link, missing, not_found, parse
 from gcp_sandbox.services.compute.kinds import KINDS, Draft
 from gcp_sandbox.services.compute.references import CERTIFICATE_MANAGER, references, shown_users
@@ -218,6 +218,9 @@ def _backends(draft: Draft) -> None:
     seen: set[str] = set()
     for i, group, neg in serverless:
         region = (neg or {})["region"]
+        if draft.region and not region.endswith(f"/{draft.region}"):
+            text = "The network endpoint group must be in the region of the backend service."
+            raise invalid(f"backends[{i}].group", group, text)
         if region in seen:
             raise invalid(
                 f"backends[{i}].group",
@@ -345,6 +348,8 @@ def prepare_https_proxy(draft: Draft) -> None:
     for text in managers:
         if not _MANAGED_CERTIFICATE.fullmatch(text):
             raise invalid("sslCertificates", text, "The URL is malformed.")
+        if draft.region and f"/locations/{draft.region}/" not in text:
+            raise invalid("sslCertificates", text, "The certificate must be in the region of the target proxy.")
     if doc.get("certificateMap") and not _CERTIFICATE_MAP.fullmatch(doc["certificateMap"]):
         raise invalid("certificateMap", doc["certificateMap"], "The URL is malformed.")
     if len(set(certificates)) != len(certificates):
@@ -362,7 +367,7 @@ def prepare_rule(draft: Draft) -> None:
         private_service_connect.prepare_attached(draft)
         return
     scheme = doc.setdefault("loadBalancingScheme", "EXTERNAL")
-    if scheme == "INTERNAL" and draft.region:
+    if scheme in ("INTERNAL", "INTERNAL_MANAGED") and draft.region:
         _internal(draft)
     ports = doc.get("portRange")
     if ports:
@@ -409,14 +414,33 @@ def _internal(draft: Draft) -> None:
         subnet = draft.target("subnetwork")
     if subnet is None:
         raise invalid("subnetwork", "", "Subnetwork must be specified for a custom subnet mode network.")
+    if doc["network"] != subnet["network"]:
+        raise invalid("subnetwork", doc["subnetwork"], "The subnetwork is not one of the forwarding rule's network.")
+    balancer_proxies.require_ordinary(subnet)
+    if doc["loadBalancingScheme"] == "INTERNAL_MANAGED":
+        _internal_managed(draft)
     doc["IPAddress"] = doc.get("IPAddress") or internal_address(draft.cloud, subnet)
     if doc.get("serviceLabel"):
         doc["serviceName"] = f"{doc['serviceLabel']}.{doc['name']}.il4.{draft.region}.lb.{draft.project}.internal"
 
 
+def _internal_managed(draft: Draft) -> None:
+    """An Envoy-based rule leads to a proxy of its region, and needs the proxy-only subnet."""
+    doc, old = draft.doc, draft.old
+    doc.setdefault("allowGlobalAccess", False)
+    if f"/{draft.scope}/" not in doc.get("target", ""):
+        raise invalid(
+            "target", doc.get("target", ""), "The target must be a proxy in the region of the forwarding rule."
+        )
+    if old is not None and doc["allowGlobalAccess"] != old["allowGlobalAccess"]:
+        text = "It cannot be changed for a forwarding rule with load balancing scheme INTERNAL_MANAGED."
+        raise invalid("allowGlobalAccess", doc["allowGlobalAccess"], text)
+    balancer_proxies.require(draft.cloud, doc["network"], draft.region, doc["target"])
+
+
 def _ports(draft: Draft, target: Doc) -> None:
     doc = draft.doc
-    if doc["loadBalancingScheme"] not in ("EXTERNAL", "EXTERNAL_MANAGED"):
+    if doc["loadBalancingScheme"] not in ("EXTERNAL", "EXTERNAL_MANAGED", "INTERNAL_MANAGED"):
         return
     low, _, high = doc.get("portRange", "").partition("-")
     if low != high and target["kind"] in ("compute#targetHttpProxy", "compute#targetHttpsProxy"):
@@ -425,12 +449,16 @@ def _ports(draft: Draft, target: Doc) -> None:
 
 def _address(draft: Draft) -> None:
     doc = draft.doc
-    given = doc.get("IPAddress", "")
+    given, address = doc.get("IPAddress", ""), None
     if key := _address_key(draft, given):
         address = find(draft.cloud, key)
         if address is None:
             raise not_found(key)
         doc["IPAddress"] = given = address["address"]
+    elif doc.get("subnetwork"):
+        reserved = draft.cloud.store.list("compute.addresses", f"projects/{draft.project}/{draft.scope}/")
+        wanted = (given, doc["subnetwork"])
+        address = next((d for _, d in reserved if (d["address"], d.get("subnetwork")) == wanted), None)
     if not given:
         doc["IPAddress"] = external_address(draft.cloud, doc.get("ipVersion", "IPV4"))
         return
@@ -442,11 +470,15 @@ def _address(draft: Draft) -> None:
         elsewhere = key.rsplit("/", 2)[0] != draft.key.rsplit("/", 2)[0]
         if elsewhere and other["address"] == given and other.get("addressType") == "EXTERNAL":
             raise invalid("IPAddress", given, "Invalid IP address specified.")
+    inside = doc.get("loadBalancingScheme") == "INTERNAL_MANAGED"
+    # Only an address that is made for it is shared by internal load balancers.
+    shared = not inside or (address or {}).get("purpose") == "SHARED_LOADBALANCER_VIP"
     for key, other in draft.cloud.store.list("compute.forwardingRules"):
-        same = (other.get("IPAddress"), other.get("portRange"), other.get("IPProtocol")) == (
-            given,
-            doc.get("portRange"),
-            doc.get("IPProtocol"),
+        if inside and other.get("network") != doc["network"]:
+            continue
+        same = other.get("IPAddress") == given and (
+            not shared
+            or (other.get("portRange"), other.get("IPProtocol")) == (doc.get("portRange"), doc.get("IPProtocol"))
         )
         if same and key != draft.key and other.get("loadBalancingScheme") != "INTERNAL_SELF_MANAGED":
             raise invalid("IPAddress", given, "Specified IP address is in-use and would result in a conflict.")

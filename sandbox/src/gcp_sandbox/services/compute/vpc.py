@@ -14,7 +14,7 @@ from typing import Any
 
 from gcp_sandbox.core.cloud import Cloud
 from gcp_sandbox.core.errors import ApiError
-from gcp_sandbox.services.compute import routers, shared_vpc
+from gcp_sandbox.services.compute import balancer_proxies, routers, shared_vpc
 from gcp_sandbox.services.compute.base import PENDING, Doc, find, in_use, invalid, key_of, link, missing
 from gcp_sandbox.services.compute.dialect import compute_time
 from gcp_sandbox.services.compute.kinds import Draft
@@ -210,8 +210,8 @@ def ranges(cloud: Cloud, network: str, *, besides: str = "") -> Iterator[tuple[N
 
 def prepare_subnet(draft: Draft) -> None:
     doc = draft.doc
-    if draft.given.get("purpose") in ("REGIONAL_MANAGED_PROXY", "GLOBAL_MANAGED_PROXY"):
-        doc.setdefault("role", "ACTIVE")
+    if doc["purpose"] in balancer_proxies.PURPOSES:
+        balancer_proxies.prepare(draft)
     _ipv4(draft)
     if doc["stackType"] == "IPV4_ONLY":
         for field in ("ipv6AccessType", "ipv6CidrRange", "externalIpv6Prefix", "internalIpv6Prefix"):
@@ -336,7 +336,7 @@ def guard_subnet(cloud: Cloud, key: str, doc: Doc) -> None:
         if network.get("autoCreateSubnetworks"):
             text = f"Cannot delete auto subnetwork from an auto subnet mode network '{key_of(doc['network'])}'."
             raise ApiError(400, text, reason="invalid")
-    for user in routers.users_of_subnet(cloud, key):
+    for user in (*routers.users_of_subnet(cloud, key), *balancer_proxies.users(cloud, doc)):
         raise in_use("subnetwork", key, user, "")
     for path in _serverless_users(cloud, key):
         number = sum(map(ord, path)) * 10_000_019
@@ -559,6 +559,7 @@ def _regional_internal(draft: Draft) -> None:
     if subnet is None:
         raise ApiError(404, f"The resource '{key_of(doc['subnetwork'])}' was not found", reason="notFound")
     shared_vpc.require_use(draft.call, key_of(doc["subnetwork"]))
+    balancer_proxies.require_ordinary(subnet)
     net = _ipv4_of(subnet)
     if not doc.get("address"):
         doc["address"] = internal_address(draft.cloud, subnet)

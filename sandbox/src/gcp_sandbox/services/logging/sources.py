@@ -62,7 +62,7 @@ def chosen(folder: Path, projects: list[str], tree: filters.Node) -> list[Source
         for file, ident in _builds(folder, project):
             if meant("build", build_id=ident, project_id=project):
                 out.append(Source(file, functools.partial(entries.of_build, project, ident)))
-        if meant("http_load_balancer", project_id=project):
+        if any(meant(kind, project_id=project) for kind in ("http_load_balancer", "internal_http_lb_rule")):
             out.append(Source(_balancer(folder), functools.partial(_balancer_entry, project)))
     return out
 

@@ -27,6 +27,7 @@ _OTHERS = {
     "anthos": "Anthos API",
     "gkehub": "GKE Hub API",
     "certificatemanager": "Certificate Manager API",
+    "privateca": "Certificate Authority API",
     "vpcaccess": "Serverless VPC Access API",
 }
 # API -> what is enabled with it, and cannot be disabled while it is enabled.
