@@ -1089,6 +1089,7 @@ NAMES = (
     Name("the service account for programs", "{iap_cloud_run_logger_account_id}", 30),
     Name("the Cloud Run service", "{iap_cloud_run_service}", 49),
     Name("the address of the load balancer", "{iap_lb_address_name}", 63),
+    Name("the address of a previous load balancer", "{iap_lb_name}-ip", 63),
     Name("the backend service", "{iap_lb_name}-backend", 63),
     Name("the Cloud Armor policy", "{iap_lb_name}-allowed", 63),
     # Certificates and NEGs are replaced by others, whose names end with a part that is computed.

@@ -23,7 +23,8 @@ def taken(google):
 
 
 def test_a_resource_that_another_run_has_just_created(taken, run_module):
-    taken.expect("GET", sql.URL, {**sql.live(), "state": "PENDING_CREATE"}).expect("GET", sql.URL, sql.live())
+    taken.expect("GET", sql.URL, {**sql.live(), "state": "PENDING_CREATE"})
+    taken.expect("GET", sql.OPERATIONS, {"items": []}).expect("GET", sql.URL, sql.live())
     result = run_module("sql_instance", **sql.OPTIONS)
     assert result["private_ip_address"] == "10.20.0.3"
 

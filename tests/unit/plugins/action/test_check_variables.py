@@ -395,8 +395,8 @@ def test_every_name_that_a_role_gives_is_in_the_table():
         ]
         assert names or role == "services"
         for name in names:
-            while internal := re.fullmatch(r"\{\{ (\w+__\w+) \}\}", name):
-                name = own[internal[1]]
+            while internal := re.search(r"\{\{ (\w+__\w+) \}\}", name):
+                name = name.replace(internal[0], own[internal[1]])
             pattern = re.sub(r"\{\{ (\w+) \}\}", r"{\1}", name)
             if "|" in pattern:
                 assert re.search(r"\w+", pattern)[0] in others, name
