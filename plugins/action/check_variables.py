@@ -18,7 +18,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import one_line
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, warm
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # The role that has the variables of a whole deployment.
@@ -41,9 +41,7 @@ def files(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
     loader = DataLoader()
     specs = loader.load_from_file(str(ROLES / role / "meta/argument_specs.yml"))
     (entry_point,) = specs["argument_specs"].values()
-    return entry_point["options"], loader.load_from_file(
-        str(ROLES / role / "defaults/main.yml"), trusted_as_template=True
-    )
+    return entry_point["options"], core.templates_from(loader, str(ROLES / role / "defaults/main.yml"))
 
 
 class Option:

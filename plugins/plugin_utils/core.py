@@ -1,0 +1,50 @@
+# Copyright (c) 2026, mlops.mlflow_gcp contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What differs between the versions of ansible-core: how modules get arguments and return results, and which text is a template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ansible.module_utils import basic
+from ansible.module_utils.common import json as codec
+from ansible.module_utils.common import warnings
+from ansible.parsing.dataloader import DataLoader
+from ansible.utils.unsafe_proxy import wrap_var
+
+# The serialization of arguments and results for modules that are written in Python; unknown before ansible-core 2.19.
+PROFILE = "legacy"
+HAS_PROFILES = hasattr(codec, "get_module_encoder")
+
+
+def give_arguments(arguments: Mapping[str, Any]) -> None:
+    """The next module of this process finds ARGUMENTS where it otherwise finds those from its standard input."""
+    content = {"ANSIBLE_MODULE_ARGS": arguments}
+    encoder: Callable[..., json.JSONEncoder]
+    if HAS_PROFILES:
+        encoder = codec.get_module_encoder(PROFILE, codec.Direction.CONTROLLER_TO_MODULE)
+        basic._ANSIBLE_PROFILE = PROFILE
+    else:
+        encoder = partial(codec.AnsibleJSONEncoder, vault_to_text=True)
+        # A process has one list of warnings for all modules: those of the last item of a loop are not those of this one.
+        warnings._global_warnings.clear()
+        warnings._global_deprecations.clear()
+    basic._ANSIBLE_ARGS = json.dumps(content, cls=encoder).encode()  # type: ignore[arg-type]
+
+
+def result_of(parse: Callable[..., dict[str, Any]], output: str, errors: str) -> dict[str, Any]:
+    """The result that a module has printed, read with PARSE of the action; no text in it is a template."""
+    printed = {"stdout": output, "stderr": errors}
+    if HAS_PROFILES:
+        return parse(printed, PROFILE)
+    result: dict[str, Any] = wrap_var(parse(printed))
+    return result
+
+
+def templates_from(loader: DataLoader, path: str) -> Any:
+    """The content of a YAML file whose text may be templates."""
+    return loader.load_from_file(path, **({"trusted_as_template": True} if HAS_PROFILES else {}))
