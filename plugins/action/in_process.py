@@ -16,7 +16,6 @@ from typing import Any
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.vars.clean import remove_internal_keys
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, record, warm
 
@@ -87,9 +86,7 @@ class ActionModule(ActionBase):
         output, errors = io.StringIO(), io.StringIO()
         with _environment(environment), redirect_stdout(output), redirect_stderr(errors), suppress(SystemExit):
             importlib.import_module(f"{MODULES}.{name}").main()
-        result = core.result_of(self._parse_returned_data, output.getvalue(), errors.getvalue())
-        remove_internal_keys(result)
-        return result
+        return core.result_of(self._parse_returned_data, output.getvalue(), errors.getvalue())
 
 
 @contextmanager

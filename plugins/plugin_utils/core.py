@@ -15,6 +15,7 @@ from ansible.module_utils.common import json as codec
 from ansible.module_utils.common import warnings
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.unsafe_proxy import wrap_var
+from ansible.vars import clean
 
 # The serialization of arguments and results for modules that are written in Python; unknown before ansible-core 2.19.
 PROFILE = "legacy"
@@ -36,13 +37,16 @@ def give_arguments(arguments: Mapping[str, Any]) -> None:
     basic._ANSIBLE_ARGS = json.dumps(content, cls=encoder).encode()  # type: ignore[arg-type]
 
 
-def result_of(parse: Callable[..., dict[str, Any]], output: str, errors: str) -> dict[str, Any]:
-    """The result that a module has printed, read with PARSE of the action; no text in it is a template."""
-    printed = {"stdout": output, "stderr": errors}
-    if HAS_PROFILES:
-        return parse(printed, PROFILE)
-    result: dict[str, Any] = wrap_var(parse(printed))
-    return result
+def result_of(parse: Callable[..., Any], output: str, errors: str) -> dict[str, Any]:
+    """The result that a module has printed, read with PARSE of the action, as this version of ansible-core treats it; no text in it is a template."""
+    printed = {"rc": 0, "stdout": output, "stderr": errors}
+    found = parse(printed, PROFILE) if HAS_PROFILES else parse(printed)
+    if not isinstance(found, dict):
+        # Since ansible-core 2.21.
+        found.remove_internal_keys()
+        return dict(found.as_result_dict(for_round_trip=True))
+    clean.remove_internal_keys(found)
+    return found if HAS_PROFILES else dict(wrap_var(found))
 
 
 def templates_from(loader: DataLoader, path: str) -> Any:
