@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible import template
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 
+# Before ansible-core 2.19, every text may be a template.
+trust_as_template = getattr(template, "trust_as_template", str)
 ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,7 +142,7 @@ def test_every_module_that_calls_google_runs_in_process():
 
 def credentials(token: str | None = None) -> Any:
     return SimpleNamespace(
-        token=token, expiry=datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1) if token else None
+        token=token, expiry=datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(hours=1) if token else None
     )
 
 
@@ -160,7 +160,7 @@ def test_a_token_reaches_the_processes_that_are_forked_later_and_back():
     found, none = credentials(), credentials()
     tokens.load("two", found)
     tokens.load("three", none)
-    assert found.token == "first and second" and found.expiry > datetime.now(UTC).replace(tzinfo=None)
+    assert found.token == "first and second" and found.expiry > datetime.now(timezone.utc).replace(tzinfo=None)
     assert none.token is None
 
 
