@@ -24,10 +24,18 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".venv-versions"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- make versions -->\n", "<!-- end -->\n"
-# The collections of the package `ansible` that a run needs: posix has the callback with which the tests read results.
+# The collections of the package `ansible` that a run needs; with the callback of ansible.posix, the tests read results.
 FROM_ANSIBLE = ("ansible_collections/google/cloud/", "ansible_collections/ansible/posix/")
-TEST_TOOLS = ("psutil==7.2.2", "pytest==9.2.0", "pytest-timeout==2.4.0", "pytest-xdist==3.8.0", "requests==2.34.2", "google-auth==2.62.2")
-UNIT = ["tests/unit", "-q", "-m", "not long", "-p", "no:cacheprovider", "--durations=0", "--durations-min=30"]
+TOOLS = (
+    "google-api-python-client==2.202.0",
+    "google-auth==2.62.2",
+    "psutil==7.2.2",
+    "pytest-timeout==2.4.0",
+    "pytest-xdist==3.8.0",
+    "pytest==9.2.0",
+    "requests==2.34.2",
+)
+UNIT = ["tests/unit", "-q", "-m", "not long", "-p", "no:cacheprovider", "-n", "2"]
 SITE, VERIFY = "mlops.mlflow_gcp.site", "mlops.mlflow_gcp.verify"
 
 
@@ -116,7 +124,7 @@ def said(*command: str) -> str:
 
 def install(version: Version) -> None:
     """Make the virtual environment, unless it is there."""
-    packages = [f"ansible-core=={version.core}", *TEST_TOOLS]
+    packages = [f"ansible-core=={version.core}", *TOOLS]
     stamp, wanted = version.folder / ".stamp", f"{version.package} {packages}"
     if stamp.is_file() and stamp.read_text() == wanted:
         return

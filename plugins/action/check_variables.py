@@ -111,7 +111,13 @@ class Variables:
         """The value of a variable; raises AnsibleUndefinedVariable, or another AnsibleError for a broken template."""
         if name not in self.raw:
             raise AnsibleUndefinedVariable(f"{name!r} is undefined")
-        return self.templar.template(self.raw[name])
+        try:
+            return self.templar.template(self.raw[name])
+        except AnsibleError:
+            raise
+        except Exception as error:
+            # Before ansible-core 2.19, an error in a template comes as it is.
+            raise AnsibleError(str(error)) from error
 
     def said(self, name: str) -> str:
         """The variable to name in messages: the one that NAME only passes on, or NAME itself."""

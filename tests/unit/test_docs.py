@@ -160,7 +160,8 @@ def test_the_example_inventory_has_every_variable_of_a_deployment_with_its_defau
     wrong = {
         name: value
         for name, value in shown.items()
-        if values[name] and templar.template(trusted(values[name])) != value
+        # Before ansible-core 2.19, a number in a template becomes text.
+        if values[name] and templar.template(trusted(values[name])) not in (value, str(value))
     }
     # Where the default is empty, the inventory shows what a value looks like.
     assert wrong == {}
