@@ -90,10 +90,15 @@ def test_examples_pass_the_syntax_check(tmp_path):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_variable_of_a_role_is_described(role):
-    readme = (ROOT / "roles" / role / "README.md").read_text()
+    readme = (ROOT / "roles" / role / "README.md").read_text().partition("\n## Variables\n")[0]
     for name, option in options(role).items():
         assert option.get("type") and option.get("description"), name
-        assert name in readme, f"roles/{role}/README.md does not mention {name}"
+        assert name in readme, f"roles/{role}/README.md does not mention {name} before the table of variables"
+
+
+def test_the_tables_of_variables_are_those_of_the_specifications():
+    done = subprocess.run([sys.executable, ROOT / "tools/role_tables.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("role", ROLES)
