@@ -133,15 +133,20 @@ def install(version: Version) -> None:
     subprocess.run([python(version.python), "-m", "venv", version.folder], check=True)
     pip = [version.tool("python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "install", *packages], check=True)
+    extract(version.package, version.tool("python"))
+    stamp.write_text(wanted)
+
+
+def extract(package: str, interpreter: Path) -> None:
+    """Put google.cloud out of a version of the package `ansible` where Ansible finds it in a virtual environment."""
+    packages = Path(said(str(interpreter), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"))
     with tempfile.TemporaryDirectory() as folder:
         # Any Python may read this wheel, whichever it is for.
-        wheel = ["download", "--no-deps", "--ignore-requires-python", "--dest", folder, f"ansible=={version.package}"]
-        subprocess.run([*pip, *wheel], check=True)
+        wheel = ["download", "--no-deps", "--ignore-requires-python", "--dest", folder, f"ansible=={package}"]
+        subprocess.run([interpreter, "-m", "pip", "--quiet", *wheel], check=True)
         (archive,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(archive) as whole:
-            needed = [name for name in whole.namelist() if name.startswith(FROM_ANSIBLE)]
-            whole.extractall(version.folder / "lib" / f"python{version.python}" / "site-packages", needed)
-    stamp.write_text(wanted)
+            whole.extractall(packages, [name for name in whole.namelist() if name.startswith(FROM_ANSIBLE)])
 
 
 def google_cloud(version: Version) -> str:

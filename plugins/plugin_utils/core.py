@@ -11,12 +11,14 @@ from functools import partial
 from typing import Any
 
 from ansible.module_utils import basic
-from ansible.module_utils.common import json as codec
+from ansible.module_utils.common import json as codecs
 from ansible.module_utils.common import warnings
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.unsafe_proxy import wrap_var
 from ansible.vars import clean
 
+# It has other names in each version.
+codec: Any = codecs
 # The serialization of arguments and results for modules that are written in Python; unknown before ansible-core 2.19.
 PROFILE = "legacy"
 HAS_PROFILES = hasattr(codec, "get_module_encoder")
@@ -25,7 +27,7 @@ HAS_PROFILES = hasattr(codec, "get_module_encoder")
 def give_arguments(arguments: Mapping[str, Any]) -> None:
     """The next module of this process finds ARGUMENTS where it otherwise finds those from its standard input."""
     content = {"ANSIBLE_MODULE_ARGS": arguments}
-    encoder: Callable[..., json.JSONEncoder]
+    encoder: Any
     if HAS_PROFILES:
         encoder = codec.get_module_encoder(PROFILE, codec.Direction.CONTROLLER_TO_MODULE)
         basic._ANSIBLE_PROFILE = PROFILE
@@ -34,7 +36,7 @@ def give_arguments(arguments: Mapping[str, Any]) -> None:
         # A process has one list of warnings for all modules: those of the last item of a loop are not those of this one.
         warnings._global_warnings.clear()
         warnings._global_deprecations.clear()
-    basic._ANSIBLE_ARGS = json.dumps(content, cls=encoder).encode()  # type: ignore[arg-type]
+    basic._ANSIBLE_ARGS = json.dumps(content, cls=encoder).encode()
 
 
 def result_of(parse: Callable[..., Any], output: str, errors: str) -> dict[str, Any]:
@@ -51,4 +53,5 @@ def result_of(parse: Callable[..., Any], output: str, errors: str) -> dict[str, 
 
 def templates_from(loader: DataLoader, path: str) -> Any:
     """The content of a YAML file whose text may be templates."""
-    return loader.load_from_file(path, **({"trusted_as_template": True} if HAS_PROFILES else {}))
+    options: dict[str, Any] = {"trusted_as_template": True} if HAS_PROFILES else {}
+    return loader.load_from_file(path, **options)
