@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
-"""Run the unit tests and a whole deployment with every supported ansible-core, and print a table: versions.py [VERSION ...].
+"""Run the unit tests and a whole deployment with every supported ansible-core, and print a table.
 
 Each version has a virtual environment in .venv-versions, with google.cloud out of the PyPI package `ansible`. The collection is
 built, installed into an empty folder and deployed from another one with its playbooks site, verify and site again, in a sandbox
-of its own. With all versions, the table in README.md is replaced.
+of its own. What each version came to is kept beside its virtual environment; once all have passed, the table in README.md
+is replaced.
 """
 
+import argparse
 import datetime
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,12 +48,20 @@ class Version:
     core: str
     python: str
     package: str
-    outcome: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
         return HOME / self.core
+
+    @property
+    def outcome(self) -> dict[str, str]:
+        """What the steps came to when they ran last, and when that was."""
+        return json.loads(self.kept.read_text()) if self.kept.is_file() else {}
+
+    @property
+    def kept(self) -> Path:
+        return self.folder / "outcome.json"
 
     def tool(self, name: str) -> Path:
         """A program of the virtual environment."""
@@ -59,8 +69,9 @@ class Version:
 
     def ran(self, step: str, passed: bool, result: str, output: str) -> None:
         """Record what a step came to; keep the output of one that failed."""
-        self.outcome[step] = result if passed else f"FAILED: {result}"
-        print(f"    {self.core}: {step}: {self.outcome[step]}", flush=True)
+        shown = result if passed else f"FAILED: {result}"
+        print(f"    {self.core}: {step}: {shown}", flush=True)
+        self.kept.write_text(json.dumps(self.outcome | {step: shown, "date": datetime.date.today().isoformat()}))
         if not passed:
             log = HOME / f"{self.core}-{step.replace(' ', '-')}.log"
             log.write_text(output)
@@ -77,8 +88,12 @@ VERSIONS = (
 
 
 def main() -> int:
-    """Install and run all versions, or those whose first letters are given."""
-    chosen = [one for one in VERSIONS if not sys.argv[1:] or one.core.startswith(tuple(sys.argv[1:]))]
+    """Install and run all versions, or those that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("versions", nargs="*", help="only these, such as 2.16")
+    parser.add_argument("--only", choices=["unit", "deploy"], help="only the unit tests, or only the deployment")
+    asked = parser.parse_args()
+    chosen = [one for one in VERSIONS if not asked.versions or one.core.startswith(tuple(asked.versions))]
     HOME.mkdir(exist_ok=True)
     for version in chosen:
         install(version)
@@ -86,13 +101,15 @@ def main() -> int:
         archive = build(Path(folder))
         for version in chosen:
             print(f"==> ansible-core {version.core}, Python {version.python}", flush=True)
-            unit(version)
-            deploy(version, archive, Path(folder) / version.core)
-    shown = table(chosen)
+            if asked.only != "deploy":
+                unit(version)
+            if asked.only != "unit":
+                deploy(version, archive, Path(folder) / version.core)
+    shown, passed = table()
     print(f"\n{shown}")
     failures = [failure for version in chosen for failure in version.failures]
     print(*failures, sep="\n")
-    if not failures and len(chosen) == len(VERSIONS):
+    if passed:
         before, rest = README.read_text().split(BEGIN)
         README.write_text(f"{before}{BEGIN}{shown}{END}{rest.split(END, 1)[1]}")
     return bool(failures)
@@ -142,7 +159,15 @@ def extract(package: str, interpreter: Path) -> None:
     packages = Path(said(str(interpreter), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"))
     with tempfile.TemporaryDirectory() as folder:
         # Any Python may read this wheel, whichever it is for.
-        wheel = ["download", "--no-deps", "--ignore-requires-python", "--dest", folder, f"ansible=={package}"]
+        wheel = [
+            "--disable-pip-version-check",
+            "download",
+            "--no-deps",
+            "--ignore-requires-python",
+            "--dest",
+            folder,
+            f"ansible=={package}",
+        ]
         subprocess.run([interpreter, "-m", "pip", "--quiet", *wheel], check=True)
         (archive,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(archive) as whole:
@@ -187,12 +212,13 @@ def deploy(version: Version, archive: Path, folder: Path) -> None:
     installed, work = folder / "collections", folder / "empty"
     work.mkdir(parents=True)
     galaxy = [version.tool("ansible-galaxy"), "collection", "install", "--no-deps", "--collections-path", installed]
-    subprocess.run([*galaxy, archive], check=True, capture_output=True)
+    # In the empty folder, where no ansible.cfg leads to the checkout.
+    subprocess.run([*galaxy, archive], cwd=work, check=True, capture_output=True)
     image_python = str(ROOT / ".venv-image" / "bin" / "python")
     with Sandbox.running("--project", "mlflow-demo", "--image-python", image_python) as sandbox:
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "GCP_"))}
         settings = {"ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_HOME": str(folder), "ANSIBLE_NOCOLOR": "1"}
-        start, inventory = time.monotonic(), ROOT / "inventories" / "sandbox" / "hosts.yml"
+        inventory = ROOT / "inventories" / "sandbox" / "hosts.yml"
         for step, book in (("site", SITE), ("verify", VERIFY), ("second site", SITE)):
             done = subprocess.run(
                 [version.tool("ansible-playbook"), "-i", inventory, book],
@@ -214,20 +240,16 @@ def deploy(version: Version, archive: Path, folder: Path) -> None:
             version.ran(step, not problem, problem or f"{changed[1] if changed else ''} changed", done.stdout)
             if done.returncode:
                 return
-        version.outcome["seconds"] = f"{time.monotonic() - start:.0f}"
 
 
-def table(versions: list[Version]) -> str:
-    """The results in Markdown."""
-    columns = ("unit tests", "site", "verify", "second site", "seconds")
-    rows = [("ansible-core", "Python", "google.cloud", *columns), ("---",) * (3 + len(columns))]
-    rows += [
-        (one.core, one.python, google_cloud(one), *(one.outcome.get(column, "") for column in columns))
-        for one in versions
-    ]
-    day = datetime.date.today().isoformat()
-    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return f"Run on {day}; any warning of Ansible is a failure:\n\n{lines}"
+def table() -> tuple[str, bool]:
+    """The last results of all versions in Markdown, and whether all have passed everything."""
+    columns = ("unit tests", "site", "verify", "second site", "date")
+    lines = [("ansible-core", "Python", "google.cloud", *columns), ("---",) * (3 + len(columns))]
+    results = [[one.outcome.get(column, "") for column in columns] for one in VERSIONS]
+    lines += [(one.core, one.python, google_cloud(one), *result) for one, result in zip(VERSIONS, results, strict=True)]
+    passed = all(result and not result.startswith("FAILED") for row in results for result in row)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines), passed
 
 
 if __name__ == "__main__":
