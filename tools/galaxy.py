@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".venv-galaxy"
 BIN = HOME / "bin"
 PACKAGES = ("galaxy-importer==0.4.44", "antsibull-docs==2.28.0", "sphinx-ansible-theme==0.10.3", "google-auth==2.62.2")
-# Red Hat's certification requires one of certain tags.
-SETTINGS = "[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nRUN_ANSIBLE_DOC = True\nRUN_ANSIBLE_LINT = True\n"
+# As Red Hat's certification sets it: one of certain tags is required, and ansible-lint runs by itself (`make lint`).
+SETTINGS = "[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nRUN_ANSIBLE_DOC = True\nRUN_ANSIBLE_LINT = False\n"
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def problems_in(status: int, output: str) -> list[str]:
 
 
 def importer(folder: Path, archive: Path) -> list[str]:
-    """galaxy-importer, with ansible-lint"""
+    """galaxy-importer"""
     settings = folder / "galaxy-importer.cfg"
     settings.write_text(SETTINGS)
     command = (BIN / "python", "-m", "galaxy_importer.main", archive)
@@ -78,6 +78,9 @@ def docs(folder: Path, archive: Path) -> list[str]:
     status, output = run(folder, *galaxy)
     if status:
         return problems_in(status, output)
+    # antsibull-docs looks for doc fragments only beside the collection.
+    (packages,) = HOME.glob("lib/python*/site-packages/ansible_collections/google")
+    (installed / "ansible_collections" / "google").symlink_to(packages)
     collections = {"ANSIBLE_COLLECTIONS_PATH": str(installed)}
     content = installed / "ansible_collections" / "mlops" / "mlflow_gcp"
     lint = ("lint-collection-docs", "--plugin-docs", "--validate-collection-refs=dependent", content)

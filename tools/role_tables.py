@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the table of variables in the README of every role, out of its meta/argument_specs.yml. With --check, only compare."""
+"""Write the table of variables in the README of every role, out of its specification and defaults. With --check, only compare."""
 
 import json
 import re
@@ -38,8 +38,9 @@ def main() -> int:
 def table(role: Path) -> str:
     """The table of a role's variables, in the order of its specification."""
     (entry_point,) = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"].values()
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
     rows = [
-        f"| `{name}` | {kind(option)} | {default(option)} | {described(option)} |\n"
+        f"| `{name}` | {kind(option)} | {default(option, defaults.get(name))} | {described(option)} |\n"
         for name, option in entry_point["options"].items()
     ]
     return f"| variable | type | default | |\n|---|---|---|---|\n{''.join(rows)}"
@@ -50,11 +51,10 @@ def kind(option: Mapping[str, Any]) -> str:
     return f"{option['type']} of {option['elements']}" if "elements" in option else str(option["type"])
 
 
-def default(option: Mapping[str, Any]) -> str:
+def default(option: Mapping[str, Any], value: Any) -> str:
     """The default, as YAML has it; or that the variable is required."""
     if option.get("required"):
         return "required"
-    value = option["default"]
     text = value if isinstance(value, str) and value else json.dumps(value)
     return f"`{' '.join(text.split())}`".replace("|", "\\|")
 

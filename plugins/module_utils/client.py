@@ -45,9 +45,14 @@ MAX_PAUSE = 32.0
 class TokenStore(Protocol):
     """Keeps tokens under a key that stands for the credentials."""
 
-    def locked(self) -> AbstractContextManager[None]: ...
-    def load(self, key: str, credentials: Any) -> None: ...
-    def store(self, key: str, credentials: Any) -> None: ...
+    def locked(self) -> AbstractContextManager[None]:
+        """No other process is in here at the same time."""
+
+    def load(self, key: str, credentials: Any) -> None:
+        """Give CREDENTIALS the token stored under KEY, if there is one."""
+
+    def store(self, key: str, credentials: Any) -> None:
+        """Store the token of CREDENTIALS under KEY, if it is one that expires."""
 
 
 class TokenAuth:

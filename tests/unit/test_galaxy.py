@@ -121,7 +121,11 @@ def test_the_links_of_the_readme_work_outside_the_repository_and_lead_to_files_i
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: path.name)
 def test_a_plugin_names_its_licence(path: Path) -> None:
-    first = path.read_text().partition("from __future__")[0]
+    text = path.read_text()
+    if path.name == "__init__.py":
+        assert text == "", "ansible-test asks for an empty file"
+        return
+    first = text.partition("from __future__")[0]
     assert "GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)" in first
     assert "SPDX-License-Identifier: GPL-3.0-or-later" in first
 
