@@ -67,6 +67,14 @@ faults: setup ## Run every write method with every passing fault (429, 503, rese
 permissions: setup ## Prove that docs/permissions.md lists the smallest roles: deployments with them, and without each
 	@pytest -m "long or not long" tests/e2e/test_permissions.py
 
+.PHONY: versions
+versions: setup ## Run the unit tests and a deployment with every supported ansible-core, and update the table in README.md
+	@python tools/versions.py
+
+.PHONY: galaxy
+galaxy: setup ## Check the archive of the collection with galaxy-importer, and build the documentation site
+	@python tools/galaxy.py
+
 .PHONY: lint
 lint: setup ## Run all linters, the type checker and ansible-test sanity
 	@tools/step "ruff" ruff check .
@@ -109,7 +117,7 @@ fidelity: setup ## Replay recorded exchanges against the sandbox and score its a
 
 .PHONY: clean
 clean: demo-down ## Stop the demo and remove everything that make created
-	rm -rf .gcp-sandbox .venv .venv-image .collections .ansible .pytest_cache .ruff_cache
+	rm -rf .gcp-sandbox .venv .venv-image .venv-versions .venv-galaxy .collections .ansible .pytest_cache .ruff_cache
 
 .PHONY: setup
 setup: .collections/ansible_collections/mlops/mlflow_gcp

@@ -14,7 +14,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".venv" / "sanity"  # caches the packages that ansible-test installs
-SHIPPED = ("changelogs", "meta", "playbooks", "plugins", "roles", "galaxy.yml", "README.md", "requirements.yml")
+SHIPPED = (
+    "changelogs",
+    "docs",
+    "galaxy.yml",
+    "meta",
+    "playbooks",
+    "plugins",
+    "README.md",
+    "requirements.txt",
+    "requirements.yml",
+    "roles",
+    "tests/config.yml",
+)
 GET_PIP = """
 import subprocess, sys
 subprocess.run([sys.executable, "-m", "ensurepip", "--default-pip"], check=True)

@@ -20,7 +20,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import one_line
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, warm
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -45,8 +45,7 @@ def files(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
     # The loader's own cache would copy what it returns.
     specs = loader.load_from_file(str(ROLES / role / "meta/argument_specs.yml"), cache="none")
     (entry_point,) = specs["argument_specs"].values()
-    defaults = loader.load_from_file(str(ROLES / role / "defaults/main.yml"), cache="none", trusted_as_template=True)
-    return entry_point["options"], defaults
+    return entry_point["options"], core.templates_from(loader, str(ROLES / role / "defaults/main.yml"))
 
 
 # This is the first action of every role; Ansible loads this file in its main process.
@@ -124,7 +123,13 @@ class Variables:
         """The value of a variable; raises AnsibleUndefinedVariable, or another AnsibleError for a broken template."""
         if name not in self.raw:
             raise AnsibleUndefinedVariable(f"{name!r} is undefined")
-        return self.templar.template(self.raw[name])
+        try:
+            return self.templar.template(self.raw[name])
+        except AnsibleError:
+            raise
+        except Exception as error:
+            # Before ansible-core 2.19, an error in a template comes as it is.
+            raise AnsibleError(str(error)) from error
 
     def is_set(self, name: str) -> bool:
         """Whether somebody has set a variable, to something else than its default."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import os
 import sys
 import time
@@ -17,16 +16,11 @@ from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils import basic
-from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
-from ansible.vars.clean import remove_internal_keys
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import hints, record, warm, watch
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, hints, record, warm, watch
 
 MODULES = "ansible_collections.mlops.mlflow_gcp.plugins.modules"
-# The serialization of arguments and results for modules that are written in Python.
-PROFILE = "legacy"
 
 warm.up()
 
@@ -103,20 +97,14 @@ class ActionModule(ActionBase):
         """The result of module NAME."""
         arguments = dict(self._task.args)
         self._update_module_args(self._task.action, arguments, variables)
-        encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
-        basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}, cls=encoder).encode()
-        basic._ANSIBLE_PROFILE = PROFILE
+        core.give_arguments(arguments)
         environment: dict[str, str] = {}
         self._compute_environment_string(environment)
         output, errors = io.StringIO(), io.StringIO()
         main = importlib.import_module(f"{MODULES}.{name}").main
         with _environment(environment), redirect_stdout(output), redirect_stderr(errors):
             _run(main, self._hint(variables))
-        result: dict[str, Any] = self._parse_returned_data(
-            {"stdout": output.getvalue(), "stderr": errors.getvalue()}, PROFILE
-        )
-        remove_internal_keys(result)
-        return result
+        return core.result_of(self._parse_returned_data, output.getvalue(), errors.getvalue())
 
 
 def _run(main: Callable[[], None], task: hints.Task) -> None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import times
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import (
@@ -531,14 +531,9 @@ def excludes(expression: str, path: str) -> bool:
 def _expired(term: str) -> bool:
     found = _EXPIRY.fullmatch(term)
     try:
-        return found is not None and _time(found["time"]) < datetime.now(UTC)
+        return found is not None and times.moment(found["time"]) < times.now()
     except ValueError:
         return False
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _names_another(term: str, path: str) -> bool:

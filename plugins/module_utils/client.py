@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -60,15 +60,20 @@ class Token(NamedTuple):
     @property
     def valid(self) -> bool:
         """Whether it will not expire while a request is on its way."""
-        return self.expiry is None or datetime.now(UTC) < self.expiry - MARGIN
+        return self.expiry is None or datetime.now(timezone.utc) < self.expiry - MARGIN
 
 
 class TokenStore(Protocol):
     """Keeps tokens that expire, each under a key that stands for the credentials."""
 
-    def locked(self) -> AbstractContextManager[None]: ...
-    def load(self, key: str) -> Token | None: ...
-    def store(self, key: str, token: Token) -> None: ...
+    def locked(self) -> AbstractContextManager[None]:
+        """No other process is in here at the same time."""
+
+    def load(self, key: str) -> Token | None:
+        """The token stored under KEY, None if there is none."""
+
+    def store(self, key: str, token: Token) -> None:
+        """Store a token that expires under KEY."""
 
 
 class Reread(BaseException):
@@ -155,7 +160,7 @@ class TokenAuth:
         headers: dict[str, str] = {}
         self.credentials.apply(headers)
         expiry = self.credentials.expiry
-        self._token = Token(headers, expiry.replace(tzinfo=UTC) if expiry else None)
+        self._token = Token(headers, expiry.replace(tzinfo=timezone.utc) if expiry else None)
         if self.shared and self.key and expiry:
             self.shared.store(self.key, self._token)
 

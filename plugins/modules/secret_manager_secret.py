@@ -136,10 +136,10 @@ import base64
 import secrets
 import string
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, times, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import SECRET
@@ -152,7 +152,7 @@ ACCESSOR = "roles/secretmanager.secretAccessor"
 
 def is_recent(created: str) -> bool:
     """The timestamp, in Google's format, is not older than half a minute."""
-    return bool(created) and datetime.now(UTC) - datetime.fromisoformat(created) < timedelta(seconds=30)
+    return bool(created) and times.now() - times.moment(created) < timedelta(seconds=30)
 
 
 def spelled(wanted: dict[str, Any], live: dict[str, Any]) -> list[str]:

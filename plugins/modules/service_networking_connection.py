@@ -98,12 +98,12 @@ resource:
     service: services/servicenetworking.googleapis.com
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, times
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, full_path, lookup, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InUse, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import (
@@ -223,9 +223,9 @@ class Connection(Resource):
     def is_settled(self) -> bool:
         """Whether all ranges that were reserved recently are part of the connection."""
         connected = (self.read() or {}).get("reservedPeeringRanges", ())
-        since = datetime.now(UTC) - RECENTLY
+        since = times.now() - RECENTLY
         return all(
-            name in connected or datetime.fromisoformat(address["creationTimestamp"]) < since
+            name in connected or times.moment(address["creationTimestamp"]) < since
             for name, address in (self.addresses() or {}).items()
         )
 

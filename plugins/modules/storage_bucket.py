@@ -243,7 +243,7 @@ def same_entries(wanted: Any, live: Any) -> bool:
             return sorted(json.dumps(entry, sort_keys=True) for entry in entries)
         return json.dumps(entries, sort_keys=True)
 
-    return key(wanted) == key(live or type(wanted)())
+    return key(wanted) == key(live or wanted.__class__())
 
 
 class Bucket(Resource):

@@ -135,7 +135,7 @@ def stranger(tmp_path_factory) -> Iterator[Stranger]:
 @pytest.fixture(scope="module")
 def installed(stranger) -> Stranger:
     """With the collection installed from its tarball."""
-    for command in commands("Install"):
+    for command in commands("Installation"):
         if not command.startswith("pip "):
             done = stranger.type(command, stranger.clone)
             assert done.status == 0, done.output

@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
+from ansible.module_utils import basic
 from ansible.module_utils.common import warnings
-from ansible.module_utils.testing import patch_module_args
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 from gcp_sandbox.testing import Sandbox
 
@@ -185,13 +185,17 @@ class Failed(Exception):
 def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """run_module("secret_manager_secret", name="s", check=True) -> what the module returns; raises Failed. Diff is on."""
     # Tests of filters bring the controller into this process, where warnings would be displayed and not returned.
-    monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
+    core = importlib.import_module(f"{COLLECTION}.plugin_utils.core")
+    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", None)
+    if core.HAS_PROFILES:
+        monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
 
     def run_module(name: str, /, *, check: bool = False, auth: dict[str, Any] = AUTH, **options: Any) -> dict[str, Any]:
         module = importlib.import_module(f"{COLLECTION}.modules.{name}")
         arguments = {**auth, **options, "_ansible_check_mode": check, "_ansible_diff": True}
         warnings._global_warnings.clear()
-        with patch_module_args(arguments), pytest.raises(SystemExit):
+        core.give_arguments(arguments)
+        with pytest.raises(SystemExit):
             module.main()
         printed = capsys.readouterr().out
         assert "not-to-be-seen" not in printed

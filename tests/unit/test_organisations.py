@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import organization
-from gcp_sandbox.core import orgpolicy
 from gcp_sandbox.testing import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,6 +278,8 @@ def test_the_page_names_tests_that_exist():
 
 def test_the_page_has_a_row_for_every_constraint():
     listed = {name for row in rows() for name in re.findall(r"`([a-z]+\.[A-Za-z]+)`", row[0])}
+    # The sandbox's own code needs Python 3.11; the oldest ansible-core may be tested with 3.10.
+    orgpolicy = pytest.importorskip("gcp_sandbox.core.orgpolicy", exc_type=ImportError)
     assert listed >= organization.ADVICE.keys() | orgpolicy.CONSTRAINTS.keys()
 
 

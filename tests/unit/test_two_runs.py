@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_an_update_is_repeated_once_if_another_run_changed_something_else(google
 
 
 def test_the_value_of_a_secret_is_generated_once(google, run_module):
-    created = {**secrets.LIVE, "createTime": datetime.now(UTC).isoformat()}
+    created = {**secrets.LIVE, "createTime": datetime.now(timezone.utc).isoformat()}
     google.expect("GET", secrets.URL, secrets.absent(google))
     google.expect("POST", secrets.SECRETS, google.error(409, "ALREADY_EXISTS", "Secret already exists."))
     for attempt in range(2):
@@ -78,7 +78,7 @@ def test_the_value_of_a_secret_is_generated_once(google, run_module):
 
 
 def test_a_value_that_the_other_run_never_added(google, run_module):
-    now = datetime.now(UTC).isoformat()
+    now = datetime.now(timezone.utc).isoformat()
 
     def find(request):
         return {**secrets.LIVE, "createTime": now} if request.url == secrets.URL else {}

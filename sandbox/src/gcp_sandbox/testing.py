@@ -26,12 +26,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import requests
 
+if TYPE_CHECKING:
+    from typing import Self  # since Python 3.11; the tests of a client may run on an older one
+
+PYTHON = os.environ.get("GCP_SANDBOX_PYTHON", sys.executable)  # in which the sandbox is installed
 SECONDS = 120  # timeout of a command and of a call
 
 
@@ -70,7 +74,7 @@ class Sandbox:
 
     def command(self, *words: str, check: bool = True) -> str:
         """The output of ``gcp-sandbox WORDS --state …``.  Raises CommandError, unless check is off."""
-        command = [sys.executable, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)]
+        command = [PYTHON, "-m", "gcp_sandbox.cli", *words, "--state", str(self.state)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         if check and done.returncode:
             raise CommandError(f"gcp-sandbox {shlex.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import string
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import pytest
 
@@ -237,7 +237,7 @@ def test_a_disabled_version_is_enabled_again(google, run_module, option):
 @pytest.mark.parametrize("state", ["DISABLED", "DESTROYED"])
 def test_nothing_is_awaited_where_a_new_secret_has_a_version(google, run_module, state):
     disabled = [1] if state == "DISABLED" else []
-    google.expect("GET", URL, {**LIVE, "createTime": datetime.now(UTC).isoformat()})
+    google.expect("GET", URL, {**LIVE, "createTime": datetime.now(timezone.utc).isoformat()})
     no_version(google, disabled)
     google.expect("GET", f"{URL}/versions", {"versions": [version(1, state)]}, params={"pageSize": "1"})
     method = "/versions/1:enable" if disabled else ":addVersion"

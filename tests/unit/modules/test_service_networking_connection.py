@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -53,7 +53,7 @@ def reserved(google):
     """Scripts the ranges of the network; those of FRESH were reserved just now."""
 
     def script(*names, fresh=()):
-        now = datetime.now(UTC)
+        now = datetime.now(timezone.utc)
         items = [
             {
                 "name": name,

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible import template
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
+# Before ansible-core 2.19, every text may be a template.
+trust_as_template = getattr(template, "trust_as_template", str)
 ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb", "iap_cloud_run"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {
@@ -395,6 +398,8 @@ def test_every_name_that_a_role_gives_is_in_the_table():
         ]
         assert names or role == "services"
         for name in names:
+            if name == "{{ item }}":
+                continue  # what exists
             while internal := re.search(r"\{\{ (\w+__\w+) \}\}", name):
                 name = name.replace(internal[0], own[internal[1]])
             pattern = re.sub(r"\{\{ (\w+) \}\}", r"{\1}", name)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -143,7 +143,7 @@ def test_every_module_that_calls_google_runs_in_process():
 
 
 def token(text: str) -> Token:
-    return Token({"authorization": f"Bearer {text}"}, datetime.now(UTC) + timedelta(hours=1))
+    return Token({"authorization": f"Bearer {text}"}, datetime.now(timezone.utc) + timedelta(hours=1))
 
 
 def test_a_token_reaches_the_processes_that_are_forked_later_and_back():
@@ -200,10 +200,10 @@ def test_with_a_token_of_an_earlier_task_the_private_key_is_not_read(monkeypatch
 def test_a_token_that_is_about_to_expire_is_replaced(monkeypatch):
     tokens = SharedTokens()
     monkeypatch.setattr(TokenAuth, "shared", tokens)
-    tokens.store("key", Token({"authorization": "Bearer old"}, datetime.now(UTC) + timedelta(minutes=1)))
+    tokens.store("key", Token({"authorization": "Bearer old"}, datetime.now(timezone.utc) + timedelta(minutes=1)))
     new = SimpleNamespace(
         valid=False,
-        expiry=datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1),
+        expiry=datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(hours=1),
         refresh=lambda request: None,
         apply=lambda headers: headers.update(authorization="Bearer new"),
     )
