@@ -108,6 +108,11 @@ caller:
     member: user:jane@example.com
     quota_project: my-project
     expires_in: null
+is_new:
+  description: Whether none of the Cloud SQL instance, the bucket, the Cloud Run service and the backend service exists yet.
+  returned: success
+  type: bool
+  sample: false
 existing:
   description: The labels of the resources that exist.
   returned: success
@@ -188,6 +193,7 @@ def examine(task: Task) -> dict[str, Any]:
         "findings": [],
         "notes": site.notes,
         "caller": caller,
+        "is_new": site.is_new,
         "existing": labels,
         "unread": unread,
         **dict(existing.results(site)),
