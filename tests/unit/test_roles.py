@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,20 @@ def flat(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def tasks(role: Path) -> list[dict[str, Any]]:
-    """All tasks of a role."""
-    return [task for file in sorted((role / "tasks").glob("*.yml")) for task in flat(yaml.safe_load(file.read_text()))]
+    """All tasks of a role, those of imported files where they are imported, main.yml first."""
+    files = {
+        file.name: flat(yaml.safe_load(file.read_text()))
+        for file in sorted((role / "tasks").glob("*.yml"), key=lambda file: (file.name != "main.yml", file.name))
+    }
+
+    def expanded(name: str) -> Iterator[dict[str, Any]]:
+        for task in files[name]:
+            yield task
+            if imported := task.get("ansible.builtin.import_tasks"):
+                yield from expanded(imported)
+
+    imported = {task.get("ansible.builtin.import_tasks") for found in files.values() for task in found}
+    return [task for name in files if name not in imported for task in expanded(name)]
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
