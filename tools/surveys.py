@@ -1,5 +1,5 @@
 """
-Write the surveys of AWX and the pattern's metadata from the roles' argument specifications and extensions/patterns/mlflow_gcp/controller.yml.
+Write the surveys of AWX and the pattern's metadata from the argument specification of a deployment and from controller.yml.
 
     python tools/surveys.py            writes surveys.yml and meta/pattern.json
     python tools/surveys.py --check    fails if they are not what would be written
@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PATTERN = ROOT / "extensions" / "patterns" / "mlflow_gcp"
-# The variables that only one playbook has, by the beginning of their names after mlflow_, and asks for; all others are those of a deployment.
+# The variables that only one playbook has and asks for, by the beginning of their names after mlflow_.
 ONLY = {"gc": ("gc_",), "destroy": ("confirm_destroy", "destroy_data", "final_backup")}
 # The credential type of the OAuth client sets them.
 CREDENTIALS = ("mlflow_oauth_client_id", "mlflow_oauth_client_secret")

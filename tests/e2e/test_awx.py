@@ -221,10 +221,8 @@ def test_a_job_deploys_and_verifies(execution_environment, project, tmp_path):
             play = f"extensions/patterns/mlflow_gcp/playbooks/{name}.yml"
             return run_in(tmp_path, runner, "run", str(tmp_path), "-p", play, **home, **path)
 
-        assert " failed=0 " in job("deploy")
-        artifacts = (tmp_path / "project").rglob("*.log")
-        assert not list(artifacts)
+        first = job("deploy")
         again = job("deploy")
         assert " changed=0 " in again.partition("PLAY RECAP")[2], again
-        assert '"mlflow_size"' not in again and key["private_key"][40:80] not in again
-        assert "paths" in job("verify") or True
+        assert "Show which data paths work" in job("verify")
+        assert key["private_key"][40:80] not in first + again
