@@ -20,10 +20,15 @@ def take_out(names: Iterable[str], extra_vars: MutableMapping[str, Any] | None =
     Remove the questions of a survey that were not answered from the run's extra variables, and return them.
 
     As extra variables precede all others, "" would hide the inventory's value: an unanswered question for address ranges would open
-    the server to all addresses. Outside of AWX, "" is what somebody has given, and stays. Has an effect on the tasks that follow only
-    in Ansible's main process, which has one dictionary of extra variables for the run.
+    the server to all addresses. AWX writes !unsafe '', which ansible-core 2.19 and newer reads as null. Outside of AWX, "" is what
+    somebody has given, and stays. Has an effect on the tasks that follow only in Ansible's main process, which has one dictionary
+    of extra variables for the run.
     """
     given = load_extra_vars(DataLoader()) if extra_vars is None else extra_vars
     if given.keys().isdisjoint(JOB_IDS):
         return {}
-    return {name: given.pop(name) for name in names if isinstance(given.get(name), str) and not given[name].strip()}
+    return {name: given.pop(name) for name in names if name in given and _is_none(given[name])}
+
+
+def _is_none(answer: Any) -> bool:
+    return answer is None or (isinstance(answer, str) and not answer.strip())

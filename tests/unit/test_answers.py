@@ -92,10 +92,16 @@ def test_every_sample_belongs_to_a_variable():
 
 
 def test_an_unanswered_question_is_a_variable_that_is_not_set():
-    given = {**JOB, **dict.fromkeys(ROLE_OF, ""), "bucket_versioning": "false", "theirs": "", "mlflow_zone": " \r\n"}
+    answered = {
+        "bucket_versioning": "false",
+        "mlflow_gc_dry_run": False,
+        "cloudrun_min_instances": 0,
+        "mlflow_labels": {},
+    }
+    given = {**JOB, **dict.fromkeys(ROLE_OF, ""), "theirs": "", "mlflow_zone": " \r\n", "mlflow_size": None, **answered}
     gone = answers.take_out(ROLE_OF, given)
-    assert gone.keys() == ROLE_OF.keys() - {"bucket_versioning"}
-    assert given == {**JOB, "bucket_versioning": "false", "theirs": ""}
+    assert gone.keys() == ROLE_OF.keys() - answered.keys()
+    assert given == {**JOB, "theirs": "", **answered}
 
 
 @pytest.mark.parametrize("job", ["awx_job_id", "tower_job_id"])

@@ -8,10 +8,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -191,3 +197,174 @@ def test_what_is_published_has_no_secrets_and_hides_no_variable():
     }
     set_by_plays = {"settings", "outputs", "dry_run", "logger", "front_door_role", "plan_only"}
     assert not published().keys() & (registered | set_by_plays | options().keys())
+
+
+# -- setup.yml against the API -------------------------------------------------
+
+
+class Api(BaseHTTPRequestHandler):
+    """
+    A stand-in for the API of AWX: objects that are listed by their fields, created, changed and associated with others.
+
+    https://docs.ansible.com/automation-controller/latest/html/controllerapi/
+    """
+
+    server: Server
+    unified = ("job_templates", "projects", "workflow_job_templates")
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Nothing on standard error."""
+
+    def answer(self, status: int, body: Any = None) -> None:
+        content = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("X-API-Product-Name", "AWX")
+        self.send_header("X-API-Product-Version", "24.6.1")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def listed(self, found: list[Any]) -> None:
+        self.answer(200, {"count": len(found), "next": None, "results": found})
+
+    def body(self) -> dict[str, Any]:
+        return json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+
+    def parts(self) -> list[str]:
+        assert self.headers["Authorization"] == "Bearer token"
+        return urlsplit(self.path).path.removeprefix("/api/v2/").strip("/").split("/")
+
+    def do_GET(self) -> None:
+        kind, *rest = self.parts()
+        if len(rest) == 2:
+            found = self.server.parts.get((kind, int(rest[0]), rest[1]), [] if rest[1] != "survey_spec" else {})
+            self.answer(200, found) if rest[1] == "survey_spec" else self.listed(
+                [self.server.objects[one] for one in found]
+            )
+        elif rest:
+            self.answer(200, self.server.objects[int(rest[0])])
+        else:
+            kinds = self.unified if kind == "unified_job_templates" else (kind,)
+            asked = {name: value for name, value in parse_qsl(urlsplit(self.path).query) if name != "page_size"}
+            self.listed(
+                [
+                    one
+                    for one in self.server.objects.values()
+                    if one["kind"] in kinds and all(str(one.get(name)) == value for name, value in asked.items())
+                ]
+            )
+
+    def do_POST(self) -> None:
+        kind, *rest = self.parts()
+        given = self.body()
+        self.server.writes.append(self.path)
+        if not rest:
+            self.answer(201, self.server.add(kind, given))
+        elif rest[1] == "survey_spec":
+            self.server.parts[kind, int(rest[0]), rest[1]] = given
+            self.answer(200, {})
+        elif rest[1] == "create_approval_template":
+            approval = self.server.add(
+                "workflow_approval_templates", {name: given.get(name) for name in ("name", "description", "timeout")}
+            )
+            node = self.server.objects[int(rest[0])]
+            node["unified_job_template"] = approval["id"]
+            node["related"]["unified_job_template"] = approval["url"]
+            self.answer(201, approval)
+        elif rest[1] == "update":
+            self.server.writes.pop()
+            done = {"status": "successful", "finished": "now", "failed": False, "scm_revision": "abc", "name": "update"}
+            self.answer(202, self.server.add("project_updates", done))
+        else:
+            self.server.parts.setdefault((kind, int(rest[0]), rest[1]), []).append(given["id"])
+            self.answer(204)
+
+    def do_PATCH(self) -> None:
+        _kind, number = self.parts()
+        found = self.server.objects[int(number)]
+        before = dict(found)
+        found |= {name: value for name, value in self.body().items() if name in found}
+        if found != before:
+            self.server.writes.append(self.path)
+        self.answer(200, found)
+
+
+class Server(ThreadingHTTPServer):
+    """The objects by their numbers, what belongs to them, and all requests that have changed something."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Api)
+        self.objects: dict[int, dict[str, Any]] = {}
+        self.parts: dict[tuple[str, int, str], Any] = {}
+        self.writes: list[str] = []
+        for kind, name in (("organizations", "Default"), ("inventories", "MLflow"), ("credentials", "Google")):
+            self.add(kind, {"name": name})
+
+    def add(self, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+        number = len(self.objects) + 1
+        url = f"/api/v2/{kind}/{number}/"
+        own = {
+            "id": number,
+            "kind": kind,
+            "type": kind.removesuffix("s"),
+            "url": url,
+            "summary_fields": {},
+            "scm_revision": "abc",
+        }
+        related = {name: f"{url}{name}/" for name in ("survey_spec", "update", "webhook_key")}
+        self.objects[number] = {**fields, **own, "related": related}
+        return self.objects[number]
+
+    def named(self, name: str) -> dict[str, Any]:
+        (found,) = (
+            one for one in self.objects.values() if one.get("name") == name and one["kind"] != "execution_environments"
+        )
+        return found
+
+
+@pytest.mark.long
+def test_setup_makes_all_of_it_once(tmp_path, controller):
+    server = Server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    variables = GIVEN | {"ansible_python_interpreter": sys.executable}
+    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    env |= {
+        "CONTROLLER_HOST": f"http://127.0.0.1:{server.server_port}",
+        "CONTROLLER_OAUTH_TOKEN": "token",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    env |= {"ANSIBLE_HOME": str(tmp_path), "ANSIBLE_LOCALHOST_WARNING": "0"}
+
+    def run() -> str:
+        command = [Path(sys.executable).parent / "ansible-playbook", PATTERN / "setup.yml", "-e", json.dumps(variables)]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        # The module of a project says that it has changed nothing if its update finds the same revision.
+        assert "changed=6 " in run()
+        made, server.writes = server.writes, []
+        assert made and "changed=0 " in run() and server.writes == []
+    finally:
+        server.shutdown()
+        server.server_close()
+    for template in controller["controller_templates"]:
+        found = server.named(template["name"])
+        survey = server.parts.get(("job_templates", found["id"], "survey_spec"))
+        assert survey == template.get("survey_spec") and bool(found["survey_enabled"]) == bool(survey)
+        assert server.parts["job_templates", found["id"], "credentials"] == [server.named("Google")["id"]]
+        assert server.parts["job_templates", found["id"], "notification_templates_error"]
+    nodes = {one["identifier"]: one for one in server.objects.values() if one["kind"] == "workflow_job_template_nodes"}
+    followed = {
+        name: server.parts.get(("workflow_job_template_nodes", node["id"], "success_nodes"), [])
+        for name, node in nodes.items()
+    }
+    assert followed == {
+        "plan": [nodes["approve"]["id"]],
+        "approve": [nodes["deploy"]["id"]],
+        "deploy": [nodes["verify"]["id"]],
+        "verify": [],
+    }
+    assert nodes["approve"]["unified_job_template"] == server.named("MLflow / Approve the plan")["id"]
+    assert server.named("MLflow OAuth client")["injectors"] == controller["controller_credential_types"][0]["injectors"]
