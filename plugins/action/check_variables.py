@@ -20,7 +20,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import one_line
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import answers, core, warm
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -51,8 +51,9 @@ def files(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
 # This is the first action of every role; Ansible loads this file in its main process.
 warm.up()
 CHECKED = SharedChecks()
-for each in ROLES.glob("*/meta/argument_specs.yml"):
-    files(each.parents[1].name)
+UNANSWERED = answers.take_out(
+    {name for each in ROLES.glob("*/meta/argument_specs.yml") for name in files(each.parents[1].name)[0]}
+)
 
 
 class Option:
@@ -420,8 +421,10 @@ class ActionModule(ActionBase):
                 "roles": {"type": "list", "elements": "str"},
             },
             mutually_exclusive=[("role", "roles")],
-            required_one_of=[("role", "roles")],
         )[1]
+        if not options["role"] and options["roles"] is None:
+            return {**result, "changed": False, "unanswered": sorted(UNANSWERED)}
+        task_vars = self.answered(task_vars or {})
         roles = [options["role"]] if options["role"] else [DEPLOYMENT, *options["roles"]]
         variables = Variables(self._templar, task_vars or {}, roles)
         host = str((task_vars or {}).get("inventory_hostname", ""))
@@ -435,8 +438,22 @@ class ActionModule(ActionBase):
         CHECKED.passed(host, {name: digests[name] for name in check.typed})
         if check.warnings:
             result["warnings"] = check.warnings
-        result.update(changed=False, variables=check.values, names=check.names)
+        result.update(changed=False, variables=check.values, names=check.names, unanswered=sorted(UNANSWERED))
         return result
+
+    def answered(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """
+        TASK_VARS without the unanswered questions of a survey.
+
+        For the first task of a run that uses this file, on its first host, Ansible has put them together before it loads the file.
+        """
+        early = [name for name, answer in UNANSWERED.items() if task_vars.get(name) == answer]
+        if not early:
+            return task_vars
+        hosts = task_vars.get("hostvars")
+        own = hosts.raw_get(task_vars.get("inventory_hostname", "")) if hosts else {}
+        kept = {name: value for name, value in task_vars.items() if name not in early}
+        return kept | {name: own[name] for name in early if name in own}
 
     def others(self, task_vars: Mapping[str, Any], roles: list[str]) -> dict[str, Variables]:
         """The variables of the play's other hosts that have a load balancer."""

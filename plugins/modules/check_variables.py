@@ -14,7 +14,10 @@ description:
   - Checks every variable of the roles against their argument specifications, against the rule for its kind of value (a domain, a
     region, a memory size, and so on), and the variables that have to fit together.
   - Runs on the controller, calls no API and changes nothing, so that a wrong value is refused before the first call to Google.
-  - Reads text for lists and dictionaries, as AWX surveys and the command line give it, and the C("") of an unanswered question.
+  - Reads text for lists and dictionaries, as surveys of AWX and Automation Platform and the command line give it.
+  - Takes a question of a survey that was not answered, C(""), for a variable that is not set. The first task of a run that uses this
+    module removes it from the extra variables, so that all tasks see the value of the inventory, or the default. The playbooks do this
+    in their first play, without O(role) and O(roles).
   - Checks the length of every name that the roles derive from variables, and names the variable to shorten.
   - Reports all problems at once. A message names the variable that the user sets. If a role's variable only passes on the value
     of another one, as C(iap_lb_domain) does with C(mlflow_domain), it names that one.
@@ -59,6 +62,9 @@ EXAMPLES = r"""
 - name: Check the variables of one role
   mlops.mlflow_gcp.check_variables:
     role: network
+
+- name: Take questions of a survey that were not answered for variables that are not set
+  mlops.mlflow_gcp.check_variables:
 """
 
 RETURN = r"""
@@ -72,6 +78,12 @@ variables:
   sample:
     network_project_id: my-project
     network_region: europe-west2
+unanswered:
+  description: The questions of a survey that were not answered, by their variables.
+  returned: success
+  type: list
+  elements: str
+  sample: [mlflow_zone]
 names:
   description: For each variable that only passes on the value of another one, the name of that one.
   returned: success
