@@ -25,6 +25,8 @@ from typing import Any
 import pytest
 from gcp_sandbox.core.faults import Book, counts
 
+from tests.conftest import IMAGE
+
 from .conftest import IMAGE_PYTHON, PROJECT, ROOT, Cloud, Play, killing, kills
 from .test_destroy import resources
 from .test_keep import DOWNGRADE, scripts, statements
@@ -60,8 +62,9 @@ RUNS = 200
 class Runs:
     """Runs of playbooks on one sandbox, and everything that they write: output, logs, events, plans, what is in their home."""
 
-    def __init__(self, cloud: Cloud) -> None:
-        self.cloud, self.plays = cloud, []
+    def __init__(self, cloud: Cloud, variables: dict[str, Any] | None = None) -> None:
+        self.cloud, self.variables = cloud, OAUTH if variables is None else variables
+        self.plays: list[Play] = []
         self.folder = Path(tempfile.mkdtemp(prefix="mlflow-matrix-"))
         self.secrets: set[str] = set()
 
@@ -81,7 +84,7 @@ class Runs:
             "MLFLOW_GCP_TIMELINE_FILE": str(shown / f"{number}.html"),
             "JOB_EVENTS": str(shown / "events.jsonl"),
         }
-        given = json.dumps({**OAUTH, **variables})
+        given = json.dumps({**self.variables, **variables})
         play = self.cloud.playbook(
             book, "-vvv", "--diff", "-e", given, *arguments, image=image, **env, **killing(self.folder, limit)
         )
@@ -419,6 +422,24 @@ def matrix(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Itera
         shutil.rmtree(folder, ignore_errors=True)
         with pytestconfig.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
             print("\n" + Row.line("scenario", "met", "runs", "seconds", "result"), *made.rows, sep="\n")
+
+
+def test_a_change_with_crashes_and_a_fault_at_each_call(own_cloud: Cloud) -> None:
+    change = {"mlflow_labels": {"team": "ml"}, "mlflow_webapp_users": ["group:ml-team@example.com"]}
+    runs = Runs(own_cloud, change)
+    runs.learn()
+    book = Book(own_cloud.state)
+    for limit in (2, 5):
+        assert runs.play("site.yml", image=IMAGE, limit=limit).status == -signal.SIGKILL
+    rules = [book.add(words) for words in FAULTS["expired token"]]
+    play = runs.play("site.yml", image=IMAGE)
+    struck = sum(counts(own_cloud.state, rule)[1] for rule in rules)
+    book.clear()
+    assert play.status == 0 and struck > 30, tail(play)
+    again = runs.play("site.yml", image=IMAGE)
+    assert (again.status, again.recap("changed")) == (0, 0), again.output
+    assert runs.leaks() == []
+    shutil.rmtree(runs.folder)
 
 
 @pytest.mark.long
