@@ -189,9 +189,7 @@ def inventory(cloud: Cloud) -> dict[str, list[str]]:
         ]
     for package in packages:
         url = f"artifactregistry.googleapis.com/v1/{package['name']}"
-        found[f"versions of {package['name']}"] = [
-            entry["name"] for entry in listed(cloud, f"{url}/versions", "versions")
-        ]
+        found[f"versions of {package['name']}"] = ["version" for _entry in listed(cloud, f"{url}/versions", "versions")]
         found[f"tags of {package['name']}"] = [entry["name"] for entry in listed(cloud, f"{url}/tags", "tags")]
     for name in backends:
         found[f"policy of {name}"] = policy(cloud, f"{iap}/{name}:getIamPolicy")
