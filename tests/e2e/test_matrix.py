@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -195,7 +196,7 @@ def inventory(cloud: Cloud) -> dict[str, list[str]]:
         found[f"policy of {name}"] = policy(cloud, f"{iap}/{name}:getIamPolicy")
 
     def plain(text: str) -> str:
-        return re.sub(r"\b\d{9,}\b", "N", text.replace(str(number), "NUMBER"))
+        return re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID", text.replace(str(number), "NUMBER"))
 
     return {plain(name): sorted(map(plain, entries)) for name, entries in found.items()}
 
@@ -282,9 +283,9 @@ class Matrix:
         found = inventory(runs.cloud)
         expected = self.expected.setdefault(stage, found)
         for name in sorted({*found, *expected}):
-            here, there = found.get(name, []), expected.get(name, [])
+            here, there = Counter(found.get(name, [])), Counter(expected.get(name, []))
             if here != there:
-                wrong.append(f"{name}: {here}, undisturbed {there}")
+                wrong.append(f"{name}: too many {[*(here - there).elements()]}, missing {[*(there - here).elements()]}")
         again = runs.play(book, image=what.image, **what.variables)
         if (again.status, again.recap("changed")) != (0, 0):
             wrong.append(f"a further run changes {again.changed}, status {again.status}:\n{tail(again)}")
