@@ -59,6 +59,10 @@ test: lint clients ## Run everything that CI runs: linters, unit tests, the sand
 test-long: clients ## Run the tests that take minutes each (`make test` runs samples of them)
 	@pytest --numprocesses $(WORKERS) --no-loadscope-reorder -m long
 
+.PHONY: matrix
+matrix: setup ## Disturb deployments, upgrades and takedowns with a crash after every write and a fault at every call; print the table
+	@pytest -m "long or not long" tests/e2e/test_matrix.py
+
 .PHONY: faults
 faults: setup ## Run every write method with every passing fault (429, 503, reset, ...) and print the table
 	@pytest -m "long or not long" tests/unit/test_faults.py

@@ -87,7 +87,11 @@ class Family:
             action = f"delete {label}"
             with client.action(action):
                 try:
-                    client.retry(partial(_delete, client, url, action), lambda error: error.in_use, timeout=60)
+                    client.retry(
+                        partial(operations.repeat, partial(_delete, client, url, action)),
+                        lambda error: error.in_use,
+                        timeout=60,
+                    )
                 except ApiError as error:
                     if not error.in_use:
                         raise

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations
@@ -62,7 +63,8 @@ def delete(task: Task, kind: str, paths: list[str]) -> list[str]:
         url, label = f"{API}/{path}", f"{kind} {short(path)}"
         with task.client.action(f"delete {label}"):
             try:
-                task.client.retry(_deletion(task, url, f"delete {label}"), in_use, timeout=60)
+                delete_once = _deletion(task, url, f"delete {label}")
+                task.client.retry(partial(operations.repeat, delete_once), in_use, timeout=60)
             except ApiError as error:
                 if not in_use(error):
                     raise

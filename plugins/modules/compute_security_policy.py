@@ -91,7 +91,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 
-FIRST, LAST = 1000, 2147483647  # priorities; that of the default rule is fixed
+FIRST = 1000  # priorities
+LAST = 2147483647  # that of the default rule, which is fixed
 RANGES = 10  # a rule has at most
 DENY = "deny(403)"
 Rule = dict[str, Any]

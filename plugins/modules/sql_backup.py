@@ -22,8 +22,8 @@ attributes:
   check_mode:
     description: Creates no backup.
   idempotent:
-    description: Every run creates a backup.
-    support: none
+    description: Every run creates a backup, unless there is one that O(max_age) allows.
+    support: partial
 options:
   instance:
     description:
@@ -35,6 +35,13 @@ options:
     description:
       - Description that is shown in lists of backups.
     type: str
+  max_age:
+    description:
+      - Seconds. If an on-demand backup with the same O(description) has succeeded and has begun no longer ago, it is returned
+        and none is created, so that a play that was interrupted after its backup makes no second one when it is repeated.
+      - V(0) always creates one.
+    type: int
+    default: 0
   timeout:
     description:
       - Seconds to wait for the backup, and for another operation on the instance to finish.
@@ -73,6 +80,7 @@ resource:
     type: ON_DEMAND
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, operations
@@ -94,8 +102,29 @@ def started(task: Task) -> list[dict[str, Any]]:
     return [entry for entry in found if entry.get("operationType") == "BACKUP_VOLUME"]
 
 
-def operation(task: Task, url: str, body: dict[str, Any], action: str) -> dict[str, Any]:
-    """The finished operation of a backup."""
+def recent(task: Task, url: str) -> str:
+    """
+    ID of the newest backup that option max_age allows, "" without one.
+    https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/backupRuns/list
+    """
+    params = task.params
+    if not params["max_age"]:
+        return ""
+    for entry in task.client.items(url, "items"):
+        wanted = (entry.get("type"), entry.get("status"), entry.get("description")) == (
+            "ON_DEMAND",
+            "SUCCESSFUL",
+            params["description"],
+        )
+        if wanted and entry.get("startTime"):
+            age = datetime.now(UTC) - datetime.fromisoformat(entry["startTime"])
+            if age.total_seconds() <= params["max_age"]:
+                return str(entry["id"])
+    return ""
+
+
+def backed_up(task: Task, url: str, body: dict[str, Any], action: str) -> tuple[bool, str]:
+    """Whether a backup was made, and its ID."""
     client, timeout = task.client, task.params["timeout"]
     before = {entry["name"] for entry in started(task)}
 
@@ -104,8 +133,15 @@ def operation(task: Task, url: str, body: dict[str, Any], action: str) -> dict[s
         new = (entry for entry in started(task) if entry["name"] not in before)
         return next((entry for entry in new if client.principal in (entry.get("user"), ANYBODY)), None)
 
-    running = cloudsql.retry_while_busy(client, lambda: client.post_once(url, body, find), timeout)
-    return operations.wait(client, running, url, timeout=timeout, action=action)
+    def found_or_begun() -> str | dict[str, Any]:
+        """The ID of a recent backup, which may be what the instance was busy with; otherwise the operation of a new one."""
+        return recent(task, url) or client.post_once(url, body, find)
+
+    running = cloudsql.retry_while_busy(client, found_or_begun, timeout)
+    if isinstance(running, str):
+        return False, running
+    done = operations.wait(client, running, url, timeout=timeout, action=action)
+    return True, str(lookup(done, "backupContext.backupId"))
 
 
 def back_up(task: Task) -> dict[str, Any]:
@@ -132,10 +168,10 @@ def back_up_instance(task: Task) -> dict[str, Any]:
     if task.check_mode:
         return task.result(label=label, changed=True, before={}, after=body, id="", resource={})
     with client.action(action):
-        done = operations.repeat(lambda: operation(task, url, body, action))
-        backup_id = str(lookup(done, "backupContext.backupId"))
+        made, backup_id = operations.repeat(lambda: backed_up(task, url, body, action))
         backup = client.get(f"{url}/{backup_id}")
-    return task.result(label=label, changed=True, before={}, after=backup, id=backup_id, resource=backup)
+    before = {} if made else backup
+    return task.result(label=label, changed=made, before=before, after=backup, id=backup_id, resource=backup)
 
 
 def main() -> None:
@@ -144,6 +180,7 @@ def main() -> None:
         argument_spec={
             "instance": {"type": "str", "required": True},
             "description": {"type": "str"},
+            "max_age": {"type": "int", "default": 0},
             "timeout": {"type": "int", "default": 3600},
         },
     )

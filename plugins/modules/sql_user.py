@@ -176,7 +176,10 @@ class User(Resource):
         with self.client.action(f"record the password version of {self.label} in secret {self.secret}"):
             url = secretmanager.BASE + self.secret
             secret = self.client.get(url)
-            annotations = {**(secret.get("annotations") or {}), self.annotation: str(record)}
+            before = secret.get("annotations") or {}
+            if before.get(self.annotation) == str(record):
+                return  # by a request whose response was lost
+            annotations = {**before, self.annotation: str(record)}
             body = {"annotations": annotations, "etag": secret.get("etag")}
             self.client.request("PATCH", url, body, params={"updateMask": "annotations"})
 

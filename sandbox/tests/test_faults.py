@@ -112,6 +112,28 @@ def test_each_host_fails_in_its_own_way(faulty, host, status, kind, text):
     assert text in answer.text
 
 
+def test_each_distinct_call_fails_once(faulty):
+    faulty.add("secretmanager.*", "503", "each=1")
+    assert faulty.statuses("GET", SECRETS, 2) == [503, 200]
+    assert faulty.statuses("GET", f"{SECRETS}/of-each", 2) == [503, 404]
+    body = {"replication": {"automatic": {}}}
+    made = [faulty("POST", f"{SECRETS}?secretId={name}", json=body).status_code for name in ("each-a", "each-b") * 2]
+    assert made == [503, 503, 200, 200]
+    # The same URL, with other bodies.
+    policies = [{"policy": {"bindings": [{"role": f"roles/{role}", "members": []}]}} for role in ("viewer", "editor")]
+    answers = [faulty("POST", f"{SECRETS}/each-a:setIamPolicy", json=policy).status_code for policy in policies * 2]
+    assert answers == [503, 503, 200, 200]
+    assert "(matched 12, affected 6)" in faulty.running.command("fault", "list")
+
+
+def test_each_operation_fails_once(faulty):
+    faulty.add("compute.networks.insert", "operation-error", "each=1")
+    for name in ("each-a", "each-b"):
+        body = {"name": name, "autoCreateSubnetworks": False}
+        ended = [faulty.wait(faulty("POST", f"{COMPUTE}/networks", json=body)) for _attempt in range(2)]
+        assert ["error" in operation for operation in ended] == [True, False]
+
+
 def test_probability(faulty):
     faulty.add("secretmanager.*", "503", "probability=0.5")
     seen = faulty.statuses("GET", SECRETS, 60)

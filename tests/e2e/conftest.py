@@ -17,6 +17,21 @@ URL = "https://mlflow.example.com"
 LOGGER = f"mlflow-logger@{PROJECT}.iam.gserviceaccount.com"
 
 
+def kills(folder: Path) -> Path:
+    """Where killed/sitecustomize.py keeps the writes that runs with a folder have sent."""
+    return folder / "kills"
+
+
+def killing(folder: Path, limit: int) -> dict[str, str]:
+    """The environment of a run that is killed (SIGKILL) when this many new writes have been answered; 0 for never."""
+    return {
+        "PYTHONPATH": str(Path(__file__).parent / "killed"),
+        "KILLS": str(kills(folder)),
+        "KILLED_LIMIT": str(limit),
+        "SEEN_TOKENS": str(folder / "tokens"),
+    }
+
+
 def install(folder: Path) -> None:
     """Build the wheel and install it into folder/lib."""
     pip = [IMAGE_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import PROJECT, ROOT, Cloud, Play
+from .conftest import PROJECT, ROOT, Cloud, Play, killing, kills
 from .test_bad_input import assert_one_clear_line
 from .test_permissions import documented, holding
 
@@ -18,7 +19,6 @@ COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
 THEIRS = f"{COMPUTE}/regions/europe-west2/subnetworks/theirs"
 BUCKET = f"storage.googleapis.com/storage/v1/b/{PROJECT}-mlflow-artifacts"
 PROJECT_URL = f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}"
-BACKUPS = f"sqladmin.googleapis.com/v1/projects/{PROJECT}/backups"
 OTHER = f"serviceAccount:deployer@{PROJECT}.iam.gserviceaccount.com"
 CLIENT = "roles/cloudsql.client"
 DATA = {"mlflow_destroy_data": True}
@@ -33,15 +33,10 @@ def destroy(
     return cloud.playbook("destroy.yml", "--extra-vars", given, *arguments, **(env or {}))
 
 
-def killed(cloud: Cloud, counter: Path, limit: int, **variables) -> Play:
-    """Run destroy.yml; its module is killed (SIGKILL) when this many writes have been answered."""
-    counter.unlink(missing_ok=True)
-    env = {
-        "PYTHONPATH": str(Path(__file__).parent / "killed"),
-        "KILLED_AFTER": str(counter),
-        "KILLED_LIMIT": str(limit),
-    }
-    return destroy(cloud, env=env, **variables)
+def killed(cloud: Cloud, folder: Path, limit: int, **variables) -> Play:
+    """Run destroy.yml, which is killed (SIGKILL) when this many writes have been answered."""
+    kills(folder).unlink(missing_ok=True)
+    return destroy(cloud, env=killing(folder, limit), **variables)
 
 
 def shown(play: Play, what: str) -> list[str]:
@@ -117,8 +112,9 @@ def test_a_wrong_value_is_refused_before_the_first_call(cloud):
 def test_goes_on_where_a_crash_has_left_it_and_leaves_only_what_others_have(cloud, before, tmp_path):
     listed = shown(destroy(cloud, "--check", **DATA), "delete")
     for limit in (9, 12):
-        play = killed(cloud, tmp_path / "writes", limit, **DATA)
-        assert play.status != 0 and (tmp_path / "writes").stat().st_size == limit, play.output
+        play = killed(cloud, tmp_path, limit, **DATA)
+        assert play.status == -signal.SIGKILL, play.output
+        assert len(kills(tmp_path).read_text().splitlines()) == limit
     with holding(cloud, "cleaner@example.com", DESTROYER_ROLES) as env:
         play = destroy(cloud, env=env, **DATA)
     assert play.status == 0, play.output
@@ -165,20 +161,3 @@ def test_each_role_of_the_destroyer_is_needed(cloud):
         with holding(cloud, "cleaner@example.com", [other for other in DESTROYER_ROLES if other != role]) as env:
             play = destroy(cloud, env=env, **DATA)
         assert play.status != 0 and role in play.error, play.output
-
-
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_resumes_after_every_write(cloud, tmp_path):
-    """A deployment that is taken down with a crash after each write, and leaves nothing that costs money."""
-    assert cloud.playbook("site.yml").status == 0
-    crashes = 0
-    while killed(cloud, tmp_path / "writes", 1, **DATA, mlflow_final_backup=False).status:
-        crashes += 1
-        assert crashes < 60
-    assert crashes > 20
-    for backup in cloud.call("GET", BACKUPS).get("backups", ()):
-        cloud.call("DELETE", f"sqladmin.googleapis.com/v1/{backup['name']}")
-    listing = [sys.executable, ROOT / "tools/resources.py", "--billable-only", "--fail-if-billable"]
-    done = subprocess.run(listing, env=cloud.env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout

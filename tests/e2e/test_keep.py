@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -40,13 +42,12 @@ def service(cloud: Cloud) -> dict:
     return cloud.call("GET", f"{RUN}/services/mlflow")
 
 
-@pytest.fixture(scope="module")
-def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sql]:
+@contextmanager
+def statements(cloud: Cloud, folder: Path) -> Iterator[Sql]:
     """
     Run one statement in the private database, or MLflow's own downgrade by one migration, as an operator can: with a job
     in the server's network.
     """
-    folder = tmp_path_factory.mktemp("sql")
     (folder / "Containerfile").write_text('FROM python:3\nCOPY sql.py /opt/\nENTRYPOINT ["python", "/opt/sql.py"]\n')
     (folder / "sql.py").write_text(
         dedent("""\
@@ -90,9 +91,14 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Client:
+def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sql]:
+    """See statements()."""
+    with statements(cloud, tmp_path_factory.mktemp("sql")) as run:
+        yield run
+
+
+def scripts(cloud: Cloud, folder: Path) -> Client:
     """Run Python with MLflow's own client, signed in as the logger; returns the last line of its output."""
-    folder = tmp_path_factory.mktemp("client")
 
     def run(script: str) -> str:
         env = cloud.env | {"MLFLOW_TRACKING_URI": URL, "MLFLOW_TRACKING_TOKEN": token(cloud, LOGGER)}
@@ -103,6 +109,12 @@ def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactor
         return done.stdout.splitlines()[-1]
 
     return run
+
+
+@pytest.fixture(scope="module")
+def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """See scripts()."""
+    return scripts(cloud, tmp_path_factory.mktemp("client"))
 
 
 def roll_out(cloud: Cloud, **variables: object) -> Play:

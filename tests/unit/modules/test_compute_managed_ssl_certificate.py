@@ -112,6 +112,13 @@ def test_waits_until_a_certificate_is_detached(google, run_module):
     assert run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
 
 
+def test_a_deletion_whose_operation_fails_for_a_moment_is_repeated(google, run_module):
+    failed = {**DONE, "error": {"errors": [{"code": "INTERNAL_ERROR", "message": "An internal error has occurred."}]}}
+    google.expect("GET", CERTS, {"items": [live()]}).expect("DELETE", f"{CERTS}/{NAME}", failed)
+    google.expect("DELETE", f"{CERTS}/{NAME}", DONE)
+    assert run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
+
+
 def test_a_certificate_that_is_still_attached(google, run_module):
     def refuse(_request):
         google.expect("DELETE", f"{CERTS}/{NAME}", refuse)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import requests
 
@@ -78,3 +80,37 @@ def test_an_instance_under_another_name(google, run_module):
     google.expect("GET", f"{PROJECT}/operations", {}, params={"instance": "mlflow-2", "maxResults": "100"})
     google.expect("POST", runs, operation("DONE")).expect("GET", f"{runs}/17", RUN)
     assert run_module("sql_backup", instance="mlflow")["id"] == "17"
+
+
+def recent(seconds, **more):
+    """An on-demand backup that began so long ago."""
+    began = datetime.now(UTC) - timedelta(seconds=seconds)
+    return RUN | {"startTime": began.isoformat(timespec="milliseconds").replace("+00:00", "Z"), **more}
+
+
+def test_the_backup_of_a_run_that_was_interrupted_is_used(google, run_module):
+    others = [
+        recent(10, id="20", description="Before 3.18.0"),
+        recent(10, id="19", type="AUTOMATED"),
+        recent(10, id="18", status="FAILED"),
+    ]
+    google.expect("GET", f"{PROJECT}/operations", {})
+    google.expect("GET", RUNS, {"items": [*others, recent(60)]})
+    google.expect("GET", f"{RUNS}/17", RUN)
+    result = run_module("sql_backup", **OPTIONS, max_age=900)
+    assert (result["changed"], result["id"], result["resource"]) == (False, "17", RUN)
+
+
+@pytest.mark.parametrize("found", [[recent(901)], [RUN], []])
+def test_an_older_backup_is_not_used(google, run_module, found):
+    google.expect("GET", f"{PROJECT}/operations", {}).expect("GET", RUNS, {"items": found})
+    google.expect("POST", RUNS, operation("DONE")).expect("GET", f"{RUNS}/17", RUN)
+    assert run_module("sql_backup", **OPTIONS, max_age=900)["changed"]
+
+
+def test_a_backup_that_an_interrupted_run_has_just_started_is_waited_for(google, run_module, clock):
+    busy = google.old_error(409, "operationInProgress", "another operation was already in progress.")
+    google.expect("GET", f"{PROJECT}/operations", {}).expect("GET", RUNS, {"items": [recent(5, status="RUNNING")]})
+    google.expect("POST", RUNS, busy).expect("GET", RUNS, {"items": [recent(9)]}).expect("GET", f"{RUNS}/17", RUN)
+    assert not run_module("sql_backup", **OPTIONS, max_age=900)["changed"]
+    assert clock.slept

@@ -216,6 +216,17 @@ def test_the_version_is_recorded_again_after_a_concurrent_change(google, run_mod
     assert google.sent[-2].body["etag"] == '"2"'
 
 
+def test_a_record_whose_response_was_lost_is_not_written_again(google, run_module, secretmanager, password):
+    google.expect("GET", USERS, {"items": [USER]})
+    secret = secretmanager()
+    password()
+    google.expect("PUT", USERS, DONE).expect("GET", SECRET, secret)
+    google.expect("PATCH", SECRET, google.error(400, "FAILED_PRECONDITION", "The etag provided does not match."))
+    google.expect("GET", SECRET, {**secret, "etag": '"2"', "annotations": {ANNOTATION: RECORD}})
+    google.expect("GET", USERS, {"items": [USER]})
+    assert run_module("sql_user", **OPTIONS)["secret_version"] == "2"
+
+
 def test_check_mode_writes_nothing(google, run_module, secretmanager):
     google.expect("GET", USERS, {"items": [USER]})
     secretmanager(f"1 op1 {TIME}")

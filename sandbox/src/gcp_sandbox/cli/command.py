@@ -632,7 +632,7 @@ def main(argv: list[str] | None = None) -> None:
         help="an HTTP status, reset, lost, slow, operation-error, token-lifetime, service-disabled, iam-delay or held",
     )
     sub.add_argument(
-        "options", nargs="*", metavar="OPTION=VALUE", help="every=3, first=2, probability=0.1, seconds=5, …"
+        "options", nargs="*", metavar="OPTION=VALUE", help="every=3, first=2, each=1, probability=0.1, seconds=5, …"
     )
     sub = faults.add_parser("list", parents=[common], help=fault_list.__doc__)
     sub.set_defaults(run=fault_list)

@@ -7,8 +7,10 @@ changes them while the sandbox is running.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import fnmatch
+import hashlib
 import random
 import shlex
 import socket
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from gcp_sandbox.core.store import Store
 
 KIND = "faults"
-_WHEN = {"every": int, "first": int, "probability": float}
+_WHEN = {"every": int, "first": int, "each": int, "probability": float}
 # Fault -> its options in addition to those of _WHEN; an HTTP status is "status".
 _OPTIONS: dict[str, dict[str, type]] = {
     "status": {"retry-after": int, "message": str, "reason": str},
@@ -47,6 +49,8 @@ _MESSAGES = {
     503: "The service is currently unavailable.",
     504: "The request timed out.",
 }
+# What the request that is being handled has in common with its repetitions, if a rule needs it.
+CALL: contextvars.ContextVar[str] = contextvars.ContextVar("call", default="")
 
 
 class Dropped(Exception):
@@ -84,7 +88,7 @@ def parse(words: list[str], ident: int = 0) -> Rule:
     name = "status" if status else fault
     if name not in _OPTIONS or fault == "status":
         raise FaultError(f"unknown fault {fault!r}: must be an HTTP status or one of {', '.join(list(_OPTIONS)[1:])}")
-    allowed = _OPTIONS[name] | ({} if name in _STANDING else _WHEN)
+    allowed: dict[str, type] = _OPTIONS[name] | ({} if name in _STANDING else _WHEN)
     options: dict[str, Any] = {}
     for word in rest:
         key, equals, value = word.partition("=")
@@ -144,34 +148,43 @@ class Faults:
     def _about(self, fault: str, *names: str) -> Iterator[Rule]:
         return (r for r in self._rules if r.fault == fault and r.about(*names))
 
-    def _strikes(self, rule: Rule) -> bool:
+    def _strikes(self, rule: Rule, call: str) -> bool:
         count = self._store.get(KIND, str(rule.ident)) or {"met": 0, "struck": 0}
         count["met"] += 1
         when = rule.options
+        of_call = count.setdefault("calls", {}) if "each" in when else {}
         out = (
             count["met"] % when.get("every", 1) == 0
             and count["struck"] < when.get("first", count["met"])
+            and of_call.get(call, 0) < when.get("each", count["met"])
             and random.random() < when.get("probability", 1)
         )
         count["struck"] += out
+        if out and "each" in when:
+            of_call[call] = of_call.get(call, 0) + 1
         self._store.put(KIND, str(rule.ident), count)
         return out
 
-    async def strike(self, request: web.BaseRequest, host: str, method: str = "") -> bool:
+    async def strike(self, request: web.BaseRequest, host: str, method: str = "", *, body: bool = False) -> bool:
         """Apply the faults to a request; returns whether its response is to be dropped.  Raises ApiError, Dropped.
 
-        method: discovery ID, if it is a call of an API.
+        method: discovery ID, if it is a call of an API.  body: it has one of JSON.
         """
         rules = self._current()
         if not rules:
             return False
+        call = ""
+        if any("each" in rule.options for rule in rules):
+            said = await request.read() if body else b""
+            call = hashlib.sha256(f"{request.method} {host}{request.raw_path}\n".encode() + said).hexdigest()
+            CALL.set(call)
         names = (host + request.raw_path.split("?", 1)[0], *([method] if method else []))
         lost = False
         for rule in rules:
             if (
                 rule.fault not in ("status", "reset", "lost", "slow")
                 or not rule.about(*names)
-                or not self._strikes(rule)
+                or not self._strikes(rule, call)
             ):
                 continue
             if rule.fault == "slow":
@@ -192,7 +205,7 @@ class Faults:
     def failure(self, method: str) -> dict[str, Any] | None:
         """The error of an operation that a method is starting, {code, message}, or None if it is to succeed."""
         for rule in self._about("operation-error", method):
-            if self._strikes(rule):
+            if self._strikes(rule, CALL.get()):
                 code = rule.options.get("code", "INTERNAL")
                 return {"code": code, "message": rule.options.get("message", "An internal error has occurred.")}
         return None

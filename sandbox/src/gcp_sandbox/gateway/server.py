@@ -257,7 +257,9 @@ class Server:
         lost = False
         journal = noted = None
         try:
-            lost = await self.cloud.faults.strike(request, (request.host or "").split(":")[0].lower(), method.id)
+            host = (request.host or "").split(":")[0].lower()
+            has_body = not media and bool(method.request) and request.can_read_body
+            lost = await self.cloud.faults.strike(request, host, method.id, body=has_body)
             if self.cloud.faults.may_fail(method.id):
                 journal = Journal(method.id)
                 noted = JOURNAL.set(journal)
@@ -266,7 +268,7 @@ class Server:
             call = Call(self.cloud, service, request, method, dict(params), {}, principal, None, media)
             pairs = list(request.rel_url.query.items())
             call.params |= method.query(pairs)
-            if not media and method.request and request.can_read_body:
+            if has_body:
                 data = await request.read()
                 if request.headers.get("Content-Encoding", "").lower() == "gzip":
                     data = gzip.decompress(data)
