@@ -1158,6 +1158,7 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (existing_certificate, ("iap_lb_certificate", "iap_lb_certificates", "iap_lb_certificate_map")),
     (renamed, ("iap_lb_previous_name", "iap_lb_name", "iap_lb_certificate")),
     (most_client_ranges, ("iap_lb_allowed_ranges",)),
+    (ranges_of_front_door, ("mlflow_allowed_ranges", "mlflow_front_door")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
     (without_brand, ("iap_cloud_run_oauth",)),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import pytest
 import requests
 import trustme
 
-from .conftest import IMAGE_PYTHON, PROJECT, ROOT, URL, Cloud, Play
+from .conftest import PROJECT, ROOT, URL, Cloud, Play
 from .test_destroy import destroy
-from .test_front_doors import CLOUD_RUN, JANE, LOG, MALLORY, RUN, balanced, sign_in, watched
+from .test_front_doors import CLOUD_RUN, JANE, LOG, MALLORY, RUN, balanced, watched
 
 REGION = "europe-west2"
-RESOURCES = "addresses backendServices forwardingRules networkEndpointGroups sslCertificates subnetworks targetHttpProxies urlMaps"
+RESOURCES = (
+    "addresses backendServices forwardingRules networkEndpointGroups sslCertificates subnetworks targetHttpProxies "
+    "targetHttpsProxies urlMaps"
+)
 REGIONAL = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/regions/{REGION}"
 
 
@@ -87,12 +90,18 @@ def log(client: Callable[..., subprocess.CompletedProcess[str]], inside: dict[st
     return run
 
 
+def browser(cloud: Cloud, inside: dict[str, str]) -> requests.Session:
+    """A browser within the network, in which nobody has signed in."""
+    session = cloud.session(anonymous=True, network="mlflow", region=REGION)
+    session.verify = inside["REQUESTS_CA_BUNDLE"]
+    return session
+
+
 def user(cloud: Cloud, inside: dict[str, str], email: str) -> int:
     """The status of MLflow's page for a user within the network who signs in with a browser."""
-    browser = cloud.session(anonymous=True, network="mlflow", region=REGION)
-    browser.verify = inside["REQUESTS_CA_BUNDLE"]
-    page = browser.get(URL, timeout=60)
-    return browser.post(page.url, data={"other": email}, timeout=90).status_code
+    session = browser(cloud, inside)
+    page = session.get(URL, timeout=60)
+    return session.post(page.url, data={"other": email}, timeout=90).status_code
 
 
 def is_closed(cloud: Cloud) -> bool:
@@ -105,8 +114,15 @@ def is_closed(cloud: Cloud) -> bool:
 
 def of_internal(cloud: Cloud) -> list[str]:
     """What exists of an internal load balancer."""
-    found = (cloud.call("GET", f"{REGIONAL}/{kind}").get("items", ()) for kind in (*RESOURCES.split(), "targetHttpsProxies"))
-    return sorted(entry["name"] for entries in found for entry in entries if entry["name"].startswith("mlflow-internal"))
+    found = (cloud.call("GET", f"{REGIONAL}/{kind}").get("items", ()) for kind in RESOURCES.split())
+    return sorted(
+        entry["name"] for entries in found for entry in entries if entry["name"].startswith("mlflow-internal")
+    )
+
+
+def of_balancer(cloud: Cloud) -> list[str]:
+    """What exists of the other one."""
+    return [entry for entry in balanced(cloud) if "mlflow-lb" in entry]
 
 
 def unchanged(play: Callable[..., Play], variables: dict[str, Any]) -> None:
@@ -117,11 +133,102 @@ def unchanged(play: Callable[..., Play], variables: dict[str, Any]) -> None:
 
 def test_a_live_deployment_gets_it(cloud, play, log, internal, inside, run_url):
     before = log(URL)
-    with watched(cloud, run_url):
+    with watched(cloud, run_url, browser(cloud, inside)):
         done = play("site.yml", internal)
     assert done.status == 0 and f"url: {URL}" in done.output, done.output
-    assert balanced(cloud) == [] or len(of_internal(cloud)) > 8
+    assert of_balancer(cloud) == [] and len(of_internal(cloud)) > 9
     assert [user(cloud, inside, email) for email in (JANE, MALLORY)] == [200, 403]
     assert is_closed(cloud)
     assert log(URL, before)
+    unchanged(play, internal)
+
+
+@pytest.mark.long
+def test_all_three_follow_each_other_and_a_run_survives(cloud, play, log, internal, inside, run_url):
+    balancer: dict[str, str] = {}
+    urls = {"cloud_run": run_url}
+    runs = []
+    for variables in (CLOUD_RUN, internal, balancer, internal, CLOUD_RUN, balancer):
+        with watched(cloud, run_url, browser(cloud, inside)):
+            done = play("site.yml", variables)
+        assert done.status == 0, done.output
+        door = variables.get("mlflow_front_door", "load_balancer")
+        assert bool(of_internal(cloud)) is (door == "internal"), of_internal(cloud)
+        assert bool(of_balancer(cloud)) is (door == "load_balancer"), of_balancer(cloud)
+        assert bool(cloud.call("GET", RUN).get("iapEnabled")) is (door == "cloud_run")
+        assert is_closed(cloud) is (door != "load_balancer")
+        runs.append(log(urls.get(door, URL), *runs))
+        unchanged(play, variables)
+
+
+@pytest.mark.long
+def test_a_change_that_was_interrupted_is_completed(cloud, play, log, internal, inside, run_url, tmp_path):
+    assert play("site.yml", internal).status == 0
+    before = log(URL)
+    for variables, left in (({}, of_internal), (internal, of_balancer)):
+        with watched(cloud, run_url, browser(cloud, inside)):
+            for limit in (2, 9, 16, 20):
+                counter = tmp_path / "writes"
+                counter.unlink(missing_ok=True)
+                env = {
+                    "PYTHONPATH": str(Path(__file__).parent / "killed"),
+                    "KILLED_AFTER": str(counter),
+                    "KILLED_LIMIT": str(limit),
+                }
+                assert play("site.yml", variables, **env).status != 0 or limit > 2
+            done = play("site.yml", variables)
+        assert done.status == 0 and not left(cloud), done.output
+        assert log(URL, before)
+        unchanged(play, variables)
+
+
+@pytest.mark.long
+def test_verify_within_the_network(cloud, play, internal, inside):
+    assert play("site.yml", internal).status == 0
+    done = play("verify.yml", internal, **inside)
+    assert done.status == 0 and "2d" in done.output, done.output
+    outside = play("verify.yml", internal, REQUESTS_CA_BUNDLE=inside["REQUESTS_CA_BUNDLE"])
+    assert outside.status != 0 and "connect" in outside.error.lower(), outside.error
+
+
+@pytest.mark.long
+def test_verify_says_what_is_wrong_with_it(cloud, play, internal, inside):
+    assert play("site.yml", internal).status == 0
+    number = cloud.call("GET", f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}")["projectNumber"]
+    web = f"iap.googleapis.com/v1/projects/{number}/iap_web/compute-{REGION}"
+    eve = {"role": "roles/iap.httpsResourceAccessor", "members": ["user:eve@example.com"]}
+    cloud.call("POST", f"{web}:setIamPolicy", {"policy": {"bindings": [eve]}})
+    policy = cloud.call("POST", f"{web}/services/mlflow-internal-backend:getIamPolicy", {})["bindings"]
+    others = [*policy, {**eve, "members": ["user:ops@example.com"]}]
+    cloud.call("POST", f"{web}/services/mlflow-internal-backend:setIamPolicy", {"policy": {"bindings": others}})
+    try:
+        done = play("verify.yml", internal, **inside)
+        told = " ".join(done.error.split())
+        for part in (
+            "IAP of backend service mlflow-internal-backend: user:ops@example.com has",
+            f"IAP of all backend services in {REGION}: user:eve@example.com has",
+            "role iap_internal_lb",
+        ):
+            assert part in told, done.output
+    finally:
+        cloud.call("POST", f"{web}:setIamPolicy", {"policy": {"bindings": []}})
+        assert play("site.yml", internal, "--tags", "users").status == 0
+    assert play("verify.yml", internal, **inside).status == 0
+
+
+@pytest.mark.long
+def test_it_is_taken_down_without_a_trace_and_comes_back(cloud, play, log, internal, inside):
+    assert play("site.yml", internal).status == 0
+    variables = {**internal, "mlflow_destroy_data": True, "mlflow_final_backup": False}
+    done = destroy(cloud, **variables)
+    assert done.status == 0, done.output
+    listing = [sys.executable, ROOT / "tools/resources.py", "--billable-only", "--fail-if-billable"]
+    billable = subprocess.run(listing, env=cloud.env, capture_output=True, text=True)
+    assert billable.returncode == 0, billable.stdout
+    again = destroy(cloud, **variables)
+    assert (again.status, again.recap("changed")) == (0, 0), again.output
+    done = play("site.yml", internal)
+    assert done.status == 0 and f"MLFLOW_TRACKING_URI={URL}" in done.output, done.output
+    assert [user(cloud, inside, email) for email in (JANE, MALLORY)] == [200, 403] and is_closed(cloud)
+    assert log(URL)
     unchanged(play, internal)

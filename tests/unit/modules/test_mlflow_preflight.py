@@ -677,6 +677,7 @@ PRIVATE = {CORP: {"dnsName": "corp.example.", "visibility": "private"}, f"{CORP}
 
 def test_what_an_internal_load_balancer_has_left_is_found_by_its_address(preflight):
     issued = {f"{MANAGER}/certificates": {"certificates": [{"name": "projects/demo/x/mlflow-internal-0123abcd"}]}}
+    issued[f"{MANAGER}/certificateIssuanceConfigs"] = {}
     found = preflight(DEPLOYED | INTERNAL_ADDRESS | issued, INTERNAL_LB | {"iap_lb_users": ["user:jane@example.com"]})
     door = found["front_door"]
     assert (door["changes"], door["closes"], door["addresses"]) == (True, False, ["10.10.0.9"])

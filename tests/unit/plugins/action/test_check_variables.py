@@ -683,9 +683,9 @@ def test_a_name_that_only_another_front_door_would_make_longer_is_accepted():
     accounts = {
         "mlflow_logger_service_account": "logger",
         "cloudrun_account_id": "server",
-        "image_build_account_id": "build",
+        "image_build_account_id": "builder",
     }
-    site(mlflow_name="m" * 46, bucket_name="b", image_source_bucket="s", **accounts)
+    site(mlflow_name="m" * 46, cloudrun_job_name="admin", bucket_name="bbb", image_source_bucket="sss", **accounts)
 
 
 def test_what_takes_a_previous_load_balancer_away_may_be_set():
