@@ -93,7 +93,7 @@ def check(site: Site) -> None:
     if not site.parts >= TOGETHER:
         site.refuse(
             "mlflow_front_door",
-            "the deployment has another front door; change it by a run without --tags, which takes the other one away first",
+            "the deployment has another front door; change it by a run without --tags, which takes the other one away",
         )
     if not site.listed_of_door("users") and not site.flag("mlflow_allow_nobody"):
         site.refuse(

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import needs, policies
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import Site
 
 COMPUTE = "https://compute.googleapis.com/compute/v1/projects/demo"
 LINK = "https://www.googleapis.com/compute/v1/projects/demo"
@@ -718,3 +721,42 @@ def test_a_backend_service_of_the_internal_name_with_another_scheme(preflight):
     backend = {f"{REGIONAL}/backendServices/mlflow-internal-backend": {"loadBalancingScheme": "EXTERNAL_MANAGED"}}
     with pytest.raises(Exception, match="iap_internal_lb_name is 'mlflow-internal', but loadBalancingScheme"):
         preflight(WITHOUT_BALANCER | backend, INTERNAL)
+
+
+@pytest.mark.parametrize(
+    ("variables", "chosen"),
+    [
+        ({}, {needs.INTERNAL, needs.PROXIES}),
+        # Its administrator makes the proxy-only subnetwork.
+        ({"network_name": "theirs"}, {needs.INTERNAL}),
+        ({"iap_internal_lb_certificate": "ca_pool"}, {needs.INTERNAL, needs.PROXIES, needs.BY_POOL}),
+    ],
+)
+def test_the_permissions_for_an_internal_load_balancer(variables, chosen):
+    params = {
+        "variables": VARIABLES | INTERNAL | variables,
+        "names": NAMES,
+        "run_tags": ["front_door"],
+        "skip_tags": [],
+    }
+    site = Site(SimpleNamespace(params=params, client=None))
+    assert set(needs.chosen(site)) == chosen
+    zone = INTERNAL | {"iap_internal_lb_dns_zone": "projects/dns/managedZones/corp"}
+    params["variables"] |= zone
+    assert needs.by_project(Site(SimpleNamespace(params=params, client=None)))["dns"][0] == needs.ZONE
+
+
+@pytest.mark.parametrize(
+    ("door", "allowed", "refused"),
+    [
+        ("internal", "in:INTERNAL", False),
+        ("internal", "INTERNAL_HTTP_HTTPS", False),
+        ("internal", "in:EXTERNAL", True),
+        ("load_balancer", "in:INTERNAL", True),
+        ("cloud_run", "in:INTERNAL", False),
+    ],
+)
+def test_the_types_of_load_balancers_that_a_policy_allows(door, allowed, refused):
+    rules = policies.Rules.of({"spec": {"rules": [{"values": {"allowedValues": [allowed]}}]}})
+    check = policies.CHECKS["compute.restrictLoadBalancerCreationForTypes"]
+    assert bool(check(SimpleNamespace(door=door), rules)) is refused
