@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ REFERENCE = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
 # What no two hosts of a play may share.
 BALANCER = ("iap_lb_project_id", "iap_lb_name", "iap_lb_domain", "iap_lb_extra_domains")
 SERVICE = ("cloudrun_project_id", "cloudrun_region", "cloudrun_name")
+INTERNAL = ("iap_internal_lb_project_id", "iap_internal_lb_region", "iap_internal_lb_name")
 # Variables that say where a resource is, not what it is called.
 PLACES = ("_project_id", "_region")
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -217,9 +218,10 @@ class Check:
         self.check_names()
         for rule, names in values.TOGETHER:
             self.check_together(rule, names)
-        unique, check = (
-            (SERVICE, self.check_same_service) if self.door == "cloud_run" else (BALANCER, self.check_same_balancer)
-        )
+        unique, check = {
+            "cloud_run": (SERVICE, partial(self.check_same_name, SERVICE)),
+            "internal": (INTERNAL, partial(self.check_same_name, INTERNAL)),
+        }.get(self.door or "", (BALANCER, self.check_same_balancer))
         if not checked.issuperset(unique) and self.recall(*unique):
             for host, other in others().items():
                 check(host, other)
@@ -331,6 +333,8 @@ class Check:
                 continue
             if not all(isinstance(self.typed[part], str) for part in parts):
                 continue
+            if any(self.is_foreign(variables.options[part]) for part in parts):
+                continue
             if name.when and (not self.recall(name.when[0]) or self.typed[name.when[0]] != name.when[1]):
                 continue
             called = name.pattern.format(**self.typed)
@@ -390,15 +394,15 @@ class Check:
                     f"domain leads to one load balancer only, so give each host its own.",
                 )
 
-    def check_same_service(self, host: str, other: Variables) -> None:
-        """Check that another host of the play has not the same Cloud Run service."""
+    def check_same_name(self, names: tuple[str, ...], host: str, other: Variables) -> None:
+        """Check that another host of the play has not the same resource; NAMES are its project, its region and its name."""
         variables = self.variables
         try:
-            theirs = [other.value(name) for name in SERVICE]
+            theirs = [other.value(name) for name in names]
         except AnsibleError:
             return  # reported for that host
-        if theirs == [self.typed[name] for name in SERVICE]:
-            cause = variables.origin("cloudrun_name")
+        if theirs == [self.typed[name] for name in names]:
+            cause = variables.origin(names[-1])
             self.problem(
                 cause,
                 sentence=f"{cause} is {variables.value(cause)!r} on {host} too, in the same project {theirs[0]} and region: give each "

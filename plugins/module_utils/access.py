@@ -238,18 +238,18 @@ def guards(
     run_service, members, secret, bucket, logger_service_account, logger_token_creators; None is not checked.
     """
     found: list[Guard] = []
+    front_door = FRONT_DOORS[params.get("front_door") or "load_balancer"]
+    name, region = params["run_service"], params["region"]
     if backend and params["members"] is not None:
         found.append(
             Guard(
                 f"IAP of backend service {backend}",
                 IAP,
-                ("iap_backend_service", backend),
+                ("iap_backend_service", backend, *([region] if front_door == "iap_internal_lb" else ())),
                 _canonical(params["members"]),
-                "iap_lb",
+                front_door,
             )
         )
-    front_door = FRONT_DOORS[params.get("front_door") or "load_balancer"]
-    name, region = params["run_service"], params["region"]
     if service and front_door == "iap_cloud_run" and params["members"] is not None:
         where, resource = f"IAP of Cloud Run service {name}", ("iap_run_service", name, region)
         found.append(Guard(where, IAP, resource, _canonical(params["members"]), front_door))
@@ -344,6 +344,9 @@ class Access:
             if guard.resource[0] == "iap_run_service":
                 region = guard.resource[2]
                 where, web_type = f"IAP of all Cloud Run services in {region}", f"cloud_run-{region}"
+            elif len(guard.resource) > 2:
+                region = guard.resource[2]
+                where, web_type = f"IAP of all backend services in {region}", f"compute-{region}"
             else:
                 where, web_type = "IAP of all backend services", "compute"
             yield Level(where, PolicyTarget("", f"{base}/{web_type}", "body"), "iap.webTypes.getIamPolicy")

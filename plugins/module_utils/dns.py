@@ -45,15 +45,15 @@ def names_to_apex(domain: str, apex: str) -> list[str]:
     return names
 
 
-def zone_problem(path: str, zone: dict[str, Any] | None, domain: str) -> str | None:
-    """Why a domain cannot be led by records of a zone: it is not there, private, or not authoritative; None if it can."""
+def zone_problem(path: str, zone: dict[str, Any] | None, domain: str, public: bool = True) -> str | None:
+    """Why a domain cannot be led by records of a zone: it is not there, not PUBLIC, or not authoritative; None if it can."""
     _projects, project, _zones, name = path.split("/")
     if zone is None:
         return (
             f"project {project} has no managed zone {name}; give the name of an existing one, projects/PROJECT/managedZones/NAME "
             "for that of another project, or none to set the records elsewhere"
         )
-    if zone.get("visibility") == "private":
+    if public and zone.get("visibility") == "private":
         return f"zone {name} is private, so that nobody on the internet sees its records; give a public one"
     if not f".{absolute(domain)}".endswith(f".{absolute(zone['dnsName'])}"):
         return f"zone {name} is not authoritative for {domain}: its names end with {zone['dnsName'].rstrip('.')}"

@@ -939,12 +939,24 @@ def door_of_service(front_door: str, iap_enabled: bool) -> str | None:
 # ---- the variables of the roles
 
 # The front doors, and the role that makes each.
-FRONT_DOORS = {"load_balancer": "iap_lb", "cloud_run": "iap_cloud_run"}
+FRONT_DOORS = {"load_balancer": "iap_lb", "cloud_run": "iap_cloud_run", "internal": "iap_internal_lb"}
 # The variables of a deployment that only some front doors have.
-ONLY_WITH = {"mlflow_domain": ("load_balancer",), "mlflow_extra_domains": ("load_balancer",)}
+ONLY_WITH = dict.fromkeys(("mlflow_domain", "mlflow_extra_domains"), ("load_balancer", "internal"))
 # The variables of a front door's role, without its prefix, that may be set with another front door too: what exists of the former is
-# found, and taken away, by them; and the one that the playbooks set.
-FOR_REMOVAL = frozenset({"project_id", "region", "name", "address_name", "dns_zone", "service"})
+# found, and taken away, by them; and those that the playbooks set.
+FOR_REMOVAL = frozenset(
+    {
+        "project_id",
+        "region",
+        "name",
+        "address_name",
+        "dns_zone",
+        "network_project_id",
+        "service",
+        "network",
+        "subnetwork",
+    }
+)
 
 KINDS: dict[str, Kind] = {
     # by full name, where the rest of the name means something else in another role
@@ -1146,6 +1158,7 @@ TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
     (existing_certificate, ("iap_lb_certificate", "iap_lb_certificates", "iap_lb_certificate_map")),
     (renamed, ("iap_lb_previous_name", "iap_lb_name", "iap_lb_certificate")),
     (most_client_ranges, ("iap_lb_allowed_ranges",)),
+    (ranges_of_front_door, ("mlflow_allowed_ranges", "mlflow_front_door")),
     (oauth, ("iap_lb_oauth", "iap_lb_oauth_client_id", "iap_lb_oauth_client_secret", "iap_lb_support_email")),
     (without_brand, ("iap_cloud_run_oauth",)),
     (

@@ -42,12 +42,12 @@ options:
   front_door:
     description:
       - How users reach MLflow. V(load_balancer) is a load balancer with IAP, V(cloud_run) IAP of the Cloud Run service itself, at the
-        address that Cloud Run gives it.
+        address that Cloud Run gives it, V(internal) an internal load balancer with IAP.
     type: str
-    choices: [load_balancer, cloud_run]
+    choices: [load_balancer, cloud_run, internal]
     default: load_balancer
   domain:
-    description: Domain name of MLflow. Required with O(front_door=load_balancer).
+    description: Domain name of MLflow. Required with a load balancer.
     type: str
   extra_domains:
     description: Additional domain names of MLflow.
@@ -345,7 +345,7 @@ def main() -> None:
             "logger_token_creators": {"type": "list", "elements": "str", "no_log": False},
             "accepted_members": {"type": "list", "elements": "str", "default": [], "kind": values.ANY_MEMBERS},
         },
-        required_if=[("front_door", "load_balancer", ["domain"])],
+        required_if=[("front_door", "load_balancer", ["domain"]), ("front_door", "internal", ["domain"])],
     )
 
 

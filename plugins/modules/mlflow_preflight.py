@@ -70,7 +70,7 @@ seealso:
 EXAMPLES = r"""
 - name: Check the variables
   mlops.mlflow_gcp.check_variables:
-    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb, iap_cloud_run]
+    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb, iap_cloud_run, iap_internal_lb]
   register: mlflow_checked
 
 - name: Stop before the first change if what exists cannot become what is asked

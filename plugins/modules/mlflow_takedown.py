@@ -14,7 +14,7 @@ description:
   - Returns what stands in the way as RV(findings), such as deletion protection, or objects in the bucket. It does not fail for them,
     so that a play can first show the lists.
   - After a takedown, the same lists say what is left.
-  - Only reads, about thirty requests at the same time.
+  - Only reads, about forty requests at the same time.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)
@@ -42,7 +42,7 @@ seealso:
 EXAMPLES = r"""
 - name: Check the variables
   mlops.mlflow_gcp.check_variables:
-    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb, iap_cloud_run]
+    roles: [services, network, cloudsql, bucket, image, cloudrun, iap_lb, iap_cloud_run, iap_internal_lb]
   register: mlflow_checked
 
 - name: List what is deleted and what is kept
@@ -78,6 +78,11 @@ address:
   returned: success
   type: str
   sample: 203.0.113.7
+internal_address:
+  description: The same of an internal load balancer.
+  returned: success
+  type: str
+  sample: 10.10.0.9
 unread:
   description: What the caller may not read, each with Google's message. It is neither in RV(delete) nor in RV(keep).
   returned: success
@@ -97,7 +102,12 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lo
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.deployment import Deployment, Found
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.load_balancer import LoadBalancer, several
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.load_balancer import (
+    Call,
+    InternalLoadBalancer,
+    LoadBalancer,
+    several,
+)
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
@@ -124,6 +134,20 @@ ORDER = (
     "security_policy",
     "negs",
     "address",
+    "internal records",
+    "internal https_rule",
+    "internal http_rule",
+    "internal https_proxy",
+    "internal http_proxy",
+    "internal url_map",
+    "internal redirect",
+    "internal certificates",
+    "internal issued",
+    "internal config",
+    "internal backend",
+    "internal negs",
+    "internal proxies",
+    "internal address",
     "logger",
     "service",
     "job",
@@ -152,7 +176,7 @@ class Takedown(Deployment):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.balancer = LoadBalancer(self)
+        self.balancer, self.internal = LoadBalancer(self), InternalLoadBalancer(self)
         self.project_number = ""
         self.found: dict[str, Found] = {}
         self.databases: list[str] = []
@@ -200,6 +224,8 @@ class Takedown(Deployment):
             url = iam.account_url(email, project)
             yield key, f"service account {email}", partial(self.client.find, url)
         yield from self.balancer.calls()
+        for key, label, call in self.internal_calls():
+            yield f"internal {key}", label, call
         yield "keys", f"secrets {self.text('cloudrun_keys_prefix')}-*", self.read_keys
         yield self.role("binding", SERVER_ROLE, "cloudrun_project_id", "cloudrun_account_id")
         if not self.text("image_reference"):
@@ -215,15 +241,37 @@ class Takedown(Deployment):
         if self.peered:
             yield "connection", f"private services access of {self.network.rpartition('/')[2]}", self.read_connection
 
+    def internal_calls(self) -> Iterator[Call]:
+        """What there is of an internal load balancer."""
+        if self.internal.name:
+            yield from self.internal.calls()
+        if self.text("iap_internal_lb_certificate") == "ca_pool":
+            yield from self.internal.calls_of_certificate_manager()
+
     def read_records(self) -> dict[str, Any] | None:
         """The A records of the domains that lead to the address; without a load balancer now, those of all names."""
-        names = [self.text("iap_lb_domain"), *(values.listed(self.variables.get("iap_lb_extra_domains")) or ())]
-        return self.balancer.read_records(self.address, names if self.door == "load_balancer" else None)
+        return self.balancer.read_records(
+            self.address, self.domains("iap_lb") if self.door == "load_balancer" else None
+        )
+
+    def read_internal_records(self) -> dict[str, Any] | None:
+        """The same for an internal load balancer."""
+        names = self.domains("iap_internal_lb") if self.door == "internal" else None
+        return self.internal.read_records(self.internal_address, names)
+
+    def domains(self, role: str) -> list[str]:
+        """The domains of a load balancer."""
+        return [self.text(f"{role}_domain"), *(values.listed(self.variables.get(f"{role}_extra_domains")) or ())]
 
     @property
     def address(self) -> str:
         """The address of the load balancer, "" without one."""
         return str(self.live("address").get("address", ""))
+
+    @property
+    def internal_address(self) -> str:
+        """The address of the internal load balancer, "" without one."""
+        return str(self.live("internal address").get("address", ""))
 
     def image_calls(self) -> Iterator[tuple[str, str, Callable[[], dict[str, Any] | None]]]:
         """What builds the image."""
@@ -255,6 +303,8 @@ class Takedown(Deployment):
             self.found = {key: future.result() for key, future in futures.items()}
         if self.text("iap_lb_dns_zone") and self.address:
             self.found["records"] = self.look("DNS records", "", self.read_records)
+        if self.text("iap_internal_lb_dns_zone") and self.internal_address:
+            self.found["internal records"] = self.look("DNS records", "", self.read_internal_records)
         if instance := self.live("instance"):
             url = f"{cloudsql.instances_url(self.text('cloudsql_project_id'))}/{instance['name']}/databases"
             found = self.look("databases", "", partial(self.client.find, url)).body or {}
@@ -342,15 +392,18 @@ class Takedown(Deployment):
         instances = [name for name in self.live("instances").get("names", ()) if name != instance]
         ranges = [name for name in self.live("connection").get("reservedPeeringRanges", ()) if name != self.range]
         links = map(relative, self.live("network").get("subnetworks") or ())
-        subnetworks = [
-            path.rpartition("/")[2] for path in links if path != self.subnetwork or not self.own["subnetwork"]
-        ]
+        other_rules = self.live("internal other_rules").get("names", ())
+        own = [self.subnetwork] if self.own["subnetwork"] else []
+        own += [] if other_rules else [f"{self.internal.subnetworks}/{self.internal.name}-proxies"]
+        subnetworks = [path.rpartition("/")[2] for path in links if path not in own]
         peerings = [entry["name"] for entry in self.live("network").get("peerings") or ()]
         peerings = [name for name in peerings if not name.startswith("servicenetworking-")]
         users: dict[str, str] = {}
         if instances:
             shared = f"Cloud SQL {', '.join(instances)}"
             users = dict.fromkeys(("connection", "range", "network"), shared) if not ranges else {"network": shared}
+        if other_rules:
+            users["internal proxies"] = ", ".join(other_rules)
         if subnetworks or peerings or ranges:
             users["network"] = ", ".join([*subnetworks, *peerings, *ranges])
         return users
@@ -405,8 +458,8 @@ class Takedown(Deployment):
         if self.of_door("oauth") == "brand":
             yield "brand and OAuth client: Google's API cannot delete a brand, and others of the project may use it"
         yield "APIs: other parts of the project may use them; they cost nothing"
-        if self.door == "load_balancer" and not self.text("iap_lb_dns_zone"):
-            yield f"DNS records of {self.text('iap_lb_domain')}: remove them, the address is no longer yours"
+        if self.door != "cloud_run" and not self.of_door("dns_zone"):
+            yield f"DNS records of {self.of_door('domain')}: remove them, the address is no longer yours"
 
     def findings(self) -> Iterator[str]:
         """What has to be decided first."""
@@ -447,6 +500,7 @@ def examine(task: Task) -> dict[str, Any]:
         "keep": list(takedown.kept()),
         "findings": list(takedown.findings()),
         "address": takedown.address,
+        "internal_address": takedown.internal_address,
         "unread": sorted(takedown.unread),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -13,12 +14,16 @@ from pathlib import Path
 
 import jwt
 import pytest
+import requests
 
 from .conftest import LOGGER, PROJECT, ROOT, URL, Cloud, Play
 from .test_destroy import destroy, killed, resources
 
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}/locations/europe-west2/services/mlflow"
-BACKENDS = f"compute.googleapis.com/compute/v1/projects/{PROJECT}/global/backendServices"
+BACKENDS = [
+    f"compute.googleapis.com/compute/v1/projects/{PROJECT}/{place}/backendServices"
+    for place in ("global", "regions/europe-west2")
+]
 PROJECT_URL = f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}"
 CLOUD_RUN = {"mlflow_front_door": "cloud_run", "mlflow_domain": ""}
 JANE, MALLORY = "jane@example.com", "mallory@example.com"
@@ -75,10 +80,10 @@ def balanced(cloud: Cloud) -> list[str]:
 
 
 @contextmanager
-def watched(cloud: Cloud, run_url: str) -> Iterator[None]:
+def watched(cloud: Cloud, run_url: str, *others: requests.Session) -> Iterator[None]:
     """
     While the front door changes: nobody who is not named gets in, at neither address, without a token or with that of an owner of
-    the project; and Identity-Aware Proxy is never on in both places.
+    the project, nor by the sessions OTHERS; and Identity-Aware Proxy is never on in both places.
     """
     done, wrong, rounds = threading.Event(), list[str](), list[int]()
     ways: list[tuple[str, dict[str, str]]] = [
@@ -88,9 +93,9 @@ def watched(cloud: Cloud, run_url: str) -> Iterator[None]:
     ]
 
     def look() -> None:
-        session = cloud.session(anonymous=True)
+        sessions = [cloud.session(anonymous=True), *others]
         while not done.is_set():
-            for url, headers in ways:
+            for session, (url, headers) in itertools.product(sessions, ways):
                 try:
                     answer = session.get(f"{url}/version", headers=headers, timeout=30, allow_redirects=False)
                 except OSError:
@@ -98,7 +103,7 @@ def watched(cloud: Cloud, run_url: str) -> Iterator[None]:
                 if answer.status_code == 200:
                     wrong.append(f"{url} {sorted(headers)} {answer.text}")
             service = cloud.call("GET", RUN)
-            backends = cloud.call("GET", BACKENDS).get("items", [])
+            backends = [entry for url in BACKENDS for entry in cloud.call("GET", url).get("items", [])]
             if service.get("iapEnabled") and any(backend["iap"]["enabled"] for backend in backends):
                 wrong.append("both")
             rounds.append(1)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificates
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificate_manager, certificates
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import covers
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report import (
     COMPUTE,
     Reader,
@@ -18,6 +18,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.doctor.report imp
 )
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import canonical, members_of, policy_of
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.values import FRONT_DOORS
 
 ACCESSOR = "roles/iap.httpsResourceAccessor"
 
@@ -65,12 +66,16 @@ class CloudRunDoor(Reader):
 
 
 class FrontDoor(Reader):
-    """The load balancer, read by the links from one resource to the next."""
+    """The load balancer, external or internal, read by the links from one resource to the next."""
 
     def __init__(self, task: Task, report: Report) -> None:
         super().__init__(task, report)
         names = (self.params["domain"], *self.params["extra_domains"])
         self.domain, *self.extra_domains = (name.lower().removesuffix(".") for name in names)
+        internal = self.params["front_door"] == "internal"
+        self.place = f"regions/{self.params['region']}" if internal else "global"
+        self.own_region = [self.params["region"]] if internal else []
+        self.fix = rerun(FRONT_DOORS[self.params["front_door"]])
         self.backend_name = self.params["backend_service"] or f"{self.params['lb_name']}-backend"
 
     def check(self) -> str | None:
@@ -79,8 +84,8 @@ class FrontDoor(Reader):
         if rule:
             self.proxy(rule)
         # Not the one that the URL map names: a wrong link there must not hide the state of the right one.
-        path = f"projects/{self.task.project}/global/backendServices/{self.backend_name}"
-        backend = self.link(f"backend service {self.backend_name}", path, rerun("iap_lb"))
+        path = f"projects/{self.task.project}/{self.place}/backendServices/{self.backend_name}"
+        backend = self.link(f"backend service {self.backend_name}", path, self.fix)
         if not backend:
             return None
         if rule and backend.get("loadBalancingScheme") != rule.get("loadBalancingScheme"):
@@ -95,9 +100,9 @@ class FrontDoor(Reader):
 
     def forwarding_rule(self) -> dict[str, Any] | None:
         """The forwarding rule that directs port 443 to an HTTPS proxy."""
-        fix, prefix = rerun("iap_lb"), self.params["lb_name"]
+        fix, prefix = self.fix, self.params["lb_name"]
         where = f"load balancer {prefix}"
-        url = f"{COMPUTE}projects/{self.task.project}/global/forwardingRules"
+        url = f"{COMPUTE}projects/{self.task.project}/{self.place}/forwardingRules"
         rules = self.look(where, lambda: list(self.task.client.items(url, "items")), fix)
         if rules is None:
             return None
@@ -111,7 +116,7 @@ class FrontDoor(Reader):
 
     def proxy(self, rule: dict[str, Any]) -> None:
         """Check the HTTPS proxy, its certificates and its URL map."""
-        fix = rerun("iap_lb")
+        fix = self.fix
         proxy = self.link(f"HTTPS proxy {short(rule['target'])}", rule["target"], fix)
         if not proxy:
             return
@@ -135,16 +140,20 @@ class FrontDoor(Reader):
         if proxy.get("certificateMap"):
             self.certificate_map(proxy["certificateMap"])
             return
-        where, fix, missing = f"HTTPS proxy {proxy['name']}", rerun("iap_lb"), [self.domain, *self.extra_domains]
+        where, fix, missing = f"HTTPS proxy {proxy['name']}", self.fix, [self.domain, *self.extra_domains]
         for link in proxy.get("sslCertificates") or ():
-            certificate = self.link(f"certificate {short(link)}", link, fix)
+            manager = "/locations/" in link
+            url = (certificate_manager.API + "/" if manager else COMPUTE) + relative(link)
+            certificate = self.get(f"certificate {short(link)}", url, fix)
             managed = (certificate or {}).get("managed") or {}
             names = managed.get("domains") or (certificate or {}).get("subjectAlternativeNames") or ()
             covered = [domain for domain in missing if any(covers(name, domain) for name in names)]
             if not covered:
                 continue
             missing = [domain for domain in missing if domain not in covered]
-            if managed and managed.get("status", "ACTIVE") != "ACTIVE":
+            if manager and managed.get("state") != "ACTIVE":
+                self.report.add(f"certificate {short(link)}", f"is {managed.get('state')}, not ACTIVE", fix)
+            elif managed and managed.get("status", "ACTIVE") != "ACTIVE":
                 states = ", ".join(f"{name} {state}" for name, state in (managed.get("domainStatus") or {}).items())
                 self.report.add(
                     f"certificate {certificate['name']}",
@@ -157,7 +166,7 @@ class FrontDoor(Reader):
     def certificate_map(self, link: str) -> None:
         """Check that a certificate map has an active certificate for every domain."""
         where, domains = f"certificate map {short(link)}", [self.domain, *self.extra_domains]
-        fix = rerun("iap_lb")
+        fix = self.fix
         states = self.look(where, lambda: certificates.served(self.task, self.params["lb_name"], domains), fix)
         for state in states or ():
             if state.state != certificates.ACTIVE:
@@ -179,16 +188,16 @@ class FrontDoor(Reader):
 
     def identity_aware_proxy(self, backend: dict[str, Any]) -> None:
         """Check that IAP is enabled for exactly the given members, and requests are logged."""
-        where, fix = f"backend service {backend['name']}", rerun("iap_lb")
+        where, fix = f"backend service {backend['name']}", self.fix
         if not lookup(backend, "iap.enabled"):
             self.report.add(where, "Identity-Aware Proxy (IAP) is disabled, so users need not sign in", fix)
         if not lookup(backend, "logConfig.enable"):
             self.report.add(where, "requests are not logged", fix)
-        members(self, where, ("iap_backend_service", backend["name"]), fix)
+        members(self, where, ("iap_backend_service", backend["name"], *self.own_region), fix)
 
     def endpoint_groups(self, backend: dict[str, Any]) -> None:
         """Check that the network endpoint groups direct requests to the Cloud Run service."""
-        fix, groups = rerun("iap_lb"), [entry.get("group", "") for entry in backend.get("backends") or ()]
+        fix, groups = self.fix, [entry.get("group", "") for entry in backend.get("backends") or ()]
         if not groups:
             self.report.add(f"backend service {backend['name']}", "has no serverless network endpoint group", fix)
         for group in groups:

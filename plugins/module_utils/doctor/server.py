@@ -99,7 +99,7 @@ class ServerChecks(Reader):
             pass
         elif ingress == "INGRESS_TRAFFIC_ALL":
             add(self.where, "can be reached without the load balancer and IAP (ingress INGRESS_TRAFFIC_ALL)", fix)
-        elif ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY":
+        elif ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY" and self.params["front_door"] == "load_balancer":
             add(self.where, "cannot be reached by the load balancer (ingress INGRESS_TRAFFIC_INTERNAL_ONLY)", fix)
         if body.get("invokerIamDisabled"):
             add(self.where, "accepts requests from callers without roles/run.invoker (invokerIamDisabled)", fix)

@@ -218,6 +218,10 @@ def check_image(site: Site) -> None:
 
 def check_front_door(site: Site) -> None:
     """Check the address and the backend service of the load balancer."""
+    if site.door == "internal":
+        domains.check(site)
+        wanted = {"loadBalancingScheme": "INTERNAL_MANAGED"}
+        site.unchangeable("backend", immutable.BACKEND_SERVICE, dict.fromkeys(wanted, "iap_internal_lb_name"), wanted)
     if site.door != "load_balancer":
         return
     name, address = site.text("iap_lb_address_name"), site.found["address"]

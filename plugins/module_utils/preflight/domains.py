@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificate_manager, dns
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import covers
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import front_doors
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import Site
 
 HOST = "dns.googleapis.com"
@@ -21,11 +22,12 @@ def reads(site: Site) -> dict[str, tuple[str, str, Callable[[], dict[str, Any] |
     """What to read, as of existing.read(): the zone, the record sets of the domains and of the names above them in it, and
     the certificates of others."""
     calls: dict[str, tuple[str, str, Callable[[], dict[str, Any] | None]]] = {}
-    for certificate in site.listed("iap_lb_certificates"):
+    external = site.door == "load_balancer"
+    for certificate in site.listed("iap_lb_certificates") if external else ():
         url = f"{API}/projects/{site.text('iap_lb_project_id')}/global/sslCertificates/{certificate}"
         label = f"certificate {certificate}"
         calls[label] = (label, "compute.googleapis.com", partial(site.client.find, url))
-    if given := site.text("iap_lb_certificate_map"):
+    if external and (given := site.text("iap_lb_certificate_map")):
         url = f"{certificate_manager.API}/{certificate_manager.map_path(site.text('iap_lb_project_id'), given)}"
         calls["map"] = (f"certificate map {given}", "certificatemanager.googleapis.com", partial(site.client.find, url))
     if not site.zone:
@@ -48,30 +50,36 @@ def read_records(site: Site, name: str) -> dict[str, Any] | None:
 
 def check(site: Site) -> None:
     """Check the certificates of others, and that records in the zone can lead the domains to the load balancer."""
-    _existing_certificates(site)
+    external, role = site.door == "load_balancer", site.balancer
+    if external:
+        _existing_certificates(site)
     if not site.zone or site.found["zone"].body == {}:
         return
     zone = site.live("zone")
-    own = [site.live("address").get("address"), site.live("previous rule").get("IPAddress")]
-    accepted = list(filter(None, [*own, *site.listed("iap_lb_dns_replaces")]))
+    own = [
+        site.live("address").get("address"),
+        site.live("previous rule").get("IPAddress"),
+        *front_doors.addresses(site),
+    ]
+    accepted = list(filter(None, [*own, *site.listed(f"{role}_dns_replaces")]))
     for domain in site.domains:
-        if problem := dns.zone_problem(site.zone, zone or None, domain):
-            site.refuse("iap_lb_dns_zone", problem)
-            if not zone or zone.get("visibility") == "private":
+        if problem := dns.zone_problem(site.zone, zone or None, domain, public=external):
+            site.refuse(f"{role}_dns_zone", problem)
+            if not zone or external and zone.get("visibility") == "private":
                 return
             continue
         names = [*dns.names_to_apex(domain, zone["dnsName"]), dns.absolute(zone["dnsName"])]
         sets = [entry for name in names for entry in site.live(f"records of {name}").get("rrsets") or ()]
-        variable = "iap_lb_domain" if domain == site.text("iap_lb_domain") else "iap_lb_extra_domains"
+        variable = f"{role}_domain" if domain == site.text(f"{role}_domain") else f"{role}_extra_domains"
         for problem in dns.record_problem(domain, sets, accepted):
             site.refuse(
                 variable,
                 f"{problem}; delete what is in the way in zone {site.zone.rpartition('/')[2]}, or list what it leads to in "
-                "iap_lb_dns_replaces",
+                f"{role}_dns_replaces",
                 domain,
             )
         nearest = next((found for name in names if (found := of_type(site, name, "CAA"))), [])
-        if site.text("iap_lb_certificate") != "existing" and (issuers := dns.forbidding(nearest)):
+        if external and site.text("iap_lb_certificate") != "existing" and (issuers := dns.forbidding(nearest)):
             site.refuse(
                 variable,
                 f"its CAA records ({issuers}) forbid Google to issue a certificate; add one with {dns.ALLOWING}",

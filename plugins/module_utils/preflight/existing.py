@@ -47,6 +47,15 @@ def read(site: Site) -> None:
         }
         if previous := site.text("iap_lb_previous_name"):
             urls["previous rule"] = ("forwarding rule", f"{balancer}/forwardingRules/{previous}-https")
+    elif site.door == "internal":
+        balancer = (
+            f"{COMPUTE}projects/{site.text('iap_internal_lb_project_id')}/regions/{site.text('iap_internal_lb_region')}"
+        )
+        lb_name = site.text("iap_internal_lb_name")
+        urls |= {
+            "address": (immutable.ADDRESS.name, f"{balancer}/addresses/{lb_name}-ip"),
+            "backend": (immutable.BACKEND_SERVICE.name, f"{balancer}/backendServices/{lb_name}-backend"),
+        }
     if site.range:
         urls["range"] = (
             "reserved range",
@@ -67,9 +76,9 @@ def read(site: Site) -> None:
         calls["image"] = (f"image {site.text('image_reference')}", REGISTRY, partial(read_image, site, image))
     if balanced:
         calls["rivals"] = ("other load balancers", "compute.googleapis.com", partial(read_rivals, site))
+    if site.door != "cloud_run":
         calls |= domains.reads(site)
-    else:
-        calls |= front_doors.reads(site)
+    calls |= front_doors.reads(site)
     for key in map(site.text, site.keys):
         calls[key] = (f"key {key}", KMS, partial(site.client.find, f"https://{KMS}/v1/{key}"))
     for path in site.server_secrets:
@@ -92,7 +101,7 @@ def read(site: Site) -> None:
     found = site.found["instance"]
     sql = f"{cloudsql.instances_url(sql_project)}/{(found.body or {}).get('name', sql_name)}"
     label, url = f"database {site.text('cloudsql_database')}", f"{sql}/databases/{site.text('cloudsql_database')}"
-    front_doors.read_records(site)
+    front_doors.read_more(site)
     # For a database of an instance that does not exist, the error may be 403.
     read = site.look(label, "sqladmin.googleapis.com", lambda: site.client.find(url)) if found.body else found
     site.found["database"] = Found(label, read.body)

@@ -320,6 +320,11 @@ def chosen(site: Site) -> list[Needs]:
         found.append(ENDPOINT)
     if "front_door" in site.parts and site.door == "cloud_run":
         found[found.index(PARTS["front_door"])] = CLOUD_RUN
+    elif "front_door" in site.parts and site.door == "internal":
+        found[found.index(PARTS["front_door"])] = INTERNAL
+        # In a network of others, their administrator makes the proxy-only subnetwork.
+        found += [] if site.text("network_name") else [PROXIES]
+        found += [BY_POOL] if site.text("iap_internal_lb_certificate") == "ca_pool" else []
     elif "front_door" in site.parts:
         certificate = {"managed": MANAGED, "certificate_manager": BY_DNS}.get(site.text("iap_lb_certificate"))
         found += [certificate] if certificate else []
@@ -333,7 +338,7 @@ def by_project(site: Site) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     """The permissions for making and for changing what is chosen, by the project on which they are needed."""
     out: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     needs = [(site.text(need.project), need.making, need.changing) for need in chosen(site)]
-    if site.zone and "front_door" in site.parts and site.door == "load_balancer":
+    if site.zone and "front_door" in site.parts and site.door != "cloud_run":
         needs.append((site.zone.split("/")[1], ZONE, frozenset()))
     for project, making, changing in needs:
         before = out.get(project, (frozenset(), frozenset()))

@@ -24,7 +24,11 @@ INGRESS = {
     "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER": "internal-and-cloud-load-balancing",
 }
 EGRESS = {"ALL_TRAFFIC": "all-traffic", "PRIVATE_RANGES_ONLY": "private-ranges-only"}
-BALANCER = "EXTERNAL_MANAGED_HTTP_HTTPS"
+BALANCERS = {
+    "load_balancer": ("EXTERNAL_MANAGED_HTTP_HTTPS", "EXTERNAL", "GLOBAL_EXTERNAL_MANAGED_HTTP_HTTPS"),
+    "internal": ("INTERNAL_HTTP_HTTPS", "INTERNAL"),
+}
+"""The type of the load balancer, with its other names. https://cloud.google.com/load-balancing/docs/org-policy-constraints"""
 # What the variables of the secrets begin with.
 SECRETS = ("cloudsql_password_secret", "cloudrun_keys")
 
@@ -71,10 +75,8 @@ def _egress(site: Site, rules: Rules) -> str:
 
 
 def _balancer(site: Site, rules: Rules) -> str:
-    if site.door != "load_balancer":
-        return ""
-    refused = rules.refuses(BALANCER, "EXTERNAL", "GLOBAL_EXTERNAL_MANAGED_HTTP_HTTPS")
-    return f"the load balancer, of type {BALANCER}" if refused else ""
+    names = BALANCERS.get(site.door)
+    return f"the load balancer, of type {names[0]}" if names and rules.refuses(*names) else ""
 
 
 def _peering(site: Site, rules: Rules) -> str:

@@ -77,8 +77,10 @@ class Site(Deployment):
             # The tasks that grant access are part of the front door.
             self.parts.discard("users")
         self.partial = not run_tags & EVERY_TAG or bool(skip_tags & PARTS.keys())
-        zone = self.text("iap_lb_dns_zone")
-        self.zone = dns.zone_path(self.text("iap_lb_project_id"), zone) if zone else ""
+        self.balancer = "iap_internal_lb" if self.door == "internal" else "iap_lb"
+        """The role of the load balancer, if the front door is one."""
+        zone = self.text(f"{self.balancer}_dns_zone")
+        self.zone = dns.zone_path(self.text(f"{self.balancer}_project_id"), zone) if zone else ""
         self.owner = Found("", None)
         """The project of the bucket."""
         self.found: dict[str, Found] = {}
@@ -96,7 +98,11 @@ class Site(Deployment):
     @property
     def domains(self) -> list[str]:
         """The domains of the load balancer."""
-        return list(dict.fromkeys(filter(None, [self.text("iap_lb_domain"), *self.listed("iap_lb_extra_domains")])))
+        return list(
+            dict.fromkeys(
+                filter(None, [self.text(f"{self.balancer}_domain"), *self.listed(f"{self.balancer}_extra_domains")])
+            )
+        )
 
     @property
     def keys(self) -> list[str]:

@@ -36,7 +36,7 @@ GLOBAL_QUOTAS = {
     "URL_MAPS": 2,
 }
 NETWORK_QUOTAS = {"NETWORKS": 1, "STATIC_ADDRESSES": 1, "SUBNETWORKS": 1}
-"""Without a load balancer. The address is the range of private services access."""
+"""Without an external load balancer. The address is the range of private services access."""
 REGION_QUOTAS = {"NETWORK_ENDPOINT_GROUPS": 1}
 INSTANCES = 100
 """Cloud SQL instances that a project may have by default. https://cloud.google.com/sql/docs/quotas"""
@@ -73,7 +73,9 @@ def survey(site: Site) -> dict[str, Any]:
     policies.check(site, found)
     balanced = site.door == "load_balancer"
     _quotas(site, found["quotas"], GLOBAL_QUOTAS if balanced else NETWORK_QUOTAS, "")
-    _quotas(site, found["regional quotas"], REGION_QUOTAS if balanced else {}, site.text("iap_lb_region"))
+    _quotas(
+        site, found["regional quotas"], REGION_QUOTAS if site.door != "cloud_run" else {}, site.text("iap_lb_region")
+    )
     _count_instances(site, found["instances"])
     _deleted_accounts(site, found["policy"])
     _apis(site, found["apis"])

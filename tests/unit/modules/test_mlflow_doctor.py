@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import threading
 
@@ -752,3 +753,59 @@ def test_both_kinds_of_identity_aware_proxy(estate, run_module):
     estate[RUN]["iapEnabled"] = True
     (found,) = findings(run_module)
     assert "has Identity-Aware Proxy (iapEnabled) besides the load balancer, which Google does not allow" in found
+
+
+# -- the front door internal
+
+REGIONAL = GLOBAL.replace("/global", "/regions/europe-west2")
+INTERNAL_IAP = IAP.replace("compute/services/mlflow-lb-backend", "compute-europe-west2/services/mlflow-lb-backend")
+INTERNAL = {"front_door": "internal"}
+CA_POOL = "https://certificatemanager.googleapis.com/v1/projects/demo/locations/europe-west2/certificates/mlflow-lb-1"
+
+
+@pytest.fixture
+def internal(estate):
+    """The same deployment with a regional internal load balancer and a certificate of its own."""
+    moved = {url.replace(GLOBAL, REGIONAL): estate.pop(url) for url in list(estate) if "/global/networks" not in url}
+    text = repr(moved).replace(f"{LINKS}/global/", f"{LINKS}/regions/europe-west2/").replace("EXTERNAL_M", "INTERNAL_M")
+    estate.update(ast.literal_eval(text))
+    estate[INTERNAL_IAP] = estate.pop(IAP)
+    certificate = CERTIFICATE.replace(GLOBAL, REGIONAL)
+    estate[certificate] = {"name": "mlflow-lb-b7f56a26", "subjectAlternativeNames": ["mlflow.example.com"]}
+    return estate
+
+
+def test_no_problems_of_an_internal_load_balancer(internal, run_module):
+    internal[RUN]["ingress"] = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+    result = run_module("mlflow_doctor", **OPTIONS | INTERNAL)
+    assert result["findings"] == [] and result["url"] == "https://mlflow.example.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "change", "message"),
+    [
+        (INTERNAL_IAP, policy("roles/iap.httpsResourceAccessor", MEMBERS[0]), f"{LOGGER} does not have roles/iap.https"),
+        (INTERNAL_IAP.replace("/services/mlflow-lb-backend", ""),
+         policy("roles/iap.httpsResourceAccessor", "user:eve@example.com"),
+         "IAP of all backend services in europe-west2: user:eve@example.com has roles/iap.httpsResourceAccessor"),
+        (BACKEND.replace(GLOBAL, REGIONAL), {"iap": {}}, r"Identity-Aware Proxy \(IAP\) is disabled, so users need not sign in"),
+        (CERTIFICATE.replace(GLOBAL, REGIONAL), {"subjectAlternativeNames": ["a.example.com"]}, "has no certificate for"),
+        (RUN, {"iapEnabled": True}, "has Identity-Aware Proxy .iapEnabled. besides the load balancer"),
+    ],
+)  # fmt: skip
+def test_finds_what_is_wrong_with_an_internal_load_balancer(internal, run_module, url, change, message):
+    internal[url] = {**internal.get(url, {}), **change}
+    found = findings(run_module, **INTERNAL)
+    assert len(found) == 1 and re.search(message, found[0]), found
+
+
+@pytest.mark.parametrize(("state", "count"), [("ACTIVE", 0), ("PROVISIONING", 1)])
+def test_a_certificate_of_a_ca_pool(internal, run_module, state, count):
+    link = CA_POOL.replace("https://certificatemanager.googleapis.com/v1", "//certificatemanager.googleapis.com")
+    internal[f"{REGIONAL}/targetHttpsProxies/mlflow-lb-https"]["sslCertificates"] = [link]
+    internal[CA_POOL] = {"name": "c", "managed": {"domains": ["mlflow.example.com"], "state": state}}
+    if not count:
+        assert run_module("mlflow_doctor", **OPTIONS | INTERNAL)["findings"] == []
+    else:
+        (found,) = findings(run_module, **INTERNAL)
+        assert "certificate mlflow-lb-1: is PROVISIONING, not ACTIVE" in found

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight import needs, policies
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.preflight.site import Site
 
 COMPUTE = "https://compute.googleapis.com/compute/v1/projects/demo"
 LINK = "https://www.googleapis.com/compute/v1/projects/demo"
@@ -599,8 +602,8 @@ WITHOUT_BALANCER = {url: body for url, body in DEPLOYED.items() if url not in BA
 def test_everything_of_a_load_balancer_that_goes_is_found(preflight):
     found = preflight(DEPLOYED, CLOUD_RUN)["front_door"]
     removed = ["forwarding rule mlflow-lb-https", "backend service mlflow-lb-backend", "address mlflow-lb-ip"]
-    assert (found["changes"], found["remove"], found["address"]) == (True, removed, "203.0.113.7")
-    assert (found["records"], found["certificate_manager"]) == ([], False)
+    assert (found["changes"], found["remove"], found["addresses"]) == (True, removed, ["203.0.113.7"])
+    assert found["iap_lb"] == {"remove": removed, "address": "203.0.113.7", "records": [], "certificate_manager": False}
 
 
 def test_its_records_and_what_certificate_manager_has_of_it(preflight):
@@ -616,7 +619,7 @@ def test_its_records_and_what_certificate_manager_has_of_it(preflight):
         )
     ]
     live = DEPLOYED | {zone: {"rrsets": sets}, certificate_map: {"name": "mlflow-lb"}}
-    found = preflight(live, CLOUD_RUN | {"iap_lb_dns_zone": "example"})["front_door"]
+    found = preflight(live, CLOUD_RUN | {"iap_lb_dns_zone": "example"})["front_door"]["iap_lb"]
     assert (found["records"], found["certificate_manager"]) == (["mlflow.example.com"], True)
 
 
@@ -654,3 +657,106 @@ def test_somebody_can_sign_in_at_the_new_one(preflight):
         preflight(DEPLOYED, nobody)
     preflight(DEPLOYED, nobody | {"mlflow_allow_nobody": True})
     preflight(WITHOUT_BALANCER | OWN_PROXY, nobody)
+
+
+# -- the internal one
+
+INTERNAL_LB = {
+    "iap_internal_lb_project_id": "demo",
+    "iap_internal_lb_region": "europe-west2",
+    "iap_internal_lb_name": "mlflow-internal",
+}
+INTERNAL = INTERNAL_LB | {
+    "mlflow_front_door": "internal",
+    "iap_internal_lb_domain": "mlflow.corp.example",
+    "iap_internal_lb_users": ["user:jane@example.com"],
+}
+REGIONAL = f"{COMPUTE}/regions/europe-west2"
+INTERNAL_ADDRESS = {f"{REGIONAL}/addresses/mlflow-internal-ip": {"address": "10.10.0.9"}}
+MANAGER = "https://certificatemanager.googleapis.com/v1/projects/demo/locations/europe-west2"
+CORP = "https://dns.googleapis.com/dns/v1/projects/demo/managedZones/corp"
+PRIVATE = {CORP: {"dnsName": "corp.example.", "visibility": "private"}, f"{CORP}/rrsets": {"rrsets": []}}
+
+
+def test_what_an_internal_load_balancer_has_left_is_found_by_its_address(preflight):
+    issued = {f"{MANAGER}/certificates": {"certificates": [{"name": "projects/demo/x/mlflow-internal-0123abcd"}]}}
+    issued[f"{MANAGER}/certificateIssuanceConfigs"] = {}
+    found = preflight(DEPLOYED | INTERNAL_ADDRESS | issued, INTERNAL_LB | {"iap_lb_users": ["user:jane@example.com"]})
+    door = found["front_door"]
+    assert (door["changes"], door["closes"], door["addresses"]) == (True, False, ["10.10.0.9"])
+    assert door["iap_lb"]["remove"] == []
+    assert door["iap_internal_lb"] == {
+        "remove": ["address mlflow-internal-ip", "certificate mlflow-internal-0123abcd"],
+        "address": "10.10.0.9",
+        "records": [],
+        "certificate_manager": True,
+    }
+    assert preflight(DEPLOYED, INTERNAL_LB)["front_door"]["changes"] is False
+
+
+def test_one_that_is_asked_for_stays_and_the_other_goes(preflight):
+    door = preflight(DEPLOYED | INTERNAL_ADDRESS, INTERNAL)["front_door"]
+    assert (door["iap_internal_lb"]["remove"], door["addresses"]) == ([], ["203.0.113.7"])
+    assert "address mlflow-lb-ip" in door["remove"]
+    door = preflight(WITHOUT_BALANCER | INTERNAL_ADDRESS, INTERNAL)["front_door"]
+    assert (door["changes"], door["remove"]) == (False, [])
+    door = preflight(WITHOUT_BALANCER | OWN_PROXY, INTERNAL)["front_door"]
+    assert (door["changes"], door["closes"]) == (True, True)
+
+
+def test_a_private_zone_is_for_the_internal_one(preflight):
+    zone = INTERNAL | {"iap_internal_lb_dns_zone": "corp"}
+    preflight(WITHOUT_BALANCER | PRIVATE, zone)
+    with pytest.raises(Exception, match="zone corp is not authoritative for mlflow.other.example"):
+        preflight(WITHOUT_BALANCER | PRIVATE, zone | {"iap_internal_lb_domain": "mlflow.other.example"})
+    record = {"name": "mlflow.corp.example.", "type": "A", "rrdatas": ["203.0.113.7"]}
+    led = PRIVATE | {f"{CORP}/rrsets": {"rrsets": [record]}}
+    # The address of the load balancer that goes, or one of somebody else.
+    preflight(DEPLOYED | led, zone)
+    with pytest.raises(Exception, match="iap_internal_lb_domain is 'mlflow.corp.example', but .*203.0.113.7"):
+        preflight(WITHOUT_BALANCER | led, zone)
+
+
+def test_a_backend_service_of_the_internal_name_with_another_scheme(preflight):
+    backend = {f"{REGIONAL}/backendServices/mlflow-internal-backend": {"loadBalancingScheme": "EXTERNAL_MANAGED"}}
+    with pytest.raises(Exception, match="iap_internal_lb_name is 'mlflow-internal', but loadBalancingScheme"):
+        preflight(WITHOUT_BALANCER | backend, INTERNAL)
+
+
+@pytest.mark.parametrize(
+    ("variables", "chosen"),
+    [
+        ({}, {needs.INTERNAL, needs.PROXIES}),
+        # Its administrator makes the proxy-only subnetwork.
+        ({"network_name": "theirs"}, {needs.INTERNAL}),
+        ({"iap_internal_lb_certificate": "ca_pool"}, {needs.INTERNAL, needs.PROXIES, needs.BY_POOL}),
+    ],
+)
+def test_the_permissions_for_an_internal_load_balancer(variables, chosen):
+    params = {
+        "variables": VARIABLES | INTERNAL | variables,
+        "names": NAMES,
+        "run_tags": ["front_door"],
+        "skip_tags": [],
+    }
+    site = Site(SimpleNamespace(params=params, client=None))
+    assert set(needs.chosen(site)) == chosen
+    zone = INTERNAL | {"iap_internal_lb_dns_zone": "projects/dns/managedZones/corp"}
+    params["variables"] |= zone
+    assert needs.by_project(Site(SimpleNamespace(params=params, client=None)))["dns"][0] == needs.ZONE
+
+
+@pytest.mark.parametrize(
+    ("door", "allowed", "refused"),
+    [
+        ("internal", "in:INTERNAL", False),
+        ("internal", "INTERNAL_HTTP_HTTPS", False),
+        ("internal", "in:EXTERNAL", True),
+        ("load_balancer", "in:INTERNAL", True),
+        ("cloud_run", "in:INTERNAL", False),
+    ],
+)
+def test_the_types_of_load_balancers_that_a_policy_allows(door, allowed, refused):
+    rules = policies.Rules.of({"spec": {"rules": [{"values": {"allowedValues": [allowed]}}]}})
+    check = policies.CHECKS["compute.restrictLoadBalancerCreationForTypes"]
+    assert bool(check(SimpleNamespace(door=door), rules)) is refused

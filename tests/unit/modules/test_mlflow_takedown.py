@@ -284,3 +284,92 @@ def test_an_instance_under_another_name(takedown):
 def test_what_may_not_be_read_is_told(takedown, google):
     result = takedown(DEPLOYED | {SQL: google.error(403, "PERMISSION_DENIED", "Permission denied.")})
     assert result["unread"] == ["Cloud SQL instance mlflow (Permission denied.)"]
+
+
+REGIONAL = f"{COMPUTE}/regions/europe-west2"
+INTERNAL = {
+    "mlflow_front_door": "internal",
+    "iap_internal_lb_project_id": "demo",
+    "iap_internal_lb_network_project_id": "demo",
+    "iap_internal_lb_region": "europe-west2",
+    "iap_internal_lb_name": "mlflow-internal",
+    "iap_internal_lb_domain": "mlflow.corp.example",
+    "iap_internal_lb_dns_zone": "corp",
+    "iap_internal_lb_certificate": "ca_pool",
+    "iap_internal_lb_logger_account_id": "mlflow-logger",
+}
+CORP = "https://dns.googleapis.com/dns/v1/projects/demo/managedZones/corp/rrsets"
+MANAGER = "https://certificatemanager.googleapis.com/v1/projects/demo/locations/europe-west2"
+WITH_INTERNAL = {
+    **{url: body for url, body in DEPLOYED.items() if "mlflow-lb" not in url},
+    **{
+        f"{REGIONAL}/{path}": {"name": "n"}
+        for path in (
+            "forwardingRules/mlflow-internal-https",
+            "forwardingRules/mlflow-internal-http",
+            "targetHttpsProxies/mlflow-internal-https",
+            "targetHttpProxies/mlflow-internal-http",
+            "urlMaps/mlflow-internal",
+            "urlMaps/mlflow-internal-redirect",
+            "backendServices/mlflow-internal-backend",
+            "subnetworks/mlflow-internal-proxies",
+        )
+    },
+    f"{BALANCER}/sslCertificates": {},
+    f"{REGIONAL}/addresses/mlflow-internal-ip": {"address": "10.10.0.9"},
+    f"{REGIONAL}/sslCertificates": {"items": [{"name": "mlflow-internal-0123abcd", "type": "SELF_MANAGED"}]},
+    f"{REGIONAL}/forwardingRules": {
+        "items": [
+            {
+                "name": "mlflow-internal-https",
+                "loadBalancingScheme": "INTERNAL_MANAGED",
+                "network": f"{LINK}/global/networks/mlflow",
+            },
+            {"name": "psc", "network": f"{LINK}/global/networks/mlflow"},
+        ]
+    },
+    f"{MANAGER}/certificates": {"certificates": [{"name": "projects/demo/c/mlflow-internal-00000001"}]},
+    f"{MANAGER}/certificateIssuanceConfigs": {
+        "certificateIssuanceConfigs": [{"name": "projects/demo/i/mlflow-internal-00000002"}]
+    },
+    NEGS: {
+        "items": {
+            "regions/europe-west2": {
+                "networkEndpointGroups": [{"name": "mlflow-internal-neg-00ff", "networkEndpointType": "SERVERLESS"}]
+            }
+        }
+    },
+    CORP: {"rrsets": [{"name": "mlflow.corp.example.", "type": "A", "rrdatas": ["10.10.0.9"]}]},
+    **network("mlflow-europe-west2", "mlflow-internal-proxies"),
+}
+
+
+def test_an_internal_load_balancer_goes_with_its_proxies(takedown):
+    result = takedown(WITH_INTERNAL, **INTERNAL)
+    assert result["delete"][:14] == [
+        "DNS record mlflow.corp.example.",
+        "forwarding rule mlflow-internal-https",
+        "forwarding rule mlflow-internal-http",
+        "HTTPS proxy mlflow-internal-https",
+        "HTTP proxy mlflow-internal-http",
+        "URL map mlflow-internal",
+        "URL map mlflow-internal-redirect",
+        "certificate mlflow-internal-0123abcd",
+        "certificate mlflow-internal-00000001",
+        "name of a CA pool mlflow-internal-00000002",
+        "backend service mlflow-internal-backend",
+        "serverless NEG mlflow-internal-neg-00ff",
+        "proxy-only subnetwork mlflow-internal-proxies",
+        "address mlflow-internal-ip",
+    ]
+    assert (result["delete"][-1], result["internal_address"], result["address"]) == ("network mlflow", "10.10.0.9", "")
+    assert [entry.partition(":")[0] for entry in result["keep"]] == ["APIs"]
+
+
+def test_the_proxies_of_other_load_balancers_stay_with_the_network(takedown):
+    theirs = {"name": "theirs", "loadBalancingScheme": "INTERNAL_MANAGED", "network": f"{LINK}/global/networks/mlflow"}
+    result = takedown(WITH_INTERNAL | {f"{REGIONAL}/forwardingRules": {"items": [theirs]}}, **INTERNAL)
+    assert result["keep"][:2] == [
+        "proxy-only subnetwork mlflow-internal-proxies: others use it (theirs)",
+        "network mlflow: others use it (mlflow-internal-proxies)",
+    ]

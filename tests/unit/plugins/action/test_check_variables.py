@@ -20,7 +20,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import Sha
 
 # Before ansible-core 2.19, every text may be a template.
 trust_as_template = getattr(template, "trust_as_template", str)
-ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb", "iap_cloud_run"]
+ROLES = ["services", "network", "cloudsql", "bucket", "image", "cloudrun", "iap_lb", "iap_cloud_run", "iap_internal_lb"]
 CLIENT = "977178309684-7gcg621ahtq39p03.apps.googleusercontent.com"
 REQUIRED = {
     "mlflow_project_id": "my-project",
@@ -41,6 +41,9 @@ WIRING = {
     "deployed_image": "{{ image_result | default(mlflow_existing.image) }}",
     "iap_lb_service": "{{ cloudrun_name }}",
     "iap_cloud_run_service": "{{ cloudrun_name }}",
+    "iap_internal_lb_service": "{{ cloudrun_name }}",
+    "iap_internal_lb_network": "{{ network_result.network_path }}",
+    "iap_internal_lb_subnetwork": "{{ network_result.subnetwork_path }}",
 }
 
 
@@ -482,13 +485,12 @@ def test_a_role_that_is_not_there():
 
 
 def test_every_rule_is_about_a_variable_that_exists():
-    roles = [*ROLES, "iap_internal_lb"]
-    options = check_variables.Variables(Templar(DataLoader()), {}, ["mlflow", *roles]).options
+    options = check_variables.Variables(Templar(DataLoader()), {}, ["mlflow", *ROLES]).options
     names = {name for _, together in values.TOGETHER for name in together}
     names |= {name.when[0] for name in values.NAMES if name.when}
     names |= {variable for name in values.NAMES for variable in re.findall(r"{(\w+)}", name.pattern)}
     assert names <= options.keys()
-    endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *roles] for name in options}
+    endings = {name.removeprefix(f"{role}_") for role in ["mlflow", *ROLES] for name in options}
     assert values.KINDS.keys() <= options.keys() | endings
 
 
@@ -605,6 +607,15 @@ def test_a_zone_of_another_project_and_existing_certificates_are_accepted():
 # -- front doors
 
 CLOUD_RUN = {"mlflow_front_door": "cloud_run", "mlflow_domain": ""}
+INTERNAL = {
+    **REQUIRED,
+    "iap_internal_lb_network": "corp",
+    "iap_internal_lb_subnetwork": "corp",
+    "iap_internal_lb_certificate_chain": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n" * 2,
+    "iap_internal_lb_private_key": "-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----",
+}
+ENCRYPTED = "-----{0} ENCRYPTED PRIVATE KEY-----\n"
+POOL = "projects/pki/locations/europe-west2/caPools/corp"
 
 
 def test_the_front_door_of_cloud_run_needs_no_domain():
@@ -640,11 +651,41 @@ def test_a_load_balancer_needs_one():
         ({"mlflow_oauth": "brand", "mlflow_support_email": "a@example.com"}, "takes google_managed or custom"),
         ({"mlflow_oauth": "custom"}, "custom needs the client's id and secret"),
         ({"cloudrun_iap_enabled": False}, "exactly that of the front door cloud_run: leave cloudrun_iap_enabled out"),
-        ({"mlflow_front_door": "internal"}, "mlflow_front_door is 'internal'; allowed: load_balancer, cloud_run."),
+        ({"mlflow_front_door": "vpn"}, "mlflow_front_door is 'vpn'; allowed: load_balancer, cloud_run, internal."),
+        ({"iap_internal_lb_ca_pool": POOL}, "iap_internal_lb_ca_pool is 'projects/pki/"),
+        ({"mlflow_front_door": "internal"}, "mlflow_domain is not set; allowed: a domain name"),
+        (
+            {"mlflow_front_door": "internal", "mlflow_domain": "a.example.com"},
+            "self_managed needs the certificate's chain and private key",
+        ),
+        (
+            {"mlflow_front_door": "internal", "mlflow_allowed_ranges": ["203.0.113.0/24"]},
+            "mlflow_allowed_ranges is ['203.0.113.0/24'], mlflow_front_door is 'internal': internal has no external load",
+        ),
     ],
 )
 def test_what_a_front_door_has_no_use_for_is_refused(variables, told):
     assert told in refusal(**CLOUD_RUN | variables)
+
+
+def test_the_internal_front_door():
+    certificate = {name: INTERNAL[f"iap_internal_lb_{name}"] for name in ("certificate_chain", "private_key")}
+    certificate = {f"iap_internal_lb_{name}": value for name, value in certificate.items()}
+    result = site(mlflow_front_door="internal", **certificate)["variables"]
+    assert (result["iap_internal_lb_name"], result["iap_internal_lb_domain"]) == (
+        "mlflow-internal",
+        "mlflow.example.com",
+    )
+    assert result["cloudrun_ingress"] == "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER"
+
+
+def test_a_name_that_only_another_front_door_would_make_longer_is_accepted():
+    accounts = {
+        "mlflow_logger_service_account": "logger",
+        "cloudrun_account_id": "server",
+        "image_build_account_id": "builder",
+    }
+    site(mlflow_name="m" * 46, cloudrun_job_name="admin", bucket_name="bbb", image_source_bucket="sss", **accounts)
 
 
 def test_what_takes_a_previous_load_balancer_away_may_be_set():
@@ -670,17 +711,6 @@ def test_two_hosts_with_one_service():
     )
     site(**with_other({**CLOUD_RUN, "mlflow_name": "other"}, **CLOUD_RUN))
     site(**with_other({**other, "mlflow_region": "europe-west1"}, **CLOUD_RUN))
-
-
-INTERNAL = {
-    **REQUIRED,
-    "iap_internal_lb_network": "corp",
-    "iap_internal_lb_subnetwork": "corp",
-    "iap_internal_lb_certificate_chain": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n" * 2,
-    "iap_internal_lb_private_key": "-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----",
-}
-ENCRYPTED = "-----{0} ENCRYPTED PRIVATE KEY-----\n"
-POOL = "projects/pki/locations/europe-west2/caPools/corp"
 
 
 def test_the_certificate_of_an_internal_load_balancer():
