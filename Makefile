@@ -63,6 +63,12 @@ test-long: clients ## Run the tests that take minutes each (`make test` runs sam
 matrix: setup ## Disturb deployments, upgrades and takedowns with a crash after every write and a fault at every call; print the table
 	@pytest -m "long or not long" tests/e2e/test_matrix.py
 
+FREE_PORT := python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+.PHONY: molecule
+molecule: setup ## Run all scenarios of molecule, side by side in one sandbox
+	@export GCP_SANDBOX_PORT=$$($(FREE_PORT)) MOLECULE_EPHEMERAL_DIRECTORY=$$(mktemp -d); \
+		molecule test --all --workers $(WORKERS) --continue-on-failure
+
 .PHONY: faults
 faults: setup ## Run every write method with every passing fault (429, 503, reset, ...) and print the table
 	@pytest -m "long or not long" tests/unit/test_faults.py

@@ -69,8 +69,8 @@ class Family:
             try:
                 entries = list(resources)
             except ApiError as error:
-                # In a first --check of a whole deployment, the API is not enabled yet.
-                if not self.task.check_mode or not error.disabled:
+                # Nothing is there to delete; or, in a first --check of a whole deployment, the API is not enabled yet.
+                if not error.disabled or not (self.task.check_mode or self.task.params.get("state") == "absent"):
                     raise
                 return []
         found = [entry for entry in entries if self.has(entry["name"])]

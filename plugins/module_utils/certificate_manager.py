@@ -42,8 +42,8 @@ def _listed(task: Task, url: str, key: str, what: str) -> list[dict[str, Any]]:
         try:
             return list(task.client.items(url, key))
         except ApiError as error:
-            # No such map; or, in a first --check of a whole deployment, the API is not enabled yet.
-            if error.status == 404 or task.check_mode and error.disabled:
+            # No such map; nothing is there to delete; or, in a first --check of a whole deployment, the API is not enabled yet.
+            if error.status == 404 or error.disabled and (task.check_mode or task.params.get("state") == "absent"):
                 return []
             raise
 

@@ -151,3 +151,8 @@ def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception, match=message):
         run_module("compute_managed_ssl_certificate", **{**OPTIONS, **options})
     assert not google.sent
+
+
+def test_nothing_is_there_to_delete_where_the_api_is_disabled(google, run_module):
+    google.expect("GET", CERTS, google.old_error(403, "accessNotConfigured", "Compute Engine API has not been used"))
+    assert not run_module("compute_managed_ssl_certificate", name="mlflow-lb", state="absent")["changed"]
