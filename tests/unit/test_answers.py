@@ -75,7 +75,9 @@ def test_all_answers_at_once():
     given = {name: container(name) or defaults[name] for name in defaults}
     # Another front door's, and certificates that the default kind does not have.
     given = {
-        name: value for name, value in given.items() if not name.startswith(("iap_cloud_run", "iap_lb_certificates"))
+        name: value
+        for name, value in given.items()
+        if not name.startswith(("iap_cloud_run", "iap_internal_lb", "iap_lb_certificates"))
     }
     expected = found(given)
     ways = max(len(texts(value)) for value in given.values())

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 GALAXY = yaml.safe_load((ROOT / "galaxy.yml").read_text())
 SHIPPED = {
+    "collections",
+    "execution-environment.yml",
     "CHANGELOG.rst",
     "FILES.json",
     "LICENSE",

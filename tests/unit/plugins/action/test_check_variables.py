@@ -457,7 +457,7 @@ def test_nothing_is_checked_twice(monkeypatch):
             | WIRING
             | later()
             | {"cloudrun_name": "{{ mlflow_name }}"}
-            | {"bucket_result": {"name": "b-1"}, "network_result": {"network_path": "n"}}
+            | {"bucket_result": {"name": "b-1"}, "network_result": {"network_path": "n", "subnetwork_path": "s"}}
         )
         check({"role": role}, variables)
     assert sorted(checked) == ["b-1", "d", "docker.io/a/b:1", "s", "u"]
