@@ -152,7 +152,9 @@ class Work:
             raise _Failed("FETCH_SOURCE_FAILED", f"fetching source: object {url} does not exist")
         try:
             with tarfile.open(content.path_of(self._cloud, found["_blob"])) as archive:
-                archive.extractall(self._folder, filter="data")
+                # Python before 3.11.4 has no filters.
+                archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+                archive.extractall(self._folder)
         except (tarfile.TarError, OSError) as error:
             raise _Failed("FETCH_SOURCE_FAILED", f"fetching source: unpacking {url}: {error}") from None
         self._log.write("MAIN", f"Operation completed over 1 objects/{int(found['size']) / 1024:.1f} KiB.")
