@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json as jsonlib
 import os
@@ -20,7 +21,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -84,11 +85,13 @@ class Answer(NamedTuple):
     """A response to a request that only reads."""
 
     status: int
-    text: str
+    content: bytes
 
 
 class ReadStore(Protocol):
-    """What has been read ahead in a run, until its first write; each answer is used once by each module."""
+    """
+    What has been read ahead for the tasks of a play on a host, until the run's first write; each module uses an answer once.
+    """
 
     def ahead(self) -> list[str]:
         """The requests that are worth reading ahead, as Client sends them."""
@@ -122,14 +125,15 @@ class TokenAuth:
     def __init__(self, load: Callable[[], Any], key: str = "") -> None:
         self._load, self.key = load, key
         self._token: Token | None = None
-        if not self._find():
-            # Fails here for credentials that cannot be read.
-            self.credentials  # noqa: B018
+        # Fails here for credentials that cannot be read.
+        self._credentials = None if self._find() else load()
 
-    @cached_property
+    @property
     def credentials(self) -> Any:
         """The google-auth credentials."""
-        return self._load()
+        if self._credentials is None:
+            self._credentials = self._load()
+        return self._credentials
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if not self._token or not self._token.valid:
@@ -380,16 +384,14 @@ class Client:
         IDEMPOTENT (by default every method except POST); otherwise only requests that Google cannot have processed.
         """
         idempotent = method in IDEMPOTENT_METHODS if idempotent is None else idempotent
-        answer = self._read_ahead(method, url, body, params)
-        if answer is not None:  # a response with an error is false
-            return self._body(answer, method, url, False)
+        known = self._known(method, url, body, params)
+        if known is not None:  # a response with an error is false
+            return self._body(known, method, url, False)
         response, retried = self._send(method, url, idempotent, timeout=timeout, params=params, json=body)
         return self._body(response, method, url, retried)
 
-    def _read_ahead(
-        self, method: str, url: str, body: Any, params: Mapping[str, Any] | None
-    ) -> requests.Response | None:
-        """The response, if it is there already."""
+    def _known(self, method: str, url: str, body: Any, params: Mapping[str, Any] | None) -> requests.Response | None:
+        """The response, if it was read ahead; tells the store what is sent otherwise."""
         if not self.reads:
             return None
         if method != "GET" and not READING.search(url):
@@ -403,7 +405,7 @@ class Client:
             self.reads.sent(request)
             return None
         response = requests.Response()
-        response.status_code, response._content = answer.status, answer.text.encode()
+        response.status_code, response.raw = answer.status, io.BytesIO(answer.content)
         response.encoding = "utf-8"
         return response
 
@@ -421,7 +423,7 @@ class Client:
             response, _retried = self._send(method, url, True, timeout=120, params=params, json=body)
         except ApiError:
             return None
-        return Answer(response.status_code, response.text) if response.status_code in (200, 404) else None
+        return Answer(response.status_code, response.content) if response.status_code in (200, 404) else None
 
     def _body(self, response: requests.Response, method: str, url: str, retried: bool) -> dict[str, Any]:
         """The JSON of a response; raises ApiError for status 400 and above, and for anything else than JSON."""

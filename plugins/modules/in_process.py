@@ -18,8 +18,8 @@ description:
     with the same credentials share one access token, in memory.
   - What the tasks of a run read is remembered in C(mlops.mlflow_gcp/reads) under Ansible's home (E(ANSIBLE_HOME), by default
     C(~/.ansible)), with the methods and URLs of the requests, without any answer. In the next run,
-    M(mlops.mlflow_gcp.mlflow_preflight) sends them all at once, and the tasks use the answers, from memory, instead of asking one
-    after another. An answer is used for up to a minute, once by each task, and only until the first request of the run that may change
+    M(mlops.mlflow_gcp.mlflow_preflight) sends them all at once, and the tasks of its play on its host use the answers, from memory, instead of
+    asking one after another. An answer is used for up to a minute, once by each task, and only until the first request of the run that may change
     something. A module that finds something to change begins again and reads anew. Without the files, a run takes longer and does the
     same.
   - Arguments, results, warnings, check mode, C(--diff), C(no_log), C(environment), C(timeout), C(module_defaults) and loops are the

@@ -101,11 +101,11 @@ class SharedChecks(Shared):
 
 class SharedReads(Shared):
     """
-    What mlflow_preflight has read ahead for the tasks of a run, until the run's first write.
+    What mlflow_preflight has read ahead for the tasks of its play on its host, until the run's first write.
 
-    Without it, each task would make its own connection and wait for its own answer. An answer is used once by each task,
-    and for MAX_AGE seconds: who reads a second time waits for a change. A module that has to write after all begins
-    again and reads anew.
+    Without it, each task would make its own connection and wait for its own answer. Other hosts may have other credentials,
+    and what another play has done in between is not known here. An answer is used once by each task, and for MAX_AGE
+    seconds: who reads a second time waits for a change. A module that has to write after all begins again and reads anew.
     """
 
     MAX_AGE = 60
@@ -113,7 +113,7 @@ class SharedReads(Shared):
 
     def __init__(self) -> None:
         super().__init__(1 << 20)
-        self._texts = mmap.mmap(-1, 1 << 26)
+        self._contents = mmap.mmap(-1, 1 << 26)
         self.task: hints.Task | None = None
         """The task that this process runs; None if it is not to use what was read ahead."""
         self._taken: set[str] = set()
@@ -142,17 +142,16 @@ class SharedReads(Shared):
             place = max((entry["end"] for entry in stored.values() if isinstance(entry, dict)), default=0)
             added = {}
             for request, answer in answers.items():
-                data = answer.text.encode()
-                if place + len(data) > len(self._texts):
+                start, place = place, place + len(answer.content)
+                if place > len(self._contents):
                     break
-                self._texts[place : place + len(data)] = data
-                added[request] = {
-                    "start": place,
-                    "end": place + len(data),
+                self._contents[start:place] = answer.content
+                added[self._key(request)] = {
+                    "start": start,
+                    "end": place,
                     "status": answer.status,
                     "time": time.monotonic(),
                 }
-                place += len(data)
             self.add(added)
 
     def take(self, request: str) -> Answer | None:
@@ -160,12 +159,15 @@ class SharedReads(Shared):
         if not self.task or request in self._taken:
             return None
         stored = self.read()
-        entry = stored.get(request)
+        entry = stored.get(self._key(request))
         if not entry or self.CLOSED in stored or time.monotonic() - entry["time"] > self.MAX_AGE:
             return None
         self._taken.add(request)
         self._asked.append(request)
-        return Answer(entry["status"], self._texts[entry["start"] : entry["end"]].decode())
+        return Answer(entry["status"], self._contents[entry["start"] : entry["end"]])
+
+    def _key(self, request: str) -> str:
+        return json.dumps([self.task.host, self.task.play, request]) if self.task else ""
 
     def sent(self, request: str) -> None:
         """REQUEST is sent to Google."""

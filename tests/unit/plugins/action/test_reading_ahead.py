@@ -32,10 +32,12 @@ class Run:
         monkeypatch.setattr(warm, "READS", self.store)
         monkeypatch.setattr(Client, "reads", self.store)
 
-    def task(self, name: str, main: Callable[[Client], Any], *tags: str) -> list[Any]:
+    def task(
+        self, name: str, main: Callable[[Client], Any], *tags: str, host: str = "demo", play: str = "Deploy"
+    ) -> list[Any]:
         """What MAIN of a module returns, for each time that it was called to the end."""
         returned: list[Any] = []
-        hint = hints.Task("demo", "Deploy", name, tags, self.tags)
+        hint = hints.Task(host, play, name, tags, self.tags)
         in_process._run(lambda: returned.append(main(Client(requests.Session()))), hint)
         return returned
 
@@ -133,6 +135,16 @@ def test_what_could_not_be_read_is_read_by_the_task(google, run):
     again.preflight()
     google.expect("GET", NETWORK, LIVE)
     assert again.task("network", lambda client: client.find(NETWORK)) == [LIVE]
+
+
+@pytest.mark.usefixtures("before")
+@pytest.mark.parametrize("other", [{"host": "prod"}, {"play": "Verify"}])
+def test_another_host_or_play_reads_for_itself(google, run, other):
+    again = run()
+    ahead(google)
+    again.preflight()
+    google.expect("GET", NETWORK, {"name": "seen by others"})
+    assert again.task("network", lambda client: client.find(NETWORK), **other) == [{"name": "seen by others"}]
 
 
 @pytest.mark.usefixtures("before")
