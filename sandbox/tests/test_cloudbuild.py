@@ -210,6 +210,13 @@ def test_a_containerfile_that_cannot_be_built(builder: Builder, files: dict[str,
     assert any(line in each for each in builder.log(build["id"]))
 
 
+def test_a_source_that_was_cut_off(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = archive
+    monkeypatch.setitem(globals(), "archive", lambda files: whole(files)[: len(whole(files)) // 2])
+    build = builder.run(builder.body({**FILES, "noise": "".join(map(str, range(20000)))}, "cut"))
+    assert (build["status"], build["failureInfo"]["type"]) == ("FAILURE", "FETCH_SOURCE_FAILED")
+
+
 def test_global_builds_and_lists(builder: Builder, sandbox: Sandbox) -> None:
     url = "cloudbuild.googleapis.com/v1/projects/builds/builds"
     operation = sandbox.call("POST", url, builder.body(FILES, "global", tags=["mine", "other"]))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import tarfile
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,10 @@ class Work:
         except TimeoutError:
             self._log.write("MAIN", "TIMEOUT", "ERROR: context deadline exceeded")
             self._end("TIMEOUT", detail="build timed out")
+        except Exception:
+            # A defect of the sandbox: whoever waits for the build is told, and the log of the sandbox has the traceback.
+            self._end("INTERNAL_ERROR", detail="Internal error encountered.")
+            raise
         if self.doc["status"] != "SUCCESS":
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -155,7 +160,7 @@ class Work:
                 # Python before 3.11.4 has no filters.
                 archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
                 archive.extractall(self._folder)
-        except (tarfile.TarError, OSError) as error:
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise _Failed("FETCH_SOURCE_FAILED", f"fetching source: unpacking {url}: {error}") from None
         self._log.write("MAIN", f"Operation completed over 1 objects/{int(found['size']) / 1024:.1f} KiB.")
         self._span("FETCHSOURCE", start)
