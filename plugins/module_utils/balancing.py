@@ -76,6 +76,28 @@ class Family:
         found = [entry for entry in entries if self.has(entry["name"])]
         return sorted(found, key=lambda entry: str(entry.get("creationTimestamp") or ""))
 
+    def absent(self, kind: str, collection: str, names: Iterable[str], **returns: Any) -> dict[str, Any]:
+        """
+        Delete the members with NAMES, except those in option keep (names or links); the module's result, with RETURNS. COLLECTION is
+        their URL.
+        """
+        task, keep = self.task, {*map(short, self.task.params["keep"])}
+        found = sorted(names)
+        links = [f"{collection}/{name}" for name in found if name not in keep]
+        left = [] if task.check_mode else list(map(short, self.delete(kind, links)))
+        kept = [name for name in found if name in keep or name in left]
+        return task.result(
+            label=f"{kind}s {self.prefix}",
+            changed=len(kept) < len(found),
+            before={f"{kind}s": found},
+            after={f"{kind}s": kept},
+            name=self.prefix,
+            self_link="",
+            obsolete=left,
+            resource={},
+            **returns,
+        )
+
     def delete(self, kind: str, links: Iterable[str]) -> list[str]:
         """
         Delete members. One that another resource still uses after a minute is left, with a warning, and returned: others

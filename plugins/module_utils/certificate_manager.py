@@ -48,6 +48,29 @@ def _listed(task: Task, url: str, key: str, what: str) -> list[dict[str, Any]]:
             raise
 
 
+def absent(task: Task, collection: str, kind: str, **returns: Any) -> dict[str, Any]:
+    """
+    Delete the family with the prefix in option name, except the resources in option keep (names or paths); the module's result, with
+    RETURNS. KIND is for example "certificate".
+    """
+    keep = {*map(short, task.params["keep"])}
+    found = members(task, collection, task.params["name"], f"{kind}s")
+    obsolete = [entry for entry in found if entry["name"] not in keep]
+    left = [] if task.check_mode else delete(task, kind, [entry["path"] for entry in obsolete])
+    kept = [entry["name"] for entry in found if entry not in obsolete or entry["path"] in left]
+    return task.result(
+        label=f"{kind}s {task.params['name']}",
+        changed=len(kept) < len(found),
+        before={f"{kind}s": [entry["name"] for entry in found]},
+        after={f"{kind}s": kept},
+        name=task.params["name"],
+        path="",
+        obsolete=list(map(short, left)),
+        resource={},
+        **returns,
+    )
+
+
 def in_use(error: ApiError) -> bool:
     """Another resource refers to it, perhaps only until a change propagates."""
     return error.reason == "FAILED_PRECONDITION" and "referenced" in error.message

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,9 +42,9 @@ class LoadBalancer:
         """Whether the address is made here; one with any other name belongs to others."""
         return self.text("address_name") == f"{self.name}-ip"
 
-    def calls(self) -> Iterator[Call]:
-        """Everything that is read."""
-        base, name = f"{API}/projects/{self.project}/global", self.name
+    def chain(self, base: str, more: Mapping[str, tuple[str, str]]) -> Iterator[Call]:
+        """From the forwarding rules to the backend service, which are below URL BASE, and MORE: the kind and the URL by key."""
+        name = self.name
         urls = {
             "https_rule": ("forwarding rule", f"{base}/forwardingRules/{name}-https"),
             "http_rule": ("forwarding rule", f"{base}/forwardingRules/{name}-http"),
@@ -53,11 +53,19 @@ class LoadBalancer:
             "url_map": ("URL map", f"{base}/urlMaps/{name}"),
             "redirect": ("URL map", f"{base}/urlMaps/{name}-redirect"),
             "backend": ("backend service", f"{base}/backendServices/{name}-backend"),
-            "security_policy": ("Cloud Armor policy", f"{base}/securityPolicies/{name}-allowed"),
-            "address": ("address", f"{base}/addresses/{self.text('address_name')}"),
+            **more,
         }
         for key, (kind, url) in urls.items():
             yield Call(key, f"{kind} {url.rpartition('/')[2]}", partial(self.client.find, url))
+
+    def calls(self) -> Iterator[Call]:
+        """Everything that is read."""
+        base, name = f"{API}/projects/{self.project}/global", self.name
+        urls = {
+            "security_policy": ("Cloud Armor policy", f"{base}/securityPolicies/{name}-allowed"),
+            "address": ("address", f"{base}/addresses/{self.text('address_name')}"),
+        }
+        yield from self.chain(base, urls)
         yield Call("certificates", f"certificates {name}", self.read_certificates)
         yield Call("negs", f"serverless NEGs {name}-neg", self.read_negs)
 
@@ -127,17 +135,9 @@ class InternalLoadBalancer(LoadBalancer):
     def calls(self) -> Iterator[Call]:
         base, name = f"{API}/projects/{self.project}/regions/{self.region}", self.name
         urls = {
-            "https_rule": ("forwarding rule", f"{base}/forwardingRules/{name}-https"),
-            "http_rule": ("forwarding rule", f"{base}/forwardingRules/{name}-http"),
-            "https_proxy": ("HTTPS proxy", f"{base}/targetHttpsProxies/{name}-https"),
-            "http_proxy": ("HTTP proxy", f"{base}/targetHttpProxies/{name}-http"),
-            "url_map": ("URL map", f"{base}/urlMaps/{name}"),
-            "redirect": ("URL map", f"{base}/urlMaps/{name}-redirect"),
-            "backend": ("backend service", f"{base}/backendServices/{name}-backend"),
             "proxies": ("proxy-only subnetwork", f"{API}/{self.subnetworks}/{name}-proxies"),
         }
-        for key, (kind, url) in urls.items():
-            yield Call(key, f"{kind} {url.rpartition('/')[2]}", partial(self.client.find, url))
+        yield from self.chain(base, urls)
         yield self.address_call()
         yield Call(
             "certificates",

@@ -173,24 +173,8 @@ class Certificate(certificate_manager.CertificateResource):
 
 
 def absent(task: Task) -> dict[str, Any]:
-    """Delete the family, except the certificates in option keep."""
-    keep = set(map(short, task.params["keep"])) | set(task.params["keep"])
-    found = family(task)
-    obsolete = [entry for entry in found if entry["name"] not in keep]
-    paths = [entry["path"] for entry in obsolete]
-    left = [] if task.check_mode else certificate_manager.delete(task, "certificate", paths)
-    kept = [entry["name"] for entry in found if entry not in obsolete or entry["path"] in left]
-    return task.result(
-        label=f"certificates {task.params['name']}",
-        changed=len(kept) < len(found),
-        before={"certificates": [entry["name"] for entry in found]},
-        after={"certificates": kept},
-        name=task.params["name"],
-        path="",
-        status="",
-        obsolete=list(map(short, left)),
-        resource={},
-    )
+    """Delete the family, except what is in option keep."""
+    return certificate_manager.absent(task, COLLECTION, "certificate", status="")
 
 
 def main() -> None:

@@ -106,7 +106,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import certificate_manager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, same_resource, short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, same_resource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 
 COLLECTION = "certificateIssuanceConfigs"
@@ -145,23 +145,8 @@ class IssuanceConfig(certificate_manager.CertificateResource):
 
 
 def absent(task: Task) -> dict[str, Any]:
-    """Delete the family, except the configs in option keep."""
-    keep = set(map(short, task.params["keep"])) | set(task.params["keep"])
-    found = family(task)
-    obsolete = [entry for entry in found if entry["name"] not in keep]
-    paths = [entry["path"] for entry in obsolete]
-    left = [] if task.check_mode else certificate_manager.delete(task, "certificate issuance config", paths)
-    kept = [entry["name"] for entry in found if entry not in obsolete or entry["path"] in left]
-    return task.result(
-        label=f"certificate issuance configs {task.params['name']}",
-        changed=len(kept) < len(found),
-        before={"configs": [entry["name"] for entry in found]},
-        after={"configs": kept},
-        name=task.params["name"],
-        path="",
-        obsolete=list(map(short, left)),
-        resource={},
-    )
+    """Delete the family, except what is in option keep."""
+    return certificate_manager.absent(task, COLLECTION, "certificate issuance config")
 
 
 def main() -> None:

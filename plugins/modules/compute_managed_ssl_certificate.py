@@ -123,7 +123,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import Family
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, ComputeResource
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
@@ -187,24 +187,9 @@ class Certificate(ComputeResource):
 
 def absent(task: Task) -> dict[str, Any]:
     """Delete the family, except the certificates in option keep."""
-    keep = {link.rsplit("/", 1)[-1] for link in task.params["keep"]}
-    names = sorted(entry["name"] for entry in family(task))
-    obsolete = [name for name in names if name not in keep]
-    links = [f"{collection(task)}/{name}" for name in obsolete]
-    of = Family(task, task.params["name"], 8)
-    left = [] if task.check_mode else list(map(short, of.delete("certificate", links)))
-    gone = [name for name in obsolete if name not in left]
-    return task.result(
-        label=f"certificates {task.params['name']}",
-        changed=bool(gone),
-        before={"certificates": names},
-        after={"certificates": [name for name in names if name not in gone]},
-        name=task.params["name"],
-        self_link="",
-        status="",
-        domain_status={},
-        obsolete=left,
-        resource={},
+    names = (entry["name"] for entry in family(task))
+    return Family(task, task.params["name"], 8).absent(
+        "certificate", collection(task), names, status="", domain_status={}
     )
 
 
