@@ -89,7 +89,7 @@ galaxy: setup ## Check the archive of the collection with galaxy-importer, and b
 lint: setup ## Run all linters, the type checker and ansible-test sanity
 	@tools/step "ruff" ruff check .
 	@tools/step "ruff's formatter" ruff format --check .
-	@tools/step "mypy" sh -c "mypy sandbox/src && mypy -p ansible_collections.mlops.mlflow_gcp.plugins"
+	@tools/step "mypy" sh -c "mypy sandbox/src && mypy --python-version 3.10 -p ansible_collections.mlops.mlflow_gcp.plugins"
 	@tools/step "import-linter" lint-imports --config sandbox/pyproject.toml --no-cache
 	@tools/step "yamllint" yamllint --strict .
 	@tools/step "ansible-lint" ansible-lint --strict

@@ -80,10 +80,9 @@ resource:
     type: ON_DEMAND
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, operations
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudsql, operations, times
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import declared, lookup
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
@@ -117,7 +116,7 @@ def recent(task: Task, url: str) -> str:
             params["description"],
         )
         if wanted and entry.get("startTime"):
-            age = datetime.now(UTC) - datetime.fromisoformat(entry["startTime"])
+            age = times.now() - times.moment(entry["startTime"])
             if age.total_seconds() <= params["max_age"]:
                 return str(entry["id"])
     return ""
