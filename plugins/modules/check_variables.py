@@ -63,7 +63,7 @@ EXAMPLES = r"""
   mlops.mlflow_gcp.check_variables:
     role: network
 
-- name: Take questions of a survey that were not answered for variables that are not set
+- name: Treat unanswered questions of a survey as variables that are not set
   mlops.mlflow_gcp.check_variables:
 """
 
