@@ -46,7 +46,9 @@ def files(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
     # The loader's own cache would copy what it returns.
     specs = loader.load_from_file(str(ROLES / role / "meta/argument_specs.yml"), cache="none")
     (entry_point,) = specs["argument_specs"].values()
-    return entry_point["options"], core.templates_from(loader, str(ROLES / role / "defaults/main.yml"))
+    defaults = core.templates_from(loader, str(ROLES / role / "defaults/main.yml"))
+    # The loader's texts know their origin; as keys of caches they are not found by a plain text.
+    return {str(name): spec for name, spec in entry_point["options"].items()}, {str(k): v for k, v in defaults.items()}
 
 
 # This is the first action of every role; Ansible loads this file in its main process.
@@ -111,7 +113,7 @@ class Variables:
         defaults: dict[str, Any] = {}
         self.known: set[str] = set()
         for role in dict.fromkeys([DEPLOYMENT, *roles]):
-            specs, own = files(role)
+            specs, own = files(str(role))
             defaults |= own
             self.known |= specs.keys()
             if role in roles:

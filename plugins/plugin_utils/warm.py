@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 
@@ -40,3 +41,6 @@ def up() -> None:
     list(test_loader.all())
     action_loader.get("ansible.legacy.normal", class_only=True)
     lookup_loader.get("ansible.builtin.env", class_only=True)
+    # What has been imported stays: a collection in a forked process would write to each object, and copy its memory.
+    gc.collect()
+    gc.freeze()
