@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from textwrap import dedent
 import pytest
 
 from .conftest import IMAGE_PYTHON, LOGGER, PROJECT, ROOT, URL, Cloud, Play
+from .scripts import Client, scripts
 from .test_mlflow_client import token
 
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}/locations/europe-west2"
@@ -29,7 +29,6 @@ KEYS = {
 }
 DOWNGRADE = "downgrade by one migration"
 Sql = Callable[[str], str]
-Client = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +96,11 @@ def sql(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) 
         yield run
 
 
-def scripts(cloud: Cloud, folder: Path) -> Client:
-    """Run Python with MLflow's own client, signed in as the logger; returns the last line of its output."""
-
-    def run(script: str) -> str:
-        env = cloud.env | {"MLFLOW_TRACKING_URI": URL, "MLFLOW_TRACKING_TOKEN": token(cloud, LOGGER)}
-        code = "import mlflow\nclient = mlflow.MlflowClient()\n" + dedent(script)
-        command = [IMAGE_PYTHON, "-c", code]
-        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=180)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout.splitlines()[-1]
-
-    return run
-
-
 @pytest.fixture(scope="module")
-def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Client:
+def client(cloud: Cloud, deployed: Play, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """See scripts()."""
-    return scripts(cloud, tmp_path_factory.mktemp("client"))
+    with scripts(cloud, tmp_path_factory.mktemp("client")) as run:
+        yield run
 
 
 def roll_out(cloud: Cloud, **variables: object) -> Play:
@@ -291,7 +277,9 @@ def objects(cloud: Cloud, run_id: str) -> list[str]:
     return [entry["name"] for entry in cloud.call("GET", f"{BUCKET}/o").get("items", []) if run_id in entry["name"]]
 
 
-def test_what_was_deleted_is_collected(cloud, deployed, client):
+@pytest.fixture
+def deleted_run(cloud: Cloud, deployed: Play, client: Client) -> str:
+    """The ID of a run with an artifact that a user has deleted."""
     run_id = client("""
         with mlflow.start_run() as run:
             mlflow.log_text("weights", "model/weights.txt")
@@ -299,28 +287,45 @@ def test_what_was_deleted_is_collected(cloud, deployed, client):
         print(run.info.run_id)
     """)
     assert objects(cloud, run_id)
-    stage = f"print(client.get_run({run_id!r}).info.lifecycle_stage)"
+    return run_id
 
-    play = cloud.playbook("gc.yml")
-    assert play.status == 0 and client(stage) == "deleted", play.output
 
-    play = cloud.playbook("gc.yml", "--check", "--extra-vars", "mlflow_gc_older_than=0s")
-    assert (play.status, play.recap("changed")) == (0, 0), play.output
-    assert re.search(r"summary: .*\b[1-9]\d* runs?\b", play.output), play.output
-    assert client(stage) == "deleted" and objects(cloud, run_id)
+def collect(cloud: Cloud, *arguments: str, **variables: object) -> Play:
+    """Run gc.yml."""
+    return cloud.playbook("gc.yml", *arguments, "--extra-vars", json.dumps(variables))
 
-    play = cloud.playbook("gc.yml", "--extra-vars", "mlflow_gc_older_than=0s")
+
+def test_what_was_deleted_is_collected(cloud, client, deleted_run):
+    play = collect(cloud, mlflow_gc_older_than="0s")
     assert (play.status, play.recap("changed")) == (0, 1), play.output
     assert re.search(r"summary: .*\b[1-9]\d* runs?\b", play.output), play.output
-    assert objects(cloud, run_id) == []
-    gone = f"try:\n    print(client.get_run({run_id!r}))\nexcept mlflow.MlflowException as error:\n    print(error.error_code)"
-    assert client(gone) == "RESOURCE_DOES_NOT_EXIST"
-
-    play = cloud.playbook(
-        "gc.yml", "--extra-vars", json.dumps({"mlflow_gc_older_than": "0s", "mlflow_gc_dry_run": True})
+    assert objects(cloud, deleted_run) == []
+    assert (
+        client(f"""
+        try:
+            print(client.get_run({deleted_run!r}))
+        except mlflow.MlflowException as error:
+            print(error.error_code)
+    """)
+        == "RESOURCE_DOES_NOT_EXIST"
     )
+
+
+@pytest.mark.long
+def test_what_is_not_old_enough_is_kept_and_a_dry_run_only_counts(cloud, client, deleted_run):
+    stage = f"print(client.get_run({deleted_run!r}).info.lifecycle_stage)"
+    play = collect(cloud)
+    assert play.status == 0 and client(stage) == "deleted", play.output
+
+    play = collect(cloud, "--check", mlflow_gc_older_than="0s")
     assert (play.status, play.recap("changed")) == (0, 0), play.output
-    assert re.search(r"summary: .*\b0 runs\b", play.output), play.output
+    assert re.search(r"summary: .*\b[1-9]\d* runs?\b", play.output), play.output
+    assert client(stage) == "deleted" and objects(cloud, deleted_run)
+
+    play = collect(cloud, mlflow_gc_older_than="0s", mlflow_gc_dry_run=True)
+    assert (play.status, play.recap("changed")) == (0, 0), play.output
+    assert re.search(r"summary: .*\b[1-9]\d* runs?\b", play.output), play.output
+    assert client(stage) == "deleted" and objects(cloud, deleted_run)
 
 
 def test_an_invalid_age(cloud, deployed):

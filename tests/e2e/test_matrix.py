@@ -30,8 +30,9 @@ from gcp_sandbox.testing import CallError
 from tests.conftest import IMAGE
 
 from .conftest import IMAGE_PYTHON, PROJECT, ROOT, Cloud, Play, killing, kills
+from .scripts import scripts
 from .test_destroy import resources
-from .test_keep import DOWNGRADE, scripts, statements
+from .test_keep import DOWNGRADE, statements
 
 COMPUTE = f"compute.googleapis.com/compute/v1/projects/{PROJECT}"
 SECRETS = f"secretmanager.googleapis.com/v1/projects/{PROJECT}/secrets"
@@ -297,7 +298,8 @@ class Matrix:
             wrong += [f"verify.yml fails:\n{tail(verified)}"] if verified.status else []
             runs.learn()
         if stage not in ("destroy", "first deployment"):
-            read = scripts(runs.cloud, runs.folder)(READ.format(run=self.run_id))
+            with scripts(runs.cloud, runs.folder) as client:
+                read = client(READ.format(run=self.run_id))
             wrong += [] if read == "7 0.5 weights" else [f"the run logged before is {read}"]
         leaks = runs.leaks()
         wrong += [f"secrets in {leaks}"] if leaks else []
@@ -334,7 +336,8 @@ def undisturbed(matrix: Matrix) -> None:
             matrix.rows.append(Row(f"{stage}, undisturbed", f"{writes} writes", 1, play.seconds))
             assert not wrong, "\n".join(wrong)
             if stage == "first deployment":
-                matrix.run_id = scripts(cloud, matrix.folder)(LOG)
+                with scripts(cloud, matrix.folder) as client:
+                    matrix.run_id = client(LOG)
                 matrix.keep(cloud, "deployed")
                 cloud.up()
                 with statements(cloud, Path(tempfile.mkdtemp(dir=matrix.folder))) as sql:
