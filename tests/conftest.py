@@ -37,11 +37,13 @@ if not LINK.exists():
     LINK.symlink_to("../../..")
 
 
-# The files that take longest, longest first, so that no worker has a long one left at the end. The second needs no
-# deployment: another worker runs it while the first one deploys.
+# The files that take longest, longest first, so that no worker has a long one left at the end. Only the first needs the
+# deployment: the other workers run the next ones while it is made.
 LONGEST = (
     "tests/e2e/test_keep.py",
     "tests/image/test_database.py",
+    "tests/image/test_schema.py",
+    "tests/image/test_artifacts.py",
     "tests/e2e/test_destroy.py",
     "tests/e2e/test_readme.py",
     "tests/e2e/test_front_doors.py",

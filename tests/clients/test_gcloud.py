@@ -42,12 +42,14 @@ def test_storage(gcloud, tmp_path):
     assert (tmp_path / "received").read_bytes() == (tmp_path / "sent").read_bytes()
 
 
+@pytest.mark.long
 def test_secrets(gcloud):
     assert SECRET in [secret["name"].split("/")[-1] for secret in gcloud("secrets", "list")]
     password = gcloud("secrets", "versions", "access", "latest", "--secret", SECRET, form="")
     assert len(password) >= 20
 
 
+@pytest.mark.long
 def test_sql(gcloud):
     gcloud("sql", "databases", "create", "gcloud", "--instance", INSTANCE, form="")
     try:
@@ -65,6 +67,7 @@ def test_load_balancer_and_iap(gcloud):
     assert gcloud("projects", "describe", PROJECT)["lifecycleState"] == "ACTIVE"
 
 
+@pytest.mark.long
 def test_artifact_registry(gcloud):
     place = f"--location={REGION}"
     gcloud("artifacts", "repositories", "create", "gcloud", "--repository-format=docker", place, form="")

@@ -111,6 +111,7 @@ def test_a_model_of_more_than_32_mib(client):
     assert client("model", "40") == {"same": True}
 
 
+@pytest.mark.long
 def test_a_folder_of_many_files(client):
     assert client("tree", "300") == {"listed": 300, "same": True}
 

@@ -86,6 +86,7 @@ def test_an_unanswered_survey_and_all_defaults_as_text_change_nothing(cloud):
     assert unanswered.recap("changed") == 0, unanswered.output
 
 
+@pytest.mark.long
 def test_the_same_answers_as_text_and_typed_are_one_plan(cloud, tmp_path):
     def plan(name: str, variables: dict[str, Any]) -> Any:
         file = tmp_path / f"{name}.json"

@@ -131,6 +131,7 @@ def unchanged(play: Callable[..., Play], variables: dict[str, Any]) -> None:
     assert (again.status, again.recap("changed")) == (0, 0), again.output
 
 
+@pytest.mark.long
 def test_a_live_deployment_gets_it(cloud, play, log, internal, inside, run_url):
     before = log(URL)
     with watched(cloud, run_url, browser(cloud, inside)):

@@ -79,6 +79,7 @@ def test_users_come_and_go(cloud: Cloud, report: Report) -> None:
     assert [sign_in(cloud, user) for user in (JANE, JOE)] == [403, 200]
 
 
+@pytest.mark.long
 def test_memory_and_instances(cloud: Cloud, report: Report) -> None:
     before = cloud.call("GET", RUN)["latestReadyRevision"]
     sizes = {"cloudrun_memory": "3Gi", "cloudrun_min_instances": 2, "cloudrun_concurrency": 40}

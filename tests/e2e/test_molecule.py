@@ -46,8 +46,8 @@ def test_each_role_and_each_story_has_a_scenario():
     assert roles | STORIES == SCENARIOS
 
 
-def test_a_role_behind_a_front_door(tmp_path):
-    assert "verify" in molecule(tmp_path, "--scenario-name", "iap_lb")
+def test_one_scenario_by_itself(tmp_path):
+    assert "verify" in molecule(tmp_path, "--scenario-name", "bucket")
 
 
 @pytest.mark.long

@@ -97,6 +97,7 @@ def test_the_right_key_finds_a_webhook_again_after_the_wrong_one(postgres, datab
     assert postgres.sql("SELECT secret FROM webhooks", database) == stored
 
 
+@pytest.mark.long
 def test_adding_a_passphrase_loses_no_gateway_secret(postgres, database, tmp_path):
     constant = postgres.sql(WRAPPED, database)
     with serving(start(postgres, database, tmp_path, **KEYS)) as server:

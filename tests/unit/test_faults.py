@@ -649,7 +649,7 @@ def deploy(cloud: Sandbox, run: Callable[..., Any], fault: str, writes: tuple[Wr
     return wrong
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ["lost", "failed"])
 def test_a_fault_that_passes(fault: str, quick: Any, gcp_sandbox: Sandbox) -> None:
     wrong = deploy(gcp_sandbox, quick, fault, SAMPLE, {})
     assert not wrong, "\n".join(wrong)

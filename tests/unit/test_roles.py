@@ -50,7 +50,9 @@ def test_nothing_that_one_deployment_looked_up_reaches_the_next(role: Path) -> N
     or in a loop of no entries does not run at all: what it registered is that of the deployment before.
     """
     texts = {file.name: file.read_text() for file in sorted((role / "tasks").glob("*.yml"))}
-    for name in [task["ansible.builtin.include_tasks"] for task in tasks(role) if "ansible.builtin.include_tasks" in task]:
+    for name in [
+        task["ansible.builtin.include_tasks"] for task in tasks(role) if "ansible.builtin.include_tasks" in task
+    ]:
         for result in re.findall(r"register: (\w+)", texts[name]):
             readers = [file for file, text in texts.items() if result in text and f"register: {result}\n" not in text]
             assert readers == [], f"{name} may be left out, and registers {result}, which is read in {readers}"
