@@ -17,7 +17,9 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.client import Cli
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice, parse
 
 T = TypeVar("T")
-FIRST_PAUSE, MAX_PAUSE = 0.3, 8.0
+FIRST_PAUSE, MAX_PAUSE = 0.3, 5.0
+# Of the time that has passed: what is noticed late is not more than this.
+SHARE = 0.1
 # How often a request is sent whose operation fails with a passing error.
 ATTEMPTS = 3
 # https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
@@ -76,10 +78,10 @@ def wait(client: Client, operation: dict[str, Any], url: str, *, timeout: float,
     https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/operations
     https://google.aip.dev/151
     """
-    end, pause = time.monotonic() + timeout, FIRST_PAUSE
+    began = time.monotonic()
     with client.action(action), waits.noted(waits.PENDING, action):
         while not _done(operation):
-            if time.monotonic() >= end:
+            if time.monotonic() >= began + timeout:
                 raise OperationTimeout(
                     f"Cannot {action} within {timeout:g} s: operation {operation.get('name')} is still running. "
                     "It continues at Google: run again to see its result, or increase option timeout if there is one"
@@ -91,8 +93,7 @@ def wait(client: Client, operation: dict[str, Any], url: str, *, timeout: float,
                 )
                 operation = client.request("POST", f"{link}/wait", idempotent=True, timeout=180)
                 continue
-            time.sleep(pause)
-            pause = min(pause * 1.6, MAX_PAUSE)
+            _pause(began)
             operation = client.get(_link(operation, url))
     _raise_failed(client, operation, action, url)
     return operation.get("response") or {} if "done" in operation else operation
@@ -124,17 +125,21 @@ def repeat(call: Callable[[], T]) -> T:
 
 def poll(read: Callable[[], T], ready: Callable[[T], bool], *, timeout: float, action: str) -> T:
     """The result of READ, repeated until READY accepts it; for changes without an operation. TIMEOUT in seconds."""
-    end, pause = time.monotonic() + timeout, FIRST_PAUSE
+    began = time.monotonic()
     if ready(body := read()):
         return body
     with waits.noted(waits.PENDING, action):
         while True:
-            if time.monotonic() >= end:
+            if time.monotonic() >= began + timeout:
                 raise OperationTimeout(f"Cannot {action} within {timeout:g} s; run again later")
-            time.sleep(pause)
-            pause = min(pause * 1.6, MAX_PAUSE)
+            _pause(began)
             if ready(body := read()):
                 return body
+
+
+def _pause(began: float) -> None:
+    """Wait before the next look at something that has been going on since BEGAN."""
+    time.sleep(min(max(FIRST_PAUSE, SHARE * (time.monotonic() - began)), MAX_PAUSE))
 
 
 def _done(operation: Mapping[str, Any]) -> bool:

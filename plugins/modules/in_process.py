@@ -28,7 +28,7 @@ description:
     it usually takes, where that is known - except of a task with C(no_log).
   - A module runs as usual, in a Python of its own, with any connection but C(local), with C(become), with C(async), with an
     C(ansible_python_interpreter) other than the Python of Ansible, with E(ANSIBLE_KEEP_REMOTE_FILES) set, and where the Python of
-    Ansible has no google-auth and requests.
+    Ansible has no google-auth and requests. On a local connection without C(ansible_python_interpreter), that is the Python of Ansible.
 version_added: 0.1.0
 author:
   - mlops.mlflow_gcp contributors (@mlops)

@@ -678,11 +678,31 @@ def test_an_error_of_an_operation_is_explained(google, failure, code, message, a
 
 def test_an_operation_that_takes_too_long(google, failure):
     google.expect("GET", READ, DISABLED).expect("POST", ENABLE, {"name": "operations/x"})
-    for _ in range(5):
+    for _ in range(99):
         google.expect("GET", "https://serviceusage.googleapis.com/v1/operations/x", {"name": "operations/x"})
     assert failure(timeout=3).startswith(
         "Cannot enable run.googleapis.com in project demo within 3 s: operation operations/x is still running."
     )
+    google.script.clear()
+
+
+@pytest.mark.parametrize("seconds", [2, 20, 200, 2000])
+def test_an_operation_is_noticed_soon_after_its_end(google, services, clock, seconds):
+    began, ended = clock.now, []
+
+    def answer(_request):
+        done = clock.now - began >= seconds
+        ended.extend([clock.now - began] if done else [])
+        return google.answer(200, {"name": "operations/x", "done": done, "response": ENABLED})
+
+    google.expect("GET", READ, DISABLED).expect("POST", ENABLE, {"name": "operations/x"})
+    for _ in range(999):
+        google.expect("GET", "https://serviceusage.googleapis.com/v1/operations/x", answer)
+    with pytest.raises(AssertionError, match="instead of"):
+        services(timeout=3000)
+    late = ended[0] - seconds
+    assert late <= max(0.3, min(5, seconds * 0.1)) + 0.01
+    google.script.clear()
 
 
 def test_a_short_name_is_refused(google, run_module):

@@ -116,9 +116,10 @@ def test_waits_for_lines_to_arrive(google, run_module, clock):
 def test_a_log_without_a_last_message(google, run_module, clock):
     play(google, 0, [])
     *first, (method, url, _, asserted) = google.script
-    google.script = [*first, *[(method, url, {"entries": [entry("one")]}, asserted)] * 9]
+    google.script = [*first, *[(method, url, {"entries": [entry("one")]}, asserted)] * 99]
     result = run_module("run_job_execution", **OPTIONS)
     assert result["output"] == ["one"] and 20 <= sum(clock.slept) < 40
+    google.script.clear()
 
 
 def test_a_log_that_may_not_be_read(google, run_module):

@@ -200,7 +200,7 @@ def test_does_not_wait_for_ever(google, run_module, live, reserved, changes, clo
     live("theirs")
     reserved("theirs", "range-a", "spare", fresh=("spare",))
     changes("theirs", "range-a", fresh=("spare",))
-    while len(google.script) < 90:
+    while len(google.script) < 300:
         live("theirs", "range-a", number=False)
         reserved("theirs", "range-a", "spare", fresh=("spare",))
     before = clock.now

@@ -51,7 +51,7 @@ def test_waits_until_no_api_reports_that_it_is_disabled(google, run_module, enab
 
 
 def test_names_the_apis_that_did_not_become_available(google, run_module, enabled, clock):
-    for _ in range(4):
+    for _ in range(9):
         google.expect("GET", READ_RUN, disabled(google)).expect("GET", READ_SQL)
     with pytest.raises(Exception) as caught:
         run_module("service_usage_services", names=NAMES, timeout=1)
@@ -59,6 +59,7 @@ def test_names_the_apis_that_did_not_become_available(google, run_module, enable
         "Cannot wait for the newly enabled run.googleapis.com, sqladmin.googleapis.com in "
         "project demo within 1 s; run again later"
     )
+    google.script.clear()
 
 
 def test_does_not_wait_for_apis_that_were_already_enabled(google, run_module):
