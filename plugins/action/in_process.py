@@ -18,7 +18,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, hints, record, warm, watch
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, hints, host_credentials, record, warm, watch
 
 MODULES = "ansible_collections.mlops.mlflow_gcp.plugins.modules"
 
@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
         if name == "in_process":
             raise AnsibleActionFail("in_process is no task; it runs the collection's modules")
         variables = task_vars or {}
+        self._task.args = host_credentials.arguments(self._task.args, self._templar.template, variables)
         asked = self._task.diff
         # The plan has the diff of every resource.
         self._task.diff = asked or self._task.check_mode or watch.Store.enabled

@@ -54,11 +54,17 @@ def known() -> dict[str, dict[str, Any]]:
     return {name: option for role in ROLES for name, option in options(role).items()}
 
 
+def variables_of(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The variables of a group of an inventory, of its hosts, and of its children."""
+    own = [group.get("vars", {}), *(host or {} for host in group.get("hosts", {}).values())]
+    return own + [found for child in group.get("children", {}).values() for found in variables_of(child or {})]
+
+
 @pytest.mark.parametrize("block", blocks())
 def test_examples_use_variables_that_exist(block):
     if isinstance(block, dict):
         (group,) = block.values()
-        for variables in group["hosts"].values():
+        for variables in variables_of(group):
             assert {name for name in variables if not name.startswith("ansible_")} <= known().keys()
         return
     for play in block:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -768,3 +769,53 @@ def test_a_ca_pool_in_another_region():
     nothing = {"iap_internal_lb_certificate_chain": "", "iap_internal_lb_private_key": ""}
     with pytest.raises(AnsibleActionFail, match="the CA pool is in europe-west1: give one in europe-west2"):
         check({"role": "iap_internal_lb"}, INTERNAL | pool | nothing)
+
+
+ACCOUNT_KEY = '{"type": "service_account", "client_email": "a@my-project.iam.gserviceaccount.com", "private_key": "not-to-be-seen"}'
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ({"mlflow_auth_kind": "password"}, ["mlflow_auth_kind is 'password'; allowed: application, serviceaccount"]),
+        (
+            {"mlflow_auth_kind": "serviceaccount"},
+            ["mlflow_auth_kind is 'serviceaccount': it needs mlflow_service_account_file or"],
+        ),
+        ({"mlflow_auth_kind": "accesstoken"}, ["it needs mlflow_access_token"]),
+        (
+            {"mlflow_auth_kind": "application", "mlflow_service_account_file": "key.json"},
+            [
+                "mlflow_service_account_file is 'key.json': mlflow_service_account_file is for mlflow_auth_kind serviceaccount"
+            ],
+        ),
+        (
+            {"mlflow_service_account_file": "key.json", "mlflow_access_token": "not-to-be-seen"},
+            ["only one of mlflow_service_account_file, mlflow_access_token can be set"],
+        ),
+        (
+            {"mlflow_service_account_contents": "not-to-be-seen"},
+            ["mlflow_service_account_contents is", "the JSON of a service account"],
+        ),
+        ({"mlflow_access_token": "not-to-be-seen\n"}, ["mlflow_access_token is", "without blanks and line ends"]),
+        (
+            {"mlflow_impersonate_service_account": "deployer"},
+            ["mlflow_impersonate_service_account is 'deployer'", "e-mail address"],
+        ),
+        (
+            {"mlflow_impersonate_delegates": ["c@x.iam.gserviceaccount.com"]},
+            ["it needs mlflow_impersonate_service_account"],
+        ),
+        ({"mlflow_quota_project": "No Project"}, ["mlflow_quota_project is 'No Project'"]),
+    ],
+)
+def test_credentials_that_are_not_possible(given, parts):
+    said = refusal(**given)
+    assert all(part in said for part in parts), said
+    assert "not-to-be-seen" not in said
+
+
+def test_credentials_of_a_host_do_not_show():
+    shown = site(mlflow_service_account_contents=json.loads(ACCOUNT_KEY))["variables"]
+    assert shown["mlflow_service_account_contents"] == values.HIDDEN
+    assert site(mlflow_service_account_contents=ACCOUNT_KEY)["variables"]["mlflow_auth_kind"] == ""
