@@ -12,7 +12,7 @@ description:
   - Returns an access token of the host's credentials - its variables such as C(mlflow_auth_kind) and
     C(mlflow_impersonate_service_account), otherwise the environment - for modules of other collections, which have no option for
     some kinds of credentials. See docs/credentials.md.
-  - A token is good for up to an hour; where the tasks of a run share tokens, they share this one.
+  - A token is good for up to an hour. In a run that has used a module of this collection before, all tasks share it.
   - Only use it as the value of an option that Ansible hides, such as O(google.cloud.gcp_compute_network#module:access_token).
 version_added: 0.1.0
 author:
@@ -66,9 +66,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client, credentials
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import SIGN_IN
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import host_credentials, warm
-
-warm.up()
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import host_credentials
 
 
 class LookupModule(LookupBase):

@@ -186,12 +186,31 @@ def _of_file(file: str, scopes: list[str]) -> Any:
     """The credentials of a file of any type, as application default credentials are."""
     path = os.path.realpath(os.path.expanduser(file))
     with open(path, encoding="utf-8") as opened:
-        opened.read(1)  # its own message is better than google-auth's
+        text = opened.read()
+    project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT")
+    if '"external_account"' in text and (info := json.loads(text)).get("type") == "external_account":
+        # google-auth would fetch two tokens to find a project that nobody needs.
+        credentials = _federated(info).Credentials.from_info(info, scopes=scopes)
+        return credentials.with_quota_project(project) if project else credentials
     with warnings.catch_warnings():
         # It warns of files that others may have changed; this one was given like those that google-auth finds itself.
         warnings.simplefilter("ignore", DeprecationWarning)
-        project = os.environ.get("GOOGLE_CLOUD_QUOTA_PROJECT")
         return google.auth.load_credentials_from_file(path, scopes=scopes, quota_project_id=project)[0]
+
+
+def _federated(info: Mapping[str, Any]) -> Any:
+    """google-auth's module for the credentials of a workload identity pool."""
+    if info.get("subject_token_type") == "urn:ietf:params:aws:token-type:aws4_request":
+        from google.auth import aws
+
+        return aws
+    if (info.get("credential_source") or {}).get("executable"):
+        from google.auth import pluggable
+
+        return pluggable
+    from google.auth import identity_pool
+
+    return identity_pool
 
 
 def described(credentials: Any) -> dict[str, str]:

@@ -208,3 +208,84 @@ def test_a_token_that_expires_soon_is_not_shared():
     tokens = SharedTokens()
     tokens.store("me", Token({"authorization": "Bearer x"}, datetime.now(timezone.utc) + timedelta(seconds=30)))
     assert not tokens.load("me").valid
+
+
+EXTERNAL = {
+    "type": "external_account",
+    "audience": "//iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/runners/providers/oidc",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    "token_url": "https://sts.googleapis.com/v1/token",
+    "credential_source": {"file": "token"},
+}
+AMAZON = {
+    "subject_token_type": "urn:ietf:params:aws:token-type:aws4_request",
+    "credential_source": {
+        "environment_id": "aws1",
+        "regional_cred_verification_url": "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15",
+    },
+}
+PERSON = {
+    "type": "authorized_user",
+    "client_id": "c",
+    "client_secret": "s",
+    "refresh_token": "r",
+    "quota_project_id": "q",
+}
+IMPERSONATED = {
+    "type": "impersonated_service_account",
+    "service_account_impersonation_url": LIFETIME,
+    "source_credentials": PERSON,
+    "delegates": [],
+}
+POOL = "projects/123456789012/locations/global/workloadIdentityPools/runners"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "source", "pool"),
+    [
+        (PERSON, "authorized_user", "", ""),
+        (EXTERNAL, "external_account", "", POOL),
+        (EXTERNAL | {"service_account_impersonation_url": LIFETIME}, "external_account", "", POOL),
+        (EXTERNAL | {"credential_source": {"executable": {"command": "x"}}}, "external_account", "", POOL),
+        (EXTERNAL | AMAZON, "external_account", "", POOL),
+        (IMPERSONATED, "impersonated_service_account", "authorized_user", ""),
+    ],
+)
+def test_a_file_of_any_type(google, tmp_path: Path, content, kind, source, pool):
+    file = tmp_path / "credentials.json"
+    file.write_text(json.dumps(content))
+    loaded = credentials.load({"auth_kind": "application", "credentials_file": str(file)})
+    assert credentials.described(loaded) == {"kind": kind, "source": source, "pool": pool}
+    with_project = credentials.load(
+        {"auth_kind": "application", "credentials_file": str(file), "quota_project": "mine"}
+    )
+    assert with_project.quota_project_id == "mine"
+
+
+def test_credentials_without_a_file():
+    token = {"auth_kind": "accesstoken", "access_token": "ya29.x"}
+    assert credentials.described(credentials.load(token))["kind"] == "access_token"
+    machine = credentials.load({"auth_kind": "machineaccount"})
+    assert credentials.described(machine) == {"kind": "metadata_server", "source": "", "pool": ""}
+    acting = credentials.load(token | {"impersonate_service_account": "b@x", "impersonate_delegates": ["c@x"]})
+    assert credentials.described(acting) == {
+        "kind": "impersonated_service_account",
+        "source": "access_token",
+        "pool": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"with .*none\.json: No such file or directory"),
+        ("{", r"with .*none\.json: .*not a valid json file"),
+        ('{"type": "password"}', r"with .*none\.json: .*does not have a valid type"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, content, message):
+    file = tmp_path / "none.json"
+    if content:
+        file.write_text(content)
+    with pytest.raises(GcpError, match=f"^Cannot sign in to Google Cloud {message}"):
+        credentials.load({"auth_kind": "application", "credentials_file": str(file)})
