@@ -22,6 +22,18 @@ ONLY = {"gc": ("gc_",), "destroy": ("confirm_destroy", "destroy_data", "final_ba
 # The credential type of the OAuth client sets them.
 CREDENTIALS = ("mlflow_oauth_client_id", "mlflow_oauth_client_secret")
 # A file on the execution node is gone when the job ends; whether changes are a failure is what the job template Drift is for.
+# The job's credential is the environment's; an inventory gives its hosts others.
+SIGN_IN = (
+    "mlflow_auth_kind",
+    "mlflow_service_account_file",
+    "mlflow_service_account_contents",
+    "mlflow_service_account_email",
+    "mlflow_credentials_file",
+    "mlflow_access_token",
+    "mlflow_impersonate_service_account",
+    "mlflow_impersonate_delegates",
+    "mlflow_quota_project",
+)
 PLAN = ("mlflow_plan_file", "mlflow_plan_fail_on_changes")
 REQUIRED = ("mlflow_confirm_destroy",)
 HEAD = "---\n# Written by tools/surveys.py from roles/mlflow/meta/argument_specs.yml.\n"
@@ -58,7 +70,7 @@ def surveys() -> dict[str, dict[str, Any]]:
     options = specs["argument_specs"]["deployment"]["options"]
     own: dict[str, list[dict[str, Any]]] = {}
     for name, spec in options.items():
-        if name not in (*CREDENTIALS, *PLAN):
+        if name not in (*CREDENTIALS, *PLAN, *SIGN_IN):
             survey = next(
                 (each for each, parts in ONLY.items() if name.removeprefix("mlflow_").startswith(parts)), "deployment"
             )

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import waits
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import watch
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import failures, host_credentials, watch
 
 MODULE = "mlops.mlflow_gcp.certificate_wait"
 PAUSES = (2.0, 5.0, 10.0, 20.0)
@@ -34,6 +34,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             # There may be no certificate yet.
             return {**result, "changed": False, "active": False, "lasting": False, "problems": []}
+        self._task.args = host_credentials.arguments(self._task.args, self._templar.template, task_vars or {})
         timeout = float(self._task.args.get("timeout", 3600) or 0)
         began = shown_at = time.monotonic()
         shown: list[str] = []
@@ -66,4 +67,6 @@ class ActionModule(ActionBase):
                 f"The certificate is not active ({reason}): {'; '.join(found['problems'])}. Nothing is lost: correct it and run "
                 "site with --tags wait_for_certificate, or run site again"
             )
+        if result.get("failed"):
+            failures.note(host, self._task, result["msg"])
         return result

@@ -18,9 +18,9 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import recorded, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import one_line
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import answers, core, warm
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import answers, core, failures, warm
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -258,6 +258,26 @@ class Check:
                 sentence=f"{name} {shown}, but the front door {self.door} (mlflow_front_door) has no use for it: leave it out.",
             )
 
+    def record(self) -> dict[str, Any]:
+        """What a deployment records of its variables, see module_utils/recorded.py; {} for a single role."""
+        if DEPLOYMENT not in self.variables.roles:
+            return {}
+        found = {}
+        for name in sorted(recorded.NAMES & self.typed.keys()):
+            option = self.variables.options[name]
+            if name in recorded.WHERE or not (self.is_foreign(option) or self.is_default(option)):
+                found[name] = self.typed[name]
+        return found
+
+    def is_default(self, option: Option) -> bool:
+        """Whether a variable has the value that it has if nobody sets it."""
+        if not self.variables.is_set(option.name):
+            return True
+        with suppress(AnsibleError, values.Refused):
+            default = self.variables.templar.template(self.variables.defaults.get(option.name))
+            return bool(option.coerced(default) == self.typed[option.name])
+        return False
+
     def leave_out_consequences(self) -> None:
         """Drop the problems of variables that depend on another invalid variable."""
         causes = {name for said in self.problems for name in said}
@@ -420,6 +440,11 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the variables and their values; fails with a sentence for each problem."""
+        with failures.noted(self._task, task_vars):
+            return self.checked(tmp, task_vars)
+
+    def checked(self, tmp: str | None, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """The same."""
         result = super().run(tmp, task_vars)
         options = self.validate_argument_spec(
             argument_spec={
@@ -445,6 +470,7 @@ class ActionModule(ActionBase):
         if check.warnings:
             result["warnings"] = check.warnings
         result.update(changed=False, variables=check.values, names=check.names, unanswered=sorted(UNANSWERED))
+        result["record"] = check.record()
         return result
 
     def answered(self, task_vars: dict[str, Any]) -> dict[str, Any]:

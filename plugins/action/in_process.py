@@ -18,7 +18,15 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, hints, record, warm, watch
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import (
+    core,
+    failures,
+    hints,
+    host_credentials,
+    record,
+    warm,
+    watch,
+)
 
 MODULES = "ansible_collections.mlops.mlflow_gcp.plugins.modules"
 
@@ -35,6 +43,8 @@ class ActionModule(ActionBase):
         if name == "in_process":
             raise AnsibleActionFail("in_process is no task; it runs the collection's modules")
         variables = task_vars or {}
+        with failures.noted(self._task, variables):
+            self._task.args = host_credentials.arguments(self._task.args, self._templar.template, variables)
         asked = self._task.diff
         # The plan has the diff of every resource.
         self._task.diff = asked or self._task.check_mode or watch.Store.enabled
@@ -48,7 +58,9 @@ class ActionModule(ActionBase):
             result = self._result(name, variables)
         resource = "" if self._task.no_log else (result.get("diff") or {}).get("after_header") or ""
         watch.Store.add(watch.Waited(host, self._task._uuid, resource, began, time.monotonic(), heard.waits))
-        if not result.get("failed"):
+        if result.get("failed"):
+            failures.note(host, self._task, result.get("msg", ""))
+        else:
             self._note(name, variables, result)
         if not asked:
             result.pop("diff", None)

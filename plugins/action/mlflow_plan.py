@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import record
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import failures, record
 
 ACTIONS = ("create", "update", "delete", "run", "unchanged")
 SIGNS = {"create": "+", "update": "~", "delete": "-", "run": ">", "unchanged": " "}
@@ -41,6 +41,7 @@ class ActionModule(ActionBase):
         if options["fail_on_changes"] and changes:
             names = ", ".join(f"{change['action']} {change['resource']}" for change in changes)
             result |= {"failed": True, "msg": f"The deployment is not as declared; a run of site would {names}"}
+            failures.note(str((task_vars or {})["inventory_hostname"]), self._task, result["msg"])
         return result
 
 

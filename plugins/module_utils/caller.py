@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import credentials, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 
@@ -16,13 +17,13 @@ SIGN = "iam.serviceAccounts.signJwt"
 
 def service_account(task: Task) -> str:
     """E-mail address of the calling service account, empty if the caller is not a service account."""
-    credentials = task.client.credentials
-    if getattr(credentials, "service_account_email", None) == "default":
+    signed_in = task.client.credentials
+    if getattr(signed_in, "service_account_email", None) == "default":
         # The metadata server returns the address together with a token.
         from google.auth.transport.requests import Request
 
-        credentials.refresh(Request())
-    email = str(getattr(credentials, "service_account_email", None) or "")
+        signed_in.refresh(Request())
+    email = str(getattr(signed_in, "service_account_email", None) or "")
     return email if values.EMAIL.valid(email) else ""
 
 
@@ -44,12 +45,46 @@ def member(task: Task) -> str:
     return f"{'serviceAccount' if email.endswith('.gserviceaccount.com') else 'user'}:{email}"
 
 
+def described(task: Task) -> dict[str, Any]:
+    """Whose credentials the task has, of what kind, and until when its access token is good."""
+    client = task.client
+    found = credentials.described(client.credentials)
+    expires = client.expiry
+    if task.params["auth_kind"] == "accesstoken" and not task.params.get("impersonate_service_account"):
+        expires = _expiry(task)
+    pool = f"an identity of {found['pool']}" if found["pool"] else ""
+    who = member(task)
+    return {
+        "auth_kind": task.params["auth_kind"],
+        "credentials": found["kind"],
+        "source": found["source"],
+        "member": who,
+        "principal": who or pool,
+        "quota_project": str(getattr(client.credentials, "quota_project_id", None) or ""),
+        "expires": expires.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if expires else "",
+        "renewed": "access_token" not in (found["kind"], found["source"]),
+    }
+
+
+def _expiry(task: Task) -> datetime | None:
+    """
+    When an access token that was given expires; None if Google does not tell.
+    https://developers.google.com/identity/protocols/oauth2/openid-connect#validatinganidtoken
+    """
+    given = {"access_token": task.params["access_token"]}
+    try:
+        answer = task.client.get("https://oauth2.googleapis.com/tokeninfo", params=given)
+    except ApiError:
+        return None
+    return datetime.now(timezone.utc) + timedelta(seconds=int(answer.get("expires_in") or 0))
+
+
 def has_key_of(task: Task, email: str) -> bool:
     """Whether the caller is service account EMAIL with its key, and signs without IAM."""
     from google.oauth2 import service_account as keys
 
-    credentials = task.client.credentials
-    return isinstance(credentials, keys.Credentials) and credentials.service_account_email == email
+    signed_in = task.client.credentials
+    return isinstance(signed_in, keys.Credentials) and signed_in.service_account_email == email
 
 
 def may_sign_as(task: Task, email: str) -> bool:

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import json as jsonlib
-import os
 import random
 import re
 import subprocess
@@ -22,11 +20,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport, waits
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import credentials, transport, waits
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, advice, parse
 
 try:
@@ -39,8 +36,8 @@ else:
     IMPORT_ERROR = None
 
 T = TypeVar("T")
-CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
-CREDENTIAL_OPTIONS = ("auth_kind", "service_account_contents", "service_account_email", "access_token", "scopes")
+# Stands for any request.
+TOKENS = "https://oauth2.googleapis.com/"
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
 RETRYABLE_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 RATE_LIMIT_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
@@ -96,11 +93,11 @@ class ReadStore(Protocol):
     def ahead(self) -> list[str]:
         """The requests that are worth reading ahead, as Client sends them."""
 
-    def fill(self, answers: Mapping[str, Answer]) -> None:
-        """Keep the answers to requests."""
+    def fill(self, answers: Mapping[str, Answer], who: str) -> None:
+        """Keep the answers to requests, read with the credentials that WHO stands for."""
 
-    def take(self, request: str) -> Answer | None:
-        """The answer to a request, if it was read ahead."""
+    def take(self, request: str, who: str) -> Answer | None:
+        """The answer to a request, if it was read ahead with these credentials."""
 
     def sent(self, request: str) -> None:
         """A request that only reads is sent to Google."""
@@ -134,6 +131,11 @@ class TokenAuth:
         if self._credentials is None:
             self._credentials = self._load()
         return self._credentials
+
+    @property
+    def expiry(self) -> datetime | None:
+        """When the current token expires (UTC); None if it is not known, or none was needed yet."""
+        return self._token.expiry if self._token else None
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if not self._token or not self._token.valid:
@@ -180,99 +182,27 @@ class TokenAuth:
 
 
 def authorized_session(params: Mapping[str, Any]) -> requests.Session:
-    """
-    A session with the credentials that the options of google.cloud select: auth_kind, service_account_file,
-    service_account_contents, service_account_email, access_token, scopes (same meaning, same defaults). Raises GcpError.
-    """
-    kind = params["auth_kind"]
-    if params.get("service_account_email") is not None and kind != "machineaccount":
-        raise GcpError(f"option service_account_email only works with auth_kind machineaccount, not {kind}")
-    if kind != "serviceaccount" and (params.get("service_account_file") or params.get("service_account_contents")):
-        raise GcpError(
-            f"options service_account_file and service_account_contents only work with auth_kind "
-            f"serviceaccount, not {kind}"
-        )
-    if params.get("access_token") is not None and kind != "accesstoken":
-        raise GcpError(f"option access_token only works with auth_kind accesstoken, not {kind}")
+    """A session with the credentials that the options select, see credentials.OPTIONS. Raises GcpError."""
+    credentials.check(params)
     session = requests.Session()
-    session.auth = TokenAuth(partial(_signed_in, kind, params), _identity(params))
+    session.auth = TokenAuth(partial(credentials.load, params), credentials.identity(params))
     return session
 
 
-def _signed_in(kind: str, params: Mapping[str, Any]) -> Any:
-    """The credentials that the options select; raises GcpError."""
-    try:
-        return _loaded(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
-    except (
-        AttributeError,
-        LookupError,
-        OSError,
-        TypeError,
-        ValueError,
-        google.auth.exceptions.GoogleAuthError,
-    ) as error:
-        source = params.get("service_account_file") or "service_account_contents" if kind == "serviceaccount" else kind
-        reason = transport.reason(error).removesuffix(f": {params.get('service_account_file')}")
-        text = f"Cannot sign in to Google Cloud with {source}: {reason}"
-        if isinstance(error, google.auth.exceptions.GoogleAuthError):
-            text = f"{text.rstrip('.')}. {transport.auth_advice(error, 'the caller')}"
-        raise GcpError(text) from None
-
-
-def _identity(params: Mapping[str, Any]) -> str:
-    """
-    A key that is the same for the same credentials only: a hash of the options, and of the files that they come from; ""
-    if these cannot be read.
-    """
-    options = {name: params.get(name) for name in CREDENTIAL_OPTIONS}
-    files = [params.get("service_account_file"), os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")]
-    try:
-        contents = [Path(file).expanduser().read_bytes().hex() if file else None for file in files]
-    except OSError:
-        return ""
-    environment = [os.environ.get(name) for name in ("HOME", "CLOUDSDK_CONFIG", "GOOGLE_CLOUD_QUOTA_PROJECT")]
-    return hashlib.sha256(jsonlib.dumps([options, contents, environment], default=str).encode()).hexdigest()
-
-
-def _loaded(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
-    """_credentials(), repeated after a lost connection: for some kinds it already fetches a token."""
-    for attempt in range(1, MAX_ATTEMPTS):
+def access_token(params: Mapping[str, Any]) -> str:
+    """An access token of the credentials that the options select; raises GcpError."""
+    auth = authorized_session(params).auth
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            return _credentials(kind, params, scopes)
-        except google.auth.exceptions.GoogleAuthError as error:
-            if not transport.is_transient(error):
-                raise
+            signed = requests.Request("GET", TOKENS, auth=auth).prepare()
+        except (google.auth.exceptions.GoogleAuthError, requests.exceptions.RequestException) as error:
+            if attempt == MAX_ATTEMPTS or not transport.is_transient(error):
+                text = f"Cannot sign in to Google Cloud: {transport.reason(error).rstrip('.')}"
+                raise GcpError(f"{text}. {transport.auth_advice(error, 'the caller')}") from None
+        else:
+            return str(signed.headers["Authorization"]).rpartition(" ")[2]
         time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))
-    return _credentials(kind, params, scopes)
-
-
-def _credentials(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
-    # Imported on demand: each import takes 50 to 200 ms, and a run needs only one.
-    if kind == "application":
-        return google.auth.default(scopes=scopes)[0]
-    if kind == "serviceaccount":
-        from google.oauth2 import service_account
-
-        if params.get("service_account_file"):
-            path = os.path.realpath(os.path.expanduser(params["service_account_file"]))
-            return service_account.Credentials.from_service_account_file(path, scopes=scopes)
-        if params.get("service_account_contents"):
-            contents = params["service_account_contents"]
-            info = jsonlib.loads(contents) if isinstance(contents, str) else contents
-            return service_account.Credentials.from_service_account_info(info, scopes=scopes)
-        raise GcpError(
-            "auth_kind serviceaccount requires option service_account_file (or GCP_SERVICE_ACCOUNT_FILE in the environment) or "
-            "service_account_contents (GCP_SERVICE_ACCOUNT_CONTENTS)"
-        )
-    if kind == "machineaccount":
-        from google.auth import compute_engine
-
-        return compute_engine.Credentials(params.get("service_account_email") or "default")
-    from google.oauth2.credentials import Credentials
-
-    if not params.get("access_token"):
-        raise GcpError("auth_kind accesstoken requires option access_token, or GCP_ACCESS_TOKEN in the environment")
-    return Credentials(params["access_token"], scopes=scopes)
+    raise AssertionError("unreachable")
 
 
 class Doing(threading.local):
@@ -301,6 +231,16 @@ class Client:
     def credentials(self) -> Any:
         """The google-auth credentials, None for a session without."""
         return getattr(self.session.auth, "credentials", None)
+
+    @property
+    def _who(self) -> str:
+        """What stands for the credentials, see TokenAuth.key."""
+        return getattr(self.session.auth, "key", "")
+
+    @property
+    def expiry(self) -> datetime | None:
+        """When the current access token expires (UTC); None if it is not known, or none was needed yet."""
+        return getattr(self.session.auth, "expiry", None)
 
     @property
     def principal(self) -> str:
@@ -400,7 +340,7 @@ class Client:
         if method != "GET" and not url.endswith(":getIamPolicy"):
             return None
         request = jsonlib.dumps([method, url, body, dict(params) if params else None])
-        answer = self.reads.take(request)
+        answer = self.reads.take(request, self._who)
         if not answer:
             self.reads.sent(request)
             return None
@@ -414,7 +354,7 @@ class Client:
         wanted = self.reads.ahead() if self.reads else []
         found = zip(wanted, pool.map(self._answer, wanted), strict=True)
         if self.reads:
-            self.reads.fill({request: answer for request, answer in found if answer})
+            self.reads.fill({request: answer for request, answer in found if answer}, self._who)
 
     def _answer(self, request: str) -> Answer | None:
         """The answer to a request; None for a failure, which the task is to meet itself."""

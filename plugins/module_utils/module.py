@@ -11,29 +11,14 @@ from typing import Any, NoReturn, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client as http
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import credentials, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import with_record
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 
 T = TypeVar("T")
-# A copy with the same options and environment: google.cloud keeps these in a class that drops mutually_exclusive.
 AUTH_OPTIONS: dict[str, dict[str, Any]] = {
     "project": {"type": "str", "fallback": (env_fallback, ["GCP_PROJECT"])},
-    "auth_kind": {
-        "type": "str",
-        "required": True,
-        "choices": ["accesstoken", "application", "machineaccount", "serviceaccount"],
-        "fallback": (env_fallback, ["GCP_AUTH_KIND"]),
-    },
-    "service_account_email": {"type": "str", "fallback": (env_fallback, ["GCP_SERVICE_ACCOUNT_EMAIL"])},
-    "service_account_file": {"type": "path", "fallback": (env_fallback, ["GCP_SERVICE_ACCOUNT_FILE"])},
-    "service_account_contents": {
-        "type": "jsonarg",
-        "no_log": True,
-        "fallback": (env_fallback, ["GCP_SERVICE_ACCOUNT_CONTENTS"]),
-    },
-    "access_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["GCP_ACCESS_TOKEN"])},
-    "scopes": {"type": "list", "elements": "str", "fallback": (env_fallback, ["GCP_SCOPES"])},
+    **credentials.OPTIONS,
     "env_type": {"type": "str", "fallback": (env_fallback, ["GCP_ENV_TYPE"])},
 }
 SIGN_IN = (

@@ -137,6 +137,11 @@ def _from_body(body: Any) -> str:
 
 def auth_advice(error: Exception, principal: str) -> str:
     """What to do about an exception of google-auth."""
+    if "iam.serviceAccounts.getAccessToken" in reason(error):
+        return (
+            "The caller may not act as that service account: grant it roles/iam.serviceAccountTokenCreator on it (gcloud iam "
+            "service-accounts add-iam-policy-binding)"
+        )
     found = next((AUTH_ADVICE[name] for name in ancestry(error) if name in AUTH_ADVICE), OTHER_AUTH_ADVICE)
     return found.format(principal=principal)
 

@@ -443,6 +443,7 @@ CERTIFICATE_MAP = Kind(
     "the name of a certificate map, or projects/PROJECT/locations/global/certificateMaps/NAME",
     optional=True,
 )
+AUTH_KINDS = ("application", "serviceaccount", "accesstoken", "machineaccount")
 SERVICE_ACCOUNT_EMAIL = Kind(EMAIL.valid, "the e-mail address of a service account, without a prefix", optional=True)
 ACCOUNT_ID = Kind(
     matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]"),
@@ -805,6 +806,44 @@ def key_of_secret(kms_key: str, locations: Any) -> str | None:
     return f"the key is in {place}: give one in a region, or a global one"
 
 
+def is_key(value: Any) -> bool:
+    """VALUE is the key file of a service account, as text or as a dictionary."""
+    try:
+        found = value if isinstance(value, Mapping) else json.loads(value)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(found, Mapping) and bool(found.get("client_email")) and bool(found.get("private_key"))
+
+
+def one_of_credentials(
+    auth_kind: str, file: str, contents: Any, credentials_file: str, access_token: str, email: str
+) -> str | None:
+    """The credentials of a host: one kind, with what this kind needs."""
+    given = {
+        "mlflow_service_account_file": ("serviceaccount", file),
+        "mlflow_service_account_contents": ("serviceaccount", contents),
+        "mlflow_credentials_file": ("application", credentials_file),
+        "mlflow_access_token": ("accesstoken", access_token),
+        "mlflow_service_account_email": ("machineaccount", email),
+    }
+    found = {name: kind for name, (kind, value) in given.items() if value}
+    if len(found) > 1:
+        return f"only one of {', '.join(found)} can be set"
+    wrong = [name for name, kind in found.items() if auth_kind and kind != auth_kind]
+    if wrong:
+        return f"{wrong[0]} is for mlflow_auth_kind {found[wrong[0]]}; leave one of them out"
+    if auth_kind == "serviceaccount" and not found:
+        return "it needs mlflow_service_account_file or mlflow_service_account_contents"
+    if auth_kind == "accesstoken" and not found:
+        return "it needs mlflow_access_token"
+    return None
+
+
+def delegates_of_account(delegates: Any, account: str) -> str | None:
+    """Delegates lead to an account."""
+    return None if account or not listed(delegates) else "it needs mlflow_impersonate_service_account"
+
+
 def least_of_most(min_instances: int, max_instances: int) -> str | None:
     """The least number is no more than the greatest."""
     return None if min_instances <= max_instances else f"give at most max_instances, {max_instances}"
@@ -967,6 +1006,24 @@ KINDS: dict[str, Kind] = {
     "cloudsql_name": SQL_NAME,
     "iap_internal_lb_name": BALANCER_NAME,
     "iap_lb_name": BALANCER_NAME,
+    "mlflow_auth_kind": Kind(
+        lambda value: value in AUTH_KINDS,
+        f"{', '.join(AUTH_KINDS)}, or empty for that of the environment",
+        optional=True,
+    ),
+    "mlflow_service_account_contents": Kind(
+        is_key,
+        "the JSON of a service account's key file, with client_email and private_key",
+        optional=True,
+        secret=True,
+    ),
+    "mlflow_access_token": Kind(
+        matching(r"[!-~]+"), "an access token, without blanks and line ends", optional=True, secret=True
+    ),
+    "mlflow_service_account_email": SERVICE_ACCOUNT_EMAIL,
+    "mlflow_impersonate_service_account": SERVICE_ACCOUNT_EMAIL,
+    "mlflow_impersonate_delegates": Kind(EMAIL.valid, EMAIL.allowed, listed),
+    "mlflow_quota_project": Kind(PROJECT_ID.valid, PROJECT_ID.allowed, optional=True),
     "mlflow_domain": Kind(DOMAIN.valid, DOMAIN.allowed, optional=True),
     "image_reference": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
     "mlflow_image": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
@@ -1127,6 +1184,18 @@ NAMES = (
 )
 # A rule, and the variables that are its arguments.
 TOGETHER: tuple[tuple[Callable[..., str | None], tuple[str, ...]], ...] = (
+    (
+        one_of_credentials,
+        (
+            "mlflow_auth_kind",
+            "mlflow_service_account_file",
+            "mlflow_service_account_contents",
+            "mlflow_credentials_file",
+            "mlflow_access_token",
+            "mlflow_service_account_email",
+        ),
+    ),
+    (delegates_of_account, ("mlflow_impersonate_delegates", "mlflow_impersonate_service_account")),
     (tier_of_edition, ("cloudsql_tier", "cloudsql_edition")),
     (log_days_of_edition, ("cloudsql_transaction_log_retention_days", "cloudsql_edition")),
     (logs_need_backups, ("cloudsql_point_in_time_recovery", "cloudsql_backup_enabled")),

@@ -84,6 +84,18 @@ unanswered:
   type: list
   elements: str
   sample: [mlflow_zone]
+record:
+  description:
+    - What the deployment records with its Cloud Run service, so that the inventory plugin P(mlops.mlflow_gcp.deployments#inventory) finds what
+      belongs to it - names and places, where they are not the default. Empty for O(role).
+  returned: success
+  type: dict
+  sample:
+    mlflow_project_id: my-project
+    mlflow_region: europe-west2
+    mlflow_name: mlflow
+    mlflow_front_door: load_balancer
+    mlflow_domain: mlflow.example.com
 names:
   description: For each variable that only passes on the value of another one, the name of that one.
   returned: success

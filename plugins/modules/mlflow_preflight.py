@@ -28,6 +28,7 @@ author:
   - mlops.mlflow_gcp contributors (@mlops)
 extends_documentation_fragment:
   - google.cloud.gcp
+  - mlops.mlflow_gcp.auth
   - mlops.mlflow_gcp.attributes
 attributes:
   diff_mode:
@@ -100,14 +101,24 @@ notes:
   sample:
     - "APIs that the run enables: run.googleapis.com, sqladmin.googleapis.com"
 caller:
-  description: Whose credentials are used, empty without a survey.
+  description:
+    - Whose credentials are used, empty without a survey; also returned on failure.
+    - C(credentials) is their type, C(authorized_user), C(service_account), C(external_account), C(external_account_authorized_user),
+      C(impersonated_service_account), C(metadata_server) or C(access_token), and C(source) the type of those that impersonate.
+    - C(expires) is when the current access token expires; if C(renewed) is false, it is not renewed then.
+    - C(member) is the caller as a member of IAM policies, empty if Google does not tell. C(principal) then names the workload
+      identity pool.
   returned: success
   type: dict
   sample:
     auth_kind: application
+    credentials: authorized_user
+    source: ""
     member: user:jane@example.com
+    principal: user:jane@example.com
     quota_project: my-project
-    expires_in: null
+    expires: "2026-01-31T12:59:59Z"
+    renewed: true
 is_new:
   description: Whether none of the Cloud SQL instance, the bucket, the Cloud Run service and the backend service exists yet.
   returned: success
@@ -184,7 +195,9 @@ def examine(task: Task) -> dict[str, Any]:
     if findings:
         listed = "; ".join(f"{number}) {finding}" for number, finding in enumerate(findings, 1))
         changes = f". {HELP}" if site.findings else ""
-        task.module.fail_json(msg=f"Nothing was changed. {listed}{changes}", findings=findings, notes=site.notes)
+        task.module.fail_json(
+            msg=f"Nothing was changed. {listed}{changes}", findings=findings, notes=site.notes, caller=caller
+        )
     shown = (*MADE_BY, "rule", "image", *map(site.text, site.keys), *site.server_secrets)
     labels = [found.label for key, found in site.found.items() if found.body and key in shown]
     unread = sorted(site.unread)

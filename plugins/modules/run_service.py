@@ -25,6 +25,7 @@ author:
   - mlops.mlflow_gcp contributors (@mlops)
 extends_documentation_fragment:
   - google.cloud.gcp
+  - mlops.mlflow_gcp.auth
   - mlops.mlflow_gcp.attributes
   - mlops.mlflow_gcp.state
   - mlops.mlflow_gcp.cloud_run
@@ -131,6 +132,10 @@ options:
         requests, but is not restarted. Without this option there is no readiness probe.
     type: dict
     suboptions: *probe
+  set_annotations:
+    description:
+      - Annotations that the service must have. Those of others stay, unlike with O(annotations). A dictionary becomes JSON.
+    type: dict
   deletion_protection:
     description:
       - Fail with O(state=absent). Cloud Run itself has no deletion protection.
@@ -183,9 +188,10 @@ resource:
     ingress: INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun, recorded, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import run
 
@@ -207,6 +213,14 @@ def to_latest(_wanted: Any, live: Any) -> bool:
     return all(target.get("type") == LATEST for target in live or () if target.get("percent"))
 
 
+def _annotations(given: Mapping[str, Any]) -> dict[str, str]:
+    """The annotations of option set_annotations as text."""
+    return {
+        str(key): recorded.annotation(value) if isinstance(value, Mapping) else values.text(value)
+        for key, value in given.items()
+    }
+
+
 class Service(cloudrun.CloudRun):
     """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services"""
 
@@ -225,6 +239,7 @@ class Service(cloudrun.CloudRun):
     def declaration(self) -> dict[str, Any]:
         return {
             **super().declaration(),
+            **({"annotations": _annotations(self.params["set_annotations"])} if self.params["set_annotations"] else {}),
             "ingress": self.params["ingress"],
             "invokerIamDisabled": self.params["invoker_iam_disabled"],
             "iapEnabled": self.params["iap_enabled"],
@@ -234,6 +249,8 @@ class Service(cloudrun.CloudRun):
 
     def completed(self, live: dict[str, Any]) -> dict[str, Any]:
         wanted = super().completed(live)
+        if wanted.get("annotations") and self.params["set_annotations"]:
+            wanted = {**wanted, "annotations": {**(live.get("annotations") or {}), **wanted["annotations"]}}
         tags = [{**target, "percent": None} for target in live.get("traffic") or () if target.get("tag")]
         return {**wanted, "traffic": wanted["traffic"] + tags}
 
@@ -324,8 +341,12 @@ def main() -> None:
             "liveness_probe": {"type": "dict", "options": PROBE},
             "readiness_probe": {"type": "dict", "options": PROBE},
             "deletion_protection": {"type": "bool", "default": False},
+            "set_annotations": {"type": "dict"},
         },
-        **cloudrun.CONDITIONS,
+        **{
+            **cloudrun.CONDITIONS,
+            "mutually_exclusive": [*cloudrun.CONDITIONS["mutually_exclusive"], ("annotations", "set_annotations")],
+        },
     )
 
 

@@ -51,6 +51,11 @@ def result_of(parse: Callable[..., Any], output: str, errors: str) -> dict[str, 
     return found if HAS_PROFILES else dict(wrap_var(found))
 
 
+def no_template(value: Any) -> Any:
+    """VALUE from outside, in which no text is a template: newer versions take none for one that does not come from a file of Ansible's."""
+    return value if HAS_PROFILES else wrap_var(value)
+
+
 def templates_from(loader: DataLoader, path: str) -> Any:
     """The content of a YAML file whose text may be templates."""
     options: dict[str, Any] = {"trusted_as_template": True} if HAS_PROFILES else {}

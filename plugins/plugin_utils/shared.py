@@ -65,7 +65,7 @@ class SharedTokens(Shared):
     """The access tokens of a run. Without it, each task would fetch a token of its own."""
 
     def __init__(self) -> None:
-        super().__init__(1 << 16)
+        super().__init__(1 << 18)
 
     def load(self, key: str) -> Token | None:
         """The token stored under KEY, None if there is none."""
@@ -103,7 +103,7 @@ class SharedReads(Shared):
     """
     What mlflow_preflight has read ahead for the tasks of its play on its host, until the run's first write.
 
-    Without it, each task would make its own connection and wait for its own answer. Other hosts may have other credentials,
+    Without it, each task would make its own connection and wait for its own answer. Hosts and tasks may have other credentials,
     and what another play has done in between is not known here. An answer is used once by each task, and for MAX_AGE
     seconds: who reads a second time waits for a change. A module that has to write after all begins again and reads anew.
     """
@@ -135,8 +135,8 @@ class SharedReads(Shared):
         """What the tasks of this run have read the last time."""
         return self.task.others() if self.task else []
 
-    def fill(self, answers: Mapping[str, Answer]) -> None:
-        """Keep ANSWERS, as long as there is room."""
+    def fill(self, answers: Mapping[str, Answer], who: str) -> None:
+        """Keep ANSWERS that were read with the credentials of WHO, as long as there is room."""
         with self.locked():
             stored = self.read()
             place = max((entry["end"] for entry in stored.values() if isinstance(entry, dict)), default=0)
@@ -146,7 +146,7 @@ class SharedReads(Shared):
                 if place > len(self._contents):
                     break
                 self._contents[start:place] = answer.content
-                added[self._key(request)] = {
+                added[self._key(request, who)] = {
                     "start": start,
                     "end": place,
                     "status": answer.status,
@@ -154,20 +154,20 @@ class SharedReads(Shared):
                 }
             self.add(added)
 
-    def take(self, request: str) -> Answer | None:
-        """The answer to REQUEST, if it was read ahead."""
+    def take(self, request: str, who: str) -> Answer | None:
+        """The answer to REQUEST, if it was read ahead with the credentials of WHO."""
         if not self.task or request in self._taken:
             return None
         stored = self.read()
-        entry = stored.get(self._key(request))
+        entry = stored.get(self._key(request, who))
         if not entry or self.CLOSED in stored or time.monotonic() - entry["time"] > self.MAX_AGE:
             return None
         self._taken.add(request)
         self._asked.append(request)
         return Answer(entry["status"], self._contents[entry["start"] : entry["end"]])
 
-    def _key(self, request: str) -> str:
-        return json.dumps([self.task.host, self.task.play, request]) if self.task else ""
+    def _key(self, request: str, who: str) -> str:
+        return json.dumps([self.task.host, self.task.play, who, request]) if self.task else ""
 
     def sent(self, request: str) -> None:
         """REQUEST is sent to Google."""

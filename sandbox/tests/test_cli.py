@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gcp_sandbox.cli.supported import written
@@ -229,3 +230,23 @@ def test_a_project_of_a_domain(own):
     with pytest.raises(CallError, match="does not exist"):
         own.call("PUT", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/iam", policy)
     assert own.session().get(f"https://{accounts}/{deployer}").status_code == 200
+
+
+def test_a_machine_has_a_metadata_server(own):
+    email = "deployer@sandbox-project.iam.gserviceaccount.com"
+    own.command("up", "--detach", "--machine", email)
+    server = f"http://{own.exports['GCE_METADATA_HOST']}/computeMetadata/v1"
+    ask = {"headers": {"Metadata-Flavor": "Google"}, "timeout": 30}
+    with requests.Session() as client:
+        client.trust_env = False
+        assert client.get(f"{server}/instance/service-accounts/default/email", **ask).text == email
+        assert client.get(f"{server}/project/project-id", **ask).text == "sandbox-project"
+        assert client.get(f"{server}/instance/id", timeout=30).status_code == 403
+        token = client.get(f"{server}/instance/service-accounts/default/token", **ask).json()["access_token"]
+    session = own.session(anonymous=True)
+    session.headers["Authorization"] = f"Bearer {token}"
+    assert session.get("https://openidconnect.googleapis.com/v1/userinfo", timeout=30).json()["email"] == email
+    own.command("down")
+    # It is remembered; an empty one is none.
+    own.command("up", "--detach", "--machine", "")
+    assert "GCE_METADATA_HOST" not in own.exports

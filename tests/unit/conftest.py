@@ -159,7 +159,7 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Nothing in module_utils waits in real time."""
     clock = Clock()
-    for name in ("client", "operations"):
+    for name in ("client", "credentials", "operations"):
         monkeypatch.setattr(importlib.import_module(f"{COLLECTION}.module_utils.{name}"), "time", clock)
     return clock
 
@@ -219,7 +219,7 @@ def sandbox_module(
     exports = gcp_sandbox.exports
     for name in ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(name, exports[name])
-    for name in ("client", "operations"):
+    for name in ("client", "credentials", "operations"):
         monkeypatch.setattr(importlib.import_module(f"{COLLECTION}.module_utils.{name}"), "time", time)
     auth = {"auth_kind": "serviceaccount", "service_account_file": exports["GCP_SERVICE_ACCOUNT_FILE"]}
     return partial(run_module, auth={**auth, "project": exports["GCP_PROJECT"]})

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import yaml
 from ansible import template
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
+from ansible_collections.mlops.mlflow_gcp.plugins.inventory import deployments
 
 # Before ansible-core 2.19, every text may be a template.
 trust_as_template = getattr(template, "trust_as_template", str)
@@ -54,11 +57,22 @@ def known() -> dict[str, dict[str, Any]]:
     return {name: option for role in ROLES for name, option in options(role).items()}
 
 
+def variables_of(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The variables of a group of an inventory, of its hosts, and of its children."""
+    own = [group.get("vars", {}), *(host or {} for host in group.get("hosts", {}).values())]
+    return own + [found for child in group.get("children", {}).values() for found in variables_of(child or {})]
+
+
 @pytest.mark.parametrize("block", blocks())
 def test_examples_use_variables_that_exist(block):
+    if isinstance(block, dict) and "plugin" in block:
+        assert block["plugin"] == deployments.InventoryModule.NAME
+        documented = yaml.safe_load(deployments.DOCUMENTATION)["options"]
+        assert block.keys() <= {*documented, "keyed_groups", "groups", "compose", "cache"}
+        return
     if isinstance(block, dict):
         (group,) = block.values()
-        for variables in group["hosts"].values():
+        for variables in variables_of(group):
             assert {name for name in variables if not name.startswith("ansible_")} <= known().keys()
         return
     for play in block:
@@ -71,6 +85,29 @@ def test_examples_use_variables_that_exist(block):
             missing = {name for name, option in options(role).items() if option.get("required")} - given
             # Required ones that derive from mlflow_* at play level have a default.
             assert missing <= set(defaults(role))
+
+
+def test_the_example_of_a_fleet_uses_variables_that_exist_and_passes_the_check():
+    folder = ROOT / "inventories/fleet"
+    command = [Path(sys.executable).with_name("ansible-inventory"), "-i", folder, "--list"]
+    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    hosts = listed["_meta"]["hostvars"]
+    assert len(hosts) == 5 and all({*variables} <= {*known(), "team", "stage"} for variables in hosts.values())
+    for name, variables in hosts.items():
+        given = {key: trusted(value) for key, value in variables.items()} | {"inventory_hostname": name}
+        templar = Templar(DataLoader(), variables=given)
+        checked = check_variables.Check(check_variables.Variables(templar, given, ["mlflow", "iap_lb"]), set(), dict)
+        assert checked.problems == {}, name
+        assert checked.typed["iap_lb_domain"] == f"{name}.mlflow.example.com"
+
+
+def trusted(value: Any) -> Any:
+    """VALUE as an inventory gives it, whose text may be templates."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, list):
+        return [trusted(part) for part in value]
+    return {key: trusted(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def test_examples_pass_the_syntax_check(tmp_path):
@@ -178,8 +215,3 @@ def test_the_example_inventory_has_every_variable_of_a_deployment_with_its_defau
     }
     # Where the default is empty, the inventory shows what a value looks like.
     assert wrong == {}
-
-
-def trusted(value: Any) -> Any:
-    """VALUE as Ansible loads it from a file, where text may be a template."""
-    return trust_as_template(value) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -46,10 +47,10 @@ Reader = Callable[[], Any]
 
 def survey(site: Site) -> dict[str, Any]:
     """Add all findings and notes to SITE; returns the caller."""
-    who = caller.member(site.task)
+    facts = caller.described(site.task)
+    who = facts["member"]
     project = site.text("services_project_id")
     reads: dict[str, Reader] = {
-        "token": partial(_token, site),
         "billing": partial(site.client.get, f"https://cloudbilling.googleapis.com/v1/projects/{project}/billingInfo"),
         "apis": partial(_enabled, site, project),
         "quotas": partial(site.client.get, f"{API}/projects/{site.text('iap_lb_project_id')}"),
@@ -66,7 +67,7 @@ def survey(site: Site) -> dict[str, Any]:
     with ThreadPoolExecutor(len(reads)) as pool:
         futures = {key: pool.submit(_try, read) for key, read in reads.items()}
         found = {key: future.result() for key, future in futures.items()}
-    facts = _credentials(site, who, found["token"])
+    _credentials(site, facts)
     _billing(site, project, found["billing"])
     for name, (making, changing) in wanted.items():
         _permissions(site, who, name, making, changing, found[f"permissions on {name}"])
@@ -100,33 +101,28 @@ def _try(read: Reader) -> Any:
 # ---- the caller
 
 
-def _token(site: Site) -> dict[str, Any]:
-    """
-    How long a given access token is good; {} for credentials that fetch tokens themselves.
-    https://developers.google.com/identity/protocols/oauth2/openid-connect#validatinganidtoken
-    """
-    if site.params["auth_kind"] != "accesstoken":
-        return {}
-    return site.client.get(
-        "https://oauth2.googleapis.com/tokeninfo", params={"access_token": site.params["access_token"]}
-    )
-
-
-def _credentials(site: Site, who: str, token: Any) -> dict[str, Any]:
-    quota_project = str(getattr(site.client.credentials, "quota_project_id", None) or "")
-    seconds = int(token.get("expires_in") or 0) if isinstance(token, dict) and token else None
-    if seconds is not None and seconds < SHORT:
+def _credentials(site: Site, who: Mapping[str, Any]) -> None:
+    """Add notes about the credentials of the caller WHO."""
+    seconds = _left(who["expires"])
+    if not who["renewed"] and seconds is not None and seconds < SHORT:
         site.notes.append(
             f"the access token is good for {seconds // 60} more minutes, and a first run may take longer: get a new one (gcloud auth "
             "print-access-token), or use another auth_kind"
         )
+    quota_project = who["quota_project"]
     if quota_project and quota_project != site.text("services_project_id"):
         site.notes.append(
-            f"requests count against the quotas of project {quota_project}, where the APIs must be enabled too (gcloud auth "
-            f"application-default set-quota-project {site.text('services_project_id')} changes that)"
+            f"requests count against the quotas of project {quota_project}, where the APIs must be enabled too (mlflow_quota_project, or "
+            f"gcloud auth application-default set-quota-project {site.text('services_project_id')}, changes that)"
         )
-    kind = site.params["auth_kind"]
-    return {"auth_kind": kind, "member": who, "quota_project": quota_project, "expires_in": seconds}
+
+
+def _left(expires: str) -> int | None:
+    """Seconds until a time as caller.described() has it, None for none."""
+    if not expires:
+        return None
+    until = datetime.strptime(expires, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    return int((until - datetime.now(timezone.utc)).total_seconds())
 
 
 # ---- billing, permissions, APIs

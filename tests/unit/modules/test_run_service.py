@@ -503,3 +503,28 @@ def test_values_of_annotations_labels_and_variables_are_converted_to_text(google
     assert body["labels"] == body["template"]["labels"] == {**expected, "mlflow-gcp-labels": "empty--number--yes"}
     env = body["template"]["containers"][0]["env"]
     assert {entry["name"]: entry["value"] for entry in env if "value" in entry} == expected
+
+
+RECORD = {"mlflow_name": "mlflow", "mlflow_domain": "mlflow.example.com"}
+RECORDED = '{"mlflow_domain":"mlflow.example.com","mlflow_name":"mlflow"}'
+
+
+def test_annotations_to_set_leave_those_of_others(google, run_module):
+    google.expect("GET", URL, live(annotations={"note": "x", "mlflow-gcp-deployment": "{}"}))
+    wanted = {"note": "x", "mlflow-gcp-deployment": RECORDED}
+    google.expect("PATCH", URL, done(), params={}, body=sent(live(), annotations=wanted))
+    google.expect("GET", URL, live(annotations=wanted))
+    assert run_module("run_service", **OPTIONS, set_annotations={"mlflow-gcp-deployment": RECORD})["changed"]
+    google.expect("GET", URL, live(annotations=wanted))
+    assert not run_module("run_service", **OPTIONS, set_annotations={"mlflow-gcp-deployment": RECORD})["changed"]
+
+
+def test_a_new_service_has_the_annotations_to_set(google, run_module):
+    google.expect("GET", URL, absent(google))
+    google.expect(
+        "POST", SERVICES, google.error(400, "INVALID_ARGUMENT", "stop here"), body=SENT | {"annotations": {"a": "1"}}
+    )
+    with pytest.raises(Exception, match="stop here"):
+        run_module("run_service", **OPTIONS, set_annotations={"a": 1})
+    with pytest.raises(Exception, match="mutually exclusive: annotations\\|set_annotations"):
+        run_module("run_service", **OPTIONS, set_annotations={"a": 1}, annotations={})

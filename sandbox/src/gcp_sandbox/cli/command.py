@@ -39,6 +39,7 @@ from gcp_sandbox.core.settings import Settings, account_email, default_state
 PROJECT_ID = r"(([a-z0-9-]+\.)+[a-z]+:)?[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 
 READY_SECONDS = 60
+METADATA = ("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT")
 
 
 def fail(text: str) -> NoReturn:
@@ -143,7 +144,7 @@ def up(args: argparse.Namespace) -> None:
             print(
                 f"already running: pid {other['pid']}, proxy http://127.0.0.1:{other['port']}, project {other['project']}"
             )
-            options = (args.port, args.project, args.latency, args.calls, args.faults, args.image_python)
+            options = (args.port, args.project, args.latency, args.calls, args.faults, args.image_python, args.machine)
             if any(value is not None for value in options):
                 print("its options are unchanged; to start it with other options, stop it first: gcp-sandbox down")
             return
@@ -191,6 +192,7 @@ def up(args: argparse.Namespace) -> None:
         recorded_links=args.recorded_links,
         recorded_environments=args.recorded_environments,
         image_python=str(args.image_python.absolute()) if args.image_python else None,
+        machine=args.machine,
     )
     _sweep(state)
 
@@ -202,6 +204,7 @@ def up(args: argparse.Namespace) -> None:
             "state": str(state),
             "port": settings.port,
             "project": settings.project,
+            "machine": settings.machine,
         }
         (state / "run.json").write_text(json.dumps(doc), encoding="utf-8")
         print(f"ready: proxy http://127.0.0.1:{settings.port}, project {settings.project}, state {state}", flush=True)
@@ -293,7 +296,9 @@ def environment(state: Path, doc: dict[str, Any], vpc: str = "", region: str = "
     proxy = f"http://{within}127.0.0.1:{doc['port']}"
     ca = str((state / "ca.pem").resolve())
     key = str((state / "deployer.json").resolve())
-    return {
+    # Where google-auth looks for a metadata server.
+    metadata = {name: f"127.0.0.1:{doc['port']}" for name in METADATA if doc.get("machine")}
+    return metadata | {
         "HTTPS_PROXY": proxy,
         "https_proxy": proxy,
         "NO_PROXY": "",
@@ -570,6 +575,11 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         metavar="PATH",
         help="interpreter that stands for the python of images that Cloud Build makes, with the packages that they install",
+    )
+    sub.add_argument(
+        "--machine",
+        metavar="EMAIL",
+        help="service account of the machine that clients run on, which gets a metadata server (GCE_METADATA_HOST)",
     )
     sub.add_argument(
         "--recorded-links",

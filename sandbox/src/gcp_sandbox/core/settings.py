@@ -33,6 +33,7 @@ class Settings:
     image_python: interpreter that stands for that of the images that Cloud Build makes ("": none).
     recorded_links: v1 of Compute Engine returns beta links (for recordings of which only the request URLs were rewritten).
     recorded_environments: Cloud Run's services show an execution environment that nobody asked for (as in recordings).
+    machine: e-mail address of the service account of the machine that clients run on ("": no metadata server).
     iap_oauth_admin_api: enables IAP's brands and OAuth clients (Google announced their shutdown for 2026-03-19).
     """
 
@@ -47,6 +48,7 @@ class Settings:
     recorded_links: bool = False
     recorded_environments: bool = False
     image_python: str = ""
+    machine: str = ""
 
     @property
     def deployer(self) -> str:

@@ -41,6 +41,9 @@ class Gateway(Protocol):
     def plain_server(self) -> asyncio.Protocol:
         """A protocol that serves plain HTTP (port 80)."""
 
+    def metadata_server(self) -> asyncio.Protocol | None:
+        """A protocol that serves the metadata of the machine that clients run on; None if it has no metadata server."""
+
 
 class _Waiting(asyncio.Protocol):
     """Buffers data that arrives between the TLS handshake and the takeover by the HTTP protocol."""
@@ -133,6 +136,12 @@ class ProxyProtocol(asyncio.Protocol):
             self._hand_over(tls, self._gateway.tls_server(), waiting.data)
 
     def _plain(self, target: str) -> None:
+        # A request to this address itself, which GCE_METADATA_HOST names.
+        metadata = self._gateway.metadata_server() if target.startswith("/") else None
+        if metadata:
+            assert self._transport
+            self._hand_over(self._transport, metadata, self._head)
+            return
         match = re.match(r"http://([^/:]+)(?::80)?(?:/|$|\?)", target, re.I)
         if not match or not self._gateway.emulates(match.group(1).lower(), self._client):
             self._refuse(target)

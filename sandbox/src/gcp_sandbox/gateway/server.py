@@ -31,8 +31,11 @@ from gcp_sandbox.core.service import Call, Service
 from gcp_sandbox.core.store import JOURNAL, Journal
 from gcp_sandbox.gateway import batch
 from gcp_sandbox.gateway.proxy import ProxyProtocol
+from gcp_sandbox.services.run.plane.metadata import MetadataServer
 
 _log = logging.getLogger("gcp_sandbox.gateway")
+# Where the machine of the clients is, if it has a service account.
+MACHINE_REGION = "europe-west2"
 _PREFIXES = (("/resumable/upload/", "upload"), ("/upload/", "upload"), ("/download/", "download"))
 
 
@@ -49,6 +52,7 @@ class Server:
         # Bodies are not decoded: objects keep their encoding, as do requests that are passed on to Cloud Run.
         self._tls = web.Server(self._handle_tls, request_factory=self._request, auto_decompress=False, access_log=None)
         self._plain = web.Server(self._elsewhere, request_factory=self._request, auto_decompress=False, access_log=None)
+        self._machine: MetadataServer | None = None
         self._load_services()
 
     # -- services ----------------------------------------------------------
@@ -128,6 +132,16 @@ class Server:
     def plain_server(self) -> asyncio.Protocol:
         """A protocol that serves plain HTTP (port 80)."""
         return self._plain()
+
+    def metadata_server(self) -> asyncio.Protocol | None:
+        """A protocol that serves the metadata of the machine that clients run on; None if it has no metadata server."""
+        settings = self.cloud.settings
+        project = projects.find(self.cloud, settings.project)
+        if not settings.machine or project is None:
+            return None
+        if self._machine is None:
+            self._machine = MetadataServer(self.cloud, settings.machine, project, MACHINE_REGION)
+        return self._machine.protocol()
 
     @staticmethod
     def _host_matches(pattern: str, host: str) -> bool:

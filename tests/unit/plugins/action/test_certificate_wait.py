@@ -37,7 +37,10 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Doc, list[str]]
         monkeypatch.setattr(certificate_wait, "display", SimpleNamespace(display=shown.append))
         monkeypatch.setattr(certificate_wait.ActionBase, "run", lambda *_args, **_kwargs: {})
         action = object.__new__(certificate_wait.ActionModule)
-        action._task = SimpleNamespace(args={"timeout": timeout}, check_mode=False, _uuid="id")
+        action._task = SimpleNamespace(
+            args={"timeout": timeout}, check_mode=False, _uuid="id", no_log=False, name="", action="certificate_wait"
+        )
+        action._templar = SimpleNamespace(template=lambda value: value)
         left = list(looks)
         action._execute_module = lambda **_kwargs: left.pop(0) if len(left) > 1 else left[0]
         return action.run(task_vars={"inventory_hostname": "prod"}), shown

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.mlops.mlflow_gcp.plugins.action import check_variables
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import recorded, values
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedChecks
 
 # Before ansible-core 2.19, every text may be a template.
@@ -58,7 +59,9 @@ def trusted(value: Any) -> Any:
 
 def check(arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
     """What the action returns."""
-    task = SimpleNamespace(args=arguments, async_val=0, check_mode=False, diff=False)
+    task = SimpleNamespace(
+        args=arguments, async_val=0, check_mode=False, diff=False, no_log=False, name="", action="check_variables"
+    )
     loader = DataLoader()
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
     action = check_variables.ActionModule(task, connection, None, loader, Templar(loader), None)
@@ -768,3 +771,92 @@ def test_a_ca_pool_in_another_region():
     nothing = {"iap_internal_lb_certificate_chain": "", "iap_internal_lb_private_key": ""}
     with pytest.raises(AnsibleActionFail, match="the CA pool is in europe-west1: give one in europe-west2"):
         check({"role": "iap_internal_lb"}, INTERNAL | pool | nothing)
+
+
+ACCOUNT_KEY = (
+    '{"type": "service_account", "client_email": "a@x.iam.gserviceaccount.com", "private_key": "not-to-be-seen"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ({"mlflow_auth_kind": "password"}, ["mlflow_auth_kind is 'password'; allowed: application, serviceaccount"]),
+        (
+            {"mlflow_auth_kind": "serviceaccount"},
+            ["mlflow_auth_kind is 'serviceaccount': it needs mlflow_service_account_file or"],
+        ),
+        ({"mlflow_auth_kind": "accesstoken"}, ["it needs mlflow_access_token"]),
+        (
+            {"mlflow_auth_kind": "application", "mlflow_service_account_file": "key.json"},
+            [
+                "mlflow_service_account_file is 'key.json': mlflow_service_account_file is for mlflow_auth_kind serviceaccount"
+            ],
+        ),
+        (
+            {"mlflow_service_account_file": "key.json", "mlflow_access_token": "not-to-be-seen"},
+            ["only one of mlflow_service_account_file, mlflow_access_token can be set"],
+        ),
+        (
+            {"mlflow_service_account_contents": "not-to-be-seen"},
+            ["mlflow_service_account_contents is", "the JSON of a service account"],
+        ),
+        ({"mlflow_access_token": "not-to-be-seen\n"}, ["mlflow_access_token is", "without blanks and line ends"]),
+        (
+            {"mlflow_impersonate_service_account": "deployer"},
+            ["mlflow_impersonate_service_account is 'deployer'", "e-mail address"],
+        ),
+        (
+            {"mlflow_impersonate_delegates": ["c@x.iam.gserviceaccount.com"]},
+            ["it needs mlflow_impersonate_service_account"],
+        ),
+        ({"mlflow_quota_project": "No Project"}, ["mlflow_quota_project is 'No Project'"]),
+    ],
+)
+def test_credentials_that_are_not_possible(given, parts):
+    said = refusal(**given)
+    assert all(part in said for part in parts), said
+    assert "not-to-be-seen" not in said
+
+
+def test_credentials_of_a_host_do_not_show():
+    shown = site(mlflow_service_account_contents=json.loads(ACCOUNT_KEY))["variables"]
+    assert shown["mlflow_service_account_contents"] == values.HIDDEN
+    assert site(mlflow_service_account_contents=ACCOUNT_KEY)["variables"]["mlflow_auth_kind"] == ""
+
+
+def test_a_deployment_records_the_names_that_are_not_the_default():
+    where = {
+        "mlflow_project_id": "my-project",
+        "mlflow_region": "europe-west2",
+        "mlflow_name": "mlflow",
+        "mlflow_front_door": "load_balancer",
+        "mlflow_domain": "mlflow.example.com",
+    }
+    assert site()["record"] == where
+    # A default that somebody has written down, sizes, secrets and who has access are not recorded.
+    same = site(
+        cloudsql_name="mlflow",
+        mlflow_lb_name="{{ mlflow_name }}-lb",
+        mlflow_size="large",
+        mlflow_extra_domains=[],
+        mlflow_access_token="ya29.x",
+    )
+    assert same["record"] == where
+    other = site(
+        cloudsql_name="db", mlflow_extra_domains="b.example.com", iap_lb_project_id="front-project", mlflow_name="ml"
+    )
+    assert other["record"] == where | {
+        "mlflow_name": "ml",
+        "cloudsql_name": "db",
+        "mlflow_extra_domains": ["b.example.com"],
+        "iap_lb_project_id": "front-project",
+    }
+    assert "mlflow_domain" not in site(mlflow_front_door="cloud_run", mlflow_domain="")["record"]
+    assert check({"role": "network"}, REQUIRED)["record"] == {}
+
+
+def test_every_name_that_is_recorded_is_a_variable_and_no_secret():
+    options = check_variables.Variables(Templar(DataLoader()), {}, [check_variables.DEPLOYMENT, *ROLES]).options
+    assert options.keys() >= recorded.NAMES
+    assert not [name for name in recorded.NAMES if options[name].secret]

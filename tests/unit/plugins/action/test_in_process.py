@@ -185,7 +185,7 @@ def test_a_token_without_an_end_is_not_kept():
 def test_more_tokens_than_there_is_room_for_are_not_kept():
     tokens = SharedTokens()
     tokens.store("one", token("first"))
-    tokens.store("two", token("x" * (1 << 16)))
+    tokens.store("two", token("x" * (1 << 18)))
     assert tokens.load("one") and tokens.load("two") is None
 
 

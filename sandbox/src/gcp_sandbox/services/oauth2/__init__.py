@@ -226,12 +226,14 @@ async def tokeninfo(cloud: Cloud, request: web.BaseRequest) -> web.StreamRespons
         "expires_in": str(int(content["x"] - time.time())),
         "access_type": "online",
     }
-    if _tells_email(content["s"]):
+    if _tells_email(content["e"], content["s"]):
         out |= {"email": content["e"], "email_verified": "true"}
     return _json(out | ({"sub": subject} if "openid" in content["s"].split() else {}))
 
 
-def _tells_email(scopes: str) -> bool:
+def _tells_email(email: str, scopes: str) -> bool:
+    if email.startswith("principal://"):
+        return False  # a federated identity has none
     return (
         not _EMAIL_SCOPES.isdisjoint(scopes.split())
         or "https://www.googleapis.com/auth/cloud-platform" in scopes.split()
@@ -243,7 +245,7 @@ def _about(cloud: Cloud, email: str, scopes: str) -> dict[str, Any]:
         "sub": cloud.tokens.subject(email),
         "picture": "https://lh3.googleusercontent.com/a/default-user",
     }
-    if _tells_email(scopes):
+    if _tells_email(email, scopes):
         out |= {"email": email, "email_verified": True}
         if not email.endswith(".gserviceaccount.com"):
             out["hd"] = email.rpartition("@")[2]

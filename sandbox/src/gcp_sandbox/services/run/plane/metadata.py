@@ -21,7 +21,7 @@ _HEADERS = {"Metadata-Flavor": "Google", "Server": "Metadata Server for Serverle
 
 
 class MetadataServer:
-    """One instance's metadata server, on the instance's own address and any free port."""
+    """A metadata server: of an instance, on its own address and any free port; or of the machine of the clients."""
 
     def __init__(self, cloud: Cloud, account: str, project: dict[str, Any], region: str) -> None:
         self._cloud, self._account, self._project, self._region = cloud, account, project, region
@@ -33,6 +33,10 @@ class MetadataServer:
         """Listen; returns host:port."""
         self._server = await asyncio.get_running_loop().create_server(self._http, address, 0)
         return "{}:{}".format(*self._server.sockets[0].getsockname()[:2])
+
+    def protocol(self) -> asyncio.Protocol:
+        """A protocol for one connection, accepted by somebody else."""
+        return self._http()
 
     async def stop(self) -> None:
         """Close every connection."""
