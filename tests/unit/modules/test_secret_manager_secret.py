@@ -300,7 +300,7 @@ def test_absent(google, run_module):
         ),
         (
             {"value": "12345678", "generate_length": 8},
-            "parameters are mutually exclusive: value|generate_length|generate_bytes",
+            "parameters are mutually exclusive: value|value_from|generate_length|generate_bytes",
         ),
     ],
 )
