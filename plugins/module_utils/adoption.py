@@ -26,7 +26,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.sizes import SIZE
 
 ACCESS = "roles/iap.httpsResourceAccessor"
 SIGN_IN = "roles/iam.serviceAccountTokenCreator"
-NETWORKING = "https://servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
+WRITER = "roles/storage.objectAdmin"
 BUCKETS = "https://storage.googleapis.com/storage/v1/b"
 # Fixed names of the module's resources.
 BACKEND = re.compile(r"(.+)-backend-default")
@@ -233,14 +233,10 @@ class Stack:
         found = f"has the subnetworks {' and '.join(names)}" if names else "has no subnetwork"
         raise GcpError(f"Network {short(self.network)} {found} in {self.region}: choose with mlflow_subnetwork_name")
 
+    @property
     def reserved_range(self) -> str:
-        """The range from which the instance has its address, "" if that is any of the peering's."""
-        host, name = self.network.split("/")[1], short(self.network)
-        query = {"network": f"projects/{self.task.number_of(host)}/global/networks/{name}"}
-        found = self.find(f"private services access of {name}", NETWORKING, **query)
-        ranges = [entry for each in found.get("connections") or () for entry in each.get("reservedPeeringRanges") or ()]
-        allocated = lookup(self.instance, "settings.ipConfiguration.allocatedIpRange")
-        return str(ranges[0]) if len(ranges) == 1 else str(allocated or "")
+        """The range from which the instance has its address, "" for any of the peering's: with another one, Google would move it."""
+        return str(lookup(self.instance, "settings.ipConfiguration.allocatedIpRange") or "")
 
     # Who has access.
 
@@ -271,10 +267,22 @@ class Stack:
                 f"Nobody may sign in as {email} without a key: name whoever runs verify and jobs in mlflow_logger_token_creators"
             )
         return {
+            **self.direct_access(logger),
             "mlflow_webapp_users": [member for member in every if member != logger],
             "mlflow_logger_service_account": name,
             "mlflow_logger_token_creators": creators,
         }
+
+    def direct_access(self, logger: str) -> dict[str, Any]:
+        """The logger's access to the bucket, which programs need for the experiments that there are."""
+        if logger not in self.members("bucket", self.bucket["name"], WRITER):
+            return {}
+        self.notes.append(
+            f"Programs write the files of experiments that exist directly to gs://{self.bucket['name']}, so that "
+            f"{logger.partition(':')[2]} keeps {WRITER} on it. When nobody logs to these any more, revoke it and remove "
+            "mlflow_accepted_members. The files of new experiments go through the server"
+        )
+        return {"mlflow_accepted_members": [logger]}
 
     def look_at_keys(self, email: str) -> None:
         """Note the keys that somebody has made for the logger's service account."""
@@ -324,7 +332,7 @@ class Stack:
             "mlflow_network_project_id": "" if host == self.project else host,
             "mlflow_network_name": short(self.network),
             "mlflow_subnetwork_name": self.subnetwork(),
-            RANGE: self.reserved_range(),
+            RANGE: self.reserved_range,
         }
 
     def of_bucket(self, bucket: Mapping[str, Any]) -> dict[str, Any]:
@@ -356,6 +364,17 @@ class Stack:
                 f"{tier} has connections for {most} instance(s) of the server, so that cloudrun_max_instances is {most}; set "
                 "mlflow_size or cloudsql_tier, which restarts the database, for more"
             )
+        recoverable = bool(lookup(settings, "backupConfiguration.pointInTimeRecoveryEnabled"))
+        # A standby needs the logs.
+        if restarts := not recoverable and settings.get("availabilityType") == "REGIONAL":
+            self.notes.append(
+                "The first run turns point-in-time recovery on, which restarts the database: it does not answer for minutes"
+            )
+        elif not recoverable and "cloudsql_point_in_time_recovery" not in self.given:
+            self.notes.append(
+                "The database cannot be restored to a point in time, only to a backup of each day. To change that, set "
+                "cloudsql_point_in_time_recovery to true at a quiet time, since Google restarts the database"
+            )
         size = int(settings.get("dataDiskSizeGb") or 0)
         disk, edition = settings.get("dataDiskType"), settings.get("edition")
         return {
@@ -367,6 +386,7 @@ class Stack:
             "cloudsql_disk_type": "" if disk == "PD_SSD" else disk,
             "cloudsql_disk_size_gb": size if size > small.disk_size_gb else "",
             "cloudsql_backup_start_time": lookup(settings, "backupConfiguration.startTime"),
+            "cloudsql_point_in_time_recovery": None if recoverable or restarts else False,
             "cloudsql_database_flags": own,
             "cloudrun_max_instances": most if most < small.max_instances else "",
         }

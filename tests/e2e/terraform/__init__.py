@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import time
 from pathlib import Path
 
 from tests.conftest import IMAGE_PYTHON, PROJECT, Cloud
@@ -12,6 +13,8 @@ REGION = "europe-west2"
 DOMAIN = "mlflow.example.com"
 IMAGE = f"europe-docker.pkg.dev/{PROJECT}/mlflow:latest"
 LOGGER = f"mlflow-logger@{PROJECT}.iam.gserviceaccount.com"
+DEPLOYER = f"deployer@{PROJECT}.iam.gserviceaccount.com"
+CLIENT_SECRET = "MOKLPX-C-QuBFCAmgUtYkXTSzQQBzU7YHXq"
 USERS = ["group:ml-team@example.com", "user:jane@example.com"]
 NETWORK = "mlflow-network"
 APIS = (
@@ -111,6 +114,9 @@ class Stack:
         account = {"accountId": "mlflow-logger", "serviceAccount": {"displayName": "mlflow logger"}}
         call("POST", f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts", account)
         self.bind("GET", f"storage.googleapis.com/storage/v1/b/{self.bucket}/iam", "roles/storage.objectAdmin", LOGGER)
+        # Instead of a key of the account, so that the tests can sign in as it.
+        url = f"iam.googleapis.com/v1/projects/{PROJECT}/serviceAccounts/{LOGGER}"
+        self.bind("POST", url, "roles/iam.serviceAccountTokenCreator", DEPLOYER)
 
     def bind(self, method: str, url: str, role: str, *accounts: str) -> None:
         """Add service accounts to a role of a policy."""
@@ -125,6 +131,9 @@ class Stack:
 
     def service(self) -> None:
         call, project = self.cloud.call, f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}"
+        # What Google grants the account that the service runs as when Compute Engine is enabled.
+        number = call("GET", project)["projectNumber"]
+        self.bind("POST", project, "roles/editor", f"{number}-compute@developer.gserviceaccount.com")
         for role in ("roles/cloudsql.client", "roles/secretmanager.secretAccessor", "roles/storage.admin"):
             self.bind("POST", project, role, f"{PROJECT}@appspot.gserviceaccount.com")
         found = call("GET", f"{SQL}/instances/{self.instance}")
@@ -161,9 +170,42 @@ class Stack:
         self.wait_until_ready()
         self.bind("GET", RUN_V2, "roles/run.invoker", agent)
 
-    def wait_until_ready(self) -> None:
-        import time
+    def zone(self) -> None:
+        """A zone with the record of the domain, which Terraform's users keep themselves."""
+        call, zones = self.cloud.call, f"dns.googleapis.com/dns/v1/projects/{PROJECT}/managedZones"
+        apis = {"serviceIds": ["dns.googleapis.com"]}
+        call("POST", f"serviceusage.googleapis.com/v1/projects/{PROJECT}/services:batchEnable", apis)
+        address = call("GET", f"{COMPUTE}/global/addresses/mlflow-lb-address")["address"]
+        call("POST", zones, {"name": "example", "dnsName": "example.com.", "description": "all"})
+        record = {"name": f"{DOMAIN}.", "type": "A", "ttl": 300, "rrdatas": [address]}
+        call("POST", f"{zones}/example/rrsets", record)
 
+    def destroy(self) -> None:
+        """What `terraform destroy` deletes after it has forgotten what stays."""
+        name = "mlflow-lb"
+        for path in (
+            f"{COMPUTE}/global/forwardingRules/{name}",
+            f"{COMPUTE}/global/forwardingRules/{name}-https",
+            f"{COMPUTE}/global/targetHttpProxies/{name}-http-proxy",
+            f"{COMPUTE}/global/targetHttpsProxies/{name}-https-proxy",
+            f"{COMPUTE}/global/urlMaps/{name}-https-redirect",
+            f"{COMPUTE}/global/urlMaps/{name}-url-map",
+            f"{COMPUTE}/global/backendServices/{name}-backend-default",
+            f"{COMPUTE}/global/sslCertificates/{name}-cert",
+            f"{COMPUTE}/global/addresses/{name}-address",
+            f"{COMPUTE}/regions/{REGION}/networkEndpointGroups/mlflow-serverless-neg",
+            f"vpcaccess.googleapis.com/v1/projects/{PROJECT}/locations/{REGION}/connectors/vpc-mlflow-connector",
+        ):
+            self.cloud.call("DELETE", path)
+        project = f"cloudresourcemanager.googleapis.com/v1/projects/{PROJECT}"
+        policy = self.cloud.call("POST", f"{project}:getIamPolicy", {})
+        app_engine = f"serviceAccount:{PROJECT}@appspot.gserviceaccount.com"
+        for binding in policy["bindings"]:
+            binding["members"] = [member for member in binding["members"] if member != app_engine]
+        policy["bindings"] = [binding for binding in policy["bindings"] if binding["members"]]
+        self.cloud.call("POST", f"{project}:setIamPolicy", {"policy": policy})
+
+    def wait_until_ready(self) -> None:
         for _ in range(240):
             state = self.cloud.call("GET", RUN_V2)["terminalCondition"]
             if state["state"] in ("CONDITION_SUCCEEDED", "CONDITION_FAILED"):
@@ -187,7 +229,7 @@ class Stack:
             "iap": {
                 "enabled": True,
                 "oauth2ClientId": "977178309684-7gcg.apps.googleusercontent.com",
-                "oauth2ClientSecret": "MOKLPX-C-QuBFCAmgUtYkXTSzQQBzU7YHXq",
+                "oauth2ClientSecret": CLIENT_SECRET,
             },
             "logConfig": {"enable": True, "sampleRate": 1.0},
         }
