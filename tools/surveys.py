@@ -23,6 +23,8 @@ ONLY = {"gc": ("gc_",), "destroy": ("confirm_destroy", "destroy_data", "final_ba
 CREDENTIALS = ("mlflow_oauth_client_id", "mlflow_oauth_client_secret")
 # A file on the execution node is gone when the job ends; whether changes are a failure is what the job template Drift is for.
 PLAN = ("mlflow_plan_file", "mlflow_plan_fail_on_changes")
+# The playbook adopt runs once, and writes and reads files on the controller.
+ONCE = ("mlflow_adopt_", "mlflow_import_")
 REQUIRED = ("mlflow_confirm_destroy",)
 HEAD = "---\n# Written by tools/surveys.py from roles/mlflow/meta/argument_specs.yml.\n"
 
@@ -58,7 +60,7 @@ def surveys() -> dict[str, dict[str, Any]]:
     options = specs["argument_specs"]["deployment"]["options"]
     own: dict[str, list[dict[str, Any]]] = {}
     for name, spec in options.items():
-        if name not in (*CREDENTIALS, *PLAN):
+        if name not in (*CREDENTIALS, *PLAN) and not name.startswith(ONCE):
             survey = next(
                 (each for each, parts in ONLY.items() if name.removeprefix("mlflow_").startswith(parts)), "deployment"
             )

@@ -119,12 +119,6 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import adoption, 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
-MODULE = values.Kind(
-    values.matching(r"module\.[A-Za-z_][\w-]*(\[[^\]]+\])?(\.module\.[A-Za-z_][\w-]*(\[[^\]]+\])?)*"),
-    "an address such as module.mlflow",
-    optional=True,
-)
-
 
 def current(path: str) -> str:
     """The content of a file, "" if it does not exist; raises InvalidInput if it cannot be read."""
@@ -180,7 +174,7 @@ def main() -> None:
         argument_spec={
             "deployment": {"type": "str", "required": True},
             "given": {"type": "dict", "default": {}},
-            "terraform_module": {"type": "str", "default": "module.mlflow", "kind": MODULE},
+            "terraform_module": {"type": "str", "default": "module.mlflow", "kind": values.TERRAFORM_MODULE},
             "inventory": {"type": "path"},
             "replace": {"type": "bool", "default": False},
         },

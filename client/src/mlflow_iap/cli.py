@@ -178,7 +178,7 @@ def run_import(asked: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    report = importer.run(asked.source, url, say)
+    report = importer.run(asked.source, url, say, dry=asked.dry_run)
     print(json.dumps(report.as_dict()))
     return 1 if report.problems else 0
 
@@ -193,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == "proxy":
             one.add_argument("--port", type=int, default=5001, help="port on 127.0.0.1 (default: 5001)")
         if name == "import":
+            one.add_argument("--dry-run", action="store_true", help="only count what the source has")
             one.add_argument("source", help="https://…, sqlite:///PATH, or the path of a file store")
         one.set_defaults(command=command)
     asked = parser.parse_args(arguments)

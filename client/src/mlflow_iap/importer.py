@@ -133,6 +133,18 @@ def files_of(find: Callable[[str | None], Iterable[Any]], path: str | None = Non
             yield entry.path, int(entry.file_size or 0)
 
 
+def upgrade(uri: str, source: str) -> None:
+    """Give a copy of the database SOURCE the schema of this version of MLflow, if it has an older one.  Raises IapError."""
+    try:
+        MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+    except MlflowException:
+        command = [sys.executable, "-m", "mlflow", "db", "upgrade", uri]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise IapError(f"{source} is not a database of MLflow that this version can read: {last}") from None
+
+
 @contextlib.contextmanager
 def opened(source: str) -> Iterator[str]:
     """The URI by which MLflow reads a source; a SQLite database is copied first, because MLflow upgrades its schema.
@@ -155,11 +167,7 @@ def opened(source: str) -> Iterator[str]:
             for rest in ("-wal", "-journal"):
                 if (beside := file.absolute().with_name(file.name + rest)).is_file():
                     shutil.copyfile(beside, copy.with_name(copy.name + rest))
-            upgrade = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{copy}"]
-            done = subprocess.run(upgrade, capture_output=True, text=True, check=False)
-            if done.returncode:
-                last = (done.stderr.strip() or "no message").splitlines()[-1]
-                raise IapError(f"{source} is not a database of MLflow that this version can read: {last}")
+            upgrade(f"sqlite:///{copy}", source)
             yield f"sqlite:///{copy}"
         return
     if parts.scheme not in ("", "file"):
@@ -196,8 +204,8 @@ class Import:
         with self.target.active() as client:
             return call(client)
 
-    def run(self) -> Report:
-        """Import everything; what goes wrong is in the report, and everything else is imported."""
+    def run(self, *, dry: bool = False) -> Report:
+        """Import everything that is possible, and report what is not. DRY only counts what the source has."""
         experiments = self.read(lambda client: list(every(client.search_experiments, max_results=PAGE)))
         models = self.read(lambda client: list(every(client.search_registered_models, max_results=100)))
         runs = [run for experiment in experiments for run in self.runs_of(experiment)]
@@ -213,6 +221,8 @@ class Import:
         counts.experiments, counts.runs, counts.logged_models = len(experiments), len(runs), len(logged)
         counts.registered_models, counts.versions = len(models), sum(map(len, versions.values()))
         self.say(f"source: {asdict(counts)}")
+        if dry:
+            return self.report
 
         names = [experiment.name for experiment in experiments]
         self.report.before = self.count(names, versions)
@@ -372,14 +382,20 @@ class Import:
                     for metric in history
                 }
             )
-        datasets = list(run.inputs.dataset_inputs) if run.inputs else []
+        there = self.write(lambda client: client.get_run(target_id))
+        known = {entry.dataset.digest for entry in (there.inputs.dataset_inputs if there.inputs else ())}
+        datasets = [
+            entry for entry in (run.inputs.dataset_inputs if run.inputs else ()) if entry.dataset.digest not in known
+        ]
         if datasets:
             self.write(lambda client: client.log_inputs(target_id, datasets=datasets))
-        outputs = [
-            entry for entry in (run.outputs.model_outputs if run.outputs else ()) if entry.model_id in self.models
+        known = {entry.model_id for entry in (there.outputs.model_outputs if there.outputs else ())}
+        models = [
+            LoggedModelOutput(self.models[entry.model_id], entry.step)
+            for entry in (run.outputs.model_outputs if run.outputs else ())
+            if self.models.get(entry.model_id, "") not in {"", *known}
         ]
-        if outputs:
-            models = [LoggedModelOutput(self.models[entry.model_id], entry.step) for entry in outputs]
+        if models:
             self.write(lambda client: client.log_outputs(target_id, models=models))
         files, size = self.artifacts(source_id, target_id)
         if run.info.status in ("FINISHED", "FAILED", "KILLED"):
@@ -556,7 +572,7 @@ def registered_or_none(client: MlflowClient, name: str) -> Any:
         return None
 
 
-def run(source: str, target: str, say: Callable[[str], None]) -> Report:
+def run(source: str, target: str, say: Callable[[str], None], *, dry: bool = False) -> Report:
     """Import SOURCE into TARGET, a URL, with credentials from the environment: MLFLOW_SOURCE_…, and MLFLOW_TRACKING_… for TARGET.
 
     Raises IapError.
@@ -566,6 +582,6 @@ def run(source: str, target: str, say: Callable[[str], None]) -> Report:
     writing = {ours: os.environ.pop(ours) for ours, _theirs in names if ours in os.environ}
     with opened(source) as uri:
         try:
-            return Import(Side(uri, reading), Side(target, writing), say).run()
+            return Import(Side(uri, reading), Side(target, writing), say).run(dry=dry)
         except MlflowException as error:
             raise IapError(f"The import has stopped: {str(error).splitlines()[0]}") from None
