@@ -22,6 +22,12 @@ COUNTS = {"experiments": 2, "runs": 4, "logged_models": 1, "registered_models": 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="module")
+def cloud(own_cloud: Cloud) -> Cloud:
+    """A deployment that only the tests of this file change."""
+    return own_cloud
+
+
 @pytest.fixture
 def run(package: Path, tmp_path: Path) -> Command:
     """``run("-m", "mlflow_iap.cli", …)``: Python with MLflow and the package."""
@@ -134,9 +140,8 @@ def server(run: Command, store: str, folder: Path) -> Iterator[str]:
 @pytest.mark.long
 @pytest.mark.usefixtures("deployed")
 def test_another_server_is_imported_through_the_front_door(
-    own_cloud: Cloud, run: Command, client: Command, package: Path, tmp_path: Path
+    cloud: Cloud, run: Command, client: Command, package: Path, tmp_path: Path
 ) -> None:
-    cloud = own_cloud
     mlflow = {"PYTHONPATH": str(package), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
     def adopt(source: str, **variables: Any) -> Any:

@@ -503,3 +503,14 @@ def test_values_of_annotations_labels_and_variables_are_converted_to_text(google
     assert body["labels"] == body["template"]["labels"] == {**expected, "mlflow-gcp-labels": "empty--number--yes"}
     env = body["template"]["containers"][0]["env"]
     assert {entry["name"]: entry["value"] for entry in env if "value" in entry} == expected
+
+
+def test_what_others_have_put_into_a_variable_is_not_shown(google, run_module):
+    body = live()
+    body["template"]["containers"][0]["env"].append({"name": "DB_PASSWORD", "value": "not-to-be-seen"})
+    google.expect("GET", URL, body)
+    result = run_module("run_service", check=True, **OPTIONS)
+    shown = {
+        entry["name"]: entry.get("value") for entry in result["diff"]["before"]["template"]["containers"][0]["env"]
+    }
+    assert shown.items() >= {"DB_PASSWORD": "********", "WORKERS": "1"}.items()
