@@ -20,7 +20,7 @@ from typing import Any
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import cloudrun, cloudsql, iam, secretmanager, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import lookup, relative, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API, aggregated
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.sizes import SIZES
 
@@ -33,6 +33,8 @@ BACKEND = re.compile(r"(.+)-backend-default")
 SECRET, LOGGER = "mlflow-db-pwd", "mlflow-logger"
 PASSWORD = "DB_PASSWORD"
 RANGE = "network_reserved_range"
+# Variables of the playbook adopt, which are not part of a deployment.
+ONCE = ("mlflow_adopt_", "mlflow_import_")
 # A variable of the container: as the module sets it, and as the role cloudrun does.
 NAMES = {
     "host": ("DB_PRIVATE_IP", "MLFLOW_DB_HOST"),
@@ -79,13 +81,25 @@ class Stack:
     """Reads what the module has made. GIVEN are variables that somebody has set, which choose and have precedence."""
 
     def __init__(self, task: Task, given: Mapping[str, Any], module: str) -> None:
-        self.task, self.client, self.project, self.given = task, task.client, task.project, given
+        self.task, self.client, self.project = task, task.client, task.project
+        self.given = {name: value for name, value in given.items() if not name.startswith(ONCE)}
         self.prefix = f"{module}." if module else ""
         self.notes: list[str] = []
 
     def find(self, what: str, url: str, **query: str) -> dict[str, Any]:
         """The resource at URL, {} if it does not exist."""
         return self.task.read(what, lambda: self.client.find(url, params=query)) or {}
+
+    def optional(self, what: str, url: str, **query: str) -> dict[str, Any]:
+        """The same of a resource that the caller need not be allowed to read."""
+        try:
+            return self.find(what, url, **query)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            if not error.disabled:
+                self.notes.append(f"You may not read {what}, so it is not in the lists ({error.message})")
+            return {}
 
     def every(self, what: str, call: Callable[[], Iterator[dict[str, Any]]]) -> list[dict[str, Any]]:
         """All entries that CALL yields."""
@@ -286,7 +300,9 @@ class Stack:
 
     def look_at_keys(self, email: str) -> None:
         """Note the keys that somebody has made for the logger's service account."""
-        found = self.find(f"keys of {email}", f"{iam.account_url(email, self.project)}/keys", keyTypes="USER_MANAGED")
+        found = self.optional(
+            f"keys of {email}", f"{iam.account_url(email, self.project)}/keys", keyTypes="USER_MANAGED"
+        )
         if count := len(found.get("keys") or ()):
             self.notes.append(
                 f"{email} has {count} keys. They go on working; delete them when all programs sign in as docs/logging.md describes"
@@ -407,7 +423,7 @@ class Stack:
         named = f"projects/{self.project}/locations/{self.region}/connectors/vpc-mlflow-connector"
         path = connector if "/" in connector else named
         found = []
-        if self.find(f"connector {short(path)}", f"https://vpcaccess.googleapis.com/v1/{path}"):
+        if self.optional(f"connector {short(path)}", f"https://vpcaccess.googleapis.com/v1/{path}"):
             found.append(("google_vpc_access_connector.connector", f"connector {short(path)} in {self.region}"))
         account = f"serviceAccount:{self.project}@appspot.gserviceaccount.com"
         for name, role in (

@@ -151,7 +151,7 @@ def look(task: Task) -> dict[str, Any]:
             f"{path} exists and differs from what was found: nothing was written. Compare them with --diff and mlflow_adopt_replace, "
             "which overwrites it, or give another path (mlflow_adopt_inventory)"
         )
-    changed = bool(path) and before != text
+    left, changed = stack.left(), bool(path) and before != text
     if changed and not task.check_mode:
         write(path, text)
     return task.result(
@@ -162,7 +162,7 @@ def look(task: Task) -> dict[str, Any]:
         variables=variables,
         text=text,
         forget=stack.forget(),
-        left=stack.left(),
+        left=left,
         password_env=adoption.PASSWORD if stack.password else "",
         notes=stack.notes,
     )

@@ -272,6 +272,19 @@ def test_a_variable_chooses(adopt: Adopt, live: Live, given: Live) -> None:
     assert adopt(STACK | live, given=given)["variables"] == VARIABLES
 
 
+def test_what_may_not_be_read_is_noted(adopt: Adopt, google: Any) -> None:
+    denied = google.error(403, "PERMISSION_DENIED", "Permission 'iam.serviceAccountKeys.list' denied")
+    disabled = google.error(
+        403, "SERVICE_DISABLED", "Serverless VPC Access API has not been used in project 123 before"
+    )
+    result = adopt(STACK | {f"{ACCOUNT}/keys": denied, CONNECTOR: disabled})
+    assert result["variables"] == VARIABLES
+    assert [note for note in result["notes"] if "may not read" in note] == [
+        f"You may not read keys of {EMAIL}, so it is not in the lists (Permission 'iam.serviceAccountKeys.list' denied)"
+    ]
+    assert all("connector" not in entry["resource"] for entry in result["left"])
+
+
 def test_what_is_set_stays_as_it_is(adopt: Adopt) -> None:
     given = {"cloudsql_point_in_time_recovery": True, "mlflow_labels": {"team": "ml"}, "mlflow_dns_zone": "example"}
     result = adopt(STACK, given=given)
