@@ -768,3 +768,23 @@ def test_a_ca_pool_in_another_region():
     nothing = {"iap_internal_lb_certificate_chain": "", "iap_internal_lb_private_key": ""}
     with pytest.raises(AnsibleActionFail, match="the CA pool is in europe-west1: give one in europe-west2"):
         check({"role": "iap_internal_lb"}, INTERNAL | pool | nothing)
+
+
+def test_what_somebody_has_set_is_returned_without_secrets() -> None:
+    """Nothing has to be set: the play finds out the rest."""
+    set_by_somebody = {
+        "mlflow_project_id": "my-project",
+        "mlflow_webapp_users": "user:jane@example.com, user:joe@example.com",
+        "cloudsql_password_secret": "mlflow-db-pwd",
+        "network_reserved_range": "",
+        "mlflow_oauth_client_secret": "not-to-be-seen",
+    }
+    result = check({"roles": ROLES, "only_given": True}, set_by_somebody | {"mlflow_region": ""})
+    assert result["given"] == {
+        "mlflow_project_id": "my-project",
+        "mlflow_webapp_users": ["user:jane@example.com", "user:joe@example.com"],
+        "cloudsql_password_secret": "mlflow-db-pwd",
+        "network_reserved_range": "",
+    }
+    with pytest.raises(AnsibleActionFail, match=r"^mlflow_region is 'mars'; allowed: .* bucket_name is 'B'; allowed: "):
+        check({"roles": ROLES, "only_given": True}, {"mlflow_region": "mars", "bucket_name": "B"})
