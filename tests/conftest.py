@@ -47,6 +47,7 @@ LONGEST = (
     "tests/e2e/test_destroy.py",
     "tests/e2e/test_readme.py",
     "tests/e2e/test_front_doors.py",
+    "tests/e2e/test_adopt.py",
     "tests/e2e/test_breakage.py",
     "tests/e2e/test_artifacts.py",
     "tests/e2e/test_client_package.py",

@@ -35,6 +35,8 @@ SIGN_IN = (
     "mlflow_quota_project",
 )
 PLAN = ("mlflow_plan_file", "mlflow_plan_fail_on_changes")
+# The playbook adopt runs once, and writes and reads files on the controller.
+ONCE = ("mlflow_adopt_", "mlflow_import_")
 REQUIRED = ("mlflow_confirm_destroy",)
 HEAD = "---\n# Written by tools/surveys.py from roles/mlflow/meta/argument_specs.yml.\n"
 
@@ -70,7 +72,7 @@ def surveys() -> dict[str, dict[str, Any]]:
     options = specs["argument_specs"]["deployment"]["options"]
     own: dict[str, list[dict[str, Any]]] = {}
     for name, spec in options.items():
-        if name not in (*CREDENTIALS, *PLAN, *SIGN_IN):
+        if name not in (*CREDENTIALS, *PLAN, *SIGN_IN) and not name.startswith(ONCE):
             survey = next(
                 (each for each, parts in ONLY.items() if name.removeprefix("mlflow_").startswith(parts)), "deployment"
             )

@@ -432,6 +432,25 @@ class Check:
             )
 
 
+def given(variables: Variables) -> dict[str, Any]:
+    """The variables that somebody has set, without secrets; raises AnsibleActionFail with a sentence for each that is not valid."""
+    found: dict[str, Any] = {}
+    problems = []
+    for name, option in variables.options.items():
+        if option.secret or not variables.is_set(name):
+            continue
+        value = variables.value(name)
+        try:
+            found[name] = option.coerced(value)
+            if option.kind:
+                option.kind.check(found[name])
+        except values.Refused as refused:
+            problems.append(f"{name} is {refused.value!r}; allowed: {refused.allowed}.")
+    if problems:
+        raise AnsibleActionFail(" ".join(problems))
+    return found
+
+
 class ActionModule(ActionBase):
     """Check variables on the controller, without a connection, an API call or a change."""
 
@@ -450,6 +469,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "role": {"type": "str"},
                 "roles": {"type": "list", "elements": "str"},
+                "only_given": {"type": "bool", "default": False},
             },
             mutually_exclusive=[("role", "roles")],
         )[1]
@@ -458,6 +478,8 @@ class ActionModule(ActionBase):
         task_vars = self.answered(task_vars or {})
         roles = [options["role"]] if options["role"] else [DEPLOYMENT, *options["roles"]]
         variables = Variables(self._templar, task_vars or {}, roles)
+        if options["only_given"]:
+            return {**result, "changed": False, "given": given(variables), "unanswered": sorted(UNANSWERED)}
         host = str((task_vars or {}).get("inventory_hostname", ""))
         digests = {name: variables.digest(name) for name in variables.options}
         # All variables are returned for several roles, so that they are evaluated anyway.

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import (
+    MASK,
     Rules,
     declared,
     full_path,
@@ -176,6 +177,18 @@ def serving(containers: list[dict[str, Any]]) -> int:
     return next((index for index, container in enumerate(containers) if container.get("ports")), 0)
 
 
+def service_url(project: str, region: str, name: str) -> str:
+    """https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services"""
+    return f"{BASE}projects/{project}/locations/{region}/services/{name}"
+
+
+def plain_variables(service: Mapping[str, Any]) -> dict[str, str]:
+    """The plain environment variables of the container that serves."""
+    containers = lookup(service, "template.containers") or [{}]
+    entries = containers[serving(containers)].get("env") or ()
+    return {entry["name"]: str(entry["value"]) for entry in entries if "value" in entry}
+
+
 class CloudRun(Resource):
     """A service or a job. A module derives from it, and adds its own fields."""
 
@@ -234,6 +247,15 @@ class CloudRun(Resource):
             if isinstance(source, dict) and source.get("secret")
         ]
         return plain + secret
+
+    def masked(self, body: Any, changes: frozenset[str] = frozenset()) -> Any:
+        # What others have put into a plain variable may be a password.
+        shown = super().masked(body, changes)
+        for container in lookup(shown, f"{self.template_path}.containers") or ():
+            for entry in container.get("env") or ():
+                if entry.get("value") and entry["name"] not in self.params["env"]:
+                    entry["value"] = MASK
+        return shown
 
     def vpc_access(self) -> dict[str, Any]:
         """The VPC network, {} without one."""

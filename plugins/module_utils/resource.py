@@ -320,8 +320,12 @@ class Resource:
         return self.task.result(
             label=self.label,
             changed=changed,
-            before=mask(before, self.rules),
-            after=mask(after, self.rules, changes),
-            resource=mask({key: value for key, value in live.items() if key not in self.internal}, self.rules),
+            before=self.masked(before),
+            after=self.masked(after, changes),
+            resource=self.masked({key: value for key, value in live.items() if key not in self.internal}),
             **self.returns(live),
         )
+
+    def masked(self, body: Any, changes: frozenset[str] = frozenset()) -> Any:
+        """BODY as results and diffs show it, without its secrets; those at the paths CHANGES are marked as changed."""
+        return mask(body, self.rules, changes)

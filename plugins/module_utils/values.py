@@ -444,6 +444,16 @@ CERTIFICATE_MAP = Kind(
     optional=True,
 )
 AUTH_KINDS = ("application", "serviceaccount", "accesstoken", "machineaccount")
+IMPORT_SOURCE = Kind(
+    matching(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?|sqlite:///[^\s].*|file:///[^\s].*|(?!\w+:)[^\s-].*"),
+    "the URL of an MLflow server without user and password, sqlite:///PATH, or the path of a file store",
+    optional=True,
+)
+TERRAFORM_MODULE = Kind(
+    matching(r"(?:module\.[A-Za-z_][\w-]*(?:\[(?:\d+|\"[^\"']+\")\])?(?:\.(?=m)|\Z))+"),
+    "the address of a module such as module.mlflow",
+    optional=True,
+)
 SERVICE_ACCOUNT_EMAIL = Kind(EMAIL.valid, "the e-mail address of a service account, without a prefix", optional=True)
 ACCOUNT_ID = Kind(
     matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]"),
@@ -1025,11 +1035,13 @@ KINDS: dict[str, Kind] = {
     "mlflow_impersonate_delegates": Kind(EMAIL.valid, EMAIL.allowed, listed),
     "mlflow_quota_project": Kind(PROJECT_ID.valid, PROJECT_ID.allowed, optional=True),
     "mlflow_domain": Kind(DOMAIN.valid, DOMAIN.allowed, optional=True),
+    "mlflow_import_from": IMPORT_SOURCE,
     "image_reference": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
     "mlflow_image": Kind(IMAGE.valid, IMAGE.allowed, optional=True),
     "services_names": API_NAMES,
     # by the name without the prefix, mlflow_ or the role's
     "accepted_members": MEMBERS,
+    "adopt_module": TERRAFORM_MODULE,
     "account_id": ACCOUNT_ID,
     "address_name": NAME,
     "allowed_ranges": CLIENT_RANGES,

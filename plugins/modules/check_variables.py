@@ -41,6 +41,11 @@ options:
       - Values that come from the result of one of these roles, such as C(network_result.network), may still be missing.
     type: list
     elements: str
+  only_given:
+    description:
+      - Only checks and returns, as RV(given), the variables that somebody has set. Others may be missing, for a play that finds them out.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Checks in check mode too.
@@ -59,6 +64,12 @@ EXAMPLES = r"""
     roles: [network, cloudsql]
   register: mlflow_checked
 
+- name: Find out what somebody has set
+  mlops.mlflow_gcp.check_variables:
+    roles: [network, cloudsql]
+    only_given: true
+  register: set_by_somebody
+
 - name: Check the variables of one role
   mlops.mlflow_gcp.check_variables:
     role: network
@@ -68,6 +79,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+given:
+  description: The variables that somebody has set, each in its type, without secrets.
+  returned: with O(only_given)
+  type: dict
+  sample: {mlflow_project_id: my-project}
 variables:
   description:
     - The variables with their values, each in its type. Those whose value is not known yet, or that were not checked again, are

@@ -54,7 +54,9 @@ options:
     description: Region of the Cloud Run service. Required with O(cloud_run_service).
     type: str
   replaces:
-    description: Names of forwarding rules that may serve one of the domains, because this load balancer takes it over.
+    description:
+      - Names of global forwarding rules that may serve one of the domains, because this load balancer takes it over. Their addresses and
+        the certificates of their proxies are returned.
     type: list
     elements: str
     default: []
@@ -105,6 +107,18 @@ previous_certificates:
   type: list
   elements: str
   sample: []
+replaced_addresses:
+  description: The addresses of the forwarding rules in O(replaces) that exist.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+replaced_certificates:
+  description: Names of the SSL certificates of these load balancers.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 """
 
 from collections.abc import Iterator
@@ -113,7 +127,7 @@ from typing import Any
 
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.balancing import other_policy, rivals
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import short
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import relative, short
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compute import API
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Task, run
 
@@ -213,6 +227,20 @@ def previous(task: Task) -> dict[str, list[str]]:
     }
 
 
+def replaced(task: Task) -> dict[str, list[str]]:
+    """The addresses and the certificates of the load balancers whose domains this one takes over."""
+    addresses: list[str] = []
+    certificates: list[str] = []
+    for name in task.params["replaces"]:
+        url = f"{API}/projects/{task.project}/global/forwardingRules/{name}"
+        rule = task.read(f"forwarding rule {name}", partial(task.client.find, url)) or {}
+        addresses += [rule["IPAddress"]] if rule.get("IPAddress") else []
+        if "/targetHttpsProxies/" in (target := rule.get("target", "")):
+            proxy = task.read(f"HTTPS proxy {short(target)}", partial(task.client.find, f"{API}/{relative(target)}"))
+            certificates += map(short, (proxy or {}).get("sslCertificates") or ())
+    return {"replaced_addresses": addresses, "replaced_certificates": certificates}
+
+
 def check(task: Task) -> dict[str, Any]:
     """The work of the module."""
     # A later step needs the number; this fails already now where the API is not enabled.
@@ -221,7 +249,7 @@ def check(task: Task) -> dict[str, Any]:
     if problems:
         listed = problems[0] if len(problems) == 1 else "; ".join(f"{n}) {text}" for n, text in enumerate(problems, 1))
         task.module.fail_json(msg=f"Nothing was changed: {listed}", problems=problems)
-    return {"changed": False, "problems": [], **previous(task)}
+    return {"changed": False, "problems": [], **previous(task), **replaced(task)}
 
 
 def main() -> None:

@@ -46,6 +46,24 @@ options:
     description:
       - Value of the secret, at most 64 KiB of UTF-8. A new version is added when the newest enabled version differs.
     type: str
+  value_from:
+    description:
+      - Take the value from a plain environment variable of a Cloud Run service, in which everybody who may see the service can read
+        it. No task, result or log has the value.
+    type: dict
+    suboptions:
+      region:
+        description: Region of the service.
+        type: str
+        required: true
+      service:
+        description: Name of the service.
+        type: str
+        required: true
+      variable:
+        description: Name of the variable. It is an error if the service has no such variable.
+        type: str
+        required: true
   generate_length:
     description:
       - Generate a random value of this many letters and digits (8 to 1024) when the secret has no version.
@@ -105,6 +123,16 @@ EXAMPLES = r"""
     name: oauth-client-secret
     replication_locations: [europe-west2]
     value: "{{ oauth_client_secret }}"
+
+- name: Move a password out of the environment of a service
+  mlops.mlflow_gcp.secret_manager_secret:
+    project: my-project
+    auth_kind: application
+    name: mlflow-db-password
+    value_from:
+      region: europe-west2
+      service: mlflow-service
+      variable: DB_PASSWORD
 """
 
 RETURN = r"""
@@ -138,9 +166,17 @@ import secrets
 import string
 from contextlib import suppress
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import iam, operations, secretmanager, times, values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import (
+    cloudrun,
+    iam,
+    operations,
+    secretmanager,
+    times,
+    values,
+)
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules, overlay
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError, InvalidInput
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.immutable import SECRET
@@ -149,11 +185,25 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import R
 
 ALPHABET = string.ascii_letters + string.digits
 ACCESSOR = "roles/secretmanager.secretAccessor"
+# The options that set the value.
+VALUES = ("value", "value_from", "generate_length", "generate_bytes")
 
 
 def is_recent(created: str) -> bool:
     """The timestamp, in Google's format, is not older than half a minute."""
     return bool(created) and times.now() - times.moment(created) < timedelta(seconds=30)
+
+
+def variable_of(task: Task, region: str, service: str, variable: str) -> str:
+    """A plain variable of a Cloud Run service. https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services/get"""
+    label = f"Cloud Run service {service}"
+    found = task.read(label, lambda: task.client.find(cloudrun.service_url(task.project, region, service))) or {}
+    value = cloudrun.plain_variables(found).get(variable)
+    if not value:
+        raise GcpError(
+            f"{label} in {region} has no plain variable {variable}" if found else f"{label} does not exist in {region}"
+        )
+    return value
 
 
 def spelled(wanted: dict[str, Any], live: dict[str, Any]) -> list[str]:
@@ -209,7 +259,13 @@ class Secret(Resource):
     @property
     def has_value(self) -> bool:
         """An option sets the value."""
-        return any(self.params[option] is not None for option in ("value", "generate_length", "generate_bytes"))
+        return any(self.params[option] is not None for option in VALUES)
+
+    @cached_property
+    def value(self) -> str | None:
+        """The value that the options give, None if it is generated, or not set; raises GcpError."""
+        source = self.params["value_from"]
+        return variable_of(self.task, **source) if source else self.params["value"]
 
     def validate(self) -> None:
         values.check_together(self.params, values.key_of_secret, "kms_key", "replication_locations")
@@ -253,7 +309,7 @@ class Secret(Resource):
 
     def disabled(self, version: str) -> dict[str, str]:
         """The newest disabled version of a secret whose value is generated; {} if it has an enabled VERSION."""
-        if version or not self.has_value or self.params["value"] is not None or self.params["state"] == "absent":
+        if version or not self.has_value or self.value is not None or self.params["state"] == "absent":
             return {}
         newest = secretmanager.newest(self.client, self.path, "DISABLED")
         return {"disabled": str(secretmanager.version_number(newest))} if newest else {}
@@ -270,9 +326,9 @@ class Secret(Resource):
         """The newest enabled VERSION ("" without one) does not have the value that the options set."""
         if not version:
             return self.has_value
-        if self.params["value"] is None:
+        if self.value is None:
             return False
-        return secretmanager.payload(self.client, f"{self.path}/versions/{version}") != self.params["value"].encode()
+        return secretmanager.payload(self.client, f"{self.path}/versions/{version}") != self.value.encode()
 
     def check_change(self, live: dict[str, Any], changes: list[str]) -> None:
         if "replication" in changes and SECRET.same["replication"](self.wanted["replication"], live["replication"]):
@@ -326,14 +382,14 @@ class Secret(Resource):
         Add the value after the NEWEST enabled version.
         https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/addVersion
         """
-        value = (self.params["value"] or self.generate()).encode()
+        value = (self.value or self.generate()).encode()
 
         def find() -> dict[str, Any] | None:
             """The version that a request without a response has added; any other run's generated value is as good."""
             added = secretmanager.newest_enabled(self.client, self.path)
             if not added or secretmanager.version_number(added) <= newest:
                 return None
-            return added if self.params["value"] is None or self.holds(added, value) else None
+            return added if self.value is None or self.holds(added, value) else None
 
         body = {"payload": {"data": base64.b64encode(value).decode()}}
         return str(secretmanager.version_number(self.client.post_once(f"{self.url}:addVersion", body, find)))
@@ -372,13 +428,22 @@ def main() -> None:
             "replication_locations": {"type": "list", "elements": "str", "default": [], "kind": values.LOCATIONS},
             "kms_key": {"type": "str", "no_log": False, "kind": values.KMS_KEY},
             "value": {"type": "str", "no_log": True},
+            "value_from": {
+                "type": "dict",
+                "no_log": False,
+                "options": {
+                    "region": {"type": "str", "required": True, "kind": values.REGION},
+                    "service": {"type": "str", "required": True, "kind": values.RUN_NAME},
+                    "variable": {"type": "str", "required": True},
+                },
+            },
             "generate_length": {"type": "int", "kind": values.SECRET_LENGTH},
             "generate_bytes": {"type": "int", "kind": values.SECRET_BYTES},
             "accessors": {"type": "list", "elements": "str", "kind": values.ANY_MEMBERS},
             "on_conditional": {"type": "str", "choices": ["remove", "refuse"], "default": "remove"},
             **STATE_OPTION,
         },
-        mutually_exclusive=[("value", "generate_length", "generate_bytes")],
+        mutually_exclusive=[VALUES],
     )
 
 

@@ -207,7 +207,7 @@ def test_google_auth_asks_where_an_account_may_be_used(api, ready):
     assert api("GET", f"{url}/nobody@{ready}.iam.gserviceaccount.com/allowedLocations").status_code == 404
 
 
-def test_a_project_without_app_engine_has_no_account_of_it(api, ready):
+def test_a_project_without_app_engine_has_no_account_of_it(api, enable, ready):
     url = f"https://cloudresourcemanager.googleapis.com/v1/projects/{ready}"
     policy = api("POST", f"{url}:getIamPolicy", json={}).json()
     member = f"serviceAccount:{ready}@appspot.gserviceaccount.com"
@@ -215,6 +215,9 @@ def test_a_project_without_app_engine_has_no_account_of_it(api, ready):
     answer = api("POST", f"{url}:setIamPolicy", json={"policy": policy})
     assert answer.status_code == 400 and "does not exist" in answer.text
     policy["bindings"][-1]["members"] = ["serviceAccount:not-in-this-sandbox@appspot.gserviceaccount.com"]
+    policy = api("POST", f"{url}:setIamPolicy", json={"policy": policy}).json()
+    enable(ready, "appengine.googleapis.com")
+    policy["bindings"][-1]["members"] = [member]
     assert api("POST", f"{url}:setIamPolicy", json={"policy": policy}).status_code == 200
 
 

@@ -247,6 +247,15 @@ def test_tls_by_ssl_mode(api, instance):
     )
 
 
+def test_no_flags_and_an_empty_list_of_them_are_the_same(api, instance):
+    finish(api, api("POST", f"{instance}/users", json={"name": "clock", "password": "p"}))
+    started = [psql(address(api, instance), "clock", "p", "SELECT pg_postmaster_start_time()")]
+    assert "databaseFlags" not in api("GET", instance).json()["settings"]
+    finish(api, api("PATCH", instance, json={"settings": {"databaseFlags": []}}))
+    started.append(psql(address(api, instance), "clock", "p", "SELECT pg_postmaster_start_time()"))
+    assert started[0] == started[1]
+
+
 def test_a_flag_reaches_the_server(api, instance):
     flags = [{"name": "max_connections", "value": "33"}, {"name": "cloudsql.iam_authentication", "value": "on"}]
     finish(api, api("PATCH", instance, json={"settings": {"databaseFlags": flags}}))

@@ -1,12 +1,13 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command mlflow-iap: doctor, token, proxy."""
+"""The command mlflow-iap: doctor, token, proxy, import."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
@@ -166,15 +167,34 @@ def doctor(asked: argparse.Namespace) -> int:
     return 0
 
 
+def run_import(asked: argparse.Namespace) -> int:
+    """Import everything of another MLflow server or store; it can be repeated, and then goes on where it was."""
+    url = _url(asked.uri)
+    try:
+        from mlflow_iap import importer
+    except ImportError as error:
+        raise IapError(f"Importing needs MLflow: run 'pip install mlflow' in this environment ({error}).") from None
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    report = importer.run(asked.source, url, say, dry=asked.dry_run)
+    print(json.dumps(report.as_dict()))
+    return 1 if report.problems else 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status is 0, or 1 if there is a problem."""
     parser = argparse.ArgumentParser(prog="mlflow-iap", description="Sign in to MLflow behind Identity-Aware Proxy.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, command in (("doctor", doctor), ("token", token), ("proxy", run_proxy)):
+    for name, command in (("doctor", doctor), ("token", token), ("proxy", run_proxy), ("import", run_import)):
         one = commands.add_parser(name, help=command.__doc__.rstrip(".").split(", ")[0], description=command.__doc__)
         one.add_argument("--uri", help="the server's URL (default: MLFLOW_TRACKING_URI)")
         if name == "proxy":
             one.add_argument("--port", type=int, default=5001, help="port on 127.0.0.1 (default: 5001)")
+        if name == "import":
+            one.add_argument("--dry-run", action="store_true", help="only count what the source has")
+            one.add_argument("source", help="https://…, sqlite:///PATH, or the path of a file store")
         one.set_defaults(command=command)
     asked = parser.parse_args(arguments)
     try:

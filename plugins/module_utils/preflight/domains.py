@@ -59,6 +59,7 @@ def check(site: Site) -> None:
     own = [
         site.live("address").get("address"),
         site.live("previous rule").get("IPAddress"),
+        *(site.live(f"replaced rule {name}").get("IPAddress") for name in site.listed("iap_lb_replaces") if external),
         *front_doors.addresses(site),
     ]
     accepted = list(filter(None, [*own, *site.listed(f"{role}_dns_replaces")]))

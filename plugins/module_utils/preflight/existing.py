@@ -47,6 +47,8 @@ def read(site: Site) -> None:
         }
         if previous := site.text("iap_lb_previous_name"):
             urls["previous rule"] = ("forwarding rule", f"{balancer}/forwardingRules/{previous}-https")
+        for name in site.listed("iap_lb_replaces"):
+            urls[f"replaced rule {name}"] = ("forwarding rule", f"{balancer}/forwardingRules/{name}")
     elif site.door == "internal":
         balancer = (
             f"{COMPUTE}projects/{site.text('iap_internal_lb_project_id')}/regions/{site.text('iap_internal_lb_region')}"

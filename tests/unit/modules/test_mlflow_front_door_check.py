@@ -168,7 +168,9 @@ def test_another_load_balancer_with_the_domain(world, run_module, balancer):
     ):
         run_module("mlflow_front_door_check", **OPTIONS)
     world.script()
-    assert not run_module("mlflow_front_door_check", replaces=["corporate"], **OPTIONS)["problems"]
+    world.find(f"{COMPUTE}/global/forwardingRules/corporate", None)
+    result = run_module("mlflow_front_door_check", replaces=["corporate"], **OPTIONS)
+    assert (result["problems"], result["replaced_addresses"], result["replaced_certificates"]) == ([], [], [])
 
 
 def test_a_wildcard_alone_is_no_rival(world, run_module):
@@ -207,6 +209,15 @@ def test_the_previous_name_of_the_load_balancer(world, run_module):
     world.find(f"{COMPUTE}/global/targetHttpsProxies/old-https", proxy)
     result = run_module("mlflow_front_door_check", previous="old", **OPTIONS)
     assert (result["previous_addresses"], result["previous_certificates"]) == (["34.9.9.9"], ["old-5d41402a"])
+
+
+def test_a_load_balancer_whose_domain_is_taken_over_lends_its_certificates(world, run_module):
+    world.balancer("corporate", domains=["mlflow.example.com"])
+    world.script()
+    world.find(f"{COMPUTE}/global/forwardingRules/corporate", world.rivals[0])
+    world.find(f"{COMPUTE}/global/targetHttpsProxies/corporate", world.proxies[0])
+    result = run_module("mlflow_front_door_check", replaces=["corporate"], **OPTIONS)
+    assert (result["replaced_addresses"], result["replaced_certificates"]) == (["34.9.9.9"], ["corporate"])
 
 
 def test_a_service_with_identity_aware_proxy_itself(world, run_module):

@@ -528,3 +528,14 @@ def test_a_new_service_has_the_annotations_to_set(google, run_module):
         run_module("run_service", **OPTIONS, set_annotations={"a": 1})
     with pytest.raises(Exception, match="mutually exclusive: annotations\\|set_annotations"):
         run_module("run_service", **OPTIONS, set_annotations={"a": 1}, annotations={})
+
+
+def test_what_others_have_put_into_a_variable_is_not_shown(google, run_module):
+    body = live()
+    body["template"]["containers"][0]["env"].append({"name": "DB_PASSWORD", "value": "not-to-be-seen"})
+    google.expect("GET", URL, body)
+    result = run_module("run_service", check=True, **OPTIONS)
+    shown = {
+        entry["name"]: entry.get("value") for entry in result["diff"]["before"]["template"]["containers"][0]["env"]
+    }
+    assert shown.items() >= {"DB_PASSWORD": "********", "WORKERS": "1"}.items()

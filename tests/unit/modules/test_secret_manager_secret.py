@@ -300,7 +300,7 @@ def test_absent(google, run_module):
         ),
         (
             {"value": "12345678", "generate_length": 8},
-            "parameters are mutually exclusive: value|generate_length|generate_bytes",
+            "parameters are mutually exclusive: value|value_from|generate_length|generate_bytes",
         ),
     ],
 )
@@ -308,3 +308,41 @@ def test_invalid_options_make_no_request(google, run_module, options, message):
     with pytest.raises(Exception) as caught:
         run_module("secret_manager_secret", **{"name": "db-password", **options})
     assert str(caught.value).startswith(message)
+
+
+SERVICE = "https://run.googleapis.com/v2/projects/demo/locations/europe-west2/services/web"
+SOURCE = {"region": "europe-west2", "service": "web", "variable": "DB_PASSWORD"}
+
+
+def service(**env):
+    return {"template": {"containers": [{"env": [{"name": name, "value": value} for name, value in env.items()]}]}}
+
+
+def test_a_value_moves_out_of_the_environment_of_a_service(google, run_module):
+    google.expect("GET", URL, absent(google))
+    google.expect("POST", SECRETS, {**LIVE, "labels": {}})
+    google.expect("GET", SERVICE, service(OTHER="1", DB_PASSWORD="not-to-be-seen"))
+    google.expect("POST", f"{URL}:addVersion", version(1))
+    result = run_module("secret_manager_secret", name="db-password", value_from=SOURCE)
+    assert (result["changed"], result["version"]) == (True, "1")
+    assert base64.b64decode(google.sent[-1].body["payload"]["data"]) == b"not-to-be-seen"
+
+
+def test_a_secret_that_has_the_value_of_the_service(google, run_module):
+    google.expect("GET", URL, LIVE)
+    google.expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("GET", SERVICE, service(DB_PASSWORD="not-to-be-seen"))
+    google.expect("GET", f"{URL}/versions/1:access", payload(b"not-to-be-seen"))
+    assert not run_module("secret_manager_secret", name="db-password", value_from=SOURCE)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("live", "words"), [({}, "no plain variable DB_PASSWORD"), (None, "service web does not exist in europe-west2")]
+)
+def test_a_service_without_the_variable(google, run_module, live, words):
+    google.expect("GET", URL, LIVE)
+    google.expect("GET", f"{URL}/versions", {"versions": [version(1)]})
+    google.expect("GET", SERVICE, absent(google) if live is None else service(A="1", **live))
+    with pytest.raises(Exception, match=words):
+        run_module("secret_manager_secret", name="db-password", value_from=SOURCE)
+    assert google.writes == []

@@ -860,3 +860,23 @@ def test_every_name_that_is_recorded_is_a_variable_and_no_secret():
     options = check_variables.Variables(Templar(DataLoader()), {}, [check_variables.DEPLOYMENT, *ROLES]).options
     assert options.keys() >= recorded.NAMES
     assert not [name for name in recorded.NAMES if options[name].secret]
+
+
+def test_what_somebody_has_set_is_returned_without_secrets() -> None:
+    """Nothing has to be set: the play finds out the rest."""
+    set_by_somebody = {
+        "mlflow_project_id": "my-project",
+        "mlflow_webapp_users": "user:jane@example.com, user:joe@example.com",
+        "cloudsql_password_secret": "mlflow-db-pwd",
+        "network_reserved_range": "",
+        "mlflow_oauth_client_secret": "not-to-be-seen",
+    }
+    result = check({"roles": ROLES, "only_given": True}, set_by_somebody | {"mlflow_region": ""})
+    assert result["given"] == {
+        "mlflow_project_id": "my-project",
+        "mlflow_webapp_users": ["user:jane@example.com", "user:joe@example.com"],
+        "cloudsql_password_secret": "mlflow-db-pwd",
+        "network_reserved_range": "",
+    }
+    with pytest.raises(AnsibleActionFail, match=r"^mlflow_region is 'mars'; allowed: .* bucket_name is 'B'; allowed: "):
+        check({"roles": ROLES, "only_given": True}, {"mlflow_region": "mars", "bucket_name": "B"})

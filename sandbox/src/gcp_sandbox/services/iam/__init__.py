@@ -89,6 +89,13 @@ def setup(cloud: Cloud) -> None:
             accounts.agent(cloud, agent)
             cloud.iam.grant(project_resource(project_id), "roles/editor", f"serviceAccount:{agent}")
 
+    def app_engine_account(cloud: Cloud, project_id: str) -> None:
+        # Without App Engine itself: https://cloud.google.com/iam/docs/service-account-types#default
+        project, email = projects.find(cloud, project_id), f"{project_id}@appspot.gserviceaccount.com"
+        assert project is not None
+        if accounts.by_email(cloud, email) is None:
+            accounts.create(cloud, project, email, displayName="App Engine default service account")
+
     def active(email: str) -> bool:
         if not email.endswith(".gserviceaccount.com"):
             return True
@@ -98,6 +105,7 @@ def setup(cloud: Cloud) -> None:
     cloud.account_active = active
     cloud.self_signed = lambda token, host: accounts.self_signed(cloud, token, host)
     cloud.when_enabled("compute.googleapis.com", compute_account)
+    cloud.when_enabled("appengine.googleapis.com", app_engine_account)
 
 
 @SERVICE.starts

@@ -297,7 +297,8 @@ async def apply(cloud: Cloud, op: Doc) -> None:
     _placed(new)
     if old["settings"]["settingsVersion"] == new["settings"]["settingsVersion"]:
         stamped(new, int(old["settings"]["settingsVersion"]) + 1)
-    restart = any(old["settings"].get(k) != new["settings"].get(k) for k in _RESTARTING)
+    # No flags and an empty list of them are the same.
+    restart = any((old["settings"].get(k) or None) != (new["settings"].get(k) or None) for k in _RESTARTING)
     restart |= [a["ipAddress"] for a in old["ipAddresses"]] != [a["ipAddress"] for a in new["ipAddresses"]]
     restart |= recoverable(old) != recoverable(new)
     moved = served(new) and postgres.installed(new["databaseVersion"]) != postgres.installed(old["databaseVersion"])
