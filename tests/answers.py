@@ -21,6 +21,7 @@ LISTS: dict[str, list[str]] = {
     "dns_replaces": ["203.0.113.7", "old.example.com."],
     "extra_domains": ["models.example.com", "ml.example.com"],
     "extra_packages": ["boto3==1.40.0", "numpy==2.3.0"],
+    "impersonate_delegates": ["ci@my-project.iam.gserviceaccount.com", "deployer@my-project.iam.gserviceaccount.com"],
     "locations": ["europe-west1", "europe-west2"],
     "logger_token_creators": ["user:jane@example.com", "serviceAccount:ci@my-project.iam.gserviceaccount.com"],
     "readers": ["serviceAccount:ci@my-project.iam.gserviceaccount.com", "group:ml@example.com"],

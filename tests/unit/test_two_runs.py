@@ -85,7 +85,8 @@ def test_a_value_that_the_other_run_never_added(google, run_module):
 
     google.expect("GET", secrets.URL, secrets.absent(google))
     google.expect("POST", secrets.SECRETS, google.error(409, "ALREADY_EXISTS", "Secret already exists."))
-    for attempt in range(9):
+    # As often as it looks until it loses patience.
+    for attempt in range(24):
         google.expect("GET", secrets.URL, find)
         google.expect("GET", f"{secrets.URL}/versions", find).expect("GET", f"{secrets.URL}/versions", find)
         if not attempt:
