@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Records a command in a terminal, and writes it as an SVG that plays by itself: python tools/record.py FILE [--seconds S] COMMAND
+"""Records a command in a terminal, and writes it as an SVG that plays by itself.
 
-The command runs in a pseudo-terminal. What it prints, in which colour and when, is what the picture shows; only the time is compressed to
-`--seconds`, and the current folder is called ~/<its name>. The picture needs neither a script nor a font of its own, and stands still at
-its end for who prefers reduced motion. docs/images/demo.svg is `python tools/record.py docs/images/demo.svg make demo`.
+python tools/record.py FILE [--seconds S] COMMAND
+
+The command runs in a pseudo-terminal. What it prints, in which colour and when, is what the picture shows; only the time is
+compressed to S seconds, and the current folder is called ~/<its name>. The picture needs neither a script nor a font of its
+own, and shows its end for who prefers reduced motion. docs/images/demo.svg is `tools/record.py docs/images/demo.svg make demo`.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ def wrap(pieces: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
 
 
 def picture(rows: list[Line], command: str, took: float, seconds: float, day: date) -> str:
-    """The SVG. Rows are one tall sheet behind a window; it moves when a row is complete, and a cover hides those that are to come."""
+    """The SVG: a tall sheet of all rows behind a window, which moves as they come; a cover hides those that are to come."""
     title = f"{command}: {took:.0f} s on {day}"
     playing = min(took, seconds)
     title += f", played in {playing:.0f} s" if playing < took else ""
@@ -147,7 +149,9 @@ def picture(rows: list[Line], command: str, took: float, seconds: float, day: da
     texts = [f'<text y="{FONT}"><tspan class="c2">$</tspan> {escape(command)}</text>']
     for number, row in enumerate(rows, 1):
         spans = (
-            f'<tspan class="{shades[colour]}">{escape(text, quote=False)}</tspan>' if colour else escape(text, quote=False)
+            f'<tspan class="{shades[colour]}">{escape(text, quote=False)}</tspan>'
+            if colour
+            else escape(text, quote=False)
             for colour, text in row.pieces
         )
         inside = "".join(spans).rstrip()
@@ -155,7 +159,7 @@ def picture(rows: list[Line], command: str, took: float, seconds: float, day: da
             texts.append(f'<text y="{number * LINE + FONT}">{inside}</text>')
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img">',
             f"<title>{escape(title)}</title>",
             f"<style>{''.join(style)}</style>",
             f'<rect width="{width}" height="{height}" rx="8" fill="#0d1117"/>',

@@ -11,6 +11,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -57,8 +58,8 @@ def known() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("block", blocks())
 def test_examples_use_variables_that_exist(block):
     if isinstance(block, dict):
-        (group,) = block.values()
-        for variables in group["hosts"].values():
+        groups = [group for group in block.values() if isinstance(group, dict) and "hosts" in group]
+        for variables in [variables for group in groups for variables in group["hosts"].values()] or [block]:
             assert {name for name in variables if not name.startswith("ansible_")} <= known().keys()
         return
     for play in block:
@@ -183,3 +184,63 @@ def test_the_example_inventory_has_every_variable_of_a_deployment_with_its_defau
 def trusted(value: Any) -> Any:
     """VALUE as Ansible loads it from a file, where text may be a template."""
     return trust_as_template(value) if isinstance(value, str) else value
+
+
+# -- pages ---------------------------------------------------------------------
+
+
+def test_every_page_is_in_the_list_of_pages():
+    pages = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
+    listed = set(re.findall(r"^- \[[^]]+\]\((\w+\.md)\)", (ROOT / "docs/README.md").read_text(), re.M))
+    assert listed == pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_within_the_repository_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+
+
+def test_the_reference_has_every_playbook_with_the_variables_that_only_it_reads():
+    text = (ROOT / "docs/playbooks.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    playbooks = {path.stem: path.read_text() for path in ROOT.glob("playbooks/*.yml")}
+    assert list(sections) == sorted(playbooks, key=list(sections).index) and sections.keys() == playbooks.keys()
+    for name, section in sections.items():
+        named = set(re.findall(r"`(mlflow_\w+|cloudsql_\w+|cloudrun_\w+|network_\w+|iap_\w+)`", section))
+        assert named <= known().keys(), name
+        read = {word for word in known() if re.search(rf"\b{word}\b", playbooks[name])} if name != "site" else set()
+        others = {word for other, source in playbooks.items() if other != name for word in read if word in source}
+        assert read - others - {"mlflow_project_id"} <= named, name
+        assert ("Writes nothing" in section) == (name in ("plan", "preflight", "verify")), name
+
+
+def test_the_readme_has_the_costs_that_were_computed():
+    computed = (ROOT / "docs/sizes.md").read_text()
+    names = re.search(r"^\| US dollars a month \|(.*)\|$", computed, re.M)
+    sums = re.search(r"^\| \*\*together\*\* \|(.*)\|$", computed, re.M)
+    assert names and sums
+    monthly = dict(zip(re.findall(r"\w+", names[1]), re.findall(r"\d+", sums[1]), strict=True))
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)`(?: \(default\))? \|.*\| `([\w-]+)` \| (\d+) \|$", readme, re.M)
+    assert {name: cost for name, _, cost in rows} == monthly
+    tiers = re.search(r"^\| `cloudsql_tier` \|(.*)\|$", computed, re.M)
+    assert tiers and [tier for _, tier, _ in rows] == re.findall(r"`([\w-]+)`", tiers[1])
+    assert f"From about {monthly['small']} US dollars a month" in readme
+
+
+@pytest.mark.parametrize("name", ["architecture.svg", "demo.svg", "ui.png"])
+def test_a_picture_of_the_readme_is_small_and_shows_nothing_of_the_machine_that_made_it(name):
+    path = ROOT / "docs/images" / name
+    assert f"/docs/images/{name})" in (ROOT / "README.md").read_text()
+    assert path.stat().st_size < (150_000 if path.suffix == ".png" else 100_000)
+    if path.suffix == ".svg":
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert re.findall(r"(?:/home|/root|/tmp|/work)/\S*|<script|href=\"http", path.read_text()) == []
