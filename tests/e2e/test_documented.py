@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -235,6 +236,12 @@ def test_the_demo(alone: Desk):
     assert done.status == 0, done.output
     assert "MLflow is deployed and verified:" in done.output
     assert alone.type("gcp-sandbox status").status != 0
+    recorded = set(re.findall(r"TASK \[(.*?)\]", html.unescape((ROOT / "docs/images/demo.svg").read_text())))
+    assert len(recorded) > 50
+    gone = recorded - set(re.findall(r"TASK \[(.*?)\]", done.output))
+    assert gone == set(), (
+        "the recording of the README is of an older run: tools/record.py docs/images/demo.svg make demo"
+    )
 
 
 # -- inventories, variables ----------------------------------------------------
