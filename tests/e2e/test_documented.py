@@ -16,12 +16,13 @@ import trustme
 import yaml
 from ansible.parsing.dataloader import DataLoader
 
-from tests.conftest import BIN, IMAGE, IMAGE_PYTHON, LINK, ROOT, Cloud, Play, copied
+from tests.conftest import BIN, IMAGE, IMAGE_PYTHON, LINK, ROOT, Cloud, Play, copied, local_cloud
 from tests.documented import BACKUPS, COMMANDS, PAGES, TESTED, Block, blocks, described
 
 from .conftest import PROJECT
 
 REGION = "europe-west2"
+MANAGER = "cloudresourcemanager.googleapis.com/v1/projects"
 RUN = f"run.googleapis.com/v2/projects/{PROJECT}/locations/{REGION}/services"
 # What stands in the pages for something of the reader's, and what it is here.
 OURS = {
@@ -38,6 +39,7 @@ THEIRS = {
     "ml-dev": PROJECT,
     "ml-prod": PROJECT,
     "@sha256:6c3c624b58dbbcd3c0dd82b4c53f04194d1247c6eebdaab7c610cf7d66709b3b": ":3.17.2",
+    "keyRings/mlflow/cryptoKeys/mlflow": "keyRings/r/cryptoKeys/k",
 }
 
 
@@ -260,7 +262,8 @@ def hosts(base: dict[str, Any], chain: Path) -> dict[str, dict[str, Any]]:
             # Two hosts in one project have neither the name nor the domain in common.
             number = len(found)
             apart = {"mlflow_name": f"page{number}", "mlflow_domain": f"page{number}.example.com"}
-            found[host] = base | secret | apart | variables
+            own = {name: value for name, value in base.items() if name != "mlflow_image"}
+            found[host] = own | secret | apart | variables
     return found
 
 
@@ -292,6 +295,50 @@ def test_the_variables_of_the_pages_are_accepted(desk: Desk, fleet: Path):
     expected = len(yaml.safe_load(fleet.read_text())["mlflow"]["hosts"])
     assert expected > 5
     assert (done.status, done.recap("ok")) == (0, expected), done.output
+
+
+def of_others(cloud: Cloud) -> None:
+    """What the pages name, and others have made: a key, and a network of a host project with a range and a peering."""
+    for project in ("security", "network-host"):
+        cloud.call("POST", MANAGER, {"projectId": project})
+    cloud.kms_key("security", REGION)
+    apis = {
+        "serviceIds": [f"{name}.googleapis.com" for name in ("compute", "servicenetworking", "cloudresourcemanager")]
+    }
+    cloud.call("POST", "serviceusage.googleapis.com/v1/projects/network-host/services:batchEnable", apis)
+    compute, network = "compute.googleapis.com/compute/v1", "projects/network-host/global/networks/shared"
+    cloud.call(
+        "POST", f"{compute}/projects/network-host/global/networks", {"name": "shared", "autoCreateSubnetworks": False}
+    )
+    subnetwork = {"name": f"mlflow-{REGION}", "network": network, "ipCidrRange": "10.20.0.0/24"}
+    cloud.call("POST", f"{compute}/projects/network-host/regions/{REGION}/subnetworks", subnetwork)
+    range_ = {
+        "name": "google-managed-services",
+        "purpose": "VPC_PEERING",
+        "addressType": "INTERNAL",
+        "prefixLength": 20,
+    }
+    cloud.call("POST", f"{compute}/projects/network-host/global/addresses", range_ | {"network": network})
+    number = cloud.call("GET", f"{MANAGER}/network-host")["projectNumber"]
+    peering = {"network": network.replace("network-host", number), "reservedPeeringRanges": ["google-managed-services"]}
+    connections = "servicenetworking.googleapis.com/v1/services/servicenetworking.googleapis.com/connections"
+    cloud.call("POST", connections, peering)
+    cloud.call("POST", f"{compute}/projects/network-host/enableXpnHost")
+    resource = {"xpnResource": {"id": PROJECT, "type": "PROJECT"}}
+    cloud.call("POST", f"{compute}/projects/network-host/enableXpnResource", resource)
+
+
+@pytest.mark.long
+def test_a_plan_with_the_variables_of_the_pages(desk: Desk, fleet: Path):
+    """A deployment of each would be made."""
+    with local_cloud() as cloud:
+        of_others(cloud)
+        exports = {name: value for name, value in cloud.exports.items() if name != "GCP_SERVICE_ACCOUNT_FILE"}
+        there = Desk(desk.folder, desk.env | exports | {"GCP_AUTH_KIND": "application"})
+        done = there.type(f"ansible-playbook -i {fleet} mlops.mlflow_gcp.plan")
+    expected = len(yaml.safe_load(fleet.read_text())["mlflow"]["hosts"])
+    assert (done.status, done.recap("failed")) == (0, 0), done.output[-8000:]
+    assert len(re.findall(r"^ *\d+ create, ", done.output, re.M)) == expected
 
 
 # -- plays ---------------------------------------------------------------------
