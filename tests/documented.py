@@ -87,16 +87,15 @@ COMMANDS = (
     # ---- playbooks, against a deployment
     Command(PLAYBOOK + r"(?:plan|preflight)"),
     Command(PLAYBOOK + r"destroy --check"),
-    Command(PLAYBOOK + r"site --tags users"),
-    Command(PLAYBOOK + r"(?:site|verify)", long=True),
+    Command(PLAYBOOK + r"(?:site|verify|site --tags users)", long=True),
     Command(PLAYBOOK + r"destroy -e mlflow_confirm_destroy=prod", long=True),
     # ---- the Makefile
     Command(r"make"),
     Command(r"make demo(?:-destroy|-down)?", long=True),
     Command(r"make test", why="it runs this very test", files=("Makefile",)),
     # ---- gcloud
-    Command(r"gcloud iam roles create \w+ --project=PROJECT --file=docs/deployer-role\.yml"),
-    Command(r"gcloud projects add-iam-policy-binding PROJECT --member=MEMBER --role=\S+"),
+    Command(r"gcloud iam roles create \w+ --project=PROJECT --file=docs/deployer-role\.yml", long=True),
+    Command(r"gcloud projects add-iam-policy-binding PROJECT --member=MEMBER --role=\S+", long=True),
     Command(r"gcloud sql backups (?:list|restore) .*", why=BACKUPS),
     # ---- the sandbox
     Command(r"gcp-sandbox up --detach(?: --state copy)?"),

@@ -80,6 +80,46 @@ def test_commands_are_those_of_a_shell_and_their_files_exist(block):
         assert [name for name in described(line).files if not (ROOT / name).exists()] == []
 
 
+# -- what can be said of commands that cannot be run here ---------------------
+
+
+def lines_with(word: str) -> list[str]:
+    """The commands of all pages that begin with a word."""
+    found = [line for block in blocks() for line in block.commands if line.split()[0] == word]
+    assert found
+    return found
+
+
+def test_the_packages_that_are_installed_are_those_that_are_needed():
+    (line,) = [line for line in lines_with("pip") if "ansible" in line]
+    needed = re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(), re.M)
+    assert set(line.split()[2:]) == {"ansible", *needed}
+
+
+def test_the_lock_files_were_made_by_the_commands_of_the_page():
+    for line in lines_with("uv"):
+        locked = re.search(r"-o (\S+)", line)
+        assert locked and f"\n#    {line}\n" in (ROOT / "image" / locked[1]).read_text()
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker on this machine")
+def test_docker_has_the_options_of_the_page():
+    for line in lines_with("docker"):
+        usage = subprocess.run(["docker", line.split()[1], "--help"], capture_output=True, text=True)
+        assert [option for option in re.findall(r"--\w+", line) if option not in usage.stdout + usage.stderr] == []
+
+
+def test_the_playbook_for_a_controller_takes_the_variables_of_the_page():
+    (line,) = [line for line in lines_with("ansible-playbook") if "setup.yml" in line]
+    source = (ROOT / "extensions/patterns/mlflow_gcp/controller.yml").read_text()
+    given = set(re.findall(r"mlflow_controller_\w+", line))
+    assert given and [name for name in given if name not in source] == []
+    env = {"PATH": "/usr/bin:/bin", "ANSIBLE_LOCALHOST_WARNING": "false"}
+    command = ["bash", "-c", f"{BIN}/{line} --syntax-check"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # -- commands ------------------------------------------------------------------
 
 
