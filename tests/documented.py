@@ -85,7 +85,7 @@ INDEX = "it installs from a package index"
 COMMANDS = (
     Command(r"export(?: [A-Z_]+=\S+)+"),
     # ---- playbooks, against a deployment
-    Command(PLAYBOOK + r"(?:plan|preflight)"),
+    Command(PLAYBOOK + r"(?:plan|preflight)", long=True),
     Command(PLAYBOOK + r"destroy --check"),
     Command(PLAYBOOK + r"(?:site|verify|site --tags users)", long=True),
     Command(PLAYBOOK + r"destroy -e mlflow_confirm_destroy=prod", long=True),
