@@ -80,9 +80,10 @@ class Stranger:
         """Nothing of the checkout: google.cloud is part of the package ansible."""
         env = {name: value for name, value in self.cloud.exports.items() if name != "GCP_PROJECT"}
         proxies = {"HTTPS_PROXY": self.recorder.url, "https_proxy": self.recorder.url}
-        return (
-            env | proxies | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/bin:/bin", "ANSIBLE_LOG_PATH": str(self.log)}
-        )
+        own = {"HOME": str(self.home), "PATH": f"{BIN}:/usr/bin:/bin", "ANSIBLE_LOG_PATH": str(self.log)}
+        # The repository of the pages is the copy.
+        git = {"COUNT": "1", "KEY_0": f"url.file://{self.clone}.insteadOf", "VALUE_0": f"{REPOSITORY}.git"}
+        return env | proxies | own | {f"GIT_CONFIG_{name}": value for name, value in git.items()}
 
     def type(self, command: str, folder: Path, **env: str) -> Play:
         """Run one command line."""
@@ -98,25 +99,25 @@ class Stranger:
         )
         return Play(done.returncode, done.stdout, time.monotonic() - start)
 
+    @property
+    def site_command(self) -> str:
+        """The only way in which the README writes it."""
+        (command,) = set(re.findall(r"^ansible-playbook .*mlops\.mlflow_gcp\.site$", README, re.M))
+        return command
+
     def site(self, *arguments: str, **env: str) -> Play:
         """The README's command, with further arguments."""
-        (command,) = re.findall(r"^    (ansible-playbook .*mlops\.mlflow_gcp\.site)$", README, re.M)
-        return self.type(" ".join([command, *arguments]), self.home, **env)
+        return self.type(" ".join([self.site_command, *arguments]), self.home, **env)
 
 
 README = (ROOT / "README.md").read_text()
+REPOSITORY = yaml.safe_load((ROOT / "galaxy.yml").read_text())["repository"]
 
 
-def commands(heading: str) -> list[str]:
-    """The first block of commands under a heading of the README."""
+def commands(heading: str) -> list[list[str]]:
+    """The blocks of commands under a heading of the README."""
     section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return (
-        re.search(r"(?:^    .*\n)+", section, re.M)[0]
-        .replace("    ", "", 1)
-        .replace("\n    ", "\n")
-        .strip()
-        .split("\n")
-    )
+    return [block.splitlines() for block in re.findall(r"^```sh\n(.*?)^```", section, re.M | re.S)]
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +129,20 @@ def stranger(tmp_path_factory) -> Iterator[Stranger]:
         if name and (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
+    author = ["-c", "user.name=one", "-c", "user.email=one@example.com"]
+    for words in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message", "All"]):
+        subprocess.run(["git", *words], cwd=clone, check=True)
     with local_cloud() as cloud:
         yield Stranger(cloud, home, clone, Recorder(cloud.exports["HTTPS_PROXY"]))
 
 
 @pytest.fixture(scope="module")
 def installed(stranger) -> Stranger:
-    """With the collection installed from its tarball."""
-    for command in commands("Installation"):
-        if not command.startswith("pip "):
-            done = stranger.type(command, stranger.clone)
-            assert done.status == 0, done.output
+    """With the collection installed from the repository."""
+    install, *_others = commands("Three commands to your own project")[0]
+    assert commands("Installation")[0][-1] == install
+    done = stranger.type(install, stranger.home)
+    assert done.status == 0, done.output
     return stranger
 
 
@@ -156,6 +160,10 @@ def site(installed) -> Play:
     """The first run of site, with the README's inventory."""
     (example,) = re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S)
     (installed.home / "inventory.yml").write_text(own(example))
+    _install, preflight, site = commands("Three commands to your own project")[0]
+    before = installed.type(preflight, installed.home)
+    assert (before.status, before.recap("changed")) == (0, 0), before.output
+    assert installed.site_command == site
     # A sudo that does not work: nothing may ask for it.
     become = {
         "ANSIBLE_BECOME": "true",
@@ -176,6 +184,16 @@ def test_the_readme_leads_to_a_deployment_that_passes_verify(installed, site):
     play = installed.type(line, installed.clone)
     assert play.status == 0, play.output
     assert play.recap("ok") > 3
+
+
+@pytest.mark.long
+def test_an_archive_can_be_installed_instead(stranger):
+    """In another home."""
+    home = stranger.home / "other"
+    for command in commands("Installation")[1]:
+        done = stranger.type(command, stranger.clone, HOME=str(home))
+        assert done.status == 0, done.output
+    assert (home / ".ansible/collections/ansible_collections/mlops/mlflow_gcp/playbooks/site.yml").exists()
 
 
 def test_the_readme_of_a_role_lists_the_apis_that_it_calls(installed, site):

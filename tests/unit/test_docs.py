@@ -12,6 +12,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -71,8 +72,8 @@ def test_examples_use_variables_that_exist(block):
         assert block.keys() <= {*documented, "keyed_groups", "groups", "compose", "cache"}
         return
     if isinstance(block, dict):
-        (group,) = block.values()
-        for variables in variables_of(group):
+        groups = [group for group in block.values() if isinstance(group, dict) and {"hosts", "children"} & group.keys()]
+        for variables in [variables for group in groups for variables in variables_of(group)] or [block]:
             assert {name for name in variables if not name.startswith("ansible_")} <= known().keys()
         return
     for play in block:
@@ -172,7 +173,7 @@ def test_what_can_be_text_is_read_where_it_is_used():
         for file in files
         for line in file.read_text().splitlines()
         for name in variables
-        if re.search(rf"(?<!connections\()\b{name}\b(?!{reading})", line) and "{{" in line
+        if re.search(rf"(?<!connections\()\b{name}\b(?!{reading}|:)", line) and "{{" in line
     ]
     assert found == []
 
@@ -215,3 +216,65 @@ def test_the_example_inventory_has_every_variable_of_a_deployment_with_its_defau
     }
     # Where the default is empty, the inventory shows what a value looks like.
     assert wrong == {}
+
+
+# -- pages ---------------------------------------------------------------------
+
+
+def test_every_page_is_in_the_list_of_pages():
+    pages = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
+    listed = set(re.findall(r"^- \[[^]]+\]\((\w+\.md)\)", (ROOT / "docs/README.md").read_text(), re.M))
+    assert listed == pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_within_the_repository_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+
+
+def test_the_reference_has_every_playbook_with_the_variables_that_only_it_reads():
+    text = (ROOT / "docs/playbooks.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    playbooks = {path.stem: path.read_text() for path in ROOT.glob("playbooks/*.yml")}
+    assert list(sections) == sorted(playbooks, key=list(sections).index) and sections.keys() == playbooks.keys()
+    for name, section in sections.items():
+        named = set(re.findall(r"`((?:mlflow|network|cloudsql|cloudrun)_\w+)", section))
+        assert named <= known().keys(), name
+        # site reads all of them, by their roles.
+        own = [word for word in options("mlflow") if name != "site"]
+        read = {word for word in own if re.search(rf"\b{word}\b", playbooks[name])}
+        others = {word for other, source in playbooks.items() if other != name for word in read if word in source}
+        assert read - others - {"mlflow_project_id"} <= named, name
+        assert ("Writes nothing" in " ".join(section.split())) == (name in ("plan", "preflight", "verify")), name
+
+
+def test_the_readme_has_the_costs_that_were_computed():
+    computed = (ROOT / "docs/sizes.md").read_text()
+    names = re.search(r"^\| US dollars a month \|(.*)\|$", computed, re.M)
+    sums = re.search(r"^\| \*\*together\*\* \|(.*)\|$", computed, re.M)
+    assert names and sums
+    monthly = dict(zip(re.findall(r"\w+", names[1]), re.findall(r"\d+", sums[1]), strict=True))
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)`(?: \(default\))? \|.*\| `([\w-]+)` \| (\d+) \|$", readme, re.M)
+    assert {name: cost for name, _, cost in rows} == monthly
+    tiers = re.search(r"^\| `cloudsql_tier` \|(.*)\|$", computed, re.M)
+    assert tiers and [tier for _, tier, _ in rows] == re.findall(r"`([\w-]+)`", tiers[1])
+    assert f"From about {monthly['small']} US dollars a month" in readme
+
+
+@pytest.mark.parametrize("name", ["architecture.svg", "demo.svg", "ui.png"])
+def test_a_picture_of_the_readme_is_small_and_shows_nothing_of_the_machine_that_made_it(name):
+    path = ROOT / "docs/images" / name
+    assert f"/docs/images/{name})" in (ROOT / "README.md").read_text()
+    assert path.stat().st_size < (150_000 if path.suffix == ".png" else 100_000)
+    if path.suffix == ".svg":
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert re.findall(r"(?:/home|/root|/tmp|/work)/\S*|<script|href=\"http", path.read_text()) == []
