@@ -130,7 +130,7 @@ def application_credentials(task: Task) -> Iterator[dict[str, str]]:
     if kind != "serviceaccount":
         yield {}
     elif params.get("service_account_file"):
-        yield {"GOOGLE_APPLICATION_CREDENTIALS": os.path.realpath(os.path.expanduser(params["service_account_file"]))}
+        yield {"GOOGLE_APPLICATION_CREDENTIALS": os.path.realpath(params["service_account_file"])}
     else:
         # Only its owner may read it.
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
