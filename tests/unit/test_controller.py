@@ -98,7 +98,8 @@ def test_surveys_ask_for_every_variable_of_a_deployment_once(controller):
     names = [question["variable"] for question in asked]
     deployment = {name for name in options() if name.startswith("mlflow_")}
     assert len(names) == len({*names})
-    assert deployment - {*names} == {*tool().CREDENTIALS, *tool().PLAN}
+    once = {name for name in deployment if name.startswith(tool().ONCE)}
+    assert deployment - {*names} == {*tool().CREDENTIALS, *tool().PLAN, *once}
     for question in asked:
         spec = options()[question["variable"]]
         assert question.get("choices", spec.get("choices")) == (
