@@ -47,6 +47,17 @@ TESTED = {
         "extensions/patterns/mlflow_gcp/README.md",
         "- name: Manage the controller",
     ): f"{HERE}::test_the_dispatcher_of_a_controller",
+    # Vaults, federated accounts and other people's projects.
+    ("docs/credentials.md", "mlflow:"): "tests/clients/test_credentials.py::test_each_host_has_its_own",
+    ("docs/credentials.md", "- name: Use modules of google.cloud with the credentials of each host"): (
+        "tests/clients/test_credentials.py::test_each_host_has_its_own"
+    ),
+    ("docs/credentials.md", "caller:"): "tests/clients/test_credentials.py::test_the_preflight_reports_whose_they_are",
+    ("docs/fleet.md", "TASK [Show which are done, and which failed and why] ***"): (
+        "tests/e2e/test_fleet.py::test_what_fails_does_not_stop_the_others"
+    ),
+    ("docs/fleet.md", "# an inventory file"): "tests/e2e/test_fleet.py::test_the_inventory_finds_what_was_deployed",
+    ("docs/terraform.md", "mlflow:"): "tests/e2e/test_adopt.py::test_it_is_taken_over_and_no_client_notices",
     ("docs/architecture.md", "cli ─ gateway ─ frontdoor ─ services ─ core"): f"{HERE}::test_the_layers_of_the_sandbox",
     ("docs/plan.md", "+ create Cloud SQL instance mlflow"): f"{HERE}::test_what_a_plan_looks_like",
     ("docs/timeline.md", "The run took 5 min 11 s: 1 host, 74 tasks, 272 calls of Google"): (
@@ -89,6 +100,28 @@ COMMANDS = (
     Command(PLAYBOOK + r"destroy --check"),
     Command(PLAYBOOK + r"(?:site|verify|site --tags users)", long=True),
     Command(PLAYBOOK + r"destroy -e mlflow_confirm_destroy=prod", long=True),
+    # ---- several deployments, of which tests make their own
+    Command(
+        r"ansible-playbook -i inventories/fleet .*",
+        why="test_fleet.py runs as many, with inventories of their own",
+        files=("inventories/fleet", "tests/e2e/test_fleet.py"),
+    ),
+    Command(
+        r"ansible-(?:inventory|playbook) -i fleet\.deployments\.yml .*",
+        why="test_fleet.py has a file with the projects of the sandbox",
+        files=("tests/e2e/test_fleet.py",),
+    ),
+    # ---- what somebody else has made
+    Command(
+        r"ansible-playbook -i (?:hosts\.yml|inventories/prod) mlops\.mlflow_gcp\.adopt .*",
+        why="test_adopt.py and test_import.py have a stack and a server to take over",
+        files=("playbooks/adopt.yml", "tests/e2e/test_adopt.py", "tests/e2e/test_import.py"),
+    ),
+    Command(
+        r"mlflow-iap import \S+ --uri \S+",
+        why="test_import.py has a server to import",
+        files=("tests/e2e/test_import.py",),
+    ),
     # ---- the Makefile
     Command(r"make"),
     Command(r"make demo(?:-destroy|-down)?", long=True),
@@ -96,6 +129,11 @@ COMMANDS = (
     # ---- gcloud
     Command(r"gcloud iam roles create \w+ --project=PROJECT --file=docs/deployer-role\.yml", long=True),
     Command(r"gcloud projects add-iam-policy-binding PROJECT --member=MEMBER --role=\S+", long=True),
+    Command(
+        r"gcloud iam service-accounts add-iam-policy-binding \S+ --member=\S+ --role=\S+",
+        why="the project is one of others; test_credentials.py grants the same role through the API",
+        files=("tests/clients/test_credentials.py",),
+    ),
     Command(r"gcloud sql backups (?:list|restore) .*", why=BACKUPS),
     # ---- the sandbox
     Command(r"gcp-sandbox up --detach(?: --state copy)?"),
