@@ -148,8 +148,11 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iam import member
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core, host_credentials
 
 GROUP = "mlflow"
-RUN, IAP, IAM = "https://run.googleapis.com/v1", "https://iap.googleapis.com/v1", "https://iam.googleapis.com/v1"
-USER_ROLE, CREATOR_ROLE = "roles/iap.httpsResourceAccessor", "roles/iam.serviceAccountTokenCreator"
+RUN = "https://run.googleapis.com/v1"
+IAP = "https://iap.googleapis.com/v1"
+IAM = "https://iam.googleapis.com/v1"
+USER_ROLE = "roles/iap.httpsResourceAccessor"
+CREATOR_ROLE = "roles/iam.serviceAccountTokenCreator"
 PAGE = 200
 THREADS = 16
 Doc = dict[str, Any]
