@@ -24,6 +24,7 @@ author:
   - mlops.mlflow_gcp contributors (@mlops)
 extends_documentation_fragment:
   - google.cloud.gcp
+  - mlops.mlflow_gcp.auth
   - mlops.mlflow_gcp.attributes
 attributes:
   check_mode:
