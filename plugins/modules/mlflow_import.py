@@ -106,7 +106,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,27 +117,55 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 
 CREDENTIALS = {"source_token": "TOKEN", "source_username": "USERNAME", "source_password": "PASSWORD"}
 SHOWN = 20
+IMPERSONATE = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:generateAccessToken"
+# Where gcloud auth application-default login puts it.
+WELL_KNOWN = "~/.config/gcloud/application_default_credentials.json"
+
+
+def source_of(params: Mapping[str, Any]) -> str:
+    """The JSON of the file that the module's credentials come from; raises GcpError."""
+    contents = params.get("service_account_contents")
+    if contents and not params.get("service_account_file"):
+        return contents if isinstance(contents, str) else json.dumps(contents)
+    given = params.get("service_account_file") or params.get("credentials_file")
+    path = given or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or WELL_KNOWN
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise GcpError(f"Cannot read the credentials in {path}: {error.strerror}") from None
+
+
+def application_file(params: Mapping[str, Any]) -> str:
+    """
+    The JSON by which Google's libraries find the module's credentials, "" if they find them anyway; raises GcpError for those that
+    cannot last. https://cloud.google.com/docs/authentication/application-default-credentials
+    """
+    kind, account = params["auth_kind"], params.get("impersonate_service_account")
+    if kind == "accesstoken" or (account and kind == "machineaccount"):
+        raise GcpError(
+            "An import may take longer than an access token is valid: sign in with auth_kind application or serviceaccount instead"
+        )
+    if account:
+        impersonated = {
+            "type": "impersonated_service_account",
+            "service_account_impersonation_url": IMPERSONATE.format(account=account),
+            "delegates": params.get("impersonate_delegates") or [],
+            "source_credentials": json.loads(source_of(params)),
+        }
+        return json.dumps(impersonated)
+    return source_of(params) if kind == "serviceaccount" or params.get("credentials_file") else ""
 
 
 @contextmanager
 def application_credentials(task: Task) -> Iterator[dict[str, str]]:
-    """The environment by which Google's libraries find the module's credentials; raises GcpError for those that cannot last."""
-    params = task.params
-    kind, contents = params["auth_kind"], params.get("service_account_contents")
-    if kind == "accesstoken":
-        raise GcpError(
-            "An import may take longer than an access token is valid: sign in with auth_kind application or serviceaccount instead"
-        )
-    if kind != "serviceaccount":
-        yield {}
-    elif params.get("service_account_file"):
-        yield {"GOOGLE_APPLICATION_CREDENTIALS": os.path.realpath(params["service_account_file"])}
-    else:
-        # Only its owner may read it.
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write(contents if isinstance(contents, str) else json.dumps(contents))
-            file.flush()
-            yield {"GOOGLE_APPLICATION_CREDENTIALS": file.name}
+    """The environment by which Google's libraries find the module's credentials; raises GcpError."""
+    content, project = application_file(task.params), task.params.get("quota_project")
+    # Only its owner may read it.
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(content)
+        file.flush()
+        found = {"GOOGLE_APPLICATION_CREDENTIALS": file.name} if content else {}
+        yield found | ({"GOOGLE_CLOUD_QUOTA_PROJECT": project} if project else {})
 
 
 def report_of(task: Task, environment: dict[str, str]) -> dict[str, Any]:

@@ -93,6 +93,23 @@ def test_a_token_does_not_last(command: Any) -> None:
     assert not command.seen.exists()
 
 
+def test_it_acts_as_the_account_that_is_impersonated(command: Any, tmp_path: Path) -> None:
+    file = tmp_path / "person.json"
+    file.write_text('{"type": "authorized_user"}')
+    auth = {"auth_kind": "application", "project": "demo", "credentials_file": str(file), "quota_project": "billed"}
+    command(REPORT, auth=auth)
+    assert {'{"type": "authorized_user"}', "GOOGLE_CLOUD_QUOTA_PROJECT=billed"} <= {
+        *command.seen.read_text().splitlines()
+    }
+    command(REPORT, auth=auth | {"impersonate_service_account": "deployer@demo.iam.gserviceaccount.com"})
+    (line,) = [line for line in command.seen.read_text().splitlines() if line.startswith("{")]
+    found = json.loads(line)
+    assert (found["type"], found["source_credentials"]) == ("impersonated_service_account", {"type": "authorized_user"})
+    assert "/deployer@demo.iam.gserviceaccount.com:generateAccessToken" in found["service_account_impersonation_url"]
+    with pytest.raises(Exception, match="Cannot read the credentials in /nowhere: No such file"):
+        command(REPORT, auth=auth | {"credentials_file": "/nowhere"})
+
+
 @pytest.mark.parametrize("source", ["ftp://x", "https://u:p@host", "sqlite://x", "-x", "", "postgresql://a/b"])
 def test_a_source_that_cannot_be_read(command: Any, source: str) -> None:
     with pytest.raises(Exception, match="source.*(the URL of an MLflow server|is required)"):
