@@ -118,8 +118,8 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 CREDENTIALS = {"source_token": "TOKEN", "source_username": "USERNAME", "source_password": "PASSWORD"}
 SHOWN = 20
 IMPERSONATE = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:generateAccessToken"
-# Where gcloud auth application-default login puts it.
-WELL_KNOWN = "~/.config/gcloud/application_default_credentials.json"
+# Where gcloud auth application-default login puts it, below the home.
+WELL_KNOWN = ".config/gcloud/application_default_credentials.json"
 
 
 def source_of(params: Mapping[str, Any]) -> str:
@@ -128,9 +128,9 @@ def source_of(params: Mapping[str, Any]) -> str:
     if contents and not params.get("service_account_file"):
         return contents if isinstance(contents, str) else json.dumps(contents)
     given = params.get("service_account_file") or params.get("credentials_file")
-    path = given or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or WELL_KNOWN
+    path = given or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or Path.home() / WELL_KNOWN
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise GcpError(f"Cannot read the credentials in {path}: {error.strerror}") from None
 
