@@ -11,7 +11,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import waits
-from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import failures, host_credentials, watch
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import controller, failures, host_credentials, watch
 
 MODULE = "mlops.mlflow_gcp.certificate_wait"
 PAUSES = (2.0, 5.0, 10.0, 20.0)
@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
             # There may be no certificate yet.
             return {**result, "changed": False, "active": False, "lasting": False, "problems": []}
         self._task.args = host_credentials.arguments(self._task.args, self._templar.template, task_vars or {})
+        variables = controller.interpreted(self._connection, self._task, task_vars or {})
         timeout = float(self._task.args.get("timeout", 3600) or 0)
         began = shown_at = time.monotonic()
         shown: list[str] = []
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):
         host = str(task_vars["inventory_hostname"]) if task_vars else ""
         usual = f" (usually {watch.usual(AWAITED)})"
         while True:
-            found = self._execute_module(module_name=MODULE, task_vars=task_vars)
+            found = self._execute_module(module_name=MODULE, task_vars=variables)
             result.update(found)
             passed = time.monotonic() - began
             pause = PAUSES[min(looks, len(PAUSES) - 1)]

@@ -19,6 +19,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import (
+    controller,
     core,
     failures,
     hints,
@@ -77,7 +78,7 @@ class ActionModule(ActionBase):
                 templar=self._templar,
                 shared_loader_obj=self._shared_loader_obj,
             )
-            return dict(normal.run(task_vars=self._interpreted(variables)))
+            return dict(normal.run(task_vars=controller.interpreted(self._connection, self._task, variables)))
         return {**super().run(task_vars=variables), **self._call(name, variables)}
 
     def _note(self, name: str, variables: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -91,7 +92,7 @@ class ActionModule(ActionBase):
 
     def _stays_here(self, variables: Mapping[str, Any]) -> bool:
         """The task would run on this host, as this user, with this Python."""
-        if not self._connects_locally or self._connection.become:
+        if not controller.is_here(self._connection) or self._connection.become:
             return False
         if self._task.async_val or C.config.get_config_value("DEFAULT_KEEP_REMOTE_FILES") or client.IMPORT_ERROR:
             return False
@@ -99,16 +100,6 @@ class ActionModule(ActionBase):
             return True
         interpreter = str(self._templar.template(variables["ansible_python_interpreter"]))
         return interpreter.startswith("auto") or os.path.realpath(interpreter) == os.path.realpath(sys.executable)
-
-    def _interpreted(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """VARIABLES with the Python of Ansible, which has google-auth, for a module on this host if they name none."""
-        if not self._connects_locally or self._task.delegate_to or variables.get("ansible_python_interpreter"):
-            return variables
-        return {**variables, "ansible_python_interpreter": sys.executable}
-
-    @property
-    def _connects_locally(self) -> bool:
-        return self._connection.transport in ("local", "ansible.builtin.local")
 
     def _hint(self, variables: Mapping[str, Any]) -> hints.Task:
         """Where to remember what the task reads."""

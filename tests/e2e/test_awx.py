@@ -27,7 +27,14 @@ WIRED = (
     "cloudsql_private_",
     "cloudsql_subnetwork",
 )
-WIRED += ("cloudrun_bucket", "cloudrun_image", "cloudrun_network", "cloudrun_subnetwork", "iap_lb_service")
+WIRED += (
+    "cloudrun_bucket",
+    "cloudrun_image",
+    "cloudrun_network",
+    "cloudrun_record",
+    "cloudrun_subnetwork",
+    "iap_lb_service",
+)
 # Other values than the defaults, all of them possible together in a deployment that exists.
 OTHERS: dict[str, Any] = {
     "bucket_noncurrent_days": 14,

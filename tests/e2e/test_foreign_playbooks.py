@@ -34,7 +34,7 @@ OF_PROJECT = {"project": PROJECT}
 START = "mlops.mlflow_gcp.iap_cloud_run : Check the variables"
 PASSWORD, CLIENT_SECRET = "hunter2", "GOCSPX-not-to-be-seen"
 
-LOCAL = {"ansible_connection": "local"}
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 BUCKET = {"bucket_project_id": PROJECT, "bucket_location": REGION}
 NETWORK = {"network_project_id": PROJECT, "network_region": REGION}
 CLOUDSQL = {
