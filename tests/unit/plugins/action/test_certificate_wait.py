@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,12 +38,24 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Doc, list[str]]
         monkeypatch.setattr(certificate_wait, "display", SimpleNamespace(display=shown.append))
         monkeypatch.setattr(certificate_wait.ActionBase, "run", lambda *_args, **_kwargs: {})
         action = object.__new__(certificate_wait.ActionModule)
+        action._connection = SimpleNamespace(transport="local")
         action._task = SimpleNamespace(
-            args={"timeout": timeout}, check_mode=False, _uuid="id", no_log=False, name="", action="certificate_wait"
+            args={"timeout": timeout},
+            check_mode=False,
+            delegate_to=None,
+            _uuid="id",
+            no_log=False,
+            name="",
+            action="certificate_wait",
         )
         action._templar = SimpleNamespace(template=lambda value: value)
         left = list(looks)
-        action._execute_module = lambda **_kwargs: left.pop(0) if len(left) > 1 else left[0]
+
+        def execute(task_vars: Doc, **_options: Any) -> Doc:
+            assert task_vars["ansible_python_interpreter"] == sys.executable
+            return left.pop(0) if len(left) > 1 else left[0]
+
+        action._execute_module = execute
         return action.run(task_vars={"inventory_hostname": "prod"}), shown
 
     return wait
