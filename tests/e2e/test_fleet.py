@@ -23,6 +23,12 @@ def statistics(play: Play) -> Any:
     return json.loads(text)
 
 
+@pytest.fixture(scope="module")
+def cloud(own_cloud: Cloud) -> Cloud:
+    """A deployment beside which the tests of this file make others."""
+    return own_cloud
+
+
 @pytest.fixture
 def found(cloud: Cloud, tmp_path: Path):
     """What the inventory plugin finds: a function of its options, which returns the hosts and groups; and the file."""

@@ -71,8 +71,7 @@ def test_the_artifact_is_downloaded_byte_for_byte(logged):
 
 def test_the_artifact_is_an_object_in_the_bucket(cloud, logged):
     run, content = logged
-    (bucket,) = cloud.call("GET", "storage.googleapis.com/storage/v1/b", params={"project": PROJECT})["items"]
-    objects = cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/o")["items"]
+    objects = cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{PROJECT}-mlflow-artifacts/o")["items"]
     (object_,) = [object_ for object_ in objects if run["run_id"] in object_["name"]]
     assert object_["name"].endswith("/artifacts/model/weights.bin")
     assert int(object_["size"]) == SIZE
