@@ -48,7 +48,9 @@ def files(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
     (entry_point,) = specs["argument_specs"].values()
     defaults = core.templates_from(loader, str(ROLES / role / "defaults/main.yml"))
     # The loader's texts know their origin; as keys of caches they are not found by a plain text.
-    return {str(name): spec for name, spec in entry_point["options"].items()}, {str(k): v for k, v in defaults.items()}
+    return {str(name): spec for name, spec in entry_point["options"].items()}, {
+        str(name): default for name, default in defaults.items()
+    }
 
 
 # This is the first action of every role; Ansible loads this file in its main process.
@@ -463,7 +465,7 @@ class ActionModule(ActionBase):
             return self.checked(tmp, task_vars)
 
     def checked(self, tmp: str | None, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """The same."""
+        """The result of run(), which notes a failure for the summary of the run."""
         result = super().run(tmp, task_vars)
         options = self.validate_argument_spec(
             argument_spec={

@@ -192,17 +192,12 @@ def authorized_session(params: Mapping[str, Any]) -> requests.Session:
 def access_token(params: Mapping[str, Any]) -> str:
     """An access token of the credentials that the options select; raises GcpError."""
     auth = authorized_session(params).auth
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            signed = requests.Request("GET", TOKENS, auth=auth).prepare()
-        except (google.auth.exceptions.GoogleAuthError, requests.exceptions.RequestException) as error:
-            if attempt == MAX_ATTEMPTS or not transport.is_transient(error):
-                text = f"Cannot sign in to Google Cloud: {transport.reason(error).rstrip('.')}"
-                raise GcpError(f"{text}. {transport.auth_advice(error, 'the caller')}") from None
-        else:
-            return str(signed.headers["Authorization"]).rpartition(" ")[2]
-        time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))
-    raise AssertionError("unreachable")
+    try:
+        signed = credentials.repeated(lambda: requests.Request("GET", TOKENS, auth=auth).prepare())
+    except (google.auth.exceptions.GoogleAuthError, requests.exceptions.RequestException) as error:
+        text = f"Cannot sign in to Google Cloud: {transport.reason(error).rstrip('.')}"
+        raise GcpError(f"{text}. {transport.auth_advice(error, 'the caller')}") from None
+    return str(signed.headers["Authorization"]).rpartition(" ")[2]
 
 
 class Doing(threading.local):

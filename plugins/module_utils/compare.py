@@ -18,6 +18,8 @@ GOOGLE_PREFIXES = ("goog-", "run.googleapis.com/", "cloud.googleapis.com/")
 LABEL_RECORD = "mlflow-gcp-labels"
 RECORD_KEY = re.compile(rf"{LABEL_RECORD}(?:-\d+)?")
 LABEL_LENGTH = 63
+# The label by which a deployment is found. Who changes a part of the deployment alone does not declare it.
+DEPLOYMENT = "mlflow-gcp-deployment"
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,11 @@ def with_record(labels: Mapping[str, str]) -> dict[str, str]:
     """
     LABELS and their record, the labels mlflow-gcp-labels, mlflow-gcp-labels-2 and so on: the keys, joined by "--".
 
-    A key that contains "--" or ends with "-" could not be told apart there: it is not recorded, and so never removed.
+    A key that contains "--" or ends with "-" could not be told apart there: it is not recorded, and so never removed. Neither is
+    DEPLOYMENT.
     """
     values: list[str] = []
-    for key in sorted(key for key in labels if "--" not in key and not key.endswith("-")):
+    for key in sorted(key for key in labels if "--" not in key and not key.endswith("-") and key != DEPLOYMENT):
         if values and len(f"{values[-1]}--{key}".encode()) <= LABEL_LENGTH:
             values[-1] += f"--{key}"
         else:

@@ -12,9 +12,9 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import transport
@@ -23,10 +23,12 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Gcp
 try:
     import google.auth
     import google.auth.exceptions
+    import requests
 except ImportError:
     # Who needs them says so: IMPORT_ERROR in client.py.
     pass
 
+T = TypeVar("T")
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 MAX_ATTEMPTS = 5
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -105,7 +107,8 @@ def load(params: Mapping[str, Any]) -> Any:
     """google-auth's credentials that the options select; raises GcpError."""
     kind = params["auth_kind"]
     try:
-        return _repeated(kind, params, params.get("scopes") or [CLOUD_PLATFORM])
+        # For some kinds, this already fetches a token.
+        return repeated(lambda: _acting(kind, params, params.get("scopes") or [CLOUD_PLATFORM]))
     except (
         AttributeError,
         LookupError,
@@ -124,16 +127,16 @@ def load(params: Mapping[str, Any]) -> Any:
         raise GcpError(text) from None
 
 
-def _repeated(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
-    """The credentials; repeated after a lost connection, because for some kinds it already fetches a token."""
+def repeated(sign_in: Callable[[], T]) -> T:
+    """The result of SIGN_IN, called again after a lost connection."""
     for attempt in range(1, MAX_ATTEMPTS):
         try:
-            return _acting(kind, params, scopes)
-        except google.auth.exceptions.GoogleAuthError as error:
+            return sign_in()
+        except (google.auth.exceptions.GoogleAuthError, requests.exceptions.RequestException) as error:
             if not transport.is_transient(error):
                 raise
         time.sleep(random.uniform(0.5, 1) * 2 ** (attempt - 1))
-    return _acting(kind, params, scopes)
+    return sign_in()
 
 
 def _acting(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
@@ -152,7 +155,8 @@ def _acting(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
 def _own(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
     # Imported on demand: each import takes 50 to 200 ms, and a run needs only one.
     if kind == "application":
-        return _of_file(params["credentials_file"], scopes) if params.get("credentials_file") else _default(scopes)
+        file = params.get("credentials_file")
+        return _of_file(file, scopes) if file else google.auth.default(scopes=scopes)[0]
     if kind == "serviceaccount":
         from google.oauth2 import service_account
 
@@ -176,10 +180,6 @@ def _own(kind: str, params: Mapping[str, Any], scopes: list[str]) -> Any:
     if not params.get("access_token"):
         raise GcpError("auth_kind accesstoken requires option access_token, or GCP_ACCESS_TOKEN in the environment")
     return Credentials(params["access_token"], scopes=scopes)
-
-
-def _default(scopes: list[str]) -> Any:
-    return google.auth.default(scopes=scopes)[0]
 
 
 def _of_file(file: str, scopes: list[str]) -> Any:

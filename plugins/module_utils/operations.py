@@ -18,7 +18,7 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import Api
 
 T = TypeVar("T")
 FIRST_PAUSE, MAX_PAUSE = 0.3, 5.0
-# Of the time that has passed: what is noticed late is not more than this.
+# A pause is this part of the time that has passed, so that an end is noticed late by no more than that.
 SHARE = 0.1
 # How often a request is sent whose operation fails with a passing error.
 ATTEMPTS = 3

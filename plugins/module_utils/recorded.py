@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import LABEL_RECORD, RECORD_KEY
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.cloudrun import serving
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import DEPLOYMENT, RECORD_KEY, recorded
 
 # The label by which services are found, with the value of mlflow_name, and the annotation with the variables.
-KEY = "mlflow-gcp-deployment"
+KEY = DEPLOYMENT
 LOCATION = "cloud.googleapis.com/location"
 # Always recorded.
 WHERE = ("mlflow_project_id", "mlflow_region", "mlflow_name", "mlflow_front_door")
@@ -126,8 +127,8 @@ def _record(text: Any) -> dict[str, Any]:
 
 def labels_of(labels: Mapping[str, Any]) -> dict[str, str]:
     """The labels that mlflow_labels has set, see with_record() in compare.py."""
-    keys = [key for name, value in labels.items() if RECORD_KEY.fullmatch(name) for key in str(value).split("--")]
-    return {key: str(labels[key]) for key in sorted(keys) if key in labels and key not in (KEY, LABEL_RECORD)}
+    own = (key for key in sorted(recorded(labels)) if key != KEY and not RECORD_KEY.fullmatch(key))
+    return {key: str(labels[key]) for key in own if key in labels}
 
 
 def about(service: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def about(service: Mapping[str, Any]) -> dict[str, Any]:
     status = service.get("status") or {}
     template = ((service.get("spec") or {}).get("template") or {}).get("spec") or {}
     containers = template.get("containers") or [{}]
-    serving = next((each for each in containers if each.get("ports")), containers[0])
+    server = containers[serving(containers)]
     ready: Mapping[str, Any] = next(
         (each for each in status.get("conditions") or () if each.get("type") == "Ready"), {}
     )
@@ -145,7 +146,7 @@ def about(service: Mapping[str, Any]) -> dict[str, Any]:
         "created": service["metadata"].get("creationTimestamp", ""),
         "labels": {key: value for key, value in _metadata(service, "labels").items() if "/" not in key},
         "uri": status.get("url", ""),
-        "image": serving.get("image", ""),
+        "image": server.get("image", ""),
         "revision": status.get("latestReadyRevisionName", ""),
         "service_account": template.get("serviceAccountName", ""),
         "ready": ready.get("status") == "True",

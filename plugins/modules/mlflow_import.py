@@ -118,17 +118,21 @@ from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import Tas
 CREDENTIALS = {"source_token": "TOKEN", "source_username": "USERNAME", "source_password": "PASSWORD"}
 SHOWN = 20
 IMPERSONATE = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/{account}:generateAccessToken"
-# Where gcloud auth application-default login puts it, below the home.
-WELL_KNOWN = ".config/gcloud/application_default_credentials.json"
+
+
+def well_known() -> Path:
+    """Where gcloud auth application-default login puts a person's credentials."""
+    folder = os.environ.get("CLOUDSDK_CONFIG")
+    return (Path(folder) if folder else Path.home() / ".config" / "gcloud") / "application_default_credentials.json"
 
 
 def source_of(params: Mapping[str, Any]) -> str:
-    """The JSON of the file that the module's credentials come from; raises GcpError."""
+    """What the file has that the module's credentials come from; raises GcpError."""
     contents = params.get("service_account_contents")
     if contents and not params.get("service_account_file"):
         return contents if isinstance(contents, str) else json.dumps(contents)
     given = params.get("service_account_file") or params.get("credentials_file")
-    path = given or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or Path.home() / WELL_KNOWN
+    path = given or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or well_known()
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -141,16 +145,24 @@ def application_file(params: Mapping[str, Any]) -> str:
     cannot last. https://cloud.google.com/docs/authentication/application-default-credentials
     """
     kind, account = params["auth_kind"], params.get("impersonate_service_account")
-    if kind == "accesstoken" or (account and kind == "machineaccount"):
+    if kind == "accesstoken":
         raise GcpError(
             "An import may take longer than an access token is valid: sign in with auth_kind application or serviceaccount instead"
         )
+    if account and kind == "machineaccount":
+        raise GcpError(
+            f"An import cannot act as {account} with auth_kind machineaccount: attach that service account to the machine instead"
+        )
     if account:
+        try:
+            source = json.loads(source_of(params))
+        except ValueError:
+            raise GcpError(f"The credentials with which an import is to act as {account} are not JSON") from None
         impersonated = {
             "type": "impersonated_service_account",
             "service_account_impersonation_url": IMPERSONATE.format(account=account),
             "delegates": params.get("impersonate_delegates") or [],
-            "source_credentials": json.loads(source_of(params)),
+            "source_credentials": source,
         }
         return json.dumps(impersonated)
     return source_of(params) if kind == "serviceaccount" or params.get("credentials_file") else ""

@@ -31,7 +31,6 @@ WIRED += (
     "cloudrun_bucket",
     "cloudrun_image",
     "cloudrun_network",
-    "cloudrun_record",
     "cloudrun_subnetwork",
     "iap_lb_service",
 )

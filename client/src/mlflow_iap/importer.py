@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -193,6 +194,9 @@ class Import:
         self.experiments: dict[str, str] = {}
         self.runs: dict[str, str] = {}
         self.models: dict[str, str] = {}
+        """The ID in the target, by that in the source."""
+        self.done: dict[str, str] = {}
+        """The tag COMPLETE of the runs that were there before, "" without one, by their IDs in the source."""
 
     def read(self, call: Callable[[MlflowClient], T]) -> T:
         """Ask the source."""
@@ -324,7 +328,6 @@ class Import:
 
     def shells(self, runs: list[Any]) -> None:
         """Create the runs that are not there, all of them before the first is filled: tags of children name their parents."""
-        self.done: dict[str, str] = {}
         for experiment in self.experiments.values():
             for source_id, run in self.imported(experiment).items():
                 self.runs[source_id] = run.info.run_id
@@ -450,15 +453,6 @@ class Import:
 
     def model(self, model: Any) -> None:
         """Copy a logged model with its files."""
-        if not self.known:
-            self.known.update(
-                {
-                    entry.tags[SOURCE_ID]: entry
-                    for experiment in self.experiments.values()
-                    for entry in self.models_of(self.target, experiment)
-                    if SOURCE_ID in entry.tags
-                }
-            )
         found = self.known.get(model.model_id)
         if found is None:
             tags = {key: value for key, value in model.tags.items() if not key.startswith("mlflow.")}
@@ -490,10 +484,15 @@ class Import:
         self.report.copied.files += len(files)
         self.report.copied.bytes += sum(size for _path, size in files)
 
-    @property
+    @cached_property
     def known(self) -> dict[str, Any]:
-        """The logged models of the target that come from a source."""
-        return self.__dict__.setdefault("_known", {})
+        """The logged models that the target had from a source before, by their IDs there."""
+        return {
+            entry.tags[SOURCE_ID]: entry
+            for experiment in self.experiments.values()
+            for entry in self.models_of(self.target, experiment)
+            if SOURCE_ID in entry.tags
+        }
 
     def registered(self, model: Any, versions: list[Any]) -> None:
         """Copy a registered model, its versions with their numbers, and its aliases."""

@@ -110,6 +110,20 @@ def test_it_acts_as_the_account_that_is_impersonated(command: Any, tmp_path: Pat
         command(REPORT, auth=auth | {"credentials_file": "/nowhere"})
 
 
+@pytest.mark.parametrize(
+    ("auth", "words"),
+    [
+        ({"auth_kind": "application", "credentials_file": __file__}, "act as deployer@demo.* are not JSON"),
+        ({"auth_kind": "machineaccount"}, "cannot act as deployer@demo.* attach that service account to the machine"),
+    ],
+)
+def test_an_account_that_cannot_be_impersonated(command: Any, auth: dict[str, Any], words: str) -> None:
+    account = {"impersonate_service_account": "deployer@demo.iam.gserviceaccount.com", "project": "demo"}
+    with pytest.raises(Exception, match=words):
+        command(REPORT, auth=auth | account)
+    assert not command.seen.exists()
+
+
 @pytest.mark.parametrize("source", ["ftp://x", "https://u:p@host", "sqlite://x", "-x", "", "postgresql://a/b"])
 def test_a_source_that_cannot_be_read(command: Any, source: str) -> None:
     with pytest.raises(Exception, match="source.*(the URL of an MLflow server|is required)"):

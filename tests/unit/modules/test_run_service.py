@@ -12,6 +12,7 @@ from pathlib import Path
 
 import googleapiclient
 import pytest
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import with_record
 
 HOST = "https://run.googleapis.com/v2"
 PARENT = "projects/demo/locations/europe-west2"
@@ -528,6 +529,14 @@ def test_a_new_service_has_the_annotations_to_set(google, run_module):
         run_module("run_service", **OPTIONS, set_annotations={"a": 1})
     with pytest.raises(Exception, match="mutually exclusive: annotations\\|set_annotations"):
         run_module("run_service", **OPTIONS, set_annotations={"a": 1}, annotations={})
+
+
+def test_the_label_of_a_deployment_stays_for_who_does_not_declare_it(google, run_module):
+    """Such as a play with the role cloudrun alone, beside the play of the whole deployment."""
+    body = live(labels=(labels := with_record({"team": "ml", "mlflow-gcp-deployment": "mlflow"})))
+    body["template"]["labels"] = labels
+    google.expect("GET", URL, body)
+    assert not run_module("run_service", **OPTIONS)["changed"]
 
 
 def test_what_others_have_put_into_a_variable_is_not_shown(google, run_module):
