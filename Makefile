@@ -85,16 +85,28 @@ versions: setup ## Run the unit tests and a deployment with every supported ansi
 galaxy: setup ## Check the archive of the collection with galaxy-importer, and build the documentation site
 	@python tools/galaxy.py
 
-.PHONY: lint
+# The longest first: two at a time.
+LINTERS := sanity ansible-lint mypy ruff format imports yamllint changelog
+.PHONY: lint $(LINTERS:%=lint-%)
 lint: setup ## Run all linters, the type checker and ansible-test sanity
-	@tools/step "ruff" ruff check .
-	@tools/step "ruff's formatter" ruff format --check .
-	@tools/step "mypy" sh -c "mypy sandbox/src && mypy --python-version 3.10 -p ansible_collections.mlops.mlflow_gcp.plugins"
-	@tools/step "import-linter" lint-imports --config sandbox/pyproject.toml --no-cache
-	@tools/step "yamllint" yamllint --strict .
-	@tools/step "ansible-lint" ansible-lint --strict
-	@tools/step "antsibull-changelog" antsibull-changelog lint
+	@$(MAKE) -s -j2 $(LINTERS:%=lint-%)
+
+lint-sanity:
 	@tools/step "ansible-test sanity" python tools/sanity.py --skip-test pylint
+lint-ansible-lint:
+	@tools/step "ansible-lint" ansible-lint --strict
+lint-mypy:
+	@tools/step "mypy" sh -c "mypy sandbox/src && mypy --python-version 3.10 -p ansible_collections.mlops.mlflow_gcp.plugins"
+lint-ruff:
+	@tools/step "ruff" ruff check .
+lint-format:
+	@tools/step "ruff's formatter" ruff format --check .
+lint-imports:
+	@tools/step "import-linter" lint-imports --config sandbox/pyproject.toml --no-cache
+lint-yamllint:
+	@tools/step "yamllint" yamllint --strict .
+lint-changelog:
+	@tools/step "antsibull-changelog" antsibull-changelog lint
 
 .PHONY: sanity
 sanity: setup ## Run all tests of ansible-test sanity; `make lint` leaves out pylint, which takes as long as all others

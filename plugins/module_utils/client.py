@@ -364,7 +364,9 @@ class Client:
         """The JSON of a response; raises ApiError for status 400 and above, and for anything else than JSON."""
         if response.status_code >= 400:
             refusal = parse(response.text)
-            hint = advice(response.status_code, response.text, self.principal, method, url)
+            # To know who is calling, the private key is read; that takes longer than the request.
+            principal = self.principal if response.status_code in (401, 403) else ""
+            hint = advice(response.status_code, response.text, principal, method, url)
             raise ApiError(
                 self._doing.actions[-1],
                 response.status_code,

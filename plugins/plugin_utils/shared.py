@@ -22,15 +22,10 @@ from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import hints
 LENGTH = 4
 
 
-class Shared:
-    """
-    A dictionary in memory that processes forked from this one share; nothing is written to disk.
+class Locked:
+    """What processes forked from this one share, changed by one of them at a time."""
 
-    What is more than SIZE bytes as JSON is not kept.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._memory = mmap.mmap(-1, size)
+    def __init__(self) -> None:
         # An empty file without a name. A lock of this kind goes with the process that holds it, even if it is killed.
         self._lock, name = tempfile.mkstemp()
         os.unlink(name)
@@ -43,6 +38,18 @@ class Shared:
             yield
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
+
+
+class Shared(Locked):
+    """
+    A dictionary in memory that processes forked from this one share; nothing is written to disk.
+
+    What is more than SIZE bytes as JSON is not kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._memory = mmap.mmap(-1, size)
 
     def read(self) -> dict[str, Any]:
         """What has been stored."""

@@ -11,6 +11,7 @@ import pkgutil
 
 from ansible.plugins.loader import action_loader, filter_loader, lookup_loader, test_loader
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import client
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import templates
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.shared import SharedReads, SharedTokens
 
 COLLECTION = "ansible_collections.mlops.mlflow_gcp.plugins"
@@ -21,7 +22,8 @@ READS = SharedReads()
 
 def up() -> None:
     """
-    Import what modules and templates need, and let the modules share their access tokens and what has been read ahead.
+    Import what modules and templates need; let the modules share their access tokens and what has been read ahead, and all
+    processes the templates that one of them has compiled.
 
     Without effect when called again. Every role begins with the action check_variables, whose file Ansible loads in its main process.
     """
@@ -29,6 +31,7 @@ def up() -> None:
         return
     client.TokenAuth.shared = SharedTokens()
     client.Client.reads = READS
+    templates.share(templates.SharedTemplates())
     for name in ON_DEMAND:
         importlib.import_module(name)
     modules = importlib.import_module(f"{COLLECTION}.modules")
