@@ -80,6 +80,7 @@ def test_artifact_registry(gcloud):
         gcloud("artifacts", "repositories", "delete", "gcloud", place, form="")
 
 
+@pytest.mark.long
 def test_cloud_run(gcloud):
     place = f"--region={REGION}"
     server = gcloud("run", "services", "describe", SERVICE, place)

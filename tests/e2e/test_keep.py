@@ -148,6 +148,7 @@ def test_the_server_gets_its_keys_by_reference_and_nobody_else(cloud, deployed):
         ]
 
 
+@pytest.mark.long
 def test_encrypted_values_survive_a_rollout(cloud, deployed, client):
     made = client("""
         import json

@@ -271,7 +271,13 @@ def test_a_lost_database_is_503_and_back_within_seconds(own, tmp_path):
         assert re.search(r"not ready: .*\n(.*\n)*.*ready again", server.log.read_text())
 
 
-@pytest.mark.parametrize("end_it", [Postgres.kill, lambda own: own.stop("fast")], ids=["kill -9", "restart"])
+@pytest.mark.parametrize(
+    "end_it",
+    [
+        pytest.param(Postgres.kill, id="kill -9"),
+        pytest.param(lambda own: own.stop("fast"), id="restart", marks=pytest.mark.long),
+    ],
+)
 def test_a_database_restart_while_clients_log_loses_nothing(own, tmp_path, end_it):
     with (
         serving(start(own, "postgres", tmp_path, **POOL)) as server,

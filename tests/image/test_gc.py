@@ -84,6 +84,7 @@ def garbage(cloud: Cloud, postgres: Postgres, tmp_path: Path) -> Iterator[tuple[
     cloud.call("DELETE", f"storage.googleapis.com/storage/v1/b/{BUCKET}")
 
 
+@pytest.mark.long
 def test_gc_removes_what_was_deleted_and_nothing_else(garbage):
     made, ids = garbage
     everything = made.runs()

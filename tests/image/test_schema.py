@@ -57,6 +57,7 @@ def old(run: str, postgres: Postgres) -> Iterator[str]:
     postgres.sql("DROP DATABASE one WITH (FORCE)")
 
 
+@pytest.mark.long
 def test_an_empty_database_is_not_outdated(postgres, tmp_path):
     postgres.sql("CREATE DATABASE nothing")
     status, message = end(start(postgres, "nothing", tmp_path, "schema"))
@@ -80,6 +81,7 @@ def test_a_start_upgrades_and_keeps_the_data(postgres, run, old, tmp_path):
     assert revision(postgres, old) == revision(postgres, "current")
 
 
+@pytest.mark.long
 def test_of_two_that_start_at_once_one_upgrades(postgres, run, old, tmp_path):
     with serving(start(postgres, old, tmp_path)) as one, serving(start(postgres, old, tmp_path)) as other:
         assert stored(one, run) == stored(other, run) == [0.5]
