@@ -231,6 +231,18 @@ def test_policies_take_seconds_to_be_seen(faulty):
     assert alice.get(f"{SECRETS}/shared", timeout=9).status_code == 403
 
 
+def test_the_policy_that_a_bucket_is_created_with_is_seen_at_once(faulty):
+    """A project's owner has no permission on objects, other than by the policy of each bucket."""
+    faulty.add("//storage.googleapis.com/*", "iam-delay", "seconds=30")
+    url = "https://storage.googleapis.com"
+    assert faulty("POST", f"{url}/storage/v1/b?project={PROJECT}", json={"name": "at-once"}).status_code == 200
+    upload = f"{url}/upload/storage/v1/b/at-once/o?uploadType=media&name=x"
+    assert faulty("POST", upload, data=b"x").status_code == 200
+    policy = faulty("GET", f"{url}/storage/v1/b/at-once/iam").json()
+    assert faulty("PUT", f"{url}/storage/v1/b/at-once/iam", json=policy | {"bindings": []}).status_code == 200
+    assert faulty("POST", upload, data=b"y").status_code == 200
+
+
 def test_rules_and_their_counts_survive_kill(faulty):
     faulty.add("secretmanager.*", "503", "first=2")
     assert faulty.statuses("GET", SECRETS, 1) == [503]

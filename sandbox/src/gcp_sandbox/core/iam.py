@@ -81,16 +81,15 @@ class Iam:
         # Host of an API -> resource.type of its resources in conditions.
         self.resource_types: dict[str, str] = {}
 
-    def _put(self, resource: str, doc: Policy | None) -> None:
+    def _put(self, resource: str, doc: Policy | None, *, first: bool = False) -> None:
         old, seconds = self._store.peek(KIND, resource), self.delay(resource)
         if doc is None:
             self._store.delete(KIND, resource)
             self._before.pop(resource, None)
             return
         self._store.put(KIND, resource, doc)
-        if seconds and (
-            old is not None or not resource.startswith(_PROJECTS)
-        ):  # a new project's owner has access at once
+        # Whoever creates a project or a bucket has access at once.
+        if seconds and not first and (old is not None or not resource.startswith(_PROJECTS)):
             self._before.setdefault(resource, []).append((time.time() + seconds, old))
 
     def _in_force(self, resource: str) -> list[dict[str, Any]]:
@@ -121,8 +120,12 @@ class Iam:
         digest = hashlib.sha256(json.dumps(doc, sort_keys=True).encode()).digest()
         return base64.b64encode(b"\x07" + digest[:7]).decode()
 
-    def set_policy(self, resource: str, policy: Policy, *, conflict: int = 409) -> Policy:
-        """Replace a policy; an outdated etag raises ApiError (conflict is its HTTP status)."""
+    def set_policy(self, resource: str, policy: Policy, *, conflict: int = 409, first: bool = False) -> Policy:
+        """
+        Replace a policy; an outdated etag raises ApiError (conflict is its HTTP status).
+
+        first: the resource is new and has this policy from the start, so that it applies to the next call
+        """
         current = self.policy(resource)
         if _ETAG.fullmatch(policy.get("etag", "")) and policy["etag"] != current["etag"]:
             raise ApiError(
@@ -138,7 +141,7 @@ class Iam:
         doc = {"version": version, "bindings": bindings, "serial": serial}
         if policy.get("auditConfigs"):
             doc["auditConfigs"] = policy["auditConfigs"]
-        self._put(resource, doc)
+        self._put(resource, doc, first=first)
         return self.policy(resource)
 
     @staticmethod

@@ -176,7 +176,7 @@ def insert(call: Call) -> Doc:
     access.first_lists(doc, call.params, call.principal)
     doc["etag"] = etag(doc)
     call.cloud.store.put(BUCKETS, name, doc)
-    call.cloud.iam.set_policy(full_name(name), {"bindings": access.first_bindings(doc)})
+    call.cloud.iam.set_policy(full_name(name), {"bindings": access.first_bindings(doc)}, first=True)
     return _answer(call, doc, full="acl" in call.body or "defaultObjectAcl" in call.body)
 
 
