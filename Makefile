@@ -78,7 +78,7 @@ permissions: setup ## Prove that docs/permissions.md lists the smallest roles: d
 	@pytest -m "long or not long" tests/e2e/test_permissions.py
 
 .PHONY: versions
-versions: setup ## Run the unit tests and a deployment with every supported ansible-core, and update the table in README.md
+versions: setup ## Run sanity, unit tests and a deployment with every supported ansible-core, and update the table in README.md
 	@python tools/versions.py
 
 .PHONY: galaxy

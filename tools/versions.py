@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the unit tests and a whole deployment with every supported ansible-core, and print a table.
+"""Run the sanity tests, the unit tests and a whole deployment with every supported ansible-core, and print a table.
 
 Each version has a virtual environment in .venv-versions, with google.cloud out of the PyPI package `ansible`. The collection is
 built, installed into an empty folder and deployed from another one with its playbooks site, verify and site again, in a sandbox
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def main() -> int:
     """Install and run all versions, or those that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("versions", nargs="*", help="only these, such as 2.16")
-    parser.add_argument("--only", choices=["unit", "deploy"], help="only the unit tests, or only the deployment")
+    parser.add_argument("--only", choices=STEPS, help="only one of the steps")
     asked = parser.parse_args()
     chosen = [one for one in VERSIONS if not asked.versions or one.core.startswith(tuple(asked.versions))]
     HOME.mkdir(exist_ok=True)
@@ -101,10 +102,9 @@ def main() -> int:
         archive = build(Path(folder))
         for version in chosen:
             print(f"==> ansible-core {version.core}, Python {version.python}", flush=True)
-            if asked.only != "deploy":
-                unit(version)
-            if asked.only != "unit":
-                deploy(version, archive, Path(folder) / version.core)
+            for name, step in STEPS.items():
+                if asked.only in (None, name):
+                    step(version, archive, Path(folder) / version.core)
     shown, passed = table()
     print(f"\n{shown}")
     failures = [failure for version in chosen for failure in version.failures]
@@ -191,7 +191,22 @@ def build(folder: Path) -> Path:
     return archive
 
 
-def unit(version: Version) -> None:
+def sanity(version: Version, _archive: Path, _folder: Path) -> None:
+    """Run all tests of ansible-test sanity that this version has."""
+    done = subprocess.run(
+        [version.tool("python"), ROOT / "tools" / "sanity.py"],
+        env=os.environ | {"PATH": f"{version.tool('')}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    tests = len(set(re.findall(r"^Running sanity test \"([\w-]+)\"", done.stdout, re.M)))
+    failed = re.search(r"^FATAL: (.*)", done.stdout, re.M)
+    version.ran("sanity", not done.returncode and tests > 0, failed[1] if failed else f"{tests} passed", done.stdout)
+
+
+def unit(version: Version, _archive: Path, _folder: Path) -> None:
     """Run the unit tests; the sandbox that some of them start has its own Python."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "sandbox" / "src"), "GCP_SANDBOX_PYTHON": sys.executable}
     done = subprocess.run(
@@ -242,9 +257,12 @@ def deploy(version: Version, archive: Path, folder: Path) -> None:
                 return
 
 
+STEPS: dict[str, Callable[[Version, Path, Path], None]] = {"sanity": sanity, "unit": unit, "deploy": deploy}
+
+
 def table() -> tuple[str, bool]:
     """The last results of all versions in Markdown, and whether all have passed everything."""
-    columns = ("unit tests", "site", "verify", "second site", "date")
+    columns = ("sanity", "unit tests", "site", "verify", "second site", "date")
     lines = [("ansible-core", "Python", "google.cloud", *columns), ("---",) * (3 + len(columns))]
     results = [[one.outcome.get(column, "") for column in columns] for one in VERSIONS]
     lines += [(one.core, one.python, google_cloud(one), *result) for one, result in zip(VERSIONS, results, strict=True)]
