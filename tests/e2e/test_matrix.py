@@ -241,7 +241,7 @@ class Row:
 
     @staticmethod
     def line(*cells: Any) -> str:
-        return "{:45}{:>24}{:>6}{:>9}  {}".format(*cells)
+        return "{:48}{:>21}{:>6}{:>9}  {}".format(*cells)
 
     def __str__(self) -> str:
         return self.line(self.scenario, self.met, self.runs, f"{self.seconds:.0f}", self.result)
