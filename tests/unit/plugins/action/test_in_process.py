@@ -80,6 +80,7 @@ def essence(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in own and not key.startswith("_")}
 
 
+@pytest.mark.long
 def test_a_task_has_the_same_result_in_this_process_and_in_its_own(play):
     bucket, address = "mlops.mlflow_gcp.storage_bucket", "mlops.mlflow_gcp.compute_global_address"
     tasks: list[dict[str, Any]] = [
