@@ -165,6 +165,7 @@ def test_encrypted_values_survive_a_rollout(cloud, deployed, client):
     assert client(f"client.delete_webhook({made!r}); print(len(client.list_webhooks()))") == "0"
 
 
+@pytest.mark.long
 def test_a_deployment_without_keys_gets_them(cloud, deployed, client):
     body = service(cloud)
     (container,) = body["template"]["containers"]

@@ -172,6 +172,7 @@ print(hashlib.file_digest(open(copy, "rb"), "sha256").hexdigest())
 """
 
 
+@pytest.mark.long
 def test_eight_large_files_at_once_come_back_in_little_memory(tracking, tmp_path):
     file = tmp_path / "weights.bin"
     file.write_bytes(os.urandom(LARGE))

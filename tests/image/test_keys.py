@@ -87,6 +87,7 @@ def test_adding_keys_loses_no_webhook(postgres, database, tmp_path):
     assert "a-new-secret" not in postgres.sql("SELECT secret FROM webhooks WHERE name = 'signed'", database)
 
 
+@pytest.mark.long
 def test_the_right_key_finds_a_webhook_again_after_the_wrong_one(postgres, database, tmp_path):
     postgres.sql("DELETE FROM webhooks", database)
     with serving(start(postgres, database, tmp_path, **KEYS)) as server:

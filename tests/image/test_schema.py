@@ -88,6 +88,7 @@ def test_of_two_that_start_at_once_one_upgrades(postgres, run, old, tmp_path):
         assert sum("upgraded the database's schema" in server.log.read_text() for server in (one, other)) == 1
 
 
+@pytest.mark.long
 def test_a_server_that_must_not_upgrade_waits_for_the_command(postgres, run, old, tmp_path):
     status, message = end(start(postgres, old, tmp_path, MLFLOW_DB_UPGRADE="never"))
     assert (status, "run this image's command `upgrade` first" in message) == (1, True)
