@@ -116,7 +116,7 @@ changelog: setup ## Regenerate CHANGELOG.rst from changelogs/fragments
 COVERAGE := --cov=plugins --cov-report=term:skip-covered --cov-fail-under=95
 .PHONY: unit
 unit: setup ## Run only the unit tests, and print their coverage, which has a minimum (it doubles their time)
-	@pytest --numprocesses $(WORKERS) --no-loadscope-reorder tests/unit $(COVERAGE)
+	@pytest --numprocesses $(WORKERS) --no-loadscope-reorder -m "not long" tests/unit $(COVERAGE)
 
 .PHONY: e2e
 e2e: setup ## Run only the end-to-end tests
