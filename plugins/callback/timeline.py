@@ -43,8 +43,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ansible.executor.task_result import CallbackTaskResult
 from ansible.plugins.callback import CallbackBase
+from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils import core
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.timeline import Event, Timeline, html, svg
 from ansible_collections.mlops.mlflow_gcp.plugins.plugin_utils.watch import Store
 
@@ -74,27 +74,28 @@ class CallbackModule(CallbackBase):
         """A process for a task on a host has been started."""
         self._running[host.name, task._uuid] = Event(host.name, task._uuid, task.get_name(), time.monotonic())
 
-    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+    def v2_runner_on_ok(self, result: Any) -> None:
         """A task is done."""
         self._end(result, "changed" if result.is_changed() else "ok")
 
-    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """A task has failed."""
         self._end(result, "ignored" if ignore_errors else "failed")
 
-    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+    def v2_runner_on_unreachable(self, result: Any) -> None:
         """There is no connection to a host."""
         self._end(result, "unreachable")
 
-    def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
+    def v2_runner_on_skipped(self, result: Any) -> None:
         """A task was not necessary."""
         self._end(result, "skipped")
 
-    def _end(self, result: CallbackTaskResult, status: str) -> None:
-        event = self._running.pop((result.host.name, result.task._uuid), None)
+    def _end(self, result: Any, status: str) -> None:
+        host, task, returned = core.task_result(result)
+        event = self._running.pop((host, task), None)
         if event:
             event.ended, event.status = time.monotonic(), status
-            event.hidden = bool(result.result.get("_ansible_no_log"))
+            event.hidden = bool(returned.get("_ansible_no_log"))
             # With the values of variables, except of those that are only known in the task.
             event.name = result.task_name if not event.hidden else event.name
             self._done.append(event)

@@ -127,12 +127,12 @@ cache: true
 cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.ansible/mlflow-deployments
 
----
 # b.deployments.yml: the productive ones of a project, with the credentials of another account
-plugin: mlops.mlflow_gcp.deployments
-projects: [team-b-project]
-filters: [stage=prod]
-impersonate_service_account: deployer@team-b-project.iam.gserviceaccount.com
+#
+# plugin: mlops.mlflow_gcp.deployments
+# projects: [team-b-project]
+# filters: [stage=prod]
+# impersonate_service_account: deployer@team-b-project.iam.gserviceaccount.com
 """
 
 from collections.abc import Iterator

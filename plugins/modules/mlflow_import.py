@@ -103,7 +103,6 @@ problems:
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -195,19 +194,12 @@ def report_of(task: Task, environment: dict[str, str]) -> dict[str, Any]:
         params["url"],
         *(["--dry-run"] if task.check_mode else []),
     ]
-    done = subprocess.run(
-        [*words, "--", params["source"]],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = (done.stdout.strip().splitlines() or [""])[-1]
+    _status, output, errors = task.module.run_command([*words, "--", params["source"]], environ_update=environment)
+    last = (output.strip().splitlines() or [""])[-1]
     try:
         return dict(json.loads(last))
     except ValueError:
-        reason = (done.stderr.strip().splitlines() or ["it says nothing"])[-1].removeprefix("mlflow-iap: ")
+        reason = (errors.strip().splitlines() or ["it says nothing"])[-1].removeprefix("mlflow-iap: ")
         hint = ""
         if "No module named" in reason:
             hint = f"; install both packages there ({python} -m pip install mlflow mlflow-iap), or set mlflow_import_python"
@@ -226,8 +218,10 @@ def work(task: Task) -> dict[str, Any]:
     }
     own |= {f"MLFLOW_SOURCE_{name}": params[option] for option, name in CREDENTIALS.items() if params[option]}
     with application_credentials(task) as credentials:
-        others = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
-        report = report_of(task, others | own | credentials)
+        # Those of this process are for another server.
+        for name in [name for name in os.environ if name.startswith("MLFLOW_TRACKING_")]:
+            del os.environ[name]
+        report = report_of(task, own | credentials)
     if problems := report["problems"]:
         more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         task.module.fail_json(

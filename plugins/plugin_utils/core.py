@@ -1,7 +1,10 @@
 # Copyright (c) 2026, mlops.mlflow_gcp contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What differs between the versions of ansible-core: how modules get arguments and return results, and which text is a template."""
+"""
+What differs between the versions of ansible-core: how modules get arguments and return results, what callbacks get, and which text is a
+template.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,13 @@ def result_of(parse: Callable[..., Any], output: str, errors: str) -> dict[str, 
         return dict(found.as_result_dict(for_round_trip=True))
     clean.remove_internal_keys(found)
     return found if HAS_PROFILES else dict(wrap_var(found))
+
+
+def task_result(result: Any) -> tuple[str, str, Mapping[str, Any]]:
+    """The name of the host, the ID of the task and what it has returned, of the result that a callback gets."""
+    if HAS_PROFILES:
+        return result.host.name, result.task._uuid, result.result
+    return result._host.name, result._task._uuid, result._result
 
 
 def no_template(value: Any) -> Any:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import requests
@@ -84,7 +84,7 @@ def test_an_instance_under_another_name(google, run_module):
 
 def recent(seconds, **more):
     """An on-demand backup that began so long ago."""
-    began = datetime.now(UTC) - timedelta(seconds=seconds)
+    began = datetime.now(timezone.utc) - timedelta(seconds=seconds)
     return RUN | {"startTime": began.isoformat(timespec="milliseconds").replace("+00:00", "Z"), **more}
 
 

@@ -198,6 +198,8 @@ class Result:
     def __init__(self, host: str, task: str, changed: bool = False, **result: object) -> None:
         self.host, self.task = SimpleNamespace(name=host), SimpleNamespace(_uuid=task)
         self.task_name, self.result, self.changed = f"{task} of {host}", result, changed
+        # Their names before ansible-core 2.19.
+        self._host, self._task, self._result = self.host, self.task, self.result
 
     def is_changed(self) -> bool:
         return self.changed
