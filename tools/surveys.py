@@ -91,7 +91,7 @@ class Loader(yaml.SafeLoader):
     """Reads !unsafe as text."""
 
 
-Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))
+Loader.add_constructor("!unsafe", yaml.SafeLoader.construct_scalar)
 
 
 class Dumper(yaml.SafeDumper):

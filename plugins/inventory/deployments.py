@@ -127,7 +127,7 @@ cache: true
 cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.ansible/mlflow-deployments
 
-# b.deployments.yml: the productive ones of a project, with the credentials of another account
+# b.deployments.yml: those of a project that are in production, with the credentials of another account
 #
 # plugin: mlops.mlflow_gcp.deployments
 # projects: [team-b-project]

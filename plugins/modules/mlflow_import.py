@@ -194,7 +194,9 @@ def report_of(task: Task, environment: dict[str, str]) -> dict[str, Any]:
         params["url"],
         *(["--dry-run"] if task.check_mode else []),
     ]
-    _status, output, errors = task.module.run_command([*words, "--", params["source"]], environ_update=environment)
+    _status, output, errors = task.module.run_command(
+        [*words, "--", params["source"]], environ_update=environment, expand_user_and_vars=False
+    )
     last = (output.strip().splitlines() or [""])[-1]
     try:
         return dict(json.loads(last))

@@ -32,11 +32,9 @@ SYNTAX = (
     "newline_sequence",
     "keep_trailing_newline",
 )
-COUNT = struct.Struct("=Q")
-# Digest, beginning and length of one template's code.
-ENTRY = struct.Struct("=16sQQ")
-MANY = 1 << 13
-"""Templates for which there is room."""
+# Where the last record ends; each is a digest, a length and the code of one template.
+END = struct.Struct("=Q")
+HEADER = struct.Struct("=16sQ")
 
 
 class SharedTemplates(Locked):
@@ -49,7 +47,9 @@ class SharedTemplates(Locked):
     def __init__(self, size: int = 1 << 24) -> None:
         super().__init__()
         self._memory = mmap.mmap(-1, size)
-        self._known: dict[bytes, tuple[int, int]] = {}
+        END.pack_into(self._memory, 0, END.size)
+        self._seen = END.size
+        self._known: dict[bytes, slice] = {}
         self._own: dict[bytes, CodeType] = {}
 
     def load(self, key: bytes) -> CodeType | None:
@@ -59,8 +59,7 @@ class SharedTemplates(Locked):
                 self._learn()
             if key not in self._known:
                 return None
-            start, length = self._known[key]
-            self._own[key] = marshal.loads(self._memory[start : start + length])
+            self._own[key] = marshal.loads(self._memory[self._known[key]])
         return self._own[key]
 
     def keep(self, key: bytes, code: CodeType) -> None:
@@ -69,24 +68,23 @@ class SharedTemplates(Locked):
         data = marshal.dumps(code)
         with self.locked():
             self._learn()
-            count = self._count()
-            start = max((sum(place) for place in self._known.values()), default=COUNT.size + MANY * ENTRY.size)
-            if key in self._known or count == MANY or start + len(data) > len(self._memory):
+            start = self._seen + HEADER.size
+            end = start + len(data)
+            if key in self._known or end > len(self._memory):
                 return
-            self._memory[start : start + len(data)] = data
-            ENTRY.pack_into(self._memory, COUNT.size + count * ENTRY.size, key, start, len(data))
+            HEADER.pack_into(self._memory, self._seen, key, len(data))
+            self._memory[start:end] = data
             # The last of all, so that a process that is killed leaves nothing half written.
-            COUNT.pack_into(self._memory, 0, count + 1)
-
-    def _count(self) -> int:
-        (count,) = COUNT.unpack_from(self._memory)
-        return int(count)
+            END.pack_into(self._memory, 0, end)
 
     def _learn(self) -> None:
         """Look what other processes have kept."""
-        for number in range(len(self._known), self._count()):
-            key, start, length = ENTRY.unpack_from(self._memory, COUNT.size + number * ENTRY.size)
-            self._known[key] = (start, length)
+        (end,) = END.unpack_from(self._memory)
+        while self._seen < end:
+            key, length = HEADER.unpack_from(self._memory, self._seen)
+            start = self._seen + HEADER.size
+            self._seen = start + length
+            self._known[key] = slice(start, self._seen)
 
 
 def share(templates: SharedTemplates) -> None:

@@ -75,21 +75,12 @@ def test_the_same_source_means_something_else_in_another_environment(share, othe
 
 
 def test_a_template_is_compiled_anew_if_there_is_no_room(share):
-    compiled = share(templates.MANY * templates.ENTRY.size + 3000)
+    compiled = share(3000)
     sources = [f"{{{{ one }}}} {number}" for number in range(9)]
     for source in sources:
         elsewhere(source, one=1)
     assert [render(source, one=2) for source in sources] == [f"2 {number}" for number in range(9)]
     assert 0 < len(compiled) < 9 and compiled == sources[-len(compiled) :]
-
-
-def test_no_more_templates_than_there_is_room_for(share, monkeypatch):
-    monkeypatch.setattr(templates, "MANY", 2)
-    compiled = share()
-    for number in range(4):
-        elsewhere(f"{{{{ one }}}} {number}", one=1)
-    assert [render(f"{{{{ one }}}} {number}", one=2) for number in range(4)] == ["2 0", "2 1", "2 2", "2 3"]
-    assert compiled == ["{{ one }} 2", "{{ one }} 3"]
 
 
 def test_an_error_is_the_error_of_each_process(share):

@@ -88,8 +88,7 @@ class Iam:
             self._before.pop(resource, None)
             return
         self._store.put(KIND, resource, doc)
-        # Whoever creates a project or a bucket has access at once.
-        if seconds and not first and (old is not None or not resource.startswith(_PROJECTS)):
+        if seconds and not first:
             self._before.setdefault(resource, []).append((time.time() + seconds, old))
 
     def _in_force(self, resource: str) -> list[dict[str, Any]]:
@@ -124,7 +123,7 @@ class Iam:
         """
         Replace a policy; an outdated etag raises ApiError (conflict is its HTTP status).
 
-        first: the resource is new and has this policy from the start, so that it applies to the next call
+        first: the resource is new; whoever creates a project, a folder or a bucket has access at once
         """
         current = self.policy(resource)
         if _ETAG.fullmatch(policy.get("etag", "")) and policy["etag"] != current["etag"]:
@@ -242,11 +241,11 @@ class Iam:
         """Delete the policy of a deleted resource."""
         self._put(resource, None)
 
-    def grant(self, resource: str, role: str, member: str) -> None:
-        """Grant a role to a member."""
+    def grant(self, resource: str, role: str, member: str, *, first: bool = False) -> None:
+        """Grant a role to a member; first: see set_policy."""
         policy = self.policy(resource)
         policy.setdefault("bindings", []).append({"role": role, "members": [member]})
-        self.set_policy(resource, policy)
+        self.set_policy(resource, policy, first=first)
 
     def role(self, name: str) -> dict[str, Any] | None:
         """A custom role (projects/p/roles/r) that is not deleted, read-only."""

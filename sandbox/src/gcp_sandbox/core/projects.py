@@ -104,7 +104,7 @@ def create(
     cloud.store.put(KIND, project_id, doc)
     for service in BORN_WITH:
         enable(cloud, project_id, service)
-    cloud.iam.grant(project_resource(project_id), "roles/owner", owner)
+    cloud.iam.grant(project_resource(project_id), "roles/owner", owner, first=True)
     return doc
 
 

@@ -81,7 +81,7 @@ def create(call: Call) -> Operation:
         "updateTime": stamp,
     }
     call.cloud.store.put(FOLDERS_KIND, doc["name"], doc)
-    call.cloud.iam.grant(_named(doc), "roles/resourcemanager.folderAdmin", call.principal.member)
+    call.cloud.iam.grant(_named(doc), "roles/resourcemanager.folderAdmin", call.principal.member, first=True)
     kind = "type.googleapis.com/google.cloud.resourcemanager.v3"
     metadata = {"@type": f"{kind}.CreateFolderMetadata", "displayName": name, "parent": parent}
     response = {"@type": f"{kind}.Folder"} | _shown(doc)
