@@ -55,6 +55,12 @@ def test_it_signs_in_as_the_logger_and_keeps_secrets_out_of_the_command(command:
     assert not Path(file).exists()
 
 
+def test_the_source_is_passed_on_as_it_is(command: Any) -> None:
+    source = "http://mlflow.internal:5000/$HOME"
+    command(REPORT, source=source)
+    assert source in command.seen.read_text().splitlines()
+
+
 def test_check_mode_only_counts(command: Any) -> None:
     result = command(REPORT | {"changed": False}, check=True)
     assert (result["source"], result["before"], result["changed"]) == (COUNTS, {}, False)
