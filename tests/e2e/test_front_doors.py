@@ -94,7 +94,7 @@ def watched(cloud: Cloud, run_url: str, *others: requests.Session) -> Iterator[N
 
     def look() -> None:
         sessions = [cloud.session(anonymous=True), *others]
-        while not done.is_set():
+        while not done.wait(0.2):
             for session, (url, headers) in itertools.product(sessions, ways):
                 try:
                     answer = session.get(f"{url}/version", headers=headers, timeout=30, allow_redirects=False)

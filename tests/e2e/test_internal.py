@@ -194,7 +194,7 @@ def test_another_certificate_takes_its_place_without_a_failed_request(cloud, run
     session = client(cloud, trusted)
 
     def ask() -> None:
-        while not done.is_set():
+        while not done.wait(0.05):
             try:
                 found.append(
                     requests.Session.get(session, URL, timeout=20, headers={"Connection": "close"}).status_code

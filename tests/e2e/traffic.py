@@ -23,6 +23,8 @@ from .test_mlflow_client import token
 API = "/api/2.0/mlflow"
 FILES = "/api/2.0/mlflow-artifacts/artifacts"
 CLIENTS = 8
+PAUSE = 0.1
+"""Seconds between two requests of a client: without one, the clients take the processor from what they watch."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Client:
 
     def send(self, method: str, path: str, **options: Any) -> requests.Response | None:
         """The answer, None if it is not 200."""
+        self.traffic.pause()
         begin, status, text = time.time(), 0, ""
         self.sent += 1
         try:
@@ -123,7 +126,7 @@ def log(client: Client, traffic: Traffic, *, files: bool = True) -> None:
 
 class Traffic:
     """
-    Several clients at one address, signed in as the logger, that work without a pause.
+    Several clients at one address, signed in as the logger, each of which sends up to ten requests a second.
 
         traffic = Traffic(cloud)
         with traffic.running():
@@ -149,8 +152,10 @@ class Traffic:
         client.gap, client.answered = 0.0, time.time()
         while not self._end.is_set():
             self.work(client, self)
-            if client.failed and client.failed[-1].answered > client.answered:
-                self._end.wait(0.05)
+
+    def pause(self) -> None:
+        """Until the next request of a client; none once the end has come."""
+        self._end.wait(PAUSE)
 
     @contextmanager
     def running(self) -> Iterator[None]:
