@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from .conftest import IMAGE_PYTHON, LOGGER, URL, Cloud
+from .conftest import IMAGE_PYTHON, LOGGER, PROJECT, URL, Cloud
 from .test_mlflow_client import token
 
 MIB = 2**20
@@ -94,10 +94,7 @@ def test_a_direct_multipart_upload(client, cloud, memory):
     sizes = {"MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "10000000", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true"}
     result = client("file", "120", **sizes)
     assert result["sent"] == result["came"]
-    (bucket,) = cloud.call("GET", "storage.googleapis.com/storage/v1/b", params={"project": cloud.env["GCP_PROJECT"]})[
-        "items"
-    ]
-    found = cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{bucket['name']}/o")["items"]
+    found = cloud.call("GET", f"storage.googleapis.com/storage/v1/b/{PROJECT}-mlflow-artifacts/o")["items"]
     (stored,) = [entry for entry in found if result["run"] in entry["name"]]
     assert "md5Hash" not in stored  # Cloud Storage has no MD5 of a multipart upload
 

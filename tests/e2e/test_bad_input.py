@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from .conftest import LOGGER, PROJECT, Cloud, Play
+from .conftest import LOGGER, PROJECT, ROOT, Cloud, Play
 
 CLIENT = "123456789012-abc.apps.googleusercontent.com"
+BAD: list[tuple[dict[str, object], list[str]]] = [
+    ({"mlflow_domain": ""}, ["mlflow_domain", "domain name"]),
+    ({"mlflow_domain": "https://mlflow.example.com"}, ["mlflow_domain", "without https://"]),
+    ({"mlflow_extra_domains": ["https://models.example.com"]}, ["mlflow_extra_domains", "without https://"]),
+    ({"mlflow_webapp_users": ["jane@example.com"]}, ["mlflow_webapp_users", "jane@example.com", "user:"]),
+    ({"mlflow_webapp_users": "user:a@example.com, jane@example.com"}, ["jane@example.com", "user:"]),
+    ({"mlflow_region": "europe-west99"}, ["mlflow_region", "europe-west99", "europe-west9"]),
+    ({"mlflow_oauth": "custom", "mlflow_oauth_client_id": CLIENT}, ["mlflow_oauth_client_id", "secret is missing"]),
+    ({"mlflow_oauth": "custom", "mlflow_oauth_client_secret": "hush"}, ["mlflow_oauth", "id is missing"]),
+    ({"mlflow_oauth": "okta"}, ["mlflow_oauth", "google_managed", "custom", "brand"]),
+    ({"cloudsql_tier": "db-perf-optimized-N-2"}, ["cloudsql_tier", "db-perf-optimized-N-2", "db-g1-small"]),
+    (
+        {"mlflow_lb_name": "data-platform-machine-learning-experiment-tracking-lb-prod"}
+        | {
+            "mlflow_labels": '{"Team": "ml"}',
+            "cloudrun_env": "DEBUG",
+            "cloudsql_database_flags": "max_connections=15",
+        },
+        [
+            "mlflow_lb_name is 'data-platform-machine-learning-experiment-tracking-lb-prod', 58 characters, and has",
+            "mlflow_labels has 'Team: ml'",
+            "cloudrun_env is 'DEBUG'; allowed: a dictionary",
+            "cloudrun_database_connections is 15: a rollout takes",
+        ],
+    ),
+]
+"""Variables of a host, and what one line of its error has."""
 
 
 @pytest.fixture
@@ -35,41 +64,32 @@ def assert_one_clear_line(play: Play, *parts: str) -> None:
     assert lines, f"no line of the error has {parts}: {play.output}"
 
 
-@pytest.mark.parametrize(
-    ("variables", "parts"),
-    [
-        ({"mlflow_domain": ""}, ["mlflow_domain", "domain name"]),
-        ({"mlflow_domain": "https://mlflow.example.com"}, ["mlflow_domain", "without https://"]),
-        ({"mlflow_extra_domains": ["https://models.example.com"]}, ["mlflow_extra_domains", "without https://"]),
-        ({"mlflow_webapp_users": ["jane@example.com"]}, ["mlflow_webapp_users", "jane@example.com", "user:"]),
-        ({"mlflow_webapp_users": "user:a@example.com, jane@example.com"}, ["jane@example.com", "user:"]),
-        ({"mlflow_region": "europe-west99"}, ["mlflow_region", "europe-west99", "europe-west9"]),
-        ({"mlflow_oauth": "custom", "mlflow_oauth_client_id": CLIENT}, ["mlflow_oauth_client_id", "secret is missing"]),
-        ({"mlflow_oauth": "custom", "mlflow_oauth_client_secret": "hush"}, ["mlflow_oauth", "id is missing"]),
-        ({"mlflow_oauth": "okta"}, ["mlflow_oauth", "google_managed", "custom", "brand"]),
-        ({"cloudsql_tier": "db-perf-optimized-N-2"}, ["cloudsql_tier", "db-perf-optimized-N-2", "db-g1-small"]),
-        (
-            {"mlflow_lb_name": "data-platform-machine-learning-experiment-tracking-lb-prod"}
-            | {
-                "mlflow_labels": '{"Team": "ml"}',
-                "cloudrun_env": "DEBUG",
-                "cloudsql_database_flags": "max_connections=15",
-            },
-            [
-                "mlflow_lb_name is 'data-platform-machine-learning-experiment-tracking-lb-prod', 58 characters, and has",
-                "mlflow_labels has 'Team: ml'",
-                "cloudrun_env is 'DEBUG'; allowed: a dictionary",
-                "cloudrun_database_connections is 15: a rollout takes",
-            ],
-        ),
-    ],
-    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
-)
-def test_a_bad_variable_is_refused_before_the_first_call(cloud, unchanged, variables, parts):
-    # Credentials that do not exist: any call to Google fails with a different message.
-    play = cloud.playbook("site.yml", "--extra-vars", json.dumps(variables), GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
-    assert_one_clear_line(play, *parts)
-    assert "hush" not in play.output
+@pytest.fixture(scope="module")
+def refused(deployed: Play, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Play:
+    """One run of site for hosts each of which has other bad variables; with credentials that do not exist, any call fails."""
+    given = yaml.safe_load((ROOT / "inventories/sandbox/hosts.yml").read_text())["mlflow"]["hosts"]["demo"]
+    own = [{"mlflow_name": f"team{number}", "mlflow_domain": f"team{number}.example.com"} for number in range(len(BAD))]
+    hosts = {names["mlflow_name"]: given | names | variables for names, (variables, _) in zip(own, BAD, strict=True)}
+    inventory = tmp_path_factory.mktemp("bad") / "hosts.yml"
+    inventory.write_text(json.dumps({"mlflow": {"hosts": hosts}}))
+    return cloud.playbook("site.yml", inventory=inventory, GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
+
+
+def test_bad_variables_of_many_hosts_are_refused_before_the_first_call(refused):
+    assert refused.status != 0 and refused.recap("failed") == len(BAD) and refused.recap("changed") == 0, refused.output
+    assert "Traceback" not in refused.output and "hush" not in refused.output, refused.output
+
+
+@pytest.mark.parametrize("number", range(len(BAD)), ids=lambda number: ",".join(BAD[number][0]))
+def test_each_host_is_told_in_one_line_what_is_wrong(refused, number):
+    (error,) = re.findall(rf"^fatal: \[team{number}\]: FAILED! => *\n(.*?)^(?=\S)", refused.output, re.M | re.S)
+    (line,) = yaml.safe_load(error)["msg"].splitlines()
+    assert [part for part in BAD[number][1] if part not in line] == [], line
+
+
+def test_a_bad_variable_is_refused_before_the_first_call(cloud, unchanged):
+    play = cloud.playbook("site.yml", "-e", "mlflow_region=europe-west99", GCP_SERVICE_ACCOUNT_FILE="/nonexistent")
+    assert_one_clear_line(play, *BAD[5][1])
 
 
 def test_a_missing_network(cloud, unchanged):

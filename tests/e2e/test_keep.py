@@ -181,6 +181,7 @@ def test_a_deployment_without_keys_gets_them(cloud, deployed, client):
     assert client(f"print(client.get_run({run_id!r}).info.status)") == "RUNNING"
 
 
+@pytest.mark.long
 def test_a_password_that_somebody_else_has_changed_is_set_again(cloud, deployed, client):
     revision = service(cloud)["latestReadyRevision"]
     cloud.call("PUT", f"{INSTANCE}/users?name=mlflow", {"name": "mlflow", "password": "of-somebody-else"})

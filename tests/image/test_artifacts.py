@@ -188,6 +188,7 @@ def test_eight_large_files_at_once_come_back_in_little_memory(tracking, tmp_path
     assert memory.grown < GROWTH, f"{memory.grown / MIB:.0f} MiB"
 
 
+@pytest.mark.long
 def test_large_files_go_directly_once_urls_can_be_signed(tracking, tmp_path):
     eventually(lambda: info(tracking)["multipart_uploads_enabled"], "signed URLs are offered")
     assert info(tracking)["multipart_downloads_enabled"]

@@ -274,7 +274,7 @@ def test_a_lost_database_is_503_and_back_within_seconds(own, tmp_path):
 @pytest.mark.parametrize(
     "end_it",
     [
-        pytest.param(Postgres.kill, id="kill -9"),
+        pytest.param(Postgres.kill, id="kill -9", marks=pytest.mark.long),
         pytest.param(lambda own: own.stop("fast"), id="restart", marks=pytest.mark.long),
     ],
 )
