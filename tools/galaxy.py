@@ -74,14 +74,15 @@ def importer(folder: Path, archive: Path) -> list[str]:
 def docs(folder: Path, archive: Path) -> list[str]:
     """antsibull-docs, and the documentation site"""
     installed = folder / "collections"
+    # The only path: on that of the checkout, this version is installed already.
+    collections = {"ANSIBLE_COLLECTIONS_PATH": str(installed)}
     galaxy = (BIN / "ansible-galaxy", "collection", "install", "--no-deps", "--collections-path", installed, archive)
-    status, output = run(folder, *galaxy)
+    status, output = run(folder, *galaxy, **collections)
     if status:
         return problems_in(status, output)
     # For the doc fragments of google.cloud.
     (packages,) = HOME.glob("lib/python*/site-packages/ansible_collections/google")
     (installed / "ansible_collections" / "google").symlink_to(packages)
-    collections = {"ANSIBLE_COLLECTIONS_PATH": str(installed)}
     content = installed / "ansible_collections" / "mlops" / "mlflow_gcp"
     lint = ("lint-collection-docs", content)
     problems = problems_in(*run(folder, BIN / "antsibull-docs", *lint, **collections))
