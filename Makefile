@@ -93,7 +93,7 @@ lint-sanity:
 lint-ansible-lint:
 	@tools/step "ansible-lint" ansible-lint --strict
 lint-mypy:
-	@tools/step "mypy" sh -c "mypy sandbox/src && mypy --python-version 3.10 -p ansible_collections.mlops.mlflow_gcp.plugins"
+	@tools/step "mypy" sh -c "mypy sandbox/src && mypy --python-version 3.10 -p ansible_collections.mlops.mlflow_gcp.plugins && mypy --python-executable .venv-image/bin/python -p mlflow_gcp_server -p mlflow_iap"
 lint-ruff:
 	@tools/step "ruff" ruff check .
 lint-format:

@@ -188,7 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mlflow-iap", description="Sign in to MLflow behind Identity-Aware Proxy.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, command in (("doctor", doctor), ("token", token), ("proxy", run_proxy), ("import", run_import)):
-        one = commands.add_parser(name, help=command.__doc__.rstrip(".").split(", ")[0], description=command.__doc__)
+        text = command.__doc__ or ""
+        one = commands.add_parser(name, help=text.rstrip(".").split(", ")[0], description=text)
         one.add_argument("--uri", help="the server's URL (default: MLFLOW_TRACKING_URI)")
         if name == "proxy":
             one.add_argument("--port", type=int, default=5001, help="port on 127.0.0.1 (default: 5001)")

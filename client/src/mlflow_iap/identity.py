@@ -16,7 +16,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import google.auth
 import requests
-from google.auth import compute_engine, exceptions, external_account, external_account_authorized_user
+from google.auth import (
+    compute_engine,
+    exceptions,
+    external_account,
+    external_account_authorized_user,
+    impersonated_credentials,
+)
 from google.auth import jwt as google_jwt
 from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession, Request
@@ -68,7 +74,7 @@ class Identity:
             return "a user's gcloud credentials"
         if isinstance(credentials, external_account_authorized_user.Credentials):
             return "a workforce identity"
-        if _impersonates(credentials):
+        if isinstance(credentials, impersonated_credentials.Credentials):
             return "an impersonated service account"
         return "a workload identity"
 
@@ -104,7 +110,7 @@ class Identity:
         credentials = self._credentials
         if self.account != self.own:
             return credentials
-        if _impersonates(credentials):
+        if isinstance(credentials, impersonated_credentials.Credentials):
             return credentials._source_credentials
         if isinstance(credentials, external_account.Credentials):
             impersonation = "service_account_impersonation"
@@ -191,13 +197,13 @@ class Identity:
             return answer.json()
         account = url.removeprefix(f"{API}/").partition(":")[0]
         try:
-            error = answer.json()["error"]
+            said = answer.json()["error"]
         except (ValueError, KeyError):
-            error = {"message": answer.text}
-        text = _line(error.get("message", ""))
+            said = {"message": answer.text}
+        text = _line(said.get("message", ""))
         if answer.status_code in (429, 500, 502, 503, 504):
             raise Unreachable(f"Google's IAM responded with {answer.status_code}: {text}.")
-        if "SERVICE_DISABLED" in json.dumps(error):
+        if "SERVICE_DISABLED" in json.dumps(said):
             raise IapError(f"The IAM Credentials API is not enabled: enable iamcredentials.googleapis.com ({text}).")
         if answer.status_code == 404:
             raise IapError(f"The service account {account} does not exist: check MLFLOW_IAP_SERVICE_ACCOUNT ({text}).")
@@ -221,10 +227,6 @@ def client_of(origin: str) -> str:
         raise Unreachable(f"{origin} could not be reached: {_line(error)}.") from error
     found = parse_qs(urlsplit(answer.headers.get("Location", "")).query).get("client_id", [""])
     return found[0].strip()
-
-
-def _impersonates(credentials: Credentials) -> bool:
-    return type(credentials).__module__ == "google.auth.impersonated_credentials"
 
 
 def _explained(error: exceptions.GoogleAuthError, kind: str) -> IapError:

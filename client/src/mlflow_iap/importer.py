@@ -17,9 +17,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import mlflow
@@ -30,6 +30,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_iap.errors import IapError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 SOURCE_ID = "mlflow_iap.source_id"
 """Tag: the ID of the run, model or version in the source."""
 COMPLETE = "mlflow_iap.complete"
@@ -175,14 +176,14 @@ def opened(source: str) -> Iterator[str]:
         raise IapError(
             f"{source} cannot be imported: give a URL (https://…), sqlite:///PATH, or the path of a file store."
         )
-    folder = Path(unquote(parts.path)) if parts.scheme else Path(source)
-    if not folder.is_dir():
-        raise IapError(f"The folder {folder} does not exist.")
-    if not any(folder.glob("*/meta.yaml")):
-        raise IapError(f"The folder {folder} is no file store of MLflow: it has no experiments.")
+    store = Path(unquote(parts.path)) if parts.scheme else Path(source)
+    if not store.is_dir():
+        raise IapError(f"The folder {store} does not exist.")
+    if not any(store.glob("*/meta.yaml")):
+        raise IapError(f"The folder {store} is no file store of MLflow: it has no experiments.")
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-    os.chdir(folder.absolute().parent)
-    yield folder.absolute().as_uri()
+    os.chdir(store.absolute().parent)
+    yield store.absolute().as_uri()
 
 
 class Import:
@@ -198,15 +199,15 @@ class Import:
         self.done: dict[str, str] = {}
         """The tag COMPLETE of the runs that were there before, "" without one, by their IDs in the source."""
 
-    def read(self, call: Callable[[MlflowClient], T]) -> T:
+    def read(self, call: Callable[Concatenate[MlflowClient, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask the source."""
         with self.source.active() as client:
-            return call(client)
+            return call(client, *args, **kwargs)
 
-    def write(self, call: Callable[[MlflowClient], T]) -> T:
+    def write(self, call: Callable[Concatenate[MlflowClient, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask or change the target."""
         with self.target.active() as client:
-            return call(client)
+            return call(client, *args, **kwargs)
 
     def run(self, *, dry: bool = False) -> Report:
         """Import everything that is possible, and report what is not. DRY only counts what the source has."""
@@ -234,16 +235,14 @@ class Import:
             self.experiments[experiment.experiment_id] = self.experiment(experiment)
         self.shells(runs)
         for model in logged:
-            self.attempt(f"model {model.model_id}", lambda model=model: self.model(model))
+            self.attempt(f"model {model.model_id}", partial(self.model, model))
         for number, run in enumerate(runs, 1):
-            self.attempt(f"run {run.info.run_id}", lambda run=run: self.fill(run))
+            self.attempt(f"run {run.info.run_id}", partial(self.fill, run))
             if number % 50 == 0:
                 self.say(f"{number} of {len(runs)} runs")
         for registered in models:
-            self.attempt(
-                f"registered model {registered.name}",
-                lambda model=registered: self.registered(model, versions[model.name]),
-            )
+            work = partial(self.registered, registered, versions[registered.name])
+            self.attempt(f"registered model {registered.name}", work)
         self.report.after = after = self.count(names, versions)
         for name, number in asdict(counts).items():
             if asdict(after)[name] != number:
@@ -298,7 +297,7 @@ class Import:
         """What of the source is in the target."""
         counts = Counts()
         for name in names:
-            experiment = self.write(lambda client, name=name: client.get_experiment_by_name(name))
+            experiment = self.write(MlflowClient.get_experiment_by_name, name)
             if experiment is None:
                 continue
             counts.experiments += 1
@@ -307,7 +306,7 @@ class Import:
             logged = self.models_of(self.target, experiment.experiment_id)
             counts.logged_models += sum(SOURCE_ID in model.tags and str(model.status) != "PENDING" for model in logged)
         for name in versions:
-            if self.write(lambda client, name=name: registered_or_none(client, name)) is None:
+            if self.write(registered_or_none, name) is None:
                 continue
             counts.registered_models += 1
             counts.versions += sum(SOURCE_ID in version.tags for version in self.versions_of(self.target, name))
@@ -317,14 +316,14 @@ class Import:
 
     def experiment(self, experiment: Any) -> str:
         """The ID of the target's experiment of the same name."""
-        found = self.write(lambda client: client.get_experiment_by_name(experiment.name))
+        found = self.write(MlflowClient.get_experiment_by_name, experiment.name)
         if found is not None:
             if found.lifecycle_stage != "active":
                 raise IapError(f"The experiment {experiment.name!r} was deleted in the target: restore it first.")
             return str(found.experiment_id)
         tags = {key: value for key, value in experiment.tags.items() if not key.startswith("mlflow.experiment.")}
         self.report.copied.experiments += 1
-        return str(self.write(lambda client: client.create_experiment(experiment.name, tags=tags)))
+        return str(self.write(MlflowClient.create_experiment, experiment.name, tags=tags))
 
     def shells(self, runs: list[Any]) -> None:
         """Create the runs that are not there, all of them before the first is filled: tags of children name their parents."""
@@ -336,12 +335,11 @@ class Import:
             if run.info.run_id in self.runs:
                 continue
             made = self.write(
-                lambda client, run=run: client.create_run(
-                    self.experiments[run.info.experiment_id],
-                    start_time=run.info.start_time,
-                    tags={SOURCE_ID: run.info.run_id},
-                    run_name=run.info.run_name,
-                )
+                MlflowClient.create_run,
+                self.experiments[run.info.experiment_id],
+                start_time=run.info.start_time,
+                tags={SOURCE_ID: run.info.run_id},
+                run_name=run.info.run_name,
             )
             self.runs[run.info.run_id] = made.info.run_id
             self.report.copied.runs += 1
@@ -369,29 +367,29 @@ class Import:
         copied = self.report.copied
         copied.runs += source_id in self.done  # otherwise it was counted when it was created
         params = [Param(key, value) for key, value in run.data.params.items()]
-        for some in chunks(params, PARAMETERS):
-            self.write(lambda client, some=some: client.log_batch(target_id, params=some))
-        for some in chunks(self.tags_of(run), PARAMETERS):
-            self.write(lambda client, some=some: client.log_batch(target_id, tags=some))
+        for some_params in chunks(params, PARAMETERS):
+            self.write(MlflowClient.log_batch, target_id, params=some_params)
+        for some_tags in chunks(self.tags_of(run), PARAMETERS):
+            self.write(MlflowClient.log_batch, target_id, tags=some_tags)
         points = 0
         for key in run.data.metrics:
-            history = self.read(lambda client, key=key: client.get_metric_history(source_id, key))
+            history = self.read(MlflowClient.get_metric_history, source_id, key)
             metrics = [Metric(metric.key, metric.value, metric.timestamp, metric.step) for metric in history]
-            for some in chunks(metrics, BATCH):
-                self.write(lambda client, some=some: client.log_batch(target_id, metrics=some))
+            for some_metrics in chunks(metrics, BATCH):
+                self.write(MlflowClient.log_batch, target_id, metrics=some_metrics)
             points += len(
                 {
                     (metric.value if metric.value == metric.value else None, metric.timestamp, metric.step)
                     for metric in history
                 }
             )
-        there = self.write(lambda client: client.get_run(target_id))
+        there = self.write(MlflowClient.get_run, target_id)
         known = {entry.dataset.digest for entry in (there.inputs.dataset_inputs if there.inputs else ())}
         datasets = [
             entry for entry in (run.inputs.dataset_inputs if run.inputs else ()) if entry.dataset.digest not in known
         ]
         if datasets:
-            self.write(lambda client: client.log_inputs(target_id, datasets=datasets))
+            self.write(MlflowClient.log_inputs, target_id, datasets=datasets)
         known = {entry.model_id for entry in (there.outputs.model_outputs if there.outputs else ())}
         models = [
             LoggedModelOutput(self.models[entry.model_id], entry.step)
@@ -399,14 +397,14 @@ class Import:
             if self.models.get(entry.model_id, "") not in {"", *known}
         ]
         if models:
-            self.write(lambda client: client.log_outputs(target_id, models=models))
+            self.write(MlflowClient.log_outputs, target_id, models=models)
         files, size = self.artifacts(source_id, target_id)
         if run.info.status in ("FINISHED", "FAILED", "KILLED"):
-            self.write(lambda client: client.set_terminated(target_id, run.info.status, run.info.end_time))
+            self.write(MlflowClient.set_terminated, target_id, run.info.status, run.info.end_time)
         else:
-            self.write(lambda client: client.update_run(target_id, status=run.info.status))
+            self.write(MlflowClient.update_run, target_id, status=run.info.status)
         self.compare(run, target_id, points, files)
-        self.write(lambda client: client.set_tag(target_id, COMPLETE, state(run)))
+        self.write(MlflowClient.set_tag, target_id, COMPLETE, state(run))
         copied.params, copied.metrics = copied.params + len(params), copied.metrics + points
         copied.files, copied.bytes = copied.files + len(files), copied.bytes + size
 
@@ -419,12 +417,10 @@ class Import:
             if there.get(path) == length and not path.endswith("MLmodel"):
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                local = self.read(
-                    lambda client, path=path, folder=folder: client.download_artifacts(source_id, path, folder)
-                )
+                local = self.read(MlflowClient.download_artifacts, source_id, path, folder)
                 self.rewrite(Path(local))
                 place = path.rpartition("/")[0] or None
-                self.write(lambda client, local=local, place=place: client.log_artifact(target_id, local, place))
+                self.write(MlflowClient.log_artifact, target_id, local, place)
             size += length
         return files, size
 
@@ -435,12 +431,12 @@ class Import:
 
     def compare(self, run: Any, target_id: str, points: int, files: dict[str, int]) -> None:
         """Raise ValueError if a copy is not equal."""
-        copy = self.write(lambda client: client.get_run(target_id))
+        copy = self.write(MlflowClient.get_run, target_id)
         if copy.data.params != run.data.params:
             raise ValueError("its parameters differ after the import")
         found = 0
         for key in run.data.metrics:
-            found += len(self.write(lambda client, key=key: client.get_metric_history(target_id, key)))
+            found += len(self.write(MlflowClient.get_metric_history, target_id, key))
         if found != points:
             raise ValueError(f"it has {points} values of metrics, and {found} after the import")
         there = dict(self.write(lambda client: list(files_of(lambda path: client.list_artifacts(target_id, path)))))
@@ -457,14 +453,13 @@ class Import:
         if found is None:
             tags = {key: value for key, value in model.tags.items() if not key.startswith("mlflow.")}
             found = self.write(
-                lambda client: client.create_logged_model(
-                    self.experiments[model.experiment_id],
-                    name=model.name,
-                    source_run_id=self.runs.get(model.source_run_id) if model.source_run_id else None,
-                    tags=tags | {SOURCE_ID: model.model_id},
-                    params=dict(model.params),
-                    model_type=model.model_type,
-                )
+                MlflowClient.create_logged_model,
+                self.experiments[model.experiment_id],
+                name=model.name,
+                source_run_id=self.runs.get(model.source_run_id) if model.source_run_id else None,
+                tags=tags | {SOURCE_ID: model.model_id},
+                params=dict(model.params),
+                model_type=model.model_type,
             )
         self.models[model.model_id] = found.model_id
         if str(found.status) != "PENDING":
@@ -477,9 +472,9 @@ class Import:
             for file in Path(folder).rglob("MLmodel"):
                 self.rewrite(file)
             if files:
-                self.write(lambda client: client.log_model_artifacts(found.model_id, folder))
+                self.write(MlflowClient.log_model_artifacts, found.model_id, folder)
         if str(model.status) in ("READY", "FAILED"):
-            self.write(lambda client: client.finalize_logged_model(found.model_id, str(model.status)))
+            self.write(MlflowClient.finalize_logged_model, found.model_id, model.status)
         self.report.copied.logged_models += 1
         self.report.copied.files += len(files)
         self.report.copied.bytes += sum(size for _path, size in files)
@@ -497,9 +492,9 @@ class Import:
     def registered(self, model: Any, versions: list[Any]) -> None:
         """Copy a registered model, its versions with their numbers, and its aliases."""
         name, copied = model.name, self.report.copied
-        there = self.write(lambda client: registered_or_none(client, name))
+        there = self.write(registered_or_none, name)
         if there is None:
-            self.write(lambda client: client.create_registered_model(name, dict(model.tags), model.description))
+            self.write(MlflowClient.create_registered_model, name, dict(model.tags), model.description)
             copied.registered_models += 1
         mine = self.versions_of(self.target, name)
         known = {version.tags.get(SOURCE_ID): version for version in mine}
@@ -515,9 +510,7 @@ class Import:
         for alias, number in model.aliases.items():
             wanted = numbers.get(str(number))
             if wanted and str(aliases.get(alias, "")) != wanted:
-                self.write(
-                    lambda client, alias=alias, wanted=wanted: client.set_registered_model_alias(name, alias, wanted)
-                )
+                self.write(MlflowClient.set_registered_model_alias, name, alias, wanted)
                 copied.aliases += 1
 
     def version(self, version: Any, after: int) -> Any:
@@ -527,21 +520,23 @@ class Import:
         run_id = self.runs.get(version.run_id) if version.run_id else None
 
         def create(tags: dict[str, str]) -> Any:
-            description = version.description
             return self.write(
-                lambda client: client.create_model_version(
-                    name, source, run_id, tags=tags, description=description, model_id=model_id
-                )
+                MlflowClient.create_model_version,
+                name,
+                source,
+                run_id,
+                tags=tags,
+                description=version.description,
+                model_id=model_id,
             )
 
         # Numbers of versions that were deleted in the source.
         for _gap in range(after + 1, int(version.version)):
             number = create({}).version
-            self.write(lambda client, number=number: client.delete_model_version(name, number))
+            self.write(MlflowClient.delete_model_version, name, number)
         made = create(dict(version.tags) | {SOURCE_ID: f"{name}/{version.version}"})
         if version.current_stage not in (None, "None", ""):
-            stage = version.current_stage
-            self.write(lambda client: client.transition_model_version_stage(name, made.version, stage))
+            self.write(MlflowClient.transition_model_version_stage, name, made.version, version.current_stage)
         return made
 
     def source_of(self, version: Any) -> tuple[str, str | None]:
@@ -552,7 +547,7 @@ class Import:
         if model_id and model_id in self.models:
             return f"models:/{self.models[model_id]}", self.models[model_id]
         if version.run_id in self.runs:
-            root = self.read(lambda client: client.get_run(version.run_id)).info.artifact_uri.rstrip("/")
+            root = self.read(MlflowClient.get_run, version.run_id).info.artifact_uri.rstrip("/")
             for prefix in (f"{root}/", f"runs:/{version.run_id}/"):
                 if source.startswith(prefix):
                     return f"runs:/{self.runs[version.run_id]}/{source.removeprefix(prefix)}", None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import os
 import re
 import time
@@ -58,24 +59,27 @@ class IapAuth(AuthBase):
         header = "Proxy-Authorization" if request.headers.get("Authorization") else "Authorization"
         request.headers[header] = f"Bearer {token.value}"
         body = request.body
-        position = body.tell() if hasattr(body, "seek") and hasattr(body, "tell") else None
+        rewind = None
+        if body is not None and hasattr(body, "seek") and hasattr(body, "tell"):
+            rewind = functools.partial(body.seek, body.tell())
 
         def again(response: requests.Response, **options: Any) -> requests.Response:
             if not by_iap(response):
                 return response
             if response.status_code == 401 and response.request.headers.get(header) == f"Bearer {token.value}":
                 cache.refuse(token.value)
-                replayable = body is None or isinstance(body, bytes | str) or position is not None
+                replayable = body is None or isinstance(body, bytes | str) or rewind is not None
                 if not replayable:
                     explain(response, token.account)
                     return response
                 response.content  # noqa: B018 the connection is free for the next request only then
                 response.close()
                 following = response.request.copy()
+                assert following._cookies is not None
                 extract_cookies_to_jar(following._cookies, response.request, response.raw)
                 following.headers[header] = f"Bearer {cache.get().value}"
-                if position is not None:
-                    following.body.seek(position)
+                if rewind is not None:
+                    rewind()
                 answer = response.connection.send(following, **options)
                 answer.history.append(response)
                 answer.request = following

@@ -39,6 +39,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from types import ModuleType
+from typing import cast
 
 from mlflow_gcp_server.console import fail, one_line, say, warn
 from mlflow_gcp_server.settings import ARTIFACT_ROOT, DEFAULTS, Settings
@@ -145,7 +147,7 @@ def _settle_imports() -> None:
     try:
         importlib.import_module(AUTH)
     except ImportError:  # Flask-WTF is not in the image, because MLflow's own login is not used
-        sys.modules[AUTH] = None
+        cast("dict[str, ModuleType | None]", sys.modules)[AUTH] = None
 
 
 def schema(settings: Settings, _: argparse.Namespace) -> None:

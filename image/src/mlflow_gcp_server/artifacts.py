@@ -15,7 +15,7 @@ import contextlib
 import functools
 import os
 import posixpath
-from collections.abc import AsyncIterable, Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -130,7 +130,7 @@ class Stored:
     etag: str
     updated: float
 
-    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
+    def chunks(self, start: int, stop: int) -> Generator[bytes, None, None]:
         """The bytes from start to before stop, in chunks; an interrupted transfer is resumed.
 
         The last chunk of a whole object is returned only if the checksum is correct: otherwise the client gets fewer bytes

@@ -90,6 +90,7 @@ def collect(
 
 def _plan(milliseconds: int, run_ids: Sequence[str], experiment_ids: Sequence[str]) -> Iterator[Item]:
     store = _get_tracking_store()
+    assert isinstance(store, SqlAlchemyStore)
     before = get_current_time_millis() - milliseconds
     deleted_runs = set(store._get_deleted_runs(older_than=milliseconds))
     everything = not run_ids and not experiment_ids

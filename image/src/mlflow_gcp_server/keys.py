@@ -59,28 +59,34 @@ def adopt(engine: Engine) -> None:
 
 
 def _rewrap_gateway_secrets(session: Session) -> None:
-    secrets = session.scalars(sqlalchemy.select(SqlGatewaySecret).with_for_update()).all()
+    query: sqlalchemy.Select[str, str, bytes, bytes, int] = sqlalchemy.select(
+        SqlGatewaySecret.secret_id,
+        SqlGatewaySecret.secret_name,
+        SqlGatewaySecret.encrypted_value,
+        SqlGatewaySecret.wrapped_dek,
+        SqlGatewaySecret.kek_version,
+    )
+    secrets = session.execute(query.with_for_update()).all()
     if not secrets:
         return  # a key is derived in a third of a second
     given = os.environ.get(crypto.CRYPTO_KEK_PASSPHRASE_ENV_VAR) or crypto.DEFAULT_KEK_PASSPHRASE
     now = crypto.KEKManager(given, int(os.environ.get(crypto.CRYPTO_KEK_VERSION_ENV_VAR) or "1"))
     before: dict[int, crypto.KEKManager] = {}
     rewrapped = 0
-    for secret in secrets:
-        if _fits(secret, now):
+    for identity, name, value, wrapped, version in secrets:
+        if _fits(wrapped, now):
             continue
-        version = secret.kek_version
         if version not in before:
             before[version] = crypto.KEKManager(crypto.DEFAULT_KEK_PASSPHRASE, version)
         try:
-            rotated = crypto.rotate_secret_encryption(secret.encrypted_value, secret.wrapped_dek, before[version], now)
+            rotated = crypto.rotate_secret_encryption(value, wrapped, before[version], now)
         except MlflowException:
             fail(
-                f"the gateway secret {secret.secret_name!r} was stored with a passphrase other than the "
+                f"the gateway secret {name!r} was stored with a passphrase other than the "
                 f"current {crypto.CRYPTO_KEK_PASSPHRASE_ENV_VAR}: restore that passphrase; nothing was changed"
             )
-        secret.wrapped_dek = rotated.wrapped_dek
-        secret.kek_version = now.kek_version
+        change = sqlalchemy.update(SqlGatewaySecret).where(SqlGatewaySecret.secret_id == identity)
+        session.execute(change.values(wrapped_dek=rotated.wrapped_dek, kek_version=now.kek_version))
         rewrapped += 1
     if rewrapped:
         say(
@@ -88,9 +94,9 @@ def _rewrap_gateway_secrets(session: Session) -> None:
         )
 
 
-def _fits(secret: SqlGatewaySecret, manager: crypto.KEKManager) -> bool:
+def _fits(wrapped_dek: bytes, manager: crypto.KEKManager) -> bool:
     try:
-        crypto.unwrap_dek(secret.wrapped_dek, manager.get_kek())
+        crypto.unwrap_dek(wrapped_dek, manager.get_kek())
     except MlflowException:
         return False
     return True

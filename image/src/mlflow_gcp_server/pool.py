@@ -133,10 +133,12 @@ class GatedPool(QueuePool):
             raise
         finally:
             self._own.entered = False
+        assert entry.record_info is not None  # only a detached connection has none
         entry.record_info["gate"] = thread
         return entry
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        assert record.record_info is not None
         thread = record.record_info.pop("gate", None)
         try:
             super()._do_return_conn(record)

@@ -18,9 +18,10 @@ from typing import Any
 
 import google.auth.transport.requests
 import requests
+from google.auth import compute_engine, iam
 from google.auth import credentials as auth
-from google.auth import iam
 from google.cloud import storage
+from google.oauth2 import service_account
 from requests.adapters import HTTPAdapter
 
 from mlflow_gcp_server.console import say, warn
@@ -29,11 +30,14 @@ from mlflow_gcp_server.console import say, warn
 PAUSES = (2, 5, 10, 20, 30, 60, 120, 300)
 CONNECTIONS = 64
 
+# What a server has: Cloud Run's own account, or elsewhere a key.
+Credentials = compute_engine.Credentials | service_account.Credentials
+
 
 class _Signer(auth.Signing):
     """The signer for google-cloud-storage: the credentials' own key if they have one, else IAM."""
 
-    def __init__(self, credentials: auth.Credentials) -> None:
+    def __init__(self, credentials: Credentials) -> None:
         session = requests.Session()
         session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))
         request = google.auth.transport.requests.Request(session)
@@ -61,10 +65,10 @@ class _Signer(auth.Signing):
 class Signing:
     """Signs URLs after it has verified that a signed URL works for the bucket."""
 
-    def __init__(self, credentials: Callable[[], auth.Credentials]) -> None:
+    def __init__(self, credentials: Callable[[], Credentials]) -> None:
         self._credentials = credentials
         self._signer: _Signer | None = None
-        self._probe: Callable[[], storage.Blob] | None = None
+        self._probe: Callable[[], storage.Blob]  # set by `test`
         self.works = False
 
     def url(self, blob: storage.Blob, method: str, lifetime: timedelta, query: dict[str, Any]) -> str:
