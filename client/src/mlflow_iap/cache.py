@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -18,10 +19,8 @@ from pathlib import Path
 from mlflow_iap.errors import IapError
 from mlflow_iap.identity import Token
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: each process requests its own token
-    fcntl = None  # type: ignore[assignment]
 
 # While a token is valid, a failed renewal is retried after this many seconds.
 PAUSE = 20.0
@@ -106,7 +105,7 @@ class Cache:
                 self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 handle = os.open(self._file.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 stack.callback(os.close, handle)
-                if fcntl:
+                if sys.platform != "win32":  # there, each process requests its own token
                     fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError:
                 pass  # the home folder is not writable: each process has its own token

@@ -53,9 +53,8 @@ _PURPOSES = {
 
 def _above(name: str) -> list[str]:
     """Full names of a key ring or key, and of the key ring and project that it is in."""
-    project, ring, key = re.match(  # type: ignore[union-attr]
-        r"projects/([^/]+)(/locations/[^/]+/keyRings/[^/]+)?(/cryptoKeys/[^/]+)?", name
-    ).groups("")
+    pattern = r"\Aprojects/([^/]+)(/locations/[^/]+/keyRings/[^/]+)?(/cryptoKeys/[^/]+)?"
+    ((project, ring, key),) = re.findall(pattern, name)
     inside = [ring, ring + key] if key else [ring] if ring else []
     return [project_resource(project), *(f"//cloudkms.googleapis.com/projects/{project}{path}" for path in inside)]
 

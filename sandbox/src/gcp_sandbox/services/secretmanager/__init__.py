@@ -172,9 +172,10 @@ def _filtered(docs: list[Doc], text: str) -> list[Doc]:
 
 
 def _meets(doc: Doc, term: str) -> bool:
-    field, sign, value = re.match(r"([^:=]*)([:=]?)(.*)", term).groups()  # type: ignore[union-attr]
+    sign = next((letter for letter in term if letter in ":="), "")
     if not sign:
-        return field.strip('"') in doc["name"]
+        return term.strip('"') in doc["name"]
+    field, _, value = term.partition(sign)
     found: Any = doc
     for part in field.split("."):
         found = found.get(camel(part), found.get(part)) if isinstance(found, dict) else None
