@@ -1,4 +1,4 @@
-"""Measure everything that has a target, in a fresh clone of the last commit (needs the package index, and 45 minutes)."""
+"""Measure everything that has a target, in a fresh clone of the last commit (needs the package index)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VARIABLES = {
 }
 MITOGEN = "0.3.54"
 SCALE = 0.25
-"""Of the durations at Google, for a first run: what the run costs itself weighs four times as much in the ratio as there."""
+"""Of Google's durations, for a shorter first run, in which what the run costs itself weighs four times as much."""
 
 
 class Clone:
