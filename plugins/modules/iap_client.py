@@ -78,14 +78,18 @@ resource:
     secret: "********"
 """
 
+from contextlib import suppress
 from typing import Any
 
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import values
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils import operations, values
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.compare import Rules
-from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import GcpError
+from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.errors import ApiError, GcpError
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.iap import API, explain_shutdown
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.module import STATE_OPTION, Task, run
 from ansible_collections.mlops.mlflow_gcp.plugins.module_utils.resource import Resource
+
+# Seconds in which another run deletes the client that it has created at the same time.
+AGREEMENT = 10
 
 
 class OauthClient(Resource):
@@ -101,11 +105,15 @@ class OauthClient(Resource):
         self.wanted = {"displayName": self.name}
         self.other_cause = f"brand {self.params['brand']} does not exist, or "
 
+    def found(self) -> list[dict[str, Any]]:
+        """All clients with the display name."""
+        with explain_shutdown(f"read {self.label}", self.other_cause):
+            clients = self.client.items(self.collection, "identityAwareProxyClients")
+            return [entry for entry in clients if entry.get("displayName") == self.name]
+
     def read(self) -> dict[str, Any] | None:
         try:
-            clients = self.client.items(self.collection, "identityAwareProxyClients")
-            with explain_shutdown(f"read {self.label}", self.other_cause):
-                live = next((entry for entry in clients if entry.get("displayName") == self.name), None)
+            live = next(iter(self.found()), None)
         except GcpError:
             # In check mode the brand may not have been created yet.
             if not self.task.check_mode:
@@ -118,7 +126,37 @@ class OauthClient(Resource):
     def create(self) -> dict[str, Any]:
         with explain_shutdown(f"create {self.label}", self.other_cause):
             # Google would create a second client with the same name.
-            return self.client.post_once(self.collection, self.wanted, self.read)
+            made = self.client.post_once(self.collection, self.wanted, self.read)
+        return self.agreed(made)
+
+    def agreed(self, made: dict[str, Any]) -> dict[str, Any]:
+        """
+        MADE, or the client that another run has created at the same time; one of them is deleted.
+
+        Of two runs that see both, the one with the second name deletes its own. If it does not, it has looked before there
+        were two, and uses its own.
+        """
+
+        def others() -> list[dict[str, Any]]:
+            return [entry for entry in self.found() if entry["name"] != made["name"]]
+
+        rivals = others()
+        if rivals and made["name"] < min(entry["name"] for entry in rivals):
+            with suppress(operations.OperationTimeout):
+                action = f"wait for another run to delete its {self.label}"
+                rivals = operations.poll(others, lambda found: not found, timeout=AGREEMENT, action=action)
+        if not rivals:
+            return made
+        try:
+            self.client.request("DELETE", f"{API}/{made['name']}")
+        except ApiError as error:
+            # A deployer needs no permission to delete clients otherwise.
+            if error.status != 403:
+                raise
+            self.task.warn(
+                f"{made['name']} is left: another run created {self.label} at the same time ({error.message})"
+            )
+        return min(rivals, key=lambda entry: str(entry["name"]))
 
     def returns(self, live: dict[str, Any]) -> dict[str, Any]:
         name = live.get("name", "")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.mlops.mlflow_gcp.plugins.modules import iap_client
 
 API = "https://iap.googleapis.com/v1"
 BRANDS = f"{API}/projects/demo/brands"
@@ -76,12 +77,40 @@ def test_support_email(google, run_module):
 def test_creates_the_client_and_hides_its_secret(google, run_module):
     google.expect("GET", CLIENTS, {"identityAwareProxyClients": [{**CLIENT, "displayName": "other"}]})
     google.expect("POST", CLIENTS, CLIENT, body={"displayName": "mlflow"})
+    google.expect("GET", CLIENTS, {"identityAwareProxyClients": [{**CLIENT, "displayName": "other"}, CLIENT]})
     result = run_module("iap_client", brand=BRAND, display_name="mlflow")
     assert (
         result["changed"]
         and result["name"] == CLIENT["name"]
         and result["client_id"] == "1-a.apps.googleusercontent.com"
     )
+
+
+SECOND = {**CLIENT, "name": CLIENT["name"].replace("1-a", "1-b")}
+BOTH = {"identityAwareProxyClients": [SECOND, CLIENT]}
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["the other one stays", "the other one goes"])
+@pytest.mark.parametrize("made", [CLIENT, SECOND], ids=["first", "second"])
+def test_of_two_runs_that_create_a_client_at_the_same_time_one_keeps_its_own(
+    google, run_module, monkeypatch, made, stays
+):
+    """Also where one of them has looked before the other one created its own."""
+    monkeypatch.setattr(iap_client, "AGREEMENT", 0 if stays else 60)
+    google.expect("GET", CLIENTS, {}).expect("POST", CLIENTS, made).expect("GET", CLIENTS, BOTH)
+    kept = SECOND if made is CLIENT and stays else CLIENT
+    if made is CLIENT:
+        google.expect("GET", CLIENTS, BOTH if stays else {"identityAwareProxyClients": [CLIENT]})
+    if kept is not made:
+        google.expect("DELETE", f"{API}/{made['name']}")
+    assert run_module("iap_client", brand=BRAND, display_name="mlflow")["name"] == kept["name"]
+
+
+def test_a_client_too_many_that_may_not_be_deleted_is_left(google, run_module):
+    google.expect("GET", CLIENTS, {}).expect("POST", CLIENTS, SECOND).expect("GET", CLIENTS, BOTH)
+    google.expect("DELETE", f"{API}/{SECOND['name']}", google.error(403, "PERMISSION_DENIED", "Not allowed."))
+    result = run_module("iap_client", brand=BRAND, display_name="mlflow")
+    assert result["name"] == CLIENT["name"] and SECOND["name"] in str(result["warnings"])
 
 
 def test_client_exists(google, run_module):
